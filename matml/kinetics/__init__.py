@@ -1,0 +1,1 @@
+"""Phase-transformation kinetics across alloys."""

@@ -1,0 +1,1 @@
+"""Kinetic equations, each a short declaration."""

@@ -1,0 +1,1 @@
+"""Learning to learn: tasks, inner loops, outer loops. Knows torch, nothing of materials."""

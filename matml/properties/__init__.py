@@ -1,0 +1,1 @@
+"""The crystal-graph property predictor across material families."""

@@ -1,0 +1,1 @@
+"""Candidates, ranking, shortlist."""

@@ -1,0 +1,1 @@
+"""Crystals in: read, check, symmetry, family, graph, store."""
