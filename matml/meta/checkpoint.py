@@ -1,0 +1,76 @@
+"""Checkpoints: one safetensors file that holds weights, optimiser state and counters.
+
+The counters travel as JSON in the file's header, so that a checkpoint is one file, written whole
+or not at all. Nothing in it is executable.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from matml.errors import MatmlError
+from matml.files import atomic
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and a JSON-able state to one file, whole or not at all."""
+    flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(flat, temporary, metadata={"state": json.dumps(state)})
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the state of a checkpoint.
+
+    Raises
+    ------
+    MatmlError
+        Where the file is missing, truncated, or was not written by `save_checkpoint`.
+    """
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(metadata["state"])
+    except FileNotFoundError:
+        raise MatmlError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise MatmlError(
+            f"{path}: is not a whole checkpoint of matml ({error}); delete it and run again"
+        ) from None
+
+
+def pack(prefix: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dictionary with every name prefixed."""
+    return {f"{prefix}.{name}": tensor for name, tensor in state_dict.items()}
+
+
+def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors packed under a prefix, by their own names."""
+    start = f"{prefix}."
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the tensors of an optimiser's state (moments, step counts), by number and name."""
+    return {
+        f"optimizer.{number}.{key}": torch.as_tensor(value)
+        for number, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put packed state back into an optimiser over the same parameters in the same order."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in unpack("optimizer", tensors).items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
