@@ -4,10 +4,10 @@
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from matml.errors import MatmlError
 
@@ -33,6 +33,34 @@ class StructuresSection(Section):
         min_length=1,
         description="Folders, zips, files or tables of crystals.",
     )
+    labels: Path | None = Field(
+        default=None, description="CSV of labels keyed by a column `id` or `file`."
+    )
+    symprec_A: float = Field(
+        default=0.01,
+        ge=1e-5,
+        le=0.3,
+        description="Symmetry tolerance in angstrom, for a cell of 15 cubic angstrom per atom "
+        "(it scales with the cell, so that symmetry does not depend on size).",
+    )
+    min_distance_ratio: float = Field(
+        default=0.5,
+        ge=0.1,
+        le=0.9,
+        description="Atoms nearer than this share of the sum of their covalent radii overlap.",
+    )
+    min_volume_per_atom_A3: float = Field(
+        default=2.0, gt=0, le=10, description="Smallest volume per atom, cubic angstrom."
+    )
+    max_volume_per_atom_A3: float = Field(
+        default=200.0, ge=20, le=10000, description="Largest volume per atom, cubic angstrom."
+    )
+    max_sites: int = Field(
+        default=1000, ge=1, le=100000, description="Most atoms in a cell as it is read."
+    )
+    max_file_MB: float = Field(
+        default=64.0, gt=0, le=10000, description="Largest structure file read, megabytes."
+    )
 
 
 class GraphsSection(Section):
@@ -40,6 +68,12 @@ class GraphsSection(Section):
 
     neighbours: int = Field(
         default=12, ge=1, le=64, description="Nearest neighbours per atom; all ties are kept."
+    )
+    tie_tolerance_A: float = Field(
+        default=1e-4,
+        ge=1e-8,
+        le=0.1,
+        description="Distances (angstrom) that follow each other within this are one shell.",
     )
 
 
@@ -50,6 +84,85 @@ class PropertiesSection(Section):
 class ScreeningSection(Section):
     """Candidates and ranking (`matml candidates`, `matml screen`)."""
 
+    family: str = Field(
+        default="cubic perovskite",
+        description="Family whose prototype the candidates take: a label or a common name.",
+    )
+    anions: list[Literal["N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I"]] = Field(
+        default=["O", "F", "S", "Cl", "Br", "I"],
+        min_length=1,
+        description="Elements allowed on anion sites (those whose anion Shannon lists).",
+    )
+    exclude_elements: list[str] = Field(
+        default=(
+            ["Tc", "Pm", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Pa", "Np", "Pu", "Am", "Cm"]
+            + ["Bk", "Cf", "Es", "Fm", "Md", "No", "Lr"]
+        ),
+        description="Elements never put on a cation site; by default the strongly radioactive.",
+    )
+    oxidation_states: Literal["common", "icsd"] = Field(
+        default="common",
+        description="Oxidation states of cations: textbook ones, or those seen in the ICSD.",
+    )
+    spin: Literal["high", "low"] = Field(
+        default="high", description="Spin state of the Shannon radius where both are listed."
+    )
+    pauling_margin: float = Field(
+        default=0.0,
+        ge=-2,
+        le=3,
+        description="Least electronegativity difference of any anion over any cation (Pauling).",
+    )
+    tolerance_factor: tuple[float, float] = Field(
+        default=(0.81, 1.11), description="Lowest and highest Goldschmidt tolerance factor."
+    )
+    octahedral_factor: tuple[float, float] = Field(
+        default=(0.37, 0.90), description="Lowest and highest r_B / r_X of a perovskite."
+    )
+    bartel_tau_max: float | None = Field(
+        default=None,
+        gt=0,
+        description="Highest tau of Bartel 2019 (perovskites: 4.18); null: reported, not filtered.",
+    )
+    radius_margin: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="Families other than perovskites: how far an ion's radius may lie outside "
+        "the range of the known members on its site, as a fraction of it.",
+    )
+    max_candidates: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="More candidates than this are an error."
+    )
+    candidates: list[Path] = Field(
+        default=[],
+        description="Your own candidate structures, in any form that ingest reads; empty: make "
+        "them by substitution.",
+    )
+    support: Path | None = Field(
+        default=None,
+        description="CSV of labelled members of the new family; null: draw `shots` of them.",
+    )
+    property: str = Field(
+        default="refractive_index", description="Property to rank by, as in the label columns."
+    )
+    goal: Literal["minimise", "maximise"] = Field(
+        default="maximise", description="Whether low or high values rank first."
+    )
+    shots: int = Field(
+        default=10, ge=2, le=1000, description="Labelled members drawn as the default support."
+    )
+    top: int = Field(
+        default=20, ge=1, le=100_000, description="Candidates whose structures are written as CIF."
+    )
+
+    @field_validator("tolerance_factor", "octahedral_factor")
+    @classmethod
+    def _rising(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < window[0] < window[1]:
+            raise ValueError("must be [low, high] with 0 < low < high")
+        return window
+
 
 class KineticsSection(Section):
     """Kinetic equations across alloys (`matml kinetics …`)."""
@@ -58,7 +171,20 @@ class KineticsSection(Section):
 class ReportSection(Section):
     """The report page (`matml report`)."""
 
-    title: str = Field(default="matml report", description="Title of the page.")
+    title: str = Field(
+        default="New families and new alloys from a handful of points",
+        min_length=1,
+        description="Title of the page.",
+    )
+    families_shown: int = Field(
+        default=20, ge=1, le=100, description="Largest families drawn in the bar chart."
+    )
+    candidates_shown: int = Field(
+        default=50, ge=1, le=1000, description="Rows of the shortlist on the page."
+    )
+    crystals_shown: int = Field(
+        default=6, ge=0, le=50, description="Best candidates that can be looked at and turned."
+    )
 
 
 class Configuration(Section):
