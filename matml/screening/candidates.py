@@ -55,6 +55,9 @@ def site_options(prototype: Prototype, settings: ScreeningSection) -> list[list[
     For a perovskite the tolerance and octahedral factors judge the size later; elsewhere an ion
     must be within `radius_margin` of the range that the known members span on that site.
     """
+    for symbol in settings.exclude_elements:
+        if not Element.is_valid_symbol(symbol):
+            raise MatmlError(f"exclude_elements: {symbol!r} is not an element; give symbols")
     cations = [
         (element.symbol, charge)
         for element in Element
@@ -228,9 +231,7 @@ def _misfit(candidate: Candidate, prototype: Prototype, typical: np.ndarray | No
     return float(np.abs(np.array(site_radii(candidate.ions)) - typical) @ prototype.counts)
 
 
-def _table(
-    kept: list[Candidate], prototype: Prototype, model: VolumeModel | None
-) -> pd.DataFrame:
+def _table(kept: list[Candidate], prototype: Prototype, model: VolumeModel | None) -> pd.DataFrame:
     radii = np.array([site_radii(candidate.ions) for candidate in kept])
     sizes = guess_sizes(prototype, model, radii)
     # cell edges scale with the cube root of the volume per atom

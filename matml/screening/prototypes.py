@@ -98,9 +98,7 @@ def built_in() -> Prototype:
         for name, count in perovskites.COUNTS.items()
     )
     order = [site.name for site in sites]
-    return Prototype(
-        perovskites.NAME, structure, tuple(order.index(name) for name in names), sites
-    )
+    return Prototype(perovskites.NAME, structure, tuple(order.index(name) for name in names), sites)
 
 
 def row_structure(row: pd.Series) -> Structure:

@@ -8,11 +8,9 @@ from statistics import median
 
 from pymatgen.core import Element
 
-# Shannon's plain coordinations; square-planar and pyramidal entries (IVSQ, IVPY, IIIPY) are left out
-COORDINATIONS = {
-    name: number
-    for number, name in enumerate("I II III IV V VI VII VIII IX X XI XII XIII XIV".split(), start=1)
-}
+# Shannon's plain coordinations; square-planar and pyramidal ones (IVSQ, IVPY, IIIPY) are left out
+ROMAN = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV"]
+COORDINATIONS = {name: number for number, name in enumerate(ROMAN, start=1)}
 SPINS = {"high": "High Spin", "low": "Low Spin"}
 
 

@@ -74,9 +74,7 @@ def _fit(radii: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> VolumeMode
     return VolumeModel(counts, scale, float(residual.mean()), centre, coefficients, np.empty(0))
 
 
-def guess_sizes(
-    prototype: Prototype, model: VolumeModel | None, radii: np.ndarray
-) -> np.ndarray:
+def guess_sizes(prototype: Prototype, model: VolumeModel | None, radii: np.ndarray) -> np.ndarray:
     """Cube root of volume per atom in angstrom, shape [N], of candidates with radii [N, S].
 
     Without a model the cell follows from the contact of the ions, which is known for the cubic

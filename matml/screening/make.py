@@ -1,0 +1,99 @@
+"""The files of `matml candidates`: candidate table, its summary, and the default support CSV."""
+
+import logging
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from matml.config import ScreeningSection, read_section
+from matml.errors import MatmlError
+from matml.files import read_table, write_json, write_table
+from matml.screening import perovskites, prototypes
+from matml.screening.candidates import generate
+from matml.screening.support import draw_support
+
+log = logging.getLogger(__name__)
+
+
+def read_known(folder: Path) -> pd.DataFrame:
+    """The table of ingested crystals in a folder.
+
+    Raises
+    ------
+    MatmlError
+        Where `structures.parquet` is missing, or lacks columns that ingest writes.
+    """
+    path = Path(folder) / "structures.parquet"
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; run `matml structures ingest` with --out {folder}")
+    table = read_table(path)
+    needed = {"id", "formula", "family", "common_name", "prototype", "duplicate_of", "lattice"}
+    if missing := sorted(needed - set(table.columns)):
+        raise MatmlError(f"{path}: lacks the column {missing[0]!r}; ingest the crystals again")
+    return table
+
+
+def find_prototype(
+    family: str, table: pd.DataFrame | None, settings: ScreeningSection
+) -> prototypes.Prototype:
+    """The prototype of a family: from ingested crystals where there are some, else built in.
+
+    Raises
+    ------
+    MatmlError
+        Where the family is not the built-in one and no ingested crystals support it.
+    """
+    if table is not None:
+        try:
+            return prototypes.from_family(table, family, settings.spin)
+        except MatmlError as error:
+            if family != perovskites.NAME:
+                raise
+            log.info("%s; taking the built-in prototype, its cell from ionic radii alone", error)
+    elif family != perovskites.NAME:
+        raise MatmlError(
+            f"--family {family!r}: only {perovskites.NAME!r} is built in; give --structures with "
+            "ingested members of the family"
+        )
+    return prototypes.built_in()
+
+
+def make_candidates(
+    out: Path, family: str | None, structures: Path | None, config: Path | None
+) -> None:
+    """Write `candidates.parquet` and `summary.json` into `out`."""
+    start = time.perf_counter()
+    settings = read_section(ScreeningSection, config)
+    family = family or settings.family
+    table = None if structures is None else read_known(structures)
+    prototype = find_prototype(family, table, settings)
+    made, summary = generate(prototype, settings)
+    if table is not None:
+        known = set(prototypes.family_rows(table, family)["formula"]) if prototype.members else ()
+        summary["n_compositions_known_in_family"] = int(made["formula"].isin(known).sum())
+    write_table(out / "candidates.parquet", made)
+    summary["settings"] = settings.model_dump(mode="json")
+    summary["seconds"] = round(time.perf_counter() - start, 3)
+    write_json(out / "summary.json", summary)
+    counts = ", ".join(f"{name} {n:,}" for name, n in summary["counts"].items())
+    log.info("%s candidates of %s (%s)", f"{len(made):,}", family, counts)
+
+
+def make_support(
+    structures: Path,
+    family: str | None,
+    property_name: str | None,
+    shots: int | None,
+    seed: int,
+    out: Path,
+    config: Path | None,
+) -> None:
+    """Write a support CSV drawn from the ingested crystals."""
+    settings = read_section(ScreeningSection, config)
+    family, property_name = family or settings.family, property_name or settings.property
+    drawn = draw_support(
+        read_known(structures), family, property_name, shots or settings.shots, seed
+    )
+    write_table(out, drawn)
+    log.info("%d labelled members of %s drawn with seed %d: %s", len(drawn), family, seed, out)

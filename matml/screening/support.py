@@ -1,0 +1,146 @@
+"""The support set: a few labelled members of the new family, read from a CSV or drawn."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.errors import MatmlError
+from matml.screening.prototypes import family_rows
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled members of a family: known ids or structure files, one of each per value.
+
+    Attributes
+    ----------
+    ids
+        Ids of known crystals; '' where the row names a file.
+    files
+        Paths of structures (relative ones against the CSV's folder); None where it names an id.
+    values
+        Labels in the property's unit, shape [K].
+    """
+
+    ids: list[str]
+    files: list[Path | None]
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support:
+    """Read and check a support CSV: a column `id` or `file`, and one named as the property.
+
+    Rows that repeat another exactly are dropped.
+
+    Raises
+    ------
+    MatmlError
+        Missing file or column, empty or unknown id, file that is not there, label that is no
+        finite number, one crystal with two different labels, fewer than two distinct labels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; give a CSV with columns id and {property_name}")
+    try:
+        # text, so that a bad number can be shown as it was written
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise MatmlError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
+    table.columns = [str(column).strip() for column in table.columns]
+    if property_name not in table:
+        raise MatmlError(
+            f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; name the "
+            "label column as the property with its unit"
+        )
+    if "id" not in table and "file" not in table:
+        raise MatmlError(
+            f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
+        )
+    labels: dict[tuple[str, Path | None], float] = {}
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        where = f"{path}, line {number}"
+        key = _crystal(row, where, path.parent, known_ids)
+        value = _number(row[property_name], property_name, where)
+        if labels.setdefault(key, value) != value:
+            raise MatmlError(
+                f"{where}: {key[0] or key[1]} is labelled {labels[key]:g} and {value:g}; keep one"
+            )
+    if len(set(labels.values())) < 2:
+        raise MatmlError(
+            f"{path}: {len(labels)} labelled crystals with {len(set(labels.values()))} distinct "
+            f"values of {property_name}; at least 2 are needed to adapt"
+        )
+    return Support(
+        ids=[name for name, _ in labels],
+        files=[file for _, file in labels],
+        values=np.array(list(labels.values())),
+    )
+
+
+def _crystal(
+    row: dict[str, str], where: str, folder: Path, known_ids: set[str]
+) -> tuple[str, Path | None]:
+    name, file = row.get("id", "").strip(), row.get("file", "").strip()
+    if bool(name) == bool(file):
+        state = "both `id` and `file` are" if name else "neither `id` nor `file` is"
+        raise MatmlError(f"{where}: {state} given; name one crystal in each row")
+    if name:
+        if name not in known_ids:
+            near = difflib.get_close_matches(name, known_ids, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; see structures.parquet"
+            raise MatmlError(f"{where}: id {name!r} is not among the known crystals{hint}")
+        return name, None
+    found = (folder / file).resolve()
+    if not found.is_file():
+        raise MatmlError(f"{where}: file {file!r} is not there (looked in {folder})")
+    return "", found
+
+
+def _number(text: str, property_name: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise MatmlError(
+            f"{where}: {property_name} = {text!r} is not a number; give one or delete the row"
+        ) from None
+    if not np.isfinite(value):
+        raise MatmlError(
+            f"{where}: {property_name} = {text!r} is not finite; give a number or delete the row"
+        )
+    return value
+
+
+def draw_support(
+    table: pd.DataFrame, family: str, property_name: str, shots: int, seed: int
+) -> pd.DataFrame:
+    """Labelled members of a family drawn at random: columns id, formula and the property.
+
+    Parameters
+    ----------
+    table
+        `structures.parquet`; duplicates are never drawn, nor is one composition twice.
+    shots
+        How many to draw.
+
+    Raises
+    ------
+    MatmlError
+        Where the family or property is unknown or has too few labelled members.
+    """
+    if property_name not in table or not pd.api.types.is_float_dtype(table[property_name]):
+        raise MatmlError(f"--property {property_name!r}: the ingested crystals have no such label")
+    rows = family_rows(table, family)
+    rows = rows[rows[property_name].notna()].sort_values("id").drop_duplicates("formula")
+    if len(rows) < shots:
+        raise MatmlError(
+            f"--family {family!r}: {len(rows)} different members have a {property_name}, "
+            f"{shots} were asked for; take fewer shots or another family or property"
+        )
+    drawn = np.random.default_rng(seed).choice(len(rows), size=shots, replace=False)
+    return rows.iloc[np.sort(drawn)][["id", "formula", property_name]]
