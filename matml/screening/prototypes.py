@@ -111,8 +111,8 @@ def row_structure(row: pd.Series) -> Structure:
 def family_rows(table: pd.DataFrame, family: str) -> pd.DataFrame:
     """Rows of `structures.parquet` of a family, named by its label or its common name.
 
-    Duplicates are left out. Where several labels share the common name, the most frequent
-    prototype is taken.
+    Where several labels share the common name, the most frequent prototype is taken. Copies are
+    kept: their labels may differ from those of the first crystal.
 
     Raises
     ------
@@ -120,7 +120,6 @@ def family_rows(table: pd.DataFrame, family: str) -> pd.DataFrame:
         Where no row belongs to the family; lists the largest families.
     """
     rows = table[(table["family"] == family) | (table["common_name"] == family)]
-    rows = rows[rows["duplicate_of"] == ""]
     if rows.empty:
         largest = table.groupby("family").size().nlargest(12).index
         names = dict(zip(table["family"], table["common_name"], strict=True))
@@ -147,6 +146,7 @@ def from_family(table: pd.DataFrame, family: str, spin: str = "high") -> Prototy
         that substitution by charge makes no sense (alloys, say).
     """
     rows = family_rows(table, family)
+    rows = rows[rows["duplicate_of"] == ""]
     step = max(1, -(-len(rows) // LARGEST_SAMPLE))
     structures = {row["id"]: row_structure(row) for _, row in rows.iloc[::step].iterrows()}
     charges = {name: _charges(structure) for name, structure in structures.items()}

@@ -124,7 +124,8 @@ def draw_support(
     Parameters
     ----------
     table
-        `structures.parquet`; duplicates are never drawn, nor is one composition twice.
+        `structures.parquet`; of one crystal or one composition only one row is drawn (any copy of
+        a crystal may be the one that carries the label).
     shots
         How many to draw.
 

@@ -1,0 +1,115 @@
+"""The support CSV: what is refused, in words that name the row and the remedy; what is drawn."""
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from matml.errors import MatmlError
+from matml.files import read_table, write_table
+from matml.screening.commands import candidates
+from matml.screening.support import draw_support, read_support
+
+KNOWN = {"elastic/mp-1", "elastic/mp-2", "elastic/mp-3"}
+PROPERTY = "bulk_modulus_GPa"
+
+
+def write(folder, text):
+    path = folder / "support.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_ids_and_files_are_read(tmp_path):
+    (tmp_path / "new.cif").write_text("data_new")
+    path = write(
+        tmp_path,
+        f"id,file,{PROPERTY}\nelastic/mp-1,,100\n,new.cif,120.5\nelastic/mp-1,,100\n",
+    )
+    support = read_support(path, PROPERTY, KNOWN)
+    assert support.ids == ["elastic/mp-1", ""]
+    assert support.files == [None, (tmp_path / "new.cif").resolve()]
+    np.testing.assert_array_equal(support.values, [100, 120.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"id,{PROPERTY}\nelastic/mp-9,1\n", "line 2: id 'elastic/mp-9' is not among"),
+        (f"id,{PROPERTY}\nelastic/mp-1 ,1\nelastic/mp-11,2\n", "mean 'elastic/mp-1'?"),
+        (f"id,{PROPERTY}\n,1\n", "line 2: neither `id` nor `file` is given"),
+        (f"id,{PROPERTY}\nelastic/mp-1,soft\n", "line 2: bulk_modulus_GPa = 'soft' is not a num"),
+        (f"id,{PROPERTY}\nelastic/mp-1,1\nelastic/mp-2,\n", "line 3: bulk_modulus_GPa = '' is not"),
+        (f"id,{PROPERTY}\nelastic/mp-1,nan\n", "'nan' is not finite"),
+        (f"id,{PROPERTY}\nelastic/mp-1,inf\n", "'inf' is not finite"),
+        ("id,bulk_modulus\nelastic/mp-1,1\n", "no column 'bulk_modulus_GPa', only id, bulk_mod"),
+        (f"name,{PROPERTY}\nelastic/mp-1,1\n", "needs a column `id`"),
+        (f"file,{PROPERTY}\ngone.cif,1\n", "line 2: file 'gone.cif' is not there"),
+        (
+            f"id,{PROPERTY}\nelastic/mp-1,1\nelastic/mp-1,2\n",
+            "line 3: elastic/mp-1 is labelled 1 and 2; keep one",
+        ),
+        (f"id,{PROPERTY}\nelastic/mp-1,1\n", "at least 2 are needed"),
+        (f"id,{PROPERTY}\nelastic/mp-1,5\nelastic/mp-2,5\n", "2 labelled crystals with 1 distinct"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_bad_support_is_refused_with_its_row(tmp_path, text, message):
+    with pytest.raises(MatmlError, match=re.escape(message)) as caught:
+        read_support(write(tmp_path, text), PROPERTY, KNOWN)
+    assert "support.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_support_says_what_to_give(tmp_path):
+    with pytest.raises(MatmlError, match="columns id and bulk_modulus_GPa"):
+        read_support(tmp_path / "none.csv", PROPERTY, KNOWN)
+
+
+@pytest.fixture
+def labelled(known_table):
+    """Every second crystal labelled; the first perovskite's label stands on a copy of it."""
+    labels = np.where(np.arange(len(known_table)) % 2, 1.0 + np.arange(len(known_table)), np.nan)
+    return known_table.assign(**{PROPERTY: labels})
+
+
+def test_drawing_is_reproducible_and_never_repeats_a_composition(labelled):
+    first = draw_support(labelled, "cubic perovskite", PROPERTY, shots=10, seed=3)
+    again = draw_support(
+        labelled.sample(frac=1, random_state=0), "cubic perovskite", PROPERTY, 10, 3
+    )
+    other = draw_support(labelled, "cubic perovskite", PROPERTY, shots=10, seed=4)
+    assert first.to_dict("list") == again.to_dict("list")
+    assert set(first["id"]) != set(other["id"])
+    assert first["formula"].is_unique
+    assert first[PROPERTY].notna().all()
+    assert list(first.columns) == ["id", "formula", PROPERTY]
+
+
+def test_a_label_on_a_copy_counts(labelled):
+    family = labelled[labelled["common_name"] == "cubic perovskite"].head(3).copy()
+    family["formula"] = ["KMgF3", "KMgF3", "SrTiO3"]
+    family["duplicate_of"] = ["", family["id"].iloc[0], ""]
+    family[PROPERTY] = [np.nan, 70.0, 180.0]
+    drawn = draw_support(family, "cubic perovskite", PROPERTY, shots=2, seed=0)
+    assert set(drawn["formula"]) == {"KMgF3", "SrTiO3"}
+
+
+def test_too_few_labels_say_how_many_there_are(labelled):
+    with pytest.raises(MatmlError, match=r"different members have a bulk_modulus_GPa, 500 were"):
+        draw_support(labelled, "cubic perovskite", PROPERTY, shots=500, seed=0)
+    with pytest.raises(MatmlError, match="no such label"):
+        draw_support(labelled, "cubic perovskite", "colour", shots=5, seed=0)
+
+
+def test_command_draws_the_default_support(tmp_path, labelled):
+    write_table(tmp_path / "known" / "structures.parquet", labelled)
+    arguments = ["support", "--structures", str(tmp_path / "known"), "--property", PROPERTY]
+    arguments += ["--shots", "5", "--seed", "1", "--out", str(tmp_path / "support.csv")]
+    result = CliRunner().invoke(candidates, arguments)
+    assert result.exit_code == 0, result.output
+    drawn = read_table(tmp_path / "support.csv")
+    support = read_support(tmp_path / "support.csv", PROPERTY, set(labelled["id"]))
+    assert support.ids == drawn["id"].tolist()
+    assert len(support) == 5
