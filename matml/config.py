@@ -4,10 +4,17 @@
 """
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from matml.errors import MatmlError
 
@@ -79,6 +86,85 @@ class GraphsSection(Section):
 
 class PropertiesSection(Section):
     """Property predictors: split, training, evaluation (`matml properties …`)."""
+
+    properties: dict[str, float] = Field(
+        default={
+            "formation_energy_eV_per_atom": 1.0,
+            "bulk_modulus_GPa": 0.3,
+            "shear_modulus_GPa": 0.3,
+            "band_gap_eV": 0.3,
+            "refractive_index": 0.3,
+        },
+        min_length=1,
+        description="Properties learned together, with the weight of each in pre-training.",
+    )
+    smallest_family: int = Field(
+        default=18,
+        ge=3,
+        description="Families of at least so many crystals take turns as test and validation.",
+    )
+    held_out: list[str] = Field(
+        default=["cubic perovskite"],
+        description="Families (label or common name) that are for test in any case.",
+    )
+    smallest_task: int = Field(
+        default=8, ge=4, description="Fewest labelled crystals of a (family, property) task."
+    )
+    members: int = Field(
+        default=4, ge=2, le=16, description="Members of the ensemble, and folds of cross-fitting."
+    )
+    width: int = Field(default=64, ge=8, le=1024, description="Features of a node.")
+    layers: int = Field(default=3, ge=1, le=12, description="Convolutions.")
+    epochs: int = Field(default=60, ge=1, description="Epochs of pre-training.")
+    batch_size: int = Field(default=128, ge=1, description="Crystals in a training batch.")
+    learning_rate: float = Field(
+        default=4e-3, gt=0, le=1, description="Peak learning rate of pre-training."
+    )
+    weight_decay: float = Field(default=0.05, ge=0, le=10, description="AdamW weight decay.")
+    inner_steps: int = Field(default=3, ge=1, le=50, description="Inner steps of MAML.")
+    inner_learning_rate: float = Field(
+        default=0.01, gt=0, le=10, description="Initial inner learning rate (then learned)."
+    )
+    meta_batches: int = Field(default=100, ge=0, description="Meta-batches of meta-training.")
+    tasks_per_batch: int = Field(default=4, ge=1, description="Tasks in a meta-batch.")
+    meta_learning_rate: float = Field(
+        default=5e-4, gt=0, le=1, description="Outer learning rate of meta-training."
+    )
+    shots: list[int] = Field(
+        default=[0, 5, 10, 20], min_length=2, description="Support sizes; 0 must be among them."
+    )
+    test_draws: int = Field(default=10, ge=1, description="Supports drawn per test family and K.")
+    validation_draws: int = Field(
+        default=5, ge=1, description="Supports drawn per validation family and K."
+    )
+    smallest_query: int = Field(
+        default=5, ge=1, description="Fewest crystals left to predict in an episode."
+    )
+    fine_tuning_learning_rates: list[float] = Field(
+        default=[3e-4, 1e-3], min_length=1, description="Adam rates tried in fine-tuning."
+    )
+    fine_tuning_steps: list[int] = Field(
+        default=[3, 10], min_length=1, description="Numbers of steps tried in fine-tuning."
+    )
+    trees: int = Field(default=100, ge=1, description="Trees of the extra-trees baseline.")
+    gp_subset: int = Field(
+        default=800, ge=10, description="Crystals on which the global GP learns its kernel."
+    )
+    gp_steps: int = Field(default=60, ge=1, description="Adam steps of the global GP's kernel.")
+
+    @field_validator("properties")
+    @classmethod
+    def _positive_weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if bad := [name for name, weight in value.items() if not 0 < weight <= 100]:
+            raise ValueError(f"the weight of {bad[0]} must be above 0 and at most 100")
+        return value
+
+    @field_validator("shots")
+    @classmethod
+    def _shots_start_at_zero(cls, value: list[int]) -> list[int]:
+        if 0 not in value or min(value) < 0 or max(value) == 0:
+            raise ValueError("must hold 0 and at least one positive number of labels")
+        return sorted(set(value))
 
 
 class ScreeningSection(Section):
@@ -164,8 +250,86 @@ class ScreeningSection(Section):
         return window
 
 
+class KineticsDataset(Section):
+    """One set of observations and the equation it is described by."""
+
+    equation: Literal["jmak", "c_curve", "softening"] = Field(description="Kinetic equation.")
+    simulate: Literal["jmak", "ttt"] | None = Field(
+        default=None, description="Simulate this set of published alloys instead of reading one."
+    )
+    observations: Path | None = Field(default=None, description="CSV of observations.")
+    alloys: Path | None = Field(default=None, description="CSV with one row per alloy.")
+
+    @model_validator(mode="after")
+    def one_source(self) -> Self:
+        """Refuse a data set with no source or two."""
+        if (self.simulate is None) == (self.observations is None):
+            raise ValueError("give either `simulate` or `observations`")
+        return self
+
+
+class KineticsSimulation(Section):
+    """Simulated observations of published alloys."""
+
+    jmak_table: Path = Field(
+        default=Path("data/kinetics/published_jmak.csv"),
+        description="Published JMAK exponents and activation energies.",
+    )
+    steel_table: Path = Field(
+        default=Path("data/kinetics/aisi_steels.csv"),
+        description="Nominal compositions of steels, wt %.",
+    )
+    conditions: int = Field(
+        default=2, ge=1, le=20, description="Simulated conditions (half times) per JMAK alloy."
+    )
+    fraction_noise: float = Field(
+        default=0.03, ge=0, le=0.3, description="Standard deviation of a transformed fraction."
+    )
+    time_noise: float = Field(
+        default=0.05, ge=0, le=1, description="Standard deviation of a TTT time, log10 of s."
+    )
+    temperature_noise: float = Field(
+        default=1.5, ge=0, le=50, description="Standard deviation of a TTT temperature, K."
+    )
+
+
 class KineticsSection(Section):
     """Kinetic equations across alloys (`matml kinetics …`)."""
+
+    datasets: dict[str, KineticsDataset] = Field(
+        default={
+            "simulated_jmak": KineticsDataset(equation="jmak", simulate="jmak"),
+            "simulated_ttt": KineticsDataset(equation="c_curve", simulate="ttt"),
+        },
+        min_length=1,
+        description="Data sets by name; the name is also the folder of their results.",
+    )
+    simulation: KineticsSimulation = KineticsSimulation()
+    pseudo_tasks: float = Field(
+        default=2.0, ge=0, le=100, description="Weight of the generic covariance, in alloys."
+    )
+    meta_batches: int = Field(
+        default=60, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
+    )
+    meta_tasks: int = Field(default=4, ge=1, le=64, description="Alloys in a meta-batch.")
+    inner_steps: int = Field(default=5, ge=1, le=100, description="Gradient steps on an alloy.")
+    inner_rate: float = Field(
+        default=0.2, gt=0, le=10, description="(Initial) rate of those steps, standardised scale."
+    )
+    held_out: float = Field(
+        default=0.15, gt=0, lt=0.9, description="Share of composition groups kept from learning."
+    )
+    calibration_points: int = Field(
+        default=5, ge=1, le=1000, description="Observations used to calibrate a held-out alloy."
+    )
+    calibrated_alloys: int = Field(
+        default=2, ge=1, le=1000, description="Held-out alloys to calibrate, at most."
+    )
+    shots: list[int] = Field(
+        default=[1, 2, 3, 5, 10], min_length=1, description="Observations given in the benchmark."
+    )
+    draws: int = Field(default=8, ge=1, le=1000, description="Random draws per alloy and shots.")
+    folds: int = Field(default=4, ge=2, le=100, description="Grouped folds over alloys.")
 
 
 class ReportSection(Section):
