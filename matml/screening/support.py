@@ -9,6 +9,7 @@ import pandas as pd
 
 from matml.errors import MatmlError
 from matml.screening.prototypes import family_rows
+from matml.structures.labels import check_label
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support
     ------
     MatmlError
         Missing file or column, empty or unknown id, file that is not there, label that is no
-        finite number, one crystal with two different labels, fewer than two distinct labels.
+        finite number or outside the range of its property, one crystal with two different
+        labels, fewer than two distinct labels.
     """
     path = Path(path)
     if not path.is_file():
@@ -103,16 +105,11 @@ def _crystal(
 
 
 def _number(text: str, property_name: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise MatmlError(
-            f"{where}: {property_name} = {text!r} is not a number; give one or delete the row"
-        ) from None
-    if not np.isfinite(value):
-        raise MatmlError(
-            f"{where}: {property_name} = {text!r} is not finite; give a number or delete the row"
-        )
+    value, reason, remedy = check_label(property_name, text)
+    if reason:
+        raise MatmlError(f"{where}: {reason}; {remedy}")
+    if np.isnan(value):
+        raise MatmlError(f"{where}: {property_name} is empty; give a number or delete the row")
     return value
 
 

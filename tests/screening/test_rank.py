@@ -1,0 +1,97 @@
+"""Ranking, on tables small enough to check by eye."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from matml.screening.rank import check_on_known, flag_known, known_values, shortlist
+
+
+def perovskite(a, b, x, edge, shift=0.0):
+    positions = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    return Structure(Lattice.cubic(edge), [a, b, x, x, x], positions + shift)
+
+
+def table_of(structures, **columns):
+    return pd.DataFrame(
+        {
+            "id": list(structures),
+            "formula": [s.composition.reduced_formula for s in structures.values()],
+            "prototype": "cubic",
+            "duplicate_of": "",
+        }
+    ).assign(**columns)
+
+
+KNOWN = {
+    "known/0": perovskite("Sr", "Ti", "O", 3.9),
+    "known/1": perovskite("Ba", "Ti", "O", 4.0),
+    "known/2": perovskite("Sr", "Ti", "O", 3.95),
+}
+
+
+@pytest.fixture
+def known():
+    table = table_of(KNOWN, band_gap_eV=[np.nan, 1.8, 2.0])
+    table["duplicate_of"] = ["", "", "known/0"]
+    return table
+
+
+def test_known_crystals_are_flagged(known):
+    candidates = {
+        # another origin and cell size, the same crystal
+        "a": perovskite("Sr", "Ti", "O", 4.1, shift=0.5),
+        # A and B exchanged: the composition is known, the crystal is not
+        "b": perovskite("Ti", "Ba", "O", 4.1),
+        "c": perovskite("Ca", "Ti", "O", 3.9),
+    }
+    table = table_of(candidates)
+    flags = flag_known(
+        table, list(candidates.values()).__getitem__, known, list(KNOWN.values()).__getitem__
+    )
+    assert flags["duplicate_of"].tolist() == ["known/0", "", ""]
+    assert flags["known_composition"].tolist() == [True, True, False]
+    # the label of a copy of the duplicate counts
+    values = known_values(flags, known, "band_gap_eV")
+    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan])
+    assert np.isnan(known_values(flags, known, "refractive_index")).all()
+
+
+def predictions(values):
+    values = np.asarray(values, dtype=float)
+    return pd.DataFrame(
+        {
+            "prediction": values,
+            "low": values - 1,
+            "high": values + 1,
+            "distance": 0.5,
+            "in_domain": True,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("goal", "order"), [("maximise", ["c", "a", "b", "d"]), ("minimise", ["d", "a", "b", "c"])]
+)
+def test_best_first_and_ties_by_id(goal, order):
+    candidates = pd.DataFrame({"id": ["b", "a", "c", "d"], "formula": "X", "tolerance_factor": 1.0})
+    ranked = shortlist(candidates, predictions([2, 2, 3, 1]), "band_gap_eV", "eV", goal)
+    assert ranked["id"].tolist() == order
+    assert ranked["rank"].tolist() == [1, 2, 3, 4]
+    assert list(ranked.columns)[:7] == [
+        *("rank", "id", "formula", "property", "prediction", "low", "high")
+    ]
+    assert list(ranked.columns)[-1] == "tolerance_factor"
+
+
+def test_check_on_known_leaves_the_support_out():
+    table = predictions([1.0, 2.0, 4.0, 9.0]).assign(
+        known_value=[1.5, 2.5, 2.5, 9.0], in_support=[False, False, False, True]
+    )
+    found = check_on_known(table, support_mean=2.0)
+    assert found["n"] == 3
+    assert found["mean_absolute_error"] == pytest.approx((0.5 + 0.5 + 1.5) / 3)
+    assert found["mean_absolute_error_of_support_mean"] == pytest.approx(0.5)
+    assert found["share_inside_90_percent_interval"] == pytest.approx(2 / 3)
+    assert check_on_known(table.assign(known_value=np.nan), 2.0) == {"n": 0}
