@@ -1,0 +1,95 @@
+"""One document or structure to finished records: parse, check, symmetry, family."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pymatgen.core import Composition, Structure
+from pymatgen.core.periodic_table import Element
+
+from matml.config import StructuresSection
+from matml.structures.check import atomic_numbers, check_geometry
+from matml.structures.errors import BadCrystal
+from matml.structures.families import classify
+from matml.structures.parse import parse
+from matml.structures.read import Document
+from matml.structures.symmetry import symmetrise
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """What is known of one good crystal, in its idealised primitive cell (columns of the table)."""
+
+    formula: str
+    anonymous_formula: str
+    n_sites: int
+    volume_per_atom_A3: float
+    space_group_number: int
+    prototype: str
+    family: str
+    common_name: str
+    lattice: np.ndarray
+    frac_coords: np.ndarray
+    atomic_numbers: np.ndarray
+    orbit: np.ndarray
+    notes: str
+
+
+def crystal_of(structure: Structure, settings: StructuresSection, notes: list[str]) -> Crystal:
+    """Check a structure and find its symmetry and family.
+
+    Raises
+    ------
+    BadCrystal
+        Where a check fails.
+    """
+    if not structure.is_3d_periodic:
+        raise BadCrystal("not periodic in all three directions", "give a bulk crystal")
+    numbers, more = atomic_numbers(structure)
+    lattice = np.ascontiguousarray(structure.lattice.matrix)
+    frac_coords = np.ascontiguousarray(structure.frac_coords)
+    check_geometry(lattice, np.ascontiguousarray(frac_coords @ lattice), numbers, settings)
+    symmetry = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
+    prototype, family, name = classify(symmetry)
+    kinds, counts = np.unique(symmetry.kind, return_counts=True)
+    composition = Composition(
+        {Element.from_Z(int(z)): int(n) for z, n in zip(kinds, counts, strict=True)}
+    )
+    volume = abs(float(np.linalg.det(symmetry.lattice)))
+    return Crystal(
+        formula=composition.reduced_formula,
+        anonymous_formula=composition.anonymized_formula,
+        n_sites=len(symmetry.kind),
+        volume_per_atom_A3=volume / len(symmetry.kind),
+        space_group_number=symmetry.space_group_number,
+        prototype=prototype,
+        family=family,
+        common_name=name,
+        lattice=symmetry.lattice,
+        frac_coords=symmetry.frac_coords,
+        atomic_numbers=symmetry.kind,
+        orbit=symmetry.orbit,
+        notes="; ".join([*notes, *more]),
+    )
+
+
+def document_crystals(
+    document: Document, settings: StructuresSection
+) -> list[tuple[str, Crystal | BadCrystal]]:
+    """Every crystal of a document with its id, or why it is none."""
+    if document.bad is not None:
+        return [(document.id, document.bad)]
+    results: list[tuple[str, Crystal | BadCrystal]] = []
+    for suffix, structure, notes in parse(document.kind, document.text, settings.max_sites):
+        if isinstance(structure, BadCrystal):
+            results.append((document.id + suffix, structure))
+            continue
+        try:
+            if len(structure) > settings.max_sites:
+                raise BadCrystal(
+                    f"{len(structure)} sites, more than {settings.max_sites}",
+                    "give the primitive cell, or raise structures.max_sites",
+                )
+            results.append((document.id + suffix, crystal_of(structure, settings, notes)))
+        except BadCrystal as bad:
+            results.append((document.id + suffix, bad))
+    return results

@@ -1,0 +1,139 @@
+"""A set of crystals with their graphs: what predictors and screening work on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pymatgen.core import Lattice, Structure
+
+from matml.config import GraphsSection, StructuresSection
+from matml.errors import MatmlError
+from matml.files import read_table
+from matml.structures.build import graph_of, graph_settings
+from matml.structures.crystal import crystal_of
+from matml.structures.errors import BadCrystal
+from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
+from matml.structures.store import GraphStore
+
+
+@dataclass(frozen=True)
+class CrystalSet:
+    """Crystals and their graphs, row by row.
+
+    Attributes
+    ----------
+    table
+        Columns as in `structures.parquet`.
+    graphs
+        Graph i belongs to row i.
+    quarantine
+        What `from_structures` could not use: columns as in `quarantine.csv`.
+    """
+
+    table: pd.DataFrame
+    graphs: GraphStore
+    quarantine: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=QUARANTINE_COLUMNS)
+    )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @classmethod
+    def open(cls, structures_dir: str | Path, graphs_dir: str | Path) -> "CrystalSet":
+        """Open what `matml structures ingest` and `matml structures graph` wrote.
+
+        Raises
+        ------
+        MatmlError
+            Where a file is missing or the two folders do not belong together.
+        """
+        table = read_table(Path(structures_dir) / "structures.parquet")
+        graphs = GraphStore.open(graphs_dir)
+        if table["id"].tolist() != graphs.ids:
+            raise MatmlError(
+                f"{graphs_dir}: its graphs are not those of {structures_dir}; "
+                "run `matml structures graph` again"
+            )
+        return cls(table, graphs)
+
+    @classmethod
+    def from_structures(
+        cls,
+        structures: Sequence[Structure],
+        ids: Sequence[str] | None = None,
+        labels: Mapping[str, Sequence[float]] | pd.DataFrame | None = None,
+        settings: StructuresSection | None = None,
+        graph_section: GraphsSection | None = None,
+    ) -> "CrystalSet":
+        """Check structures, find their symmetry and family and build their graphs, in memory.
+
+        Parameters
+        ----------
+        structures
+            Any pymatgen structures; the set holds those that pass the checks, in their order.
+        ids
+            One per structure; '0', '1', … by default.
+        labels
+            Columns of numbers, one value per structure.
+        settings, graph_section
+            The sections `structures` and `graphs` of the configuration.
+
+        Examples
+        --------
+        >>> from pymatgen.core import Lattice, Structure
+        >>> salt = Structure.from_spacegroup(
+        ...     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+        ... )
+        >>> crystals = CrystalSet.from_structures([salt])
+        >>> crystals.table["common_name"].tolist(), crystals.table["n_sites"].tolist()
+        (['rocksalt'], [2])
+        """
+        settings = settings or StructuresSection()
+        graph_section = graph_section or GraphsSection()
+        names = [str(i) for i in range(len(structures))] if ids is None else [str(i) for i in ids]
+        if len(names) != len(structures) or len(set(names)) != len(names):
+            raise MatmlError("ids: must be distinct and as many as there are structures")
+        rows, kept, quarantine, graphs = [], [], [], []
+        for index, (name, structure) in enumerate(zip(names, structures, strict=True)):
+            try:
+                crystal = crystal_of(structure, settings, [])
+            except BadCrystal as bad:
+                quarantine.append(
+                    quarantine_row(name, "", index, "crystal", "", bad.reason, bad.remedy)
+                )
+                continue
+            rows.append(crystal_row(name, "", index, "", crystal))
+            graphs.append(
+                graph_of(
+                    (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit),
+                    graph_section,
+                )
+            )
+            kept.append(index)
+        table = pd.DataFrame(rows, columns=None if rows else ["id"])
+        if labels is not None:
+            columns = {
+                str(name): np.asarray(values, dtype=np.float64)[kept]
+                for name, values in labels.items()
+            }
+            table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+        store = GraphStore.from_graphs(
+            [row["id"] for row in rows], graphs, graph_settings(graph_section)
+        )
+        return cls(table, store, pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "CrystalSet":
+        """The crystals of some rows, in the order of `indices`."""
+        indices = np.asarray(indices, dtype=np.int64)
+        table = self.table.iloc[indices].reset_index(drop=True)
+        return CrystalSet(table, self.graphs.subset(indices))
+
+    def structure(self, index: int) -> Structure:
+        """The idealised primitive cell of one row."""
+        row = self.table.iloc[index]
+        lattice = Lattice(np.reshape(np.asarray(row["lattice"]), (3, 3)))
+        numbers = [int(z) for z in row["atomic_numbers"]]
+        return Structure(lattice, numbers, np.reshape(np.asarray(row["frac_coords"]), (-1, 3)))

@@ -1,0 +1,57 @@
+"""Equal crystals: pymatgen's StructureMatcher within one prototype and composition."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.structure_matcher import StructureMatcher
+
+import matml.structures.elements  # noqa: F401  (silences noble gases)
+from matml.structures.parallel import map_ordered
+
+Cell = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def first_equal(cells: Sequence[Cell]) -> list[int]:
+    """For each cell the position of the first one equal to it (its own where there is none).
+
+    Parameters
+    ----------
+    cells
+        Lattice (9 numbers, angstrom), flat fractional coordinates, atomic numbers; all of one
+        prototype and composition, in primitive cells.
+    """
+    # the cells are primitive and of one size already, so neither needs a search
+    matcher = StructureMatcher(primitive_cell=False, attempt_supercell=False)
+    structures = [
+        Structure(Lattice(np.reshape(lattice, (3, 3))), numbers, np.reshape(coords, (-1, 3)))
+        for lattice, coords, numbers in cells
+    ]
+    unique: list[int] = []
+    result = []
+    for index, structure in enumerate(structures):
+        match = next((u for u in unique if matcher.fit(structures[u], structure)), index)
+        if match == index:
+            unique.append(index)
+        result.append(match)
+    return result
+
+
+def find_duplicates(table: pd.DataFrame, threads: int | None = None) -> list[str]:
+    """Id of the first crystal equal to each row of `structures.parquet`, '' where there is none."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, key in enumerate(zip(table["prototype"], table["formula"], strict=True)):
+        groups[key].append(row)
+    several = [rows for rows in groups.values() if len(rows) > 1]
+    columns = [table[name].tolist() for name in ("lattice", "frac_coords", "atomic_numbers")]
+    tasks = [[tuple(column[row] for column in columns) for row in rows] for rows in several]
+    duplicate_of = [""] * len(table)
+    ids = table["id"].tolist()
+    found = map_ordered(first_equal, tasks, threads, "duplicates", chunk_size=16)
+    for rows, matches in zip(several, found, strict=True):
+        for position, match in enumerate(matches):
+            if match != position:
+                duplicate_of[rows[position]] = ids[rows[match]]
+    return duplicate_of

@@ -1,0 +1,190 @@
+"""Prototype label, site roles and family of a crystal: functions of the crystal alone.
+
+The *prototype* is the AFLOW-style label without elements, e.g. `ABC3_cP5_221_a_b_c`: anonymous
+formula, Pearson symbol, space group, and the Wyckoff letters of each element, made independent of
+the choice of origin and of element names with pymatgen's Wyckoff relabelling tables (Goodall et
+al., Sci. Adv. 8, eabn4117 (2022)). It equals what
+`pymatgen.analysis.prototypes.get_prototype_from_protostructure` returns; the tables are read
+here directly because importing that package loads a structure library for several seconds.
+
+The *family* is the prototype, and behind it the slots that anions occupy where they are not the
+usual ones: `ABC3_cP5_221_a_b_c` is the perovskite, `ABC3_cP5_221_a_b_c-anionB` the antiperovskite.
+"""
+
+import gzip
+import json
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from pymatgen.core.periodic_table import Element
+
+from matml.structures.elements import ELECTRONEGATIVITY
+from matml.structures.prototypes import PROTOTYPES, Usual
+from matml.structures.symmetry import Symmetry
+
+SLOTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# elements that form anions with any metal, and those that do where no such element is present
+STRONG_ANIONS = frozenset(["H", "B", "C", "N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I", "At"])
+WEAK_ANIONS = frozenset(["Si", "P", "Ge", "As", "Sn", "Sb", "Pb", "Bi"])
+LATTICE_FAMILY = ((2, "a"), (15, "m"), (74, "o"), (142, "t"), (194, "h"), (230, "c"))
+
+
+@cache
+def relabellings() -> dict[int, tuple[dict[int, str], ...]]:
+    """Equivalent renamings of Wyckoff letters under a change of origin, by space group."""
+    folder = Path(find_spec("pymatgen.analysis").submodule_search_locations[0]) / "prototypes"
+    packed = (folder / "wyckoff-position-relabelings.json.gz").read_bytes()
+    return {
+        int(number): tuple({int(old): new for old, new in table.items()} for table in tables)
+        for number, tables in json.loads(gzip.decompress(packed)).items()
+    }
+
+
+def anonymous_formula(amounts: list[int]) -> str:
+    """`ABC3` for the amounts 3, 1, 1: letters by rising amount."""
+    divisor = gcd(*amounts)
+    parts = zip(SLOTS, sorted(amount // divisor for amount in amounts), strict=False)
+    return "".join(f"{slot}{amount if amount > 1 else ''}" for slot, amount in parts)
+
+
+def pearson_symbol(symmetry: Symmetry) -> str:
+    """Pearson symbol, e.g. `cF8`; the hexagonal cell counts for rhombohedral lattices."""
+    letter = next(name for last, name in LATTICE_FAMILY if symmetry.space_group_number <= last)
+    return f"{letter}{symmetry.centring}{symmetry.n_conventional}"
+
+
+@lru_cache(maxsize=8192)
+def canonical_sites(
+    space_group: int, elements: tuple[tuple[int, str, int], ...]
+) -> tuple[str, tuple[int, ...]]:
+    """Wyckoff part of the prototype label, and the role of each of its slots.
+
+    Parameters
+    ----------
+    space_group
+        International number.
+    elements
+        Per element: amount, Wyckoff letters of its orbits (sorted), and a number for its role.
+
+    Returns
+    -------
+    str, tuple of int
+        Letters per slot joined by `_`, with the lowest sum of letters and then the first in
+        order among all equivalent choices of origin; roles in the order of the slots, the
+        smallest in order where several choices give the same letters.
+    """
+    best: tuple[int, str, tuple[int, ...]] | None = None
+    for table in relabellings()[space_group]:
+        slots = []
+        score = 0
+        for amount, letters, role in elements:
+            renamed = sorted(letters.translate(table))
+            # "A" is the 27th position of Pmmm; pymatgen scores it 0
+            score += sum(0 if letter == "A" else ord(letter) - 96 for letter in renamed)
+            counted = "".join(
+                f"{renamed.count(letter) if renamed.count(letter) > 1 else ''}{letter}"
+                for letter in dict.fromkeys(renamed)
+            )
+            # the trailing "_" orders parts as the joined string would be
+            slots.append((amount, counted + "_", role))
+        slots.sort()
+        label = "".join(text for _, text, _ in slots).rstrip("_")
+        candidate = (score, label, tuple(role for _, _, role in slots))
+        if best is None or candidate < best:
+            best = candidate
+    assert best is not None
+    return best[1], best[2]
+
+
+def anions(symbols: list[str], nearest: np.ndarray | None) -> set[str]:
+    """Elements that are anions here.
+
+    Strong anion formers count where the nearest atom of another element is a metal or a
+    nonmetal of lower electronegativity (so S is no anion in a sulfate); where there is none,
+    metalloids and pnictogens count by the same rule.
+
+    Parameters
+    ----------
+    symbols
+        Distinct elements of the crystal.
+    nearest
+        Shape (elements, elements): shortest distance between atoms of two elements, angstrom;
+        may be None where at most one element is a nonmetal.
+    """
+    if len(symbols) == 1:
+        return set()
+    for candidates in (STRONG_ANIONS, WEAK_ANIONS):
+        found = set()
+        for i, symbol in enumerate(symbols):
+            if symbol not in candidates:
+                continue
+            if nearest is None:
+                found.add(symbol)
+                continue
+            distances = nearest[i].copy()
+            distances[i] = np.inf
+            partner = symbols[int(np.argmin(distances))]
+            metal = partner not in STRONG_ANIONS and partner not in WEAK_ANIONS
+            if metal or ELECTRONEGATIVITY[partner] < ELECTRONEGATIVITY[symbol]:
+                found.add(symbol)
+        if found:
+            return found
+    return set()
+
+
+def nearest_by_element(symmetry: Symmetry, kinds: np.ndarray) -> np.ndarray:
+    """Shortest distance between atoms of each two elements, shape (elements, elements)."""
+    from pymatgen.core import Lattice
+
+    distance = Lattice(symmetry.lattice).get_all_distances(
+        symmetry.frac_coords, symmetry.frac_coords
+    )
+    member = symmetry.kind[None, :] == kinds[:, None]
+    return np.array(
+        [[distance[np.ix_(a, b)].min() for b in member] for a in member], dtype=np.float64
+    )
+
+
+def classify(symmetry: Symmetry) -> tuple[str, str, str]:
+    """Return prototype, family and common name ('' if none) of a crystal.
+
+    `symmetry.kind` must hold atomic numbers.
+    """
+    kinds, counts = np.unique(symmetry.kind, return_counts=True)
+    symbols = [Element.from_Z(int(z)).symbol for z in kinds]
+    nonmetals = sum(s in STRONG_ANIONS or s in WEAK_ANIONS for s in symbols)
+    nearest = nearest_by_element(symmetry, kinds) if nonmetals > 1 else None
+    anionic = anions(symbols, nearest)
+    _, first = np.unique(symmetry.orbit, return_index=True)
+    orbit_kind = symmetry.kind[first]
+    elements = []
+    divisor = gcd(*(int(c) for c in counts))
+    for kind, count, symbol in zip(kinds, counts, symbols, strict=True):
+        letters = "".join(
+            sorted(w for w, k in zip(symmetry.wyckoff, orbit_kind, strict=True) if k == kind)
+        )
+        strength = 0 if symbol not in anionic else 2 if symbol in STRONG_ANIONS else 1
+        elements.append((int(count) // divisor, letters, strength))
+    sites, roles = canonical_sites(symmetry.space_group_number, tuple(sorted(elements)))
+    prototype = (
+        f"{anonymous_formula([int(c) for c in counts])}_{pearson_symbol(symmetry)}_"
+        f"{symmetry.space_group_number}_{sites}"
+    )
+    family, name = family_of(prototype, roles)
+    return prototype, family, name
+
+
+def family_of(prototype: str, roles: tuple[int, ...]) -> tuple[str, str]:
+    """Family and common name from a prototype and the role of each slot (2, 1 anion, 0 none)."""
+    known = PROTOTYPES.get(prototype)
+    every = "".join(slot for slot, role in zip(SLOTS, roles, strict=False) if role)
+    strong = "".join(slot for slot, role in zip(SLOTS, roles, strict=False) if role == 2)
+    if known is None:
+        # pnictides and silicides mix with other intermetallics: only strong anions tell
+        return (f"{prototype}-anion{strong}" if strong else prototype), ""
+    if known.usual is Usual.ANY or set(every) <= set(known.usual):
+        return prototype, known.name
+    return f"{prototype}-anion{every}", known.others.get(every, "")

@@ -1,0 +1,203 @@
+"""`matml structures ingest`: inputs to a table of good crystals and a quarantine of the rest."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from matml.config import StructuresSection
+from matml.errors import MatmlError
+from matml.files import write_json, write_table
+from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.duplicates import find_duplicates
+from matml.structures.errors import BadCrystal
+from matml.structures.parallel import map_ordered
+from matml.structures.read import read_inputs
+from matml.structures.user_labels import LabelFile, read_label_file
+
+QUARANTINE_COLUMNS = ["id", "file", "row", "dropped", "field", "reason", "remedy"]
+
+
+def quarantine_row(
+    identity: str, source: str, row: int, dropped: str, name: str, reason: str, remedy: str
+) -> dict[str, Any]:
+    """One row of `quarantine.csv`; `dropped` is `crystal`, `label` or `label row`."""
+    values = (identity, source, row, dropped, name, reason, remedy)
+    return dict(zip(QUARANTINE_COLUMNS, values, strict=True))
+
+
+def crystal_row(
+    identity: str, source: str, row: int, material_id: str, crystal: Crystal
+) -> dict[str, Any]:
+    """One row of `structures.parquet` without labels."""
+    return {
+        "id": identity,
+        "source": source,
+        "row": row,
+        "material_id": material_id,
+        "formula": crystal.formula,
+        "anonymous_formula": crystal.anonymous_formula,
+        "n_sites": crystal.n_sites,
+        "volume_per_atom_A3": crystal.volume_per_atom_A3,
+        "space_group_number": crystal.space_group_number,
+        "prototype": crystal.prototype,
+        "family": crystal.family,
+        "common_name": crystal.common_name,
+        "duplicate_of": "",
+        "notes": crystal.notes,
+        "lattice": crystal.lattice.ravel(),
+        "frac_coords": crystal.frac_coords.ravel(),
+        "atomic_numbers": crystal.atomic_numbers.astype(np.int16),
+        "orbit": crystal.orbit.astype(np.int32),
+    }
+
+
+def ingest(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    settings: StructuresSection,
+    labels: str | Path | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Read, check and classify all crystals of `inputs`; write the four files of `out`.
+
+    Returns
+    -------
+    dict
+        The content of `summary.json`.
+
+    Raises
+    ------
+    MatmlError
+        Where nothing is found, or no crystal is good (`quarantine.csv` is written then, too).
+    """
+    begin = time.perf_counter()
+    out = Path(out)
+    documents = read_inputs(inputs, settings)
+    label_file = read_label_file(labels) if labels else None
+    work = partial(document_crystals, settings=settings)
+    found = map_ordered(work, documents.items, threads, "crystals")
+
+    rows, label_rows, quarantine = [], [], []
+    for document, results in zip(documents.items, found, strict=True):
+        for identity, result in results:
+            place = (identity, document.source, document.row)
+            if isinstance(result, BadCrystal):
+                quarantine.append(
+                    quarantine_row(*place, "crystal", "", result.reason, result.remedy)
+                )
+                continue
+            row = crystal_row(*place, document.material_id, result)
+            if document.family:
+                row["family"] = document.family
+            rows.append(row)
+            label_rows.append(dict(document.labels))
+            for name, reason, remedy in document.dropped:
+                quarantine.append(quarantine_row(*place, "label", name, reason, remedy))
+    names = list(documents.label_names)
+    if label_file is not None:
+        refused = {entry["id"] for entry in quarantine if entry["dropped"] == "crystal"}
+        quarantine += attach_labels(label_file, rows, label_rows, refused)
+        names += [name for name in label_file.label_names if name not in names]
+    quarantine_table = pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS)
+    write_table(out / "quarantine.csv", quarantine_table)
+    if not rows:
+        first = quarantine[0]
+        raise MatmlError(
+            f"{out / 'quarantine.csv'}: none of the {len(quarantine)} crystals can be used; "
+            f"the first, {first['id']}: {first['reason']}; remedy: {first['remedy']}"
+        )
+    table = pd.DataFrame(rows)
+    values = pd.DataFrame(label_rows, index=table.index).reindex(columns=names)
+    table = pd.concat([table, values.astype(np.float64)], axis=1)
+    table["duplicate_of"] = find_duplicates(table, threads)
+    families = family_table(table, names)
+    summary = {
+        "accepted": len(table),
+        "quarantined_crystals": int((quarantine_table["dropped"] == "crystal").sum()),
+        "dropped_labels": int((quarantine_table["dropped"] != "crystal").sum()),
+        "duplicates": int((table["duplicate_of"] != "").sum()),
+        "families": len(families),
+        "families_of_10_or_more": int((families["n_crystals"] >= 10).sum()),
+        "labels": {name: int(table[name].notna().sum()) for name in names},
+        "sources": {str(k): int(v) for k, v in table["source"].value_counts(sort=False).items()}
+        if table["source"].nunique() <= 20
+        else {},
+        "ignored": documents.ignored[:100],
+        "settings": settings.model_dump(mode="json"),
+        "seconds": round(time.perf_counter() - begin, 3),
+    }
+    write_table(out / "structures.parquet", table)
+    write_table(out / "families.csv", families)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def attach_labels(
+    label_file: LabelFile, rows: list[dict], label_rows: list[dict], refused: set[str]
+) -> list[dict[str, Any]]:
+    """Put a user's labels and families on their crystals; return what goes to quarantine."""
+    position = {row["id"]: [index] for index, row in enumerate(rows)}
+    by_file: dict[str, list[int]] = {}
+    by_name: dict[str, set[str]] = {}
+    for index, row in enumerate(rows):
+        by_file.setdefault(row["source"], []).append(index)
+        by_name.setdefault(Path(row["source"]).name, set()).add(row["source"])
+        if row["material_id"]:
+            position.setdefault(row["material_id"], []).append(index)
+    quarantine = []
+    for entry in label_file.entries:
+        place = (entry.key, label_file.path.name, entry.row)
+        if entry.reason:
+            quarantine.append(
+                quarantine_row(*place, "label row", label_file.key, entry.reason, entry.remedy)
+            )
+            continue
+        if label_file.key == "id":
+            targets = position.get(entry.key, [])
+        else:
+            sources = by_name.get(Path(entry.key).name, set())
+            source = entry.key if entry.key in by_file else next(iter(sources), "")
+            only = entry.key in by_file or (len(sources) == 1 and Path(entry.key).name == entry.key)
+            targets = by_file.get(source, []) if only else []
+        if len(targets) != 1:
+            if entry.key in refused:
+                continue  # the crystal itself stands in quarantine already
+            if targets:
+                reason = f"{label_file.key} {entry.key!r} names {len(targets)} crystals"
+                remedy = "key the labels by the `id` column of structures.parquet"
+            else:
+                reason = f"{label_file.key} {entry.key!r} names no crystal of the inputs"
+                remedy = "correct the name, or add the structure to the inputs"
+            quarantine.append(quarantine_row(*place, "label row", label_file.key, reason, remedy))
+            continue
+        label_rows[targets[0]].update(entry.labels)
+        if entry.family:
+            rows[targets[0]]["family"] = entry.family
+        for name, reason, remedy in entry.dropped:
+            quarantine.append(quarantine_row(*place, "label", name, reason, remedy))
+    return quarantine
+
+
+def family_table(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:
+    """Families by falling size: name, most frequent prototype, crystals, and labels of each."""
+    groups = table.groupby("family", sort=True)
+
+    def most_frequent(values: pd.Series) -> str:
+        return values.value_counts().index[0]
+
+    families = groups.agg(
+        common_name=("common_name", most_frequent),
+        prototype=("prototype", most_frequent),
+        n_crystals=("id", "size"),
+    )
+    for name in label_names:
+        families[f"n_{name}"] = groups[name].count()
+    families = families.reset_index()
+    return families.sort_values(
+        ["n_crystals", "family"], ascending=[False, True], ignore_index=True
+    )

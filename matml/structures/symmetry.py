@@ -1,0 +1,154 @@
+"""Space group, idealised primitive cell and symmetry orbits, by one spglib search a crystal."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+# spglib's documented switch to exceptions; without it every call warns
+os.environ.setdefault("SPGLIB_OLD_ERROR_HANDLING", "0")
+import spglib
+
+from matml.structures.errors import BadCrystal
+
+REFERENCE_VOLUME_A3 = 15.0
+# rows: primitive vectors in the conventional ones (spglib's convention, transposed)
+CENTRING = {
+    "P": np.eye(3),
+    "A": np.array([[1, 0, 0], [0, 0.5, 0.5], [0, -0.5, 0.5]]),
+    "C": np.array([[0.5, -0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]),
+    "I": np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]]),
+    "F": np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]),
+    "R": np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
+}
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A crystal snapped on to its space group, in a primitive cell.
+
+    Attributes
+    ----------
+    lattice
+        Row vectors, shape (3, 3), angstrom.
+    frac_coords
+        Shape (atoms, 3), in [0, 1).
+    kind
+        Which element (number as given by the caller) each atom is, shape (atoms,).
+    orbit
+        Symmetry orbit of each atom, 0-based and contiguous, shape (atoms,).
+    wyckoff
+        Wyckoff letter of each orbit.
+    space_group_number, centring, n_conventional
+        International number, lattice centring letter and atoms in the conventional cell.
+    """
+
+    lattice: np.ndarray
+    frac_coords: np.ndarray
+    kind: np.ndarray
+    orbit: np.ndarray
+    wyckoff: tuple[str, ...]
+    space_group_number: int
+    centring: str
+    n_conventional: int
+
+
+def symmetrise(
+    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, symprec: float
+) -> Symmetry:
+    """Find the symmetry of a crystal; distances keep to within `symprec` of the original.
+
+    The search runs on the cell scaled to 15 cubic angstrom per atom and rounded to 1e-5 angstrom
+    and 1e-6 of an edge, elements taken as mere kinds. The result is therefore a function of the
+    shape alone, and crystals of one shape (candidates made by substitution) share one search.
+
+    Parameters
+    ----------
+    lattice, frac_coords, numbers
+        Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
+    symprec
+        Tolerance at that scale, angstrom.
+
+    Raises
+    ------
+    BadCrystal
+        Where spglib finds no consistent space group.
+    """
+    volume = abs(float(np.linalg.det(lattice)))
+    scale = (REFERENCE_VOLUME_A3 * len(numbers) / volume) ** (1 / 3)
+    kinds, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    # kinds are numbered by first appearance, so that substitution does not change the key
+    rank = np.empty(len(kinds), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(kinds))
+    pattern = rank[inverse]
+    wrapped = np.round(frac_coords - np.floor(frac_coords), 6) % 1.0
+    found = _search(
+        np.round(lattice * scale, 5).tobytes(), wrapped.tobytes(), pattern.tobytes(), symprec
+    )
+    ideal_volume = abs(float(np.linalg.det(found.lattice)))
+    wanted = volume * len(found.kind) / len(numbers)
+    by_rank = np.empty(len(kinds), dtype=np.int64)
+    by_rank[rank] = kinds
+    return Symmetry(
+        lattice=found.lattice * (wanted / ideal_volume) ** (1 / 3),
+        frac_coords=found.frac_coords,
+        kind=by_rank[found.kind],
+        orbit=found.orbit,
+        wyckoff=found.wyckoff,
+        space_group_number=found.space_group_number,
+        centring=found.centring,
+        n_conventional=found.n_conventional,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _search(lattice_bytes: bytes, frac_bytes: bytes, kind_bytes: bytes, symprec: float) -> Symmetry:
+    """Symmetry of a normalised cell given as the bytes of its arrays."""
+    lattice = np.frombuffer(lattice_bytes).reshape(3, 3)
+    frac_coords = np.frombuffer(frac_bytes).reshape(-1, 3)
+    kind = np.frombuffer(kind_bytes, dtype=np.int64)
+    for tolerance in (symprec, symprec / 10, symprec / 100):
+        try:
+            # kinds start at 1: spglib takes them for atomic numbers
+            dataset = spglib.get_symmetry_dataset((lattice, frac_coords, kind + 1), tolerance)
+        except spglib.SpglibError:
+            continue
+        if dataset is not None and (found := _primitive(dataset)) is not None:
+            return found
+    raise BadCrystal(
+        f"spglib finds no consistent space group at symprec {symprec:g} A",
+        "check for nearly equal atoms or a strongly skewed cell, or change structures.symprec_A",
+    )
+
+
+def _primitive(dataset: "spglib.SpglibDataset") -> Symmetry | None:
+    """The primitive cell of spglib's idealised conventional cell; None where it is inconsistent."""
+    centring = dataset.international[0]
+    basis = CENTRING.get(centring)
+    to_primitive = np.asarray(dataset.std_mapping_to_primitive)
+    labels, chosen = np.unique(to_primitive, return_index=True)
+    if basis is None or round(abs(np.linalg.det(basis)) * len(to_primitive)) != len(labels):
+        return None
+    # both maps number the same primitive atoms; orbits are known for the atoms of the input
+    input_map = np.asarray(dataset.mapping_to_primitive)
+    known, source = np.unique(input_map, return_index=True)
+    if not np.array_equal(known, labels):
+        return None
+    raw_orbit = np.asarray(dataset.crystallographic_orbits)[source]
+    kinds = np.asarray(dataset.std_types)[chosen] - 1
+    representatives, first, orbit = np.unique(raw_orbit, return_index=True, return_inverse=True)
+    if len(np.unique(np.stack([orbit, kinds]), axis=1).T) != len(representatives):
+        return None
+    frac = np.asarray(dataset.std_positions)[chosen] @ np.linalg.inv(basis)
+    frac -= np.floor(frac + 1e-12)
+    return Symmetry(
+        lattice=basis @ np.asarray(dataset.std_lattice),
+        frac_coords=frac,
+        kind=kinds,
+        orbit=orbit,
+        wyckoff=tuple(dataset.wyckoffs[source[index]] for index in first),
+        space_group_number=int(dataset.number),
+        centring="C" if centring == "A" else centring,
+        n_conventional=len(to_primitive),
+    )
