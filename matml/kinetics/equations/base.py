@@ -1,0 +1,239 @@
+"""What an equation declares: inputs, parameters on an unconstrained scale, observables.
+
+A kinetic equation is a short declaration. Everything that fits, learns or draws works on the
+declaration alone, with the parameters as one *standardised vector*: each parameter is transformed
+to a scale without bounds (identity or logarithm), centred on its typical range and divided by a
+quarter of that range, so that typical values lie within about -2 and 2.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from matml.errors import MatmlError
+
+GAS_CONSTANT = 8.31446261815324
+"""Molar gas constant in J/(mol K): exact since the SI of 2019."""
+
+Values: TypeAlias = Mapping[str, Tensor]
+"""Parameter values by name, each in its own unit."""
+
+Inputs: TypeAlias = Mapping[str, Tensor]
+"""Columns of observations by name; all of one shape."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """An independent variable of an equation, with its unit."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an equation.
+
+    Parameters
+    ----------
+    name, unit
+        As they stand in results; the unit is empty for a number.
+    low, high
+        Typical range over alloys. It sets the standardised scale and bounds a least-squares fit
+        (twice as wide on that scale); it does not bound a fit under a prior.
+    start
+        Generic starting value for a fit without any knowledge of other alloys.
+    transform
+        Scale without bounds: "identity", or "log" for a quantity that must be positive.
+    description
+        What it means, for a reader of the result.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    start: float
+    transform: str = "identity"
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.transform not in ("identity", "log"):
+            raise ValueError(f"{self.name}: transform must be identity or log")
+        if not self.low < self.high or (self.transform == "log" and self.low <= 0):
+            raise ValueError(f"{self.name}: the range {self.low} to {self.high} cannot be used")
+
+    def unconstrained(self, value: float) -> float:
+        """Return a value on the unconstrained scale."""
+        return math.log(value) if self.transform == "log" else value
+
+    @property
+    def centre(self) -> float:
+        """Middle of the typical range on the unconstrained scale."""
+        return (self.unconstrained(self.low) + self.unconstrained(self.high)) / 2
+
+    @property
+    def scale(self) -> float:
+        """A quarter of the typical range on the unconstrained scale."""
+        return (self.unconstrained(self.high) - self.unconstrained(self.low)) / 4
+
+    def standardise(self, value: float) -> float:
+        """Return a value (in the parameter's unit) on the standardised scale."""
+        return (self.unconstrained(value) - self.centre) / self.scale
+
+    def value(self, standardised: Tensor) -> Tensor:
+        """Return the value in the parameter's unit of a standardised one."""
+        unconstrained = self.centre + self.scale * standardised
+        return unconstrained.exp() if self.transform == "log" else unconstrained
+
+
+@dataclass(frozen=True)
+class Observable:
+    """Something that is measured, and the scale on which model and measurement are compared.
+
+    Parameters
+    ----------
+    column
+        Column of the observations that holds the measured value.
+    unit
+        Unit of residuals, for instance "log10 s".
+    inputs
+        Columns that the prediction needs.
+    predict
+        `predict(values, inputs)`: the prediction on the residual scale, shape of the inputs.
+    compared
+        The measured value on the residual scale.
+    typical_noise
+        Standard deviation of a usual measurement on the residual scale, before any is learned.
+    """
+
+    column: str
+    unit: str
+    inputs: tuple[Input, ...]
+    predict: Callable[[Values, Inputs], Tensor]
+    compared: Callable[[Tensor], Tensor]
+    typical_noise: float
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A kinetic equation.
+
+    Parameters
+    ----------
+    name, title
+        Short name for commands and files; title for figures.
+    source
+        Where the equation comes from.
+    parameters
+        In the order of the standardised vector.
+    observables
+        By kind of observation: "fraction", "ttt" or "hardness".
+    needs_reference_temperature
+        Whether its parameters refer to a temperature that belongs to the alloy
+        (`reference_temperature_K`: one fixed temperature in the alloy's own range).
+
+    Examples
+    --------
+    >>> from matml.kinetics.equations import equation_named
+    >>> jmak = equation_named("jmak")
+    >>> start = jmak.start()
+    >>> {name: round(float(value), 3) for name, value in jmak.values(start).items()}
+    {'half_time_s': 100.0, 'activation_energy_kJ_mol': 200.0, 'avrami_exponent': 1.5}
+    """
+
+    name: str
+    title: str
+    source: str
+    parameters: tuple[Parameter, ...]
+    observables: Mapping[str, Observable]
+    needs_reference_temperature: bool = False
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Names of the parameters, in the order of the standardised vector."""
+        return [parameter.name for parameter in self.parameters]
+
+    def observable(self, kind: str) -> Observable:
+        """Return the observable of a kind of observation.
+
+        Raises
+        ------
+        MatmlError
+            Where the equation says nothing about that kind.
+        """
+        if kind not in self.observables:
+            raise MatmlError(
+                f"equation {self.name!r} does not describe {kind!r} observations, only "
+                f"{', '.join(self.observables)}; choose another equation"
+            )
+        return self.observables[kind]
+
+    def start(self) -> Tensor:
+        """Return the generic start as a standardised vector, float64 [P]."""
+        return self.standardise({p.name: p.start for p in self.parameters})
+
+    def standardise(self, values: Mapping[str, float]) -> Tensor:
+        """Return parameter values (each in its unit) as a standardised vector, float64 [P]."""
+        return torch.tensor(
+            [p.standardise(float(values[p.name])) for p in self.parameters], dtype=torch.float64
+        )
+
+    def values(self, standardised: Tensor) -> dict[str, Tensor]:
+        """Return the parameters, each in its unit, of standardised vectors [..., P]."""
+        return {p.name: p.value(standardised[..., i]) for i, p in enumerate(self.parameters)}
+
+    def predict(self, kind: str, standardised: Tensor, inputs: Inputs) -> Tensor:
+        """Return predictions on the residual scale.
+
+        Parameters
+        ----------
+        kind
+            Kind of observation.
+        standardised
+            Parameter vectors [..., P]; [P] for one alloy, [B, N, P] for one vector an observation.
+        inputs
+            Columns, each of the shape [...], or one that it broadcasts with.
+
+        Returns
+        -------
+        Tensor
+            Predictions, of the shape of the inputs.
+        """
+        return self.observable(kind).predict(self.values(standardised), inputs)
+
+
+TEMPERATURE = Input("temperature_K", "K")
+TIME = Input("time_s", "s")
+FRACTION = Input("fraction", "")
+REFERENCE = Input("reference_temperature_K", "K")
+
+LN2 = math.log(2.0)
+
+
+def jmak_fraction(log_half_time: Tensor, exponent: Tensor, time_s: Tensor) -> Tensor:
+    """Return the transformed fraction 1 - exp(-ln 2 (t / t50)^n).
+
+    The Johnson-Mehl-Avrami-Kolmogorov law 1 - exp(-(k t)^n) with k = (ln 2)^(1/n) / t50: written
+    with the half time, time scale and exponent are hardly correlated.
+
+    Parameters
+    ----------
+    log_half_time
+        Natural logarithm of t50 in s.
+    exponent
+        Avrami exponent n.
+    time_s
+        Time in s, positive.
+    """
+    return -torch.expm1(-LN2 * torch.exp(exponent * (time_s.log() - log_half_time)))
+
+
+def jmak_log10_time(log_half_time: Tensor, exponent: Tensor, fraction: Tensor) -> Tensor:
+    """Return log10 of the time (s) to a fraction: t50 (-ln(1 - f) / ln 2)^(1/n)."""
+    reached = torch.log(-torch.log1p(-fraction) / LN2)
+    return (log_half_time + reached / exponent) / math.log(10.0)

@@ -1,0 +1,135 @@
+"""Transformation of austenite in low-alloy steels from composition: Li et al. 1998.
+
+Source: Li, Niebuhr, Meekisho and Atteridge, Metall. Mater. Trans. B 29 (1998) 661. Time to a
+transformed fraction X at a constant temperature,
+
+    t = C S(X) / [2^(g G) (T0 - T)^p exp(-Q / R T)],  Q = 27,500 cal/mol,
+
+with the ASTM grain size number G, T0 the temperature where the reaction becomes possible, and
+S(X) the integral from 0 to X of dx / [x^(0.4 (1-x)) (1-x)^(0.4 x)]. The coefficients agree with
+those of the open implementation arthursn/transformation-diagrams.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.integrate import quad
+
+from matml.kinetics.equations.base import GAS_CONSTANT
+
+Composition = Mapping[str, float]
+"""Element symbol to wt %; what is missing is zero."""
+
+ACTIVATION_ENERGY_J_MOL = 27_500 * 4.184
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """Coefficients of one reaction of austenite.
+
+    Parameters
+    ----------
+    constant, slopes
+        ln C = constant + sum of slope times wt %; molybdenum of pearlite enters by its root.
+    grain_exponent, undercooling_exponent
+        g and p.
+    """
+
+    constant: float
+    slopes: Mapping[str, float]
+    grain_exponent: float
+    undercooling_exponent: int
+    root_of_molybdenum: bool = False
+
+    def log_composition_factor(self, composition: Composition) -> float:
+        """Return ln C."""
+        total = self.constant
+        for element, slope in self.slopes.items():
+            amount = composition.get(element, 0.0)
+            if element == "Mo" and self.root_of_molybdenum:
+                amount = amount**0.5
+            total += slope * amount
+        return total
+
+
+REACTIONS = {
+    "ferrite": Reaction(
+        1.0, {"C": 6.31, "Mn": 1.78, "Si": 0.31, "Ni": 1.12, "Cr": 2.7, "Mo": 4.06}, 0.41, 3
+    ),
+    "pearlite": Reaction(
+        -4.25,
+        {"C": 4.12, "Mn": 4.36, "Si": 0.44, "Ni": 1.71, "Cr": 3.33, "Mo": 5.19},
+        0.32,
+        3,
+        root_of_molybdenum=True,
+    ),
+    "bainite": Reaction(
+        -10.23, {"C": 10.18, "Mn": 0.85, "Ni": 0.55, "Cr": 0.9, "Mo": 0.36}, 0.29, 2
+    ),
+}
+
+
+def li_integral(fraction: float) -> float:
+    """Return S(X), for X between 0 and 1."""
+    value, _ = quad(lambda x: 1 / (x ** (0.4 * (1 - x)) * (1 - x) ** (0.4 * x)), 0.0, fraction)
+    return value
+
+
+def li_time(
+    reaction: str,
+    composition: Composition,
+    grain_size: float,
+    start_temperature_K: float,
+    temperature_K: np.ndarray,
+    fraction: float,
+) -> np.ndarray:
+    """Return the time in s to a fraction, shape of `temperature_K`.
+
+    Parameters
+    ----------
+    reaction
+        "ferrite", "pearlite" or "bainite".
+    grain_size
+        ASTM number of the austenite grain.
+    start_temperature_K
+        Ae3, Ae1 or Bs; temperatures must lie below it.
+
+    Raises
+    ------
+    ValueError
+        At or above the start temperature, where the reaction is not possible.
+    """
+    temperature_K = np.asarray(temperature_K, dtype=float)
+    if (temperature_K >= start_temperature_K).any():
+        raise ValueError(f"{reaction} does not form at or above {start_temperature_K:.0f} K")
+    law = REACTIONS[reaction]
+    undercooling = start_temperature_K - temperature_K
+    log_time = (
+        law.log_composition_factor(composition)
+        + np.log(li_integral(fraction))
+        - law.grain_exponent * grain_size * np.log(2)
+        - law.undercooling_exponent * np.log(undercooling)
+        + ACTIVATION_ENERGY_J_MOL / (GAS_CONSTANT * temperature_K)
+    )
+    return np.exp(log_time)
+
+
+def eutectoid_temperature_K(composition: Composition) -> float:
+    """Return Ac1, 723 - 10.7 Mn + 29.1 Si - 16.9 Ni + 16.9 Cr in C (Andrews, JISI 203 (1965) 721)."""
+    slopes = {"Mn": -10.7, "Si": 29.1, "Ni": -16.9, "Cr": 16.9}
+    return 996.15 + sum(k * composition.get(element, 0.0) for element, k in slopes.items())
+
+
+def bainite_start_K(composition: Composition) -> float:
+    """Return Bs (van Bohemen, Mater. Sci. Technol. 28 (2012) 487)."""
+    slopes = {"Mn": 86.0, "Si": 23.0, "Cr": 67.0, "Ni": 33.0, "Mo": 75.0}
+    solutes = sum(k * composition.get(element, 0.0) for element, k in slopes.items())
+    return 839 + 273.15 - solutes - 270 * (1 - np.exp(-1.33 * composition.get("C", 0.0)))
+
+
+def martensite_start_K(composition: Composition) -> float:
+    """Return Ms (van Bohemen, Mater. Sci. Technol. 28 (2012) 487)."""
+    slopes = {"Mn": 31.0, "Si": 13.0, "Cr": 10.0, "Ni": 18.0, "Mo": 12.0}
+    solutes = sum(k * composition.get(element, 0.0) for element, k in slopes.items())
+    return 565 + 273.15 - solutes - 600 * (1 - np.exp(-0.96 * composition.get("C", 0.0)))

@@ -1,0 +1,304 @@
+"""Observations of transformation kinetics: the tidy CSV, checked row by row.
+
+One row per observation: `alloy`, `temperature_K` or `temperature_C`, `time_s`, and what was
+measured: `fraction_transformed`, or `hardness_HRC`, or, for a point of a TTT curve, the fraction
+that the curve stands for in `ttt_fraction` (`assumed_fraction` is read too; then the time is what
+was measured). Optional: `sigma`, the standard deviation of the measurement on the scale on which
+it is compared (fraction; HRC; log10 of s), and `simulated`.
+A second table may hold one row per alloy: `alloy`, `composition_group`, `reference_temperature_K`
+and composition columns ending in `_wt_pct` or `_at_pct`.
+
+A bad row is quarantined with its reason and the rest goes on.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from matml.errors import MatmlError
+from matml.kinetics.alloys import group_alloys, read_alloys
+
+ZERO_CELSIUS = 273.15
+COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 2000.0
+"""Range of temperatures at which a diffusional transformation is measured; wide on purpose."""
+
+MEASURED = {
+    "fraction_transformed": "fraction",
+    "hardness_HRC": "hardness",
+    "ttt_fraction": "ttt",
+    "assumed_fraction": "ttt",
+}
+QUARANTINE_COLUMNS = ["file", "line", "alloy", "field", "value", "reason", "remedy"]
+
+
+@dataclass
+class Observations:
+    """Checked observations of several alloys.
+
+    Attributes
+    ----------
+    kind
+        "fraction", "ttt" or "hardness".
+    points
+        One row per observation: alloy, temperature_K, time_s, `fraction` (of a TTT point),
+        the measured column, sigma (NaN where not given), line.
+    alloys
+        One row per alloy: alloy, composition_group, reference_temperature_K (NaN where not given),
+        composition columns.
+    quarantine
+        Rows left out, with `QUARANTINE_COLUMNS`.
+    warnings
+        What looks wrong but may be right, one sentence each.
+    simulated
+        Whether any of it is simulated.
+    """
+
+    kind: str
+    points: pd.DataFrame
+    alloys: pd.DataFrame
+    quarantine: pd.DataFrame
+    warnings: list[str] = field(default_factory=list)
+    simulated: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Alloys, in the order of their table."""
+        return self.alloys["alloy"].tolist()
+
+    def select(self, names: list[str]) -> "Observations":
+        """Return the observations of some alloys, in the order given."""
+        alloys = self.alloys.set_index("alloy").loc[names].reset_index()
+        return Observations(
+            self.kind,
+            self.points[self.points["alloy"].isin(names)].reset_index(drop=True),
+            alloys,
+            self.quarantine,
+            self.warnings,
+            self.simulated,
+        )
+
+
+def read_observations(path: str | Path, alloys_path: str | Path | None = None) -> Observations:
+    """Read and check observations, and the table of alloys where there is one.
+
+    Raises
+    ------
+    MatmlError
+        Where the file or a column is missing, measured columns are mixed, or no row is left.
+    """
+    path = Path(path)
+    raw = _read_text_table(path)
+    measured = _measured_column(path, raw)
+    kind = MEASURED[measured]
+    temperature = _temperature_column(path, raw)
+    rows, bad = [], []
+    for line, row in _lines(raw):
+        values, problem = _check_row(row, temperature, measured)
+        if problem is None:
+            rows.append(values | {"line": line})
+        else:
+            bad.append([str(path), line, row["alloy"].strip(), *problem])
+    points = pd.DataFrame(
+        rows, columns=["alloy", "temperature_K", "time_s", "value", "sigma", "line"]
+    )
+    points, repeated = _drop_duplicates(points, path)
+    quarantine = pd.DataFrame(bad + repeated, columns=QUARANTINE_COLUMNS)
+    if points.empty:
+        first = f"; the first: {_sentence(quarantine.iloc[0])}" if len(quarantine) else ""
+        raise MatmlError(f"{path}: no usable row among {len(raw)}{first}")
+    warnings = []
+    lost = sorted(set(quarantine["alloy"]) - set(points["alloy"]) - {""})
+    for name in lost:
+        reason = quarantine.loc[quarantine["alloy"] == name, "reason"].iloc[0]
+        warnings.append(f"{path}: alloy {name!r} has no usable row left ({reason})")
+    warnings += suspicious_temperatures(points, temperature)
+    points = points.rename(columns={"value": "fraction" if kind == "ttt" else measured})
+    names = list(dict.fromkeys(points["alloy"]))
+    if alloys_path is None:
+        alloys = pd.DataFrame({"alloy": names})
+    else:
+        alloys, missing = read_alloys(alloys_path, names)
+        warnings += missing
+    alloys = group_alloys(alloys)
+    simulated = "simulated" in raw and raw["simulated"].str.lower().isin(["true", "1"]).any()
+    return Observations(kind, points, alloys, quarantine, warnings, bool(simulated))
+
+
+def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:
+    """Return a warning for each alloy whose temperatures look like the other scale's.
+
+    Evidence is the other alloys of the same file: the alloy lies wholly outside their range, and
+    shifting it by 273.15 K would bring it inside. With fewer than three alloys nothing is said.
+    """
+    ranges = points.groupby("alloy", sort=False)["temperature_K"].agg(["min", "median", "max"])
+    if len(ranges) < 3:
+        return []
+    found = []
+    for name, own in ranges.iterrows():
+        others = ranges.drop(index=name)
+        low, high = others["min"].min(), others["max"].max()
+        shift = ZERO_CELSIUS if own["max"] < low else -ZERO_CELSIUS
+        outside = own["max"] < low or own["min"] > high
+        if outside and low <= own["median"] + shift <= high:
+            meant = "Celsius given as kelvin" if shift > 0 else "kelvin given as Celsius"
+            if (shift > 0) != (column == "temperature_K"):
+                continue
+            found.append(
+                f"alloy {name!r}: its temperatures ({own['min']:.0f} to {own['max']:.0f} K) lie "
+                f"outside those of the {len(others)} other alloys ({low:.0f} to {high:.0f} K) and "
+                f"would lie inside if shifted by {shift:+.0f} K: {meant}? Check column {column}"
+            )
+    return found
+
+
+def _read_text_table(path: Path) -> pd.DataFrame:
+    """Return the CSV with every cell as text, so that each cell can be judged by itself."""
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; give a CSV of observations")
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise MatmlError(f"{path}: cannot be read as a CSV table ({reason})") from None
+
+
+def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number in the file, row) of rows that are not blank; the header is line 1."""
+    for number, row in enumerate(raw.to_dict("records"), start=2):
+        if any(str(cell).strip() for cell in row.values()):
+            yield number, {name: str(cell) for name, cell in row.items()}
+
+
+def _measured_column(path: Path, raw: pd.DataFrame) -> str:
+    """Return the one measured column of a table."""
+    for name in ("alloy", "time_s"):
+        if name not in raw:
+            raise MatmlError(
+                f"{path}: column {name!r} is missing; the columns are {', '.join(raw.columns)}"
+            )
+    found = [name for name in MEASURED if name in raw]
+    if len(found) != 1:
+        what = f"has {' and '.join(found)}" if found else "has no measured column"
+        raise MatmlError(
+            f"{path}: {what}; give exactly one of fraction_transformed, hardness_HRC, ttt_fraction"
+        )
+    return found[0]
+
+
+def _temperature_column(path: Path, raw: pd.DataFrame) -> str:
+    """Return the one temperature column of a table."""
+    found = [name for name in ("temperature_K", "temperature_C") if name in raw]
+    if len(found) != 1:
+        what = "both temperature_K and temperature_C" if found else "no temperature column"
+        raise MatmlError(f"{path}: has {what}; give one of temperature_K and temperature_C")
+    return found[0]
+
+
+def _check_row(
+    row: dict[str, str], temperature: str, measured: str
+) -> tuple[dict[str, object], tuple[str, str, str, str] | None]:
+    """Return the row's values, or (field, value, reason, remedy) of its first fault."""
+    if not row["alloy"].strip():
+        return {}, ("alloy", "", "is empty", "name the alloy")
+    numbers = {}
+    for name in (temperature, "time_s", measured):
+        number = _number(row[name])
+        if isinstance(number, str):
+            return {}, (name, row[name], number, "give one finite number")
+        numbers[name] = number
+    given_sigma = row.get("sigma", "").strip()
+    sigma = _number(given_sigma) if given_sigma else math.nan
+    if isinstance(sigma, str) or sigma <= 0:
+        return {}, ("sigma", given_sigma, "is not a positive number", "leave it empty if unknown")
+    kelvin = numbers[temperature] + (ZERO_CELSIUS if temperature == "temperature_C" else 0.0)
+    if problem := _temperature_problem(kelvin, temperature):
+        return {}, (temperature, row[temperature], *problem)
+    if numbers["time_s"] <= 0:
+        return {}, ("time_s", row["time_s"], "time must be positive", "count from reaching it")
+    if problem := _measured_problem(numbers[measured], measured):
+        return {}, (measured, row[measured], *problem)
+    values = {
+        "alloy": row["alloy"].strip(),
+        "temperature_K": kelvin,
+        "time_s": numbers["time_s"],
+        "value": numbers[measured],
+        "sigma": sigma,
+    }
+    return values, None
+
+
+def _number(text: str) -> float | str:
+    """Return a finite number, or what is wrong with the text."""
+    if not text.strip():
+        return "is empty"
+    try:
+        number = float(text)
+    except ValueError:
+        return "is not a number"
+    return number if math.isfinite(number) else "is not finite"
+
+
+def _temperature_problem(kelvin: float, column: str) -> tuple[str, str] | None:
+    """Return (reason, remedy) for a temperature at which nothing of this kind is measured."""
+    if kelvin <= COLDEST_K:
+        reason = f"{kelvin:.6g} K is {kelvin - ZERO_CELSIUS:.6g} C, too cold for diffusion"
+        other = "temperature_C" if column == "temperature_K" else "a corrected value"
+        return reason, f"probably Celsius given as kelvin: use {other}"
+    if kelvin > HOTTEST_K:
+        reason = f"{kelvin:.6g} K is above the melting range of the alloys meant here"
+        return reason, "check the unit: kelvin given as Celsius, or Fahrenheit?"
+    return None
+
+
+def _measured_problem(value: float, column: str) -> tuple[str, str] | None:
+    """Return (reason, remedy) for a measured value outside its physical range."""
+    if column == "fraction_transformed" and not 0 <= value <= 1:
+        remedy = "percent? divide by 100" if 1 < value <= 100 else "give 0 to 1"
+        return "a fraction lies between 0 and 1", remedy
+    if MEASURED[column] == "ttt" and not 0 < value < 1:
+        remedy = "percent? divide by 100" if 1 <= value < 100 else "take 0.01 for a start curve"
+        return "the fraction of a TTT curve lies strictly between 0 and 1", remedy
+    if column == "hardness_HRC" and not -20 <= value <= 80:
+        return "outside the Rockwell C scale", "Vickers or Brinell? convert to HRC"
+    return None
+
+
+def _drop_duplicates(points: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[list[object]]]:
+    """Keep equal rows once; returns the rest and quarantine rows for the repetitions."""
+    keys = ["alloy", "temperature_K", "time_s", "value"]
+    first = points.groupby(keys, sort=False)["line"].transform("min") if len(points) else None
+    again = points.duplicated(keys)
+    repeated = [
+        [str(path), row.line, row.alloy, "", "", f"repeats line {origin}", "kept once"]
+        for row, origin in zip(
+            points[again].itertuples(), first[again] if first is not None else [], strict=True
+        )
+    ]
+    return points[~again].reset_index(drop=True), repeated
+
+
+def _sentence(row: pd.Series) -> str:
+    """Return a quarantined row as one sentence."""
+    return (
+        f"line {row['line']}, {row['field']} = {row['value']!r}: {row['reason']}; {row['remedy']}"
+    )
+
+
+def determined_by_design(points: pd.DataFrame) -> list[str]:
+    """Return what the design of one alloy's observations cannot determine, one sentence each."""
+    notes = []
+    count, temperatures = len(points), points["temperature_K"].nunique()
+    if count == 1:
+        notes.append("one observation: it fixes one combination of parameters; the rest is prior")
+    elif temperatures == 1:
+        notes.append("one temperature: how the rate depends on temperature is prior alone")
+    if "fraction" in points and points["fraction"].nunique() == 1:
+        notes.append("one fraction: the exponent is prior alone")
+    if "fraction_transformed" in points:
+        inside = points["fraction_transformed"].between(0.02, 0.98)
+        if not inside.any():
+            notes.append("no fraction between 0.02 and 0.98: only bounds on the time are measured")
+    return notes
