@@ -1,13 +1,13 @@
 """Ranking: predictions in order, what is already known marked, and a check against known values."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
 
+from matml.structures.duplicates import first_equal
+
+CELL = ("lattice", "frac_coords", "atomic_numbers")
 # columns of the shortlist before what the input knows about each candidate
 COLUMNS = [
     "rank",
@@ -33,20 +33,13 @@ COLUMNS = [
 ]
 
 
-def flag_known(
-    candidates: pd.DataFrame,
-    candidate_structure: Callable[[int], Structure],
-    known: pd.DataFrame,
-    known_structure: Callable[[int], Structure],
-) -> pd.DataFrame:
+def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """Mark candidates that are known already.
 
     Parameters
     ----------
     candidates, known
-        Tables with `id`, `formula`, `prototype`; in `known` also `duplicate_of`.
-    candidate_structure, known_structure
-        Give the structure of a row by its position.
+        Tables with the columns of `structures.parquet`.
 
     Returns
     -------
@@ -55,23 +48,19 @@ def flag_known(
         equal after scaling to one volume, '' if none; `known_composition`: whether a known
         crystal has this formula and prototype, equal or not. One row per candidate.
     """
-    first_copies = known.reset_index(drop=True)
-    first_copies = first_copies[first_copies["duplicate_of"] == ""]
-    positions = first_copies.groupby(["formula", "prototype"]).indices
-    matcher = StructureMatcher()
+    known = known[known["duplicate_of"] == ""]
+    groups = known.groupby(["formula", "prototype"]).indices
+    cells, known_cells = (
+        list(zip(*(table[name] for name in CELL), strict=True)) for table in (candidates, known)
+    )
+    ids = known["id"].tolist()
     duplicate_of, known_composition = [], []
-    for row, (formula, prototype) in enumerate(
-        zip(candidates["formula"], candidates["prototype"], strict=True)
-    ):
-        # positions of the group count rows of `first_copies`, its index those of `known`
-        group = first_copies.index[positions.get((formula, prototype), np.array([], dtype=int))]
+    keys = zip(candidates["formula"], candidates["prototype"], strict=True)
+    for cell, key in zip(cells, keys, strict=True):
+        group = [int(place) for place in groups.get(key, [])]
+        match = first_equal([*(known_cells[place] for place in group), cell])[-1]
+        duplicate_of.append(ids[group[match]] if match < len(group) else "")
         known_composition.append(len(group) > 0)
-        equal = (
-            known["id"].iloc[place]
-            for place in group
-            if matcher.fit(candidate_structure(row), known_structure(place))
-        )
-        duplicate_of.append(next(equal, ""))
     return pd.DataFrame({"duplicate_of": duplicate_of, "known_composition": known_composition})
 
 

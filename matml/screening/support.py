@@ -22,16 +22,16 @@ class Support:
         Ids of known crystals; '' where the row names a file.
     files
         Paths of structures (relative ones against the CSV's folder); None where it names an id.
-    values
-        Labels in the property's unit, shape [K].
+    labels
+        Values in the property's unit, shape [K].
     """
 
     ids: list[str]
     files: list[Path | None]
-    values: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.labels)
 
 
 def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support:
@@ -81,7 +81,7 @@ def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support
     return Support(
         ids=[name for name, _ in labels],
         files=[file for _, file in labels],
-        values=np.array(list(labels.values())),
+        labels=np.array(list(labels.values())),
     )
 
 

@@ -20,6 +20,9 @@ def table_of(structures, **columns):
             "formula": [s.composition.reduced_formula for s in structures.values()],
             "prototype": "cubic",
             "duplicate_of": "",
+            "lattice": [s.lattice.matrix.ravel() for s in structures.values()],
+            "frac_coords": [s.frac_coords.ravel() for s in structures.values()],
+            "atomic_numbers": [s.atomic_numbers for s in structures.values()],
         }
     ).assign(**columns)
 
@@ -46,10 +49,7 @@ def test_known_crystals_are_flagged(known):
         "b": perovskite("Ti", "Ba", "O", 4.1),
         "c": perovskite("Ca", "Ti", "O", 3.9),
     }
-    table = table_of(candidates)
-    flags = flag_known(
-        table, list(candidates.values()).__getitem__, known, list(KNOWN.values()).__getitem__
-    )
+    flags = flag_known(table_of(candidates), known)
     assert flags["duplicate_of"].tolist() == ["known/0", "", ""]
     assert flags["known_composition"].tolist() == [True, True, False]
     # the label of a copy of the duplicate counts

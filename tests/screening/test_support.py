@@ -30,7 +30,7 @@ def test_ids_and_files_are_read(tmp_path):
     support = read_support(path, PROPERTY, KNOWN)
     assert support.ids == ["elastic/mp-1", ""]
     assert support.files == [None, (tmp_path / "new.cif").resolve()]
-    np.testing.assert_array_equal(support.values, [100, 120.5])
+    np.testing.assert_array_equal(support.labels, [100, 120.5])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,236 @@
+"""`matml screen` from files to files, with a small real predictor: ridge on a few features."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from pymatgen.core import Lattice, Structure
+from sklearn.linear_model import Ridge
+
+from matml.cli import cli
+from matml.config import GraphsSection, StructuresSection
+from matml.errors import MatmlError
+from matml.files import read_table
+from matml.screening import shortlist
+from matml.structures.build import build_graphs
+from matml.structures.ingest import ingest
+
+DATA = Path(__file__).parents[2] / "data" / "crystals"
+PROPERTY = "refractive_index"
+
+
+class RidgePredictor:
+    """Ridge regression on mean atomic number and volume per atom, taught by the support alone."""
+
+    properties = {PROPERTY: "1", "band_gap_eV": "eV"}  # noqa: RUF012
+
+    def features(self, crystals):
+        mean = [np.mean(numbers) for numbers in crystals.table["atomic_numbers"]]
+        return np.column_stack([mean, crystals.table["volume_per_atom_A3"]])
+
+    def adapt(self, crystals, values, property_name):
+        assert len(crystals.graphs) == len(crystals) == len(values)
+        assert property_name in self.properties
+        known = self.features(crystals)
+        self.model = Ridge().fit(known, values)
+        self.centre, self.spread = known.mean(axis=0), known.std(axis=0)
+        self.error = np.std(values - self.model.predict(known)) + 0.1
+        return self
+
+    def predict(self, crystals):
+        assert len(crystals.graphs) == len(crystals)
+        rows = self.features(crystals)
+        value = self.model.predict(rows)
+        distance = np.abs((rows - self.centre) / self.spread).max(axis=1) / 2
+        return pd.DataFrame(
+            {
+                "prediction": value,
+                "low": value - 1.645 * self.error,
+                "high": value + 1.645 * self.error,
+                "distance": distance,
+                "in_domain": distance <= 1,
+            }
+        )
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory, embedded):
+    """Perovskites and rocksalts of the embedded dielectric table, ingested, with graphs."""
+    folder = tmp_path_factory.mktemp("known")
+    table = pd.read_csv(DATA / "dielectric.csv.gz")
+    wanted = {name.split("/")[1] for structures in embedded.values() for name in structures}
+    table[table["material_id"].isin(wanted)].to_csv(folder / "dielectric.csv", index=False)
+    ingest([folder / "dielectric.csv"], folder / "structures", StructuresSection(), threads=1)
+    build_graphs(folder / "structures", folder / "graphs", GraphsSection(), threads=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(known):
+    """Support and fluoride candidates, made by the commands themselves."""
+    (known / "screening.yaml").write_text("anions: [F]\ntop: 7\n", encoding="utf-8")
+    run("candidates", "--structures", known / "structures", "--out", known / "candidates",
+        "--config", known / "screening.yaml")  # fmt: skip
+    run("candidates", "support", "--structures", known / "structures", "--property", PROPERTY,
+        "--shots", 8, "--seed", 1, "--out", known / "support.csv")  # fmt: skip
+    return known
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def screen(prepared, out, *more, candidates=None, support=None):
+    model = prepared / "model"
+    model.mkdir(exist_ok=True)
+    return run(
+        "screen", "--model", model, "--property", PROPERTY, "--known", prepared / "structures",
+        "--support", support or prepared / "support.csv", "--out", out, "--threads", 1,
+        "--candidates", candidates or prepared / "candidates", *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def ridge(monkeypatch):
+    monkeypatch.setattr(shortlist, "load_predictor", lambda *_: RidgePredictor())
+
+
+@pytest.fixture(scope="module")
+def screened(prepared):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortlist, "load_predictor", lambda *_: RidgePredictor())
+        screen(prepared, prepared / "out", "--config", prepared / "screening.yaml",
+               "--known-graphs", prepared / "graphs")  # fmt: skip
+    return prepared / "out"
+
+
+def test_shortlist_is_ranked_and_complete(screened, prepared):
+    table = read_table(screened / "shortlist.csv")
+    made = read_table(prepared / "candidates" / "candidates.parquet")
+    assert set(table["formula"]) == set(made["formula"])
+    assert table["rank"].tolist() == list(range(1, len(table) + 1))
+    assert table["prediction"].is_monotonic_decreasing
+    assert (table["low"] < table["prediction"]).all()
+    assert (table["prediction"] < table["high"]).all()
+    assert (table["in_domain"] == (table["distance"] <= 1)).all()
+    merged = table.merge(made, on="formula", suffixes=("", "_made"))
+    assert np.allclose(merged["tolerance_factor"], merged["tolerance_factor_made"])
+    assert merged["oxidation_states"].tolist() == merged["oxidation_states_made"].tolist()
+
+
+def test_known_fluorides_are_flagged_with_their_value(screened, prepared):
+    table = read_table(screened / "shortlist.csv").set_index("formula")
+    known = read_table(prepared / "structures" / "structures.parquet").set_index("id")
+    row = table.loc["KMgF3"]
+    assert known.loc[row["duplicate_of"], "formula"] == "KMgF3"
+    assert row["known_composition"]
+    assert row["known_value"] == known.loc[row["duplicate_of"], PROPERTY]
+    assert (table["duplicate_of"].notna() <= table["known_composition"]).all()
+    support = read_table(prepared / "support.csv")
+    assert set(table.index[table["in_support"]]) == set(support["formula"]) & set(table.index)
+
+
+def test_summary_counts_and_speaks(screened, prepared):
+    summary = json.loads((screened / "summary.json").read_text())
+    table = read_table(screened / "shortlist.csv")
+    assert summary["n_ranked"] == len(table) == summary["n_candidates_read"]
+    assert summary["n_duplicates_of_known"] == table["duplicate_of"].notna().sum()
+    assert summary["check_on_known"]["n"] > 2
+    assert summary["n_quarantined"] == 0
+    assert summary["seconds"] < 15
+    assert [entry["rank"] for entry in summary["best_new"]] == sorted(
+        entry["rank"] for entry in summary["best_new"]
+    )
+    assert not {entry["formula"] for entry in summary["best_new"]} & set(
+        table["formula"][table["known_composition"]]
+    )
+
+
+def test_top_structures_are_written_as_cif(screened):
+    table = read_table(screened / "shortlist.csv")
+    files = sorted(path.name for path in (screened / "candidates").iterdir())
+    assert files == table["cif"].dropna().tolist()
+    assert len(files) == 7
+    first = Structure.from_file(screened / "candidates" / files[0])
+    assert first.composition.reduced_formula == table["formula"][0]
+
+
+def test_same_seed_same_bytes(screened, prepared, tmp_path):
+    screen(prepared, tmp_path, "--config", prepared / "screening.yaml",
+           "--known-graphs", prepared / "graphs")  # fmt: skip
+    assert (tmp_path / "shortlist.csv").read_bytes() == (screened / "shortlist.csv").read_bytes()
+
+
+def test_minimise_turns_the_order(screened, prepared, tmp_path):
+    screen(prepared, tmp_path, "--goal", "minimise", "--top", 1)
+    table = read_table(tmp_path / "shortlist.csv")
+    assert table["prediction"].is_monotonic_increasing
+    assert table["formula"][0] == read_table(screened / "shortlist.csv")["formula"].iloc[-1]
+
+
+@pytest.fixture
+def own_structures(tmp_path):
+    """A user's folder: two good structures, one with overlapping atoms, one with no element."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    positions = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    for name, symbols, edge in [
+        ("KZnF3", ["K", "Zn", "F", "F", "F"], 4.1),
+        ("RbZnF3", ["Rb", "Zn", "F", "F", "F"], 4.2),
+        ("tiny", ["K", "Zn", "F", "F", "F"], 1.9),
+    ]:
+        Structure(Lattice.cubic(edge), symbols, positions).to(str(folder / f"{name}.cif"))
+    text = (folder / "KZnF3.cif").read_text()
+    (folder / "unknown.cif").write_text(re.sub(r"\bZn\b|Zn(?=\d)", "Qq", text))
+    return folder
+
+
+def test_own_structures_with_bad_ones_quarantined(prepared, own_structures, tmp_path):
+    support = tmp_path / "support.csv"
+    rows = read_table(prepared / "support.csv").head(4)
+    rows = pd.concat([rows, pd.DataFrame({"file": ["own/RbZnF3.cif"], PROPERTY: [1.5]})])
+    rows.to_csv(support, index=False)
+    screen(prepared, tmp_path / "out", candidates=own_structures, support=support)
+    table = read_table(tmp_path / "out" / "shortlist.csv").set_index("formula")
+    assert set(table.index) == {"KZnF3", "RbZnF3"}
+    # the crystal whose label was given as a file counts as known
+    assert table.loc["RbZnF3", "in_support"]
+    assert table.loc["RbZnF3", "known_value"] == 1.5
+    quarantine = read_table(tmp_path / "out" / "crystals" / "quarantine.csv").set_index("id")
+    assert set(quarantine.index) == {"tiny.cif", "unknown.cif"}
+    assert quarantine["remedy"].notna().all()
+
+
+def test_nothing_left_is_an_error(prepared, own_structures, tmp_path):
+    for name in ("KZnF3.cif", "RbZnF3.cif"):
+        (own_structures / name).unlink()
+    with pytest.raises(MatmlError, match="none of the 2 crystals can be used"):
+        screen(prepared, tmp_path / "out", candidates=own_structures)
+
+
+def test_unusable_support_file_names_the_file(prepared, own_structures, tmp_path):
+    support = tmp_path / "support.csv"
+    support.write_text(f"file,{PROPERTY}\nown/KZnF3.cif,1.4\nown/tiny.cif,1.5\n")
+    with pytest.raises(MatmlError, match=r"tiny\.cif: .*volume per atom"):
+        screen(prepared, tmp_path / "out", support=support)
+
+
+def test_property_that_the_model_lacks(prepared, tmp_path):
+    support = tmp_path / "support.csv"
+    rows = read_table(prepared / "support.csv").rename(columns={PROPERTY: "bulk_modulus_GPa"})
+    rows.to_csv(support, index=False)
+    with pytest.raises(MatmlError, match="the model predicts refractive_index, band_gap_eV"):
+        screen(prepared, tmp_path / "out", "--property", "bulk_modulus_GPa", support=support)
+
+
+def test_known_folder_without_crystals(prepared, tmp_path):
+    with pytest.raises(MatmlError, match="run `matml structures ingest`"):
+        screen(prepared, tmp_path / "out", "--known", tmp_path)
