@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
@@ -51,13 +50,6 @@ def source_hash(*rooms: str) -> str:
                 digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def usable_processors() -> int:
-    """Return how many processors this process may use (not how many the machine has)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
@@ -134,3 +126,16 @@ def verify_checksums(results: Path) -> int:
             "Make each again with `snakemake --cores 8 --forcerun FILE`"
         )
     return len(table)
+
+
+def watched_files(paths: list[Path], most: int = 1000) -> list[str]:
+    """Return the files behind the given files and folders, for Snakemake to watch.
+
+    A folder stands for itself and the files below it; one with more than `most` files only for
+    itself, since Snakemake looks at every input of every rule whenever it starts.
+    """
+    watched: list[Path] = []
+    for path in paths:
+        below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+        watched += [path, *below] if len(below) <= most else [path]
+    return [path.as_posix() for path in watched]

@@ -1,0 +1,22 @@
+# Names that every rule uses. What computes anything stands in the package, with tests.
+
+from matml.config_files import load_or_exit, section_models, section_values
+from matml.processors import usable_threads
+from matml.provenance import source_hash, versions, watched_files
+
+SETTINGS = load_or_exit(config, "configuration")
+SECTION_VALUES = section_values(SETTINGS)
+OUT = SETTINGS.output_dir.as_posix().rstrip("/")
+MEMBERS = range(SETTINGS.properties.members)
+PROPERTIES = list(SETTINGS.properties.properties)
+
+# jobs beyond the processors that are really there would only be in each other's way
+if workflow.local_exec:
+    workflow.global_resources["_cores"] = usable_threads(workflow.cores)
+
+
+wildcard_constraints:
+    section="|".join(section_models()),
+    member=r"\d+",
+    property="|".join(PROPERTIES),
+    dataset="|".join(SETTINGS.kinetics.datasets),

@@ -1,0 +1,3 @@
+# Kinetic equations across alloys.
+
+KINETICS_RESULTS = []

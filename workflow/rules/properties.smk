@@ -1,0 +1,236 @@
+# Property predictors across families. Every member of the ensemble is trained by jobs of one
+# processor each, so that members, baselines and kinetics run side by side.
+
+# what every stage reads
+SECTION = f"{OUT}/settings/properties.yaml"
+CRYSTALS = [
+    rules.ingest.output.structures,
+    rules.graphs.output.graphs,
+    rules.graphs.output.index,
+]
+SPLIT = [
+    f"{OUT}/properties/{name}"
+    for name in ("split.json", "episodes.parquet", "setup.json")
+]
+MEMBER = f"{OUT}/properties/members/{{member}}"
+PROPERTY_SOURCES = source_hash("properties", "meta", "structures")
+COMMON = [
+    f"--structures={OUT}/structures",
+    f"--graphs={OUT}/graphs",
+    f"--config={SECTION}",
+    f"--seed={SETTINGS.seed}",
+    f"--device={SETTINGS.device}",
+]
+
+
+rule split:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+    output:
+        split=ensure(SPLIT[0], non_empty=True),
+        episodes=ensure(SPLIT[1], non_empty=True),
+        setup=ensure(SPLIT[2], non_empty=True),
+    log:
+        f"{OUT}/logs/properties-split.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-split.tsv"
+    threads: 1
+    params:
+        run=subpath(output.split, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Setting families aside for validation and test"
+    shell:
+        "matml properties split --out {params.run:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule pretrain:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+    output:
+        network=ensure(f"{MEMBER}/pretrained.safetensors", non_empty=True),
+        residuals=ensure(f"{MEMBER}/residual_gp.safetensors", non_empty=True),
+        training=ensure(f"{MEMBER}/pretraining.csv", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-pretrain-{{member}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-pretrain-{{member}}.tsv"
+    priority: 20
+    threads: 1
+    params:
+        run=f"{OUT}/properties",
+        out=subpath(output.network, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Pre-training network {wildcards.member} without the families of its fold"
+    shell:
+        "matml properties pretrain --run {params.run:q} --member {wildcards.member}"
+        " --out {params.out:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule metatrain:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+        network=rules.pretrain.output.network,
+    output:
+        maml=ensure(f"{MEMBER}/maml.safetensors", non_empty=True),
+        fomaml=ensure(f"{MEMBER}/fomaml.safetensors", non_empty=True),
+        training=ensure(f"{MEMBER}/metatraining.csv", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-metatrain-{{member}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-metatrain-{{member}}.tsv"
+    priority: 15
+    threads: 1
+    params:
+        run=f"{OUT}/properties",
+        out=subpath(output.maml, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Meta-training network {wildcards.member} on families it has not seen"
+    shell:
+        "matml properties metatrain --run {params.run:q} --member {wildcards.member}"
+        " --pretrained {params.out:q} --out {params.out:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule evaluate:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+        network=rules.pretrain.output.network,
+        residuals=rules.pretrain.output.residuals,
+        adapted=[rules.metatrain.output.maml, rules.metatrain.output.fomaml],
+    output:
+        predictions=ensure(
+            f"{OUT}/properties/predictions/member-{{member}}.parquet", non_empty=True
+        ),
+    log:
+        f"{OUT}/logs/properties-evaluate-{{member}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-evaluate-{{member}}.tsv"
+    priority: 10
+    threads: 1
+    params:
+        run=f"{OUT}/properties",
+        member=subpath(input.network, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Adapting network {wildcards.member} to unseen families"
+    shell:
+        "matml properties evaluate --run {params.run:q} --member {wildcards.member}"
+        " --folder {params.member:q} --out {output.predictions:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule baseline:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+    output:
+        predictions=ensure(
+            f"{OUT}/properties/predictions/baseline-{{property}}.parquet",
+            non_empty=True,
+        ),
+        model=ensure(
+            f"{OUT}/properties/baselines/{{property}}.safetensors", non_empty=True
+        ),
+    log:
+        f"{OUT}/logs/properties-baseline-{{property}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-baseline-{{property}}.tsv"
+    threads: 1
+    params:
+        run=f"{OUT}/properties",
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Fitting the baselines for {wildcards.property}"
+    shell:
+        "matml properties baseline --run {params.run:q} --property {wildcards.property}"
+        " --out {output.predictions:q} --model-out {output.model:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule compare:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+        members=expand(rules.evaluate.output.predictions, member=MEMBERS),
+        baselines=expand(rules.baseline.output.predictions, property=PROPERTIES),
+    output:
+        scores=ensure(f"{OUT}/properties/evaluation/scores.csv", non_empty=True),
+        predictions=ensure(
+            f"{OUT}/properties/evaluation/predictions.parquet", non_empty=True
+        ),
+        choices=ensure(f"{OUT}/properties/evaluation/choices.json", non_empty=True),
+        summary=ensure(f"{OUT}/properties/evaluation/summary.json", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-compare.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-compare.tsv"
+    threads: 1
+    params:
+        run=f"{OUT}/properties",
+        out=subpath(output.scores, parent=True),
+        members=lambda wildcards, input: [f"--member={path}" for path in input.members],
+        baselines=lambda wildcards, input: [
+            f"--baseline={path}" for path in input.baselines
+        ],
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Comparing all methods on the same episodes"
+    shell:
+        "matml properties compare --run {params.run:q} {params.members:q} {params.baselines:q}"
+        " --out {params.out:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule export:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+        networks=[
+            expand(path, member=MEMBERS)
+            for path in (*rules.pretrain.output, *rules.metatrain.output)
+        ],
+        baselines=expand(rules.baseline.output.model, property=PROPERTIES),
+        choices=rules.compare.output.choices,
+    output:
+        model=directory(f"{OUT}/model"),
+    log:
+        f"{OUT}/logs/properties-export.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-export.tsv"
+    threads: 1
+    params:
+        run=f"{OUT}/properties",
+        members=expand(f"--member={MEMBER}", member=MEMBERS),
+        baselines=lambda wildcards, input: [
+            f"--baseline={path}" for path in input.baselines
+        ],
+        evaluation=subpath(input.choices, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Gathering the predictor that screening uses"
+    shell:
+        "matml properties export --run {params.run:q} {params.members:q} {params.baselines:q}"
+        " --evaluation {params.evaluation:q} --out {output.model:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"

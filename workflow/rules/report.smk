@@ -1,0 +1,53 @@
+# The page, made of result files only, and the checksums of all results.
+
+
+rule report:
+    input:
+        settings=expand(f"{OUT}/settings/{{section}}.yaml", section=section_models()),
+        versions=rules.versions.output,
+        structures=rules.ingest.output,
+        graphs=rules.graphs.output.summary,
+        split=rules.split.output,
+        training=[
+            expand(rules.pretrain.output.training, member=MEMBERS),
+            expand(rules.metatrain.output.training, member=MEMBERS),
+        ],
+        evaluation=rules.compare.output,
+        candidates=rules.candidates.output.summary,
+        screening=rules.screen.output,
+        kinetics=KINETICS_RESULTS,
+    output:
+        ensure(f"{OUT}/report.html", non_empty=True),
+    log:
+        f"{OUT}/logs/report.log",
+    benchmark:
+        f"{OUT}/benchmarks/report.tsv"
+    threads: 1
+    params:
+        results=OUT,
+        config=f"{OUT}/settings/report.yaml",
+        sources=source_hash("report"),
+    message:
+        "Making the report"
+    shell:
+        "matml report --results {params.results:q} --config {params.config:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule checksums:
+    input:
+        rules.report.output,
+    output:
+        ensure(f"{OUT}/checksums.json", non_empty=True),
+    log:
+        f"{OUT}/logs/checksums.log",
+    benchmark:
+        f"{OUT}/benchmarks/checksums.tsv"
+    threads: 1
+    params:
+        results=OUT,
+        sources=source_hash("provenance.py"),
+    message:
+        "Noting the checksums of all results"
+    shell:
+        "matml config checksums {params.results:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,86 @@
+# Candidates of a new family and their ranking.
+
+SUPPORT = SETTINGS.screening.support or f"{OUT}/screening/support.csv"
+CANDIDATES = [*SETTINGS.screening.candidates] or [
+    f"{OUT}/candidates/candidates.parquet"
+]
+SCREENING_SECTION = f"{OUT}/settings/screening.yaml"
+
+
+rule candidates:
+    input:
+        settings=SCREENING_SECTION,
+        structures=rules.ingest.output.structures,
+    output:
+        candidates=ensure(f"{OUT}/candidates/candidates.parquet", non_empty=True),
+        summary=ensure(f"{OUT}/candidates/summary.json", non_empty=True),
+    log:
+        f"{OUT}/logs/candidates.log",
+    benchmark:
+        f"{OUT}/benchmarks/candidates.tsv"
+    threads: 1
+    params:
+        out=subpath(output.candidates, parent=True),
+        structures=subpath(input.structures, parent=True),
+        sources=source_hash("screening", "structures"),
+    message:
+        "Making charge-neutral candidates by substitution"
+    shell:
+        "matml candidates --structures {params.structures:q} --config {input.settings:q}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule support:
+    input:
+        settings=SCREENING_SECTION,
+        structures=rules.ingest.output.structures,
+    output:
+        ensure(f"{OUT}/screening/support.csv", non_empty=True),
+    log:
+        f"{OUT}/logs/support.log",
+    benchmark:
+        f"{OUT}/benchmarks/support.tsv"
+    threads: 1
+    params:
+        structures=subpath(input.structures, parent=True),
+        seed=SETTINGS.seed,
+        sources=source_hash("screening"),
+    message:
+        "Drawing a few labelled members of the family"
+    shell:
+        "matml candidates support --structures {params.structures:q}"
+        " --config {input.settings:q} --seed {params.seed} --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule screen:
+    input:
+        settings=SCREENING_SECTION,
+        model=rules.export.output.model,
+        support=SUPPORT,
+        candidates=CANDIDATES,
+        watched=watched_files(SETTINGS.screening.candidates),
+        crystals=[rules.ingest.output.structures, *rules.graphs.output],
+    output:
+        shortlist=ensure(f"{OUT}/screening/shortlist.csv", non_empty=True),
+        cifs=directory(f"{OUT}/screening/candidates"),
+        summary=ensure(f"{OUT}/screening/summary.json", non_empty=True),
+    log:
+        f"{OUT}/logs/screen.log",
+    benchmark:
+        f"{OUT}/benchmarks/screen.tsv"
+    threads: workflow.cores
+    params:
+        out=subpath(output.shortlist, parent=True),
+        candidates=lambda wildcards, input: [
+            f"--candidates={path}" for path in input.candidates
+        ],
+        known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
+        seed=SETTINGS.seed,
+        sources=source_hash("screening", "properties", "meta", "structures"),
+    message:
+        "Ranking the candidates"
+    shell:
+        "matml screen --model {input.model:q} --support {input.support:q} {params.candidates:q}"
+        " {params.known:q} --config {input.settings:q} --seed {params.seed}"
+        " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
