@@ -47,8 +47,15 @@ class StructuresSection(Section):
         default=0.01,
         ge=1e-5,
         le=0.3,
-        description="Symmetry tolerance in angstrom, for a cell of 15 cubic angstrom per atom "
-        "(it scales with the cell, so that symmetry does not depend on size).",
+        description="Symmetry tolerance in angstrom of the crystal and its graph, for a cell of "
+        "15 cubic angstrom per atom (it scales with the cell).",
+    )
+    family_symprec_A: float = Field(
+        default=0.1,
+        ge=1e-5,
+        le=0.5,
+        description="Symmetry tolerance in angstrom for space group, prototype and family, "
+        "scaled likewise.",
     )
     min_distance_ratio: float = Field(
         default=0.5,
@@ -193,6 +200,13 @@ class ScreeningSection(Section):
     spin: Literal["high", "low"] = Field(
         default="high", description="Spin state of the Shannon radius where both are listed."
     )
+    max_coordination_gap: int = Field(
+        default=4,
+        ge=0,
+        le=12,
+        description="How far a site's coordination number may be from one that Shannon lists for "
+        "the ion; its radius is scaled from there.",
+    )
     pauling_margin: float = Field(
         default=0.0,
         ge=-2,
@@ -309,7 +323,7 @@ class KineticsSection(Section):
         default=2.0, ge=0, le=100, description="Weight of the generic covariance, in alloys."
     )
     meta_batches: int = Field(
-        default=60, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
+        default=40, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
     )
     meta_tasks: int = Field(default=4, ge=1, le=64, description="Alloys in a meta-batch.")
     inner_steps: int = Field(default=5, ge=1, le=100, description="Gradient steps on an alloy.")

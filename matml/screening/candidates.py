@@ -75,7 +75,12 @@ def site_options(prototype: Prototype, settings: ScreeningSection) -> list[list[
     for index, site in enumerate(prototype.sites):
         pairs = anions if site.is_anion else cations
         found = [ion(symbol, charge, site.coordination, settings.spin) for symbol, charge in pairs]
-        ions = [entry for entry in found if entry is not None]
+        # an ion never met near that coordination (Pt2+ among twelve O) is left out
+        ions = [
+            entry
+            for entry in found
+            if entry is not None and entry.coordination_gap <= settings.max_coordination_gap
+        ]
         if not prototype.is_perovskite:
             radii = [member.ions[index].radius for member in prototype.members]
             low = min(radii) * (1 - settings.radius_margin)

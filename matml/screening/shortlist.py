@@ -1,5 +1,6 @@
 """`matml screen`: adapt to the support, predict the candidates, write the shortlist."""
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -208,23 +209,23 @@ def summarise(
 ) -> dict[str, Any]:
     """Counts, the best candidates and plain sentences for `summary.json`."""
     unit = table["unit"].iloc[0]
+    shown_unit = "" if unit in ("", "1") else f" {unit}"
     new = table[~table["known_composition"]]
     check = check_on_known(table, float(support.labels.mean()))
     notes = [
         f"{len(table)} candidates ranked by {property_name} ({goal}) after adapting to "
         f"{len(support)} labelled crystals; {len(new)} of them are of unknown composition.",
         f"{int((~table['in_domain']).sum())} candidates lie farther from the training data than "
-        "95 % of unseen training families did: their intervals deserve less trust.",
+        "95 % of crystals of families left out in training: their intervals deserve less trust.",
     ]
     if check["n"]:
         notes.append(
             f"{check['n']} candidates are known with a label that was not in the support: mean "
-            f"absolute error {check['mean_absolute_error']:.3g} {unit} (mean of the support: "
+            f"absolute error {check['mean_absolute_error']:.3g}{shown_unit} (mean of the support: "
             f"{check['mean_absolute_error_of_support_mean']:.3g}), "
             f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval."
         )
-    shown = ["rank", "id", "formula", "prediction", "low", "high"]
-    best = new.head(5)[shown]
+    best = new.head(5)[["rank", "id", "formula", "prediction", "low", "high"]]
     return {
         "property": property_name,
         "unit": unit,
@@ -240,10 +241,8 @@ def summarise(
         "n_duplicates_of_known": int((table["duplicate_of"] != "").sum()),
         "n_known_composition": int(table["known_composition"].sum()),
         "n_in_domain": int(table["in_domain"].sum()),
-        "best_new": [
-            {name: row[name] if isinstance(row[name], str) else float(row[name]) for name in shown}
-            for row in best.to_dict("records")
-        ],
+        # through JSON text, so that numpy's numbers become plain ones
+        "best_new": json.loads(best.to_json(orient="records", double_precision=15)),
         "check_on_known": check,
         "notes": notes,
     }

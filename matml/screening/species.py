@@ -22,14 +22,20 @@ class Ion:
     ----------
     radius
         Angstrom, at the coordination of the site.
-    extrapolated
-        Whether Shannon lists no radius at that coordination, so that it was scaled from another.
+    coordination_gap
+        How far the coordination number of the site is from the nearest one that Shannon lists for
+        this ion; where it is not zero, the radius was scaled from there.
     """
 
     symbol: str
     charge: int
     radius: float
-    extrapolated: bool
+    coordination_gap: int
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether Shannon lists no radius at the coordination of the site."""
+        return self.coordination_gap > 0
 
     def __str__(self) -> str:
         return f"{self.symbol}{self.charge:+d}"
@@ -85,11 +91,11 @@ def ion(symbol: str, charge: int, coordination: int, spin: str = "high") -> Ion 
     """
     radii = radii_by_coordination(symbol, charge, spin)
     if coordination in radii:
-        return Ion(symbol, charge, radii[coordination], extrapolated=False)
+        return Ion(symbol, charge, radii[coordination], coordination_gap=0)
     for known in sorted(radii, key=lambda number: abs(number - coordination)):
         ratio = 1.0 if charge < 0 else coordination_ratio(coordination, known)
         if ratio is not None:
-            return Ion(symbol, charge, radii[known] * ratio, extrapolated=True)
+            return Ion(symbol, charge, radii[known] * ratio, abs(known - coordination))
     return None
 
 

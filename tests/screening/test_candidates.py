@@ -65,6 +65,16 @@ def test_every_candidate_is_neutral_and_inside_the_windows(made):
     assert counts[-1] == len(table)
 
 
+def test_ions_never_met_near_a_coordination_are_left_out(made):
+    # Shannon knows Pt2+ with four and six neighbours only, Bi3+ with eight
+    table = made[0]
+    assert "Pt+2" not in set(table["extrapolated_radii"])
+    assert "Bi+3" in set(table["extrapolated_radii"])
+    strict, _ = generate(prototypes.built_in(), ScreeningSection(max_coordination_gap=0))
+    assert set(strict["extrapolated_radii"]) == {""}
+    assert set(strict["formula"]) < set(table["formula"])
+
+
 def test_structures_are_perovskites_with_the_guessed_cell(made):
     row = made[0].set_index("formula").loc["SrTiO3"]
     structure = Poscar.from_str(row["poscar"]).structure
