@@ -128,14 +128,17 @@ class PropertiesSection(Section):
         default=4e-3, gt=0, le=1, description="Peak learning rate of pre-training."
     )
     weight_decay: float = Field(default=0.05, ge=0, le=10, description="AdamW weight decay.")
-    inner_steps: int = Field(default=3, ge=1, le=50, description="Inner steps of MAML.")
+    inner_steps: int = Field(default=5, ge=1, le=50, description="Inner steps of MAML.")
     inner_learning_rate: float = Field(
         default=0.01, gt=0, le=10, description="Initial inner learning rate (then learned)."
     )
-    meta_batches: int = Field(default=100, ge=0, description="Meta-batches of meta-training.")
+    meta_batches: int = Field(default=60, ge=0, description="Meta-batches of meta-training.")
     tasks_per_batch: int = Field(default=4, ge=1, description="Tasks in a meta-batch.")
     meta_learning_rate: float = Field(
-        default=5e-4, gt=0, le=1, description="Outer learning rate of meta-training."
+        default=2e-5, gt=0, le=1, description="Outer learning rate of the starting weights."
+    )
+    rates_learning_rate: float = Field(
+        default=0.1, gt=0, le=10, description="Outer learning rate of the inner rates' logarithms."
     )
     shots: list[int] = Field(
         default=[0, 5, 10, 20], min_length=2, description="Support sizes; 0 must be among them."

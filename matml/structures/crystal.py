@@ -9,10 +9,10 @@ from pymatgen.core.periodic_table import Element
 from matml.config import StructuresSection
 from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.errors import BadCrystal
-from matml.structures.families import classify
+from matml.structures.families import classify, is_rigid
 from matml.structures.parse import parse
 from matml.structures.read import Document
-from matml.structures.symmetry import symmetrise
+from matml.structures.symmetry import Symmetry, symmetrise
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
     frac_coords = np.ascontiguousarray(structure.frac_coords)
     check_geometry(lattice, np.ascontiguousarray(frac_coords @ lattice), numbers, settings)
     symmetry = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
-    prototype, family, name = classify(symmetry)
+    shape = family_symmetry(symmetry, settings)
+    prototype, family, name = classify(shape)
     kinds, counts = np.unique(symmetry.kind, return_counts=True)
     composition = Composition(
         {Element.from_Z(int(z)): int(n) for z, n in zip(kinds, counts, strict=True)}
@@ -60,7 +61,7 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
         anonymous_formula=composition.anonymized_formula,
         n_sites=len(symmetry.kind),
         volume_per_atom_A3=volume / len(symmetry.kind),
-        space_group_number=symmetry.space_group_number,
+        space_group_number=shape.space_group_number,
         prototype=prototype,
         family=family,
         common_name=name,
@@ -70,6 +71,23 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
         orbit=symmetry.orbit,
         notes="; ".join([*notes, *more]),
     )
+
+
+def family_symmetry(symmetry: Symmetry, settings: StructuresSection) -> Symmetry:
+    """The symmetry by which families are told, with a tolerance wide enough for relaxed cells.
+
+    Relaxed structures stray from their prototype by some hundredths of an angstrom; the
+    Materials Project and pymatgen's prototype labels search with 0.1 A, too. The crystal itself
+    keeps its own, tighter symmetry, so that no distance is changed by more than that.
+    """
+    if settings.family_symprec_A <= settings.symprec_A or is_rigid(symmetry):
+        return symmetry
+    try:
+        return symmetrise(
+            symmetry.lattice, symmetry.frac_coords, symmetry.kind, settings.family_symprec_A
+        )
+    except BadCrystal:
+        return symmetry
 
 
 def document_crystals(

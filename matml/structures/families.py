@@ -22,25 +22,46 @@ import numpy as np
 from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import ELECTRONEGATIVITY
-from matml.structures.prototypes import PROTOTYPES, Usual
+from matml.structures.prototypes import PROTOTYPES
 from matml.structures.symmetry import Symmetry
 
 SLOTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # elements that form anions with any metal, and those that do where no such element is present
 STRONG_ANIONS = frozenset(["H", "B", "C", "N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I", "At"])
 WEAK_ANIONS = frozenset(["Si", "P", "Ge", "As", "Sn", "Sb", "Pb", "Bi"])
+# space groups of mirror-image structures: the higher number to the lower
+MIRROR_IMAGE = {78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152}
+MIRROR_IMAGE |= {170: 169, 172: 171, 179: 178, 181: 180, 213: 212}
 LATTICE_FAMILY = ((2, "a"), (15, "m"), (74, "o"), (142, "t"), (194, "h"), (230, "c"))
 
 
 @cache
 def relabellings() -> dict[int, tuple[dict[int, str], ...]]:
     """Equivalent renamings of Wyckoff letters under a change of origin, by space group."""
-    folder = Path(find_spec("pymatgen.analysis").submodule_search_locations[0]) / "prototypes"
-    packed = (folder / "wyckoff-position-relabelings.json.gz").read_bytes()
     return {
         int(number): tuple({int(old): new for old, new in table.items()} for table in tables)
-        for number, tables in json.loads(gzip.decompress(packed)).items()
+        for number, tables in _pymatgen_table("wyckoff-position-relabelings").items()
     }
+
+
+@cache
+def free_parameters() -> dict[int, dict[str, int]]:
+    """Free coordinates of each Wyckoff position, by space group and letter."""
+    return {int(n): table for n, table in _pymatgen_table("wyckoff-position-params").items()}
+
+
+def _pymatgen_table(name: str) -> dict:
+    """One of the tables of `pymatgen.analysis.prototypes`, without importing that package."""
+    folder = Path(find_spec("pymatgen.analysis").submodule_search_locations[0]) / "prototypes"
+    return json.loads(gzip.decompress((folder / f"{name}.json.gz").read_bytes()))
+
+
+def is_rigid(symmetry: Symmetry) -> bool:
+    """Whether the crystal is cubic with no free coordinate, so that it fits no higher symmetry."""
+    table = free_parameters()[symmetry.space_group_number]
+    return symmetry.space_group_number >= 195 and all(
+        table[letter] == 0 for letter in symmetry.wyckoff
+    )
 
 
 def anonymous_formula(amounts: list[int]) -> str:
@@ -151,7 +172,10 @@ def nearest_by_element(symmetry: Symmetry, kinds: np.ndarray) -> np.ndarray:
 def classify(symmetry: Symmetry) -> tuple[str, str, str]:
     """Return prototype, family and common name ('' if none) of a crystal.
 
-    `symmetry.kind` must hold atomic numbers.
+    Parameters
+    ----------
+    symmetry
+        With atomic numbers for `kind`.
     """
     kinds, counts = np.unique(symmetry.kind, return_counts=True)
     symbols = [Element.from_Z(int(z)).symbol for z in kinds]
@@ -178,13 +202,19 @@ def classify(symmetry: Symmetry) -> tuple[str, str, str]:
 
 
 def family_of(prototype: str, roles: tuple[int, ...]) -> tuple[str, str]:
-    """Family and common name from a prototype and the role of each slot (2, 1 anion, 0 none)."""
-    known = PROTOTYPES.get(prototype)
-    every = "".join(slot for slot, role in zip(SLOTS, roles, strict=False) if role)
-    strong = "".join(slot for slot, role in zip(SLOTS, roles, strict=False) if role == 2)
+    """Family and common name from a prototype and the role of each slot.
+
+    Roles are 2 for an anion, 1 for a metalloid or pnictogen in that place, 0 for neither.
+    """
+    formula, pearson, number, sites = prototype.split("_", 3)
+    # mirror images have the same distances, hence one family
+    number = str(MIRROR_IMAGE.get(int(number), int(number)))
+    label = f"{formula}_{pearson}_{number}_{sites}"
+    known = PROTOTYPES.get(label)
+    threshold = 1 if known is not None and known.metalloids else 2
+    anionic = "".join(slot for slot, role in zip(SLOTS, roles, strict=False) if role >= threshold)
     if known is None:
-        # pnictides and silicides mix with other intermetallics: only strong anions tell
-        return (f"{prototype}-anion{strong}" if strong else prototype), ""
-    if known.usual is Usual.ANY or set(every) <= set(known.usual):
-        return prototype, known.name
-    return f"{prototype}-anion{every}", known.others.get(every, "")
+        return (f"{label}-anion{anionic}" if anionic else label), ""
+    if known.usual is None or set(anionic) <= set(known.usual):
+        return label, known.name
+    return f"{label}-anion{anionic}", known.others.get(anionic, "")

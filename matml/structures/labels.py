@@ -43,29 +43,12 @@ RANGES = {
 EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
 # columns of structures.parquet, which a label may not overwrite
 RESERVED = frozenset(
-    [
-        "id",
-        "file",
-        "source",
-        "row",
-        "material_id",
-        "formula",
-        "anonymous_formula",
-        "n_sites",
-        "volume_per_atom_A3",
-        "space_group_number",
-        "prototype",
-        "family",
-        "common_name",
-        "duplicate_of",
-        "lattice",
-        "frac_coords",
-        "atomic_numbers",
-        "orbit",
-        "notes",
-        "poscar",
-        "structure",
-    ]
+    (
+        *("id", "file", "source", "row", "material_id", "formula", "anonymous_formula"),
+        *("n_sites", "volume_per_atom_A3", "space_group_number", "prototype", "family"),
+        *("common_name", "duplicate_of", "lattice", "frac_coords", "atomic_numbers", "orbit"),
+        *("notes", "poscar", "structure"),
+    )
 )
 
 

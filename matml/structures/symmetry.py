@@ -8,6 +8,8 @@ import numpy as np
 
 # spglib's documented switch to exceptions; without it every call warns
 os.environ.setdefault("SPGLIB_OLD_ERROR_HANDLING", "0")
+# its C library prints each failed attempt; the exception says it already
+os.environ.setdefault("SPGLIB_WARNING", "OFF")
 import spglib
 
 from matml.structures.errors import BadCrystal
