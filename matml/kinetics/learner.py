@@ -138,7 +138,7 @@ def meta_learn(
         module,
         steps=steps,
         learning_rate=rate,
-        learn_rates=learn_rates,
+        learn_rates="entry" if learn_rates else None,
         largest_gradient=LARGEST_GRADIENT,
     )
     counts = series.counts().tolist()

@@ -6,7 +6,7 @@ rule's business (`matml.meta.outer`).
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,10 @@ class Diverged(ArithmeticError):
 
 
 class GradientSteps(nn.Module):
-    """Gradient descent on the support loss, with one rate or a learned rate per weight.
+    """Gradient descent on the support loss, with one fixed rate or meta-learned ones.
 
-    With `learn_rates`, one rate per weight *entry* is meta-learned (Meta-SGD, Li et al. 2017,
-    arXiv:1707.03141), stored as its logarithm so that rates stay positive; otherwise all weights
-    share `learning_rate` (MAML, Finn et al. 2017, arXiv:1703.03400, eq. 1).
+    Without `learn_rates` all weights share `learning_rate` (MAML, Finn et al. 2017,
+    arXiv:1703.03400, eq. 1). Learned rates are stored as logarithms, so that they stay positive.
 
     Parameters
     ----------
@@ -34,7 +33,9 @@ class GradientSteps(nn.Module):
     learning_rate
         (Initial) rate of every weight.
     learn_rates
-        Meta-learn one rate per weight entry.
+        "entry": meta-learn one rate per entry of each weight (Meta-SGD, Li et al. 2017,
+        arXiv:1707.03141); "tensor": one per weight tensor, for networks with more weights than
+        tasks could tell apart; None: none.
     adapted
         Predicate on a weight's name: which weights adapt; the others stay as they are. Adapting
         the head only gives ANIL (Raghu et al. 2020, arXiv:1909.09157).
@@ -60,7 +61,7 @@ class GradientSteps(nn.Module):
         *,
         steps: int = 5,
         learning_rate: float = 0.01,
-        learn_rates: bool = False,
+        learn_rates: Literal["entry", "tensor"] | None = None,
         adapted: Callable[[str], bool] = lambda name: True,
         largest_gradient: float = float("inf"),
     ) -> None:
@@ -76,10 +77,16 @@ class GradientSteps(nn.Module):
             raise ValueError("no weight of the module is adapted: check `adapted`")
         weights = dict(module.named_parameters())
         rate = torch.tensor(float(learning_rate), dtype=weights[self.names[0]].dtype)
+        if learn_rates not in (None, "entry", "tensor"):
+            raise ValueError(f"learn_rates = {learn_rates!r}: must be None, 'entry' or 'tensor'")
         if learn_rates:
             # ParameterList and not Dict: weight names hold dots
             self.log_rates = nn.ParameterList(
-                nn.Parameter(torch.full_like(weights[name], float(rate.log())))
+                nn.Parameter(
+                    torch.full_like(weights[name], float(rate.log()))
+                    if learn_rates == "entry"
+                    else rate.log()
+                )
                 for name in self.names
             )
         else:

@@ -50,7 +50,7 @@ def query_loss(net, inner, tasks, outer):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("learn_rates", [False, True])
+@pytest.mark.parametrize("learn_rates", [None, "entry", "tensor"])
 def test_maml_gradient_equals_finite_differences(norm, learn_rates):
     net = make_net(NORMS[norm])
     inner = GradientSteps(net, steps=3, learning_rate=0.1, learn_rates=learn_rates).double()
@@ -137,6 +137,8 @@ def test_only_the_named_weights_adapt():
     assert changed == {"3.weight", "3.bias"}
     with pytest.raises(ValueError, match="no weight"):
         GradientSteps(net, adapted=lambda name: False)
+    with pytest.raises(ValueError, match="'yes'"):
+        GradientSteps(net, learn_rates="yes")
 
 
 def test_gradient_bound_limits_the_step():

@@ -38,7 +38,7 @@ def draw_line(generator):
 def make_learner():
     torch.manual_seed(0)
     net = nn.Linear(1, 1)
-    return net, GradientSteps(net, steps=1, learning_rate=0.01, learn_rates=True)
+    return net, GradientSteps(net, steps=1, learning_rate=0.01, learn_rates="entry")
 
 
 def validation():

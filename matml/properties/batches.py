@@ -1,0 +1,58 @@
+"""From stored graphs to batches that the network takes."""
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from matml.structures.crystals import CrystalSet
+
+
+class GraphBatches:
+    """Batches of crystals as torch_geometric `Data`, made without a Python loop over crystals.
+
+    Parameters
+    ----------
+    crystals
+        Crystals with their graphs.
+    targets
+        Standardised values [crystals, properties]; NaN where there is no label.
+    device
+        torch device of the batches.
+    """
+
+    def __init__(
+        self, crystals: CrystalSet, targets: np.ndarray | None = None, device: str = "cpu"
+    ) -> None:
+        self.crystals = crystals
+        self.volume = crystals.table["volume_per_atom_A3"].to_numpy(np.float32)
+        self.targets = None if targets is None else targets.astype(np.float32)
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def batch(self, indices: np.ndarray) -> Data:
+        """Return one batch; see `CrystalNetwork.embedding` for its fields.
+
+        Where targets are known, `target` [crystals, properties] holds them.
+        """
+        indices = np.asarray(indices)
+        flat = self.crystals.graphs.gather(indices)
+        graph, centre = flat["graph"], flat["edge_target"]
+        atoms = flat["node_multiplicity"].astype(np.float32)
+        neighbours = flat["edge_multiplicity"].astype(np.float32)
+        all_atoms = np.bincount(graph, weights=atoms, minlength=len(indices))
+        all_neighbours = np.bincount(centre, weights=neighbours, minlength=len(graph))
+        data = Data(
+            atomic_number=torch.from_numpy(flat["atomic_number"].astype(np.int64)),
+            node_weight=torch.from_numpy((atoms / all_atoms[graph]).astype(np.float32)),
+            batch=torch.from_numpy(graph.astype(np.int64)),
+            edge_index=torch.from_numpy(np.stack([flat["edge_source"], centre]).astype(np.int64)),
+            edge_distance=torch.from_numpy(flat["edge_distance"].astype(np.float32)),
+            edge_weight=torch.from_numpy((neighbours / all_neighbours[centre]).astype(np.float32)),
+            volume_per_atom=torch.from_numpy(self.volume[indices]),
+            num_nodes=len(graph),
+        )
+        if self.targets is not None:
+            data.target = torch.from_numpy(self.targets[indices])
+        return data if self.device == "cpu" else data.to(self.device)

@@ -1,0 +1,59 @@
+"""90 % prediction intervals, conformal over families that no training stage has seen."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+LEVEL = 0.9
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
+    """Return the smallest value below which lies at least the share `level` of the weight."""
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(np.searchsorted(cumulative, level), len(values) - 1)])
+
+
+def half_widths(
+    errors: pd.DataFrame, truth: Mapping[str, np.ndarray], level: float = LEVEL
+) -> dict[tuple[str, str, int], float]:
+    """Return the half width of intervals per (property, method, shots).
+
+    The quantile of absolute errors over the queries of validation families, each family with the
+    same weight: a new family is a draw from the families, not from the crystals (split conformal
+    prediction, Vovk et al. 2005, with the family as the exchangeable unit; with few validation
+    families the coverage is approximate, and is reported on the test families).
+
+    Parameters
+    ----------
+    errors
+        Output of `compare.episode_errors` for the validation families.
+    """
+    widths = {}
+    for (name, method, shots), group in errors.groupby(["property", "method", "shots"]):
+        values, weights = [], []
+        for _, family in group.groupby("family"):
+            residuals = np.concatenate(
+                [
+                    np.abs(np.asarray(p) - truth[name][np.asarray(q)])
+                    for p, q in zip(family["prediction"], family["query"], strict=True)
+                ]
+            )
+            values.append(residuals)
+            weights.append(np.full(len(residuals), 1 / len(residuals)))
+        widths[(name, method, int(shots))] = weighted_quantile(
+            np.concatenate(values), np.concatenate(weights), level
+        )
+    return widths
+
+
+def width_at(
+    widths: Mapping[tuple[str, str, int], float], name: str, method: str, shots: int
+) -> float:
+    """Return the half width for any number of shots: that of the largest studied K not above it."""
+    studied = sorted(k for p, m, k in widths if p == name and m == method)
+    if not studied:
+        return float("nan")
+    below = [k for k in studied if k <= shots]
+    return widths[(name, method, below[-1] if below else studied[0])]

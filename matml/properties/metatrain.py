@@ -1,0 +1,139 @@
+"""Meta-training of the network: tasks are (family, property), cross-fitted by family."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch_geometric.data import Data
+
+from matml.meta import MAML, GradientSteps, History, MetaTraining, Task, meta_train
+from matml.properties.batches import GraphBatches
+from matml.properties.network import CrystalNetwork
+from matml.properties.split import labelled_members
+
+METHODS = {"maml": MAML(second_order=True), "fomaml": MAML(second_order=False)}
+
+
+def episode_loss(model, data: Data) -> Tensor:
+    """Return the Huber loss of one property of a batch of one family.
+
+    Quadratic below half a standard deviation, so that the inner loop has a curvature to use, and
+    robust above. `data.column` says which output is the property's; `data.label` holds its
+    standardised values [crystals].
+    """
+    return functional.huber_loss(model(data)[:, data.column], data.label, delta=0.5)
+
+
+def episode_batch(batches: GraphBatches, rows: Sequence[int], column: int) -> Data:
+    """Return the batch of some crystals, labelled with one property."""
+    data = batches.batch(np.asarray(rows, dtype=int))
+    data.column = column
+    data.label = data.target[:, column]
+    return data
+
+
+@dataclass(frozen=True)
+class FamilyTasks:
+    """Few-shot tasks of some families, for drawing at random.
+
+    Attributes
+    ----------
+    batches
+        The crystals, with standardised targets.
+    members
+        (family, property number, row numbers of the labelled crystals).
+    shots
+        Support sizes to choose from.
+    most_queries
+        Query crystals at most.
+    """
+
+    batches: GraphBatches
+    members: list[tuple[str, int, np.ndarray]]
+    shots: tuple[int, ...]
+    most_queries: int = 20
+
+    @classmethod
+    def of(
+        cls,
+        batches: GraphBatches,
+        table: pd.DataFrame,
+        families: Sequence[str],
+        properties: Sequence[str],
+        shots: Sequence[int],
+        smallest_task: int,
+    ) -> "FamilyTasks":
+        """Collect the (family, property) pairs that have at least `smallest_task` labels."""
+        members = []
+        for column, name in enumerate(properties):
+            labelled = labelled_members(table, name)
+            for family in families:
+                rows = np.flatnonzero(labelled & (table["family"] == family))
+                if len(rows) >= smallest_task:
+                    members.append((f"{family} / {name}", column, rows))
+        return cls(batches, members, tuple(k for k in shots if k > 0))
+
+    def draw(self, generator: torch.Generator) -> Task:
+        """Draw a pair, a support size that leaves at least half to query, and the crystals."""
+        pick = int(torch.randint(len(self.members), (1,), generator=generator))
+        name, column, rows = self.members[pick]
+        k = self.shots[int(torch.randint(len(self.shots), (1,), generator=generator))]
+        k = min(k, len(rows) // 2)
+        order = rows[torch.randperm(len(rows), generator=generator).numpy()]
+        return Task(
+            name,
+            episode_batch(self.batches, order[:k], column),
+            episode_batch(self.batches, order[k : k + self.most_queries], column),
+        )
+
+
+def metatrain(
+    network: CrystalNetwork,
+    method: str,
+    tasks: FamilyTasks,
+    validation: FamilyTasks,
+    settings: MetaTraining,
+    *,
+    inner_steps: int,
+    inner_learning_rate: float,
+    validation_tasks: int = 40,
+    checkpoint: Path | None = None,
+    title: str = "meta-training",
+) -> tuple[GradientSteps, History]:
+    """Meta-train `network` in place; returns the inner loop with its learned rates.
+
+    Parameters
+    ----------
+    method
+        "maml" (second order) or "fomaml".
+    tasks
+        Of families that the network has not seen in pre-training.
+    validation
+        Of validation families; as many as `validation_tasks` are drawn once, for early stopping.
+    """
+    inner = GradientSteps(
+        network,
+        steps=inner_steps,
+        learning_rate=inner_learning_rate,
+        learn_rates="tensor",
+        largest_gradient=5.0,
+    ).to(tasks.batches.device)
+    generator = torch.Generator().manual_seed(settings.seed)
+    fixed = [validation.draw(generator) for _ in range(validation_tasks)]
+    history = meta_train(
+        network,
+        episode_loss,
+        inner,
+        METHODS[method],
+        tasks.draw,
+        settings,
+        validation_tasks=fixed,
+        checkpoint=checkpoint,
+        title=title,
+    )
+    return inner, history

@@ -1,0 +1,184 @@
+"""Which families are for training, validation and test; and the episodes on which all are judged.
+
+Everything is split by family: no crystal of a validation or test family is seen by any training
+stage. Training families are further dealt into folds for cross-fitting: member `m` of the ensemble
+is pre-trained without the families of fold `m`, and learns to adapt on them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+
+from matml.errors import MatmlError
+from matml.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Split:
+    """Families of each part.
+
+    Attributes
+    ----------
+    test, validation
+        Families never trained on; validation ones choose methods and settings.
+    folds
+        Fold number of each training family that is large enough to be a task.
+    members
+        Number of folds, and of the ensemble's members.
+    """
+
+    test: tuple[str, ...]
+    validation: tuple[str, ...]
+    folds: dict[str, int]
+    members: int
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(
+            path,
+            {
+                "test": list(self.test),
+                "validation": list(self.validation),
+                "members": self.members,
+                "folds": self.folds,
+            },
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Split":
+        """Read from JSON."""
+        record = read_json(path)
+        return cls(
+            tuple(record["test"]), tuple(record["validation"]), record["folds"], record["members"]
+        )
+
+    def training_rows(self, families: np.ndarray, without_fold: int | None = None) -> np.ndarray:
+        """Return the row numbers to train on, optionally without the families of one fold."""
+        held_out = {*self.test, *self.validation}
+        held_out |= {name for name, fold in self.folds.items() if fold == without_fold}
+        return np.flatnonzero(~np.isin(families, sorted(held_out)))
+
+
+def split_families(
+    table: pd.DataFrame,
+    *,
+    smallest_family: int,
+    smallest_task: int,
+    held_out: Sequence[str] = (),
+    members: int,
+) -> Split:
+    """Return the split of a table of crystals.
+
+    Families with at least `smallest_family` crystals (duplicates counted once) are ordered by size;
+    every fourth is for test, beginning with the fourth, and every fourth for validation, beginning
+    with the second. The rest, and all smaller families, are for training.
+
+    Parameters
+    ----------
+    held_out
+        Families, or common names of families, that are for test in any case.
+    smallest_task
+        Training families of at least this size are dealt into folds; smaller ones are in all.
+
+    Raises
+    ------
+    MatmlError
+        Where a held-out name is unknown, or no family is left for a part.
+    """
+    unique = table[table["duplicate_of"] == ""]
+    sizes = unique.groupby("family").size()
+    ordered = sorted(sizes.index, key=lambda family: (-sizes[family], family))
+    common = unique.groupby("family")["common_name"].first()
+    extra = []
+    for name in held_out:
+        named = [family for family in ordered if name in (family, common[family])]
+        if not named:
+            raise MatmlError(
+                f"held-out family {name!r}: no crystal belongs to it; "
+                "see families.csv of the ingested structures for the names"
+            )
+        extra += named
+    large = [family for family in ordered if sizes[family] >= smallest_family]
+    test = list(dict.fromkeys([*large[3::4], *extra]))
+    validation = [family for family in large[1::4] if family not in test]
+    if not validation or not test:
+        raise MatmlError(
+            f"{len(large)} families have at least {smallest_family} crystals: too few to set some "
+            "aside for validation and test; lower `smallest_family` or give more crystals"
+        )
+    rest = [f for f in ordered if f not in {*test, *validation} and sizes[f] >= smallest_task]
+    if len(rest) < members:
+        raise MatmlError(
+            f"{len(rest)} training families have at least {smallest_task} crystals, fewer than the "
+            f"{members} members of the ensemble; lower `smallest_task` or `members`"
+        )
+    # dealt like cards, back and forth, so that folds are equally large
+    deal = [*range(members), *reversed(range(members))]
+    folds = {family: deal[i % len(deal)] for i, family in enumerate(rest)}
+    return Split(tuple(test), tuple(validation), folds, members)
+
+
+def labelled_members(table: pd.DataFrame, property_name: str) -> pd.Series:
+    """Return which rows carry a label of the property and do not repeat another row that does."""
+    labelled = table[property_name].notna()
+    original_labelled = table["duplicate_of"].map(dict(zip(table["id"], labelled, strict=True)))
+    return labelled & ~original_labelled.eq(True)
+
+
+def draw_episodes(
+    table: pd.DataFrame,
+    families: Sequence[str],
+    properties: Sequence[str],
+    *,
+    shots: Sequence[int],
+    draws: int,
+    smallest_query: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the episodes of some families, the same for every method.
+
+    In each draw the members of a family are shuffled once: the K-shot supports are the first K of
+    the same order, and the query is what lies behind the largest of them. So a family's errors at
+    different K differ by the labels added and by nothing else.
+
+    Parameters
+    ----------
+    shots
+        Support sizes; those that would leave fewer than `smallest_query` crystals are left out for
+        that family.
+
+    Returns
+    -------
+    DataFrame
+        property, family, common_name, draw, shots, support (row numbers), query (row numbers).
+    """
+    rows = []
+    for name in properties:
+        labelled = labelled_members(table, name)
+        for family in families:
+            chosen = np.flatnonzero(labelled & (table["family"] == family))
+            feasible = [k for k in shots if len(chosen) >= k + smallest_query]
+            if not feasible or max(feasible) == 0:
+                continue
+            common_name = table["common_name"].iloc[chosen[0]]
+            for draw in range(draws):
+                key = [seed, draw, crc32(f"{name}/{family}".encode())]
+                order = np.random.default_rng(key).permutation(chosen)
+                for k in feasible:
+                    rows.append(
+                        {
+                            "property": name,
+                            "family": family,
+                            "common_name": common_name,
+                            "draw": draw,
+                            "shots": k,
+                            "support": order[:k].tolist(),
+                            "query": order[max(feasible) :].tolist(),
+                        }
+                    )
+    columns = ["property", "family", "common_name", "draw", "shots", "support", "query"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,441 @@
+"""The stages of `matml properties`: each reads files, does one thing, and writes files."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from matml.config import PropertiesSection
+from matml.errors import MatmlError
+from matml.files import read_json, read_table, write_json, write_table
+from matml.meta import MetaTraining
+from matml.properties.adaptation import (
+    fine_tuned_weights,
+    fine_tuning_name,
+    learn_residual_gps,
+    meta_learned_weights,
+    predict_with,
+    residual_gp_correction,
+)
+from matml.properties.baselines import fit_baseline, save_baselines
+from matml.properties.batches import GraphBatches
+from matml.properties.descriptors import describe
+from matml.properties.members import (
+    NetworkRecipe,
+    load_member,
+    load_network,
+    save_network,
+    save_residual_gps,
+    to_device,
+)
+from matml.properties.metatrain import METHODS, FamilyTasks, episode_batch, metatrain
+from matml.properties.pretrain import Pretraining, embed, predict, pretrain
+from matml.properties.split import Split, draw_episodes, split_families
+from matml.properties.targets import Standardisation, find_property
+from matml.structures.crystals import CrystalSet
+
+log = logging.getLogger(__name__)
+
+SPLIT, EPISODES, SETUP = "split.json", "episodes.parquet", "setup.json"
+
+
+@dataclass
+class Workbench:
+    """What all stages share: crystals, split, targets on the learned and standardised scale.
+
+    Attributes
+    ----------
+    labels, targets
+        [crystals, properties], learned scale and standardised; NaN where there is no label.
+    """
+
+    crystals: CrystalSet
+    names: list[str]
+    labels: np.ndarray
+    targets: np.ndarray
+    standardisation: Standardisation
+    split: Split
+
+    @classmethod
+    def open(
+        cls, structures: Path, graphs: Path, folder: Path, settings: PropertiesSection
+    ) -> "Workbench":
+        """Read the ingested crystals and the split made by `make_split`."""
+        crystals = CrystalSet.open(structures, graphs)
+        names = list(settings.properties)
+        values = learned_values(crystals.table, names)
+        split = Split.read(folder / SPLIT)
+        setup = read_json(folder / SETUP)
+        standardisation = Standardisation(
+            np.array(setup["standardisation_mean"]), np.array(setup["standardisation_deviation"])
+        )
+        targets = standardisation.apply(values)
+        return cls(crystals, names, values, targets, standardisation, split)
+
+    @property
+    def families(self) -> np.ndarray:
+        """Family of each crystal."""
+        return self.crystals.table["family"].to_numpy()
+
+    def batches(self, device: str) -> GraphBatches:
+        """Return batches with targets."""
+        return GraphBatches(self.crystals, self.targets, device)
+
+    def recipe(self, settings: PropertiesSection) -> NetworkRecipe:
+        """Return the recipe of the networks that the settings describe."""
+        return NetworkRecipe(
+            tuple(self.names),
+            {"width": settings.width, "layers": settings.layers},
+            self.crystals.graphs.settings,
+            settings.inner_steps,
+            settings.inner_learning_rate,
+        )
+
+    def tasks(self, families: list[str], settings: PropertiesSection, device: str) -> FamilyTasks:
+        """Return the few-shot tasks of some families."""
+        return FamilyTasks.of(
+            self.batches(device),
+            self.crystals.table,
+            families,
+            self.names,
+            settings.shots,
+            settings.smallest_task,
+        )
+
+    def fold_families(self, member: int) -> list[str]:
+        """Return the training families that a member's pre-training leaves out."""
+        return [family for family, fold in self.split.folds.items() if fold == member]
+
+
+def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Return labels on the learned scale, [crystals, properties].
+
+    Raises
+    ------
+    MatmlError
+        Where the table has no column of a property's name.
+    """
+    columns = []
+    for name in names:
+        if name not in table:
+            raise MatmlError(
+                f"structures.parquet: has no column {name!r}; give labels of that name when "
+                "ingesting, or take the property out of `properties`"
+            )
+        columns.append(find_property(name).to_scale(table[name].to_numpy(float)))
+    return np.stack(columns, 1)
+
+
+def make_split(
+    structures: Path, graphs: Path, out: Path, settings: PropertiesSection, seed: int
+) -> None:
+    """Write the split by family, the episodes, and the standardisation of the targets."""
+    crystals = CrystalSet.open(structures, graphs)
+    table, names = crystals.table, list(settings.properties)
+    split = split_families(
+        table,
+        smallest_family=settings.smallest_family,
+        smallest_task=settings.smallest_task,
+        held_out=settings.held_out,
+        members=settings.members,
+    )
+    parts = []
+    for part, families, draws in (
+        ("validation", split.validation, settings.validation_draws),
+        ("test", split.test, settings.test_draws),
+    ):
+        drawn = draw_episodes(
+            table,
+            families,
+            names,
+            shots=settings.shots,
+            draws=draws,
+            smallest_query=settings.smallest_query,
+            seed=seed,
+        )
+        parts.append(drawn.assign(part=part))
+    episodes = pd.concat(parts, ignore_index=True)
+    episodes.insert(0, "episode", np.arange(len(episodes)))
+    values = learned_values(table, names)
+    training = values[split.training_rows(table["family"].to_numpy())]
+    empty = [n for n, known in zip(names, (~np.isnan(training)).sum(0), strict=True) if known < 10]
+    if empty:
+        raise MatmlError(
+            f"{empty[0]}: fewer than 10 training crystals carry this label; "
+            "give more labels, or take the property out of `properties`"
+        )
+    standardisation = Standardisation.of(training)
+    split.write(out / SPLIT)
+    write_table(out / EPISODES, episodes)
+    write_json(
+        out / SETUP,
+        {
+            "properties": names,
+            "standardisation_mean": standardisation.mean.tolist(),
+            "standardisation_deviation": standardisation.deviation.tolist(),
+            "training_crystals": len(training),
+            "seed": seed,
+        },
+    )
+    pairs = episodes.groupby(["part", "property"])["family"].nunique()
+    log.info("%d test and %d validation families", len(split.test), len(split.validation))
+    for (part, name), count in pairs.items():
+        log.info("  %s: %d %s families with labels enough", name, count, part)
+
+
+def train_member(
+    bench: Workbench,
+    out: Path,
+    settings: PropertiesSection,
+    *,
+    member: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Pre-train one member without the families of its fold, and learn its residual models."""
+    started = time.perf_counter()
+    recipe = bench.recipe(settings)
+    torch.manual_seed(seed * 1000 + member)
+    network = recipe.build().to(device)
+    batches = bench.batches(device)
+    own = Pretraining(
+        weights=tuple(settings.properties.values()),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        seed=seed * 1000 + member,
+    )
+    labelled = (~np.isnan(bench.targets)).any(1)
+    rows = bench.split.training_rows(bench.families, without_fold=member)
+    validation = np.flatnonzero(np.isin(bench.families, bench.split.validation) & labelled)
+    checkpoint = out / "pretraining-checkpoint.safetensors"
+    records = pretrain(
+        network,
+        batches,
+        rows[labelled[rows]],
+        own,
+        validation_rows=validation,
+        checkpoint=checkpoint,
+        title=f"member {member}: pre-training",
+    )
+    tasks = bench.tasks(bench.fold_families(member), settings, device)
+    save_residual_gps(
+        out / "residual_gp.safetensors",
+        learn_residual_gps(network, tasks, len(bench.names), seed=seed),
+    )
+    save_network(out / "pretrained.safetensors", network)
+    table = pd.DataFrame(records).assign(stage="pretraining", member=member)
+    write_table(out / "pretraining.csv", table)
+    checkpoint.unlink(missing_ok=True)
+    log.info("member %d: pre-trained in %.0f s", member, time.perf_counter() - started)
+
+
+def metatrain_member(
+    bench: Workbench,
+    pretrained: Path,
+    out: Path,
+    settings: PropertiesSection,
+    *,
+    member: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Meta-train one member, by every method, on families that its pre-training left out."""
+    recipe = bench.recipe(settings)
+    tasks = bench.tasks(bench.fold_families(member), settings, device)
+    validation = bench.tasks(list(bench.split.validation), settings, device)
+    if not tasks.members or not validation.members:
+        raise MatmlError(
+            f"member {member}: no family has {settings.smallest_task} labelled crystals of one "
+            "property; lower `smallest_task`, or give more labels"
+        )
+    records = []
+    for method in METHODS:
+        started = time.perf_counter()
+        network, _ = load_network(pretrained / "pretrained.safetensors", recipe)
+        network.to(device)
+        checkpoint = out / f"{method}-checkpoint.safetensors"
+        own = MetaTraining(
+            batches=settings.meta_batches,
+            tasks_per_batch=settings.tasks_per_batch,
+            learning_rate=settings.meta_learning_rate,
+            rates_learning_rate=settings.rates_learning_rate,
+            validate_every=max(1, settings.meta_batches // 4),
+            seed=seed * 1000 + member,
+        )
+        inner, history = metatrain(
+            network,
+            method,
+            tasks,
+            validation,
+            own,
+            inner_steps=settings.inner_steps,
+            inner_learning_rate=settings.inner_learning_rate,
+            checkpoint=checkpoint,
+            title=f"member {member}: {method}",
+        )
+        save_network(out / f"{method}.safetensors", network, inner)
+        checkpoint.unlink(missing_ok=True)
+        record = asdict(history)
+        log.info(
+            "member %d, %s: validation loss %.4f -> %.4f (best after %d batches), %.0f s",
+            member,
+            method,
+            history.validation_loss[0],
+            min(history.validation_loss),
+            history.best_batch,
+            time.perf_counter() - started,
+        )
+        records.append(
+            pd.DataFrame(
+                {
+                    "epoch": record["batch"],
+                    "train_loss": record["train_loss"],
+                    "validation_loss": record["validation_loss"],
+                    "stage": method,
+                    "member": member,
+                }
+            )
+        )
+    write_table(out / "metatraining.csv", pd.concat(records, ignore_index=True))
+
+
+def evaluate_member(
+    bench: Workbench,
+    run: Path,
+    folder: Path,
+    out: Path,
+    settings: PropertiesSection,
+    *,
+    member: int,
+    device: str,
+) -> None:
+    """Predict every episode with one member, adapted in each way; standardised scale."""
+    recipe = bench.recipe(settings)
+    trained = to_device(load_member(folder, recipe, list(METHODS)), device)
+    batches = bench.batches(device)
+    episodes = read_table(run / EPISODES)
+    rows = np.unique(np.concatenate([*episodes["query"], *episodes["support"]]).astype(int))
+    output = np.full(bench.targets.shape, np.nan)
+    output[rows] = predict(trained.pretrained, batches, rows)
+    unadapted = {}
+    for method, (network, _) in trained.meta_trained.items():
+        unadapted[method] = np.full(bench.targets.shape, np.nan)
+        unadapted[method][rows] = predict(network, batches, rows)
+    embeddings = np.zeros((len(bench.crystals), settings.width), np.float32)
+    embeddings[rows] = embed(trained.pretrained, batches, rows)
+
+    found = []
+    started, said = time.perf_counter(), 0.0
+    for number, episode in enumerate(episodes.itertuples()):
+        column = bench.names.index(episode.property)
+        support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
+        labels = bench.targets[support, column]
+        plain = output[query, column]
+        predictions = {"pretrained": plain, "network_gp": plain}
+        for method in METHODS:
+            predictions[method] = unadapted[method][query, column]
+        variants = [
+            fine_tuning_name(rate, steps)
+            for rate in settings.fine_tuning_learning_rates
+            for steps in settings.fine_tuning_steps
+        ]
+        predictions |= dict.fromkeys(variants, plain)
+        if len(support):
+            support_data = episode_batch(batches, support, column)
+            query_data = batches.batch(query)
+            predictions["network_gp"] = plain + residual_gp_correction(
+                trained,
+                column,
+                embeddings[support],
+                labels - output[support, column],
+                embeddings[query],
+            )
+            for method, (network, _) in trained.meta_trained.items():
+                weights = meta_learned_weights(trained, method, support_data)
+                predictions[method] = predict_with(network, weights, query_data, column)
+            for rate in settings.fine_tuning_learning_rates:
+                tuned = fine_tuned_weights(
+                    trained.pretrained,
+                    support_data,
+                    learning_rate=rate,
+                    checkpoints=settings.fine_tuning_steps,
+                )
+                for steps, weights in tuned.items():
+                    predictions[fine_tuning_name(rate, steps)] = predict_with(
+                        trained.pretrained, weights, query_data, column
+                    )
+        found += [(episode.episode, m, np.asarray(p, float)) for m, p in predictions.items()]
+        if time.perf_counter() - started > said + 20:
+            said = time.perf_counter() - started
+            log.info("member %d: %d of %d episodes", member, number + 1, len(episodes))
+    write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
+
+
+def evaluate_baseline(
+    bench: Workbench,
+    run: Path,
+    out: Path,
+    model_out: Path,
+    settings: PropertiesSection,
+    *,
+    name: str,
+    seed: int,
+    threads: int,
+) -> None:
+    """Predict every episode of one property with the baselines; standardised scale."""
+    column = bench.names.index(name)
+    features = describe(bench.crystals)
+    training = bench.split.training_rows(bench.families)
+    training = training[~np.isnan(bench.targets[training, column])]
+    shots = [k for k in settings.shots if k > 0]
+    fitted = {}
+    for kind in ("extra_trees", "global_gp"):
+        started = time.perf_counter()
+        fitted[kind] = fit_baseline(
+            kind,
+            features[training],
+            bench.targets[training, column],
+            bench.families[training],
+            trees=settings.trees,
+            gp_subset=settings.gp_subset,
+            gp_steps=settings.gp_steps,
+            shots=shots,
+            seed=seed,
+            threads=threads,
+        )
+        log.info("%s, %s: fitted in %.0f s", name, kind, time.perf_counter() - started)
+    episodes = read_table(run / EPISODES)
+    own = episodes[episodes["property"] == name]
+    rows = np.unique(np.concatenate([*own["query"], *own["support"], [0]]).astype(int))
+    zero_shot = {kind: np.full(len(features), np.nan) for kind in fitted}
+    for kind, baseline in fitted.items():
+        zero_shot[kind][rows] = baseline.predict(features[rows])
+    found = []
+    for episode in own.itertuples():
+        support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
+        labels = bench.targets[support, column]
+        mean = labels.mean() if len(labels) else 0.0
+        predictions = {"support_mean": np.full(len(query), mean)}
+        for kind, baseline in fitted.items():
+            plain = zero_shot[kind][query]
+            residuals = labels - zero_shot[kind][support]
+            predictions[kind] = plain
+            predictions[f"{kind}_gp"] = plain
+            if len(support):
+                correction, _ = baseline.residual_gp.correct(
+                    features[support], residuals, features[query]
+                )
+                predictions[f"{kind}_gp"] = plain + correction
+        if len(support):
+            predictions["global_gp"] = fitted["global_gp"].model.adapt(
+                features[support], labels, features[query]
+            )
+        found += [(episode.episode, m, np.asarray(p, float)) for m, p in predictions.items()]
+    save_baselines(model_out, fitted)
+    write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))

@@ -1,0 +1,227 @@
+"""The last stage of the evaluation: join all predictions, choose, score, and say what it means."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.files import read_table, write_json, write_table
+from matml.properties.compare import (
+    TITLES,
+    bootstrap_interval,
+    choose,
+    episode_errors,
+    family_errors,
+    score_table,
+    statements,
+    with_chosen_fine_tuning,
+)
+from matml.properties.intervals import LEVEL, half_widths, width_at
+from matml.properties.stages import EPISODES, Workbench
+from matml.properties.targets import find_property
+
+log = logging.getLogger(__name__)
+
+
+def summarise(
+    bench: Workbench,
+    folder: Path,
+    member_predictions: Sequence[Path],
+    baseline_predictions: Sequence[Path],
+    out: Path,
+) -> None:
+    """Write scores.csv, predictions.parquet, choices.json and summary.json to `out`."""
+    episodes = read_table(folder / EPISODES)
+    predictions = join_predictions(
+        [read_table(path) for path in member_predictions],
+        [read_table(path) for path in baseline_predictions],
+    )
+    predictions = _to_learned_scale(predictions, episodes, bench)
+    truth = {name: bench.labels[:, i] for i, name in enumerate(bench.names)}
+    errors = episode_errors(episodes, predictions, truth)
+    of_part = {part: group for part, group in errors.groupby("part")}
+    choices = choose(family_errors(of_part["validation"]), bench.names)
+    validation = with_chosen_fine_tuning(of_part["validation"], choices)
+    test = with_chosen_fine_tuning(of_part["test"], choices)
+    units = {name: find_property(name).error_unit for name in bench.names}
+    titles = {name: find_property(name).title for name in bench.names}
+
+    widths = half_widths(validation, truth)
+    scores = score_table(test, choices, units)
+    coverage = _coverage(test, truth, widths, choices, units)
+    scores = pd.concat([scores, coverage], ignore_index=True)
+    write_table(out / "scores.csv", scores)
+    write_table(out / "predictions.parquet", _parity(test, truth, widths, bench, choices))
+    sentences = statements(scores, choices, titles)
+    headline = _headline(bench, test, units)
+    common = bench.crystals.table.groupby("family")["common_name"].first()
+    write_json(
+        out / "choices.json",
+        {
+            name: {
+                "method": choice.method,
+                "title": TITLES[choice.method],
+                "fine_tuning": choice.fine_tuning,
+                "half_widths": {
+                    str(k): width
+                    for (n, method, k), width in sorted(widths.items())
+                    if n == name and method == choice.method
+                },
+            }
+            for name, choice in choices.items()
+        },
+    )
+    write_json(
+        out / "summary.json",
+        {
+            "interval_level": LEVEL,
+            "test_families": {f: common.get(f, "") for f in bench.split.test},
+            "validation_families": {f: common.get(f, "") for f in bench.split.validation},
+            "training_families_with_tasks": len(bench.split.folds),
+            "members": bench.split.members,
+            "chosen": {
+                n: {"method": c.method, "title": TITLES[c.method]} for n, c in choices.items()
+            },
+            "zero_shot": headline,
+            "statements": sentences,
+        },
+    )
+    _print(scores, choices, headline, sentences, titles)
+
+
+def join_predictions(
+    members: Sequence[pd.DataFrame], baselines: Sequence[pd.DataFrame]
+) -> pd.DataFrame:
+    """Return episode, method, prediction: the members' mean, and the baselines as they are."""
+    first = members[0]
+    mean = np.stack([np.concatenate(table["prediction"].to_list()) for table in members]).mean(0)
+    ends = np.cumsum(first["prediction"].str.len().to_numpy())[:-1]
+    ensemble = first[["episode", "method"]].assign(prediction=np.split(mean, ends))
+    return pd.concat([ensemble, *baselines], ignore_index=True)
+
+
+def _to_learned_scale(
+    predictions: pd.DataFrame, episodes: pd.DataFrame, bench: Workbench
+) -> pd.DataFrame:
+    column = episodes.set_index("episode")["property"].map(bench.names.index)
+    mean, deviation = bench.standardisation.mean, bench.standardisation.deviation
+    numbers = column.loc[predictions["episode"]].to_numpy()
+    scaled = [
+        np.asarray(p) * deviation[i] + mean[i]
+        for p, i in zip(predictions["prediction"], numbers, strict=True)
+    ]
+    return predictions.assign(prediction=scaled)
+
+
+def _coverage(test, truth, widths, choices, units) -> pd.DataFrame:
+    """Return the coverage of the chosen methods' intervals on the test families."""
+    records = []
+    for name, choice in choices.items():
+        own = test[(test["property"] == name) & (test["method"] == choice.method)]
+        for shots, group in own.groupby("shots"):
+            half = width_at(widths, name, choice.method, int(shots))
+            inside = [
+                float(np.mean(np.abs(np.asarray(p) - truth[name][np.asarray(q)]) <= half))
+                for p, q in zip(group["prediction"], group["query"], strict=True)
+            ]
+            by_family = group.assign(inside=inside).groupby("family")["inside"].mean().to_numpy()
+            low, high = bootstrap_interval(by_family)
+            common = {
+                "property": name,
+                "unit": units[name],
+                "method": choice.method,
+                "title": TITLES[choice.method],
+                "is_default": True,
+                "shots": int(shots),
+                "n_families": len(by_family),
+                "n_episodes": len(group),
+            }
+            coverage = {
+                "metric": "coverage_90",
+                "value": by_family.mean(),
+                "low": low,
+                "high": high,
+            }
+            width = {"metric": "interval_width", "value": 2 * half, "low": np.nan, "high": np.nan}
+            records += [common | coverage, common | width]
+    return pd.DataFrame(records)
+
+
+def _parity(test, truth, widths, bench: Workbench, choices) -> pd.DataFrame:
+    """Return truth and prediction in the properties' units, one episode per family and K."""
+    ids = bench.crystals.table["id"].to_numpy()
+    formulas = bench.crystals.table["formula"].to_numpy()
+    parts = []
+    first = test[test["draw"] == 0]
+    for row in first.itertuples():
+        shown = {choices[row.property].method, "pretrained"}
+        if row.method not in shown:
+            continue
+        item, query = find_property(row.property), np.asarray(row.query)
+        prediction = np.asarray(row.prediction)
+        half = width_at(widths, row.property, row.method, row.shots)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "property": row.property,
+                    "unit": item.unit,
+                    "method": row.method,
+                    "shots": row.shots,
+                    "family": row.family,
+                    "common_name": row.common_name,
+                    "id": ids[query],
+                    "formula": formulas[query],
+                    "truth": item.from_scale(truth[row.property][query]),
+                    "prediction": item.from_scale(prediction),
+                    "low": item.from_scale(prediction - half),
+                    "high": item.from_scale(prediction + half),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _headline(bench: Workbench, test: pd.DataFrame, units: dict[str, str]) -> list[dict]:
+    """Return the family-averaged zero-shot errors per property and method."""
+    zero = family_errors(test[test["shots"] == 0])
+    records = []
+    for (name, method), group in zero.groupby(["property", "method"]):
+        low, high = bootstrap_interval(group["error"].to_numpy())
+        records.append(
+            {
+                "property": name,
+                "unit": units[name],
+                "method": method,
+                "title": TITLES[method],
+                "mae_family_mean": float(group["error"].mean()),
+                "low": None if np.isnan(low) else low,
+                "high": None if np.isnan(high) else high,
+                "n_families": len(group),
+            }
+        )
+    return records
+
+
+def _print(scores, choices, headline, sentences, titles) -> None:
+    """Print the tables that a reader of the terminal wants."""
+    for name in choices:
+        own = scores[(scores["property"] == name) & (scores["metric"] == "mae_family_mean")]
+        if own.empty:
+            continue
+        wide = own.pivot_table(index="method", columns="shots", values="value")
+        wide = wide.loc[[m for m in TITLES if m in wide.index]]
+        wide.index = [TITLES[m] + (" *" if m == choices[name].method else "") for m in wide.index]
+        families = own.groupby("shots")["n_families"].max().to_dict()
+        log.info(
+            "\n%s: mean absolute error in %s, averaged over unseen families\n"
+            "(families at each number of labels: %s; * chosen on the validation families)\n%s",
+            titles[name].capitalize(),
+            own["unit"].iloc[0],
+            ", ".join(f"{k}: {n}" for k, n in families.items()),
+            wide.to_string(float_format=lambda v: f"{v:.3f}"),
+        )
+    log.info("")
+    for sentence in sentences:
+        log.info("%s", sentence)
