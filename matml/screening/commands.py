@@ -79,13 +79,14 @@ def support(
     help="Structures in any form that ingest reads, or a folder it wrote; may be repeated.",
 )
 @click.option("--known", type=EXISTING_FOLDER, required=True, help="Ingested known crystals.")
-@click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs, to take the settings of.")
+@click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the shortlist.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
 @click.option("--top", type=click.IntRange(min=1), help="Candidates written as CIF.")
 @click.option("--config", type=FILE, help="YAML with the keys of the screening section.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all processors allowed.")
+@click.option("--device", default="cpu", show_default=True, help="torch device.")
 def screen(**options: object) -> None:
     """Rank candidates of a new family after adapting a predictor to a few labelled members.
 

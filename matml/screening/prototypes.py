@@ -8,6 +8,7 @@ import pandas as pd
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
+import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.errors import MatmlError
 from matml.screening import perovskites
 from matml.screening.species import Ion, balanced_charges, ion

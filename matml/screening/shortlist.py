@@ -18,6 +18,7 @@ from matml.screening.rank import check_on_known, flag_known, known_values, short
 from matml.screening.support import Support, read_support
 from matml.structures.crystals import CrystalSet
 from matml.structures.parallel import processors
+from matml.structures.store import GraphStore
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +27,22 @@ CELL_COLUMNS = ["lattice", "frac_coords", "atomic_numbers", "orbit", "row", "mat
 
 
 class Adapted(Protocol):
-    """A predictor adapted to a support set."""
+    """A predictor adapted to a support set; `method` says how."""
+
+    method: str
 
     def predict(self, crystals: CrystalSet) -> pd.DataFrame:
         """One row per crystal: prediction, low, high, distance, in_domain."""
 
 
 class Predictor(Protocol):
-    """What screening asks of a model: `matml.properties.predictor.FewShotPredictor` or its like."""
+    """What screening asks of a model: `matml.properties.predictor.FewShotPredictor` or its like.
+
+    `properties` gives units by name, `recipe.graphs` the settings of the graphs it knows.
+    """
 
     properties: dict[str, str]
+    recipe: Any
 
     def adapt(self, crystals: CrystalSet, values: np.ndarray, property_name: str) -> Adapted:
         """The predictor adapted to labelled crystals."""
@@ -59,7 +66,7 @@ def rank_candidates(
     property_name: str,
     goal: Literal["minimise", "maximise"],
     graphs: GraphsSection | None = None,
-) -> tuple[pd.DataFrame, CrystalSet]:
+) -> tuple[pd.DataFrame, CrystalSet, Adapted]:
     """Predict and rank candidates.
 
     Parameters
@@ -74,6 +81,8 @@ def rank_candidates(
         The shortlist with every candidate, best first.
     crystals
         The candidates' crystals, in the order of the shortlist.
+    adapted
+        The predictor adapted to the support.
 
     Raises
     ------
@@ -103,7 +112,7 @@ def rank_candidates(
     unit = predictor.properties[property_name]
     table = shortlist(described, predictions, property_name, unit, goal)
     position = {name: index for index, name in enumerate(crystals.table["id"])}
-    return table, crystals.subset([position[name] for name in table["id"]])
+    return table, crystals.subset([position[name] for name in table["id"]]), adapted
 
 
 def screen_candidates(
@@ -119,6 +128,7 @@ def screen_candidates(
     config: Path | None,
     seed: int,
     threads: int | None,
+    device: str,
 ) -> None:
     """Run `matml screen`: write `shortlist.csv`, `candidates/*.cif`, `crystals/`, `summary.json`.
 
@@ -135,10 +145,10 @@ def screen_candidates(
     given = read_support(support, property_name, set(known_table["id"]))
     structure_settings = _ingest_settings(known)
     support_crystals = support_table(given, known_table, structure_settings)
-    predictor = load_predictor(model, seed, threads)
+    predictor = load_predictor(model, seed, threads, device)
     check_property(predictor, property_name)
     candidates = read_candidates(inputs, out / "crystals", structure_settings, threads)
-    table, crystals = rank_candidates(
+    table, crystals, adapted = rank_candidates(
         predictor,
         given,
         support_crystals,
@@ -146,7 +156,7 @@ def screen_candidates(
         known_table,
         property_name,
         goal,
-        _graph_settings(known_graphs),
+        graph_section(predictor, known_graphs),
     )
     written = write_structures(table, crystals, top or settings.top, out / "candidates")
     table["cif"] = pd.Series(written, dtype=str).reindex(table.index, fill_value="")
@@ -161,6 +171,7 @@ def screen_candidates(
         "n_copies_left_out": int((candidates["duplicate_of"] != "").sum()),
         "n_structures_written": len(written),
         "model": str(model),
+        "method": adapted.method,
         "seed": seed,
         "seconds": round(time.perf_counter() - start, 3),
     }
@@ -170,7 +181,7 @@ def screen_candidates(
     log.info("%d candidates ranked: %s", len(table), out / "shortlist.csv")
 
 
-def load_predictor(model: Path, seed: int, threads: int | None) -> Predictor:
+def load_predictor(model: Path, seed: int, threads: int | None, device: str) -> Predictor:
     """The trained few-shot predictor of a folder, torch seeded and kept to its threads."""
     import torch
 
@@ -178,7 +189,7 @@ def load_predictor(model: Path, seed: int, threads: int | None) -> Predictor:
 
     torch.set_num_threads(processors(threads))
     torch.manual_seed(seed)
-    return FewShotPredictor.load(model)
+    return FewShotPredictor.load(model, device)
 
 
 def write_structures(
@@ -257,9 +268,11 @@ def _ingest_settings(known: Path) -> StructuresSection:
     return validate(StructuresSection, values, f"{path}, settings")
 
 
-def _graph_settings(folder: Path | None) -> GraphsSection:
-    """The settings of existing graphs, or the defaults."""
-    path = None if folder is None else folder / "summary.json"
-    if path is None or not path.is_file():
-        return GraphsSection()
-    return validate(GraphsSection, read_json(path).get("settings", {}), f"{path}, settings")
+def graph_section(predictor: Predictor, known_graphs: Path | None) -> GraphsSection:
+    """How graphs are built: as the known ones where given, else as those the model was trained on.
+
+    Known graphs made otherwise are refused by the model when it adapts.
+    """
+    if known_graphs is not None:
+        return validate(GraphsSection, GraphStore.open(known_graphs).settings, str(known_graphs))
+    return validate(GraphsSection, predictor.recipe.graphs, "the model's graph settings")

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,9 @@ PROPERTY = "refractive_index"
 class RidgePredictor:
     """Ridge regression on mean atomic number and volume per atom, taught by the support alone."""
 
-    properties = {PROPERTY: "1", "band_gap_eV": "eV"}  # noqa: RUF012
+    properties = {PROPERTY: "", "band_gap_eV": "eV"}  # noqa: RUF012
+    recipe = SimpleNamespace(graphs=GraphsSection().model_dump())
+    method = "ridge"
 
     def features(self, crystals):
         mean = [np.mean(numbers) for numbers in crystals.table["atomic_numbers"]]
@@ -145,6 +148,7 @@ def test_summary_counts_and_speaks(screened, prepared):
     assert summary["n_duplicates_of_known"] == table["duplicate_of"].notna().sum()
     assert summary["check_on_known"]["n"] > 2
     assert summary["n_quarantined"] == 0
+    assert summary["method"] == "ridge"
     assert summary["seconds"] < 15
     assert [entry["rank"] for entry in summary["best_new"]] == sorted(
         entry["rank"] for entry in summary["best_new"]
