@@ -295,7 +295,7 @@ def determined_by_design(points: pd.DataFrame) -> list[str]:
         notes.append("one observation: it fixes one combination of parameters; the rest is prior")
     elif temperatures == 1:
         notes.append("one temperature: how the rate depends on temperature is prior alone")
-    if "fraction" in points and points["fraction"].nunique() == 1:
+    if count > 1 and "fraction" in points and len(set(points["fraction"])) == 1:
         notes.append("one fraction: the exponent is prior alone")
     if "fraction_transformed" in points:
         inside = points["fraction_transformed"].between(0.02, 0.98)

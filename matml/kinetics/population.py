@@ -300,6 +300,7 @@ def data_card(observations: Observations, origin: Path, seed: int) -> dict[str, 
         "alloys": len(alloys),
         "composition_groups": int(alloys["composition_group"].nunique()),
         "observations": len(points),
+        "reference_temperatures_given": bool(alloys["reference_temperature_K"].notna().any()),
         "quarantined_rows": len(observations.quarantine),
         "temperature_K": [
             float(points["temperature_K"].min()),

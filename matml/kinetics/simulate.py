@@ -110,7 +110,7 @@ def simulate_jmak(settings: KineticsSimulation, seed: int) -> Simulation:
             "set": "jmak",
             "noise": f"transformed fraction: normal, sd {settings.fraction_noise}, cut to 0..1",
             "published": "exponent and activation energy of each alloy (see the column source)",
-            "drawn": "half time at the reference temperature, log-uniform by process; sampled times",
+            "drawn": "half time at the reference temperature, log-uniform by process; times",
             "equation": "isothermal JMAK with Arrhenius rate",
         },
     )

@@ -141,7 +141,7 @@ def gauss_newton(
     objective = half_squares(value, position, weights)
     damping = torch.full((tasks,), 1e-2, dtype=position.dtype)
     converged = torch.zeros(tasks, dtype=torch.bool)
-    identity = torch.eye(size, dtype=position.dtype)
+    metric = torch.ones_like(mean) if prior is None else precision.diagonal()
     for _ in range(steps):
         todo = torch.nonzero(~converged).squeeze(1)
         if len(todo) == 0:
@@ -154,10 +154,12 @@ def gauss_newton(
             pressed = ((z <= bounds[0]) & (gradient > 0)) | ((z >= bounds[1]) & (gradient < 0))
             free = (~pressed).to(z)
         hessian = hessian * free[:, :, None] * free[:, None, :]
-        # the floor keeps directions that nothing determines solvable; they then stay where they are
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
-        floor = 1e-9 * diagonal.amax(1, keepdim=True) + 1e-12
-        damped = hessian + identity * (damping[todo, None] * diagonal + floor + (1 - free))[:, None]
+        # Levenberg's damping, by the prior's precision (or one): parameters that the data do not
+        # move stay near their start, which Marquardt's scaling by the Hessian would not do
+        size_of_hessian = hessian.diagonal(dim1=1, dim2=2).amax(1)
+        floor = 1e-9 * size_of_hessian + 1e-12
+        amount = (damping[todo] * size_of_hessian / metric.amax() + floor)[:, None]
+        damped = hessian + torch.diag_embed(amount * metric + (1 - free))
         step = -torch.linalg.solve(damped, gradient * free)
         # the standardised scale makes steps beyond a few units extrapolations
         step = step * (4.0 / step.norm(dim=1, keepdim=True).clamp(min=4.0))
@@ -354,6 +356,73 @@ def _maximise(
     noise_variance = share.square() * expected + prior.noise**2 * known_variance / total
     variance = float((mask * noise_variance).sum() / mask.sum())
     return replace(prior, mean=mean, covariance=covariance, noise=math.sqrt(max(variance, 1e-12)))
+
+
+def draw_posterior(
+    residual: Residual,
+    fit: Fit,
+    prior: GaussianPrior,
+    data: Data,
+    mask: Tensor,
+    known_variance: Tensor | None = None,
+    *,
+    draws: int = 128,
+    proposals: int = 512,
+    seed: int = 0,
+) -> Tensor:
+    """Return draws from each task's posterior by importance resampling, [B, draws, P].
+
+    Proposals come half from Laplace's approximation, its covariance doubled, and half from the
+    prior: exact in the limit of many proposals also where the posterior is far from normal (a
+    measurement that only bounds a parameter), which Laplace's approximation alone is not.
+
+    Parameters
+    ----------
+    fit
+        From `maximum_a_posteriori` on the same data.
+    draws, proposals
+        Draws returned and proposals per task.
+    """
+    tasks, size = fit.position.shape
+    generator = torch.Generator().manual_seed(seed)
+    half = proposals // 2
+    wide = torch.linalg.cholesky(2 * _symmetric(fit.covariance))
+    broad = torch.linalg.cholesky(prior.covariance)
+    normal = torch.randn((2, tasks, half, size), generator=generator, dtype=fit.position.dtype)
+    points = torch.cat(
+        [fit.position[:, None] + normal[0] @ wide.mT, prior.mean + normal[1] @ broad.T], 1
+    )
+    extra = torch.zeros_like(mask) if known_variance is None else known_variance
+    weights = inverse_variances(mask, extra, prior.noise)
+    count = points.shape[1]
+    copies = points[:, :, None].expand(tasks, count, mask.shape[1], size)
+    columns = {
+        name: column[:, None].expand(tasks, count, *column.shape[1:])
+        for name, column in data.items()
+    }
+    with torch.no_grad():
+        error = residual(copies, columns)
+    log_prior = _log_normal(points, prior.mean, broad)
+    target = -(weights[:, None] * error.square()).sum(2) / 2 + log_prior
+    # both halves of the mixture are equally large: its density up to a constant
+    mixture = torch.logaddexp(_log_normal(points, fit.position[:, None], wide), log_prior)
+    importance = torch.softmax(torch.nan_to_num(target - mixture, nan=-math.inf), 1)
+    ladder = (torch.arange(draws) + 0.5) / draws
+    picks = torch.searchsorted(importance.cumsum(1), ladder.expand(tasks, draws).to(importance))
+    picks = picks.clamp(max=count - 1)
+    return points.gather(1, picks[..., None].expand(tasks, draws, size))
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    """Return the symmetric part, which rounding of an inverse may have lost."""
+    return (matrix + matrix.mT) / 2
+
+
+def _log_normal(points: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """Return the log density (up to a constant) of points [B, S, P]; Cholesky factor [..., P, P]."""
+    white = torch.linalg.solve_triangular(factor, (points - mean).mT, upper=False)
+    logdet = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return -white.square().sum(1) / 2 - (logdet[:, None] if logdet.dim() else logdet)
 
 
 def predictive_variance(fit: Fit, jacobian: Tensor, noise_variance: float | Tensor) -> Tensor:

@@ -185,7 +185,13 @@ class Equation:
 
     def values(self, standardised: Tensor) -> dict[str, Tensor]:
         """Return the parameters, each in its unit, of standardised vectors [..., P]."""
-        return {p.name: p.value(standardised[..., i]) for i, p in enumerate(self.parameters)}
+        centre = standardised.new_tensor([p.centre for p in self.parameters])
+        scale = standardised.new_tensor([p.scale for p in self.parameters])
+        columns = (centre + scale * standardised).unbind(-1)
+        return {
+            p.name: column.exp() if p.transform == "log" else column
+            for p, column in zip(self.parameters, columns, strict=True)
+        }
 
     def predict(self, kind: str, standardised: Tensor, inputs: Inputs) -> Tensor:
         """Return predictions on the residual scale.

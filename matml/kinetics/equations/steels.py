@@ -116,7 +116,7 @@ def li_time(
 
 
 def eutectoid_temperature_K(composition: Composition) -> float:
-    """Return Ac1, 723 - 10.7 Mn + 29.1 Si - 16.9 Ni + 16.9 Cr in C (Andrews, JISI 203 (1965) 721)."""
+    """Return Ac1 = 723 C - 10.7 Mn + 29.1 Si - 16.9 Ni + 16.9 Cr (Andrews, JISI 203 (1965) 721)."""
     slopes = {"Mn": -10.7, "Si": 29.1, "Ni": -16.9, "Cr": 16.9}
     return 996.15 + sum(k * composition.get(element, 0.0) for element, k in slopes.items())
 

@@ -1,0 +1,310 @@
+"""A new alloy from a handful of observations: parameters, what determined them, and predictions."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from matml.errors import MatmlError
+from matml.kinetics.alloys import composition_columns
+from matml.kinetics.observations import ZERO_CELSIUS, Observations, determined_by_design
+from matml.kinetics.population import NORMAL_90, Population
+from matml.kinetics.predict import generic_least_squares, predict_draws
+from matml.kinetics.series import (
+    Series,
+    common_reference_temperature,
+    residual_function,
+    to_series,
+)
+from matml.meta.hierarchical import (
+    Fit,
+    draw_posterior,
+    inverse_variances,
+    log_evidence,
+    maximum_a_posteriori,
+)
+
+DRAWS, PROPOSALS = 1000, 4000
+
+DETERMINED, PARTLY = 0.5, 0.9
+"""Posterior width over prior width below which data determined a parameter, or partly did."""
+
+SUSPICIOUS_LOG_RATIO = math.log(1e4)
+"""Log evidence by which shifted temperatures must fit better before a unit mix-up is named."""
+
+
+@dataclass
+class Calibration:
+    """One calibrated alloy.
+
+    Attributes
+    ----------
+    alloy
+        Its name.
+    population
+        The prior.
+    observations
+        What it was calibrated from: this alloy alone.
+    reference_temperature_K
+        Of the equation; None where it has none.
+    fit
+        Maximum a posteriori and Laplace's covariance (batch of one).
+    draws
+        Posterior draws of the standardised parameters [S, P].
+    least_squares
+        Standardised parameters of the generic least-squares fit [P].
+    notes
+        What the data could not determine, and what looks wrong.
+    seed
+        Of the draws.
+    """
+
+    alloy: str
+    population: Population
+    observations: Observations
+    reference_temperature_K: float | None
+    fit: Fit
+    draws: Tensor
+    least_squares: Tensor
+    notes: list[str]
+    seed: int
+
+    def parameters(self) -> pd.DataFrame:
+        """Return one row per parameter: estimate, 90 % interval, prior, what determined it."""
+        prior = self.population.prior
+        values = self.population.equation.values(self.draws)
+        least_squares = self.population.equation.values(self.least_squares)
+        rows = []
+        for i, parameter in enumerate(self.population.equation.parameters):
+            column = values[parameter.name]
+            low, middle, high = column.quantile(column.new_tensor([0.05, 0.5, 0.95])).tolist()
+            spread = float(prior.covariance[i, i].sqrt())
+            ratio = float(self.draws[:, i].std()) / spread
+            ends = [prior.mean[i] + k * NORMAL_90 * spread for k in (-1, 1)]
+            label = "data" if ratio < DETERMINED else "both" if ratio < PARTLY else "prior"
+            rows.append(
+                {
+                    "parameter": parameter.name,
+                    "unit": parameter.unit,
+                    "most_probable": float(parameter.value(self.fit.position[0, i])),
+                    "median": middle,
+                    "low_90": low,
+                    "high_90": high,
+                    "prior_median": float(parameter.value(prior.mean[i])),
+                    "prior_low_90": float(parameter.value(ends[0])),
+                    "prior_high_90": float(parameter.value(ends[1])),
+                    "width_over_prior": ratio,
+                    "determined_by": label,
+                    "least_squares": float(least_squares[parameter.name]),
+                    "description": parameter.description,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def predict(self, columns: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return prediction, low and high of new observations (90 %) on the residual scale [M]."""
+        batch = {name: column[None] for name, column in columns.items()}
+        result = predict_draws(
+            self.population.equation,
+            self.population.kind,
+            self.draws[None],
+            self.population.prior.noise,
+            batch,
+            self.seed,
+        )
+        return tuple(part[0].numpy() for part in result)
+
+    def residual_table(self) -> pd.DataFrame:
+        """Return the observations with prediction, residual in noise units, and an outlier flag."""
+        points = self.observations.points.copy()
+        noise = (self.population.prior.noise**2 + points["sigma"].fillna(0) ** 2) ** 0.5
+        residual = self.fit.residuals[0].numpy()
+        points["residual"] = -residual
+        points["residual_over_noise"] = -residual / noise
+        points["outlier"] = points["residual_over_noise"].abs() > 3
+        return points
+
+    def record(self) -> dict[str, Any]:
+        """Return the calibration for its JSON."""
+        centred = self.draws - self.draws.mean(0)
+        correlation = np.corrcoef(centred.T.numpy()) if self.draws.shape[1] > 1 else np.ones((1, 1))
+        table = self.residual_table()
+        observable = self.population.equation.observable(self.population.kind)
+        rmse = float(np.sqrt((table["residual"] ** 2).mean()))
+        return {
+            "alloy": self.alloy,
+            "equation": self.population.equation.name,
+            "kind": self.population.kind,
+            "simulated": self.observations.simulated,
+            "observations": len(table),
+            "reference_temperature_K": self.reference_temperature_K,
+            "parameters": self.parameters().to_dict("records"),
+            "correlation": {
+                "parameters": self.population.equation.parameter_names,
+                "matrix": np.round(correlation, 4).tolist(),
+            },
+            "noise": self.population.prior.noise,
+            "residual_rmse": rmse,
+            "unit": observable.unit,
+            "outliers": int(table["outlier"].sum()),
+            "converged": bool(self.fit.converged[0]),
+            "notes": self.notes,
+            "seed": self.seed,
+        }
+
+
+def calibrate(
+    population: Population, observations: Observations, alloy: str, seed: int
+) -> Calibration:
+    """Calibrate one alloy of some observations under a population.
+
+    Raises
+    ------
+    MatmlError
+        Where the alloy is not there, or was observed in another way than the population.
+    """
+    if observations.kind != population.kind:
+        raise MatmlError(
+            f"the data are {observations.kind!r} observations, the population was learned from "
+            f"{population.kind!r}; learn one from such data"
+        )
+    if alloy not in observations.names:
+        raise MatmlError(
+            f"alloy {alloy!r} has no usable observation; there are {', '.join(observations.names)}"
+        )
+    own = observations.select([alloy])
+    equation = population.equation
+    notes = determined_by_design(own.points)
+    reference = None
+    if equation.needs_reference_temperature:
+        given = own.alloys["reference_temperature_K"].iloc[0]
+        reference = float(given) if given == given else population.reference_temperature_K
+        if given != given and population.data_card.get("reference_temperatures_given"):
+            reference = common_reference_temperature(own)
+            notes.append(
+                f"no reference_temperature_K given: {reference:.0f} K, the middle of the data"
+            )
+    series = to_series(own, equation, reference)
+    residual = residual_function(equation, population.kind)
+    data = (series.columns, series.mask, series.known_variance)
+    fit = maximum_a_posteriori(
+        residual, population.prior, *data, extra_starts=len(equation.parameters)
+    )
+    draws = draw_posterior(
+        residual, fit, population.prior, *data, draws=DRAWS, proposals=PROPOSALS, seed=seed
+    )[0]
+    notes += temperature_scale_notes(population, series)
+    notes += composition_notes(population, own)
+    least_squares = generic_least_squares(equation, population.kind, series, seed).position[0]
+    result = Calibration(alloy, population, own, reference, fit, draws, least_squares, notes, seed)
+    outliers = result.residual_table()
+    for row in outliers[outliers["outlier"]].itertuples():
+        notes.append(
+            f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit; check it"
+        )
+    return result
+
+
+def temperature_scale_notes(population: Population, series: Series) -> list[str]:
+    """Return a warning where kelvin and Celsius seem mixed up, judged by the population.
+
+    The log evidence of the observations under the population is compared with that of the same
+    observations at temperatures shifted by 273.15 K.
+    """
+    residual = residual_function(population.equation, population.kind)
+
+    def evidence(shift: float) -> float:
+        columns = dict(series.columns)
+        columns["temperature_K"] = columns["temperature_K"] + shift
+        if (columns["temperature_K"] <= 0).any():
+            return -math.inf
+        fit = maximum_a_posteriori(
+            residual, population.prior, columns, series.mask, series.known_variance
+        )
+        weights = inverse_variances(series.mask, series.known_variance, population.prior.noise)
+        return float(log_evidence(fit, population.prior, weights)[0])
+
+    as_given = evidence(0.0)
+    low, high = population.data_card.get("temperature_K", (0.0, math.inf))
+    own = series.columns["temperature_K"][0]
+    notes = []
+    for shift, meant in (
+        (ZERO_CELSIUS, "Celsius given as kelvin"),
+        (-ZERO_CELSIUS, "kelvin given as Celsius"),
+    ):
+        inside = low <= float(own.median()) + shift <= high
+        gain = evidence(shift) - as_given
+        if inside and gain > SUSPICIOUS_LOG_RATIO:
+            notes.append(
+                f"temperatures look like {meant}: shifted by {shift:+.2f} K the observations are "
+                f"e^{gain:.0f} times as probable under the population ({own.min():.0f} to "
+                f"{own.max():.0f} K given; learned from {low:.0f} to {high:.0f} K)"
+            )
+    return notes
+
+
+def composition_notes(population: Population, observations: Observations) -> list[str]:
+    """Return a warning for each element outside the range of the training alloys."""
+    known = population.data_card.get("composition", {})
+    row = observations.alloys.iloc[0]
+    notes = []
+    for name in composition_columns(observations.alloys):
+        if name in known and row[name] == row[name]:
+            low, high = known[name]
+            margin = 0.1 * (high - low) + 1e-9
+            if not low - margin <= row[name] <= high + margin:
+                notes.append(
+                    f"{name} = {row[name]:g} is outside the training alloys ({low:g} to {high:g}): "
+                    "the prior is an extrapolation"
+                )
+    return notes
+
+
+def pick_points(observations: Observations, alloy: str, count: int, seed: int) -> Observations:
+    """Return the alloy's observations thinned to `count` random ones (all where it has fewer)."""
+    own = observations.select([alloy])
+    if len(own.points) > count:
+        order = np.random.default_rng([seed, 8]).permutation(len(own.points))[:count]
+        own.points = own.points.iloc[np.sort(order)].reset_index(drop=True)
+    return own
+
+
+def held_out_scores(calibration: Calibration, everything: Observations) -> dict[str, Any]:
+    """Return errors on the alloy's other observations: calibrated, and generic least squares."""
+    own = everything.select([calibration.alloy])
+    used = set(calibration.observations.points["line"])
+    rest = own.points[~own.points["line"].isin(used)].reset_index(drop=True)
+    if rest.empty:
+        return {}
+    own.points = rest
+    equation, kind = calibration.population.equation, calibration.population.kind
+    series = to_series(own, equation, calibration.reference_temperature_K)
+    columns = {name: column[0] for name, column in series.columns.items()}
+    value, low, high = calibration.predict(columns)
+    target = columns["target"].numpy()
+    generic = equation.predict(kind, calibration.least_squares, columns).numpy()
+    return {
+        "other_observations": len(target),
+        "rmse": float(np.sqrt(((value - target) ** 2).mean())),
+        "rmse_least_squares_generic_start": float(np.sqrt(((generic - target) ** 2).mean())),
+        "coverage_90": float(((low <= target) & (target <= high)).mean()),
+        "unit": equation.observable(kind).unit,
+    }
+
+
+def prediction_columns(
+    calibration: Calibration, temperature_K: np.ndarray, **others: float | np.ndarray
+) -> dict[str, Tensor]:
+    """Return input columns for predictions at temperatures [M]."""
+    columns = {"temperature_K": torch.from_numpy(np.asarray(temperature_K, dtype=float))}
+    for name, value in others.items():
+        columns[name] = torch.from_numpy(np.broadcast_to(value, temperature_K.shape).astype(float))
+    if calibration.reference_temperature_K is not None:
+        columns["reference_temperature_K"] = torch.full_like(
+            columns["temperature_K"], calibration.reference_temperature_K
+        )
+    return columns

@@ -1,0 +1,177 @@
+"""`matml kinetics …`: simulate, prepare, learn, calibrate, benchmark."""
+
+from pathlib import Path
+
+import click
+
+READABLE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+config_option = click.option(
+    "--config", type=READABLE, help="YAML with the kinetics section's keys; defaults without."
+)
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
+)
+data_option = click.option(
+    "--data", type=READABLE, required=True, help="CSV of observations (see the README)."
+)
+alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
+equation_option = click.option(
+    "--equation",
+    type=click.Choice(["jmak", "c_curve", "softening"]),
+    required=True,
+    help="jmak: fractions; c_curve: TTT points; softening: hardness.",
+)
+
+
+@click.group()
+def kinetics() -> None:
+    """Learn and calibrate kinetic equations of phase transformations."""
+
+
+@kinetics.command()
+@click.option(
+    "--set", "name", type=click.Choice(["jmak", "ttt"]), required=True, help="Published alloys."
+)
+@click.option("--out", type=FOLDER, required=True)
+@config_option
+@seed_option
+def simulate(name: str, out: Path, config: Path | None, seed: int) -> None:
+    """Simulate observations of published alloys: observations.csv, alloys.csv, truth.csv."""
+    from matml.config import KineticsSection, read_section
+    from matml.kinetics.stages import simulate_dataset
+
+    simulate_dataset(name, read_section(KineticsSection, config), out, seed)
+
+
+@kinetics.command()
+@click.option("--dataset", required=True, help="Name of a data set in the configuration.")
+@click.option("--out", type=FOLDER, required=True)
+@config_option
+@seed_option
+def prepare(dataset: str, out: Path, config: Path | None, seed: int) -> None:
+    """Write a configured data set in checked, tidy form: simulated, or read from its files."""
+    from matml.config import KineticsSection, read_section
+    from matml.kinetics.stages import prepare_dataset
+
+    prepare_dataset(dataset, read_section(KineticsSection, config), out, seed)
+
+
+@kinetics.command()
+@data_option
+@alloys_option
+@equation_option
+@click.option("--out", type=FOLDER, required=True)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 0.9),
+    help="Share of composition groups kept from learning; 0 learns from all.",
+)
+@config_option
+@seed_option
+@threads_option
+def learn(
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    out: Path,
+    held_out: float | None,
+    config: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Learn a population of alloys: population.json, training_parameters.csv, learn.json."""
+    from matml.config import KineticsSection, read_section
+    from matml.kinetics.stages import learn_stage, limit_threads
+
+    limit_threads(threads)
+    settings = read_section(KineticsSection, config)
+    share = settings.held_out if held_out is None else held_out
+    learn_stage(data, alloys, equation, settings, out, share, seed)
+
+
+@kinetics.command()
+@click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@data_option
+@alloys_option
+@click.option("--out", type=FOLDER, required=True, help="One folder per alloy is made in it.")
+@click.option("--alloy", "names", multiple=True, help="Alloy to calibrate; all without.")
+@click.option(
+    "--held-out",
+    is_flag=True,
+    help="Calibrate the alloys that the population was not learned from, from a few random points "
+    "(settings calibration_points, calibrated_alloys), and score the others.",
+)
+@click.option("--points", type=click.IntRange(min=1), help="Use this many random points.")
+@config_option
+@seed_option
+@threads_option
+def calibrate(
+    prior: Path,
+    data: Path,
+    alloys: Path | None,
+    out: Path,
+    names: tuple[str, ...],
+    held_out: bool,
+    points: int | None,
+    config: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
+    from matml.config import KineticsSection, read_section
+    from matml.kinetics.stages import calibrate_stage, limit_threads
+
+    limit_threads(threads)
+    settings = read_section(KineticsSection, config)
+    calibrate_stage(prior, data, alloys, out, list(names), held_out, points, settings, seed)
+
+
+@kinetics.command()
+@data_option
+@alloys_option
+@equation_option
+@click.option("--out", type=FOLDER, required=True)
+@click.option("--name", help="Name of the data set in the results; by default the folder's.")
+@click.option("--shots", help="Comma-separated numbers of observations, for instance 1,2,3,5,10.")
+@click.option("--draws", type=click.IntRange(min=1), help="Random draws per alloy.")
+@click.option("--folds", type=click.IntRange(min=2), help="Grouped folds over alloys.")
+@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
+@config_option
+@seed_option
+@threads_option
+def benchmark(
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    out: Path,
+    name: str | None,
+    shots: str | None,
+    draws: int | None,
+    folds: int | None,
+    json_path: Path | None,
+    config: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Compare methods on held-out alloys: scores.csv, scores_by_alloy.csv, summary.json."""
+    from matml.config import KineticsSection, read_section, validate
+    from matml.errors import MatmlError
+    from matml.kinetics.stages import benchmark_stage, limit_threads
+
+    limit_threads(threads)
+    settings = read_section(KineticsSection, config)
+    changed: dict[str, object] = {"draws": draws, "folds": folds}
+    if shots is not None:
+        try:
+            changed["shots"] = [int(part) for part in shots.split(",")]
+        except ValueError:
+            raise MatmlError(
+                f"--shots {shots!r}: give whole numbers with commas, as 1,2,5"
+            ) from None
+    given = {key: value for key, value in changed.items() if value is not None}
+    settings = validate(KineticsSection, settings.model_dump() | given, "command line")
+    label = name or data.resolve().parent.name
+    benchmark_stage(data, alloys, equation, settings, out, label, json_path, seed)

@@ -1,0 +1,333 @@
+"""The commands' work: read, compute, write result files, say what happened."""
+
+import logging
+import os
+import re
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from matml.config import KineticsSection
+from matml.errors import MatmlError
+from matml.files import read_json, write_json, write_table
+from matml.kinetics.benchmark import (
+    DEFAULT_METHOD,
+    format_table,
+    score_alloys,
+    summarise,
+    tidy_records,
+    winners,
+)
+from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
+from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
+from matml.kinetics.equations import equation_named
+from matml.kinetics.observations import Observations, read_observations
+from matml.kinetics.population import Population, learn_population, split_groups
+from matml.kinetics.simulate import SIMULATIONS
+
+log = logging.getLogger(__name__)
+
+
+def limit_threads(threads: int) -> None:
+    """Use at most so many threads, and never more than there are processors for this process."""
+    torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
+
+
+def folder_name(alloy: str) -> str:
+    """Return an alloy's name as a folder name that every file system and shell takes."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", alloy).strip("._") or "alloy"
+
+
+def simulate_dataset(name: str, settings: KineticsSection, out: Path, seed: int) -> None:
+    """Write a simulated set of published alloys."""
+    began = time.perf_counter()
+    simulation = SIMULATIONS[name](settings.simulation, seed)
+    write_table(out / "observations.csv", simulation.observations)
+    write_table(out / "alloys.csv", simulation.alloys)
+    write_table(out / "truth.csv", simulation.truth)
+    description = simulation.description | {
+        "alloys": len(simulation.alloys),
+        "observations": len(simulation.observations),
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    write_json(out / "observations.json", description)
+    log.info("%s: %d simulated observations", out, len(simulation.observations))
+
+
+def prepare_dataset(name: str, settings: KineticsSection, out: Path, seed: int) -> None:
+    """Write a configured data set in tidy form; what is quarantined is written beside it.
+
+    Raises
+    ------
+    MatmlError
+        Where the configuration has no such data set, or its files cannot be used.
+    """
+    if name not in settings.datasets:
+        raise MatmlError(
+            f"data set {name!r} is not in the configuration; there are "
+            f"{', '.join(settings.datasets)}"
+        )
+    dataset = settings.datasets[name]
+    if dataset.simulate is not None:
+        simulate_dataset(dataset.simulate, settings, out, seed)
+        return
+    began = time.perf_counter()
+    observations = _read(dataset.observations, dataset.alloys)
+    equation_named(dataset.equation).observable(observations.kind)
+    points = observations.points.drop(columns="line")
+    if observations.kind == "ttt":
+        points = points.rename(columns={"fraction": "ttt_fraction"})
+    points["simulated"] = observations.simulated
+    write_table(out / "observations.csv", points)
+    write_table(out / "alloys.csv", observations.alloys)
+    write_table(out / "quarantine.csv", observations.quarantine)
+    write_json(
+        out / "observations.json",
+        {
+            "simulated": observations.simulated,
+            "noise": "as measured",
+            "files": [p.name for p in (dataset.observations, dataset.alloys) if p],
+            "alloys": len(observations.alloys),
+            "observations": len(points),
+            "quarantined": len(observations.quarantine),
+            "warnings": observations.warnings,
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+    log.info("%s: %d observations of %d alloys", out, len(points), len(observations.alloys))
+
+
+def learn_stage(
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    settings: KineticsSection,
+    out: Path,
+    held_out_share: float,
+    seed: int,
+) -> None:
+    """Learn a population and write it."""
+    began = time.perf_counter()
+    observations = _read(data, alloys)
+    held_out = split_groups(observations, held_out_share, seed)[1] if held_out_share > 0 else []
+    population, series, positions = learn_population(
+        observations, equation_named(equation), settings, seed, held_out=held_out, origin=data
+    )
+    values = {k: v.numpy() for k, v in population.equation.values(positions).items()}
+    population.save(out / "population.json")
+    write_table(out / "training_parameters.csv", pd.DataFrame({"alloy": series.names} | values))
+    write_table(out / "quarantine.csv", observations.quarantine)
+    write_json(
+        out / "learn.json",
+        {
+            "equation": equation,
+            "simulated": observations.simulated,
+            "seed": seed,
+            "training_alloys": len(population.training),
+            "held_out_alloys": population.held_out,
+            "noise": population.prior.noise,
+            "noise_unit": population.equation.observable(population.kind).unit,
+            "em_rounds": len(population.log_evidence),
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+    log.info(
+        "%s: learned from %d alloys, %d held out, noise %.3g %s",
+        out / "population.json",
+        len(population.training),
+        len(held_out),
+        population.prior.noise,
+        population.equation.observable(population.kind).unit,
+    )
+
+
+def calibrate_stage(
+    prior: Path,
+    data: Path,
+    alloys: Path | None,
+    out: Path,
+    names: list[str],
+    held_out: bool,
+    points: int | None,
+    settings: KineticsSection,
+    seed: int,
+) -> None:
+    """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
+
+    Raises
+    ------
+    MatmlError
+        Where no alloy could be calibrated.
+    """
+    began = time.perf_counter()
+    population = Population.load(prior)
+    observations = _read(data, alloys)
+    if held_out:
+        present = [name for name in population.held_out if name in observations.names]
+        names = names or present[: settings.calibrated_alloys]
+        points = points or settings.calibration_points
+        if not names:
+            raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
+    wanted = names or observations.names
+    done, failed = [], {}
+    for name in wanted:
+        try:
+            done.append(_calibrate_one(population, observations, name, points, out, seed))
+        except MatmlError as error:
+            if len(wanted) == 1:
+                raise
+            failed[name] = str(error)
+            log.info("alloy %s: not calibrated: %s", name, error)
+    if not done:
+        raise MatmlError(f"{data}: no alloy could be calibrated; the first: {failed[wanted[0]]}")
+    write_table(out / "quarantine.csv", observations.quarantine)
+    write_json(
+        out / "summary.json",
+        {
+            "equation": population.equation.name,
+            "simulated": observations.simulated,
+            "seed": seed,
+            "alloys": done,
+            "failed": failed,
+            "warnings": observations.warnings,
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+
+
+def benchmark_stage(
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    settings: KineticsSection,
+    out: Path,
+    name: str,
+    json_path: Path | None,
+    seed: int,
+) -> None:
+    """Compare the methods, print the table, write scores and summary."""
+    began = time.perf_counter()
+    observations = _read(data, alloys)
+    declared = equation_named(equation)
+    unit = declared.observable(observations.kind).unit
+    per_alloy = score_alloys(observations, declared, settings, seed, log.info)
+    scores = summarise(per_alloy, name, declared, unit, seed)
+    table = format_table(scores)
+    print(table)
+    best = winners(scores)
+    write_table(out / "scores.csv", scores)
+    write_table(out / "scores_by_alloy.csv", per_alloy)
+    if json_path is not None:
+        write_json(json_path, tidy_records(scores))
+    origin = data.parent / "observations.json"
+    described = read_json(origin) if origin.is_file() else {}
+    write_json(
+        out / "summary.json",
+        {
+            "dataset": name,
+            "equation": equation,
+            "title": declared.title,
+            "kind": observations.kind,
+            "unit": unit,
+            "simulated": observations.simulated,
+            "seed": seed,
+            "noise": described.get("noise", "as measured"),
+            "data": described,
+            "alloys": len(observations.alloys),
+            "composition_groups": int(observations.alloys["composition_group"].nunique()),
+            "observations": len(observations.points),
+            "folds": settings.folds,
+            "draws": settings.draws,
+            "default_method": DEFAULT_METHOD,
+            "lowest_mean_rmse": {str(shots): method for shots, method in best.items()},
+            "findings": findings(scores),
+            "warnings": observations.warnings,
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+
+
+def findings(scores: pd.DataFrame) -> list[str]:
+    """Return plain sentences: how the default compares with generic least squares, by shots."""
+    sentences = []
+    means = scores[scores["metric"] == "rmse_mean"].set_index(["method", "shots"])
+    gaps = scores[scores["metric"] == "rmse_minus_default_mean"].set_index(["method", "shots"])
+    other = "least squares, generic start"
+    for shots in sorted(scores["shots"].unique()):
+        own, gap = means.loc[(DEFAULT_METHOD, shots)], gaps.loc[(other, shots)]
+        if gap["low"] > 0:
+            verdict = "better than"
+        elif gap["high"] < 0:
+            verdict = "worse than"
+        else:
+            verdict = "not distinguishable from"
+        sentences.append(
+            f"{shots} observation(s): {DEFAULT_METHOD} {own['value']:.3g} {own['unit']}, {verdict} "
+            f"{other} ({gap['value']:+.3g}, 95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
+            f"{int(own['n_tasks'])} alloys)"
+        )
+    return sentences
+
+
+def _calibrate_one(
+    population: Population,
+    observations: Observations,
+    name: str,
+    points: int | None,
+    out: Path,
+    seed: int,
+) -> dict[str, object]:
+    """Calibrate one alloy and write its folder; returns its line of the summary."""
+    if name not in observations.names:
+        raise MatmlError(
+            f"alloy {name!r} has no usable observation; there are {', '.join(observations.names)}"
+        )
+    own = observations.select([name])
+    used = own if points is None else pick_points(observations, name, points, seed)
+    result = calibrate(population, used, name, seed)
+    scores = held_out_scores(result, own)
+    rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
+    folder = out / folder_name(name)
+    _write_calibration(result, folder, rest)
+    write_json(folder / "calibration.json", result.record() | {"other_points": scores})
+    for note in result.notes:
+        log.info("alloy %s: %s", name, note)
+    log.info("%s: %s calibrated from %d observation(s)", folder, name, len(used.points))
+    return {"alloy": name, "folder": folder.name, "notes": result.notes, **scores}
+
+
+def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) -> None:
+    """Write parameters, observations with residuals, the band, and the diagram."""
+    grid = temperature_grid(result, rest)
+    table = (
+        hardness_table(result, grid)
+        if result.population.kind == "hardness"
+        else time_table(result, grid)
+    )
+    write_table(folder / "parameters.csv", result.parameters())
+    write_table(folder / "observations.csv", result.residual_table())
+    write_table(folder / "ttt.csv", table)
+    draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
+
+
+def _read(data: Path, alloys: Path | None) -> Observations:
+    """Read observations, and say what was left out or looks wrong."""
+    observations = read_observations(data, alloys)
+    for warning in observations.warnings:
+        log.info("look at this: %s", warning)
+    count = len(observations.quarantine)
+    if count:
+        row = observations.quarantine.iloc[0]
+        log.info(
+            "%s: %d row(s) left out; the first: line %d, %s = %r: %s; %s",
+            data,
+            count,
+            row["line"],
+            row["field"] or "row",
+            row["value"],
+            row["reason"],
+            row["remedy"],
+        )
+    return observations
