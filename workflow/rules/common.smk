@@ -1,10 +1,12 @@
 # Names that every rule uses. What computes anything stands in the package, with tests.
 
+import re
+
 from matml.config_files import load_or_exit, section_models, section_values
 from matml.processors import usable_threads
 from matml.provenance import source_hash, versions, watched_files
 
-SETTINGS = load_or_exit(config, "configuration")
+SETTINGS = load_or_exit(config, ", ".join(map(str, workflow.configfiles)))
 SECTION_VALUES = section_values(SETTINGS)
 OUT = SETTINGS.output_dir.as_posix().rstrip("/")
 MEMBERS = range(SETTINGS.properties.members)
@@ -19,4 +21,4 @@ wildcard_constraints:
     section="|".join(section_models()),
     member=r"\d+",
     property="|".join(PROPERTIES),
-    dataset="|".join(SETTINGS.kinetics.datasets),
+    dataset="|".join(map(re.escape, SETTINGS.kinetics.datasets)),

@@ -8,10 +8,6 @@ CRYSTALS = [
     rules.graphs.output.graphs,
     rules.graphs.output.index,
 ]
-SPLIT = [
-    f"{OUT}/properties/{name}"
-    for name in ("split.json", "episodes.parquet", "setup.json")
-]
 MEMBER = f"{OUT}/properties/members/{{member}}"
 PROPERTY_SOURCES = source_hash("properties", "meta", "structures")
 COMMON = [
@@ -28,13 +24,14 @@ rule split:
         settings=SECTION,
         crystals=CRYSTALS,
     output:
-        split=ensure(SPLIT[0], non_empty=True),
-        episodes=ensure(SPLIT[1], non_empty=True),
-        setup=ensure(SPLIT[2], non_empty=True),
+        split=ensure(f"{OUT}/properties/split.json", non_empty=True),
+        episodes=ensure(f"{OUT}/properties/episodes.parquet", non_empty=True),
+        setup=ensure(f"{OUT}/properties/setup.json", non_empty=True),
     log:
         f"{OUT}/logs/properties-split.log",
     benchmark:
         f"{OUT}/benchmarks/properties-split.tsv"
+    priority: 80
     threads: 1
     params:
         run=subpath(output.split, parent=True),
@@ -51,7 +48,8 @@ rule pretrain:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        split=SPLIT,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
     output:
         network=ensure(f"{MEMBER}/pretrained.safetensors", non_empty=True),
         residuals=ensure(f"{MEMBER}/residual_gp.safetensors", non_empty=True),
@@ -63,7 +61,7 @@ rule pretrain:
     priority: 20
     threads: 1
     params:
-        run=f"{OUT}/properties",
+        run=subpath(input.split, parent=True),
         out=subpath(output.network, parent=True),
         common=COMMON,
         sources=PROPERTY_SOURCES,
@@ -79,7 +77,8 @@ rule metatrain:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        split=SPLIT,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
         network=rules.pretrain.output.network,
     output:
         maml=ensure(f"{MEMBER}/maml.safetensors", non_empty=True),
@@ -92,7 +91,7 @@ rule metatrain:
     priority: 15
     threads: 1
     params:
-        run=f"{OUT}/properties",
+        run=subpath(input.split, parent=True),
         out=subpath(output.maml, parent=True),
         common=COMMON,
         sources=PROPERTY_SOURCES,
@@ -108,7 +107,8 @@ rule evaluate:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        split=SPLIT,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
         network=rules.pretrain.output.network,
         residuals=rules.pretrain.output.residuals,
         adapted=[rules.metatrain.output.maml, rules.metatrain.output.fomaml],
@@ -123,7 +123,7 @@ rule evaluate:
     priority: 10
     threads: 1
     params:
-        run=f"{OUT}/properties",
+        run=subpath(input.split, parent=True),
         member=subpath(input.network, parent=True),
         common=COMMON,
         sources=PROPERTY_SOURCES,
@@ -139,7 +139,8 @@ rule baseline:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        split=SPLIT,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
     output:
         predictions=ensure(
             f"{OUT}/properties/predictions/baseline-{{property}}.parquet",
@@ -154,7 +155,7 @@ rule baseline:
         f"{OUT}/benchmarks/properties-baseline-{{property}}.tsv"
     threads: 1
     params:
-        run=f"{OUT}/properties",
+        run=subpath(input.split, parent=True),
         common=COMMON,
         sources=PROPERTY_SOURCES,
     message:
@@ -169,7 +170,8 @@ rule compare:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        split=SPLIT,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
         members=expand(rules.evaluate.output.predictions, member=MEMBERS),
         baselines=expand(rules.baseline.output.predictions, property=PROPERTIES),
     output:
@@ -185,7 +187,7 @@ rule compare:
         f"{OUT}/benchmarks/properties-compare.tsv"
     threads: 1
     params:
-        run=f"{OUT}/properties",
+        run=subpath(input.split, parent=True),
         out=subpath(output.scores, parent=True),
         members=lambda wildcards, input: [f"--member={path}" for path in input.members],
         baselines=lambda wildcards, input: [
@@ -205,7 +207,8 @@ rule export:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        split=SPLIT,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
         networks=[
             expand(path, member=MEMBERS)
             for path in (*rules.pretrain.output, *rules.metatrain.output)
@@ -213,24 +216,26 @@ rule export:
         baselines=expand(rules.baseline.output.model, property=PROPERTIES),
         choices=rules.compare.output.choices,
     output:
-        model=directory(f"{OUT}/model"),
+        card=ensure(f"{OUT}/model/card.json", non_empty=True),
+        training=ensure(f"{OUT}/model/training.safetensors", non_empty=True),
     log:
         f"{OUT}/logs/properties-export.log",
     benchmark:
         f"{OUT}/benchmarks/properties-export.tsv"
     threads: 1
     params:
-        run=f"{OUT}/properties",
+        run=subpath(input.split, parent=True),
         members=expand(f"--member={MEMBER}", member=MEMBERS),
         baselines=lambda wildcards, input: [
             f"--baseline={path}" for path in input.baselines
         ],
         evaluation=subpath(input.choices, parent=True),
+        model=subpath(output.card, parent=True),
         common=COMMON,
         sources=PROPERTY_SOURCES,
     message:
         "Gathering the predictor that screening uses"
     shell:
         "matml properties export --run {params.run:q} {params.members:q} {params.baselines:q}"
-        " --evaluation {params.evaluation:q} --out {output.model:q}"
+        " --evaluation {params.evaluation:q} --out {params.model:q}"
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"

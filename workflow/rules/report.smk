@@ -3,6 +3,7 @@
 
 rule report:
     input:
+        section=f"{OUT}/settings/report.yaml",
         settings=expand(f"{OUT}/settings/{{section}}.yaml", section=section_models()),
         versions=rules.versions.output,
         structures=rules.ingest.output,
@@ -17,20 +18,19 @@ rule report:
         screening=rules.screen.output,
         kinetics=KINETICS_RESULTS,
     output:
-        ensure(f"{OUT}/report.html", non_empty=True),
+        page=ensure(f"{OUT}/report.html", non_empty=True),
     log:
         f"{OUT}/logs/report.log",
     benchmark:
         f"{OUT}/benchmarks/report.tsv"
     threads: 1
     params:
-        results=OUT,
-        config=f"{OUT}/settings/report.yaml",
+        results=subpath(output.page, parent=True),
         sources=source_hash("report"),
     message:
         "Making the report"
     shell:
-        "matml report --results {params.results:q} --config {params.config:q} --out {output:q}"
+        "matml report --results {params.results:q} --config {input.section:q} --out {output.page:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -38,16 +38,16 @@ rule checksums:
     input:
         rules.report.output,
     output:
-        ensure(f"{OUT}/checksums.json", non_empty=True),
+        checksums=ensure(f"{OUT}/checksums.json", non_empty=True),
     log:
         f"{OUT}/logs/checksums.log",
     benchmark:
         f"{OUT}/benchmarks/checksums.tsv"
     threads: 1
     params:
-        results=OUT,
+        results=subpath(output.checksums, parent=True),
         sources=source_hash("provenance.py"),
     message:
         "Noting the checksums of all results"
     shell:
-        "matml config checksums {params.results:q} --out {output:q} 2>&1 | tee {log:q}"
+        "matml config checksums {params.results:q} --out {output.checksums:q} 2>&1 | tee {log:q}"

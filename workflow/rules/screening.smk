@@ -56,7 +56,7 @@ rule support:
 rule screen:
     input:
         settings=SCREENING_SECTION,
-        model=rules.export.output.model,
+        model=rules.export.output.card,
         support=SUPPORT,
         candidates=CANDIDATES,
         watched=watched_files(SETTINGS.screening.candidates),
@@ -72,6 +72,7 @@ rule screen:
     threads: workflow.cores
     params:
         out=subpath(output.shortlist, parent=True),
+        model=subpath(input.model, parent=True),
         candidates=lambda wildcards, input: [
             f"--candidates={path}" for path in input.candidates
         ],
@@ -81,6 +82,6 @@ rule screen:
     message:
         "Ranking the candidates"
     shell:
-        "matml screen --model {input.model:q} --support {input.support:q} {params.candidates:q}"
+        "matml screen --model {params.model:q} --support {input.support:q} {params.candidates:q}"
         " {params.known:q} --config {input.settings:q} --seed {params.seed}"
         " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"

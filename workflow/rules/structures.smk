@@ -16,6 +16,7 @@ rule ingest:
         f"{OUT}/logs/ingest.log",
     benchmark:
         f"{OUT}/benchmarks/ingest.tsv"
+    priority: 100
     threads: workflow.cores
     params:
         out=subpath(output.structures, parent=True),
@@ -39,6 +40,7 @@ rule graphs:
         f"{OUT}/logs/graphs.log",
     benchmark:
         f"{OUT}/benchmarks/graphs.tsv"
+    priority: 100
     threads: workflow.cores
     params:
         structures=subpath(input.structures, parent=True),

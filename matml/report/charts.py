@@ -1,0 +1,195 @@
+"""Figures as plotly specifications (plain dictionaries); the page's script adds the theme."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+# Okabe and Ito (2008), told apart by people with colour-blindness; readable on light and dark
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#8A8A8A"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, GREY)
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
+
+
+def faint(colour: str, opacity: float = 0.18) -> str:
+    """Return a colour as `rgba(…)` for bands."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with a title."""
+    return {"title": {"text": title}, **more}
+
+
+def bars(names: Sequence[str], values: Sequence[float], title: str) -> dict[str, Any]:
+    """Return horizontal bars, the first on top."""
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "y": list(names),
+                "x": list(values),
+                "marker": {"color": BLUE},
+                "hovertemplate": "%{y}: %{x}<extra></extra>",
+            }
+        ],
+        "layout": {
+            "xaxis": axis(title),
+            "yaxis": {"autorange": "reversed", "automargin": True, "ticks": ""},
+            "bargap": 0.25,
+        },
+    }
+
+
+def style_of(position: int) -> tuple[str, str, str]:
+    """Return colour, marker and dash of the series at a position; 14 differ."""
+    turn = position // len(CYCLE)
+    place = position % len(CYCLE)
+    return CYCLE[place], SYMBOLS[place], ("solid", "dash", "dot")[turn % 3]
+
+
+def learning_curves(
+    scores: pd.DataFrame,
+    order: Sequence[str],
+    titles: dict[str, str],
+    shown: Sequence[str],
+    y_title: str,
+    *,
+    log_y: bool = False,
+) -> dict[str, Any]:
+    """Return error against the number of labels, one line per method with its 95 % interval.
+
+    Parameters
+    ----------
+    scores
+        Columns method, shots, value, low, high, is_default; one property, one metric.
+    order
+        All methods of the page, so that a method has one colour everywhere.
+    titles
+        Method to words.
+    shown
+        Methods drawn at first; the others appear with a click on the legend.
+    """
+    data: list[dict[str, Any]] = []
+    present = [method for method in order if method in set(scores["method"])]
+    shots = sorted(scores["shots"].unique())
+    # categories as positions, so that 0 labels has a place beside 5, 10, 20
+    place = {value: position for position, value in enumerate(shots)}
+    for rank, method in enumerate(present):
+        own = scores[scores["method"] == method].sort_values("shots")
+        colour, symbol, dash = style_of(list(order).index(method))
+        default = bool(own["is_default"].iloc[0])
+        shift = 0.05 * (rank - (len(present) - 1) / 2)
+        value, low, high = (own[name].astype(float) for name in ("value", "low", "high"))
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": titles.get(method, method),
+                "x": [place[k] + shift for k in own["shots"]],
+                "y": value.tolist(),
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": (high - value).tolist(),
+                    "arrayminus": (value - low).tolist(),
+                    "thickness": 1.2,
+                    "width": 3,
+                },
+                "line": {"color": colour, "width": 3.5 if default else 1.6, "dash": dash},
+                "marker": {"color": colour, "symbol": symbol, "size": 9 if default else 7},
+                "customdata": [
+                    [int(k), low_, high_]
+                    for k, low_, high_ in zip(own["shots"], low, high, strict=True)
+                ],
+                "hovertemplate": "%{fullData.name}<br>%{customdata[0]} labels: %{y:.3g} "
+                "[%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra></extra>",
+                "visible": method in shown,
+                "meta": {"method": method},
+            }
+        )
+    return {
+        "data": data,
+        "layout": {
+            "xaxis": axis(
+                "labels of the new family",
+                tickvals=list(place.values()),
+                ticktext=[str(int(k)) for k in shots],
+                zeroline=False,
+            ),
+            "yaxis": axis(y_title, **({"type": "log"} if log_y else {"rangemode": "tozero"})),
+            "showlegend": False,
+        },
+    }
+
+
+def parity(rows: pd.DataFrame, title: str) -> dict[str, Any]:
+    """Return prediction against truth with the line of equality.
+
+    Parameters
+    ----------
+    rows
+        Columns truth, prediction, low, high, formula, family_title.
+    """
+    ends = [
+        float(min(rows["truth"].min(), rows["prediction"].min())),
+        float(max(rows["truth"].max(), rows["prediction"].max())),
+    ]
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": ends,
+                "y": ends,
+                "line": {"color": GREY, "width": 1, "dash": "dash"},
+                "hoverinfo": "skip",
+            },
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": rows["truth"].tolist(),
+                "y": rows["prediction"].tolist(),
+                "marker": {"color": BLUE, "size": 5, "opacity": 0.6},
+                "customdata": rows[["formula", "family_title", "low", "high"]].to_numpy().tolist(),
+                "hovertemplate": "%{customdata[0]} (%{customdata[1]})<br>truth %{x:.3g}, "
+                "predicted %{y:.3g} [%{customdata[2]:.3g}, %{customdata[3]:.3g}]<extra></extra>",
+            },
+        ],
+        "layout": {
+            "xaxis": axis(f"DFT {title}"),
+            "yaxis": axis(f"predicted {title}"),
+            "showlegend": False,
+        },
+    }
+
+
+def lines(
+    series: Sequence[tuple[str, Sequence[float], Sequence[float], int, str]],
+    x_title: str,
+    y_title: str,
+    *,
+    log_y: bool = False,
+) -> dict[str, Any]:
+    """Return plain curves: (name, x, y, position of the colour, dash)."""
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": list(x),
+                "y": list(y),
+                "line": {"color": style_of(position)[0], "width": 1.8, "dash": dash},
+            }
+            for name, x, y, position, dash in series
+        ],
+        "layout": {
+            "xaxis": axis(x_title),
+            "yaxis": axis(y_title, **({"type": "log"} if log_y else {})),
+            "showlegend": len(series) > 1,
+        },
+    }

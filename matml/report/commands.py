@@ -1,0 +1,27 @@
+"""`matml report`: the page."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--results",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of results, as the workflow writes it.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HTML file to write.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="YAML with the keys of the report section."
+)
+def report(results: Path, out: Path, config: Path | None) -> None:
+    """Make one page of a run's results that needs no network; missing parts are left out."""
+    from matml.config import ReportSection, read_section
+    from matml.files import write_text
+    from matml.report.page import make_page
+
+    page, used = make_page(results, read_section(ReportSection, config))
+    write_text(out, page)
+    click.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB from {used} result files")

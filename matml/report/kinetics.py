@@ -1,0 +1,411 @@
+"""The part of the page about kinetics: scores by number of observations, calibrated alloys."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from matml.report.charts import BLUE, GREEN, GREY, ORANGE, axis, faint, learning_curves, style_of
+from matml.report.markup import (
+    Cell,
+    Figures,
+    count,
+    escape,
+    interval,
+    missing,
+    number,
+    table,
+    text_cell,
+)
+from matml.report.results import Results
+from matml.report.words import sentence, unit_text
+
+ERROR = "rmse_mean"
+COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
+TTT_COLUMNS = ("fraction", "temperature_C", "time_s", "low_90_s", "high_90_s")
+HARDNESS_COLUMNS = ("time_s", "temperature_C", "hardness_HRC", "low_90_HRC", "high_90_HRC")
+GENERIC = "least squares, generic start"
+METHOD_WORDS = {
+    "maml": "MAML",
+    "meta_sgd": "Meta-SGD",
+    "hierarchical map": "learned prior, most probable parameters",
+    "hierarchical posterior": "learned prior, posterior mean",
+}
+EQUATIONS = {
+    "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",
+    "c_curve": "C-curve JMAK: the time to a fraction, fastest at the nose temperature",
+    "softening": "softening: hardness after tempering",
+}
+
+
+def datasets(results: Results) -> list[str]:
+    """Return the data sets that a run has results for."""
+    return [name.split("/")[1] for name in results.names("kinetics/*/scores.csv")]
+
+
+def error_rows(results: Results, dataset: str) -> pd.DataFrame:
+    """Return the mean errors of all methods on a data set."""
+    scores = results.table(f"kinetics/{dataset}/scores.csv", COLUMNS)
+    if scores is None:
+        return pd.DataFrame(columns=COLUMNS)
+    return scores[scores["metric"] == ERROR]
+
+
+def is_simulated(results: Results, dataset: str) -> bool:
+    """Return whether a data set's observations were simulated; what is not told counts as so."""
+    summary = results.json(f"kinetics/{dataset}/summary.json") or {}
+    return bool(summary.get("simulated", True))
+
+
+def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
+    """Return for each data set the errors of the default and of generic least squares.
+
+    At the number of observations nearest to five: dataset, simulated, shots, unit, method,
+    default and generic (rows of the scores).
+    """
+    found = []
+    for dataset in datasets(results):
+        rows = error_rows(results, dataset)
+        default = rows[rows["is_default"].astype(bool)]
+        generic = rows[rows["method"] == GENERIC]
+        both = sorted(set(default["shots"]) & set(generic["shots"]), key=lambda k: abs(k - 5))
+        if not both:
+            continue
+        chosen, plain = (table[table["shots"] == both[0]].iloc[0] for table in (default, generic))
+        found.append(
+            {
+                "dataset": dataset,
+                "simulated": is_simulated(results, dataset),
+                "shots": int(both[0]),
+                "unit": "" if "unit" not in chosen or pd.isna(chosen["unit"]) else chosen["unit"],
+                "default": chosen,
+                "generic": plain,
+            }
+        )
+    return found
+
+
+def kinetics_section(results: Results, figures: Figures) -> str:
+    """Return the section's markup."""
+    names = datasets(results)
+    if not names:
+        return missing("This run has calibrated no kinetic equation.")
+    parts = [
+        "<p>The question: how well does a kinetic equation, calibrated from a few observations of "
+        "a <em>new</em> alloy, predict that alloy's other observations? A <dfn>learned prior</dfn> "
+        "is what the other alloys tell about likely parameters; <dfn>least squares</dfn> from a "
+        "generic start knows nothing of them.</p>"
+    ]
+    for dataset in names:
+        parts.append(_dataset(results, figures, dataset))
+    return "\n".join(parts)
+
+
+def badge(simulated: bool) -> str:
+    """Return a label that tells simulated from measured data."""
+    kind, word = ("simulated", "simulated data") if simulated else ("measured", "measured data")
+    return f'<span class="badge {kind}">{word}</span>'
+
+
+def method_words(method: str) -> str:
+    """Return a method's name for people."""
+    return METHOD_WORDS.get(method, method)
+
+
+def _dataset(results: Results, figures: Figures, dataset: str) -> str:
+    """Return scores and calibrated alloys of one data set."""
+    summary = results.json(f"kinetics/{dataset}/summary.json") or {}
+    simulated = is_simulated(results, dataset)
+    rows = error_rows(results, dataset)
+    title = escape(sentence(dataset.replace("_", " ")))
+    parts = [f"<h3>{title} {badge(simulated)}</h3>", _described(results, summary, dataset)]
+    if rows.empty:
+        parts.append(missing("This data set has no scores."))
+    else:
+        methods = list(dict.fromkeys(rows["method"]))
+        words = {method: method_words(method) for method in methods}
+        unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
+        spec = learning_curves(rows, methods, words, methods, f"error{unit}", log_y=True)
+        spec["layout"]["xaxis"]["title"]["text"] = "observations of the new alloy"
+        for trace in spec["data"]:
+            trace["hovertemplate"] = trace["hovertemplate"].replace("labels", "observations")
+        legend = "".join(
+            f'<button type="button" data-method="{escape(method)}" '
+            f'style="--line:{style_of(position)[0]};--dash:solid"><i></i>'
+            f"{escape(words[method])}</button>"
+            for position, method in enumerate(methods)
+        )
+        parts.append(f'<div class="legend">{legend}</div>')
+        parts.append(
+            figures.add(
+                spec,
+                f"Error (root mean square) on the other observations of {_tasks(rows)} held-out "
+                "alloys, with 95 % intervals over alloys; logarithmic axis. The thick line is the "
+                "default method.",
+            )
+        )
+        parts.append(_score_table(rows, methods, words, unit))
+    parts += _alloys(results, figures, dataset, simulated)
+    return "\n".join(part for part in parts if part)
+
+
+def _tasks(rows: pd.DataFrame) -> str:
+    """Return how many alloys were tested."""
+    low, high = int(rows["n_tasks"].min()), int(rows["n_tasks"].max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _described(results: Results, summary: dict[str, Any], dataset: str) -> str:
+    """Return what the data set is: equation, size, and noise where it was simulated."""
+    scores = results.table(f"kinetics/{dataset}/scores.csv", COLUMNS)
+    equation = summary.get("equation")
+    if equation is None and scores is not None and "equation" in scores and len(scores):
+        equation = scores["equation"].iloc[0]
+    text = []
+    if equation is not None:
+        text.append(f"Equation: {escape(EQUATIONS.get(str(equation), equation))}.")
+    observations = results.table(f"kinetics/{dataset}/observations.csv", ("alloy",))
+    if observations is not None:
+        text.append(
+            f"{count(len(observations))} observations of "
+            f"{count(observations['alloy'].nunique())} alloys."
+        )
+    return f"<p>{' '.join(text)}</p>" if text else ""
+
+
+def _score_table(rows: pd.DataFrame, methods: list[str], words: dict[str, str], unit: str) -> str:
+    """Return the errors of all methods by number of observations; the best is bold."""
+    shots = sorted(rows["shots"].unique())
+    best = rows.groupby("shots")["value"].min()
+    body = []
+    for method in methods:
+        own = rows[rows["method"] == method].set_index("shots")
+        star = " ★" if own["is_default"].astype(bool).any() else ""
+        cells = []
+        for k in shots:
+            if k not in own.index:
+                cells.append(text_cell("–", "num"))
+                continue
+            row = own.loc[k]
+            ends = interval(row["low"], row["high"])
+            kind = "num best" if row["value"] == best[k] else "num"
+            shown = f'{number(row["value"])} <span class="interval">{ends}</span>'
+            cells.append(Cell(shown, float(row["value"]), kind))
+        body.append([text_cell(words[method] + star), *cells])
+    plural = {1: "1 observation"}
+    head = ["method", *(plural.get(int(k), f"{int(k)} observations") for k in shots)]
+    return table(head, body, note=f"Root-mean-square error{unit}. ★ the default.")
+
+
+def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -> list[str]:
+    """Return diagram and parameters of every calibrated alloy."""
+    folder = f"kinetics/{dataset}/calibration"
+    parts = []
+    for name in results.names(f"{folder}/*/calibration.json"):
+        place = name.rsplit("/", 1)[0]
+        record = results.json(name)
+        alloy = record.get("alloy", place.rsplit("/", 1)[1])
+        drawn = _diagram(results, figures, place, record, simulated)
+        parameters = results.table(
+            f"{place}/parameters.csv", ("parameter", "unit", "median", "low_90", "high_90")
+        )
+        body = "" if parameters is None else _parameters(parameters)
+        notes = "".join(f"<li>{escape(note)}</li>" for note in record.get("notes", []))
+        notes = f"<ul class='note'>{notes}</ul>" if notes else ""
+        parts.append(
+            f"<section class='alloy'><h4>{escape(alloy)}</h4>"
+            f"<div class='pair'>{drawn}<div>{body}{_held_out(record)}{notes}</div></div></section>"
+        )
+    return parts
+
+
+def _held_out(record: dict[str, Any]) -> str:
+    """Return the errors on the observations that the calibration has not seen."""
+    scores = record.get("other_points")
+    if not isinstance(scores, dict) or "rmse" not in scores:
+        return ""
+    return (
+        f"<p>On its {count(scores['other_observations'])} other observations the error is "
+        f"{number(scores['rmse'])} {escape(scores.get('unit', ''))} (least squares from a generic "
+        f"start: {number(scores['rmse_least_squares_generic_start'])}); "
+        f"{number(100 * scores['coverage_90'], 2)} % of them lie inside the 90 % band.</p>"
+    )
+
+
+def _parameters(parameters: pd.DataFrame) -> str:
+    """Return the calibrated parameters with units and intervals."""
+    rows = []
+    for row in parameters.to_dict("records"):
+        unit = "" if pd.isna(row["unit"]) else str(row["unit"])
+        rows.append(
+            [
+                Cell(
+                    escape(row["parameter"]).replace("_", " "),
+                    row["parameter"],
+                    "",
+                ),
+                Cell(f"{number(row['median'])} {escape(unit)}", float(row["median"]), "num"),
+                Cell(interval(row["low_90"], row["high_90"]), None, "num interval"),
+                text_cell(row.get("determined_by", "–")),
+            ]
+        )
+    return table(
+        ["parameter", "estimate", "90 % interval", "determined by"],
+        rows,
+        note="“Data”, “prior” or both: what made the interval as narrow as it is.",
+    )
+
+
+def _diagram(
+    results: Results, figures: Figures, place: str, record: dict[str, Any], simulated: bool
+) -> str:
+    """Return the time-temperature diagram, or hardness against temperature, of one alloy."""
+    curves = results.table(f"{place}/ttt.csv", ("temperature_C",))
+    if curves is None:
+        curves = results.table(f"{place}/hardness.csv", ("temperature_C",))
+    if curves is None:
+        return missing("No diagram was made for this alloy.")
+    points = _points(results, place)
+    used = record.get("observations")
+    told = f" from {count(used)} observations" if isinstance(used, int) else ""
+    kind = " Simulated data." if simulated else ""
+    if set(TTT_COLUMNS) <= set(curves):
+        caption = (
+            f"Time to transform 1, 50 and 99 %, calibrated{told}. Bands: 90 % credible. Dashed: "
+            f"least squares from a generic start.{kind}"
+        )
+        return figures.add(_ttt(curves, points), caption, height=400)
+    if set(HARDNESS_COLUMNS) <= set(curves):
+        caption = (
+            f"Hardness after tempering for three times, calibrated{told}. Bands: 90 % credible. "
+            f"Dashed: least squares from a generic start.{kind}"
+        )
+        return figures.add(_hardness(curves, points), caption, height=400)
+    return missing("The diagram's table has columns that this page does not know.")
+
+
+def _points(results: Results, place: str) -> pd.DataFrame | None:
+    """Return the observations that an alloy was calibrated from."""
+    for name in ("observations.csv", "points.csv", "residuals.csv"):
+        points = results.table(f"{place}/{name}")
+        if points is not None and {"temperature_K", "time_s"} <= set(points):
+            return points
+    return None
+
+
+def _band(x: list[float], y: list[float], colour: str) -> dict[str, Any]:
+    """Return a closed band."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "fill": "toself",
+        "fillcolor": faint(colour),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _ttt(curves: pd.DataFrame, points: pd.DataFrame | None) -> dict[str, Any]:
+    """Return time (logarithmic) against temperature with bands, and the observations."""
+    data: list[dict[str, Any]] = []
+    for (fraction, own), colour in zip(
+        curves.groupby("fraction"), (BLUE, GREEN, ORANGE), strict=False
+    ):
+        heights = own["temperature_C"].tolist()
+        data.append(
+            _band(
+                own["low_90_s"].tolist() + own["high_90_s"].tolist()[::-1],
+                heights + heights[::-1],
+                colour,
+            )
+        )
+        if "least_squares_time_s" in own:
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": own["least_squares_time_s"].tolist(),
+                    "y": heights,
+                    "line": {"color": GREY, "width": 1, "dash": "dash"},
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                }
+            )
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{100 * float(fraction):g} %",
+                "x": own["time_s"].tolist(),
+                "y": heights,
+                "line": {"color": colour, "width": 2.5},
+                "hovertemplate": "%{x:.3g} s at %{y:.0f} °C<extra>%{fullData.name}</extra>",
+            }
+        )
+    ends = curves["time_s"]
+    if points is not None:
+        ends = pd.concat([ends, points["time_s"]])
+        data.append(_marks(points["time_s"], points["temperature_K"] - 273.15))
+    low, high = ends.quantile(0.02), ends.quantile(0.98)
+    return {
+        "data": data,
+        "layout": {
+            "xaxis": axis(
+                "time (s)",
+                type="log",
+                range=[math.log10(low) - 1, math.log10(high) + 1],
+                exponentformat="e",
+            ),
+            "yaxis": axis("temperature (°C)"),
+            "showlegend": True,
+        },
+    }
+
+
+def _hardness(curves: pd.DataFrame, points: pd.DataFrame | None) -> dict[str, Any]:
+    """Return hardness against temperature with bands, and the observations."""
+    data: list[dict[str, Any]] = []
+    for (time, own), colour in zip(curves.groupby("time_s"), (BLUE, GREEN, ORANGE), strict=False):
+        places = own["temperature_C"].tolist()
+        data.append(
+            _band(
+                places + places[::-1],
+                own["low_90_HRC"].tolist() + own["high_90_HRC"].tolist()[::-1],
+                colour,
+            )
+        )
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{float(time):g} s",
+                "x": places,
+                "y": own["hardness_HRC"].tolist(),
+                "line": {"color": colour, "width": 2.5},
+            }
+        )
+    if points is not None and "hardness_HRC" in points:
+        data.append(_marks(points["temperature_K"] - 273.15, points["hardness_HRC"]))
+    return {
+        "data": data,
+        "layout": {
+            "xaxis": axis("tempering temperature (°C)"),
+            "yaxis": axis("hardness (HRC)"),
+            "showlegend": True,
+        },
+    }
+
+
+def _marks(x: pd.Series, y: pd.Series) -> dict[str, Any]:
+    """Return the observations as open circles."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "observed",
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "marker": {"symbol": "circle-open", "size": 10, "line": {"width": 2}},
+    }

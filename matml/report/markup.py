@@ -1,0 +1,165 @@
+"""Small pieces of HTML: escaped text, numbers, tables, figures. No piece loads anything."""
+
+import html
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def escape(value: object) -> str:
+    """Return text with the characters that mean something in HTML escaped."""
+    return html.escape(str(value), quote=True)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number for people: `digits` significant ones, thousands separated, a true minus."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size >= 6 or size < -4:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        text = f"{mantissa}×10<sup>{int(exponent)}</sup>"
+    else:
+        text = f"{value:,.{max(0, digits - 1 - size)}f}"
+    return text.replace("-", "−")
+
+
+def count(value: float) -> str:
+    """Return a whole number with thousands separated."""
+    return f"{int(value):,}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    """Return `[low, high]`, or nothing where there is no interval."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def formula(text: str) -> str:
+    """Return a chemical formula with its numbers as subscripts."""
+    parts, digits = [], ""
+    for letter in f"{text}\0":
+        if letter.isdigit() or (letter == "." and digits):
+            digits += letter
+            continue
+        if digits:
+            parts.append(f"<sub>{digits}</sub>")
+            digits = ""
+        parts.append(escape(letter))
+    return "".join(parts)[: -len(escape("\0"))]
+
+
+@dataclass
+class Cell:
+    """A table cell: markup to show, and the value that sorting (and a test) looks at."""
+
+    shown: str
+    value: float | str | None = None
+    kind: str = ""
+
+    def markup(self, tag: str = "td") -> str:
+        """Return the cell's HTML."""
+        missing = self.value is None or (isinstance(self.value, float) and math.isnan(self.value))
+        data = "" if missing else f' data-value="{escape(self.value)}"'
+        kind = f' class="{self.kind}"' if self.kind else ""
+        return f"<{tag}{kind}{data}>{self.shown}</{tag}>"
+
+
+def number_cell(value: float | None, digits: int = 3, kind: str = "") -> Cell:
+    """Return a right-aligned cell with a number."""
+    return Cell(number(value, digits), value, f"num {kind}".strip())
+
+
+def text_cell(value: object, kind: str = "") -> Cell:
+    """Return a cell with escaped text."""
+    return Cell(escape(value), str(value), kind)
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Cell]], *, sortable: bool = False, note: str = ""
+) -> str:
+    """Return a table that scrolls sideways on narrow screens.
+
+    Parameters
+    ----------
+    head
+        Markup of the column titles.
+    note
+        Markup below the table.
+    """
+    columns = "".join(
+        f'<th scope="col"><button type="button">{title}</button></th>'
+        if sortable
+        else f'<th scope="col">{title}</th>'
+        for title in head
+    )
+    body = "".join(f"<tr>{''.join(cell.markup() for cell in row)}</tr>" for row in rows)
+    kind = ' class="sortable"' if sortable else ""
+    caption = f'<p class="note">{note}</p>' if note else ""
+    return (
+        f'<div class="scroll"><table{kind}><thead><tr>{columns}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{caption}"
+    )
+
+
+def details(summary: str, content: str) -> str:
+    """Return a part that is folded until it is clicked."""
+    return f"<details><summary>{summary}</summary>{content}</details>"
+
+
+def missing(what: str) -> str:
+    """Return the plain sentence for a part without result files."""
+    return f'<p class="missing">{escape(what)}</p>'
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that is safe inside a script element; NaN becomes null."""
+    text = json.dumps(_plain(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _plain(value: Any) -> Any:
+    """Return the value with plain numbers and lists, rounded to what a screen can show."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+@dataclass
+class Figures:
+    """The figures of a page: their data are gathered here and drawn by the page's script."""
+
+    specs: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, spec: dict[str, Any], caption: str, height: int = 320) -> str:
+        """Return the place of a plotly figure (`data`, `layout`) with its caption (markup)."""
+        self.specs.append(spec)
+        name = f"figure-{len(self.specs)}"
+        return (
+            f'<figure><div class="chart" id="{name}" style="height:{height}px" role="img" '
+            f'aria-label="{escape(_bare(caption))}"></div><figcaption>{caption}</figcaption>'
+            f'<script type="application/json" data-for="{name}">{script_json(spec)}</script>'
+            "</figure>"
+        )
+
+
+def _bare(markup: str) -> str:
+    """Return markup without its tags."""
+    text, inside = [], False
+    for letter in markup:
+        if letter in "<>":
+            inside = letter == "<"
+        elif not inside:
+            text.append(letter)
+    return html.unescape("".join(text))

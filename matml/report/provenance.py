@@ -1,0 +1,133 @@
+"""The part of the page about the run itself: sources, settings, versions, run times."""
+
+import pandas as pd
+import yaml
+
+from matml.report.charts import bars
+from matml.report.markup import (
+    Figures,
+    count,
+    details,
+    escape,
+    missing,
+    number,
+    number_cell,
+    table,
+    text_cell,
+)
+from matml.report.results import Results
+from matml.report.words import LICENCE, SOURCES, doi
+
+
+def run_times(results: Results) -> pd.DataFrame:
+    """Return the benchmark files of a run: rule, seconds, largest memory in MB, processor seconds.
+
+    Sorted, longest first; without rows where there are none.
+    """
+    rows = []
+    for name in results.names("benchmarks/**/*.tsv"):
+        measured = pd.read_csv(results.folder / name, sep="\t", na_values="-")
+        results.used.append(name)
+        rule = name.removeprefix("benchmarks/").removesuffix(".tsv")
+        if rule.startswith("settings-") or measured.empty:
+            continue
+        rows.append(
+            {
+                "rule": rule,
+                "seconds": float(measured["s"].iloc[0]),
+                "memory_MB": float(measured["max_rss"].iloc[0]),
+                "processor_seconds": float(measured["cpu_time"].iloc[0]),
+            }
+        )
+    table = pd.DataFrame(rows, columns=["rule", "seconds", "memory_MB", "processor_seconds"])
+    return table.sort_values("seconds", ascending=False, ignore_index=True)
+
+
+def sources_section(results: Results) -> str:
+    """Return data sources with licence and citation, for the sources that this run has read."""
+    summary = results.json("structures/summary.json")
+    parts = []
+    if summary is not None:
+        rows = []
+        for name, crystals in summary["sources"].items():
+            what, cite, identifier = SOURCES.get(name, ("given by the user", "", ""))
+            rows.append(
+                [
+                    text_cell(name, "code"),
+                    number_cell(crystals, 9),
+                    text_cell(what),
+                    text_cell(LICENCE if identifier else "–"),
+                ]
+            )
+            if identifier:
+                rows[-1].append(text_cell(f"{cite}, "))
+                rows[-1][-1].shown += doi(identifier)
+            else:
+                rows[-1].append(text_cell("–"))
+        parts.append(table(["file", "crystals", "what it holds", "licence", "please cite"], rows))
+    for name in results.names("kinetics/*/summary.json"):
+        kinetics = results.json(name) or {}
+        kind = "simulated from published parameters" if kinetics.get("simulated") else "measured"
+        source = kinetics.get("source") or kinetics.get("sources") or ""
+        text = ", ".join(map(str, source)) if isinstance(source, list) else str(source)
+        told = f": {escape(text)}" if text else ""
+        parts.append(f"<p>Kinetics, <code>{escape(name.split('/')[1])}</code>: {kind}{told}.</p>")
+    return "\n".join(parts) or missing("This run has read no data.")
+
+
+def run_section(results: Results, figures: Figures) -> str:
+    """Return settings, versions and run times of a run."""
+    parts = [_times(results, figures)]
+    settings = {
+        name.removeprefix("settings/").removesuffix(".yaml"): results.yaml(name)
+        for name in results.names("settings/*.yaml")
+    }
+    if "run" in settings:
+        run = settings["run"]
+        parts.append(
+            f"<p>Seed of every random choice: <b>{escape(run['seed'])}</b>; computed on "
+            f"<b>{escape(run['device'])}</b>.</p>"
+        )
+    if settings:
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=88)
+        parts.append(details("The whole configuration", f"<pre>{escape(text)}</pre>"))
+    else:
+        parts.append(missing("This run has kept no settings."))
+    versions = results.json("settings/versions.json")
+    if versions is not None:
+        rows = [[text_cell(name), text_cell(version)] for name, version in versions.items()]
+        parts.append(details("Versions", table(["package", "version"], rows)))
+    return "\n".join(parts)
+
+
+def _times(results: Results, figures: Figures) -> str:
+    """Return a figure and a table of run times."""
+    times = run_times(results)
+    if times.empty:
+        return missing("This run has kept no run times.")
+    longest = times.head(12)
+    rows = [
+        [
+            text_cell(row.rule),
+            number_cell(row.seconds),
+            number_cell(row.processor_seconds),
+            number_cell(row.memory_MB),
+        ]
+        for row in times.itertuples(index=False)
+    ]
+    return (
+        f"<p>{count(len(times))} jobs took {number(times['processor_seconds'].sum())} seconds of "
+        f"processor time together; the largest needed {number(times['memory_MB'].max())} MB of "
+        "memory.</p>"
+        + figures.add(
+            bars(longest["rule"].tolist(), longest["seconds"].round(1).tolist(), "seconds"),
+            f"The {len(longest)} longest jobs of the run, wall-clock time.",
+            height=80 + 24 * len(longest),
+        )
+        + details(
+            "All jobs",
+            table(
+                ["job", "seconds", "processor seconds", "largest memory, MB"], rows, sortable=True
+            ),
+        )
+    )

@@ -1,0 +1,66 @@
+"""Words for people: property names from column names, method titles, data sources."""
+
+from matml.report.markup import escape
+
+UNITS = {
+    "eV_per_atom": "eV/atom",
+    "GPa": "GPa",
+    "eV": "eV",
+    "A3": "Å³",
+}
+
+# what the embedded tables are, where they come from, and whom to cite
+SOURCES = {
+    "formation_energy.csv.gz": (
+        "formation energy and energy above the convex hull (density-functional theory, "
+        "Materials Project)",
+        "F. Faber et al., Int. J. Quantum Chem. 115 (2015) 1094",
+        "10.1002/qua.24917",
+    ),
+    "elastic.csv.gz": (
+        "bulk and shear modulus (density-functional theory, Materials Project)",
+        "M. de Jong et al., Scientific Data 2 (2015) 150009",
+        "10.1038/sdata.2015.9",
+    ),
+    "dielectric.csv.gz": (
+        "band gap and refractive index (density-functional theory, Materials Project)",
+        "I. Petousis et al., Scientific Data 4 (2017) 160134",
+        "10.1038/sdata.2016.134",
+    ),
+}
+LICENCE = "CC BY 4.0"
+
+
+def split_unit(column: str) -> tuple[str, str]:
+    """Return the words and the unit of a column such as `bulk_modulus_GPa`."""
+    for ending, unit in UNITS.items():
+        if column.endswith(f"_{ending}"):
+            return column[: -len(ending) - 1].replace("_", " "), unit
+    return column.replace("_", " "), ""
+
+
+def property_title(column: str) -> str:
+    """Return a property's name in words, such as `bulk modulus`."""
+    return split_unit(column)[0]
+
+
+def unit_text(unit: object) -> str:
+    """Return a unit for a title, ` (GPa)`, or nothing for a pure number."""
+    text = "" if unit is None or unit != unit or str(unit) in ("", "1") else str(unit)
+    return f" ({text})" if text else ""
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def doi(identifier: str) -> str:
+    """Return a link to a DOI; it is followed only when it is clicked."""
+    return f'<a href="https://doi.org/{escape(identifier)}">doi:{escape(identifier)}</a>'
+
+
+def family_title(common_name: object, label: str) -> str:
+    """Return a family's common name, or its label where it has none."""
+    name = "" if common_name is None or common_name != common_name else str(common_name)
+    return name or label
