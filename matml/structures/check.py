@@ -47,10 +47,11 @@ def atomic_numbers(structure: Structure) -> tuple[np.ndarray, list[str]]:
                 f"site {index + 1} holds {species}, which is no chemical element",
                 "put the real element on the site or delete it if it stands for a vacancy",
             )
-        if element.symbol in ("D", "T"):
+        # pymatgen gives isotopes the symbol H; only the name tells
+        if element.name in ("D", "T"):
             raise BadCrystal(
-                f"site {index + 1} holds the isotope {element.symbol}",
-                f"write H in place of {element.symbol}: isotopes are not told apart here",
+                f"site {index + 1} holds the isotope {element.name}",
+                f"write H in place of {element.name}: isotopes are not told apart here",
             )
         if element.Z > MAX_ATOMIC_NUMBER:
             raise BadCrystal(

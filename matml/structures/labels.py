@@ -84,10 +84,14 @@ def check_label(name: str, cell: object) -> tuple[float, str, str]:
     if known is None or known.low <= value <= known.high:
         return value, "", ""
     outside = f"{name} = {value:g} is outside {known.low:g} to {known.high:g} {known.unit}"
-    for unit, per_unit in known.mistakes.items():
-        # a value this small in another unit would have been taken for good here
-        if known.low <= value / per_unit <= known.high and abs(value) > known.high:
-            return math.nan, f"{outside}: looks like {unit}", f"divide by {per_unit:g}"
+    fitting = {
+        unit: per_unit
+        for unit, per_unit in known.mistakes.items()
+        if abs(value) > known.high and known.low <= value / per_unit <= known.high
+    }
+    if fitting:
+        factors = " or ".join(f"{per_unit:g}" for per_unit in fitting.values())
+        return math.nan, f"{outside}: looks like {' or '.join(fitting)}", f"divide by {factors}"
     return math.nan, outside, f"check the value and its unit ({known.unit})"
 
 

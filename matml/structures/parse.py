@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import DummySpecies, Element
+from pymatgen.core.periodic_table import DummySpecies, Element, Species
 from pymatgen.io.cif import CifParser
 from pymatgen.io.vasp import Poscar
 
@@ -237,10 +237,13 @@ def read_json(record: dict, max_sites: int) -> Structure:
     return Structure(lattice, species, coords, coords_are_cartesian=True)
 
 
-def species_of(item: dict) -> Element | DummySpecies:
-    """The element of one entry of a site; names that are no element become a dummy."""
+def species_of(item: dict) -> Element | Species | DummySpecies:
+    """The species of one entry of a site; a name that is no element becomes a dummy."""
     name = str(item["element"])
-    return Element(name) if Element.is_valid_symbol(name) else dummy(name)
+    if not Element.is_valid_symbol(name):
+        return dummy(name)
+    charge = item.get("oxidation_state")
+    return Element(name) if charge is None else Species(name, float(charge))
 
 
 def dummy(name: str) -> DummySpecies:
