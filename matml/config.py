@@ -255,6 +255,13 @@ class ScreeningSection(Section):
     shots: int = Field(
         default=10, ge=2, le=1000, description="Labelled members drawn as the default support."
     )
+    fewest_examples: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="Candidates with an element that fewer labelled crystals hold are out of the "
+        "model's domain.",
+    )
     top: int = Field(
         default=20, ge=1, le=100_000, description="Candidates whose structures are written as CIF."
     )

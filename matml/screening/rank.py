@@ -1,9 +1,11 @@
 """Ranking: predictions in order, what is already known marked, and a check against known values."""
 
+from collections import Counter
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pymatgen.core import Element
 
 from matml.structures.duplicates import first_equal
 
@@ -20,6 +22,8 @@ COLUMNS = [
     "unit",
     "distance",
     "in_domain",
+    "rare_elements",
+    "beyond_labels",
     "duplicate_of",
     "known_composition",
     "in_support",
@@ -64,6 +68,50 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"duplicate_of": duplicate_of, "known_composition": known_composition})
 
 
+def judge_domain(
+    predictions: pd.DataFrame,
+    candidates: pd.DataFrame,
+    labelled: pd.DataFrame,
+    property_name: str,
+    fewest_examples: int,
+) -> pd.DataFrame:
+    """Predictions with a stricter `in_domain`, and the reasons beside it.
+
+    A distance between crystals does not tell that an element was never met with this property
+    (no lanthanide stands in the dielectric table, say), and a model with a linear part then
+    extrapolates without end. So a candidate is in the domain only where the model says so, each
+    of its elements occurs in at least `fewest_examples` labelled crystals, and the prediction
+    lies within the range of the labels.
+
+    Parameters
+    ----------
+    predictions
+        With `prediction` and `in_domain`, one row per candidate.
+    labelled
+        Crystals with labels that the model may have seen: `atomic_numbers` and the property.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `predictions` with new `in_domain`, and `rare_elements` (symbols, '' if none) and
+        `beyond_labels`.
+    """
+    examples = Counter(z for numbers in labelled["atomic_numbers"] for z in set(map(int, numbers)))
+    rare = [
+        " ".join(
+            Element.from_Z(z).symbol
+            for z in sorted(set(map(int, numbers)))
+            if examples[z] < fewest_examples
+        )
+        for numbers in candidates["atomic_numbers"]
+    ]
+    low, high = labelled[property_name].min(), labelled[property_name].max()
+    beyond = ~predictions["prediction"].between(low, high)
+    judged = predictions.assign(rare_elements=rare, beyond_labels=beyond)
+    judged["in_domain"] &= (judged["rare_elements"] == "") & ~beyond
+    return judged
+
+
 def known_values(candidates: pd.DataFrame, known: pd.DataFrame, property_name: str) -> np.ndarray:
     """Known label of each candidate, shape [N], NaN where none: the duplicate's, or its copy's.
 
@@ -83,21 +131,29 @@ def shortlist(
     unit: str,
     goal: Literal["minimise", "maximise"],
 ) -> pd.DataFrame:
-    """All candidates, the best prediction first; equal predictions in the order of their ids.
+    """All candidates: those in the domain first, in each part the best prediction first.
+
+    A prediction that deserves no trust must not head the list. Equal predictions stand in the
+    order of their ids; numbers are rounded to six digits.
 
     Parameters
     ----------
     candidates
         One row per candidate; columns beyond `COLUMNS` are kept behind them.
     predictions
-        Rows in the same order: `prediction`, `low`, `high`, `distance`, `in_domain`.
+        Rows in the same order: `prediction`, `low`, `high`, `distance`, `in_domain`, and what
+        `judge_domain` adds.
     """
-    wanted = ["prediction", "low", "high", "distance", "in_domain"]
+    wanted = list(predictions.columns)
     table = candidates.drop(columns=wanted, errors="ignore").reset_index(drop=True)
     table = pd.concat([table, predictions[wanted].reset_index(drop=True)], axis=1)
     table["property"], table["unit"] = property_name, unit
+    numbers = table.select_dtypes("floating").columns
+    table[numbers] = table[numbers].map(lambda value: float(f"{value:.6g}"))
     table = table.sort_values(
-        ["prediction", "id"], ascending=[goal == "minimise", True], ignore_index=True
+        ["in_domain", "prediction", "id"],
+        ascending=[False, goal == "minimise", True],
+        ignore_index=True,
     )
     table["rank"] = np.arange(1, len(table) + 1)
     order = [name for name in COLUMNS if name in table]

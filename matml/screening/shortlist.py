@@ -14,7 +14,7 @@ from matml.errors import MatmlError
 from matml.files import atomic, read_json, write_json, write_table
 from matml.screening.inputs import crystal_set, read_candidates, support_table
 from matml.screening.make import read_known
-from matml.screening.rank import check_on_known, flag_known, known_values, shortlist
+from matml.screening.rank import check_on_known, flag_known, judge_domain, known_values, shortlist
 from matml.screening.support import Support, read_support
 from matml.structures.crystals import CrystalSet
 from matml.structures.parallel import processors
@@ -66,6 +66,7 @@ def rank_candidates(
     property_name: str,
     goal: Literal["minimise", "maximise"],
     graphs: GraphsSection | None = None,
+    fewest_examples: int = 5,
 ) -> tuple[pd.DataFrame, CrystalSet, Adapted]:
     """Predict and rank candidates.
 
@@ -74,6 +75,8 @@ def rank_candidates(
     support_crystals, candidates, known
         Columns as in `structures.parquet`; candidates that repeat an earlier candidate are
         left out.
+    fewest_examples
+        See `matml.screening.rank.judge_domain`.
 
     Returns
     -------
@@ -99,6 +102,13 @@ def rank_candidates(
     own = own.assign(**{property_name: support.labels[own.index]})
     everything = pd.concat([known, own], ignore_index=True) if len(own) else known
     flags = flag_known(crystals.table, everything)
+    predictions = judge_domain(
+        predictions,
+        crystals.table,
+        labelled_crystals(known, support_crystals, support, property_name),
+        property_name,
+        fewest_examples,
+    )
     first = everything["duplicate_of"].where(everything["duplicate_of"] != "", everything["id"])
     in_support = set(first[everything["id"].isin(support_crystals["id"])])
     described = crystals.table.drop(columns=[*CELL_COLUMNS, "duplicate_of"], errors="ignore")
@@ -113,6 +123,18 @@ def rank_candidates(
     table = shortlist(described, predictions, property_name, unit, goal)
     position = {name: index for index, name in enumerate(crystals.table["id"])}
     return table, crystals.subset([position[name] for name in table["id"]]), adapted
+
+
+def labelled_crystals(
+    known: pd.DataFrame, support_crystals: pd.DataFrame, support: Support, property_name: str
+) -> pd.DataFrame:
+    """Crystals whose label the model may have learned from: other families', and the support."""
+    given = support_crystals.assign(**{property_name: support.labels})
+    if property_name not in known:
+        return given
+    rows = known[known[property_name].notna() & ~known["family"].isin(given["family"])]
+    wanted = ["atomic_numbers", property_name]
+    return pd.concat([rows[wanted], given[wanted]], ignore_index=True)
 
 
 def screen_candidates(
@@ -157,6 +179,7 @@ def screen_candidates(
         property_name,
         goal,
         graph_section(predictor, known_graphs),
+        settings.fewest_examples,
     )
     written = write_structures(table, crystals, top or settings.top, out / "candidates")
     table["cif"] = pd.Series(written, dtype=str).reindex(table.index, fill_value="")
@@ -226,8 +249,12 @@ def summarise(
     notes = [
         f"{len(table)} candidates ranked by {property_name} ({goal}) after adapting to "
         f"{len(support)} labelled crystals; {len(new)} of them are of unknown composition.",
-        f"{int((~table['in_domain']).sum())} candidates lie farther from the training data than "
-        "95 % of crystals of families left out in training: their intervals deserve less trust.",
+        f"{int((~table['in_domain']).sum())} candidates are out of the model's domain and stand "
+        f"last: {int((table['distance'] > 1).sum())} lie farther from the training data than 95 % "
+        "of crystals of families left out in training, "
+        f"{int((table['rare_elements'] != '').sum())} hold an element that hardly any labelled "
+        f"crystal holds, {int(table['beyond_labels'].sum())} are predicted beyond all labels "
+        "(one candidate may have several of these reasons).",
     ]
     if check["n"]:
         notes.append(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.screening.rank import check_on_known, flag_known, known_values, shortlist
+from matml.screening.rank import check_on_known, flag_known, judge_domain, known_values, shortlist
 
 
 def perovskite(a, b, x, edge, shift=0.0):
@@ -83,6 +83,35 @@ def test_best_first_and_ties_by_id(goal, order):
         *("rank", "id", "formula", "property", "prediction", "low", "high")
     ]
     assert list(ranked.columns)[-1] == "tolerance_factor"
+
+
+def test_out_of_domain_stands_last_whatever_its_prediction():
+    candidates = pd.DataFrame({"id": ["a", "b", "c"], "formula": "X"})
+    found = predictions([1, 50, 2]).assign(in_domain=[True, False, True])
+    ranked = shortlist(candidates, found, "refractive_index", "", "maximise")
+    assert ranked["id"].tolist() == ["c", "a", "b"]
+
+
+def test_unmet_elements_and_predictions_beyond_all_labels_leave_the_domain():
+    labelled = pd.DataFrame(
+        {"atomic_numbers": [[8, 22, 38]] * 5 + [[8, 58]], "refractive_index": [1.5, 2, 2, 2, 2, 3]}
+    )
+    candidates = pd.DataFrame({"atomic_numbers": [[8, 22], [8, 58, 92], [22, 38], [8, 38]]})
+    found = predictions([2.0, 2.5, 3.5, 1.4]).assign(in_domain=True)
+    judged = judge_domain(found, candidates, labelled, "refractive_index", fewest_examples=5)
+    assert judged["rare_elements"].tolist() == ["", "Ce U", "", ""]
+    assert judged["beyond_labels"].tolist() == [False, False, True, True]
+    assert judged["in_domain"].tolist() == [True, False, False, False]
+    # what the model finds too far stays out
+    far = judge_domain(found.assign(in_domain=False), candidates, labelled, "refractive_index", 0)
+    assert not far["in_domain"].any()
+
+
+def test_numbers_are_rounded_to_six_digits():
+    ranked = shortlist(
+        pd.DataFrame({"id": ["a"], "formula": "X"}), predictions([1 / 3]), "p", "", "maximise"
+    )
+    assert ranked["prediction"][0] == 0.333333
 
 
 def test_check_on_known_leaves_the_support_out():
