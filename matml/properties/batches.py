@@ -18,15 +18,21 @@ class GraphBatches:
         Standardised values [crystals, properties]; NaN where there is no label.
     device
         torch device of the batches.
+    dtype
+        numpy type of all floating-point fields.
     """
 
     def __init__(
-        self, crystals: CrystalSet, targets: np.ndarray | None = None, device: str = "cpu"
+        self,
+        crystals: CrystalSet,
+        targets: np.ndarray | None = None,
+        device: str = "cpu",
+        dtype: type = np.float32,
     ) -> None:
         self.crystals = crystals
-        self.volume = crystals.table["volume_per_atom_A3"].to_numpy(np.float32)
-        self.targets = None if targets is None else targets.astype(np.float32)
-        self.device = device
+        self.volume = crystals.table["volume_per_atom_A3"].to_numpy(dtype)
+        self.targets = None if targets is None else targets.astype(dtype)
+        self.device, self.dtype = device, dtype
 
     def __len__(self) -> int:
         return len(self.crystals)
@@ -39,17 +45,17 @@ class GraphBatches:
         indices = np.asarray(indices)
         flat = self.crystals.graphs.gather(indices)
         graph, centre = flat["graph"], flat["edge_target"]
-        atoms = flat["node_multiplicity"].astype(np.float32)
-        neighbours = flat["edge_multiplicity"].astype(np.float32)
+        atoms = flat["node_multiplicity"].astype(self.dtype)
+        neighbours = flat["edge_multiplicity"].astype(self.dtype)
         all_atoms = np.bincount(graph, weights=atoms, minlength=len(indices))
         all_neighbours = np.bincount(centre, weights=neighbours, minlength=len(graph))
         data = Data(
             atomic_number=torch.from_numpy(flat["atomic_number"].astype(np.int64)),
-            node_weight=torch.from_numpy((atoms / all_atoms[graph]).astype(np.float32)),
+            node_weight=torch.from_numpy((atoms / all_atoms[graph]).astype(self.dtype)),
             batch=torch.from_numpy(graph.astype(np.int64)),
             edge_index=torch.from_numpy(np.stack([flat["edge_source"], centre]).astype(np.int64)),
-            edge_distance=torch.from_numpy(flat["edge_distance"].astype(np.float32)),
-            edge_weight=torch.from_numpy((neighbours / all_neighbours[centre]).astype(np.float32)),
+            edge_distance=torch.from_numpy(flat["edge_distance"].astype(self.dtype)),
+            edge_weight=torch.from_numpy((neighbours / all_neighbours[centre]).astype(self.dtype)),
             volume_per_atom=torch.from_numpy(self.volume[indices]),
             num_nodes=len(graph),
         )

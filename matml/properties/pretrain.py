@@ -112,6 +112,9 @@ def pretrain(
             network.load_state_dict(unpack("network", tensors))
             unpack_optimizer(optimizer, tensors)
             schedule.load_state_dict(state["schedule"])
+            # the schedule writes the rates at its next step only
+            for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+                group["lr"] = rate
             first, records = state["epoch"], state["records"]
             log.info("%s: resumed after epoch %d of %d", title, first, settings.epochs)
     progress = tqdm(range(first, settings.epochs), title, unit="epoch", disable=None, leave=False)

@@ -65,9 +65,10 @@ def summarise(
                 "title": TITLES[choice.method],
                 "fine_tuning": choice.fine_tuning,
                 "half_widths": {
-                    str(k): width
-                    for (n, method, k), width in sorted(widths.items())
-                    if n == name and method == choice.method
+                    method: {
+                        str(k): w for (n, m, k), w in widths.items() if (n, m) == (name, method)
+                    }
+                    for method in TITLES
                 },
             }
             for name, choice in choices.items()

@@ -1,0 +1,106 @@
+"""The network sees what it should, and only that."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Element, Lattice, Structure
+
+from matml.properties.batches import GraphBatches
+from matml.properties.elements import element_features, feature_names
+from matml.properties.network import CrystalNetwork
+from matml.structures.crystals import CrystalSet
+from matml.structures.graph import crystal_graph
+from matml.structures.store import GraphStore
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    return CrystalNetwork(2, width=16, layers=3).double().eval()
+
+
+def outputs(network, crystals):
+    data = GraphBatches(crystals, dtype=np.float64).batch(np.arange(len(crystals)))
+    with torch.no_grad():
+        return network(data).numpy()
+
+
+def exact(crystals, orbits):
+    """The same crystals with graphs in float64, reduced by the given orbits."""
+    graphs = []
+    for i, orbit in enumerate(orbits):
+        structure = crystals.structure(i)
+        cell = structure.lattice.matrix, structure.frac_coords
+        graphs.append(crystal_graph(*cell, np.array(structure.atomic_numbers), orbit))
+    store = GraphStore.from_graphs(crystals.graphs.ids, graphs, crystals.graphs.settings)
+    distances = np.concatenate([graph.edge_distance for graph in graphs])
+    return CrystalSet(crystals.table, replace(store, edge_distance=distances))
+
+
+def test_reduced_graph_gives_the_outputs_of_the_full_graph(crystals, network):
+    chosen = crystals.subset(np.arange(0, len(crystals), 9))
+    orbits = [np.asarray(orbit) for orbit in chosen.table["orbit"]]
+    reduced = exact(chosen, orbits)
+    full = exact(chosen, [np.arange(len(orbit)) for orbit in orbits])
+    assert len(full.graphs.edge_source) > 1.3 * len(reduced.graphs.edge_source)
+    np.testing.assert_allclose(outputs(network, full), outputs(network, reduced), atol=1e-10)
+
+
+def test_a_supercell_has_the_values_of_its_primitive_cell(network):
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    once = CrystalSet.from_structures([salt])
+    twice = CrystalSet.from_structures([salt * (2, 1, 1)])
+    np.testing.assert_allclose(outputs(network, once), outputs(network, twice), atol=1e-6)
+
+
+def test_distance_and_element_both_matter(network):
+    def salt(edge, cation):
+        return Structure.from_spacegroup(
+            "Fm-3m", Lattice.cubic(edge), [cation, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+        )
+
+    made = CrystalSet.from_structures([salt(5.64, "Na"), salt(5.8, "Na"), salt(5.64, "K")])
+    values = outputs(network, made)
+    assert np.abs(values[1] - values[0]).max() > 1e-3
+    assert np.abs(values[2] - values[0]).max() > 1e-3
+
+
+def test_batching_does_not_mix_crystals(crystals, network):
+    rows = np.array([4, 100, 31])
+    together = outputs(network, crystals.subset(rows))
+    alone = [outputs(network, crystals.subset([row]))[0] for row in rows]
+    np.testing.assert_allclose(together, alone, atol=1e-12)
+
+
+def test_second_derivatives_reach_the_weights(crystals, network):
+    data = GraphBatches(crystals).batch(np.arange(5))
+    small = CrystalNetwork(1, width=8, layers=2)
+    weights = list(small.parameters())
+    first = torch.autograd.grad(small(data).square().sum(), weights, create_graph=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in first), weights)
+    assert all(torch.isfinite(g).all() for g in second)
+    assert sum(g.abs().sum() for g in second) > 0
+
+
+def test_element_features_are_complete_and_standardised():
+    features = element_features()
+    assert features.shape == (95, len(feature_names()))
+    assert np.isfinite(features).all()
+    np.testing.assert_allclose(features[1:].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(features[1:].std(0), 1, atol=1e-5)
+    electronegativity = features[:, feature_names().index("electronegativity")]
+    assert electronegativity.argmax() == Element("F").Z
+    # iron: [Ar] 3d6 4s2
+    raw = features[26, feature_names().index("valence_d")]
+    column = features[1:, feature_names().index("valence_d")]
+    assert (column < raw).sum() > (column > raw).sum()
+
+
+def test_reads_labels_and_leaves_gaps(crystals, targets):
+    data = GraphBatches(crystals, targets).batch([0, 5])
+    np.testing.assert_array_equal(data.target.numpy(), targets[[0, 5]])
+    assert np.isnan(targets).any()

@@ -1,0 +1,120 @@
+"""No test family leaks into training, and every method meets the same episodes."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from matml.errors import MatmlError
+from matml.properties.split import Split, draw_episodes, labelled_members, split_families
+
+SIZES = {"a": 40, "b": 30, "c": 25, "d": 20, "e": 19, "f": 18, "g": 18, "h": 18, "i": 10, "j": 9}
+
+
+@pytest.fixture
+def table():
+    rows = []
+    for family, size in SIZES.items():
+        for number in range(size):
+            rows.append(
+                {
+                    "id": f"{family}{number}",
+                    "family": family,
+                    "common_name": "rocksalt" if family == "i" else "",
+                    "duplicate_of": "",
+                    "energy": float(number),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def make(table, **options):
+    chosen = {"smallest_family": 18, "smallest_task": 8, "members": 2} | options
+    return split_families(table, **chosen)
+
+
+def test_every_fourth_family_by_size_is_for_test(table):
+    split = make(table)
+    assert split.test == ("d", "h")
+    assert split.validation == ("b", "f")
+    assert set(split.folds) == {"a", "c", "e", "g", "i", "j"}
+    assert sorted(split.folds.values()) == [0, 0, 0, 1, 1, 1]
+
+
+def test_held_out_families_are_for_test_by_any_of_their_names(table):
+    assert make(table, held_out=["rocksalt"]).test == ("d", "h", "i")
+    assert make(table, held_out=["b"]).validation == ("f",)
+    with pytest.raises(MatmlError, match="'garnet'"):
+        make(table, held_out=["garnet"])
+
+
+def test_training_rows_hold_no_test_validation_or_fold_family(table):
+    split = make(table)
+    families = table["family"].to_numpy()
+    trained = set(families[split.training_rows(families)])
+    assert trained == set(SIZES) - {"d", "h", "b", "f"}
+    own = {family for family, fold in split.folds.items() if fold == 1}
+    assert set(families[split.training_rows(families, without_fold=1)]) == trained - own
+
+
+def test_duplicates_count_once(table):
+    copies = table[table["family"] == "e"].assign(duplicate_of="e0", id=lambda t: t["id"] + "x")
+    split = make(pd.concat([table, copies, copies.assign(id=lambda t: t["id"] + "y")]))
+    assert split.test == ("d", "h")
+
+
+def test_too_few_families_is_an_error(table):
+    with pytest.raises(MatmlError, match="lower `smallest_family`"):
+        make(table, smallest_family=31)
+    with pytest.raises(MatmlError, match="members"):
+        make(table, members=9)
+
+
+def test_split_survives_the_file(table, tmp_path):
+    split = make(table)
+    split.write(tmp_path / "split.json")
+    assert Split.read(tmp_path / "split.json") == split
+
+
+def episodes(table, seed=0):
+    return draw_episodes(
+        table, ["a", "d", "j"], ["energy"], shots=[0, 5, 20], draws=3, smallest_query=5, seed=seed
+    )
+
+
+def test_supports_are_nested_and_queries_shared(table):
+    drawn = episodes(table)
+    family = table["family"].to_numpy()
+    for (name, _), group in drawn.groupby(["family", "draw"]):
+        supports = group.sort_values("shots")["support"].tolist()
+        for small, large in pairwise(supports):
+            assert large[: len(small)] == small
+        queries = group["query"].map(tuple)
+        assert len(set(queries)) == 1
+        assert set(queries.iloc[0]).isdisjoint(supports[-1])
+        assert set(family[[*queries.iloc[0], *supports[-1]]]) == {name}
+
+
+def test_shots_that_leave_too_few_queries_are_left_out(table):
+    largest = episodes(table).groupby("family")["shots"].max()
+    # nine members leave four queries beside five shots: family j has no episode at all
+    assert largest.to_dict() == {"a": 20, "d": 5}
+
+
+def test_draws_depend_on_the_seed_only(table):
+    pd.testing.assert_frame_equal(episodes(table), episodes(table))
+    assert episodes(table)["support"].tolist() != episodes(table, seed=1)["support"].tolist()
+
+
+def test_a_repeated_crystal_is_a_member_once():
+    table = pd.DataFrame(
+        {
+            "id": ["x", "y", "z"],
+            "duplicate_of": ["", "x", "x"],
+            "energy": [1.0, 1.1, np.nan],
+            "modulus": [np.nan, 5.0, np.nan],
+        }
+    )
+    assert labelled_members(table, "energy").tolist() == [True, False, False]
+    assert labelled_members(table, "modulus").tolist() == [False, True, False]
