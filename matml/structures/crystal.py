@@ -9,7 +9,7 @@ from pymatgen.core.periodic_table import Element
 from matml.config import StructuresSection
 from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.errors import BadCrystal
-from matml.structures.families import classify, is_rigid
+from matml.structures.families import classify
 from matml.structures.parse import parse
 from matml.structures.read import Document
 from matml.structures.symmetry import Symmetry, symmetrise
@@ -48,8 +48,7 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
     lattice = np.ascontiguousarray(structure.lattice.matrix)
     frac_coords = np.ascontiguousarray(structure.frac_coords)
     check_geometry(lattice, np.ascontiguousarray(frac_coords @ lattice), numbers, settings)
-    symmetry = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
-    shape = family_symmetry(symmetry, settings)
+    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
     prototype, family, name = classify(shape)
     kinds, counts = np.unique(symmetry.kind, return_counts=True)
     composition = Composition(
@@ -73,21 +72,24 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
     )
 
 
-def family_symmetry(symmetry: Symmetry, settings: StructuresSection) -> Symmetry:
-    """The symmetry by which families are told, with a tolerance wide enough for relaxed cells.
+def symmetries(
+    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, settings: StructuresSection
+) -> tuple[Symmetry, Symmetry]:
+    """The symmetry that names the family, and the one that the crystal is snapped on to.
 
-    Relaxed structures stray from their prototype by some hundredths of an angstrom; the
-    Materials Project and pymatgen's prototype labels search with 0.1 A, too. The crystal itself
-    keeps its own, tighter symmetry, so that no distance is changed by more than that.
+    Relaxed structures stray from their prototype by some hundredths of an angstrom, so families
+    are told with `family_symprec_A` (the Materials Project and pymatgen's prototype labels take
+    0.1 A, too). Where its ideal form is within `symprec_A` of the crystal, as mostly, both are
+    the same; else the crystal keeps the lower symmetry that is.
     """
-    if settings.family_symprec_A <= settings.symprec_A or is_rigid(symmetry):
-        return symmetry
+    wide = max(settings.family_symprec_A, settings.symprec_A)
     try:
-        return symmetrise(
-            symmetry.lattice, symmetry.frac_coords, symmetry.kind, settings.family_symprec_A
-        )
+        shape = symmetrise(lattice, frac_coords, numbers, wide)
     except BadCrystal:
-        return symmetry
+        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
+    if shape.displacement <= settings.symprec_A or wide == settings.symprec_A:
+        return shape, shape
+    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
 
 
 def document_crystals(

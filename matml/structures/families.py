@@ -44,24 +44,10 @@ def relabellings() -> dict[int, tuple[dict[int, str], ...]]:
     }
 
 
-@cache
-def free_parameters() -> dict[int, dict[str, int]]:
-    """Free coordinates of each Wyckoff position, by space group and letter."""
-    return {int(n): table for n, table in _pymatgen_table("wyckoff-position-params").items()}
-
-
 def _pymatgen_table(name: str) -> dict:
     """One of the tables of `pymatgen.analysis.prototypes`, without importing that package."""
     folder = Path(find_spec("pymatgen.analysis").submodule_search_locations[0]) / "prototypes"
     return json.loads(gzip.decompress((folder / f"{name}.json.gz").read_bytes()))
-
-
-def is_rigid(symmetry: Symmetry) -> bool:
-    """Whether the crystal is cubic with no free coordinate, so that it fits no higher symmetry."""
-    table = free_parameters()[symmetry.space_group_number]
-    return symmetry.space_group_number >= 195 and all(
-        table[letter] == 0 for letter in symmetry.wyckoff
-    )
 
 
 def anonymous_formula(amounts: list[int]) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from functools import partial
 from tqdm import tqdm
 
 from matml.errors import MatmlError
+from matml.processors import usable_threads
 
 logger = logging.getLogger(__name__)
 # below this many items, starting processes costs more than it saves
@@ -22,8 +22,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 def processors(threads: int | None) -> int:
     """Processes to use: what is asked for, at most the processors this process may run on."""
-    available = len(os.sched_getaffinity(0))
-    return available if threads is None else max(1, min(threads, available))
+    return usable_threads(sys.maxsize if threads is None else threads)
 
 
 def _run_chunk(function: Callable, chunk: Sequence) -> list:

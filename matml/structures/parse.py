@@ -12,11 +12,12 @@ from contextlib import contextmanager
 import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import DummySpecies, Element, Species
-from pymatgen.io.cif import CifParser
+from pymatgen.io.cif import CifFile, CifParser
 from pymatgen.io.vasp import Poscar
 
 from matml.structures.errors import BadCrystal
 
+VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
 LARGEST_SPACE_GROUP = 192  # general positions of Fm-3m
 Parsed = tuple[str, Structure, list[str]] | tuple[str, BadCrystal, list[str]]
 
@@ -148,23 +149,40 @@ def read_cif(text: str, max_sites: int) -> Structure:
         raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
     if (declared := declared_cif_sites(text)) > max_sites:
         raise too_many(declared, max_sites)
-    rows, symbols = cif_site_rows(text)
+    rows = cif_site_rows(text)
     if rows > max_sites:
         raise too_many(rows, max_sites)
-    for symbol in symbols:
-        if symbol in ("D", "T"):
-            raise BadCrystal(
-                f"holds the isotope {symbol}",
-                f"write H in place of {symbol}: isotopes are not told apart here",
-            )
     operations = len(re.findall(r"(?m)^[^#\n]*[xX][^,\n]*,[^,\n]*[yY][^,\n]*,[^,\n]*[zZ]", text))
     if rows * max(1, operations) > LARGEST_SPACE_GROUP * max_sites:
         raise too_many(rows * operations, max_sites)
+    check_cif_elements(text)
     parser = CifParser.from_str(text)
     structures = parser.parse_structures(primitive=False, on_error="raise")
     if len(structures[0]) > max_sites:
         raise too_many(len(structures[0]), max_sites)
     return structures[0]
+
+
+def check_cif_elements(text: str) -> None:
+    """Reject names that pymatgen would shorten to an element (`Vac` to V).
+
+    Raises
+    ------
+    BadCrystal
+        For a type symbol, or a label where there are none, that stands for no element.
+    """
+    block = next(iter(CifFile.from_str(text).data.values())).data
+    typed = "_atom_site_type_symbol" in block
+    names = block.get("_atom_site_type_symbol" if typed else "_atom_site_label", [])
+    for name in [names] if isinstance(names, str) else names:
+        letters = re.match(r"[A-Za-z]*", name).group()
+        # labels may go on after the element (OW1, CA12), type symbols may not
+        unknown = not Element.is_valid_symbol(letters.capitalize())
+        if VACANCY.fullmatch(letters) or (typed and letters and unknown):
+            raise BadCrystal(
+                f"an atom site holds {name!r}, which is no chemical element",
+                "put the real element on the site or delete it if it stands for a vacancy",
+            )
 
 
 def declared_cif_sites(text: str) -> float:
@@ -180,9 +198,9 @@ def declared_cif_sites(text: str) -> float:
     return per_unit * (float(units.group(1)) if units else 1.0)
 
 
-def cif_site_rows(text: str) -> tuple[int, list[str]]:
-    """Number of rows in the loop of atom sites, and the symbols in their first column."""
-    rows: list[str] = []
+def cif_site_rows(text: str) -> int:
+    """Number of rows in the loop of atom sites."""
+    rows = 0
     inside = heading = False
     for raw in text.splitlines():
         line = raw.strip()
@@ -194,8 +212,8 @@ def cif_site_rows(text: str) -> tuple[int, list[str]]:
             inside = False
         elif inside:
             heading = False
-            rows.append(re.split(r"[\d+\-(\s]", line.lstrip("'\""), maxsplit=1)[0])
-    return len(rows), rows
+            rows += 1
+    return rows
 
 
 def json_records(text: str) -> list[dict]:

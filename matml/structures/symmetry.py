@@ -44,6 +44,9 @@ class Symmetry:
         Wyckoff letter of each orbit.
     space_group_number, centring, n_conventional
         International number, lattice centring letter and atoms in the conventional cell.
+    displacement
+        How far the farthest atom or lattice vector moved to its ideal place, angstrom in a cell
+        of 15 cubic angstrom per atom.
     """
 
     lattice: np.ndarray
@@ -54,6 +57,7 @@ class Symmetry:
     space_group_number: int
     centring: str
     n_conventional: int
+    displacement: float
 
 
 def symmetrise(
@@ -101,6 +105,7 @@ def symmetrise(
         space_group_number=found.space_group_number,
         centring=found.centring,
         n_conventional=found.n_conventional,
+        displacement=found.displacement,
     )
 
 
@@ -116,7 +121,7 @@ def _search(lattice_bytes: bytes, frac_bytes: bytes, kind_bytes: bytes, symprec:
             dataset = spglib.get_symmetry_dataset((lattice, frac_coords, kind + 1), tolerance)
         except spglib.SpglibError:
             continue
-        if dataset is not None and (found := _primitive(dataset)) is not None:
+        if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
             return found
     raise BadCrystal(
         f"spglib finds no consistent space group at symprec {symprec:g} A",
@@ -124,7 +129,9 @@ def _search(lattice_bytes: bytes, frac_bytes: bytes, kind_bytes: bytes, symprec:
     )
 
 
-def _primitive(dataset: "spglib.SpglibDataset") -> Symmetry | None:
+def _primitive(
+    dataset: "spglib.SpglibDataset", lattice: np.ndarray, frac_coords: np.ndarray
+) -> Symmetry | None:
     """The primitive cell of spglib's idealised conventional cell; None where it is inconsistent."""
     centring = dataset.international[0]
     basis = CENTRING.get(centring)
@@ -142,10 +149,22 @@ def _primitive(dataset: "spglib.SpglibDataset") -> Symmetry | None:
     representatives, first, orbit = np.unique(raw_orbit, return_index=True, return_inverse=True)
     if len(np.unique(np.stack([orbit, kinds]), axis=1).T) != len(representatives):
         return None
-    frac = np.asarray(dataset.std_positions)[chosen] @ np.linalg.inv(basis)
+    to_basis = np.linalg.inv(basis)
+    ideal = np.asarray(dataset.std_positions)[chosen]
+    std_lattice = np.asarray(dataset.std_lattice)
+    # spglib: x_std = P x + p, and (a b c)_std = (a b c) P^-1, turned by its rotation matrix
+    change = np.asarray(dataset.transformation_matrix)
+    moved = (
+        frac_coords @ change.T + dataset.origin_shift - ideal[np.searchsorted(labels, input_map)]
+    )
+    moved = moved @ to_basis
+    atom_shift = np.linalg.norm((moved - np.round(moved)) @ basis @ std_lattice, axis=1).max()
+    turned = np.linalg.inv(change).T @ lattice @ np.asarray(dataset.std_rotation_matrix).T
+    lattice_shift = np.linalg.norm(turned - std_lattice, axis=1).max()
+    frac = ideal @ to_basis
     frac -= np.floor(frac + 1e-12)
     return Symmetry(
-        lattice=basis @ np.asarray(dataset.std_lattice),
+        lattice=basis @ std_lattice,
         frac_coords=frac,
         kind=kinds,
         orbit=orbit,
@@ -153,4 +172,5 @@ def _primitive(dataset: "spglib.SpglibDataset") -> Symmetry | None:
         space_group_number=int(dataset.number),
         centring="C" if centring == "A" else centring,
         n_conventional=len(to_primitive),
+        displacement=float(max(atom_shift, lattice_shift)),
     )

@@ -2,13 +2,14 @@ import math
 
 import builders
 import numpy as np
+import pandas as pd
 import pytest
 from pymatgen.analysis.prototypes import (
     AFLOW_PROTOTYPE_LIBRARY,
     get_protostructure_label_from_spg_analyzer,
     get_prototype_from_protostructure,
 )
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from matml.config import StructuresSection
@@ -202,3 +203,32 @@ def test_idealised_cell_keeps_every_distance_within_the_tolerance():
     first = np.sort(noisy.distance_matrix.ravel())
     second = np.sort(ideal.distance_matrix.ravel())
     np.testing.assert_allclose(first, second, atol=0.02)
+
+
+def test_a_slightly_distorted_crystal_keeps_its_distances_and_its_family():
+    """Ti moved by 0.05 angstrom: still a perovskite by name, no longer cubic as a crystal."""
+    moved = builders.cubic_abx3()
+    moved.translate_sites([1], [0, 0, 0.05], frac_coords=False)
+    crystal = classified(moved)
+    assert crystal.common_name == "cubic perovskite"
+    assert crystal.orbit.max() + 1 == 4
+    titanium = [i for i, z in enumerate(crystal.atomic_numbers) if z == 22]
+    found = Structure(Lattice(crystal.lattice), crystal.atomic_numbers, crystal.frac_coords)
+    nearest = sorted(n.nn_distance for n in found.get_neighbors(found[titanium[0]], 2.2))
+    assert nearest[0] == pytest.approx(3.905 / 2 - 0.05, abs=2e-3)
+    assert nearest[-1] == pytest.approx(3.905 / 2 + 0.05, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "space_group", "size"),
+    [("AB2C2", 139, 97), ("ABC2D6", 225, 44), ("AB2C4", 227, 18)],
+)
+def test_sizes_of_families_in_the_embedded_data(repository, anonymous, space_group, size):
+    """ThCr2Si2 and elpasolite types have the known sizes, spinel one less."""
+    table = pd.read_csv(repository / "data/crystals/formation_energy.csv.gz")
+    chosen = [Composition(f).anonymized_formula == anonymous for f in table["formula"]]
+    found = [
+        classified(Structure.from_str(text, fmt="poscar")).space_group_number
+        for text in table.loc[chosen, "poscar"]
+    ]
+    assert found.count(space_group) == size

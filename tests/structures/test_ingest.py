@@ -175,6 +175,13 @@ BAD_FILES = {
     "shared.cif": (CIF_HEAD + "Na1 Na 0 0 0 .5\nK1 K 0 0 0 .5\nCl1 Cl .5 .5 .5 1\n", "disordered"),
     "overlap.cif": (CIF_HEAD + "Na1 Na 0 0 0 1\nCl1 Cl 0.05 0 0 1\n", "overlapping atoms"),
     "doubled.cif": (CIF_HEAD + "Na1 Na 0 0 0 1\nNa2 Na 0.02 0 0 1\n", "overlapping atoms"),
+    "vacancy.cif": (CIF_HEAD + "V1 Vac 0 0 0 1\nO1 O .5 .5 .5 1\n", "no chemical element"),
+    "dummy.cif": (CIF_HEAD + "X1 X 0 0 0 1\nO1 O .5 .5 .5 1\n", "no chemical element"),
+    "heavy.cif": (CIF_HEAD + "Li1 Li 0 0 0 1\nD1 D .5 .5 .5 1\n", "isotope D"),
+    "many.cif": (
+        CIF_HEAD + "".join(f"Na{i} Na 0 0 {i / 2000} 1\n" for i in range(2000)),
+        "declares 2000 sites",
+    ),
     "huge.cif": (
         CIF_HEAD.replace(
             "loop_", "_chemical_formula_sum 'Na1 Cl1'\n_cell_formula_units_Z 1000000000\nloop_"
@@ -244,6 +251,12 @@ def test_oxidation_states_are_removed_and_noted(tmp_path):
     assert table.loc[0, "common_name"] == "rocksalt"
     assert "oxidation states removed" in table.loc[0, "notes"]
     assert len(quarantine) == 0
+
+
+def test_site_labels_of_tetrahedra_are_no_tritium(tmp_path):
+    (tmp_path / "a.cif").write_text(CIF_HEAD + "T1 Si 0 0 0 1\nO1 O 0.5 0.5 0.5 1\n")
+    table, _, _ = ingest(tmp_path / "a.cif", out=tmp_path / "out")
+    assert table.loc[0, "formula"] == "SiO"
 
 
 def test_a_cif_of_several_blocks_keeps_the_good_ones(tmp_path):
