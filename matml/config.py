@@ -118,7 +118,7 @@ class PropertiesSection(Section):
         default=8, ge=4, description="Fewest labelled crystals of a (family, property) task."
     )
     members: int = Field(
-        default=4, ge=2, le=16, description="Members of the ensemble, and folds of cross-fitting."
+        default=3, ge=2, le=16, description="Members of the ensemble, and folds of cross-fitting."
     )
     width: int = Field(default=64, ge=8, le=1024, description="Features of a node.")
     layers: int = Field(default=3, ge=1, le=12, description="Convolutions.")
@@ -132,7 +132,7 @@ class PropertiesSection(Section):
     inner_learning_rate: float = Field(
         default=0.01, gt=0, le=10, description="Initial inner learning rate (then learned)."
     )
-    meta_batches: int = Field(default=60, ge=0, description="Meta-batches of meta-training.")
+    meta_batches: int = Field(default=40, ge=0, description="Meta-batches of meta-training.")
     tasks_per_batch: int = Field(default=4, ge=1, description="Tasks in a meta-batch.")
     meta_learning_rate: float = Field(
         default=2e-5, gt=0, le=1, description="Outer learning rate of the starting weights."
@@ -145,13 +145,13 @@ class PropertiesSection(Section):
     )
     test_draws: int = Field(default=10, ge=1, description="Supports drawn per test family and K.")
     validation_draws: int = Field(
-        default=5, ge=1, description="Supports drawn per validation family and K."
+        default=3, ge=1, description="Supports drawn per validation family and K."
     )
     smallest_query: int = Field(
         default=5, ge=1, description="Fewest crystals left to predict in an episode."
     )
     fine_tuning_learning_rates: list[float] = Field(
-        default=[3e-4, 1e-3], min_length=1, description="Adam rates tried in fine-tuning."
+        default=[3e-4], min_length=1, description="Adam rates tried in fine-tuning."
     )
     fine_tuning_steps: list[int] = Field(
         default=[3, 10], min_length=1, description="Numbers of steps tried in fine-tuning."
@@ -190,10 +190,28 @@ class ScreeningSection(Section):
         description="Elements allowed on anion sites (those whose anion Shannon lists).",
     )
     exclude_elements: list[str] = Field(
-        default=(
-            ["Tc", "Pm", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Pa", "Np", "Pu", "Am", "Cm"]
-            + ["Bk", "Cf", "Es", "Fm", "Md", "No", "Lr"]
-        ),
+        default=[
+            "Tc",
+            "Pm",
+            "Po",
+            "At",
+            "Rn",
+            "Fr",
+            "Ra",
+            "Ac",
+            "Pa",
+            "Np",
+            "Pu",
+            "Am",
+            "Cm",
+            "Bk",
+            "Cf",
+            "Es",
+            "Fm",
+            "Md",
+            "No",
+            "Lr",
+        ],
         description="Elements never put on a cation site; by default the strongly radioactive.",
     )
     oxidation_states: Literal["common", "icsd"] = Field(

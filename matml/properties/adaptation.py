@@ -97,7 +97,7 @@ def fine_tuned_weights(
     What a user would do with a pre-trained network; all weights move.
     """
     tuned = copy.deepcopy(network).eval()
-    optimizer = torch.optim.Adam(tuned.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(tuned.parameters(), lr=learning_rate, fused=True)
     found = {}
     for step in range(1, max(checkpoints) + 1):
         optimizer.zero_grad()

@@ -85,15 +85,29 @@ def metatrain(
 @click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
 @click.option("--member", required=True, type=int, help="Number of the ensemble's member.")
 @click.option("--folder", required=True, type=FOLDER, help="Folder of the member.")
+@click.option("--shard", default=0, show_default=True, help="Which share of the episodes.")
+@click.option("--shards", default=1, show_default=True, help="Number of shares.")
 @click.option("--out", required=True, type=FILE, help="Table of predictions to write.")
 @shared_options
-def evaluate(run, member, folder, out, structures, graphs, config_file, threads, device, seed):
+def evaluate(
+    run, member, folder, shard, shards, out, structures, graphs, config_file, threads, device, seed
+) -> None:
     """Predict all episodes with one member, adapted in each way."""
     settings = prepare(config_file, threads)
     from matml.properties.stages import Workbench, evaluate_member
 
     bench = Workbench.open(structures, graphs, run, settings)
-    evaluate_member(bench, run, folder, out, settings, member=member, device=device)
+    evaluate_member(
+        bench,
+        run,
+        folder,
+        out,
+        settings,
+        member=member,
+        shard=shard,
+        shards=shards,
+        device=device,
+    )
 
 
 @properties.command()

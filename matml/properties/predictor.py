@@ -217,8 +217,8 @@ class AdaptedPredictor:
         """Return predictions in the property's unit, one row per crystal.
 
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
-        no training stage has seen; `distance` to what the model knows; `in_domain`, whether that
-        is at most 1.
+        no training stage has seen, and wider in proportion beyond a distance of 1; `distance` to
+        what the model knows; `in_domain`, whether that is at most 1.
         """
         crystals = self.predictor.crystals(structures)
         parts = [
@@ -233,11 +233,13 @@ class AdaptedPredictor:
         value = self._predict(crystals) * standardisation.deviation[self.column]
         value = value + standardisation.mean[self.column]
         distance = self.predictor.distance(crystals)
+        # farther than the families that set the width, errors are larger: it grows in proportion
+        half_width = self.half_width * np.maximum(distance, 1)
         return pd.DataFrame(
             {
                 "prediction": item.from_scale(value),
-                "low": item.from_scale(value - self.half_width),
-                "high": item.from_scale(value + self.half_width),
+                "low": item.from_scale(value - half_width),
+                "high": item.from_scale(value + half_width),
                 "distance": distance,
                 "in_domain": distance <= 1,
             }

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from matml.errors import MatmlError
 from matml.files import read_table, write_json, write_table
 from matml.properties.compare import (
     TITLES,
@@ -95,11 +96,27 @@ def summarise(
 def join_predictions(
     members: Sequence[pd.DataFrame], baselines: Sequence[pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return episode, method, prediction: the members' mean, and the baselines as they are."""
-    first = members[0]
-    mean = np.stack([np.concatenate(table["prediction"].to_list()) for table in members]).mean(0)
-    ends = np.cumsum(first["prediction"].str.len().to_numpy())[:-1]
-    ensemble = first[["episode", "method"]].assign(prediction=np.split(mean, ends))
+    """Return episode, method, prediction: the members' mean, and the baselines as they are.
+
+    Parameters
+    ----------
+    members
+        Tables of all members, whole or in shards: each episode as often as there are members.
+    """
+    together = pd.concat(members).sort_values(["episode", "method"], kind="stable")
+    first = together.drop_duplicates(["episode", "method"])
+    size = len(together) // len(first)
+    counts = together.groupby(["episode", "method"]).size()
+    if (counts != size).any():
+        raise MatmlError(
+            f"predictions of episode {counts.index[(counts != size).argmax()][0]} are missing for "
+            "some members; evaluate all members on the same episodes"
+        )
+    flat = [
+        np.mean(together["prediction"].iloc[i : i + size].to_list(), 0)
+        for i in range(0, len(together), size)
+    ]
+    ensemble = first[["episode", "method"]].assign(prediction=flat)
     return pd.concat([ensemble, *baselines], ignore_index=True)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from matml.errors import MatmlError
 from matml.properties.compare import (
     Choice,
     bootstrap_interval,
@@ -91,6 +92,11 @@ def test_members_are_averaged():
 
     joined = join_predictions([member(1.0), member(3.0)], [])
     assert [p.tolist() for p in joined["prediction"]] == [[2.0, 2.0], [20.0, 20.0, 20.0]]
+    shards = [member(1.0).iloc[:1], member(3.0), member(1.0).iloc[1:]]
+    again = join_predictions(shards, [])
+    assert [p.tolist() for p in again["prediction"]] == [[2.0, 2.0], [20.0, 20.0, 20.0]]
+    with pytest.raises(MatmlError, match="episode 1 are missing"):
+        join_predictions(shards[:2], [])
 
 
 def test_gains_are_paired_and_signed():
