@@ -28,7 +28,7 @@ from matml.meta.hierarchical import (
     maximum_a_posteriori,
 )
 
-DRAWS, PROPOSALS = 1000, 4000
+DRAWS, PROPOSALS = 1000, 16_000
 
 DETERMINED, PARTLY = 0.5, 0.9
 """Posterior width over prior width below which data determined a parameter, or partly did."""
@@ -194,8 +194,10 @@ def calibrate(
     fit = maximum_a_posteriori(
         residual, population.prior, *data, extra_starts=len(equation.parameters)
     )
+    # many observations need fewer proposals: the posterior is then nearly normal
+    proposals = max(DRAWS, min(PROPOSALS, 4_000_000 // len(own.points)))
     draws = draw_posterior(
-        residual, fit, population.prior, *data, draws=DRAWS, proposals=PROPOSALS, seed=seed
+        residual, fit, population.prior, *data, draws=DRAWS, proposals=proposals, seed=seed
     )[0]
     notes += temperature_scale_notes(population, series)
     notes += composition_notes(population, own)

@@ -41,7 +41,7 @@ def kinetics() -> None:
 def simulate(name: str, out: Path, config: Path | None, seed: int) -> None:
     """Simulate observations of published alloys: observations.csv, alloys.csv, truth.csv."""
     from matml.config import KineticsSection, read_section
-    from matml.kinetics.stages import simulate_dataset
+    from matml.kinetics.prepare import simulate_dataset
 
     simulate_dataset(name, read_section(KineticsSection, config), out, seed)
 
@@ -54,7 +54,7 @@ def simulate(name: str, out: Path, config: Path | None, seed: int) -> None:
 def prepare(dataset: str, out: Path, config: Path | None, seed: int) -> None:
     """Write a configured data set in checked, tidy form: simulated, or read from its files."""
     from matml.config import KineticsSection, read_section
-    from matml.kinetics.stages import prepare_dataset
+    from matml.kinetics.prepare import prepare_dataset
 
     prepare_dataset(dataset, read_section(KineticsSection, config), out, seed)
 

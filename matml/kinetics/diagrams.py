@@ -193,23 +193,33 @@ def _draw_hardness(
             x, block["low_90_HRC"], block["high_90_HRC"], color=colour, alpha=0.18, linewidth=0
         )
         axes.plot(x, block["hardness_HRC"], color=colour, label=f"after {time:g} s, 90 % band")
+    times = table["time_s"]
+    style = {
+        "cmap": mpl.colors.LinearSegmentedColormap.from_list(
+            "times", COLOURS[: max(2, times.nunique())]
+        ),
+        "norm": mpl.colors.LogNorm(times.min(), max(times.max(), 1.001 * times.min())),
+    }
     if rest is not None and len(rest):
         axes.scatter(
             rest["temperature_K"] - ZERO_CELSIUS,
             rest["hardness_HRC"],
+            c=rest["time_s"],
             s=10,
-            color="0.5",
+            alpha=0.6,
             linewidths=0,
             label="not used",
+            **style,
         )
     axes.scatter(
         points["temperature_K"] - ZERO_CELSIUS,
         points["hardness_HRC"],
+        c=points["time_s"],
         s=48,
-        color="white",
         edgecolors="black",
         zorder=5,
-        label="used",
+        label="used (coloured by time)",
+        **style,
     )
     axes.set_xlabel("tempering temperature / °C")
     axes.set_ylabel("hardness / HRC")

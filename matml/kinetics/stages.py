@@ -1,4 +1,4 @@
-"""The commands' work: read, compute, write result files, say what happened."""
+"""The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
 
 import logging
 import os
@@ -23,9 +23,9 @@ from matml.kinetics.benchmark import (
 from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
 from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import Observations, read_observations
+from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
-from matml.kinetics.simulate import SIMULATIONS
+from matml.kinetics.prepare import read_and_report
 
 log = logging.getLogger(__name__)
 
@@ -40,65 +40,6 @@ def folder_name(alloy: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", alloy).strip("._") or "alloy"
 
 
-def simulate_dataset(name: str, settings: KineticsSection, out: Path, seed: int) -> None:
-    """Write a simulated set of published alloys."""
-    began = time.perf_counter()
-    simulation = SIMULATIONS[name](settings.simulation, seed)
-    write_table(out / "observations.csv", simulation.observations)
-    write_table(out / "alloys.csv", simulation.alloys)
-    write_table(out / "truth.csv", simulation.truth)
-    description = simulation.description | {
-        "alloys": len(simulation.alloys),
-        "observations": len(simulation.observations),
-        "seconds": round(time.perf_counter() - began, 3),
-    }
-    write_json(out / "observations.json", description)
-    log.info("%s: %d simulated observations", out, len(simulation.observations))
-
-
-def prepare_dataset(name: str, settings: KineticsSection, out: Path, seed: int) -> None:
-    """Write a configured data set in tidy form; what is quarantined is written beside it.
-
-    Raises
-    ------
-    MatmlError
-        Where the configuration has no such data set, or its files cannot be used.
-    """
-    if name not in settings.datasets:
-        raise MatmlError(
-            f"data set {name!r} is not in the configuration; there are "
-            f"{', '.join(settings.datasets)}"
-        )
-    dataset = settings.datasets[name]
-    if dataset.simulate is not None:
-        simulate_dataset(dataset.simulate, settings, out, seed)
-        return
-    began = time.perf_counter()
-    observations = _read(dataset.observations, dataset.alloys)
-    equation_named(dataset.equation).observable(observations.kind)
-    points = observations.points.drop(columns="line")
-    if observations.kind == "ttt":
-        points = points.rename(columns={"fraction": "ttt_fraction"})
-    points["simulated"] = observations.simulated
-    write_table(out / "observations.csv", points)
-    write_table(out / "alloys.csv", observations.alloys)
-    write_table(out / "quarantine.csv", observations.quarantine)
-    write_json(
-        out / "observations.json",
-        {
-            "simulated": observations.simulated,
-            "noise": "as measured",
-            "files": [p.name for p in (dataset.observations, dataset.alloys) if p],
-            "alloys": len(observations.alloys),
-            "observations": len(points),
-            "quarantined": len(observations.quarantine),
-            "warnings": observations.warnings,
-            "seconds": round(time.perf_counter() - began, 3),
-        },
-    )
-    log.info("%s: %d observations of %d alloys", out, len(points), len(observations.alloys))
-
-
 def learn_stage(
     data: Path,
     alloys: Path | None,
@@ -110,7 +51,7 @@ def learn_stage(
 ) -> None:
     """Learn a population and write it."""
     began = time.perf_counter()
-    observations = _read(data, alloys)
+    observations = read_and_report(data, alloys)
     held_out = split_groups(observations, held_out_share, seed)[1] if held_out_share > 0 else []
     population, series, positions = learn_population(
         observations, equation_named(equation), settings, seed, held_out=held_out, origin=data
@@ -163,7 +104,7 @@ def calibrate_stage(
     """
     began = time.perf_counter()
     population = Population.load(prior)
-    observations = _read(data, alloys)
+    observations = read_and_report(data, alloys)
     if held_out:
         present = [name for name in population.held_out if name in observations.names]
         names = names or present[: settings.calibrated_alloys]
@@ -209,7 +150,7 @@ def benchmark_stage(
 ) -> None:
     """Compare the methods, print the table, write scores and summary."""
     began = time.perf_counter()
-    observations = _read(data, alloys)
+    observations = read_and_report(data, alloys)
     declared = equation_named(equation)
     unit = declared.observable(observations.kind).unit
     per_alloy = score_alloys(observations, declared, settings, seed, log.info)
@@ -310,24 +251,3 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     write_table(folder / "observations.csv", result.residual_table())
     write_table(folder / "ttt.csv", table)
     draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
-
-
-def _read(data: Path, alloys: Path | None) -> Observations:
-    """Read observations, and say what was left out or looks wrong."""
-    observations = read_observations(data, alloys)
-    for warning in observations.warnings:
-        log.info("look at this: %s", warning)
-    count = len(observations.quarantine)
-    if count:
-        row = observations.quarantine.iloc[0]
-        log.info(
-            "%s: %d row(s) left out; the first: line %d, %s = %r: %s; %s",
-            data,
-            count,
-            row["line"],
-            row["field"] or "row",
-            row["value"],
-            row["reason"],
-            row["remedy"],
-        )
-    return observations

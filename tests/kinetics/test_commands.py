@@ -1,0 +1,150 @@
+"""The commands as a user types them."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from matml.cli import cli
+from matml.errors import MatmlError
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, ["kinetics", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def settings(tmp_path):
+    path = tmp_path / "kinetics.yaml"
+    path.write_text(
+        "meta_batches: 2\nmeta_tasks: 2\nshots: [2, 5]\ndraws: 2\nfolds: 2\ncalibrated_alloys: 1\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(("dataset", "equation"), [("jmak", "jmak"), ("ttt", "c_curve")])
+def test_the_whole_path(tmp_path, settings, dataset, equation):
+    out = tmp_path / dataset
+    data = ("--data", out / "observations.csv", "--alloys", out / "alloys.csv")
+    common = ("--config", settings, "--seed", 3)
+    run("prepare", "--dataset", f"simulated_{dataset}", "--out", out, *common)
+    run("learn", *data, "--equation", equation, "--out", out, *common)
+    prior = out / "population.json"
+    run("calibrate", "--prior", prior, *data, "--held-out", "--out", out / "calibration", *common)
+    text = run(
+        "benchmark", *data, "--equation", equation, "--out", out, "--json", out / "b.json", *common
+    )
+    assert "hierarchical posterior" in text
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["simulated"] is True
+    assert summary["seed"] == 3
+    assert "sd" in summary["noise"]
+    scores = pd.read_csv(out / "scores.csv")
+    assert scores["is_default"].any()
+    (record, *_) = json.loads((out / "b.json").read_text())
+    assert set(record) == {
+        *("benchmark", "setting", "method", "is_default", "shots", "metric", "value"),
+        *("low", "high", "n_tasks", "seed"),
+    }
+    done = json.loads((out / "calibration" / "summary.json").read_text())["alloys"]
+    assert done
+    for entry in done:
+        folder = out / "calibration" / entry["folder"]
+        assert json.loads((folder / "calibration.json").read_text())["simulated"] is True
+        assert len(pd.read_csv(folder / "observations.csv")) == 5
+        band = pd.read_csv(folder / "ttt.csv")
+        assert (band["low_90_s"] <= band["time_s"]).all()
+        assert (band["time_s"] <= band["high_90_s"]).all()
+        with Image.open(folder / "ttt.png") as picture:
+            assert picture.width > 500
+        assert (folder / "ttt.svg").read_text().startswith("<?xml")
+
+
+def test_same_seed_same_files(tmp_path, settings):
+    for folder in ("a", "b"):
+        out = tmp_path / folder
+        run("simulate", "--set", "ttt", "--out", out, "--config", settings)
+        run(
+            *("learn", "--data", out / "observations.csv", "--alloys", out / "alloys.csv"),
+            *("--equation", "c_curve", "--out", out, "--config", settings),
+        )
+    for name in ("observations.csv", "alloys.csv", "population.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_hardness_of_the_users_own_steels(tmp_path, settings):
+    """A user's tempering data without a table of alloys: learned, calibrated, drawn."""
+    rows = ["alloy,temperature_C,time_s,hardness_HRC"]
+    for number in range(6):
+        for celsius in (300, 400, 500, 600):
+            for time in (600, 3600, 36000):
+                parameter = (celsius + 273.15) * (20 + math.log10(time / 3600))
+                rows.append(f"S{number},{celsius},{time},{85 + number - 0.0034 * parameter:.2f}")
+    data = tmp_path / "hardness.csv"
+    data.write_text("\n".join(rows) + "\n")
+    common = ("--config", settings)
+    run("learn", "--data", data, "--equation", "softening", "--out", tmp_path, *common)
+    run(
+        *("calibrate", "--prior", tmp_path / "population.json", "--data", data),
+        *("--alloy", "S2", "--points", 6, "--out", tmp_path / "c", *common),
+    )
+    record = json.loads((tmp_path / "c" / "S2" / "calibration.json").read_text())
+    assert record["unit"] == "HRC"
+    assert record["reference_temperature_K"] > 500
+    assert (tmp_path / "c" / "S2" / "ttt.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "{none}", "--equation", "jmak"), "no such file"),
+        (("--data", "{text}", "--equation", "jmak"), "no usable row"),
+        (("--data", "{data}", "--equation", "softening"), "does not describe"),
+        (("--data", "{data}", "--equation", "c_curve", "--config", "{bad}"), "unknown key"),
+    ],
+)
+def test_bad_input_of_learn_is_one_line(tmp_path, arguments, message):
+    files = {
+        "none": tmp_path / "none.csv",
+        "text": tmp_path / "text.csv",
+        "data": tmp_path / "data.csv",
+        "bad": tmp_path / "bad.yaml",
+    }
+    header = "alloy,temperature_C,time_s,ttt_fraction\n"
+    files["text"].write_text(header + "A,600,-3,0.5\n")
+    files["data"].write_text(header + "".join(f"{a},600,9,0.5\n" for a in "ABCDE"))
+    files["bad"].write_text("shot: [1]\n")
+    filled = [part.format(**files) for part in arguments]
+    with pytest.raises(MatmlError, match=message) as caught:
+        run("learn", *filled, "--out", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_shots_must_be_numbers(tmp_path):
+    with pytest.raises(MatmlError, match="give whole numbers"):
+        run(
+            *("benchmark", "--data", tmp_path / "x.csv", "--equation", "jmak"),
+            *("--out", tmp_path, "--shots", "one"),
+        )
+
+
+def test_an_error_exits_with_two_and_no_traceback(tmp_path):
+    command = [sys.executable, "-c", "from matml.cli import main; main()", "kinetics", "prepare"]
+    result = subprocess.run(
+        [*command, "--dataset", "nothing", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "simulated_jmak" in result.stderr

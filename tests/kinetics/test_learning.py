@@ -1,0 +1,258 @@
+"""Simulation, populations, meta-learning and recovery of known truth."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from matml.config import KineticsSection, KineticsSimulation
+from matml.errors import MatmlError
+from matml.kinetics.benchmark import draw_points, grouped_folds, score_alloys, summarise
+from matml.kinetics.calibrate import calibrate, pick_points
+from matml.kinetics.equations import equation_named
+from matml.kinetics.learner import EquationModule, ScaledSquares, meta_learn
+from matml.kinetics.observations import Observations, read_observations
+from matml.kinetics.population import Population, learn_population, split_groups
+from matml.kinetics.series import residual_function, to_series
+from matml.kinetics.simulate import simulate_jmak, simulate_ttt
+from matml.meta import GradientSteps
+from matml.meta.hierarchical import GaussianPrior, draw_posterior, learn_prior, maximum_a_posteriori
+
+
+def read(folder, name):
+    return read_observations(folder / name / "observations.csv", folder / name / "alloys.csv")
+
+
+@pytest.fixture(scope="module")
+def learned(simulated, quick):
+    """Observations and population of the simulated TTT set."""
+    observations = read(simulated, "ttt")
+    _, held_out = split_groups(observations, 0.2, seed=0)
+    origin = simulated / "ttt" / "observations.csv"
+    population, _, _ = learn_population(
+        observations, equation_named("c_curve"), quick, 0, held_out=held_out, origin=origin
+    )
+    return observations, population
+
+
+def test_simulations_are_labelled_and_follow_the_seed():
+    settings = KineticsSimulation()
+    for simulate in (simulate_jmak, simulate_ttt):
+        first, again, other = simulate(settings, 1), simulate(settings, 1), simulate(settings, 2)
+        pd.testing.assert_frame_equal(first.observations, again.observations)
+        assert not first.observations.equals(other.observations)
+        assert first.observations["simulated"].all()
+        assert first.description["simulated"] is True
+        assert first.description["seed"] == 1
+        assert "sd" in first.description["noise"]
+
+
+def test_simulated_steels_are_at_least_twenty_with_three_curves():
+    simulation = simulate_ttt(KineticsSimulation(), 0)
+    assert len(simulation.alloys) >= 20
+    assert set(simulation.observations["ttt_fraction"]) == {0.01, 0.5, 0.99}
+
+
+def test_noiseless_simulation_returns_the_published_parameters():
+    settings = KineticsSimulation(fraction_noise=0.0, conditions=1)
+    simulation = simulate_jmak(settings, 0)
+    row = simulation.truth.iloc[0]
+    points = simulation.observations[simulation.observations["alloy"] == row["alloy"]]
+    reference = simulation.alloys["reference_temperature_K"].iloc[0]
+    kelvin = points["temperature_C"] + 273.15
+    local = row["half_time_s"] * np.exp(
+        row["activation_energy_kJ_mol"] * 1e3 / 8.314462618 * (1 / kelvin - 1 / reference)
+    )
+    expected = 1 - np.exp(-np.log(2) * (points["time_s"] / local) ** row["avrami_exponent"])
+    assert points["fraction_transformed"].to_numpy() == pytest.approx(expected, abs=1e-3)
+    assert row["activation_energy_kJ_mol"] == 163.5  # S355, from its table
+
+
+def test_batched_adaptation_equals_the_inner_loop_of_meta(simulated):
+    observations = read(simulated, "ttt")
+    equation = equation_named("c_curve")
+    series = to_series(observations, equation)
+    result, history = meta_learn(
+        equation,
+        "ttt",
+        series,
+        learn_rates=True,
+        shots=[3],
+        steps=4,
+        rate=0.2,
+        batches=2,
+        tasks_per_batch=2,
+        seed=0,
+    )
+    assert len(history.train_loss) > 1
+    assert result.rates.shape == (5,)
+    module = EquationModule(equation, "ttt", result.start)
+    inner = GradientSteps(module, steps=4, learning_rate=0.2, largest_gradient=3.0)
+    task = series.points(torch.tensor([1, 2]), torch.tensor([[0, 7, 20], [3, 9, 30]]))
+    plain = type(result)(result.start, torch.full((5,), 0.2).double(), 4, result.scale)
+    together = plain.adapt(equation, "ttt", task)
+    for row in range(2):
+        columns = {name: column[row] for name, column in task.columns.items()}
+        fast = inner.adapt(module, ScaledSquares(result.scale), columns)
+        torch.testing.assert_close(together[row], fast["position"].detach())
+
+
+def test_meta_training_lowers_the_query_loss(simulated):
+    series = to_series(read(simulated, "ttt"), equation_named("c_curve"))
+    options = {"shots": [3], "steps": 2, "rate": 0.1, "tasks_per_batch": 4, "seed": 1}
+    equation = equation_named("c_curve")
+    rows, picks = draw_points(series.counts().tolist(), 3, 2, 9)
+    support = series.points(rows, picks)
+
+    def loss(result):
+        position = result.adapt(equation, "ttt", support)
+        value = residual_function(equation, "ttt")(
+            position[:, None], {k: c[rows] for k, c in series.columns.items()}
+        )
+        return float((series.mask[rows] * value.square()).mean())
+
+    before = loss(meta_learn(equation, "ttt", series, learn_rates=False, batches=1, **options)[0])
+    after = loss(meta_learn(equation, "ttt", series, learn_rates=False, batches=25, **options)[0])
+    assert after < 0.7 * before
+
+
+def test_population_survives_its_file(learned, tmp_path):
+    _, population = learned
+    path = tmp_path / "population.json"
+    population.save(path)
+    again = Population.load(path)
+    torch.testing.assert_close(again.prior.mean, population.prior.mean)
+    torch.testing.assert_close(again.prior.covariance, population.prior.covariance)
+    assert again.held_out == population.held_out
+    assert set(again.meta_learned) == {"maml", "meta_sgd"}
+    stored = json.loads(path.read_text())
+    assert stored["parameters"][1]["unit"] == "K"
+    assert stored["data_card"]["simulated"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "is not a"),
+        ({"mean": None}, "damaged"),
+        ({"noise": -1}, "wrong shape or sign"),
+        ({"covariance": [[1.0] * 5] * 5}, "positive definite"),
+        ({"equation": "avrami"}, "unknown"),
+        ({"equation": "jmak"}, "does not describe|other parameters"),
+    ],
+)
+def test_a_damaged_population_is_refused(learned, tmp_path, change, message):
+    path = tmp_path / "population.json"
+    learned[1].save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(MatmlError, match=message):
+        Population.load(path)
+
+
+def test_calibration_of_a_held_out_alloy(learned):
+    observations, population = learned
+    name = population.held_out[0]
+    result = calibrate(population, pick_points(observations, name, 5, 0), name, seed=0)
+    table = result.parameters().set_index("parameter")
+    assert (table["low_90"] < table["median"]).all()
+    assert (table["median"] < table["high_90"]).all()
+    assert table.loc["nose_half_time_s", "determined_by"] == "data"
+    assert table["unit"].tolist() == ["s", "K", "K", "K", ""]
+    assert json.dumps(result.record(), allow_nan=False)
+
+
+def test_one_point_says_what_is_not_determined(learned):
+    observations, population = learned
+    name = population.held_out[0]
+    result = calibrate(population, pick_points(observations, name, 1, 0), name, seed=0)
+    assert any("one observation" in note for note in result.notes)
+    assert (result.parameters()["determined_by"] == "prior").sum() >= 2
+
+
+def test_celsius_given_as_kelvin_is_named_by_the_population(learned):
+    observations, population = learned
+    name = population.held_out[0]
+    wrong = pick_points(observations, name, 6, 0)
+    wrong.points["temperature_K"] = wrong.points["temperature_K"] - 273.15
+    notes = calibrate(population, wrong, name, seed=0).notes
+    assert any("Celsius given as kelvin" in note and "+273.15" in note for note in notes)
+    right = calibrate(population, pick_points(observations, name, 6, 0), name, seed=0)
+    assert not any("look like" in note for note in right.notes)
+
+
+def test_intervals_cover_the_truth_of_simulated_alloys():
+    """80 alloys of a known population: learned from 40, the intervals of the other 40 cover."""
+    equation = equation_named("jmak")
+    generator = torch.Generator().manual_seed(5)
+    spread = torch.tensor([0.6, 0.5, 0.5], dtype=torch.float64)
+    truth = 0.2 + spread * torch.randn(80, 3, generator=generator, dtype=torch.float64)
+    temperature = torch.tensor([860.0, 900.0, 940.0], dtype=torch.float64).repeat(4)[None]
+    columns = {
+        "temperature_K": temperature.repeat(80, 1),
+        "reference_temperature_K": torch.full((80, 12), 900.0, dtype=torch.float64),
+        "fraction": torch.full((80, 12), 0.5, dtype=torch.float64),
+    }
+    half = equation.predict("ttt", truth[:, None], columns)
+    drawn = torch.rand(80, 12, generator=generator, dtype=torch.float64)
+    columns["time_s"] = 10 ** (half + 0.8 * (drawn - 0.5))
+    clean = equation.predict("fraction", truth[:, None], columns)
+    noise = 0.03 * torch.randn(80, 12, generator=generator, dtype=torch.float64)
+    columns["target"] = clean + noise
+    residual = residual_function(equation, "fraction")
+    initial = GaussianPrior(equation.start(), torch.eye(3).double(), 0.1)
+    part = {name: column[:40] for name, column in columns.items()}
+    prior = learn_prior(residual, initial, part, torch.ones(40, 12).double()).prior
+    assert prior.noise == pytest.approx(0.03, rel=0.15)
+    new = {name: column[40:, :6] for name, column in columns.items()}
+    mask = torch.ones(40, 6, dtype=torch.float64)
+    fit = maximum_a_posteriori(residual, prior, new, mask)
+    draws = draw_posterior(residual, fit, prior, new, mask, draws=400, proposals=2000)
+    low, high = draws.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), dim=1)
+    covered = ((low <= truth[40:]) & (truth[40:] <= high)).double().mean()
+    assert 0.82 <= float(covered) <= 0.97  # 120 intervals of 90 %: two standard errors are 0.055
+
+
+def test_groups_never_leak_and_draws_are_nested(simulated):
+    observations = read(simulated, "jmak")
+    group = observations.alloys.set_index("alloy")["composition_group"]
+    folds = grouped_folds(observations, 4, seed=0)
+    assert sorted(name for held in folds for name in held) == sorted(observations.names)
+    for held in folds:
+        training = set(observations.names) - set(held)
+        assert not set(group[held]) & set(group[sorted(training)])
+    training, held = split_groups(observations, 0.3, seed=0)
+    assert not set(group[held]) & set(group[training])
+    _, few = draw_points([9, 12], 2, 3, seed=1)
+    _, many = draw_points([9, 12], 5, 3, seed=1)
+    assert torch.equal(few, many[:, :2])
+    assert draw_points([3], 2, 3, seed=1)[0].numel() == 0
+    with pytest.raises(MatmlError, match="cannot make 50 folds"):
+        grouped_folds(observations, 50, seed=0)
+
+
+def test_benchmark_scores(simulated, quick):
+    observations = read(simulated, "ttt")
+    equation = equation_named("c_curve")
+    per_alloy = score_alloys(observations, equation, quick, seed=0)
+    scores = summarise(per_alloy, "x", equation, "log10 s", seed=0)
+    wide = scores[scores["metric"] == "rmse_mean"].pivot_table(
+        index="method", columns="shots", values="value"
+    )
+    assert (wide.loc["hierarchical posterior"] < wide.loc["least squares, generic start"]).all()
+    assert (scores["low"] <= scores["value"]).all()
+    assert (scores["value"] <= scores["high"]).all()
+    own = scores[(scores["method"] == "hierarchical posterior") & scores["is_default"]]
+    coverage = own.loc[own["metric"] == "coverage_90", "value"]
+    assert coverage.between(0.8, 0.98).all()
+    again = score_alloys(observations, equation, quick, seed=0)
+    pd.testing.assert_frame_equal(per_alloy, again)
+
+
+def test_too_few_alloys_are_refused(simulated):
+    observations = read(simulated, "jmak")
+    with pytest.raises(MatmlError, match="at least 3"):
+        split_groups(observations.select(observations.names[:2]), 0.2, 0)
+    assert isinstance(observations, Observations)
+    assert KineticsSection().folds >= 2
