@@ -5,10 +5,10 @@ from matml.report.charts import bars
 from matml.report.markup import (
     Figures,
     count,
+    count_cell,
     details,
     escape,
     missing,
-    number_cell,
     table,
     text_cell,
 )
@@ -66,8 +66,8 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
         rows.append(
             [
                 text_cell(sentence(title) + unit_text(unit)),
-                number_cell(summary["labels"][name], 9),
-                number_cell(known, 9),
+                count_cell(summary["labels"][name]),
+                count_cell(known),
             ]
         )
     parts.append(
@@ -82,8 +82,8 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
         [
             text_cell(family_title(row["common_name"], "")),
             text_cell(row["prototype"], "code"),
-            number_cell(row["n_crystals"], 9),
-            *(number_cell(row[column], 9) for column in columns),
+            count_cell(row["n_crystals"]),
+            *(count_cell(row[column]) for column in columns),
         ]
         for row in largest.to_dict("records")
     ]

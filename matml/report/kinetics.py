@@ -18,7 +18,7 @@ from matml.report.markup import (
     text_cell,
 )
 from matml.report.results import Results
-from matml.report.words import sentence, unit_text
+from matml.report.words import title_of, unit_text
 
 ERROR = "rmse_mean"
 COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
@@ -117,7 +117,7 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
     summary = results.json(f"kinetics/{dataset}/summary.json") or {}
     simulated = is_simulated(results, dataset)
     rows = error_rows(results, dataset)
-    title = escape(sentence(dataset.replace("_", " ")))
+    title = escape(title_of(dataset))
     parts = [f"<h3>{title} {badge(simulated)}</h3>", _described(results, summary, dataset)]
     if rows.empty:
         parts.append(missing("This data set has no scores."))

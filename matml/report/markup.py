@@ -75,6 +75,11 @@ def number_cell(value: float | None, digits: int = 3, kind: str = "") -> Cell:
     return Cell(number(value, digits), value, f"num {kind}".strip())
 
 
+def count_cell(value: float) -> Cell:
+    """Return a right-aligned cell with a whole number."""
+    return Cell(count(value), int(value), "num")
+
+
 def text_cell(value: object, kind: str = "") -> Cell:
     """Return a cell with escaped text."""
     return Cell(escape(value), str(value), kind)
@@ -92,12 +97,13 @@ def table(
     note
         Markup below the table.
     """
-    columns = "".join(
-        f'<th scope="col"><button type="button">{title}</button></th>'
-        if sortable
-        else f'<th scope="col">{title}</th>'
-        for title in head
-    )
+    rows = list(rows)
+    columns = ""
+    for position, title in enumerate(head):
+        numeric = bool(rows) and "num" in rows[0][position].kind.split()
+        kind = ' class="num"' if numeric else ""
+        shown = f'<button type="button">{title}</button>' if sortable else title
+        columns += f'<th scope="col"{kind}>{shown}</th>'
     body = "".join(f"<tr>{''.join(cell.markup() for cell in row)}</tr>" for row in rows)
     kind = ' class="sortable"' if sortable else ""
     caption = f'<p class="note">{note}</p>' if note else ""

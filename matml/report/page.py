@@ -20,11 +20,11 @@ from matml.report.markup import (
     table,
     text_cell,
 )
-from matml.report.predictors import Scores, few_shot_table, predictors_section
+from matml.report.predictors import Scores, few_shot_table, findings, predictors_section
 from matml.report.provenance import run_section, sources_section
 from matml.report.results import Results
 from matml.report.shortlist import candidate_headline, shortlist_section
-from matml.report.words import sentence
+from matml.report.words import title_of
 
 # nothing may be fetched, from anywhere
 POLICY = (
@@ -59,7 +59,7 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     assets = files("matml.report") / "assets"
     read = [(assets / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")]
     libraries = [get_plotlyjs()] if figures.specs else []
-    if 'id="crystals"' in body:
+    if 'id="crystal-data"' in body:
         libraries.append((assets / "3Dmol-min.js").read_text(encoding="utf-8"))
     scripts = "".join(f"<script>{_inline(code)}</script>" for code in [*libraries, read[1]])
     page = (
@@ -87,6 +87,7 @@ def _overview(results: Results) -> str:
     parts = [_cards(results)]
     scores = Scores.read(results)
     if scores is not None:
+        parts.append(findings(scores))
         parts.append("<h3>Error on families that were never seen, by number of known values</h3>")
         parts.append(few_shot_table(scores))
     headlines = kinetics_headlines(results)
@@ -95,7 +96,7 @@ def _overview(results: Results) -> str:
         rows = []
         for item in headlines:
             unit = f" {item['unit']}" if item["unit"] else ""
-            name = sentence(item["dataset"].replace("_", " "))
+            name = title_of(item["dataset"])
             cells = [
                 Cell(
                     f'{number(row["value"])}{escape(unit)} <span class="interval">'
@@ -139,7 +140,7 @@ def _cards(results: Results) -> str:
         cards.append((count(len(summary["test_families"])), "families kept aside for the test"))
     best = candidate_headline(results)
     if best is not None:
-        cards.append((best[0], f"first of the new candidates: {best[1]}"))
+        cards.append((best[0], f"first of the new candidates; {best[1]}"))
     if not cards:
         return ""
     return (

@@ -7,6 +7,7 @@ from matml.report.charts import bars
 from matml.report.markup import (
     Figures,
     count,
+    count_cell,
     details,
     escape,
     missing,
@@ -54,7 +55,7 @@ def sources_section(results: Results) -> str:
             rows.append(
                 [
                     text_cell(name, "code"),
-                    number_cell(crystals, 9),
+                    count_cell(crystals),
                     text_cell(what),
                     text_cell(LICENCE if identifier else "–"),
                 ]

@@ -8,6 +8,7 @@ from matml.config import ReportSection
 from matml.report.markup import (
     Cell,
     count,
+    count_cell,
     escape,
     formula,
     interval,
@@ -65,10 +66,12 @@ def candidate_headline(results: Results) -> tuple[str, str] | None:
     if new.empty:
         return None
     best = new.iloc[0]
+    name = str(best["property"]) if "property" in rows else "prediction"
     unit = "" if pd.isna(best["unit"]) or best["unit"] in ("", "1") else f" {best['unit']}"
     return (
         formula(best["formula"]),
-        f"{number(best['prediction'])}{escape(unit)} {interval(best['low'], best['high'])}",
+        f"{escape(property_title(name))} {number(best['prediction'])}{escape(unit)} "
+        f"{interval(best['low'], best['high'])}",
     )
 
 
@@ -87,7 +90,7 @@ def _table(rows: pd.DataFrame, name: str, total: int) -> str:
     for row in rows.to_dict("records"):
         body.append(
             [
-                number_cell(row["rank"], 9),
+                count_cell(row["rank"]),
                 Cell(formula(row["formula"]), row["formula"]),
                 number_cell(row["prediction"]),
                 Cell(interval(row["low"], row["high"]), row["low"], "num interval"),
@@ -152,5 +155,5 @@ def _viewer(results: Results, rows: pd.DataFrame, most: int) -> str:
         '<div id="crystal" role="img" aria-label="Crystal structure, to be turned by dragging">'
         "</div><p class='note'>Drag to turn, scroll or pinch to zoom: two unit cells along each "
         "direction. Colours tell elements apart: <span id='elements'></span></p>"
-        f'<script type="application/json" id="crystals">{script_json(crystals)}</script></div>'
+        f'<script type="application/json" id="crystal-data">{script_json(crystals)}</script></div>'
     )

@@ -50,6 +50,15 @@ def unit_text(unit: object) -> str:
     return f" ({text})" if text else ""
 
 
+ACRONYMS = {name.lower(): name for name in ("TTT", "JMAK", "MAML", "FOMAML", "HRC")}
+
+
+def title_of(name: str) -> str:
+    """Return the name of a data set or method in words, such as `Simulated TTT`."""
+    words = [ACRONYMS.get(word.lower(), word) for word in name.replace("_", " ").split()]
+    return sentence(" ".join(words))
+
+
 def sentence(text: str) -> str:
     """Return text with a capital first letter."""
     return text[:1].upper() + text[1:]

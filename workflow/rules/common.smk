@@ -1,6 +1,9 @@
 # Names that every rule uses. What computes anything stands in the package, with tests.
 
 import re
+import shlex
+import sys
+from pathlib import Path
 
 from matml.config_files import load_or_exit, section_models, section_values
 from matml.processors import usable_threads
@@ -16,9 +19,16 @@ PROPERTIES = list(SETTINGS.properties.properties)
 if workflow.local_exec:
     workflow.global_resources["_cores"] = usable_threads(workflow.cores)
 
+# `matml` of the Python that runs Snakemake, also where its folder is not on the PATH
+shell.prefix(
+    f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+)
+
 
 wildcard_constraints:
     section="|".join(section_models()),
     member=r"\d+",
+    shard=r"\d+",
+    shard=r"\d+",
     property="|".join(PROPERTIES),
     dataset="|".join(map(re.escape, SETTINGS.kinetics.datasets)),

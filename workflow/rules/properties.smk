@@ -8,6 +8,10 @@ CRYSTALS = [
     rules.graphs.output.graphs,
     rules.graphs.output.index,
 ]
+# each member's episodes are dealt to so many jobs, for machines with many processors
+SHARDS = 2
+# the episodes of the test are shared out over so many jobs for each member
+SHARDS = 2
 MEMBER = f"{OUT}/properties/members/{{member}}"
 PROPERTY_SOURCES = source_hash("properties", "meta", "structures")
 COMMON = [
@@ -114,24 +118,29 @@ rule evaluate:
         adapted=[rules.metatrain.output.maml, rules.metatrain.output.fomaml],
     output:
         predictions=ensure(
-            f"{OUT}/properties/predictions/member-{{member}}.parquet", non_empty=True
+            f"{OUT}/properties/predictions/member-{{member}}-{{shard}}.parquet",
+            non_empty=True,
         ),
     log:
-        f"{OUT}/logs/properties-evaluate-{{member}}.log",
+        f"{OUT}/logs/properties-evaluate-{{member}}-{{shard}}-{{shard}}.log",
     benchmark:
-        f"{OUT}/benchmarks/properties-evaluate-{{member}}.tsv"
+        f"{OUT}/benchmarks/properties-evaluate-{{member}}-{{shard}}-{{shard}}.tsv"
     priority: 10
     threads: 1
     params:
         run=subpath(input.split, parent=True),
         member=subpath(input.network, parent=True),
+        shards=SHARDS,
+        shards=SHARDS,
         common=COMMON,
         sources=PROPERTY_SOURCES,
     message:
-        "Adapting network {wildcards.member} to unseen families"
+        "Adapting network {wildcards.member} to unseen families, part {wildcards.shard}"
     shell:
         "matml properties evaluate --run {params.run:q} --member {wildcards.member}"
-        " --folder {params.member:q} --out {output.predictions:q}"
+        " --shard {wildcards.shard} --shards {params.shards}"
+        " --folder {params.member:q} --shard {wildcards.shard} --shards {params.shards}"
+        " --out {output.predictions:q}"
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
@@ -172,7 +181,9 @@ rule compare:
         crystals=CRYSTALS,
         split=rules.split.output.split,
         episodes=[rules.split.output.episodes, rules.split.output.setup],
-        members=expand(rules.evaluate.output.predictions, member=MEMBERS),
+        members=expand(
+            rules.evaluate.output.predictions, member=MEMBERS, shard=range(SHARDS)
+        ),
         baselines=expand(rules.baseline.output.predictions, property=PROPERTIES),
     output:
         scores=ensure(f"{OUT}/properties/evaluation/scores.csv", non_empty=True),

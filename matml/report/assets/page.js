@@ -82,7 +82,7 @@
   }
 
   // crystals to turn
-  const source = document.getElementById("crystals");
+  const source = document.getElementById("crystal-data");
   let drawCrystal = () => {};
   if (source) {
     const crystals = JSON.parse(source.textContent);
