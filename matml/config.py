@@ -351,7 +351,7 @@ class KineticsSection(Section):
         default=2.0, ge=0, le=100, description="Weight of the generic covariance, in alloys."
     )
     meta_batches: int = Field(
-        default=40, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
+        default=30, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
     )
     meta_tasks: int = Field(default=4, ge=1, le=64, description="Alloys in a meta-batch.")
     inner_steps: int = Field(default=5, ge=1, le=100, description="Gradient steps on an alloy.")

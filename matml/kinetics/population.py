@@ -5,7 +5,7 @@ MAML and Meta-SGD starts by `matml.meta.meta_train`; both see training alloys on
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from matml.kinetics.series import (
     residual_function,
     to_series,
 )
-from matml.meta.hierarchical import GaussianPrior, LearnedPrior, learn_prior
+from matml.meta.hierarchical import GaussianPrior, LearnedPrior, for_a_new_task, learn_prior
 
 FORMAT = "matml kinetic population, version 1"
 NORMAL_90 = 1.6448536269514722
@@ -190,10 +190,16 @@ def generic_prior(equation: Equation, kind: str) -> GaussianPrior:
 
 
 def learn_gaussian(
-    equation: Equation, kind: str, series: Series, pseudo_tasks: float
+    equation: Equation, kind: str, series: Series, pseudo_tasks: float, groups: int
 ) -> LearnedPrior:
-    """Return the Gaussian prior of training alloys by EM."""
-    return learn_prior(
+    """Return the Gaussian prior of training alloys by EM, widened for a new alloy.
+
+    Parameters
+    ----------
+    groups
+        Composition groups among the alloys.
+    """
+    learned = learn_prior(
         residual_function(equation, kind),
         generic_prior(equation, kind),
         series.columns,
@@ -201,6 +207,7 @@ def learn_gaussian(
         series.known_variance,
         pseudo_tasks=pseudo_tasks,
     )
+    return replace(learned, prior=for_a_new_task(learned.prior, groups))
 
 
 def learn_starts(
@@ -274,7 +281,13 @@ def learn_population(
         common_reference_temperature(subset) if equation.needs_reference_temperature else None
     )
     series = to_series(subset, equation, reference)
-    learned = learn_gaussian(equation, observations.kind, series, settings.pseudo_tasks)
+    learned = learn_gaussian(
+        equation,
+        observations.kind,
+        series,
+        settings.pseudo_tasks,
+        int(subset.alloys["composition_group"].nunique()),
+    )
     population = Population(
         equation,
         observations.kind,

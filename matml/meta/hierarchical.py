@@ -334,6 +334,24 @@ def learn_prior(
     return LearnedPrior(prior, fit, history)
 
 
+def for_a_new_task(prior: GaussianPrior, groups: int) -> GaussianPrior:
+    """Return the prior widened for what so few tasks cannot tell of mean and covariance.
+
+    The predictive distribution of a new task after n independent ones has the variance
+    (n + 1) / (n - P - 1) times the estimated covariance (multivariate normal with unknown mean and
+    covariance, vague prior; Gelman et al., Bayesian Data Analysis, 3rd ed., section 3.6). The
+    factor is at most 4, its value where n barely exceeds P.
+
+    Parameters
+    ----------
+    groups
+        Number n of independent tasks: near-twins count once.
+    """
+    size = len(prior.mean)
+    factor = (groups + 1) / max(groups - size - 1, 1)
+    return replace(prior, covariance=prior.covariance * min(factor, 4.0))
+
+
 def _maximise(
     fit: Fit,
     prior: GaussianPrior,
@@ -419,7 +437,7 @@ def _symmetric(matrix: Tensor) -> Tensor:
 
 
 def _log_normal(points: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """Return the log density (up to a constant) of points [B, S, P]; Cholesky factor [..., P, P]."""
+    """Return log densities, up to a constant, of points [B, S, P]; Cholesky factor [..., P, P]."""
     white = torch.linalg.solve_triangular(factor, (points - mean).mT, upper=False)
     logdet = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -white.square().sum(1) / 2 - (logdet[:, None] if logdet.dim() else logdet)

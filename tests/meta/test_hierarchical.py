@@ -12,6 +12,7 @@ from matml.meta.hierarchical import (
     GaussianPrior,
     best_of,
     draw_posterior,
+    for_a_new_task,
     gauss_newton,
     inverse_variances,
     learn_prior,
@@ -176,3 +177,10 @@ def test_posterior_draws_respect_a_bound_that_laplace_cannot_see():
     # a standard normal cut at about 0.4 has a mean of -pdf(0.4) / cdf(0.4)
     expected = -math.exp(-0.08) / math.sqrt(2 * math.pi) / 0.6554
     assert float(draws.mean()) == pytest.approx(expected, abs=0.08)
+
+
+def test_few_tasks_widen_the_prior_and_many_do_not():
+    prior = GaussianPrior(MEAN, FACTOR @ FACTOR.T, NOISE)
+    for tasks, factor in ((3, 4.0), (8, 9 / 4), (10_000, 1.0)):
+        widened = for_a_new_task(prior, tasks).covariance
+        torch.testing.assert_close(widened, factor * prior.covariance, rtol=1e-3, atol=0)
