@@ -384,8 +384,8 @@ def draw_posterior(
     mask: Tensor,
     known_variance: Tensor | None = None,
     *,
-    draws: int = 128,
-    proposals: int = 512,
+    draws: int = 200,
+    proposals: int = 2048,
     seed: int = 0,
 ) -> Tensor:
     """Return draws from each task's posterior by importance resampling, [B, draws, P].
@@ -412,22 +412,24 @@ def draw_posterior(
     )
     extra = torch.zeros_like(mask) if known_variance is None else known_variance
     weights = inverse_variances(mask, extra, prior.noise)
-    count = points.shape[1]
-    copies = points[:, :, None].expand(tasks, count, mask.shape[1], size)
-    columns = {
-        name: column[:, None].expand(tasks, count, *column.shape[1:])
-        for name, column in data.items()
-    }
-    with torch.no_grad():
-        error = residual(copies, columns)
+    # a block of proposals at a time bounds the memory
+    misfit = []
+    for part in points.split(max(1, 2_000_000 // mask.numel()), dim=1):
+        shape = (tasks, part.shape[1])
+        copies = part[:, :, None].expand(*shape, mask.shape[1], size)
+        columns = {
+            name: column[:, None].expand(*shape, *column.shape[1:]) for name, column in data.items()
+        }
+        with torch.no_grad():
+            misfit.append((weights[:, None] * residual(copies, columns).square()).sum(2))
     log_prior = _log_normal(points, prior.mean, broad)
-    target = -(weights[:, None] * error.square()).sum(2) / 2 + log_prior
+    target = log_prior - torch.cat(misfit, 1) / 2
     # both halves of the mixture are equally large: its density up to a constant
     mixture = torch.logaddexp(_log_normal(points, fit.position[:, None], wide), log_prior)
     importance = torch.softmax(torch.nan_to_num(target - mixture, nan=-math.inf), 1)
     ladder = (torch.arange(draws) + 0.5) / draws
     picks = torch.searchsorted(importance.cumsum(1), ladder.expand(tasks, draws).to(importance))
-    picks = picks.clamp(max=count - 1)
+    picks = picks.clamp(max=points.shape[1] - 1)
     return points.gather(1, picks[..., None].expand(tasks, draws, size))
 
 
