@@ -353,7 +353,7 @@ class KineticsSection(Section):
     meta_batches: int = Field(
         default=30, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
     )
-    meta_tasks: int = Field(default=4, ge=1, le=64, description="Alloys in a meta-batch.")
+    meta_tasks: int = Field(default=3, ge=1, le=64, description="Alloys in a meta-batch.")
     inner_steps: int = Field(default=5, ge=1, le=100, description="Gradient steps on an alloy.")
     inner_rate: float = Field(
         default=0.2, gt=0, le=10, description="(Initial) rate of those steps, standardised scale."
@@ -370,8 +370,8 @@ class KineticsSection(Section):
     shots: list[int] = Field(
         default=[1, 2, 3, 5, 10], min_length=1, description="Observations given in the benchmark."
     )
-    draws: int = Field(default=8, ge=1, le=1000, description="Random draws per alloy and shots.")
-    folds: int = Field(default=4, ge=2, le=100, description="Grouped folds over alloys.")
+    draws: int = Field(default=6, ge=1, le=1000, description="Random draws per alloy and shots.")
+    folds: int = Field(default=3, ge=2, le=100, description="Grouped folds over alloys.")
 
 
 class ReportSection(Section):
