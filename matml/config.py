@@ -128,7 +128,7 @@ class PropertiesSection(Section):
         default=4e-3, gt=0, le=1, description="Peak learning rate of pre-training."
     )
     weight_decay: float = Field(default=0.05, ge=0, le=10, description="AdamW weight decay.")
-    inner_steps: int = Field(default=5, ge=1, le=50, description="Inner steps of MAML.")
+    inner_steps: int = Field(default=3, ge=1, le=50, description="Inner steps of MAML.")
     inner_learning_rate: float = Field(
         default=0.01, gt=0, le=10, description="Initial inner learning rate (then learned)."
     )
@@ -354,7 +354,7 @@ class KineticsSection(Section):
         default=30, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
     )
     meta_tasks: int = Field(default=3, ge=1, le=64, description="Alloys in a meta-batch.")
-    inner_steps: int = Field(default=5, ge=1, le=100, description="Gradient steps on an alloy.")
+    inner_steps: int = Field(default=3, ge=1, le=100, description="Gradient steps on an alloy.")
     inner_rate: float = Field(
         default=0.2, gt=0, le=10, description="(Initial) rate of those steps, standardised scale."
     )
