@@ -138,6 +138,8 @@ def parity(rows: pd.DataFrame, title: str) -> dict[str, Any]:
         float(min(rows["truth"].min(), rows["prediction"].min())),
         float(max(rows["truth"].max(), rows["prediction"].max())),
     ]
+    margin = 0.05 * (ends[1] - ends[0]) or 1.0
+    both = [ends[0] - margin, ends[1] + margin]
     return {
         "data": [
             {
@@ -153,15 +155,15 @@ def parity(rows: pd.DataFrame, title: str) -> dict[str, Any]:
                 "mode": "markers",
                 "x": rows["truth"].tolist(),
                 "y": rows["prediction"].tolist(),
-                "marker": {"color": BLUE, "size": 5, "opacity": 0.6},
+                "marker": {"color": BLUE, "size": 6, "opacity": 0.65},
                 "customdata": rows[["formula", "family_title", "low", "high"]].to_numpy().tolist(),
                 "hovertemplate": "%{customdata[0]} (%{customdata[1]})<br>truth %{x:.3g}, "
                 "predicted %{y:.3g} [%{customdata[2]:.3g}, %{customdata[3]:.3g}]<extra></extra>",
             },
         ],
         "layout": {
-            "xaxis": axis(f"DFT {title}"),
-            "yaxis": axis(f"predicted {title}"),
+            "xaxis": axis(f"calculated {title}", range=both),
+            "yaxis": axis(f"predicted {title}", range=both),
             "showlegend": False,
         },
     }

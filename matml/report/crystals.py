@@ -42,8 +42,8 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
             f"({count(graphs['settings']['neighbours'])} nearest and all at equal distance). "
             "Atoms that symmetry makes equal are counted once: "
             f"{count(graphs['atoms'])} atoms became {count(graphs['nodes'])}, and "
-            f"{count(graphs['edges_before_reduction'])} neighbours {count(graphs['edges'])}, "
-            "without loss.</p>"
+            f"{count(graphs['edges_before_reduction'])} neighbours became "
+            f"{count(graphs['edges'])}, without loss.</p>"
         )
     largest = families.sort_values("n_crystals", ascending=False, kind="stable")
     largest = largest.head(settings.families_shown)

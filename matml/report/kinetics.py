@@ -131,7 +131,7 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
             trace["hovertemplate"] = trace["hovertemplate"].replace("labels", "observations")
         legend = "".join(
             f'<button type="button" data-method="{escape(method)}" '
-            f'style="--line:{style_of(position)[0]};--dash:solid"><i></i>'
+            f'style="--colour:{style_of(position)[0]};--dash:solid"><i></i>'
             f"{escape(words[method])}</button>"
             for position, method in enumerate(methods)
         )

@@ -222,7 +222,7 @@ def _legend(scores: Scores) -> str:
         colour, _, dash = style_of(position)
         items.append(
             f'<button type="button" data-method="{escape(method)}" '
-            f'style="--line:{colour};--dash:{"dashed" if dash != "solid" else "solid"}">'
+            f'style="--colour:{colour};--dash:{"dashed" if dash != "solid" else "solid"}">'
             f"<i></i>{escape(scores.titles[method])}</button>"
         )
     return (
@@ -253,12 +253,14 @@ def _curves(scores: Scores, figures: Figures) -> str:
 
 
 def _families(own: pd.DataFrame) -> str:
-    """Return how many families and episodes stand behind the scores."""
-    if "n_families" not in own or "n_episodes" not in own:
+    """Return how many families stand behind the scores."""
+    if "n_families" not in own:
         return ""
-    each = own.groupby("shots")[["n_families", "n_episodes"]].max()
-    text = ", ".join(f"{k}: {int(row.n_families)}" for k, row in each.iterrows())
-    return f"; families at each number of labels: {text}"
+    each = own.groupby("shots")["n_families"].max()
+    if each.min() == each.max():
+        return f": {count(each.iloc[0])} unseen families"
+    text = ", ".join(f"{n} with {k}" for k, n in each.items())
+    return f": unseen families by number of labels: {text}"
 
 
 def _method_table(scores: Scores, name: str) -> str:

@@ -94,7 +94,8 @@ def _table(rows: pd.DataFrame, name: str, total: int) -> str:
                 Cell(formula(row["formula"]), row["formula"]),
                 number_cell(row["prediction"]),
                 Cell(interval(row["low"], row["high"]), row["low"], "num interval"),
-                number_cell(row["distance"], 2, "" if row["in_domain"] else "far"),
+                number_cell(row["distance"], 2),
+                text_cell(_trust(row), "" if row["in_domain"] else "far"),
                 *(number_cell(row[column]) for column, _ in extra),
                 text_cell(_status(row)),
             ]
@@ -105,6 +106,7 @@ def _table(rows: pd.DataFrame, name: str, total: int) -> str:
         f"{escape(property_title(name))}{unit_text(unit)}",
         "90 % interval",
         "distance",
+        "trust",
         *(title for _, title in extra),
         "known?",
     ]
@@ -115,9 +117,23 @@ def _table(rows: pd.DataFrame, name: str, total: int) -> str:
         note=f"The first {count(len(rows))} of {count(total)}; a click on a title sorts. "
         "<dfn>Distance</dfn> is how far a candidate lies from all crystals that the model has "
         "learned from: 1 is a distance that 95 % of crystals of families left out in training "
-        "stay below. Above it the interval deserves less trust. "
-        "“Known?” tells whether the data already hold this crystal.",
+        "stay below. “Trust” tells when a prediction lies outside of what the model knows: far "
+        "from the data, with elements that hardly any labelled crystal holds, or beyond all known "
+        "values. “Known?” tells whether the data already hold this crystal.",
     )
+
+
+def _trust(row: dict[str, Any]) -> str:
+    """Return why a prediction lies outside of what the model knows, or that it does not."""
+    if row["in_domain"]:
+        return "inside"
+    reasons = ["far from the data"] if row["distance"] > 1 else []
+    rare = row.get("rare_elements")
+    if isinstance(rare, str) and rare:
+        reasons.append(f"rare: {rare}")
+    if row.get("beyond_labels") is True:
+        reasons.append("beyond all values")
+    return ", ".join(reasons) or "outside"
 
 
 def _status(row: dict[str, Any]) -> str:

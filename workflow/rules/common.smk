@@ -29,6 +29,5 @@ wildcard_constraints:
     section="|".join(section_models()),
     member=r"\d+",
     shard=r"\d+",
-    shard=r"\d+",
     property="|".join(PROPERTIES),
     dataset="|".join(map(re.escape, SETTINGS.kinetics.datasets)),

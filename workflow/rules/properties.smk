@@ -10,8 +10,6 @@ CRYSTALS = [
 ]
 # each member's episodes are dealt to so many jobs, for machines with many processors
 SHARDS = 2
-# the episodes of the test are shared out over so many jobs for each member
-SHARDS = 2
 MEMBER = f"{OUT}/properties/members/{{member}}"
 PROPERTY_SOURCES = source_hash("properties", "meta", "structures")
 COMMON = [
@@ -122,15 +120,14 @@ rule evaluate:
             non_empty=True,
         ),
     log:
-        f"{OUT}/logs/properties-evaluate-{{member}}-{{shard}}-{{shard}}.log",
+        f"{OUT}/logs/properties-evaluate-{{member}}-{{shard}}.log",
     benchmark:
-        f"{OUT}/benchmarks/properties-evaluate-{{member}}-{{shard}}-{{shard}}.tsv"
+        f"{OUT}/benchmarks/properties-evaluate-{{member}}-{{shard}}.tsv"
     priority: 10
     threads: 1
     params:
         run=subpath(input.split, parent=True),
         member=subpath(input.network, parent=True),
-        shards=SHARDS,
         shards=SHARDS,
         common=COMMON,
         sources=PROPERTY_SOURCES,
@@ -138,7 +135,6 @@ rule evaluate:
         "Adapting network {wildcards.member} to unseen families, part {wildcards.shard}"
     shell:
         "matml properties evaluate --run {params.run:q} --member {wildcards.member}"
-        " --shard {wildcards.shard} --shards {params.shards}"
         " --folder {params.member:q} --shard {wildcards.shard} --shards {params.shards}"
         " --out {output.predictions:q}"
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"

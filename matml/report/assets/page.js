@@ -27,7 +27,14 @@
         ...spec.layout,
         xaxis: themed(spec.layout.xaxis), yaxis: themed(spec.layout.yaxis),
       };
+      // the darkest colour of the palette would drown in a dark page
+      const light = (value) => dark.matches && value === "#0072B2" ? "#4AA3DF" : value;
       const data = structuredClone(spec.data);
+      for (const trace of data) {
+        for (const part of [trace.marker, trace.line]) {
+          if (part && part.color) part.color = light(part.color);
+        }
+      }
       for (const trace of data) {
         if (trace.marker && trace.marker.symbol === "circle-open") {
           trace.marker.color = colour("--ink");
