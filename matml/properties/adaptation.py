@@ -1,13 +1,20 @@
 """How one member of the ensemble predicts a family's query from its support."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from matml.meta import BoundModel, Parameters
+from matml.meta import Parameters
+from matml.meta.parallel import (
+    Stacked,
+    adapt_many,
+    call_many,
+    gradients_of_many,
+    repeat_weights,
+    stack_padded,
+)
 from matml.properties.gp import ResidualGP, learn_residual_gp
 from matml.properties.members import Member
 from matml.properties.metatrain import FamilyTasks, episode_loss
@@ -73,47 +80,98 @@ def residual_gp_correction(
     return member.residual_gp[column].correct(support, residuals, query)[0]
 
 
-def meta_learned_weights(member: Member, method: str, support: Data | None) -> Parameters:
-    """Return the weights of a meta-trained network after its inner loop on the support."""
+def meta_learned_weights(member: Member, method: str, supports: Sequence[Data]) -> Parameters:
+    """Return the weights of a meta-trained network after its inner loop on each support.
+
+    Parameters
+    ----------
+    supports
+        Labelled batches of the same number of crystals and the same property, from
+        `metatrain.episode_batch`.
+
+    Returns
+    -------
+    dict
+        Weights with a leading dimension of the supports, [tasks, ...].
+    """
     network, inner = member.meta_trained[method]
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
-    if support is None:
-        return weights
-    for weight in weights.values():
-        weight.requires_grad_()
-    adapted = inner.adapt(network, episode_loss, support, start=weights)
-    return {name: weight.detach() for name, weight in adapted.items()}
+    return adapt_many(inner, network, episode_loss, _stack(supports), _rebuild(supports[0].column))
 
 
 def fine_tuned_weights(
     network: CrystalNetwork,
-    support: Data,
+    supports: Sequence[Data],
     *,
     learning_rate: float,
     checkpoints: Sequence[int],
 ) -> dict[int, Parameters]:
-    """Return the weights after each number of Adam steps on the support.
+    """Return the weights after each number of Adam steps on each support, [tasks, ...].
 
-    What a user would do with a pre-trained network; all weights move.
+    What a user would do with a pre-trained network; all weights move. Adam acts entry by entry, so
+    stacked weights go the way that each would go alone.
     """
-    tuned = copy.deepcopy(network).eval()
-    optimizer = torch.optim.Adam(tuned.parameters(), lr=learning_rate, fused=True)
+    stacked, rebuild = _stack(supports), _rebuild(supports[0].column)
+    weights = repeat_weights(dict(network.named_parameters()), len(supports))
+    optimizer = torch.optim.Adam(weights.values(), lr=learning_rate, foreach=False, fused=True)
     found = {}
     for step in range(1, max(checkpoints) + 1):
-        optimizer.zero_grad()
-        episode_loss(tuned, support).backward()
+        gradients, _ = gradients_of_many(
+            network, episode_loss, weights, stacked, rebuild, list(weights)
+        )
+        for name, weight in weights.items():
+            weight.grad = gradients[name]
         optimizer.step()
         if step in checkpoints:
-            found[step] = {n: w.detach().clone() for n, w in tuned.named_parameters()}
+            found[step] = {name: weight.detach().clone() for name, weight in weights.items()}
     return found
 
 
-def predict_with(
-    network: CrystalNetwork, weights: Parameters, data: Data, column: int
-) -> np.ndarray:
-    """Return standardised predictions of one property with other weights, [crystals]."""
-    with torch.no_grad():
-        return BoundModel(network, weights)(data)[:, column].cpu().numpy()
+def predict_many(
+    network: CrystalNetwork, weights: Parameters, queries: Sequence[Data], column: int
+) -> list[np.ndarray]:
+    """Return standardised predictions of one property, with the weights of each task.
+
+    Parameters
+    ----------
+    weights
+        [tasks, ...].
+    queries
+        One batch per task, of any number of crystals.
+    """
+    output = call_many(network, weights, _stack(queries), _rebuild(column))
+    output = output[:, :, column].cpu().numpy()
+    return [row[: len(query.volume_per_atom)] for row, query in zip(output, queries, strict=True)]
+
+
+FIELDS = (
+    "atomic_number",
+    "node_weight",
+    "batch",
+    "edge_index",
+    "edge_distance",
+    "edge_weight",
+    "volume_per_atom",
+    "label",
+)
+# padding nodes and edges have no weight; what else they hold must only be finite
+FILL = {"atomic_number": 1, "edge_distance": 3.0, "volume_per_atom": 10.0}
+
+
+def _stack(batches: Sequence[Data]) -> Stacked:
+    """Return the tensors of several batches, padded and stacked."""
+    fields = [name for name in FIELDS if name in batches[0]]
+    return stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
+
+
+def _rebuild(column: int) -> Callable[[Stacked], Data]:
+    """Return the function from the tensors of one task to a batch."""
+
+    def rebuild(tensors: Stacked) -> Data:
+        data = Data(**tensors)
+        data.column = column
+        return data
+
+    return rebuild
 
 
 def fine_tuning_name(learning_rate: float, steps: int) -> str:

@@ -11,11 +11,12 @@ from pymatgen.core import Structure
 from matml.errors import MatmlError
 from matml.files import read_json
 from matml.meta.checkpoint import load_checkpoint
+from matml.meta.parallel import repeat_weights
 from matml.properties.adaptation import (
     fine_tuned_weights,
     fine_tuning_settings,
     meta_learned_weights,
-    predict_with,
+    predict_many,
     residual_gp_correction,
 )
 from matml.properties.baselines import Baseline, load_baseline
@@ -274,20 +275,21 @@ class AdaptedPredictor:
         column, device = self.column, self.predictor.device
 
         def with_weights(network, weights):
-            return lambda crystals: predict_with(
-                network,
-                weights,
-                GraphBatches(crystals, device=device).batch(np.arange(len(crystals))),
-                column,
-            )
+            def predicted(crystals: CrystalSet) -> np.ndarray:
+                batch = GraphBatches(crystals, device=device).batch(np.arange(len(crystals)))
+                return predict_many(network, weights, [batch], column)[0]
+
+            return predicted
 
         if self.method in member.meta_trained:
-            weights = meta_learned_weights(member, self.method, data)
-            return with_weights(member.meta_trained[self.method][0], weights)
+            network, _ = member.meta_trained[self.method]
+            if data is None:
+                return with_weights(network, repeat_weights(dict(network.named_parameters()), 1))
+            return with_weights(network, meta_learned_weights(member, self.method, [data]))
         network = member.pretrained
         if self.method == "fine_tuned" and data is not None:
             rate, steps = fine_tuning_settings(fine_tuning)
-            tuned = fine_tuned_weights(network, data, learning_rate=rate, checkpoints=[steps])
+            tuned = fine_tuned_weights(network, [data], learning_rate=rate, checkpoints=[steps])
             return with_weights(network, tuned[steps])
         if self.method == "network_gp" and support is not None:
             rows = np.arange(len(support))
@@ -304,7 +306,7 @@ class AdaptedPredictor:
                 return plain + residual_gp_correction(member, column, known, residuals, embeddings)
 
             return corrected
-        return with_weights(network, dict(network.named_parameters()))
+        return with_weights(network, repeat_weights(dict(network.named_parameters()), 1))
 
     def _prepare_baseline(
         self, kind: str, support: CrystalSet | None, labels: np.ndarray

@@ -18,7 +18,7 @@ from matml.properties.adaptation import (
     fine_tuning_name,
     learn_residual_gps,
     meta_learned_weights,
-    predict_with,
+    predict_many,
     residual_gp_correction,
 )
 from matml.properties.baselines import fit_baseline, save_baselines
@@ -136,6 +136,7 @@ def make_split(
     """Write the split by family, the episodes, and the standardisation of the targets."""
     crystals = CrystalSet.open(structures, graphs)
     table, names = crystals.table, list(settings.properties)
+    values = learned_values(table, names)
     split = split_families(
         table,
         smallest_family=settings.smallest_family,
@@ -160,7 +161,6 @@ def make_split(
         parts.append(drawn.assign(part=part))
     episodes = pd.concat(parts, ignore_index=True)
     episodes.insert(0, "episode", np.arange(len(episodes)))
-    values = learned_values(table, names)
     training = values[split.training_rows(table["family"].to_numpy())]
     empty = [n for n, known in zip(names, (~np.isnan(training)).sum(0), strict=True) if known < 10]
     if empty:
@@ -317,14 +317,16 @@ def evaluate_member(
     shards: int,
     device: str,
 ) -> None:
-    """Predict every `shards`-th episode with one member, adapted in each way.
+    """Predict every `shards`-th task's episodes with one member, adapted in each way.
 
     Predictions are on the standardised scale. Sharding lets many processors share the work.
     """
     recipe = bench.recipe(settings)
     trained = to_device(load_member(folder, recipe, list(METHODS)), device)
     batches = bench.batches(device)
-    episodes = read_table(run / EPISODES).iloc[shard::shards]
+    episodes = read_table(run / EPISODES)
+    # a family's draws stay together, since they are adapted to at once
+    episodes = episodes[episodes.groupby(["property", "family"]).ngroup() % shards == shard]
     rows = np.unique(np.concatenate([*episodes["query"], *episodes["support"]]).astype(int))
     output = np.full(bench.targets.shape, np.nan)
     output[rows] = predict(trained.pretrained, batches, rows)
@@ -336,34 +338,39 @@ def evaluate_member(
     embeddings[rows] = embed(trained.pretrained, batches, rows)
 
     found = []
+    groups = list(episodes.groupby(["property", "family", "shots"], sort=False))
     started, said = time.perf_counter(), 0.0
-    for number, episode in enumerate(episodes.itertuples()):
-        column = bench.names.index(episode.property)
-        support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
-        labels = bench.targets[support, column]
-        plain = output[query, column]
+    for number, ((name, _, shots), group) in enumerate(groups):
+        column = bench.names.index(name)
+        supports = [np.asarray(rows, int) for rows in group["support"]]
+        queries = [np.asarray(rows, int) for rows in group["query"]]
+        plain = [output[query, column] for query in queries]
         predictions = {"pretrained": plain, "network_gp": plain}
         for method in METHODS:
-            predictions[method] = unadapted[method][query, column]
+            predictions[method] = [unadapted[method][query, column] for query in queries]
         variants = [
             fine_tuning_name(rate, steps)
             for rate in settings.fine_tuning_learning_rates
             for steps in settings.fine_tuning_steps
         ]
         predictions |= dict.fromkeys(variants, plain)
-        if len(support):
-            support_data = episode_batch(batches, support, column)
-            query_data = batches.batch(query)
-            predictions["network_gp"] = plain + residual_gp_correction(
-                trained,
-                column,
-                embeddings[support],
-                labels - output[support, column],
-                embeddings[query],
-            )
+        if shots:
+            support_data = [episode_batch(batches, rows, column) for rows in supports]
+            query_data = [batches.batch(rows) for rows in queries]
+            predictions["network_gp"] = [
+                before
+                + residual_gp_correction(
+                    trained,
+                    column,
+                    embeddings[support],
+                    bench.targets[support, column] - output[support, column],
+                    embeddings[query],
+                )
+                for before, support, query in zip(plain, supports, queries, strict=True)
+            ]
             for method, (network, _) in trained.meta_trained.items():
                 weights = meta_learned_weights(trained, method, support_data)
-                predictions[method] = predict_with(network, weights, query_data, column)
+                predictions[method] = predict_many(network, weights, query_data, column)
             for rate in settings.fine_tuning_learning_rates:
                 tuned = fine_tuned_weights(
                     trained.pretrained,
@@ -372,13 +379,17 @@ def evaluate_member(
                     checkpoints=settings.fine_tuning_steps,
                 )
                 for steps, weights in tuned.items():
-                    predictions[fine_tuning_name(rate, steps)] = predict_with(
+                    predictions[fine_tuning_name(rate, steps)] = predict_many(
                         trained.pretrained, weights, query_data, column
                     )
-        found += [(episode.episode, m, np.asarray(p, float)) for m, p in predictions.items()]
+        found += [
+            (episode, method, np.asarray(values, float))
+            for method, several in predictions.items()
+            for episode, values in zip(group["episode"], several, strict=True)
+        ]
         if time.perf_counter() - started > said + 20:
             said = time.perf_counter() - started
-            log.info("member %d: %d of %d episodes", member, number + 1, len(episodes))
+            log.info("member %d: %d of %d tasks", member, number + 1, len(groups))
     write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
 
 

@@ -274,7 +274,8 @@ def test_pretraining_resumes_to_the_same_weights(bench, folder, tmp_path, monkey
 
 def test_training_lowers_the_error(bench, folder):
     records = pd.read_csv(folder / "properties/members/0/pretraining.csv")
-    assert records["train_loss"].iloc[-1] < 0.7 * records["train_loss"].iloc[0]
+    assert records["epoch"].tolist() == [1, 6]
+    assert records["train_loss"].iloc[1] < 0.95 * records["train_loss"].iloc[0]
     network = bench.recipe(PropertiesSection(width=16, layers=2)).build()
     assert predict(network, bench.batches("cpu"), [0, 3]).shape == (2, 2)
 
