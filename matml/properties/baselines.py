@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.gp import GlobalGP, ResidualGP, learn_residual_gp
 
-FOLDS = 5
+FOLDS = 3
 
 
 def fit_extra_trees(
@@ -23,7 +23,7 @@ def fit_extra_trees(
 ) -> ExtraTreesRegressor:
     """Return extra-trees (Geurts 2006, 10.1007/s10994-006-6226-1) fitted to [n, d] and [n]."""
     model = ExtraTreesRegressor(
-        trees, max_features=0.4, min_samples_leaf=1, random_state=seed, n_jobs=threads
+        trees, max_features=0.3, min_samples_leaf=1, random_state=seed, n_jobs=threads
     )
     return model.fit(features, targets)
 

@@ -75,7 +75,8 @@ def known(tmp_path_factory, embedded):
 @pytest.fixture(scope="module")
 def prepared(known):
     """Support and fluoride candidates, made by the commands themselves."""
-    (known / "screening.yaml").write_text("anions: [F]\ntop: 7\nfewest_examples: 1\n", encoding="utf-8")
+    settings = "anions: [F]\ntop: 7\nfewest_examples: 1\n"
+    (known / "screening.yaml").write_text(settings, encoding="utf-8")
     run("candidates", "--structures", known / "structures", "--out", known / "candidates",
         "--config", known / "screening.yaml")  # fmt: skip
     run("candidates", "support", "--structures", known / "structures", "--property", PROPERTY,
