@@ -1,0 +1,230 @@
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from matml.config import ReportSection
+from matml.errors import MatmlError
+from matml.files import write_text
+from matml.report.markup import number
+from matml.report.page import make_page
+
+LOADING = {
+    "script": ("src",),
+    "link": ("href",),
+    "img": ("src", "srcset"),
+    "iframe": ("src", "srcdoc"),
+    "object": ("data",),
+    "embed": ("src",),
+    "source": ("src", "srcset"),
+    "video": ("src", "poster"),
+    "audio": ("src",),
+    "form": ("action",),
+    "base": ("href",),
+    "use": ("href",),
+    "image": ("href",),
+}
+
+
+class Page(HTMLParser):
+    """What the tests look at: loads, table cells, ids, scripts, visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads, self.values, self.ids, self.links = [], [], [], []
+        self.policy, self.words, self.styles, self.json = "", [], [], []
+        self._inside = ""
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self._inside = tag if tag in ("script", "style") else ""
+        if tag == "script" and given.get("type") == "application/json":
+            self._inside = "json"
+        self.loads += [(tag, given[name]) for name in LOADING.get(tag, ()) if given.get(name)]
+        self.styles.append(given.get("style") or "")
+        self.links += [given["href"]] if tag == "a" and "href" in given else []
+        self.ids += [given["id"]] if "id" in given else []
+        if "data-value" in given:
+            self.values.append(given["data-value"])
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"]
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "style":
+            self.styles.append(data)
+        elif self._inside == "json":
+            self.json.append(data)
+        elif not self._inside:
+            self.words.append(data)
+
+    @property
+    def numbers(self):
+        found = []
+        for value in self.values:
+            try:
+                found.append(float(value))
+            except ValueError:
+                continue
+        return found
+
+
+@pytest.fixture
+def made(results):
+    text, used = make_page(results, ReportSection(title="A title of mine"))
+    assert used > 15
+    return text
+
+
+@pytest.fixture
+def page(made):
+    return Page(made)
+
+
+def test_the_page_loads_nothing(made, page):
+    assert page.loads == []
+    assert not any(re.search(r"url\(|@import", style) for style in page.styles)
+    assert "default-src 'none'" in page.policy
+    assert "connect-src" not in page.policy  # so default-src holds: no requests
+    assert all(re.match(r"#|https://doi\.org/", link) for link in page.links)
+    assert len(made.encode()) < 8e6
+
+
+def test_plotly_is_inlined_once_and_ids_are_unique(made, page):
+    assert made.count("plotly.js v") == 1
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_score_on_the_page_equals_its_file(results, page):
+    scores = pd.read_csv(results / "properties/evaluation/scores.csv")
+    kinetics = pd.read_csv(results / "kinetics/simulated_ttt/scores.csv")
+    shortlist = pd.read_csv(results / "screening/shortlist.csv")
+    for value in (*scores["value"], *kinetics["value"], *shortlist["prediction"]):
+        assert value in page.numbers
+        assert re.sub(r"<.*?>", "", number(value)) in page.text
+    # and the other way round: no number in a table that no file holds
+    files = [results / "structures/families.csv", *results.glob("kinetics/*/calibration/*/*.csv")]
+    known = {
+        float(value)
+        for file in (*files, results / "screening/shortlist.csv")
+        for value in pd.read_csv(file).select_dtypes("number").to_numpy().ravel()
+    }
+    known |= set(scores["value"]) | set(kinetics["value"])
+    known |= {1200.0, 34.0, 345.0, 2.0}  # sources, crystals and families with a value
+    known |= {61.5, 33.0, 60.1, 812.0, 5.0}  # run times, observations given
+    assert set(page.numbers) - known == set()
+
+
+def test_figures_hold_the_numbers_of_the_files(results, page):
+    drawn = set()
+
+    def collect(value):
+        if isinstance(value, dict):
+            for item in value.values():
+                collect(item)
+        elif isinstance(value, list):
+            for item in value:
+                collect(item)
+        elif isinstance(value, (int, float)):
+            drawn.add(value)
+
+    for text in page.json:
+        collect(json.loads(text))
+    scores = pd.read_csv(results / "properties/evaluation/scores.csv")
+    ttt = pd.read_csv(next(results.glob("kinetics/*/calibration/*/ttt.csv")))
+    errors = scores[scores["metric"] == "mae_family_mean"]
+    for value in (*errors["value"], *ttt["time_s"], *ttt["low_90_s"], *ttt["high_90_s"]):
+        assert float(f"{value:.7g}") in drawn
+
+
+def test_plotly_accepts_every_figure(page):
+    from plotly.graph_objects import Figure
+
+    specs = [json.loads(text) for text in page.json if '"layout"' in text[:100_000]]
+    figures = [spec for spec in specs if isinstance(spec, dict)]
+    assert len(figures) >= 8
+    for spec in figures:
+        Figure(data=spec["data"], layout=spec["layout"])
+
+
+def test_simulated_data_are_labelled_wherever_shown(page):
+    # overview, heading of the data set, its diagram
+    assert page.text.lower().count("simulated data") >= 3
+
+
+def test_licences_citations_seed_and_versions_are_told(page):
+    for text in ("CC BY 4.0", "doi:10.1038/sdata.2015.9", "4711", "2.13.0", "given by the user"):
+        assert text in page.text
+
+
+def test_input_text_cannot_become_markup(made):
+    assert "<script>alert(1)</script>" not in made
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in made
+
+
+def test_missing_parts_are_told_in_a_sentence(empty_results):
+    text, used = make_page(empty_results, ReportSection())
+    page = Page(text)
+    assert used == 0
+    assert "chart" not in "".join(re.findall(r'class="([^"]*)"', text))
+    for sentence in ("read no crystals", "trained no property predictor", "screened no candidates"):
+        assert sentence in page.text
+    assert page.numbers == []
+
+
+@pytest.mark.parametrize(
+    "part", ["structures", "properties", "screening", "kinetics", "settings", "benchmarks"]
+)
+def test_a_page_can_be_made_without_any_part(results, part):
+    shutil.rmtree(results / part)
+    text, _ = make_page(results, ReportSection())
+    assert len(Page(text).text) > 500
+
+
+def test_a_broken_result_file_is_named(results):
+    file = results / "properties/evaluation/scores.csv"
+    write_text(file, "property,unit\nx,y\n")
+    with pytest.raises(MatmlError, match=r"scores\.csv: lacks the column 'method'.*forcerun"):
+        make_page(results, ReportSection())
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(MatmlError, match="no such folder of results"):
+        make_page(tmp_path / "none", ReportSection())
+
+
+def test_limits_of_the_settings_are_kept(results):
+    text, _ = make_page(results, ReportSection(candidates_shown=1, crystals_shown=0))
+    page = Page(text)
+    assert "The first 1 of 2" in page.text
+    assert "crystal-data" not in page.ids
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium to draw the page")
+def test_chromium_draws_all_figures_without_an_error(tmp_path, made):
+    file = tmp_path / "page.html"
+    write_text(file, made)
+    flags = ["--headless", "--no-sandbox", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--use-angle=swiftshader"]
+    flags += ["--enable-unsafe-swiftshader", "--enable-logging=stderr", "--dump-dom"]
+    flags += ["--virtual-time-budget=8000", "--window-size=1200,2000"]
+    done = subprocess.run(
+        ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert not [line for line in console if re.search("error|refused|violat", line, re.I)]
+    places = len(re.findall(r'class="chart[ "]', done.stdout))
+    assert places >= 8
+    assert done.stdout.count('class="main-svg"') >= places

@@ -1,0 +1,150 @@
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from matml.cli import COMMANDS
+from matml.files import write_text
+from matml.provenance import source_hash, verify_checksums, watched_files, write_checksums
+
+MATML = [sys.executable, "-c", "from matml.cli import main; main()"]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*MATML, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_help_answers_within_half_a_second():
+    run("--help")  # byte-compiles
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert run("--help").returncode == 0
+        times.append(time.perf_counter() - start)
+    assert statistics.median(times) < 0.5
+
+
+def test_every_room_has_help():
+    for name in COMMANDS:
+        done = run(name, "--help")
+        assert done.returncode == 0, done.stderr
+        assert "Usage: matml" in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ["torch", "torch_geometric", "pymatgen", "sklearn", "scipy", "matplotlib"]
+    heavy += ["plotly", "pandas", "numpy"]
+    code = (
+        "import sys\nfrom matml.cli import COMMANDS, cli\n"
+        "for name in COMMANDS: cli.get_command(None, name)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("config", "check", "none.yaml"), "none.yaml: no such file"),
+        (("config", "section", "grafs", "--values", "{}", "--out", "x"), "no such section"),
+        (("config", "section", "graphs", "--values", "{", "--out", "x"), "not valid JSON"),
+        (
+            ("config", "section", "graphs", "--values", '{"neighbours": 0}', "--out", "x"),
+            "neighbours = 0",
+        ),
+        (("config", "verify", "none"), "checksums.json: no such file"),
+        (("report", "--results", "none", "--out", "x"), "no such folder of results"),
+        (("nonsense",), "No such command 'nonsense'"),
+    ],
+)
+def test_errors_are_one_line_with_exit_code_two(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_section_file_holds_the_values(tmp_path):
+    out = tmp_path / "graphs.yaml"
+    done = run("config", "section", "graphs", "--values", '{"neighbours": 9}', "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "neighbours: 9" in out.read_text(encoding="utf-8")
+
+
+def test_a_valid_configuration_is_told_so(tmp_path):
+    file = tmp_path / "c.yaml"
+    table = tmp_path / "a.csv"
+    write_text(table, "x\n")
+    kinetics = {"jmak_table": str(table), "steel_table": str(table)}
+    values = {"structures": {"inputs": [str(table)]}, "kinetics": {"simulation": kinetics}}
+    write_text(file, json.dumps(values))
+    done = run("config", "check", file)
+    assert done.returncode == 0, done.stderr
+    assert "valid" in done.stdout
+
+
+def test_versions_are_written(tmp_path):
+    out = tmp_path / "versions.json"
+    assert run("config", "versions", "--out", out).returncode == 0
+    assert {"python", "matml", "torch", "pymatgen"} <= set(json.loads(out.read_text()))
+
+
+def test_truncated_changed_and_missing_results_are_noticed(tmp_path):
+    for name in ("a.csv", "deep/b.csv", "deep/c.csv"):
+        write_text(tmp_path / name, f"{name}\n1\n2\n3\n")
+    for name in ("logs/x.log", "benchmarks/x.tsv", "deep/.hidden"):
+        write_text(tmp_path / name, "not listed")
+    out = tmp_path / "checksums.json"
+    assert write_checksums(tmp_path, out) == 3
+    assert verify_checksums(tmp_path) == 3
+    done = run("config", "verify", tmp_path)
+    assert (done.returncode, "3 files" in done.stdout) == (0, True)
+    text = (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").write_bytes(text[:-3])
+    (tmp_path / "deep/b.csv").write_text("deep/b.csv\n1\n2\n4\n")
+    (tmp_path / "deep/c.csv").unlink()
+    done = run("config", "verify", tmp_path)
+    assert done.returncode == 2
+    assert "3 of 3 files differ" in done.stderr
+    for told in ("a.csv has ", "deep/b.csv has changed", "deep/c.csv is missing", "--forcerun"):
+        assert told in done.stderr
+
+
+def test_the_source_hash_follows_the_sources(monkeypatch, tmp_path):
+    import matml
+
+    package = tmp_path / "matml"
+    for name in ("errors.py", "files.py", "room/a.py", "room/b.py", "other/c.py"):
+        write_text(package / name, name)
+    monkeypatch.setattr(matml, "__file__", str(package / "__init__.py"))
+    before = source_hash("room")
+    assert source_hash("room") == before
+    write_text(package / "other/c.py", "changed")
+    assert source_hash("room") == before
+    write_text(package / "room/a.py", "changed")
+    changed = source_hash("room")
+    assert changed != before
+    (package / "room/b.py").rename(package / "room/d.py")
+    assert source_hash("room") != changed
+
+
+def test_folders_are_watched_with_their_files(tmp_path):
+    for name in ("a.cif", "deep/b.cif"):
+        write_text(tmp_path / "crystals" / name, name)
+    folder = tmp_path / "crystals"
+    assert watched_files([folder]) == [
+        folder.as_posix(),
+        f"{folder.as_posix()}/a.cif",
+        f"{folder.as_posix()}/deep/b.cif",
+    ]
+    assert watched_files([folder], most=1) == [folder.as_posix()]
+    assert watched_files([Path("x.csv")]) == ["x.csv"]
