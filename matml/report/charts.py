@@ -120,7 +120,9 @@ def learning_curves(
                 ticktext=[str(int(k)) for k in shots],
                 zeroline=False,
             ),
-            "yaxis": axis(y_title, **({"type": "log"} if log_y else {"rangemode": "tozero"})),
+            "yaxis": axis(
+                y_title, **({"type": "log", "dtick": "D2"} if log_y else {"rangemode": "tozero"})
+            ),
             "showlegend": False,
         },
     }

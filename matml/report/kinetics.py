@@ -145,8 +145,18 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
             )
         )
         parts.append(_score_table(rows, methods, words, unit))
+    if summary.get("findings"):
+        told = "".join(f"<li>{escape(_in_words(text))}</li>" for text in summary["findings"])
+        parts.append(f"<ul class='findings'>{told}</ul>")
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
+
+
+def _in_words(text: str) -> str:
+    """Return a sentence of a summary with the methods' names for people."""
+    for method, words in METHOD_WORDS.items():
+        text = text.replace(method, words)
+    return text
 
 
 def _tasks(rows: pd.DataFrame) -> str:

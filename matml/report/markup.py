@@ -86,7 +86,12 @@ def text_cell(value: object, kind: str = "") -> Cell:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[Cell]], *, sortable: bool = False, note: str = ""
+    head: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    sortable: bool = False,
+    tall: bool = False,
+    note: str = "",
 ) -> str:
     """Return a table that scrolls sideways on narrow screens.
 
@@ -94,6 +99,8 @@ def table(
     ----------
     head
         Markup of the column titles.
+    tall
+        Whether a long table scrolls within its own frame.
     note
         Markup below the table.
     """
@@ -107,8 +114,9 @@ def table(
     body = "".join(f"<tr>{''.join(cell.markup() for cell in row)}</tr>" for row in rows)
     kind = ' class="sortable"' if sortable else ""
     caption = f'<p class="note">{note}</p>' if note else ""
+    frame = "scroll tall" if tall else "scroll"
     return (
-        f'<div class="scroll"><table{kind}><thead><tr>{columns}</tr></thead>'
+        f'<div class="{frame}"><table{kind}><thead><tr>{columns}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{caption}"
     )
 

@@ -114,6 +114,7 @@ def _table(rows: pd.DataFrame, name: str, total: int) -> str:
         head,
         body,
         sortable=True,
+        tall=len(body) > 15,
         note=f"The first {count(len(rows))} of {count(total)}; a click on a title sorts. "
         "<dfn>Distance</dfn> is how far a candidate lies from all crystals that the model has "
         "learned from: 1 is a distance that 95 % of crystals of families left out in training "
