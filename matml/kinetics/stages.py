@@ -1,7 +1,6 @@
 """The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
 
 import logging
-import os
 import re
 import time
 from pathlib import Path
@@ -26,13 +25,14 @@ from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
 from matml.kinetics.prepare import read_and_report
+from matml.processors import usable_threads
 
 log = logging.getLogger(__name__)
 
 
 def limit_threads(threads: int) -> None:
     """Use at most so many threads, and never more than there are processors for this process."""
-    torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(usable_threads(threads))
 
 
 def folder_name(alloy: str) -> str:

@@ -163,44 +163,55 @@ def score_table(
     return pd.DataFrame(records)
 
 
+FEWEST_FAMILIES = 4
+"""Over fewer families an interval says nothing about families in general."""
+
+
+def _verdict(low: float, high: float, families: int) -> str:
+    """Return in words what the interval of a gain means."""
+    if families < FEWEST_FAMILIES:
+        return "too few families to say"
+    if low > 0:
+        return "helps"
+    return "hurts" if high < 0 else "no clear difference"
+
+
 def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -> list[str]:
     """Return plain sentences: what won, and whether adaptation helped on the test families."""
     sentences = []
     for name, choice in choices.items():
         own = scores[(scores["property"] == name) & (scores["shots"] > 0)]
+        title, method = titles[name].capitalize(), TITLES[choice.method]
         if own.empty:
             sentences.append(
-                f"{titles[name].capitalize()}: no test family has labels enough for an episode; "
-                f"{TITLES[choice.method]} was chosen on the validation families."
+                f"{title}: no test family has labels enough for an episode; {method} was chosen on "
+                "the validation families."
             )
             continue
-        gains = own[(own["metric"] == "gain_over_pretrained") & (own["method"] == choice.method)]
-        parts = []
-        for row in gains.itertuples():
-            if np.isnan(row.low):
-                verdict = "one family only, no interval"
-            elif row.low > 0:
-                verdict = "helps"
-            elif row.high < 0:
-                verdict = "hurts"
-            else:
-                verdict = "no clear difference"
-            parts.append(
-                f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}] with {row.shots} labels "
-                f"({verdict}, {row.n_families} families)"
+        unit = own["unit"].iloc[0] or "its own unit"
+        if choice.method == "pretrained":
+            sentences.append(
+                f"{title}: no adaptation won on the validation families; {method} is used, and "
+                "labels of a new family are not."
             )
-        unit = own["unit"].iloc[0]
-        sentences.append(
-            f"{titles[name].capitalize()}: {TITLES[choice.method]} won on the validation families. "
-            f"On the test families it lowers the error of the pre-trained network as it is by, "
-            f"in {unit or 'its own unit'}: {'; '.join(parts)}."
-        )
-        best = own[own["metric"] == "mae_family_mean"]
-        best = best.groupby("method")["value"].mean().sort_values()
+        else:
+            gains = own[own["metric"] == "gain_over_pretrained"]
+            gains = gains[gains["method"] == choice.method]
+            parts = [
+                f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}] with {row.shots} labels "
+                f"({_verdict(row.low, row.high, row.n_families)}, {row.n_families} families)"
+                for row in gains.itertuples()
+            ]
+            sentences.append(
+                f"{title}: {method} won on the validation families. On the test families it lowers "
+                f"the error of the pre-trained network as it is by, in {unit}: {'; '.join(parts)}."
+            )
+        errors = own[own["metric"] == "mae_family_mean"]
+        best = errors.groupby("method")["value"].mean().sort_values()
         if best.index[0] != choice.method:
             sentences.append(
-                f"On the test families {TITLES[best.index[0]]} was better than the chosen method "
-                f"on average over the shots ({best.iloc[0]:.3f} against "
+                f"{title}: on the test families {TITLES[best.index[0]]} was better than the chosen "
+                f"method on average over the numbers of labels ({best.iloc[0]:.3f} against "
                 f"{best[choice.method]:.3f}); the choice was not changed after seeing that."
             )
     return sentences

@@ -105,8 +105,8 @@ def join_predictions(
     """
     together = pd.concat(members).sort_values(["episode", "method"], kind="stable")
     first = together.drop_duplicates(["episode", "method"])
-    size = len(together) // len(first)
     counts = together.groupby(["episode", "method"]).size()
+    size = counts.max()
     if (counts != size).any():
         raise MatmlError(
             f"predictions of episode {counts.index[(counts != size).argmax()][0]} are missing for "

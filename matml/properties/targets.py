@@ -21,12 +21,15 @@ class Property:
         Unit of the value, '' where it has none.
     logarithmic
         Learned (and judged) as its decimal logarithm: for positive values over decades.
+    caveat
+        What a user of a prediction must know about the embedded labels.
     """
 
     name: str
     title: str
     unit: str
     logarithmic: bool = False
+    caveat: str = ""
 
     @property
     def error_unit(self) -> str:
@@ -58,14 +61,19 @@ class Property:
         return 10.0 ** np.asarray(values) if self.logarithmic else np.asarray(values)
 
 
+INSULATORS = (
+    "The embedded labels are of insulators only: a metallic candidate gets a value too, and "
+    "whether a candidate is a metal has to be checked by other means."
+)
+
 PROPERTIES = {
     item.name: item
     for item in (
         Property("formation_energy_eV_per_atom", "formation energy", "eV/atom"),
         Property("bulk_modulus_GPa", "bulk modulus", "GPa", logarithmic=True),
         Property("shear_modulus_GPa", "shear modulus", "GPa", logarithmic=True),
-        Property("band_gap_eV", "band gap", "eV"),
-        Property("refractive_index", "refractive index", "", logarithmic=True),
+        Property("band_gap_eV", "band gap", "eV", caveat=INSULATORS),
+        Property("refractive_index", "refractive index", "", logarithmic=True, caveat=INSULATORS),
     )
 }
 """Properties that can be learned, by column name."""

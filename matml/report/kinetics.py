@@ -242,6 +242,11 @@ def _held_out(record: dict[str, Any]) -> str:
     )
 
 
+def _without_unit(parameter: str, unit: str) -> str:
+    """Return a parameter's name without the unit at its end, which stands beside the value."""
+    return parameter.removesuffix("_" + unit.replace("/", "_")) if unit else parameter
+
+
 def _parameters(parameters: pd.DataFrame) -> str:
     """Return the calibrated parameters with units and intervals."""
     rows = []
@@ -250,7 +255,7 @@ def _parameters(parameters: pd.DataFrame) -> str:
         rows.append(
             [
                 Cell(
-                    escape(row["parameter"]).replace("_", " "),
+                    escape(_without_unit(row["parameter"], unit)).replace("_", " "),
                     row["parameter"],
                     "",
                 ),

@@ -25,6 +25,8 @@ ERROR = "mae_family_mean"
 GAIN = "gain_over_zero_shot"
 COLUMNS = ("property", "unit", "method", "is_default", "shots", "metric", "value", "low", "high")
 ALWAYS_SHOWN = ("pretrained", "maml")
+FEWEST_FAMILIES = 4
+"""An interval over fewer families says nothing about families in general."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,10 @@ def few_shot_table(scores: Scores) -> str:
         rows,
         note="Mean absolute error, averaged over families that no stage of training has seen, "
         "with its 95 % interval over families (bootstrap). Methods were chosen on other families. "
-        "“Gained by labels”: how much the most labels lower the error of the same method without "
-        "any, on the same families.",
+        f"“Gained by labels”: how much labels lower the error of the same method without any, on "
+        f"the same families; for the most labels that at least {FEWEST_FAMILIES} families allow. "
+        "Families with enough members become fewer to the right, so columns are not compared with "
+        "each other.",
     )
 
 
@@ -129,13 +133,17 @@ def label_gain(scores: Scores, name: str) -> pd.Series | None:
     """Return the row that tells what the most labels bring the chosen method of a property."""
     gains = scores.of(name, GAIN)
     gains = gains[gains["is_default"].astype(bool) & (gains["shots"] > 0)]
-    return None if gains.empty else gains.sort_values("shots").iloc[-1]
+    if gains.empty:
+        return None
+    gains = gains.sort_values("shots")
+    enough = gains[gains.get("n_families", FEWEST_FAMILIES) >= FEWEST_FAMILIES]
+    return (gains if enough.empty else enough).iloc[-1]
 
 
 def verdict(gain: pd.Series) -> str:
     """Return in words what an interval of a gain means."""
-    if pd.isna(gain["low"]) or pd.isna(gain["high"]):
-        return "one family only"
+    if pd.isna(gain["low"]) or gain.get("n_families", FEWEST_FAMILIES) < FEWEST_FAMILIES:
+        return "too few families"
     if gain["low"] > 0:
         return "labels help"
     return "labels hurt" if gain["high"] < 0 else "no clear difference"
@@ -168,7 +176,8 @@ def _gain_cell(scores: Scores, name: str) -> Cell:
     gain = label_gain(scores, name)
     if gain is None:
         return text_cell("–", "num")
-    shown = f'{number(gain["value"])} <span class="interval">{verdict(gain)}</span>'
+    meaning = f"with {int(gain['shots'])}: {verdict(gain)}"
+    shown = f'{number(gain["value"])}<br><span class="interval">{meaning}</span>'
     return Cell(shown, float(gain["value"]), "num")
 
 
@@ -183,7 +192,7 @@ def _span(values: pd.Series) -> str:
 def _score_cell(row: pd.Series, kind: str = "") -> Cell:
     """Return a cell with a score and its interval."""
     ends = interval(row["low"], row["high"])
-    shown = number(row["value"]) + (f' <span class="interval">{ends}</span>' if ends else "")
+    shown = number(row["value"]) + (f'<br><span class="interval">{ends}</span>' if ends else "")
     return Cell(shown, float(row["value"]), f"num {kind}".strip())
 
 

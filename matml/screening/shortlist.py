@@ -12,6 +12,7 @@ import pandas as pd
 from matml.config import GraphsSection, ScreeningSection, StructuresSection, read_section, validate
 from matml.errors import MatmlError
 from matml.files import atomic, read_json, write_json, write_table
+from matml.properties.targets import PROPERTIES
 from matml.screening.inputs import crystal_set, read_candidates, support_table
 from matml.screening.make import read_known
 from matml.screening.rank import check_on_known, flag_known, judge_domain, known_values, shortlist
@@ -263,6 +264,8 @@ def summarise(
             f"{check['mean_absolute_error_of_support_mean']:.3g}), "
             f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval."
         )
+    if property_name in PROPERTIES and PROPERTIES[property_name].caveat:
+        notes.append(PROPERTIES[property_name].caveat)
     best = new.head(5)[["rank", "id", "formula", "prediction", "low", "high"]]
     return {
         "property": property_name,

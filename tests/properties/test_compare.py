@@ -101,7 +101,7 @@ def test_members_are_averaged():
 
 def test_gains_are_paired_and_signed():
     rows = []
-    for family, base in (("u", 1.0), ("v", 3.0), ("w", 5.0)):
+    for family, base in (("t", 1.0), ("u", 1.0), ("v", 3.0), ("w", 5.0)):
         for shots in (0, 5):
             gain = 0.5 if shots else 0.0
             for method, error in (("pretrained", base), ("maml", base - gain)):
@@ -118,13 +118,19 @@ def test_gains_are_paired_and_signed():
     choices = {"p": Choice("maml", VARIANTS[0])}
     scores = score_table(pd.DataFrame(rows), choices, {"p": "eV"})
     own = scores[(scores["method"] == "maml") & (scores["shots"] == 5)].set_index("metric")
-    assert own.loc["mae_family_mean", "value"] == pytest.approx(2.5)
-    assert own.loc["mae_family_median", "value"] == pytest.approx(2.5)
+    assert own.loc["mae_family_mean", "value"] == pytest.approx(2.0)
+    assert own.loc["mae_family_median", "value"] == pytest.approx(1.5)
     for key in ("gain_over_pretrained", "gain_over_zero_shot"):
         assert own.loc[key, ["value", "low", "high"]].tolist() == pytest.approx([0.5, 0.5, 0.5])
     assert own["is_default"].all()
     [sentence] = statements(scores, choices, {"p": "energy"})
-    assert "+0.500 [+0.500, +0.500] with 5 labels (helps, 3 families)" in sentence
+    assert "+0.500 [+0.500, +0.500] with 5 labels (helps, 4 families)" in sentence
+    fewer = score_table(pd.DataFrame(rows[:-4]), choices, {"p": "eV"})
+    [sentence] = statements(fewer, choices, {"p": "energy"})
+    assert "too few families to say, 3 families" in sentence
+    sentence, better = statements(scores, {"p": Choice("pretrained", VARIANTS[0])}, {"p": "energy"})
+    assert "no adaptation won" in sentence
+    assert "MAML was better than the chosen method" in better
 
 
 def test_bootstrap_interval_covers_the_mean():
