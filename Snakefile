@@ -1,5 +1,5 @@
 # matml's workflow, a table of contents: settings, then one file of rules per stage.
-# `snakemake --cores 8` in the repository's root finds it, and profiles/default beside it.
+# Snakemake takes its defaults from profiles/default beside this file, a link into workflow/.
 
 from snakemake.utils import min_version
 
@@ -10,13 +10,13 @@ configfile: "workflow/config.yaml"
 
 
 # checks the whole configuration; a wrong one ends here, before anything runs
-include: "rules/common.smk"
-include: "rules/settings.smk"
-include: "rules/structures.smk"
-include: "rules/properties.smk"
-include: "rules/screening.smk"
-include: "rules/kinetics.smk"
-include: "rules/report.smk"
+include: "workflow/rules/common.smk"
+include: "workflow/rules/settings.smk"
+include: "workflow/rules/structures.smk"
+include: "workflow/rules/properties.smk"
+include: "workflow/rules/screening.smk"
+include: "workflow/rules/kinetics.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
