@@ -23,7 +23,7 @@ PACKAGES = (
     "torch-geometric",
 )
 # modules that every room imports; a room's settings reach its rules through the settings files
-SHARED = ("errors.py", "files.py")
+SHARED = ("errors.py", "files.py", "processors.py")
 # written while a run goes on or after it, so they tell nothing about the results' health
 UNCHECKED = ("logs", "benchmarks", "checksums.json")
 

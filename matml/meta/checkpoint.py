@@ -4,6 +4,7 @@ The counters travel as JSON in the file's header, so that a checkpoint is one fi
 or not at all. Nothing in it is executable.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors packed under a prefix, by their own names."""
     start = f"{prefix}."
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Return a hash of tensors, to tell whether a checkpoint belongs to the run that finds it."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        digest.update(plain.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ one verb, `adapt`. Which weights it starts from, and what is differentiated thro
 rule's business (`matml.meta.outer`).
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -40,8 +41,8 @@ class GradientSteps(nn.Module):
         Predicate on a weight's name: which weights adapt; the others stay as they are. Adapting
         the head only gives ANIL (Raghu et al. 2020, arXiv:1909.09157).
     largest_gradient
-        The support gradient's norm (over all adapted weights) is scaled down to this value. The
-        scale is treated as a constant when differentiating; `inf` never scales.
+        The support gradient's norm (over all adapted weights) is scaled down to this value; second
+        order differentiates through the scale too. `inf` never scales.
 
     Examples
     --------
@@ -141,13 +142,17 @@ class GradientSteps(nn.Module):
                 allow_unused=True,
             )
             used = [g for g in gradients if g is not None]
-            norm = torch.stack([g.detach().square().sum() for g in used]).sum().sqrt()
+            square = torch.stack([g.square().sum() for g in used]).sum()
+            # the root of zero has no derivative
+            norm = (square + 1e-24).sqrt()
             if not torch.isfinite(value) or not torch.isfinite(norm):
                 raise Diverged(
                     f"inner step {step + 1}: support loss {value.item():.3g}, gradient norm "
                     f"{norm.item():.3g}; lower the inner learning rate or bound the gradient"
                 )
-            scale = torch.clamp(self.largest_gradient / (norm + 1e-12), max=1.0)
+            # without a bound nothing is scaled: infinity over the norm has no derivative either
+            bounded = math.isfinite(self.largest_gradient)
+            scale = torch.clamp(self.largest_gradient / norm, max=1.0) if bounded else 1.0
             for name, rate, gradient in zip(self.names, self.rates(), gradients, strict=True):
                 if gradient is not None:
                     weights[name] = weights[name] - rate * scale * gradient

@@ -105,8 +105,8 @@ def adapt_many(
     for _ in range(inner.steps):
         gradients, _ = gradients_of_many(module, loss, weights, supports, rebuild, inner.names)
         squares = [gradients[name].flatten(1).square().sum(1) for name in inner.names]
-        norm = torch.stack(squares).sum(0).sqrt()
-        scale = torch.clamp(inner.largest_gradient / (norm + 1e-12), max=1.0)
+        norm = (torch.stack(squares).sum(0) + 1e-24).sqrt()
+        scale = torch.clamp(inner.largest_gradient / norm, max=1.0)
         for name, rate in zip(inner.names, inner.rates(), strict=True):
             gradient = gradients[name]
             share = scale.reshape(-1, *[1] * (gradient.ndim - 1))

@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from matml.meta.checkpoint import (
+    fingerprint,
     load_checkpoint,
     pack,
     pack_optimizer,
@@ -134,10 +135,15 @@ def meta_train(
     initial_rates = [group["lr"] for group in optimizer.param_groups]
     history = History([], [], [], skipped=[])
     best, best_loss, done = _snapshot(module, inner), math.inf, 0
+    # settings and starting point: another run's checkpoint is not continued
+    signature = asdict(settings) | {"start": fingerprint(*best.values())}
+    signature |= {"inner_steps": inner.steps, "outer": repr(outer)}
 
     if checkpoint is not None and checkpoint.exists():
         tensors, state = load_checkpoint(checkpoint)
-        if state["settings"] == asdict(settings):
+        if state["settings"] != signature:
+            log.info("%s: %s is of another run and is not continued", title, checkpoint)
+        else:
             module.load_state_dict(unpack("module", tensors))
             inner.load_state_dict(unpack("inner", tensors))
             unpack_optimizer(optimizer, tensors)
@@ -159,7 +165,7 @@ def meta_train(
             tensors = pack("module", module.state_dict()) | pack("inner", inner.state_dict())
             tensors |= pack_optimizer(optimizer) | pack("best", best)
             state = {
-                "settings": asdict(settings),
+                "settings": signature,
                 "history": asdict(history),
                 "done": done,
                 "best_loss": best_loss if math.isfinite(best_loss) else None,

@@ -29,6 +29,15 @@ def matern32(a: Tensor, b: Tensor) -> Tensor:
     return (1 + distance) * torch.exp(-distance)
 
 
+def _standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of each column; 1 where a column is constant, which tells nothing.
+
+    A candidate that differs in a constant column must not end up infinitely far away.
+    """
+    deviation = features.std(0)
+    return features.mean(0), np.where(deviation < 1e-6, 1.0, deviation)
+
+
 class GlobalGP:
     """One Gaussian process over all crystals: ARD Matern-3/2 plus linear kernel.
 
@@ -53,7 +62,7 @@ class GlobalGP:
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> "GlobalGP":
         """Fit to `features` [n, d] and `targets` [n]; returns itself."""
-        self.centre, self.scale = features.mean(0), features.std(0) + 1e-9
+        self.centre, self.scale = _standardisation(features)
         x = self._standardise(features)
         self.mean, self.deviation = float(targets.mean()), float(targets.std()) or 1.0
         y = torch.from_numpy((targets - self.mean) / self.deviation)
@@ -256,7 +265,7 @@ def learn_residual_gp(
     A weak prior (a factor e on each hyper-parameter) about a third of the residuals' variance for
     each part holds where episodes are few.
     """
-    centre, scale = features.mean(0), features.std(0) + 1e-9
+    centre, scale = _standardisation(features)
     x = torch.from_numpy((features - centre) / scale).double()
     y = torch.from_numpy(np.asarray(residuals, float))
     spread = float(np.mean(np.square(residuals)))

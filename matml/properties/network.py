@@ -5,13 +5,15 @@ of equal distance, weighted by the number of neighbours in them. A network that 
 gives symmetry-equivalent atoms equal features, so this equals the network on the full graph.
 """
 
+import numpy as np
 import torch
+from pymatgen.core import Element
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 
-from matml.properties.elements import element_features
+from matml.properties.elements import LARGEST_ATOMIC_NUMBER, element_features
 
 
 class ShellConvolution(MessagePassing):
@@ -170,18 +172,12 @@ def _gaussians(values: Tensor, centres: Tensor) -> Tensor:
 
 
 def _radii() -> list[float]:
-    """Return a radius per atomic number in angstrom, from the molar volume of the element.
+    """Return pymatgen's atomic radius per atomic number, in angstrom; index 0 is unused.
 
-    The radius of the sphere with the volume of one atom; it exists for nearly every element, and
-    the nearest ones stand in for the rest. Index 0 is unused.
+    Elements without one (the noble gases and some actinides) get the value between those of their
+    neighbours in atomic number: it only sets the scale of a distance.
     """
-    import numpy as np
-    from pymatgen.core import Element
-
-    radii = np.full(95, np.nan)
-    for z in range(1, 95):
-        volume = Element.from_Z(z).data.get("Atomic radius")
-        if isinstance(volume, int | float):
-            radii[z] = volume
-    known = np.flatnonzero(~np.isnan(radii))
-    return np.interp(np.arange(95), known, radii[known]).tolist()
+    numbers = np.arange(LARGEST_ATOMIC_NUMBER + 1)
+    radii = [np.nan, *(Element.from_Z(z).data.get("Atomic radius") for z in numbers[1:].tolist())]
+    known = [z for z in numbers if isinstance(radii[z], int | float) and np.isfinite(radii[z])]
+    return np.interp(numbers, known, [float(radii[z]) for z in known]).tolist()

@@ -94,6 +94,11 @@ class FewShotPredictor:
         """Names of the properties, with their units."""
         return {name: entry["unit"] for name, entry in self.card["properties"].items()}
 
+    @property
+    def held_out_families(self) -> list[str]:
+        """Families that no training stage has seen."""
+        return [*self.card["test_families"], *self.card["validation_families"]]
+
     def crystals(self, structures: CrystalSet | Sequence[Structure]) -> CrystalSet:
         """Return structures as a set of crystals, refusing graphs made otherwise."""
         if not isinstance(structures, CrystalSet):

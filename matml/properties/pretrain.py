@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from matml.meta.checkpoint import (
+    fingerprint,
     load_checkpoint,
     pack,
     pack_optimizer,
@@ -105,10 +106,14 @@ def pretrain(
     weights = torch.tensor(settings.weights, device=batches.device)
     records: list[dict[str, float]] = []
     first = 0
-    signature = asdict(settings) | {"crystals": len(rows), "weights": list(settings.weights)}
+    # settings, starting point and labels: another run's checkpoint is not continued
+    start = fingerprint(*network.state_dict().values(), torch.from_numpy(batches.targets[rows]))
+    signature = asdict(settings) | {"weights": list(settings.weights), "start": start}
     if checkpoint is not None and checkpoint.exists():
         tensors, state = load_checkpoint(checkpoint)
-        if state["settings"] == signature:
+        if state["settings"] != signature:
+            log.info("%s: %s is of another run and is not continued", title, checkpoint)
+        else:
             network.load_state_dict(unpack("network", tensors))
             unpack_optimizer(optimizer, tensors)
             schedule.load_state_dict(state["schedule"])

@@ -122,6 +122,26 @@ def split_families(
     return Split(tuple(test), tuple(validation), folds, members)
 
 
+def same_materials(table: pd.DataFrame, split: Split, tolerance: float = 0.1) -> list[str]:
+    """Return ids of training crystals that are a held-out material in a slightly other form.
+
+    A family is a prototype, and a small distortion makes another one of it: tetragonal barium
+    titanate would tell about the cubic one. Training crystals with the reduced formula of a
+    held-out crystal and a volume per atom within `tolerance` of it are taken for the same material;
+    so are those with its material id.
+    """
+    held_out = table["family"].isin([*split.test, *split.validation])
+    columns = ["id", "material_id", "formula", "volume_per_atom_A3"]
+    pairs = table.loc[~held_out, columns].merge(
+        table.loc[held_out, columns], on="formula", suffixes=("", "_held_out")
+    )
+    ratio = np.log(pairs["volume_per_atom_A3"] / pairs["volume_per_atom_A3_held_out"]).abs()
+    ids = set(pairs.loc[ratio <= np.log1p(tolerance), "id"])
+    known = set(table.loc[held_out, "material_id"]) - {""}
+    ids |= set(table.loc[~held_out & table["material_id"].isin(known), "id"])
+    return sorted(ids)
+
+
 def labelled_members(table: pd.DataFrame, property_name: str) -> pd.Series:
     """Return which rows carry a label of the property and do not repeat another row that does."""
     labelled = table[property_name].notna()

@@ -34,7 +34,7 @@ from matml.properties.members import (
 )
 from matml.properties.metatrain import METHODS, FamilyTasks, episode_batch, metatrain
 from matml.properties.pretrain import Pretraining, embed, predict, pretrain
-from matml.properties.split import Split, draw_episodes, split_families
+from matml.properties.split import Split, draw_episodes, same_materials, split_families
 from matml.properties.targets import Standardisation, find_property
 from matml.structures.crystals import CrystalSet
 
@@ -67,9 +67,15 @@ class Workbench:
         """Read the ingested crystals and the split made by `make_split`."""
         crystals = CrystalSet.open(structures, graphs)
         names = list(settings.properties)
-        values = learned_values(crystals.table, names)
         split = Split.read(folder / SPLIT)
         setup = read_json(folder / SETUP)
+        if names != setup["properties"]:
+            raise MatmlError(
+                f"{folder / SETUP}: made for {', '.join(setup['properties'])}; the settings name "
+                f"{', '.join(names)}: run `matml properties split` again"
+            )
+        crystals = without_labels(crystals, setup["excluded"], names)
+        values = learned_values(crystals.table, names)
         standardisation = Standardisation(
             np.array(setup["standardisation_mean"]), np.array(setup["standardisation_deviation"])
         )
@@ -111,6 +117,13 @@ class Workbench:
         return [family for family, fold in self.split.folds.items() if fold == member]
 
 
+def without_labels(crystals: CrystalSet, ids: list[str], names: list[str]) -> CrystalSet:
+    """Return the crystals with the labels of some of them taken out."""
+    table = crystals.table.copy()
+    table.loc[table["id"].isin(ids), names] = np.nan
+    return CrystalSet(table, crystals.graphs, crystals.quarantine)
+
+
 def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
     """Return labels on the learned scale, [crystals, properties].
 
@@ -136,7 +149,7 @@ def make_split(
     """Write the split by family, the episodes, and the standardisation of the targets."""
     crystals = CrystalSet.open(structures, graphs)
     table, names = crystals.table, list(settings.properties)
-    values = learned_values(table, names)
+    learned_values(table, names)
     split = split_families(
         table,
         smallest_family=settings.smallest_family,
@@ -161,6 +174,8 @@ def make_split(
         parts.append(drawn.assign(part=part))
     episodes = pd.concat(parts, ignore_index=True)
     episodes.insert(0, "episode", np.arange(len(episodes)))
+    excluded = same_materials(table, split)
+    values = learned_values(without_labels(crystals, excluded, names).table, names)
     training = values[split.training_rows(table["family"].to_numpy())]
     empty = [n for n, known in zip(names, (~np.isnan(training)).sum(0), strict=True) if known < 10]
     if empty:
@@ -177,12 +192,17 @@ def make_split(
             "properties": names,
             "standardisation_mean": standardisation.mean.tolist(),
             "standardisation_deviation": standardisation.deviation.tolist(),
-            "training_crystals": len(training),
+            "training_crystals": int((~np.isnan(training)).any(1).sum()),
+            "excluded": excluded,
             "seed": seed,
         },
     )
     pairs = episodes.groupby(["part", "property"])["family"].nunique()
     log.info("%d test and %d validation families", len(split.test), len(split.validation))
+    log.info(
+        "%d training crystals are the material of a held-out one in another form: not learned from",
+        len(excluded),
+    )
     for (part, name), count in pairs.items():
         log.info("  %s: %d %s families with labels enough", name, count, part)
 

@@ -1,5 +1,6 @@
 """Figures as plotly specifications (plain dictionaries); the page's script adds the theme."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +52,25 @@ def style_of(position: int) -> tuple[str, str, str]:
     return CYCLE[place], SYMBOLS[place], ("solid", "dash", "dot")[turn % 3]
 
 
+def _plain(values: pd.Series) -> list[float | None]:
+    """Return floats with None for what is missing, as JSON has it."""
+    return [None if math.isnan(value) else value for value in values.astype(float)]
+
+
+def _broken_where_families_change(own: pd.DataFrame) -> pd.DataFrame:
+    """Return the points with an empty one between those that are means over other families.
+
+    A line from one to the other would show a trend where only the families differ.
+    """
+    if "n_families" not in own:
+        return own
+    changed = own["n_families"].ne(own["n_families"].shift()).cumsum()
+    gap = pd.DataFrame([{"shots": math.nan, "value": math.nan, "low": math.nan, "high": math.nan}])
+    columns = ["shots", "value", "low", "high"]
+    parts = [part for _, group in own.groupby(changed) for part in (group[columns], gap)]
+    return pd.concat(parts[:-1], ignore_index=True)
+
+
 def learning_curves(
     scores: pd.DataFrame,
     order: Sequence[str],
@@ -83,27 +103,30 @@ def learning_curves(
         colour, symbol, dash = style_of(list(order).index(method))
         default = bool(own["is_default"].iloc[0])
         shift = 0.05 * (rank - (len(present) - 1) / 2)
+        own = _broken_where_families_change(own)
         value, low, high = (own[name].astype(float) for name in ("value", "low", "high"))
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": titles.get(method, method),
-                "x": [place[k] + shift for k in own["shots"]],
-                "y": value.tolist(),
+                "x": [None if math.isnan(k) else place[k] + shift for k in own["shots"]],
+                "y": _plain(value),
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": (high - value).tolist(),
-                    "arrayminus": (value - low).tolist(),
+                    "array": _plain(high - value),
+                    "arrayminus": _plain(value - low),
                     "thickness": 1.2,
                     "width": 3,
                 },
                 "line": {"color": colour, "width": 3.5 if default else 1.6, "dash": dash},
                 "marker": {"color": colour, "symbol": symbol, "size": 9 if default else 7},
                 "customdata": [
-                    [int(k), low_, high_]
-                    for k, low_, high_ in zip(own["shots"], low, high, strict=True)
+                    [k, low_, high_]
+                    for k, low_, high_ in zip(
+                        _plain(own["shots"]), _plain(low), _plain(high), strict=True
+                    )
                 ],
                 "hovertemplate": "%{fullData.name}<br>%{customdata[0]} labels: %{y:.3g} "
                 "[%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra></extra>",

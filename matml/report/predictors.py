@@ -84,6 +84,7 @@ def predictors_section(results: Results, figures: Figures) -> str:
     parts += [_legend(scores), _curves(scores, figures)]
     parts.append("<h3>Predicted against calculated</h3>")
     parts.append(_parity(results, scores, figures))
+    parts.append(_coverage_table(scores))
     parts.append("<h3>Training</h3>")
     parts.append(_training(results, figures))
     return "\n".join(parts)
@@ -126,6 +127,36 @@ def few_shot_table(scores: Scores) -> str:
         f"the same families; for the most labels that at least {FEWEST_FAMILIES} families allow. "
         "Families with enough members become fewer to the right, so columns are not compared with "
         "each other.",
+    )
+
+
+def _coverage_table(scores: Scores) -> str:
+    """Return how many crystals of unseen families lie inside the 90 % intervals, by labels."""
+    shots = sorted(int(k) for k in scores.rows["shots"].unique())
+    rows = []
+    for name in scores.properties:
+        own = scores.of(name, "coverage_90").set_index("shots")
+        if own.empty:
+            continue
+        cells = []
+        for k in shots:
+            if k not in own.index:
+                cells.append(text_cell("–", "num"))
+                continue
+            share, low, high = (100 * float(own.loc[k, key]) for key in ("value", "low", "high"))
+            ends = (
+                "" if pd.isna(low) else f"<br><span class='interval'>[{low:.0f}, {high:.0f}]</span>"
+            )
+            cells.append(Cell(f"{share:.0f} %{ends}", share, "num"))
+        rows.append([text_cell(sentence(property_title(name))), *cells])
+    if not rows:
+        return ""
+    return "<h3>How far the intervals can be trusted</h3>" + table(
+        ["property", *(f"{k} labels" for k in shots)],
+        rows,
+        note="Share of the crystals of unseen families that lie inside the nominal 90 % interval "
+        "of the chosen method, mean over families with its 95 % interval. Below 90 the intervals "
+        "are too narrow: they were set on few families.",
     )
 
 
@@ -236,7 +267,9 @@ def _legend(scores: Scores) -> str:
         )
     return (
         '<p class="note">A click on a method shows or hides it. The thick line is the method that '
-        "was chosen on the validation families. Bars are 95 % intervals over families.</p>"
+        "was chosen on the validation families. Bars are 95 % intervals over families. "
+        "A line is broken where fewer families have members enough: means over other families are "
+        "not joined.</p>"
         f'<div class="legend">{"".join(items)}</div>'
     )
 

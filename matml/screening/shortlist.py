@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -39,11 +40,13 @@ class Adapted(Protocol):
 class Predictor(Protocol):
     """What screening asks of a model: `matml.properties.predictor.FewShotPredictor` or its like.
 
-    `properties` gives units by name, `recipe.graphs` the settings of the graphs it knows.
+    `properties` gives units by name, `recipe.graphs` the settings of the graphs it knows,
+    `held_out_families` the families whose labels it has not seen.
     """
 
     properties: dict[str, str]
     recipe: Any
+    held_out_families: list[str]
 
     def adapt(self, crystals: CrystalSet, values: np.ndarray, property_name: str) -> Adapted:
         """The predictor adapted to labelled crystals."""
@@ -106,7 +109,9 @@ def rank_candidates(
     predictions = judge_domain(
         predictions,
         crystals.table,
-        labelled_crystals(known, support_crystals, support, property_name),
+        labelled_crystals(
+            known, support_crystals, support, property_name, predictor.held_out_families
+        ),
         property_name,
         fewest_examples,
     )
@@ -127,13 +132,18 @@ def rank_candidates(
 
 
 def labelled_crystals(
-    known: pd.DataFrame, support_crystals: pd.DataFrame, support: Support, property_name: str
+    known: pd.DataFrame,
+    support_crystals: pd.DataFrame,
+    support: Support,
+    property_name: str,
+    held_out: Collection[str],
 ) -> pd.DataFrame:
-    """Crystals whose label the model may have learned from: other families', and the support."""
+    """Crystals whose label the model has learned from: families not held out, and the support."""
     given = support_crystals.assign(**{property_name: support.labels})
     if property_name not in known:
         return given
-    rows = known[known[property_name].notna() & ~known["family"].isin(given["family"])]
+    unseen = {*held_out, *given["family"]}
+    rows = known[known[property_name].notna() & ~known["family"].isin(unseen)]
     wanted = ["atomic_numbers", property_name]
     return pd.concat([rows[wanted], given[wanted]], ignore_index=True)
 

@@ -51,9 +51,11 @@ def query_loss(net, inner, tasks, outer):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("learn_rates", [None, "entry", "tensor"])
-def test_maml_gradient_equals_finite_differences(norm, learn_rates):
+@pytest.mark.parametrize("bound", [float("inf"), 0.2])
+def test_maml_gradient_equals_finite_differences(norm, learn_rates, bound):
     net = make_net(NORMS[norm])
-    inner = GradientSteps(net, steps=3, learning_rate=0.1, learn_rates=learn_rates).double()
+    options = {"learn_rates": learn_rates, "largest_gradient": bound}
+    inner = GradientSteps(net, steps=3, learning_rate=0.1, **options).double()
     tasks = make_tasks(2)
     accumulate_meta_gradient(net, mean_square, inner, MAML(), tasks)
     step = 1e-6

@@ -159,6 +159,10 @@ def test_intervals_weigh_families_equally():
         }
     )
     widths = half_widths(errors, {"p": np.zeros(20)})
+    # a width at 10 shots from these two families alone is not believed
+    more = errors.assign(shots=10, prediction=[np.full(18, 0.1), np.full(2, 0.1)])
+    both = half_widths(pd.concat([errors, more]), {"p": np.zeros(20)})
+    assert both[("p", "maml", 10)] == both[("p", "maml", 5)] == 5.0
     # by rows the 90 % quantile would be 1
     assert widths[("p", "maml", 5)] == 5.0
     assert width_at(widths, "p", "maml", 20) == 5.0

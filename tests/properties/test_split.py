@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from matml.errors import MatmlError
-from matml.properties.split import Split, draw_episodes, labelled_members, split_families
+from matml.properties.split import (
+    Split,
+    draw_episodes,
+    labelled_members,
+    same_materials,
+    split_families,
+)
 
 SIZES = {"a": 40, "b": 30, "c": 25, "d": 20, "e": 19, "f": 18, "g": 18, "h": 18, "i": 10, "j": 9}
 
@@ -105,6 +111,20 @@ def test_shots_that_leave_too_few_queries_are_left_out(table):
 def test_draws_depend_on_the_seed_only(table):
     pd.testing.assert_frame_equal(episodes(table), episodes(table))
     assert episodes(table)["support"].tolist() != episodes(table, seed=1)["support"].tolist()
+
+
+def test_a_distorted_form_of_a_held_out_material_is_not_learned_from():
+    table = pd.DataFrame(
+        {
+            "id": ["cubic", "tetragonal", "dense", "other", "same_id", "peer"],
+            "material_id": ["1", "2", "3", "4", "1", ""],
+            "formula": ["BaTiO3", "BaTiO3", "BaTiO3", "SrTiO3", "X", "Y"],
+            "volume_per_atom_A3": [12.9, 13.2, 11.0, 12.0, 40.0, 12.9],
+            "family": ["test", "rest", "rest", "rest", "rest", "validation"],
+        }
+    )
+    split = Split(("test",), ("validation",), {}, 2)
+    assert same_materials(table, split) == ["same_id", "tetragonal"]
 
 
 def test_a_repeated_crystal_is_a_member_once():

@@ -28,6 +28,7 @@ held_out: []
 members: 2
 width: 16
 layers: 2
+batch_size: 32
 epochs: 6
 inner_steps: 2
 meta_batches: 4

@@ -28,6 +28,7 @@ class RidgePredictor:
     """Ridge regression on mean atomic number and volume per atom, taught by the support alone."""
 
     properties = {PROPERTY: "", "band_gap_eV": "eV"}  # noqa: RUF012
+    held_out_families = ()
     recipe = SimpleNamespace(graphs=GraphsSection().model_dump())
     method = "ridge"
 

@@ -225,6 +225,18 @@ rule export:
     output:
         card=ensure(f"{OUT}/model/card.json", non_empty=True),
         training=ensure(f"{OUT}/model/training.safetensors", non_empty=True),
+        members=ensure(
+            expand(
+                f"{OUT}/model/member-{{member}}/{{part}}.safetensors",
+                member=MEMBERS,
+                part=["pretrained", "maml", "fomaml", "residual_gp"],
+            ),
+            non_empty=True,
+        ),
+        baselines=ensure(
+            expand(f"{OUT}/model/{{property}}.safetensors", property=PROPERTIES),
+            non_empty=True,
+        ),
     log:
         f"{OUT}/logs/properties-export.log",
     benchmark:

@@ -44,7 +44,7 @@ rule support:
     params:
         structures=subpath(input.structures, parent=True),
         seed=SETTINGS.seed,
-        sources=source_hash("screening"),
+        sources=source_hash("screening", "structures"),
     message:
         "Drawing a few labelled members of the family"
     shell:
@@ -57,6 +57,7 @@ rule screen:
     input:
         settings=SCREENING_SECTION,
         model=rules.export.output.card,
+        parts=[rules.export.output.members, rules.export.output.baselines],
         support=SUPPORT,
         candidates=CANDIDATES,
         watched=watched_files(SETTINGS.screening.candidates),
