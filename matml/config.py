@@ -354,9 +354,9 @@ class KineticsSection(Section):
         default=30, ge=1, le=100_000, description="Meta-batches of MAML and Meta-SGD."
     )
     meta_tasks: int = Field(default=3, ge=1, le=64, description="Alloys in a meta-batch.")
-    inner_steps: int = Field(default=3, ge=1, le=100, description="Gradient steps on an alloy.")
+    inner_steps: int = Field(default=8, ge=1, le=100, description="Gradient steps on an alloy.")
     inner_rate: float = Field(
-        default=0.2, gt=0, le=10, description="(Initial) rate of those steps, standardised scale."
+        default=0.5, gt=0, le=10, description="(Initial) rate of those steps; 1 is a full step."
     )
     held_out: float = Field(
         default=0.15, gt=0, lt=0.9, description="Share of composition groups kept from learning."

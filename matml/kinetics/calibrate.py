@@ -33,6 +33,9 @@ DRAWS, PROPOSALS = 1000, 16_000
 DETERMINED, PARTLY = 0.5, 0.9
 """Posterior width over prior width below which data determined a parameter, or partly did."""
 
+SMALLEST_EFFECTIVE_SAMPLE = 100
+"""Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
+
 SUSPICIOUS_LOG_RATIO = math.log(1e4)
 """Log evidence by which shifted temperatures must fit better before a unit mix-up is named."""
 
@@ -152,6 +155,7 @@ class Calibration:
             "unit": observable.unit,
             "outliers": int(table["outlier"].sum()),
             "converged": bool(self.fit.converged[0]),
+            "effective_draws": round(effective_sample_size(self.draws), 1),
             "notes": self.notes,
             "seed": self.seed,
         }
@@ -199,6 +203,12 @@ def calibrate(
     draws = draw_posterior(
         residual, fit, population.prior, *data, draws=DRAWS, proposals=proposals, seed=seed
     )[0]
+    effective = effective_sample_size(draws)
+    if effective < SMALLEST_EFFECTIVE_SAMPLE:
+        notes.append(
+            f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
+            "independent ones; the observations contradict the population or each other"
+        )
     notes += temperature_scale_notes(population, series)
     notes += composition_notes(population, own)
     least_squares = generic_least_squares(equation, population.kind, series, seed).position[0]
@@ -209,6 +219,15 @@ def calibrate(
             f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit; check it"
         )
     return result
+
+
+def effective_sample_size(draws: Tensor) -> float:
+    """Return the effective number of importance-resampled draws [S, P], at most S.
+
+    Kish's (sum w)^2 / sum w^2, with the number of copies of each distinct draw as its weight.
+    """
+    copies = draws.unique(dim=0, return_counts=True)[1].double()
+    return float(copies.sum().square() / copies.square().sum())
 
 
 def temperature_scale_notes(population: Population, series: Series) -> list[str]:

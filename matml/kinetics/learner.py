@@ -11,7 +11,6 @@ from matml.kinetics.equations.base import Equation
 from matml.kinetics.series import Series
 from matml.meta import (
     MAML,
-    BoundModel,
     GradientSteps,
     History,
     MetaTraining,
@@ -19,44 +18,59 @@ from matml.meta import (
     meta_train,
     split_support_query,
 )
+from matml.meta.hierarchical import GaussianPrior, linearise
 
-LOSS_SCALE = 5.0
-"""Residuals are divided by this many typical noises, which makes losses about 1 before learning."""
-
-LARGEST_GRADIENT = 3.0
+LARGEST_GRADIENT = 10.0
+"""Bound on an inner gradient's norm: a safeguard, since the robust loss bounds it already."""
 
 
 class EquationModule(nn.Module):
-    """An equation whose weights are its standardised parameter vector.
+    """An equation whose weights are parameters in units of the population's spread.
+
+    With u the weights, the standardised parameter vector is mean + factor u: a gradient step in u
+    moves parameters as far as they differ among alloys, and along their correlations.
 
     Parameters
     ----------
     equation, kind
         What is predicted.
-    start
-        Initial vector [P]; the equation's generic start by default.
+    mean, factor
+        Mean [P] of the population's standardised parameters and Cholesky factor [P, P] of their
+        covariance; the weights start at the mean.
     """
 
-    def __init__(self, equation: Equation, kind: str, start: Tensor | None = None) -> None:
+    def __init__(self, equation: Equation, kind: str, mean: Tensor, factor: Tensor) -> None:
         super().__init__()
         self.equation = equation
         self.kind = kind
-        self.position = nn.Parameter(equation.start() if start is None else start.clone())
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("factor", factor.clone())
+        self.position = nn.Parameter(torch.zeros_like(mean))
+
+    def standardised(self) -> Tensor:
+        """Return the standardised parameter vector [P]."""
+        return self.mean + self.factor @ self.position
 
     def forward(self, columns: dict[str, Tensor]) -> Tensor:
-        """Return predictions [N] on the residual scale."""
-        return self.equation.predict(self.kind, self.position, columns)
+        """Return residuals for gradient descent [N], in noise widths."""
+        position = self.mean + self.factor @ self.position
+        return self.equation.descent_residual(self.kind, position, columns)
+
+
+def robust(residual: Tensor) -> Tensor:
+    """Return the pseudo-Huber loss 2 (sqrt(1 + r^2) - 1): r^2 when small, 2 |r| when large."""
+    return 2 * ((1 + residual.square()).sqrt() - 1)
 
 
 @dataclass(frozen=True)
-class ScaledSquares:
-    """Mean squared residual in units of `scale`: the loss of a kinetic learner."""
+class RobustLoss:
+    """Mean pseudo-Huber loss of residuals in units of `scale`: the loss of a kinetic learner."""
 
     scale: float
 
     def __call__(self, model: Any, columns: dict[str, Tensor]) -> Tensor:
         """Return the loss of a model (or a bound one) on columns [N]."""
-        return ((model(columns) - columns["target"]) / self.scale).square().mean()
+        return robust(model(columns) / self.scale).mean()
 
 
 @dataclass(frozen=True)
@@ -67,44 +81,70 @@ class MetaLearned:
     ----------
     start
         Standardised parameters [P].
+    factor
+        Steps are taken in u, where a standardised vector is start + factor u [P, P].
     rates
-        Rate of each parameter [P].
+        Rate of each entry of u [P].
     steps
         Gradient steps.
     scale
-        Of the loss's residuals.
+        Of the loss's residuals, in noise widths.
     """
 
     start: Tensor
+    factor: Tensor
     rates: Tensor
     steps: int
     scale: float
 
     def adapt(self, equation: Equation, kind: str, series: Series) -> Tensor:
-        """Return the adapted parameters of all tasks of a series, [B, P].
+        """Return the adapted standardised parameters of all tasks of a series, [B, P].
 
         The steps of `GradientSteps` on every task at once.
         """
 
-        def loss(position: Tensor, columns: dict[str, Tensor], mask: Tensor) -> Tensor:
-            error = equation.predict(kind, position, columns) - columns["target"]
-            return (mask * (error / self.scale).square()).sum() / mask.sum()
+        def loss(moved: Tensor, columns: dict[str, Tensor], mask: Tensor) -> Tensor:
+            position = self.start + self.factor @ moved
+            residual = equation.descent_residual(kind, position, columns)
+            return (mask * robust(residual / self.scale)).sum() / mask.sum()
 
         gradient_of = torch.func.vmap(torch.func.grad(loss))
-        position = self.start.repeat(len(series), 1)
+        moved = torch.zeros_like(self.start).repeat(len(series), 1)
         for _ in range(self.steps):
-            gradient = gradient_of(position, series.columns, series.mask)
+            gradient = gradient_of(moved, series.columns, series.mask)
             norm = gradient.norm(dim=1, keepdim=True)
-            position = position - self.rates * gradient * (LARGEST_GRADIENT / (norm + 1e-12)).clamp(
+            moved = moved - self.rates * gradient * (LARGEST_GRADIENT / (norm + 1e-12)).clamp(
                 max=1.0
             )
-        return position
+        return self.start + moved @ self.factor.mT
+
+
+def loss_scales(
+    equation: Equation, kind: str, series: Series, prior: GaussianPrior
+) -> tuple[float, float]:
+    """Return (scale of residuals, curvature of the loss) at the population mean.
+
+    The scale, in noise widths, is the root mean square over training alloys: the loss is then
+    about 1 before any step, and quadratic over the spread of the population. One over the
+    curvature, a median over alloys of the trace in u, is the rate of a full step.
+    """
+    factor = torch.linalg.cholesky(prior.covariance)
+    value, jacobian = linearise(
+        lambda z, columns: equation.descent_residual(kind, z, columns),
+        prior.mean.repeat(len(series), 1),
+        series.columns,
+    )
+    scale = float(((series.mask * value.square()).sum() / series.mask.sum()).sqrt().clamp(min=1.0))
+    squares = (jacobian @ factor).square().sum(2) / scale**2
+    curvature = 2 * (series.mask * squares).sum(1) / series.mask.sum(1)
+    return scale, float(curvature.median())
 
 
 def meta_learn(
     equation: Equation,
     kind: str,
     series: Series,
+    prior: GaussianPrior,
     *,
     learn_rates: bool,
     shots: Sequence[int],
@@ -113,7 +153,6 @@ def meta_learn(
     batches: int,
     tasks_per_batch: int,
     seed: int,
-    start: Tensor | None = None,
     title: str = "meta-training",
 ) -> tuple[MetaLearned, History]:
     """Meta-train an equation on alloys with `matml.meta`: MAML, or Meta-SGD with learned rates.
@@ -125,19 +164,21 @@ def meta_learn(
         others as query.
     shots
         Support sizes, drawn with equal chance.
+    prior
+        Of the same alloys: its mean is the first start, its covariance the unit of steps.
     steps, rate
-        Inner gradient steps and their (initial) rate.
+        Inner gradient steps and their (initial) rate, 1 being a full step (`loss_scales`).
     batches, tasks_per_batch
         Length of the meta-training.
-    start
-        Initial parameters.
     """
-    module = EquationModule(equation, kind, start)
-    loss = ScaledSquares(LOSS_SCALE * equation.observable(kind).typical_noise)
+    factor = torch.linalg.cholesky(prior.covariance)
+    module = EquationModule(equation, kind, prior.mean, factor)
+    scale, curvature = loss_scales(equation, kind, series, prior)
+    loss = RobustLoss(scale)
     inner = GradientSteps(
         module,
         steps=steps,
-        learning_rate=rate,
+        learning_rate=rate / curvature,
         learn_rates="entry" if learn_rates else None,
         largest_gradient=LARGEST_GRADIENT,
     )
@@ -162,11 +203,6 @@ def meta_learn(
     )
     history = meta_train(module, loss, inner, MAML(), draw, settings, title=title)
     rates = next(iter(inner.rates())).detach() * torch.ones_like(module.position)
-    learned = MetaLearned(module.position.detach().clone(), rates.detach(), steps, loss.scale)
+    start = module.standardised().detach()
+    learned = MetaLearned(start, factor, rates.detach(), steps, scale)
     return learned, history
-
-
-def adapted_loss(module: EquationModule, loss: ScaledSquares, position: Tensor, data: Any) -> float:
-    """Return the loss of given parameters, as `matml.meta` binds them."""
-    with torch.no_grad():
-        return loss(BoundModel(module, {"position": position}), data).item()

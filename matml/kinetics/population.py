@@ -29,7 +29,7 @@ from matml.kinetics.series import (
 )
 from matml.meta.hierarchical import GaussianPrior, LearnedPrior, for_a_new_task, learn_prior
 
-FORMAT = "matml kinetic population, version 1"
+FORMAT = "matml kinetic population, version 2"
 NORMAL_90 = 1.6448536269514722
 """Half width of the central 90 % of a standard normal distribution."""
 
@@ -103,6 +103,7 @@ class Population:
                 "meta_learned": {
                     name: {
                         "start": learned.start.tolist(),
+                        "factor": learned.factor.tolist(),
                         "rates": learned.rates.tolist(),
                         "steps": learned.steps,
                         "scale": learned.scale,
@@ -138,6 +139,7 @@ class Population:
             learned = {
                 name: MetaLearned(
                     torch.tensor(item["start"], dtype=torch.float64),
+                    torch.tensor(item["factor"], dtype=torch.float64),
                     torch.tensor(item["rates"], dtype=torch.float64),
                     int(item["steps"]),
                     float(item["scale"]),
@@ -211,14 +213,20 @@ def learn_gaussian(
 
 
 def learn_starts(
-    equation: Equation, kind: str, series: Series, settings: KineticsSection, seed: int
+    equation: Equation,
+    kind: str,
+    series: Series,
+    prior: GaussianPrior,
+    settings: KineticsSection,
+    seed: int,
 ) -> dict[str, MetaLearned]:
-    """Return the MAML and Meta-SGD starts of training alloys, both from the generic start."""
+    """Return the MAML and Meta-SGD starts of training alloys, learned from the prior's mean."""
     return {
         name: meta_learn(
             equation,
             kind,
             series,
+            prior,
             learn_rates=name == "meta_sgd",
             shots=settings.shots,
             steps=settings.inner_steps,
@@ -293,7 +301,7 @@ def learn_population(
         observations.kind,
         learned.prior,
         reference,
-        learn_starts(equation, observations.kind, series, settings, seed),
+        learn_starts(equation, observations.kind, series, learned.prior, settings, seed),
         training,
         held_out,
         data_card(subset, origin, seed),

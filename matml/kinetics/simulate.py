@@ -146,14 +146,13 @@ def simulate_ttt(settings: KineticsSimulation, seed: int) -> Simulation:
         fine = np.arange(lowest, top - 5, 0.5)
         half = li_time("pearlite", composition, grain_size, top, fine, 0.5)
         truth.append((row["alloy"], half.min(), fine[half.argmin()], grain_size))
-        alloys.append((row["alloy"], row["alloy"], grain_size, *composition.values()))
+        alloys.append((row["alloy"], grain_size, *composition.values()))
     return Simulation(
         _rounded(points, ["ttt_fraction", "curve", "simulated"]),
         pd.DataFrame(
             alloys,
             columns=[
                 "alloy",
-                "composition_group",
                 "grain_size_ASTM",
                 *(f"{element}_wt_pct" for element in composition),
             ],

@@ -11,20 +11,14 @@ import torch
 from matml.config import KineticsSection
 from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
-from matml.kinetics.benchmark import (
-    DEFAULT_METHOD,
-    format_table,
-    score_alloys,
-    summarise,
-    tidy_records,
-    winners,
-)
+from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
 from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
 from matml.kinetics.prepare import read_and_report
+from matml.kinetics.scores import format_table, summarise, tidy_records, winners
 from matml.processors import usable_threads
 
 log = logging.getLogger(__name__)
@@ -107,7 +101,7 @@ def calibrate_stage(
     observations = read_and_report(data, alloys)
     if held_out:
         present = [name for name in population.held_out if name in observations.names]
-        names = names or present[: settings.calibrated_alloys]
+        names = names or one_per_group(observations, present)[: settings.calibrated_alloys]
         points = points or settings.calibration_points
         if not names:
             raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
@@ -136,6 +130,12 @@ def calibrate_stage(
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
+
+
+def one_per_group(observations: Observations, names: list[str]) -> list[str]:
+    """Return the first alloy of each composition group: others are near-twins that show no more."""
+    group = observations.alloys.set_index("alloy")["composition_group"]
+    return group.loc[names].drop_duplicates().index.tolist()
 
 
 def benchmark_stage(

@@ -26,6 +26,7 @@ TTT_COLUMNS = ("fraction", "temperature_C", "time_s", "low_90_s", "high_90_s")
 HARDNESS_COLUMNS = ("time_s", "temperature_C", "hardness_HRC", "low_90_HRC", "high_90_HRC")
 GENERIC = "least squares, generic start"
 METHOD_WORDS = {
+    "mean of the training alloys": "mean of the training alloys, no adaptation",
     "maml": "MAML",
     "meta_sgd": "Meta-SGD",
     "hierarchical map": "learned prior, most probable parameters",

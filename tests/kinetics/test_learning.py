@@ -1,6 +1,7 @@
 """Simulation, populations, meta-learning and recovery of known truth."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,21 @@ import torch
 
 from matml.config import KineticsSection, KineticsSimulation
 from matml.errors import MatmlError
-from matml.kinetics.benchmark import draw_points, grouped_folds, score_alloys, summarise
-from matml.kinetics.calibrate import calibrate, pick_points
+from matml.kinetics.benchmark import MEAN, draw_points, grouped_folds, score_alloys
+from matml.kinetics.calibrate import calibrate, effective_sample_size, pick_points
 from matml.kinetics.equations import equation_named
-from matml.kinetics.learner import EquationModule, ScaledSquares, meta_learn
+from matml.kinetics.learner import EquationModule, RobustLoss, meta_learn
 from matml.kinetics.observations import Observations, read_observations
-from matml.kinetics.population import Population, learn_population, split_groups
+from matml.kinetics.population import (
+    Population,
+    generic_prior,
+    learn_population,
+    split_groups,
+)
+from matml.kinetics.scores import summarise, weighted_mean, weighted_median
 from matml.kinetics.series import residual_function, to_series
 from matml.kinetics.simulate import simulate_jmak, simulate_ttt
+from matml.kinetics.stages import one_per_group
 from matml.meta import GradientSteps
 from matml.meta.hierarchical import GaussianPrior, draw_posterior, learn_prior, maximum_a_posteriori
 
@@ -78,6 +86,7 @@ def test_batched_adaptation_equals_the_inner_loop_of_meta(simulated):
         equation,
         "ttt",
         series,
+        generic_prior(equation, "ttt"),
         learn_rates=True,
         shots=[3],
         steps=4,
@@ -88,21 +97,24 @@ def test_batched_adaptation_equals_the_inner_loop_of_meta(simulated):
     )
     assert len(history.train_loss) > 1
     assert result.rates.shape == (5,)
-    module = EquationModule(equation, "ttt", result.start)
-    inner = GradientSteps(module, steps=4, learning_rate=0.2, largest_gradient=3.0)
+    module = EquationModule(equation, "ttt", result.start, result.factor)
+    inner = GradientSteps(module, steps=4, learning_rate=0.2, largest_gradient=10.0)
     task = series.points(torch.tensor([1, 2]), torch.tensor([[0, 7, 20], [3, 9, 30]]))
-    plain = type(result)(result.start, torch.full((5,), 0.2).double(), 4, result.scale)
+    plain = replace(result, rates=torch.full((5,), 0.2).double())
     together = plain.adapt(equation, "ttt", task)
     for row in range(2):
         columns = {name: column[row] for name, column in task.columns.items()}
-        fast = inner.adapt(module, ScaledSquares(result.scale), columns)
-        torch.testing.assert_close(together[row], fast["position"].detach())
+        fast = inner.adapt(module, RobustLoss(result.scale), columns)
+        adapted = result.start + result.factor @ fast["position"].detach()
+        torch.testing.assert_close(together[row], adapted)
 
 
 def test_meta_training_lowers_the_query_loss(simulated):
     series = to_series(read(simulated, "ttt"), equation_named("c_curve"))
     options = {"shots": [3], "steps": 2, "rate": 0.1, "tasks_per_batch": 4, "seed": 1}
     equation = equation_named("c_curve")
+    # from the generic start, and not the population's, there is more to learn
+    prior = generic_prior(equation, "ttt")
     rows, picks = draw_points(series.counts().tolist(), 3, 2, 9)
     support = series.points(rows, picks)
 
@@ -113,8 +125,12 @@ def test_meta_training_lowers_the_query_loss(simulated):
         )
         return float((series.mask[rows] * value.square()).mean())
 
-    before = loss(meta_learn(equation, "ttt", series, learn_rates=False, batches=1, **options)[0])
-    after = loss(meta_learn(equation, "ttt", series, learn_rates=False, batches=25, **options)[0])
+    before = loss(
+        meta_learn(equation, "ttt", series, prior, learn_rates=False, batches=1, **options)[0]
+    )
+    after = loss(
+        meta_learn(equation, "ttt", series, prior, learn_rates=False, batches=25, **options)[0]
+    )
     assert after < 0.7 * before
 
 
@@ -256,3 +272,59 @@ def test_too_few_alloys_are_refused(simulated):
         split_groups(observations.select(observations.names[:2]), 0.2, 0)
     assert isinstance(observations, Observations)
     assert KineticsSection().folds >= 2
+
+
+@pytest.mark.parametrize(("name", "equation"), [("jmak", "jmak"), ("ttt", "c_curve")])
+def test_adapting_beats_the_mean_of_the_training_alloys(simulated, quick, name, equation):
+    settings = quick.model_copy(update={"shots": [5], "meta_batches": 4})
+    per_alloy = score_alloys(read(simulated, name), equation_named(equation), settings, seed=0)
+    error = per_alloy.groupby("method")["rmse"].mean()
+    assert error["maml"] < 0.9 * error[MEAN]
+    assert error["meta_sgd"] < 0.9 * error[MEAN]
+
+
+@pytest.mark.parametrize("name", ["jmak", "c_curve"])
+def test_gradients_of_fractions_do_not_vanish_far_from_the_data(name):
+    equation = equation_named(name)
+    columns = {
+        "temperature_K": torch.tensor([900.0]).double(),
+        "reference_temperature_K": torch.tensor([900.0]).double(),
+        "time_s": torch.tensor([1e5]).double(),
+        "target": torch.tensor([0.5]).double(),
+    }
+
+    def slopes(residual):
+        start = equation.start().requires_grad_()
+        return torch.autograd.grad(residual(start).sum(), start)[0].norm()
+
+    # at 1000 half times the fraction is 1 for any parameters near the start
+    assert slopes(lambda z: equation.predict("fraction", z, columns)) < 1e-6
+    assert slopes(lambda z: equation.descent_residual("fraction", z, columns)) > 1
+    half = columns | {
+        "time_s": 10
+        ** equation.predict("ttt", equation.start(), columns | {"fraction": columns["target"]})
+    }
+    assert equation.descent_residual("fraction", equation.start(), half).abs() < 1e-9
+
+
+def test_weighted_averages_count_repeats():
+    values, weights = np.array([3.0, 1.0, 2.0, 9.0]), np.array([[1, 1, 1, 1], [2, 0, 0, 3]])
+    assert weighted_mean(values, weights) == pytest.approx([3.75, 33 / 5])
+    assert weighted_median(values, weights) == pytest.approx([2.5, 9.0])
+
+
+def test_near_twin_steels_share_a_group_and_one_of_a_group_is_shown(simulated):
+    steels = read(simulated, "ttt")
+    group = steels.alloys.set_index("alloy")["composition_group"]
+    assert group["AISI 8640"] == group["AISI 8740"]
+    assert group.nunique() == len(group) - 1
+    assert one_per_group(steels, ["AISI 8740", "AISI 8640", "AISI 1030"]) == [
+        "AISI 8740",
+        "AISI 1030",
+    ]
+
+
+def test_effective_sample_size_counts_copies():
+    distinct = torch.arange(10.0)[:, None]
+    assert effective_sample_size(distinct) == pytest.approx(10)
+    assert effective_sample_size(torch.zeros(10, 1)) == pytest.approx(1)

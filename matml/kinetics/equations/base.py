@@ -109,6 +109,9 @@ class Observable:
         The measured value on the residual scale.
     typical_noise
         Standard deviation of a usual measurement on the residual scale, before any is learned.
+    unsaturated
+        `unsaturated(values, inputs, target, noise)`: residuals in noise widths whose gradient does
+        not vanish far from the data, for gradient descent. None where `predict` does not saturate.
     """
 
     column: str
@@ -117,6 +120,7 @@ class Observable:
     predict: Callable[[Values, Inputs], Tensor]
     compared: Callable[[Tensor], Tensor]
     typical_noise: float
+    unsaturated: Callable[[Values, Inputs, Tensor, float], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,20 @@ class Equation:
         """
         return self.observable(kind).predict(self.values(standardised), inputs)
 
+    def descent_residual(self, kind: str, standardised: Tensor, columns: Inputs) -> Tensor:
+        """Return residuals in typical noise widths for gradient descent.
+
+        Prediction minus target over the typical noise or, where the prediction saturates, the
+        observable's unsaturated form of it. Shapes as for `predict`; `columns` hold `target` too.
+        """
+        observable = self.observable(kind)
+        values = self.values(standardised)
+        if observable.unsaturated is not None:
+            return observable.unsaturated(
+                values, columns, columns["target"], observable.typical_noise
+            )
+        return (observable.predict(values, columns) - columns["target"]) / observable.typical_noise
+
 
 TEMPERATURE = Input("temperature_K", "K")
 TIME = Input("time_s", "s")
@@ -237,6 +255,29 @@ def jmak_fraction(log_half_time: Tensor, exponent: Tensor, time_s: Tensor) -> Te
         Time in s, positive.
     """
     return -torch.expm1(-LN2 * torch.exp(exponent * (time_s.log() - log_half_time)))
+
+
+def jmak_double_log_residual(
+    log_half_time: Tensor, exponent: Tensor, time_s: Tensor, fraction: Tensor, noise: float
+) -> Tensor:
+    """Return JMAK residuals in ln(-ln(1 - f)), in noise widths: the ordinate of Sharp and Hancock.
+
+    That is n (ln t - ln t50) + ln ln 2 for the model (J. Am. Ceram. Soc. 55 (1972) 74), linear in
+    ln t50 and computed without the fraction, so that the gradient is as large where the model is
+    decades away and its fraction 0 or 1 as it is near the data.
+
+    Parameters
+    ----------
+    fraction
+        Measured; cut to half a noise width from 0 and 1.
+    noise
+        Standard deviation of the fraction. By the delta method the ordinate's is
+        noise / [-(1 - f) ln(1 - f)].
+    """
+    fraction = fraction.clamp(noise / 2, 1 - noise / 2)
+    reached = -torch.log1p(-fraction)
+    error = exponent * (time_s.log() - log_half_time) + math.log(LN2) - reached.log()
+    return error * (1 - fraction) * reached / noise
 
 
 def jmak_log10_time(log_half_time: Tensor, exponent: Tensor, fraction: Tensor) -> Tensor:

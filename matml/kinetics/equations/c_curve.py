@@ -25,6 +25,7 @@ from matml.kinetics.equations.base import (
     Observable,
     Parameter,
     Values,
+    jmak_double_log_residual,
     jmak_fraction,
     jmak_log10_time,
 )
@@ -59,6 +60,12 @@ def log_half_time(values: Values, inputs: Inputs) -> Tensor:
 
 def _fraction(values: Values, inputs: Inputs) -> Tensor:
     return jmak_fraction(log_half_time(values, inputs), values["avrami_exponent"], inputs["time_s"])
+
+
+def _double_log_residual(values: Values, inputs: Inputs, target: Tensor, noise: float) -> Tensor:
+    return jmak_double_log_residual(
+        log_half_time(values, inputs), values["avrami_exponent"], inputs["time_s"], target, noise
+    )
 
 
 def _log10_time(values: Values, inputs: Inputs) -> Tensor:
@@ -114,6 +121,7 @@ C_CURVE = Equation(
             _fraction,
             lambda measured: measured,
             0.05,
+            _double_log_residual,
         ),
     },
 )
