@@ -207,7 +207,7 @@ def calibrate(
     if effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
-            "independent ones; the observations contradict the population or each other"
+            "independent ones (often observations that contradict the population)"
         )
     notes += temperature_scale_notes(population, series)
     notes += composition_notes(population, own)
