@@ -9,7 +9,7 @@ import pytest
 
 from matml.cli import COMMANDS
 from matml.files import write_text
-from matml.provenance import source_hash, verify_checksums, watched_files, write_checksums
+from matml.provenance import SHARED, source_hash, verify_checksums, watched_files, write_checksums
 
 MATML = [sys.executable, "-c", "from matml.cli import main; main()"]
 
@@ -123,7 +123,7 @@ def test_the_source_hash_follows_the_sources(monkeypatch, tmp_path):
     import matml
 
     package = tmp_path / "matml"
-    for name in ("errors.py", "files.py", "room/a.py", "room/b.py", "other/c.py"):
+    for name in (*SHARED, "room/a.py", "room/b.py", "other/c.py"):
         write_text(package / name, name)
     monkeypatch.setattr(matml, "__file__", str(package / "__init__.py"))
     before = source_hash("room")
