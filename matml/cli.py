@@ -55,3 +55,9 @@ def main() -> None:
     except MatmlError as error:
         click.echo(f"matml: error: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        # a folder that cannot be made, a full disk: nothing of ours to trace
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        click.echo(f"matml: error: {where}{reason}; check the path and its permissions", err=True)
+        sys.exit(2)

@@ -3,6 +3,7 @@
 `workflow/config.yaml` holds the defaults; a test keeps it in step with these models.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -346,6 +347,15 @@ class KineticsSection(Section):
         min_length=1,
         description="Data sets by name; the name is also the folder of their results.",
     )
+
+    @field_validator("datasets")
+    @classmethod
+    def _names_are_folders(cls, value: dict[str, KineticsDataset]) -> dict[str, KineticsDataset]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                raise ValueError(f"the name {name!r} must be letters, digits, '_', '-' and '.'")
+        return value
+
     simulation: KineticsSimulation = KineticsSimulation()
     pseudo_tasks: float = Field(
         default=2.0, ge=0, le=100, description="Weight of the generic covariance, in alloys."
@@ -393,18 +403,32 @@ class ReportSection(Section):
     )
 
 
+DEVICE = r"^(cpu|mps|cuda(:\d+)?|xpu(:\d+)?)$"
+
+
 class Configuration(Section):
     """The whole configuration of the workflow."""
 
     output_dir: Path = Field(default=Path("results"), description="Folder of all results.")
     seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
-    device: str = Field(default="cpu", description="torch device: cpu, cuda, cuda:0, mps, …")
+    device: str = Field(
+        default="cpu", pattern=DEVICE, description="torch device: cpu, cuda, cuda:0, mps, …"
+    )
     structures: StructuresSection = StructuresSection()
     graphs: GraphsSection = GraphsSection()
     properties: PropertiesSection = PropertiesSection()
     screening: ScreeningSection = ScreeningSection()
     kinetics: KineticsSection = KineticsSection()
     report: ReportSection = ReportSection()
+
+    @model_validator(mode="after")
+    def _screened_property_is_learned(self) -> "Configuration":
+        if self.screening.property not in self.properties.properties:
+            raise ValueError(
+                f"screening.property = {self.screening.property}: is not among "
+                f"properties.properties ({', '.join(self.properties.properties)})"
+            )
+        return self
 
 
 def validate(model: type[Model], values: dict[str, Any], origin: str) -> Model:

@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from matml.errors import MatmlError
-from matml.files import atomic, read_json, read_table, write_json, write_table, write_text
+from matml.files import (
+    atomic,
+    read_json,
+    read_table,
+    refuse_long_rows,
+    write_json,
+    write_table,
+    write_text,
+)
 
 
 def test_a_failing_writer_leaves_the_old_file_and_no_rest(tmp_path):
@@ -113,3 +121,9 @@ def test_files_get_ordinary_permissions(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_row_longer_than_the_header_is_named(tmp_path):
+    refuse_long_rows("a.csv", "x,y\n1,2\n3\n")
+    with pytest.raises(MatmlError, match=r"a\.csv: line 3 has 3 fields, the header 2"):
+        refuse_long_rows("a.csv", "x,y\n1,2\n3,4,\n")

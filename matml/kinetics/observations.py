@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from matml.errors import MatmlError
+from matml.files import refuse_long_rows
 from matml.kinetics.alloys import group_alloys, read_alloys
 
 ZERO_CELSIUS = 273.15
@@ -159,6 +160,7 @@ def _read_text_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV of observations")
     try:
+        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
         return pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except (ValueError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]

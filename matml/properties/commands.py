@@ -132,8 +132,12 @@ def baseline(
 
 @properties.command()
 @click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
-@click.option("--member", "members", multiple=True, type=FILE, help="Predictions of a member.")
-@click.option("--baseline", "baselines", multiple=True, type=FILE, help="Those of baselines.")
+@click.option(
+    "--member", "members", multiple=True, required=True, type=FILE, help="Predictions of a member."
+)
+@click.option(
+    "--baseline", "baselines", multiple=True, required=True, type=FILE, help="Those of baselines."
+)
 @click.option("--out", required=True, type=FOLDER, help="Folder of the scores.")
 @shared_options
 def compare(

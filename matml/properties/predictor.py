@@ -226,6 +226,10 @@ class AdaptedPredictor:
         no training stage has seen, and wider in proportion beyond a distance of 1; `distance` to
         what the model knows; `in_domain`, whether that is at most 1.
         """
+        if not isinstance(structures, CrystalSet):
+            structures = [structures] if isinstance(structures, Structure) else list(structures)
+        if not len(structures):
+            raise MatmlError("no structure to predict: give at least one")
         crystals = self.predictor.crystals(structures)
         parts = [
             self._predict_chunk(crystals.subset(np.arange(i, min(i + CHUNK, len(crystals)))))

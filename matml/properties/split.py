@@ -12,9 +12,11 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
+from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matml.errors import MatmlError
 from matml.files import read_json, write_json
+from matml.structures.crystals import CrystalSet
 
 
 @dataclass(frozen=True)
@@ -122,23 +124,30 @@ def split_families(
     return Split(tuple(test), tuple(validation), folds, members)
 
 
-def same_materials(table: pd.DataFrame, split: Split, tolerance: float = 0.1) -> list[str]:
+def same_materials(crystals: CrystalSet, split: Split, tolerance: float = 0.1) -> list[str]:
     """Return ids of training crystals that are a held-out material in a slightly other form.
 
     A family is a prototype, and a small distortion makes another one of it: tetragonal barium
-    titanate would tell about the cubic one. Training crystals with the reduced formula of a
-    held-out crystal and a volume per atom within `tolerance` of it are taken for the same material;
-    so are those with its material id.
+    titanate would tell about the cubic one. Training crystals that pymatgen's `StructureMatcher`,
+    with its default tolerances, takes for a held-out crystal of the same formula are the same
+    material, and so are those with its material id. Only pairs whose volumes per atom differ by
+    less than `tolerance` are compared, to save time.
     """
+    table = crystals.table.assign(position=np.arange(len(crystals)))
     held_out = table["family"].isin([*split.test, *split.validation])
-    columns = ["id", "material_id", "formula", "volume_per_atom_A3"]
+    columns = ["id", "material_id", "formula", "volume_per_atom_A3", "position"]
     pairs = table.loc[~held_out, columns].merge(
         table.loc[held_out, columns], on="formula", suffixes=("", "_held_out")
     )
     ratio = np.log(pairs["volume_per_atom_A3"] / pairs["volume_per_atom_A3_held_out"]).abs()
-    ids = set(pairs.loc[ratio <= np.log1p(tolerance), "id"])
     known = set(table.loc[held_out, "material_id"]) - {""}
-    ids |= set(table.loc[~held_out & table["material_id"].isin(known), "id"])
+    ids = set(table.loc[~held_out & table["material_id"].isin(known), "id"])
+    matcher = StructureMatcher()
+    for pair in pairs[ratio <= np.log1p(tolerance)].itertuples():
+        if pair.id not in ids and matcher.fit(
+            crystals.structure(pair.position), crystals.structure(pair.position_held_out)
+        ):
+            ids.add(pair.id)
     return sorted(ids)
 
 

@@ -69,11 +69,14 @@ class Workbench:
         names = list(settings.properties)
         split = Split.read(folder / SPLIT)
         setup = read_json(folder / SETUP)
-        if names != setup["properties"]:
+        if sorted(names) != sorted(setup.get("properties", [])) or "excluded" not in setup:
             raise MatmlError(
-                f"{folder / SETUP}: made for {', '.join(setup['properties'])}; the settings name "
-                f"{', '.join(names)}: run `matml properties split` again"
+                f"{folder / SETUP}: made for {', '.join(setup.get('properties', []))}, or by "
+                f"another version of matml; the settings name {', '.join(names)}: run "
+                "`matml properties split` again"
             )
+        # the networks' outputs stand in the order of the split, whatever that of the settings
+        names = setup["properties"]
         crystals = without_labels(crystals, setup["excluded"], names)
         values = learned_values(crystals.table, names)
         standardisation = Standardisation(
@@ -137,7 +140,7 @@ def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
         if name not in table:
             raise MatmlError(
                 f"structures.parquet: has no column {name!r}; give labels of that name when "
-                "ingesting, or take the property out of `properties`"
+                "ingesting, or take it out of `properties.properties` in the configuration"
             )
         columns.append(find_property(name).to_scale(table[name].to_numpy(float)))
     return np.stack(columns, 1)
@@ -174,7 +177,7 @@ def make_split(
         parts.append(drawn.assign(part=part))
     episodes = pd.concat(parts, ignore_index=True)
     episodes.insert(0, "episode", np.arange(len(episodes)))
-    excluded = same_materials(table, split)
+    excluded = same_materials(crystals, split)
     values = learned_values(without_labels(crystals, excluded, names).table, names)
     training = values[split.training_rows(table["family"].to_numpy())]
     empty = [n for n, known in zip(names, (~np.isnan(training)).sum(0), strict=True) if known < 10]
@@ -218,12 +221,16 @@ def train_member(
 ) -> None:
     """Pre-train one member without the families of its fold, and learn its residual models."""
     started = time.perf_counter()
+    if not 0 <= member < bench.split.members:
+        raise MatmlError(
+            f"--member {member}: the split has the members 0 to {bench.split.members - 1}"
+        )
     recipe = bench.recipe(settings)
     torch.manual_seed(seed * 1000 + member)
     network = recipe.build().to(device)
     batches = bench.batches(device)
     own = Pretraining(
-        weights=tuple(settings.properties.values()),
+        weights=tuple(settings.properties[name] for name in bench.names),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -341,6 +348,8 @@ def evaluate_member(
 
     Predictions are on the standardised scale. Sharding lets many processors share the work.
     """
+    if not 0 <= shard < shards:
+        raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
     recipe = bench.recipe(settings)
     trained = to_device(load_member(folder, recipe, list(METHODS)), device)
     batches = bench.batches(device)
@@ -425,6 +434,8 @@ def evaluate_baseline(
     threads: int,
 ) -> None:
     """Predict every episode of one property with the baselines; standardised scale."""
+    if name not in bench.names:
+        raise MatmlError(f"--property {name}: the split was made for {', '.join(bench.names)}")
     column = bench.names.index(name)
     features = describe(bench.crystals)
     training = bench.split.training_rows(bench.families)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
+from matml.files import refuse_long_rows
 from matml.screening.prototypes import family_rows
 from matml.structures.labels import check_label
 
@@ -51,6 +52,7 @@ def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support
         raise MatmlError(f"{path}: no such file; give a CSV with columns id and {property_name}")
     try:
         # text, so that a bad number can be shown as it was written
+        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise MatmlError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from matml.errors import MatmlError
+from matml.files import refuse_long_rows
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def read_text_table(path: str, content: bytes | None = None) -> pd.DataFrame:
         content = Path(path).read_bytes() if content is None else content
         if str(path).lower().endswith(".gz"):
             content = gzip.decompress(content)
+        refuse_long_rows(path, content.decode("utf-8-sig"))
         return pd.read_csv(
             io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig"
         )

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from matml.errors import MatmlError
 from matml.properties.split import (
@@ -14,6 +15,7 @@ from matml.properties.split import (
     same_materials,
     split_families,
 )
+from matml.structures.crystals import CrystalSet
 
 SIZES = {"a": 40, "b": 30, "c": 25, "d": 20, "e": 19, "f": 18, "g": 18, "h": 18, "i": 10, "j": 9}
 
@@ -114,17 +116,26 @@ def test_draws_depend_on_the_seed_only(table):
 
 
 def test_a_distorted_form_of_a_held_out_material_is_not_learned_from():
-    table = pd.DataFrame(
-        {
-            "id": ["cubic", "tetragonal", "dense", "other", "same_id", "peer"],
-            "material_id": ["1", "2", "3", "4", "1", ""],
-            "formula": ["BaTiO3", "BaTiO3", "BaTiO3", "SrTiO3", "X", "Y"],
-            "volume_per_atom_A3": [12.9, 13.2, 11.0, 12.0, 40.0, 12.9],
-            "family": ["test", "rest", "rest", "rest", "rest", "validation"],
-        }
+    def perovskite(a, c, shift=0.0, elements=("Ba", "Ti", "O")):
+        sites = [[0, 0, 0], [0.5, 0.5, 0.5 + shift], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+        species = [elements[0], elements[1], *[elements[2]] * 3]
+        return Structure(Lattice.tetragonal(a, c), species, sites)
+
+    made = CrystalSet.from_structures(
+        [
+            perovskite(4.03, 4.03),
+            perovskite(4.0, 4.1, 0.01),
+            perovskite(3.6, 3.6),
+            perovskite(4.0, 4.1, 0.01, ("Sr", "Ti", "O")),
+            perovskite(5.0, 5.1, 0.02, ("Cs", "Pb", "I")),
+        ],
+        ids=["cubic", "tetragonal", "dense", "other", "same_id"],
     )
-    split = Split(("test",), ("validation",), {}, 2)
-    assert same_materials(table, split) == ["same_id", "tetragonal"]
+    table = made.table.assign(
+        family=["test", "rest", "rest", "rest", "rest"], material_id=["1", "2", "3", "4", "1"]
+    )
+    split = Split(("test",), (), {}, 2)
+    assert same_materials(CrystalSet(table, made.graphs), split) == ["same_id", "tetragonal"]
 
 
 def test_a_repeated_crystal_is_a_member_once():
