@@ -5,7 +5,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -377,7 +377,7 @@ class KineticsSection(Section):
     calibrated_alloys: int = Field(
         default=2, ge=1, le=1000, description="Held-out alloys to calibrate, at most."
     )
-    shots: list[int] = Field(
+    shots: list[Annotated[int, Field(ge=1)]] = Field(
         default=[1, 2, 3, 5, 10], min_length=1, description="Observations given in the benchmark."
     )
     draws: int = Field(default=6, ge=1, le=1000, description="Random draws per alloy and shots.")

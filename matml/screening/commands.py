@@ -90,7 +90,8 @@ def support(
 def screen(**options: object) -> None:
     """Rank candidates of a new family after adapting a predictor to a few labelled members.
 
-    Writes shortlist.csv (best first), candidates/*.cif of the top, quarantine.csv, summary.json.
+    Writes shortlist.csv (best first), candidates/*.cif of the top, crystals/quarantine.csv,
+    summary.json.
     """
     from matml.screening.shortlist import screen_candidates
 

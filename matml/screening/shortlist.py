@@ -212,6 +212,9 @@ def screen_candidates(
     write_json(out / "summary.json", summary)
     for sentence in summary["notes"]:
         log.info(sentence)
+    if summary["n_quarantined"]:
+        where = out / "crystals" / "quarantine.csv"
+        log.info("%d candidates could not be used: see %s", summary["n_quarantined"], where)
     log.info("%d candidates ranked: %s", len(table), out / "shortlist.csv")
 
 
