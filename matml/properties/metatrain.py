@@ -94,18 +94,17 @@ class FamilyTasks:
 
 def metatrain(
     network: CrystalNetwork,
+    inner: GradientSteps,
     method: str,
     tasks: FamilyTasks,
     validation: FamilyTasks,
     settings: MetaTraining,
     *,
-    inner_steps: int,
-    inner_learning_rate: float,
     validation_tasks: int = 40,
     checkpoint: Path | None = None,
     title: str = "meta-training",
-) -> tuple[GradientSteps, History]:
-    """Meta-train `network` in place; returns the inner loop with its learned rates.
+) -> History:
+    """Meta-train `network` and the learned rates of its inner loop, in place.
 
     Parameters
     ----------
@@ -116,16 +115,9 @@ def metatrain(
     validation
         Of validation families; as many as `validation_tasks` are drawn once, for early stopping.
     """
-    inner = GradientSteps(
-        network,
-        steps=inner_steps,
-        learning_rate=inner_learning_rate,
-        learn_rates="tensor",
-        largest_gradient=5.0,
-    ).to(tasks.batches.device)
     generator = torch.Generator().manual_seed(settings.seed)
     fixed = [validation.draw(generator) for _ in range(validation_tasks)]
-    history = meta_train(
+    return meta_train(
         network,
         episode_loss,
         inner,
@@ -136,4 +128,3 @@ def metatrain(
         checkpoint=checkpoint,
         title=title,
     )
-    return inner, history

@@ -55,10 +55,11 @@ class FewShotPredictor:
     Structures are pymatgen ones, or a `CrystalSet`.
     """
 
-    def __init__(self, folder: Path, card: dict, members: list[Member], device: str) -> None:
+    def __init__(
+        self, folder: Path, card: dict, recipe: NetworkRecipe, members: list[Member], device: str
+    ) -> None:
         self.folder, self.card, self.members, self.device = folder, card, members, device
-        recipe = card["recipe"]
-        self.recipe = NetworkRecipe(**{**recipe, "properties": tuple(recipe["properties"])})
+        self.recipe = recipe
         self.standardisation = Standardisation(
             np.array(card["standardisation_mean"]), np.array(card["standardisation_deviation"])
         )
@@ -87,7 +88,7 @@ class FewShotPredictor:
             to_device(load_member(folder / f"member-{i}", recipe, list(METHODS)), device)
             for i in range(card["members"])
         ]
-        return cls(folder, card, members, device)
+        return cls(folder, card, recipe, members, device)
 
     @property
     def properties(self) -> dict[str, str]:

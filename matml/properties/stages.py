@@ -284,8 +284,9 @@ def metatrain_member(
     records = []
     for method in METHODS:
         started = time.perf_counter()
-        network, _ = load_network(pretrained / "pretrained.safetensors", recipe)
+        network, inner = load_network(pretrained / "pretrained.safetensors", recipe)
         network.to(device)
+        inner.to(device)
         checkpoint = out / f"{method}-checkpoint.safetensors"
         own = MetaTraining(
             batches=settings.meta_batches,
@@ -295,14 +296,13 @@ def metatrain_member(
             validate_every=max(1, settings.meta_batches // 4),
             seed=seed * 1000 + member,
         )
-        inner, history = metatrain(
+        history = metatrain(
             network,
+            inner,
             method,
             tasks,
             validation,
             own,
-            inner_steps=settings.inner_steps,
-            inner_learning_rate=settings.inner_learning_rate,
             checkpoint=checkpoint,
             title=f"member {member}: {method}",
         )
