@@ -1,17 +1,22 @@
-"""Many tasks adapted at once, each with its own weights (first order, for evaluation).
+"""Many tasks at once, each with its own weights: the same steps, fewer and larger operations.
 
-Small networks on small supports are bound by the cost of starting operations, not by arithmetic;
-`vmap` over tasks starts each operation once for all of them. `vmap` is outermost, the order in
-which normalisation layers are differentiated correctly.
+Small networks on small supports are bound by the cost of starting operations, not by arithmetic.
+Here `vmap` runs the forward pass of all tasks together; derivatives are then taken by autograd of
+the sum over tasks, outside of `vmap`, to any order. (Taken inside, `torch.func.grad` of a `vmap` of
+gradients, meta-gradients through LayerNorm and BatchNorm are silently wrong in torch 2.13.)
+Memory is that of all tasks that are stacked.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from matml.meta.inner import Diverged, GradientSteps
+from matml.meta.heads import GaussianHead
+from matml.meta.inner import Diverged, FeatureModel, GradientSteps, HeadOnFeatures, HeadSteps
+from matml.meta.outer import MAML
 from matml.meta.tasks import BoundModel, Loss, Parameters
 
 Stacked: TypeAlias = dict[str, Tensor]
@@ -19,6 +24,30 @@ Stacked: TypeAlias = dict[str, Tensor]
 
 Rebuild: TypeAlias = Callable[[Stacked], Any]
 """Turns the tensors of one task into the data that the learner's loss takes."""
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """How data of several tasks become tensors with a leading task dimension, and back.
+
+    Parameters
+    ----------
+    stack
+        From the data of several tasks (all supports, or all queries) to stacked tensors.
+    rebuild
+        From the tensors of one task to data that the loss takes.
+    """
+
+    stack: Callable[[Sequence[Any]], Stacked]
+    rebuild: Rebuild
+
+
+def _stack_tensors(data: Sequence[Sequence[Tensor]]) -> Stacked:
+    return {str(i): torch.stack(parts) for i, parts in enumerate(zip(*data, strict=True))}
+
+
+TENSORS = Stacking(_stack_tensors, lambda stacked: tuple(stacked.values()))
+"""For data that are tuples of tensors, of equal shapes in all tasks."""
 
 
 def stack_padded(tasks: Sequence[dict[str, Tensor]], fill: dict[str, float]) -> Stacked:
@@ -46,8 +75,19 @@ def stack_padded(tasks: Sequence[dict[str, Tensor]], fill: dict[str, float]) -> 
 
 
 def repeat_weights(weights: Parameters, tasks: int) -> Parameters:
-    """Return copies of the weights for each task, [tasks, ...]."""
-    return {n: w.detach().expand(tasks, *w.shape).clone() for n, w in weights.items()}
+    """Return the weights repeated for each task, [tasks, ...]; derivatives reach the originals."""
+    return {n: w.expand(tasks, *w.shape).clone() for n, w in weights.items()}
+
+
+def losses_of_many(
+    module: nn.Module, loss: Loss, weights: Parameters, data: Stacked, rebuild: Rebuild
+) -> Tensor:
+    """Return each task's loss with its own weights, [tasks]; differentiable."""
+
+    def own(own_weights: Parameters, own_data: Stacked) -> Tensor:
+        return loss(BoundModel(module, own_weights), rebuild(own_data))
+
+    return torch.func.vmap(own)(weights, data)
 
 
 def gradients_of_many(
@@ -72,21 +112,20 @@ def gradients_of_many(
     Diverged
         Where a loss is not finite.
     """
-
-    def task_loss(adapted: Parameters, fixed: Parameters, support: Stacked) -> Tensor:
-        return loss(BoundModel(module, {**fixed, **adapted}), rebuild(support))
-
-    adapted = {name: weights[name] for name in names}
-    fixed = {name: weight for name, weight in weights.items() if name not in adapted}
-    gradient = torch.func.vmap(torch.func.grad_and_value(task_loss))
-    gradients, values = gradient(adapted, fixed, supports)
+    leaves = {name: weights[name].detach().requires_grad_() for name in names}
+    values = losses_of_many(module, loss, {**weights, **leaves}, supports, rebuild)
     if not values.isfinite().all():
         number = int((~values.isfinite()).nonzero()[0])
         raise Diverged(
             f"task {number} of {len(values)}: support loss {values[number].item()}; "
             "lower the inner learning rate"
         )
-    return gradients, values
+    gradients = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True)
+    found = {
+        name: torch.zeros_like(weights[name]) if gradient is None else gradient
+        for name, gradient in zip(names, gradients, strict=True)
+    }
+    return found, values.detach()
 
 
 def adapt_many(
@@ -97,21 +136,22 @@ def adapt_many(
     rebuild: Rebuild,
     *,
     start: Parameters | None = None,
+    differentiable: bool = False,
 ) -> Parameters:
-    """Return what `inner.adapt` gives for each task, stacked, [tasks, ...]."""
+    """Return the weights that `inner.adapt` gives for each task, stacked, [tasks, ...].
+
+    Raises
+    ------
+    ValueError
+        Where the inner loop has a BatchNorm policy: its statistics are kept task by task.
+    """
+    if inner.batch_norm is not None:
+        raise ValueError("a BatchNorm policy needs tasks one by one: use `inner.adapt`")
     tasks = len(next(iter(supports.values())))
     start = dict(module.named_parameters()) if start is None else start
-    weights = repeat_weights(start, tasks)
-    for _ in range(inner.steps):
-        gradients, _ = gradients_of_many(module, loss, weights, supports, rebuild, inner.names)
-        squares = [gradients[name].flatten(1).square().sum(1) for name in inner.names]
-        norm = (torch.stack(squares).sum(0) + 1e-24).sqrt()
-        scale = torch.clamp(inner.largest_gradient / norm, max=1.0)
-        for name, rate in zip(inner.names, inner.rates(), strict=True):
-            gradient = gradients[name]
-            share = scale.reshape(-1, *[1] * (gradient.ndim - 1))
-            weights[name] = weights[name] - rate.detach() * share * gradient
-    return weights
+    with torch.enable_grad():
+        weights = _descend(inner, module, loss, supports, rebuild, start, tasks, differentiable)
+    return weights if differentiable else {n: w.detach() for n, w in weights.items()}
 
 
 def call_many(module: nn.Module, weights: Parameters, inputs: Stacked, rebuild: Rebuild) -> Tensor:
@@ -122,3 +162,114 @@ def call_many(module: nn.Module, weights: Parameters, inputs: Stacked, rebuild: 
 
     with torch.no_grad():
         return torch.func.vmap(call)(weights, inputs)
+
+
+def query_losses_of_many(
+    module: nn.Module,
+    loss: Loss,
+    inner: nn.Module,
+    outer: MAML,
+    supports: Stacked,
+    queries: Stacked,
+    rebuild: Rebuild,
+) -> Tensor:
+    """Return the query loss of each task after adaptation, [tasks], differentiable as `outer` says.
+
+    Equals `outer.query_loss` task by task.
+
+    Raises
+    ------
+    TypeError
+        For a rule or an inner loop that takes tasks one by one only.
+    """
+    if not isinstance(outer, MAML) or outer.step_weights is not None:
+        raise TypeError(f"{outer!r} takes tasks one by one")
+    if isinstance(inner, GaussianHead):
+
+        def one(support: Stacked, query: Stacked) -> Tensor:
+            options = {"differentiable": outer.second_order}
+            return loss(inner.adapt(module, loss, rebuild(support), **options), rebuild(query))
+
+        return torch.func.vmap(one)(supports, queries)
+    if not isinstance(inner, GradientSteps):
+        raise TypeError(f"{type(inner).__name__} takes tasks one by one")
+    tasks = len(next(iter(supports.values())))
+    start = dict(module.named_parameters())
+    weights = _descend(inner, module, loss, supports, rebuild, start, tasks, outer.second_order)
+    return losses_of_many(module, loss, weights, queries, rebuild)
+
+
+def accumulate_meta_gradient_many(
+    module: nn.Module,
+    loss: Loss,
+    inner: nn.Module,
+    outer: MAML,
+    supports: Stacked,
+    queries: Stacked,
+    rebuild: Rebuild,
+) -> list[float]:
+    """Add the mean meta-gradient over stacked tasks to `.grad`; returns each query loss.
+
+    Equals `accumulate_meta_gradient` on the same tasks; parameters as of `query_losses_of_many`.
+
+    Raises
+    ------
+    Diverged
+        Where an inner loop or a query loss is not finite; tells the task's number.
+    """
+    values = query_losses_of_many(module, loss, inner, outer, supports, queries, rebuild)
+    if not values.isfinite().all():
+        number = int((~values.isfinite()).nonzero()[0])
+        raise Diverged(f"task {number} of {len(values)}: query loss {values[number].item()}")
+    values.mean().backward()
+    return values.detach().tolist()
+
+
+def _descend(
+    inner: GradientSteps,
+    module: nn.Module,
+    loss: Loss,
+    supports: Stacked,
+    rebuild: Rebuild,
+    start: Parameters,
+    tasks: int,
+    differentiable: bool,
+) -> Parameters:
+    """Return the stacked weights after all inner steps."""
+    weights = repeat_weights(start, tasks)
+    evaluate = _support_losses(inner, module, loss, supports, rebuild, weights, differentiable)
+    for moved in inner.descend(evaluate, weights, differentiable, inner.steps):
+        weights = moved
+    return weights
+
+
+def _support_losses(
+    inner: GradientSteps,
+    module: nn.Module,
+    loss: Loss,
+    supports: Stacked,
+    rebuild: Rebuild,
+    start: Parameters,
+    differentiable: bool,
+) -> Callable[[Parameters, int], Tensor]:
+    """Return the function from stacked weights to support losses, [tasks]."""
+    if not isinstance(inner, HeadSteps):
+        return lambda weights, step: losses_of_many(module, loss, weights, supports, rebuild)
+
+    def features(own: Parameters, data: Stacked) -> tuple[Tensor, ...]:
+        model = FeatureModel(module, inner.head, own)
+        loss(model, rebuild(data))
+        return tuple(model.features)
+
+    def on_features(own: Parameters, kept: tuple[Tensor, ...], data: Stacked) -> Tensor:
+        return loss(HeadOnFeatures(module, inner.head, own, list(kept)), rebuild(data))
+
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        kept = torch.func.vmap(features)(start, supports)
+    names = inner.names
+
+    def evaluate(weights: Parameters, step: int) -> Tensor:
+        heads = {name: weights[name] for name in names}
+        return torch.func.vmap(on_features)(heads, kept, supports)
+
+    return evaluate

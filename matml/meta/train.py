@@ -21,7 +21,7 @@ from matml.meta.checkpoint import (
 )
 from matml.meta.inner import Diverged, GradientSteps
 from matml.meta.outer import MAML, TaskDiverged, accumulate_meta_gradient
-from matml.meta.tasks import BoundModel, Loss, Task, draw_batches
+from matml.meta.tasks import Loss, Task, draw_batches
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +86,12 @@ def validation_loss(
     total = 0.0
     for task in tasks:
         try:
-            fast = inner.adapt(module, loss, task.support)
+            model = inner.adapt(module, loss, task.support)
         except Diverged as error:
             log.warning("validation task %r: %s", task.name, error)
             return math.inf
         with torch.no_grad():
-            total += loss(BoundModel(module, fast), task.query).item()
+            total += loss(model, task.query).item()
     return total / len(tasks)
 
 

@@ -111,7 +111,8 @@ def fine_tuned_weights(
     stacked weights go the way that each would go alone.
     """
     stacked, rebuild = _stack(supports), _rebuild(supports[0].column)
-    weights = repeat_weights(dict(network.named_parameters()), len(supports))
+    start = {name: weight.detach() for name, weight in network.named_parameters()}
+    weights = repeat_weights(start, len(supports))
     optimizer = torch.optim.Adam(weights.values(), lr=learning_rate, foreach=False, fused=True)
     found = {}
     for step in range(1, max(checkpoints) + 1):

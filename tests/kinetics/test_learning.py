@@ -104,7 +104,7 @@ def test_batched_adaptation_equals_the_inner_loop_of_meta(simulated):
     together = plain.adapt(equation, "ttt", task)
     for row in range(2):
         columns = {name: column[row] for name, column in task.columns.items()}
-        fast = inner.adapt(module, RobustLoss(result.scale), columns)
+        fast = inner.adapt(module, RobustLoss(result.scale), columns).parameters
         adapted = result.start + result.factor @ fast["position"].detach()
         torch.testing.assert_close(together[row], adapted)
 

@@ -133,7 +133,7 @@ def test_running_statistics_do_not_leak_into_the_shared_module():
 def test_only_the_named_weights_adapt():
     net = make_net(nn.LayerNorm)
     inner = GradientSteps(net, steps=2, learning_rate=0.1, adapted=lambda name: name[0] == "3")
-    fast = inner.double().adapt(net, mean_square, make_tasks(1)[0].support)
+    fast = inner.double().adapt(net, mean_square, make_tasks(1)[0].support).parameters
     weights = dict(net.named_parameters())
     changed = {name for name in fast if not torch.equal(fast[name], weights[name])}
     assert changed == {"3.weight", "3.bias"}
@@ -146,7 +146,7 @@ def test_only_the_named_weights_adapt():
 def test_gradient_bound_limits_the_step():
     net = make_net(nn.LayerNorm)
     inner = GradientSteps(net, steps=1, learning_rate=1.0, largest_gradient=0.01).double()
-    fast = inner.adapt(net, mean_square, make_tasks(1)[0].support)
+    fast = inner.adapt(net, mean_square, make_tasks(1)[0].support).parameters
     moved = sum((fast[n] - w).square().sum() for n, w in net.named_parameters()).sqrt()
     assert moved.item() == pytest.approx(0.01, rel=1e-6)
 

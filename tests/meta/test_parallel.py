@@ -36,7 +36,7 @@ def test_equals_one_by_one(norm, bound, learn_rates):
     together = adapt_many(inner, net, mean_square, stack_padded(items, {}), dict)
     outputs = call_many(net, together, {"x": stack_padded(items, {})["x"].mT}, lambda d: d["x"])
     for number, item in enumerate(items):
-        alone = inner.adapt(net, mean_square, item)
+        alone = inner.adapt(net, mean_square, item).parameters
         for name, weight in alone.items():
             torch.testing.assert_close(together[name][number], weight, rtol=1e-12, atol=1e-13)
         expected = BoundModel(net, alone)(item["x"].T)
