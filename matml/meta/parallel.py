@@ -207,10 +207,13 @@ def accumulate_meta_gradient_many(
     supports: Stacked,
     queries: Stacked,
     rebuild: Rebuild,
+    *,
+    mean: bool = True,
 ) -> list[float]:
     """Add the mean meta-gradient over stacked tasks to `.grad`; returns each query loss.
 
-    Equals `accumulate_meta_gradient` on the same tasks; parameters as of `query_losses_of_many`.
+    Equals `accumulate_meta_gradient` on the same tasks; parameters as of `query_losses_of_many`,
+    and `mean`: False for the sum over tasks.
 
     Raises
     ------
@@ -221,7 +224,7 @@ def accumulate_meta_gradient_many(
     if not values.isfinite().all():
         number = int((~values.isfinite()).nonzero()[0])
         raise Diverged(f"task {number} of {len(values)}: query loss {values[number].item()}")
-    values.mean().backward()
+    (values.mean() if mean else values.sum()).backward()
     return values.detach().tolist()
 
 

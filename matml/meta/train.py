@@ -19,8 +19,10 @@ from matml.meta.checkpoint import (
     unpack,
     unpack_optimizer,
 )
-from matml.meta.inner import Diverged, GradientSteps
-from matml.meta.outer import MAML, TaskDiverged, accumulate_meta_gradient
+from matml.meta.inner import Diverged
+from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
+from matml.meta.parallel import Stacking, accumulate_meta_gradient_many
+from matml.meta.processes import Processes
 from matml.meta.tasks import Loss, Task, draw_batches
 
 log = logging.getLogger(__name__)
@@ -80,31 +82,37 @@ class History:
 
 
 def validation_loss(
-    module: nn.Module, loss: Loss, inner: GradientSteps, tasks: Sequence[Task]
+    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task]
 ) -> float:
     """Return the mean query loss after adaptation over tasks; a diverged one counts as infinite."""
     total = 0.0
-    for task in tasks:
-        try:
+    training = inner.training
+    # running statistics of inner steps are used and not updated
+    inner.eval()
+    try:
+        for task in tasks:
             model = inner.adapt(module, loss, task.support)
-        except Diverged as error:
-            log.warning("validation task %r: %s", task.name, error)
-            return math.inf
-        with torch.no_grad():
-            total += loss(model, task.query).item()
+            with torch.no_grad():
+                total += loss(model, task.query).item()
+    except Diverged as error:
+        log.warning("validation task %r: %s", task.name, error)
+        return math.inf
+    finally:
+        inner.train(training)
     return total / len(tasks)
 
 
 def meta_train(
     module: nn.Module,
     loss: Loss,
-    inner: GradientSteps,
-    outer: MAML,
+    inner: nn.Module,
+    outer: Outer,
     draw_task: Callable[[torch.Generator], Task],
     settings: MetaTraining,
     *,
     validation_tasks: Sequence[Task] = (),
     checkpoint: Path | None = None,
+    stacking: Stacking | None = None,
     title: str = "meta-training",
 ) -> History:
     """Meta-train `module` and the inner loop's learned rates in place.
@@ -112,8 +120,15 @@ def meta_train(
     With validation tasks, the starting point itself counts as the first candidate and the best one
     is kept: meta-training returns what it was given where it does not help.
 
+    Started by `torchrun`, the tasks of each meta-batch are shared among the processes, and all end
+    with the same weights (`matml.meta.processes`).
+
     Parameters
     ----------
+    module, loss
+        The learner: any module, and `loss(model, data)` with a scalar result.
+    inner, outer
+        How a task is adapted, and what of that is differentiated; chosen independently.
     draw_task
         Draws one training task from a generator.
     validation_tasks
@@ -121,12 +136,35 @@ def meta_train(
     checkpoint
         File to resume from where it exists; rewritten at every validation and removed at the end
         by the caller, once the result is safe.
+    stacking
+        Adapt the tasks of a meta-batch together, which is faster for small modules and takes the
+        memory of all of them; by default one by one.
 
     Raises
     ------
     TaskDiverged
         Where every task of a meta-batch diverges; single ones are left out and noted.
+
+    Examples
+    --------
+    Your own module, on lines through the origin whose slopes lie near 3:
+
+    >>> import torch
+    >>> from matml.meta import MAML, GradientSteps, MetaTraining, Task, meta_train
+    >>> def draw_line(generator):
+    ...     x = torch.rand(10, 1, generator=generator)
+    ...     y = (3 + torch.randn(1, generator=generator) / 10) * x
+    ...     return Task("line", support=(x[:5], y[:5]), query=(x[5:], y[5:]))
+    >>> def mean_square(model, data):
+    ...     return (model(data[0]) - data[1]).square().mean()
+    >>> net = torch.nn.Linear(1, 1, bias=False)
+    >>> inner = GradientSteps(net, steps=1, learning_rate=0.1, learn_rates="entry")
+    >>> settings = MetaTraining(batches=200, learning_rate=0.05)
+    >>> history = meta_train(net, mean_square, inner, MAML(), draw_line, settings)
+    >>> abs(net.weight.item() - 3) < 0.2
+    True
     """
+    processes = Processes.of_this_run()
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [{"params": weights, "lr": settings.learning_rate}]
     if rates := [rate for rate in inner.parameters() if rate.requires_grad]:
@@ -161,7 +199,7 @@ def meta_train(
         if value is None or value < best_loss:
             best_loss = math.inf if value is None else value
             best, history.best_batch = _snapshot(module, inner), done
-        if checkpoint is not None:
+        if checkpoint is not None and processes.first:
             tensors = pack("module", module.state_dict()) | pack("inner", inner.state_dict())
             tensors |= pack_optimizer(optimizer) | pack("best", best)
             state = {
@@ -177,11 +215,22 @@ def meta_train(
     losses: list[float] = []
     batches = draw_batches(draw_task, settings.tasks_per_batch, settings.seed, start=done)
     progress = tqdm(
-        total=settings.batches, initial=done, desc=title, unit="batch", disable=None, leave=False
+        total=settings.batches,
+        initial=done,
+        desc=title,
+        unit="batch",
+        disable=None if processes.first else True,
+        leave=False,
     )
     while done < settings.batches:
         optimizer.zero_grad()
-        losses += _gradient_of_sound_tasks(module, loss, inner, outer, next(batches), history)
+        rule, tasks = outer.at(done), processes.share(next(batches))
+        found, diverged = _gradients(module, loss, inner, rule, tasks, stacking)
+        losses += processes.mean_gradient([*module.parameters(), *inner.parameters()], found)
+        for name, reason in processes.gather(diverged):
+            if processes.first:
+                log.warning("%s: left out", reason)
+            history.skipped.append(name)
         for group, initial in zip(optimizer.param_groups, initial_rates, strict=True):
             group["lr"] = initial * 0.5 * (1 + math.cos(math.pi * done / settings.batches))
         for group in optimizer.param_groups:
@@ -202,28 +251,39 @@ def meta_train(
     return history
 
 
-def _gradient_of_sound_tasks(
+def _gradients(
     module: nn.Module,
     loss: Loss,
-    inner: GradientSteps,
-    outer: MAML,
+    inner: nn.Module,
+    outer: Outer,
     tasks: Sequence[Task],
-    history: History,
-) -> list[float]:
-    """Accumulate the meta-gradient task by task, leaving out (and noting) those that diverge."""
-    losses = []
+    stacking: Stacking | None,
+) -> tuple[list[float], list[tuple[str, str]]]:
+    """Add the sum of the tasks' meta-gradients to `.grad`.
+
+    Returns
+    -------
+    tuple
+        Query losses of the tasks that count; name and reason of those that diverged and do not.
+    """
+    if stacking is not None and tasks:
+        supports = stacking.stack([task.support for task in tasks])
+        queries = stacking.stack([task.query for task in tasks])
+        try:
+            losses = accumulate_meta_gradient_many(
+                module, loss, inner, outer, supports, queries, stacking.rebuild, mean=False
+            )
+            return losses, []
+        except Diverged:
+            # nothing was added; one by one tells which, and keeps the others
+            pass
+    losses, diverged = [], []
     for task in tasks:
         try:
             losses += accumulate_meta_gradient(module, loss, inner, outer, [task])
         except TaskDiverged as error:
-            log.warning("%s: left out", error)
-            history.skipped.append(task.name)
-    if not losses:
-        raise TaskDiverged(f"all tasks of a meta-batch diverged, the last {tasks[-1].name!r}")
-    for weight in [*module.parameters(), *inner.parameters()]:
-        if weight.grad is not None:
-            weight.grad /= len(losses)
-    return losses
+            diverged.append((task.name, str(error)))
+    return losses, diverged
 
 
 def _snapshot(module: nn.Module, inner: nn.Module) -> dict[str, torch.Tensor]:

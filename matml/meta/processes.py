@@ -1,0 +1,94 @@
+"""Several processes that share the tasks of each meta-batch, started by `torchrun`.
+
+    torchrun --nproc-per-node 2 my_meta_training.py
+
+Each process adapts to its share of the tasks; gradients are summed over processes, so that all take
+the same outer steps. Without `torchrun` there is one process and nothing is communicated.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed
+from torch.nn import Parameter
+
+from matml.meta.outer import TaskDiverged
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this run.
+
+    Attributes
+    ----------
+    rank, size
+        Number of this process (from 0), and how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def of_this_run(cls) -> "Processes":
+        """Return what `torchrun` says, joining its processes (gloo) where that was not done yet."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not distributed.is_available():
+            return cls()
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo")
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this process's part of a meta-batch."""
+        return items[self.rank :: self.size]
+
+    def gather(self, items: list[Item]) -> list[Item]:
+        """Return the items of all processes, in the order of the processes."""
+        if self.size == 1:
+            return items
+        parts: list[list[Item]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def mean_gradient(self, parameters: Sequence[Parameter], losses: list[float]) -> list[float]:
+        """Turn sums of gradients over own tasks into the mean over all; returns all losses.
+
+        Parameters
+        ----------
+        parameters
+            In the same order in every process; those without a gradient anywhere stay without.
+        losses
+            Of the own tasks that count.
+
+        Raises
+        ------
+        TaskDiverged
+            Where no task of any process counts.
+        """
+        everyone = self.gather(losses)
+        if not everyone:
+            raise TaskDiverged("all tasks of a meta-batch diverged: lower the inner learning rate")
+        if self.size > 1:
+            present = torch.tensor([float(p.grad is not None) for p in parameters])
+            distributed.all_reduce(present)
+            for parameter, count in zip(parameters, present.tolist(), strict=True):
+                if count:
+                    own = parameter.grad
+                    parameter.grad = torch.zeros_like(parameter) if own is None else own
+                    # gloo works on the CPU; elsewhere the sum takes a detour
+                    total = parameter.grad.cpu()
+                    distributed.all_reduce(total)
+                    parameter.grad = total.to(parameter.device)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= len(everyone)
+        return everyone

@@ -1,0 +1,131 @@
+"""Processes that share tasks take the steps that one process takes; stacked tasks too."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+from matml.meta import (
+    FOMAML,
+    MAML,
+    TENSORS,
+    GradientSteps,
+    MetaTraining,
+    Task,
+    TaskDiverged,
+    meta_train,
+)
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, os, sys
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+    from matml.meta import MAML, GradientSteps, MetaTraining, Task, meta_train
+
+    torch.set_num_threads(1)
+
+    def draw(generator):
+        x = torch.randn(9, 3, generator=generator, dtype=torch.float64)
+        y = torch.sin(x @ torch.randn(3, 1, generator=generator, dtype=torch.float64))
+        spoiled = torch.rand((), generator=generator).item() < 0.1
+        scale = torch.nan if spoiled else 1.0
+        name = "spoiled" if spoiled else "sound"
+        return Task(name, (x[:4], y[:4] * scale), (x[4:], y[4:]))
+
+    def loss(model, data):
+        return (model(data[0]) - data[1]).square().mean()
+
+    torch.manual_seed(0)
+    layers = [nn.Linear(3, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1)]
+    net = nn.Sequential(*layers).double()
+    inner = GradientSteps(net, steps=2, learning_rate=0.1, learn_rates="tensor")
+    generator = torch.Generator().manual_seed(7)
+    validation = [t for t in (draw(generator) for _ in range(6)) if t.name == "sound"]
+    settings = MetaTraining(batches=6, tasks_per_batch=5, validate_every=2)
+    history = meta_train(net, loss, inner, MAML(), draw, settings, validation_tasks=validation,
+                         checkpoint=Path(sys.argv[1]))
+    parameters = [*net.parameters(), *inner.parameters()]
+    weights = torch.cat([p.detach().reshape(-1) for p in parameters]).tolist()
+    rank = os.environ.get("RANK", "0")
+    print("RESULT", rank, json.dumps([weights, history.train_loss[1:], len(history.skipped)]))
+    """
+)
+
+
+def run(command, script, checkpoint):
+    out = subprocess.run(
+        [sys.executable, *command, str(script), str(checkpoint)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert out.returncode == 0, out.stderr
+    lines = [line.split(" ", 2) for line in out.stdout.splitlines() if line.startswith("RESULT")]
+    return {int(rank): json.loads(text) for _, rank, text in lines}
+
+
+def test_two_processes_equal_one(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    one = run([], script, tmp_path / "one.safetensors")[0]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two = run(launch, script, tmp_path / "two.safetensors")
+    assert set(two) == {0, 1}
+    assert two[0] == two[1]
+    assert two[0][2] == one[2] > 0
+    for ours, theirs in zip(two[0][:2], one[:2], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-10, abs=1e-13)
+    assert (tmp_path / "two.safetensors").exists()
+
+
+def draw(generator):
+    x = torch.randn(9, 3, generator=generator, dtype=torch.float64)
+    y = torch.sin(x @ torch.randn(3, 1, generator=generator, dtype=torch.float64))
+    return Task("sine", (x[:4], y[:4]), (x[4:], y[4:]))
+
+
+def spoil(generator):
+    task = draw(generator)
+    if torch.rand((), generator=generator) < 0.3:
+        return Task("spoiled", (task.support[0], task.support[1] * torch.nan), task.query)
+    return task
+
+
+def mean_square(model, data):
+    return (model(data[0]) - data[1]).square().mean()
+
+
+@pytest.mark.parametrize("outer", [MAML(), FOMAML()])
+@pytest.mark.parametrize("source", [draw, spoil])
+def test_stacked_tasks_take_the_same_steps(outer, source):
+    found = []
+    for stacking in (None, TENSORS):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1)).double()
+        inner = GradientSteps(net, steps=2, learning_rate=0.1, learn_rates="entry")
+        settings = MetaTraining(batches=5, tasks_per_batch=4)
+        history = meta_train(net, mean_square, inner, outer, source, settings, stacking=stacking)
+        weights = torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+        found.append((weights, history.skipped))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-10, atol=1e-12)
+    assert found[0][1] == found[1][1]
+    assert bool(found[0][1]) == (source is spoil)
+
+
+def test_all_tasks_diverging_is_an_error():
+    def hopeless(generator):
+        task = draw(generator)
+        return Task("hopeless", (task.support[0], task.support[1] * torch.nan), task.query)
+
+    net = nn.Linear(3, 1).double()
+    settings = MetaTraining(batches=1, tasks_per_batch=2)
+    with pytest.raises(TaskDiverged, match="inner learning rate"):
+        meta_train(net, mean_square, GradientSteps(net), MAML(), hopeless, settings)
