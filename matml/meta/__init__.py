@@ -1,5 +1,6 @@
 """Learning to learn: tasks, inner loops, outer loops. Knows torch, nothing of materials."""
 
+from matml.meta.crossfit import CrossFit, Leak, deal
 from matml.meta.heads import GaussianHead, gaussian_loss
 from matml.meta.inner import Diverged, GradientSteps, HeadSteps
 from matml.meta.norms import FrozenStatistics, StepStatistics, TaskStatistics, Transductive
@@ -22,6 +23,7 @@ __all__ = [
     "MAML",
     "TENSORS",
     "BoundModel",
+    "CrossFit",
     "Diverged",
     "FrozenStatistics",
     "GaussianHead",
@@ -29,6 +31,7 @@ __all__ = [
     "HeadSteps",
     "History",
     "ImplicitMAML",
+    "Leak",
     "Loss",
     "MAMLPlusPlus",
     "MaximumAPosteriori",
@@ -42,6 +45,7 @@ __all__ = [
     "TaskStatistics",
     "Transductive",
     "accumulate_meta_gradient",
+    "deal",
     "draw_batches",
     "gaussian_loss",
     "meta_train",

@@ -30,11 +30,15 @@ class Task:
         Names the task in messages, for instance "rocksalt / bulk modulus".
     support, query
         Data in the form that the learner's loss takes.
+    group
+        What must not be split between training and test: a material family, an alloy's composition
+        group. None where it does not matter.
     """
 
     name: str
     support: Any
     query: Any
+    group: str | None = None
 
 
 class BoundModel:

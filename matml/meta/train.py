@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from matml.meta.checkpoint import (
     unpack,
     unpack_optimizer,
 )
+from matml.meta.crossfit import refuse_seen
 from matml.meta.inner import Diverged
 from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
 from matml.meta.parallel import Stacking, accumulate_meta_gradient_many
@@ -113,6 +114,7 @@ def meta_train(
     validation_tasks: Sequence[Task] = (),
     checkpoint: Path | None = None,
     stacking: Stacking | None = None,
+    seen_groups: Collection[str] = (),
     title: str = "meta-training",
 ) -> History:
     """Meta-train `module` and the inner loop's learned rates in place.
@@ -139,11 +141,16 @@ def meta_train(
     stacking
         Adapt the tasks of a meta-batch together, which is faster for small modules and takes the
         memory of all of them; by default one by one.
+    seen_groups
+        Groups that the backbone was pre-trained on (cross-fitting, `matml.meta.crossfit`).
 
     Raises
     ------
     TaskDiverged
         Where every task of a meta-batch diverges; single ones are left out and noted.
+    Leak
+        Where a training or validation task is of a group that the backbone has seen, or a training
+        task of a validation task's group.
 
     Examples
     --------
@@ -151,6 +158,7 @@ def meta_train(
 
     >>> import torch
     >>> from matml.meta import MAML, GradientSteps, MetaTraining, Task, meta_train
+    >>> _ = torch.manual_seed(0)
     >>> def draw_line(generator):
     ...     x = torch.rand(10, 1, generator=generator)
     ...     y = (3 + torch.randn(1, generator=generator) / 10) * x
@@ -159,12 +167,20 @@ def meta_train(
     ...     return (model(data[0]) - data[1]).square().mean()
     >>> net = torch.nn.Linear(1, 1, bias=False)
     >>> inner = GradientSteps(net, steps=1, learning_rate=0.1, learn_rates="entry")
-    >>> settings = MetaTraining(batches=200, learning_rate=0.05)
+    >>> settings = MetaTraining(batches=300, learning_rate=0.05)
     >>> history = meta_train(net, mean_square, inner, MAML(), draw_line, settings)
     >>> abs(net.weight.item() - 3) < 0.2
     True
     """
     processes = Processes.of_this_run()
+    for task in validation_tasks:
+        refuse_seen(task, seen_groups, "the backbone")
+    validation_groups = {task.group for task in validation_tasks} - {None}
+
+    def draw_unseen(generator: torch.Generator) -> Task:
+        task = refuse_seen(draw_task(generator), seen_groups, "the backbone")
+        return refuse_seen(task, validation_groups, "the validation of this meta-training")
+
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [{"params": weights, "lr": settings.learning_rate}]
     if rates := [rate for rate in inner.parameters() if rate.requires_grad]:
@@ -213,7 +229,7 @@ def meta_train(
     if not history.batch:
         validate(math.nan)
     losses: list[float] = []
-    batches = draw_batches(draw_task, settings.tasks_per_batch, settings.seed, start=done)
+    batches = draw_batches(draw_unseen, settings.tasks_per_batch, settings.seed, start=done)
     progress = tqdm(
         total=settings.batches,
         initial=done,

@@ -1,6 +1,6 @@
 """Meta-training of the network: tasks are (family, property), cross-fitted by family."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,7 @@ class FamilyTasks:
             name,
             episode_batch(self.batches, order[:k], column),
             episode_batch(self.batches, order[k : k + self.most_queries], column),
+            group=name.rsplit(" / ", 1)[0],
         )
 
 
@@ -101,6 +102,7 @@ def metatrain(
     settings: MetaTraining,
     *,
     validation_tasks: int = 40,
+    seen_families: Collection[str] = (),
     checkpoint: Path | None = None,
     title: str = "meta-training",
 ) -> History:
@@ -114,6 +116,8 @@ def metatrain(
         Of families that the network has not seen in pre-training.
     validation
         Of validation families; as many as `validation_tasks` are drawn once, for early stopping.
+    seen_families
+        Families that the network was pre-trained on; none may occur among the tasks.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     fixed = [validation.draw(generator) for _ in range(validation_tasks)]
@@ -126,5 +130,6 @@ def metatrain(
         settings,
         validation_tasks=fixed,
         checkpoint=checkpoint,
+        seen_groups=seen_families,
         title=title,
     )

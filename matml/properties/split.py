@@ -16,6 +16,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matml.errors import MatmlError
 from matml.files import read_json, write_json
+from matml.meta import deal
 from matml.structures.crystals import CrystalSet
 
 
@@ -118,9 +119,7 @@ def split_families(
             f"{len(rest)} training families have at least {smallest_task} crystals, fewer than the "
             f"{members} members of the ensemble; lower `smallest_task` or `members`"
         )
-    # dealt like cards, back and forth, so that folds are equally large
-    deal = [*range(members), *reversed(range(members))]
-    folds = {family: deal[i % len(deal)] for i, family in enumerate(rest)}
+    folds = deal(rest, members) if members > 1 else dict.fromkeys(rest, 0)
     return Split(tuple(test), tuple(validation), folds, members)
 
 

@@ -281,6 +281,7 @@ def metatrain_member(
             f"member {member}: no family has {settings.smallest_task} labelled crystals of one "
             "property; lower `smallest_task`, or give more labels"
         )
+    seen = set(bench.families[bench.split.training_rows(bench.families, without_fold=member)])
     records = []
     for method in METHODS:
         started = time.perf_counter()
@@ -303,6 +304,7 @@ def metatrain_member(
             tasks,
             validation,
             own,
+            seen_families=seen,
             checkpoint=checkpoint,
             title=f"member {member}: {method}",
         )
