@@ -238,34 +238,43 @@ class GradientSteps(nn.Module):
             scale = self._scale(value, gradients, many, step)
             for name, rate, gradient in zip(self.names, self.rates(step), gradients, strict=True):
                 if gradient is not None:
-                    share = scale
+                    share = rate * scale
                     if many and isinstance(scale, Tensor):
-                        share = scale.reshape(-1, *[1] * (gradient.dim() - 1))
-                    weights[name] = weights[name] - rate * share * gradient
+                        share = rate * scale.reshape(-1, *[1] * (gradient.dim() - 1))
+                    weights[name] = weights[name] - share * gradient
             # a copy, so that what is kept of one step is not changed by the next
             yield dict(weights)
 
     def _scale(
         self, value: Tensor, gradients: Iterable[Tensor | None], many: bool, step: int
     ) -> Tensor | float:
-        """Return what gradients are multiplied by to keep the bound; checks that all is finite."""
-        used = [g for g in gradients if g is not None]
-        over = 1 if many else 0
-        squares = [g.flatten(over).square().sum(-1) if g.dim() > over else g.square() for g in used]
-        square = torch.stack(squares).sum(0)
-        # the root of zero has no derivative
-        norm = (square + 1e-24).sqrt()
-        sound = value.isfinite() & norm.isfinite()
+        """Return what gradients are multiplied by to keep the bound.
+
+        A gradient that is not finite is told by the next loss, of the support or the query.
+        """
+        sound, told = value.detach().isfinite(), {"support loss": value}
+        bounded = math.isfinite(self.largest_gradient)
+        if bounded:
+            used = [g for g in gradients if g is not None]
+            over = 1 if many else 0
+            squares = [
+                g.flatten(over).square().sum(-1) if g.dim() > over else g.square() for g in used
+            ]
+            # the root of zero has no derivative
+            norm = (torch.stack(squares).sum(0) + 1e-24).sqrt()
+            sound, told = sound & norm.detach().isfinite(), told | {"gradient norm": norm}
         if not sound.all():
             number = int((~sound).reshape(-1).nonzero()[0])
             where = f"task {number} of {len(value)}: " if many else ""
+            numbers = ", ".join(
+                f"{name} {each.detach().reshape(-1)[number].item():.3g}"
+                for name, each in told.items()
+            )
             raise Diverged(
-                f"{where}inner step {step + 1}: support loss {value.reshape(-1)[number].item():.3g}"
-                f", gradient norm {norm.reshape(-1)[number].item():.3g}; lower the inner learning "
-                "rate or bound the gradient"
+                f"{where}inner step {step + 1}: {numbers}; lower the inner learning rate or bound "
+                "the gradient"
             )
         # without a bound nothing is scaled: infinity over the norm has no derivative either
-        bounded = math.isfinite(self.largest_gradient)
         return torch.clamp(self.largest_gradient / norm, max=1.0) if bounded else 1.0
 
     def query_model(

@@ -72,6 +72,22 @@ def normalised_with(module: nn.Module, given: Statistics | None) -> Iterator[Sta
             layer.training = training
 
 
+def refuse_batch_statistics(module: nn.Module) -> None:
+    """Refuse a module whose BatchNorm layers would take statistics over stacked, padded tasks.
+
+    Raises
+    ------
+    ValueError
+        Where a BatchNorm layer is in training mode.
+    """
+    for name, layer in batch_norms(module).items():
+        if layer.training or layer.running_mean is None:
+            raise ValueError(
+                f"BatchNorm layer {name!r} takes statistics of its batch, which padding would "
+                "spoil: adapt to tasks one by one, or put the module into evaluation mode"
+            )
+
+
 class BatchNormPolicy(nn.Module):
     """What statistics BatchNorm layers use on support and query; base and common verbs.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from matml.meta.heads import GaussianHead
 from matml.meta.inner import Diverged, FeatureModel, GradientSteps, HeadOnFeatures, HeadSteps
+from matml.meta.norms import refuse_batch_statistics
 from matml.meta.outer import MAML
 from matml.meta.tasks import BoundModel, Loss, Parameters
 
@@ -145,6 +146,7 @@ def adapt_many(
     ValueError
         Where the inner loop has a BatchNorm policy: its statistics are kept task by task.
     """
+    refuse_batch_statistics(module)
     if inner.batch_norm is not None:
         raise ValueError("a BatchNorm policy needs tasks one by one: use `inner.adapt`")
     tasks = len(next(iter(supports.values())))
@@ -182,6 +184,7 @@ def query_losses_of_many(
     TypeError
         For a rule or an inner loop that takes tasks one by one only.
     """
+    refuse_batch_statistics(module)
     if not isinstance(outer, MAML) or outer.step_weights is not None:
         raise TypeError(f"{outer!r} takes tasks one by one")
     if isinstance(inner, GaussianHead):
@@ -191,7 +194,7 @@ def query_losses_of_many(
             return loss(inner.adapt(module, loss, rebuild(support), **options), rebuild(query))
 
         return torch.func.vmap(one)(supports, queries)
-    if not isinstance(inner, GradientSteps):
+    if not isinstance(inner, GradientSteps) or inner.batch_norm is not None:
         raise TypeError(f"{type(inner).__name__} takes tasks one by one")
     tasks = len(next(iter(supports.values())))
     start = dict(module.named_parameters())

@@ -1,0 +1,249 @@
+"""Time and memory of one meta-gradient, beside `higher` and TorchOpt, in one run.
+
+    python tests/benchmarks/meta_speed.py [--rounds 7] [--threads 1] [--json FILE]
+
+Needs the test extra. Crystals are the first ones of the embedded tables. Methods take turns within
+each round, so that ratios are of times measured side by side; all second-order meta-gradients are
+compared before they are timed. learn2learn is left out: it does not build on Python 3.11.
+"""
+
+import argparse
+import copy
+import gzip
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from pymatgen.core import Structure
+
+from matml.files import write_json
+from matml.meta import (
+    FOMAML,
+    MAML,
+    GradientSteps,
+    HeadSteps,
+    Task,
+    accumulate_meta_gradient,
+)
+from matml.meta.parallel import accumulate_meta_gradient_many
+from matml.properties.adaptation import _rebuild, _stack
+from matml.properties.batches import GraphBatches
+from matml.properties.metatrain import episode_batch, episode_loss
+from matml.properties.network import CrystalNetwork
+from matml.structures.crystals import CrystalSet
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import higher
+    import torchopt
+
+TABLE = Path(__file__).parents[2] / "data/crystals/elastic.csv.gz"
+RATE = 0.01
+SETUPS = {
+    "A: 4 tasks x 10 support, 15 query, 3 steps, width 64, 3 layers": (4, 10, 15, 3, 64, 3),
+    "B: 8 tasks x 5 support, 10 query, 5 steps, width 32, 2 layers": (8, 5, 10, 5, 32, 2),
+}
+
+
+def crystals(count: int) -> CrystalSet:
+    with gzip.open(TABLE) as file:
+        texts = pd.read_csv(file, nrows=count)["poscar"]
+    return CrystalSet.from_structures([Structure.from_str(text, fmt="poscar") for text in texts])
+
+
+def learner(setup, dtype=np.float32, tasks=None):
+    number, shots, queries, steps, width, layers = setup
+    number = tasks or number
+    needed = min(number * (shots + queries), 120)
+    made = crystals(needed)
+    generator = np.random.default_rng(0)
+    batches = GraphBatches(made, generator.normal(size=(len(made), 2)), dtype=dtype)
+    torch.manual_seed(0)
+    net = CrystalNetwork(2, width=width, layers=layers)
+    net = net.double() if dtype == np.float64 else net
+    found = []
+    for i in range(number):
+        order = generator.permutation(len(made))
+        support, query = order[:shots], order[shots : shots + queries]
+        found.append(
+            Task(f"{i}", episode_batch(batches, support, 0), episode_batch(batches, query, 0))
+        )
+    return net, found, steps
+
+
+def by_higher(net, tasks, steps):
+    for task in tasks:
+        optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
+        with higher.innerloop_ctx(net, optimizer, copy_initial_weights=False) as (fast, descent):
+            for _ in range(steps):
+                descent.step(episode_loss(fast, task.support))
+            (episode_loss(fast, task.query) / len(tasks)).backward()
+
+
+def by_torchopt(net, tasks, steps):
+    start = dict(net.named_parameters())
+    optimizer = torchopt.MetaSGD(net, lr=RATE)
+    before = [torchopt.extract_state_dict(x, by="reference") for x in (net, optimizer)]
+    for task in tasks:
+        for _ in range(steps):
+            optimizer.step(episode_loss(net, task.support))
+        loss = episode_loss(net, task.query) / len(tasks)
+        found = torch.autograd.grad(loss, list(start.values()), allow_unused=True)
+        for weight, gradient in zip(start.values(), found, strict=True):
+            if gradient is not None:
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        for thing, state in zip((net, optimizer), before, strict=True):
+            torchopt.recover_state_dict(thing, state)
+
+
+def one_by_one(inner, outer):
+    return lambda net, tasks, steps: accumulate_meta_gradient(
+        net, episode_loss, inner(net, steps), outer, tasks
+    )
+
+
+def together(inner, outer):
+    def run(net, tasks, steps):
+        supports, queries = (
+            _stack([getattr(task, part) for task in tasks]) for part in ("support", "query")
+        )
+        accumulate_meta_gradient_many(
+            net, episode_loss, inner(net, steps), outer, supports, queries, _rebuild(0)
+        )
+
+    return run
+
+
+def steps_of_all(net, steps):
+    return GradientSteps(net, steps=steps, learning_rate=RATE)
+
+
+def steps_of_head(net, steps):
+    return HeadSteps(net, "head", steps=steps, learning_rate=RATE)
+
+
+METHODS = {
+    "higher, second order": by_higher,
+    "TorchOpt, second order": by_torchopt,
+    "second order, one by one": one_by_one(steps_of_all, MAML()),
+    "second order, stacked": together(steps_of_all, MAML()),
+    "first order, one by one": one_by_one(steps_of_all, FOMAML()),
+    "first order, stacked": together(steps_of_all, FOMAML()),
+    "head only, one by one": one_by_one(steps_of_head, MAML()),
+    "head only, stacked": together(steps_of_head, MAML()),
+}
+
+
+def gradient(method, net, tasks, steps):
+    net.zero_grad()
+    METHODS[method](net, tasks, steps)
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()]
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def check_equal(setup):
+    net, tasks, steps = learner(setup, np.float64)
+    second = [name for name in METHODS if "second order" in name]
+    reference = gradient(second[0], copy.deepcopy(net), tasks, steps)
+    for name in second[1:]:
+        off = (gradient(name, copy.deepcopy(net), tasks, steps) - reference).norm()
+        assert off <= 1e-8 * reference.norm(), (name, off / reference.norm())
+
+
+def time_all(setup, rounds):
+    net, tasks, steps = learner(setup)
+    times = {name: [] for name in METHODS}
+    for number in range(rounds + 1):
+        for name in METHODS:
+            started = time.perf_counter()
+            gradient(name, net, tasks, steps)
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def peak_memory(tasks: int, stacked: bool) -> float:
+    """Peak memory of tensors beyond that before the gradient, in MB, as torch's profiler counts."""
+    setup = next(iter(SETUPS.values()))
+    net, made, steps = learner(setup, tasks=tasks)
+    name = "second order, stacked" if stacked else "second order, one by one"
+    net.zero_grad()
+    with torch.profiler.profile(profile_memory=True, with_stack=True, record_shapes=True) as seen:
+        gradient(name, net, made, steps)
+    # running sum of allocations and releases, in the order of time
+    events = sorted(
+        (event.start_ns(), event.nbytes())
+        for event in seen.profiler.kineto_results.events()
+        if event.name() == "[memory]"
+    )
+    return max(np.cumsum([size for _, size in events])) / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--memory", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        print(peak_memory(options.memory[0], bool(options.memory[1])))
+        return
+    records = []
+
+    def record(setting, method, metric, values):
+        middle = statistics.median(values)
+        records.append(
+            {
+                "benchmark": "meta_speed",
+                "setting": setting,
+                "method": method,
+                "is_default": False,
+                "shots": None,
+                "metric": metric,
+                "value": middle,
+                "low": min(values),
+                "high": max(values),
+                "n_tasks": len(values),
+                "seed": 0,
+            }
+        )
+        return middle
+
+    for title, setup in SETUPS.items():
+        check_equal(setup)
+        times = time_all(setup, options.rounds)
+        best = min(
+            ("higher, second order", "TorchOpt, second order"),
+            key=lambda name: statistics.median(times[name]),
+        )
+        print(f"\n{title}; {options.threads} thread(s), {options.rounds} rounds")
+        print(f"{'':28}{'ms':>8}  times faster than {best} (min to max)")
+        for name, own in times.items():
+            ratios = [b / o for b, o in zip(times[best], own, strict=True)]
+            spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+            ratio = record(title, name, "ratio", ratios)
+            milliseconds = 1e3 * record(title, name, "seconds", own)
+            print(f"{name:28}{milliseconds:8.1f}  {ratio:6.2f} {spread}")
+    print("\npeak memory of a second-order meta-gradient, set-up A, beyond that before (MB)")
+    for stacked, name in ((0, "one by one"), (1, "stacked")):
+        found = {}
+        for tasks in (1, 16):
+            command = [sys.executable, __file__, "--memory", str(tasks), str(stacked)]
+            output = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[tasks] = float(output.stdout)
+        ratio = record("memory", name, "ratio", [found[16] / found[1]])
+        print(f"{name:28}1 task {found[1]:7.1f}, 16 tasks {found[16]:7.1f}, ratio {ratio:.2f}")
+    if options.json:
+        write_json(options.json, records)
+
+
+if __name__ == "__main__":
+    main()
