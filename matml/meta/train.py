@@ -191,7 +191,8 @@ def meta_train(
     best, best_loss, done = _snapshot(module, inner), math.inf, 0
     # settings and starting point: another run's checkpoint is not continued
     signature = asdict(settings) | {"start": fingerprint(*best.values())}
-    signature |= {"inner_steps": inner.steps, "outer": repr(outer)}
+    signature |= {"inner": type(inner).__name__, "outer": repr(outer)}
+    signature |= {"inner_steps": getattr(inner, "steps", None)}
 
     if checkpoint is not None and checkpoint.exists():
         tensors, state = load_checkpoint(checkpoint)

@@ -11,8 +11,6 @@ import argparse
 import copy
 import gzip
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -168,21 +166,27 @@ def time_all(setup, rounds):
     return times
 
 
-def peak_memory(tasks: int, stacked: bool) -> float:
-    """Peak memory of tensors beyond that before the gradient, in MB, as torch's profiler counts."""
-    setup = next(iter(SETUPS.values()))
-    net, made, steps = learner(setup, tasks=tasks)
+def peak_memory(stacked: bool) -> tuple[float, float]:
+    """Peak memory of tensors, in MB, of the largest of 16 single tasks and of all 16 together.
+
+    Beyond what is there before the gradient, as torch's profiler counts it.
+    """
+    net, made, steps = learner(next(iter(SETUPS.values())), tasks=16)
     name = "second order, stacked" if stacked else "second order, one by one"
-    net.zero_grad()
-    with torch.profiler.profile(profile_memory=True, with_stack=True, record_shapes=True) as seen:
-        gradient(name, net, made, steps)
-    # running sum of allocations and releases, in the order of time
-    events = sorted(
-        (event.start_ns(), event.nbytes())
-        for event in seen.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    )
-    return max(np.cumsum([size for _, size in events])) / 2**20
+
+    def peak(tasks):
+        net.zero_grad()
+        with torch.profiler.profile(profile_memory=True) as seen:
+            gradient(name, net, tasks, steps)
+        # running sum of allocations and releases, in the order of time
+        events = sorted(
+            (event.start_ns(), event.nbytes())
+            for event in seen.profiler.kineto_results.events()
+            if event.name() == "[memory]"
+        )
+        return max(np.cumsum([size for _, size in events])) / 2**20
+
+    return max(peak([task]) for task in made), peak(made)
 
 
 def main() -> None:
@@ -190,12 +194,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--memory", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.memory:
-        print(peak_memory(options.memory[0], bool(options.memory[1])))
-        return
     records = []
 
     def record(setting, method, metric, values):
@@ -232,15 +232,11 @@ def main() -> None:
             ratio = record(title, name, "ratio", ratios)
             milliseconds = 1e3 * record(title, name, "seconds", own)
             print(f"{name:28}{milliseconds:8.1f}  {ratio:6.2f} {spread}")
-    print("\npeak memory of a second-order meta-gradient, set-up A, beyond that before (MB)")
-    for stacked, name in ((0, "one by one"), (1, "stacked")):
-        found = {}
-        for tasks in (1, 16):
-            command = [sys.executable, __file__, "--memory", str(tasks), str(stacked)]
-            output = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[tasks] = float(output.stdout)
-        ratio = record("memory", name, "ratio", [found[16] / found[1]])
-        print(f"{name:28}1 task {found[1]:7.1f}, 16 tasks {found[16]:7.1f}, ratio {ratio:.2f}")
+    print("\npeak memory of a second-order meta-gradient, set-up A (MB)")
+    for stacked, name in ((False, "one by one"), (True, "stacked")):
+        one, sixteen = peak_memory(stacked)
+        ratio = record("memory of 16 tasks over 1", name, "ratio", [sixteen / one])
+        print(f"{name:28}1 task {one:7.1f}, 16 tasks {sixteen:7.1f}, ratio {ratio:.2f}")
     if options.json:
         write_json(options.json, records)
 
