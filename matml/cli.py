@@ -12,7 +12,7 @@ from matml.errors import MatmlError
 # name: (module:attribute, one line of help); the module is imported only when its command runs
 COMMANDS = {
     "config": ("matml.config_commands:config", "Validate and write the workflow's configuration."),
-    "meta": ("matml.meta.commands:meta", "Show the meta-learner on published test problems."),
+    "meta": ("matml.meta_commands:meta", "Show the meta-learner on published test problems."),
     "structures": ("matml.structures.commands:structures", "Ingest crystals and build graphs."),
     "properties": ("matml.properties.commands:properties", "Train and test property predictors."),
     "candidates": ("matml.screening.commands:candidates", "Make candidate crystals."),

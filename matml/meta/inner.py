@@ -238,10 +238,10 @@ class GradientSteps(nn.Module):
             scale = self._scale(value, gradients, many, step)
             for name, rate, gradient in zip(self.names, self.rates(step), gradients, strict=True):
                 if gradient is not None:
-                    share = rate * scale
+                    own = scale
                     if many and isinstance(scale, Tensor):
-                        share = rate * scale.reshape(-1, *[1] * (gradient.dim() - 1))
-                    weights[name] = weights[name] - share * gradient
+                        own = scale.reshape(-1, *[1] * (gradient.dim() - 1))
+                    weights[name] = weights[name] - rate * own * gradient
             # a copy, so that what is kept of one step is not changed by the next
             yield dict(weights)
 

@@ -109,9 +109,7 @@ def gnn(norm):
         order = np.random.default_rng(number).permutation(len(SALTS))
         support, query = (episode_batch(batches, part, 1) for part in (order[:5], order[5:]))
         tasks.append(Task(f"salts {number}", support, query))
-    return Learner(
-        net.double(), episode_loss, tasks, "head", lambda parts: _stack(parts, net), _rebuild(1)
-    )
+    return Learner(net.double(), episode_loss, tasks, "head", _stack, _rebuild(1))
 
 
 class Avrami(nn.Module):
