@@ -67,6 +67,23 @@ def fingerprint(*tensors: Tensor) -> str:
     return digest.hexdigest()
 
 
+def pack_random_state() -> dict[str, Tensor]:
+    """Return the states of torch's own generators, of the CPU and of each GPU in use."""
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for number, state in enumerate(torch.cuda.get_rng_state_all()):
+            states[f"random.cuda.{number}"] = state
+    return states
+
+
+def unpack_random_state(tensors: dict[str, Tensor]) -> None:
+    """Put packed states back into torch's generators; GPUs that are not there any more aside."""
+    torch.set_rng_state(tensors["random.cpu"])
+    states = unpack("random.cuda", tensors)
+    if len(states) == torch.cuda.device_count() > 0:
+        torch.cuda.set_rng_state_all([states[str(number)] for number in range(len(states))])
+
+
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the tensors of an optimiser's state (moments, step counts), by number and name."""
     return {

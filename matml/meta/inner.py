@@ -237,18 +237,22 @@ class GradientSteps(nn.Module):
                 ]
             scale = self._scale(value, gradients, many, step)
             for name, rate, gradient in zip(self.names, self.rates(step), gradients, strict=True):
-                if gradient is not None:
-                    own = scale
-                    if many and isinstance(scale, Tensor):
-                        own = scale.reshape(-1, *[1] * (gradient.dim() - 1))
-                    weights[name] = weights[name] - rate * own * gradient
+                if gradient is None:
+                    continue
+                if scale is None:
+                    share = rate
+                elif many:
+                    share = rate * scale.reshape(-1, *[1] * (gradient.dim() - 1))
+                else:
+                    share = rate * scale
+                weights[name] = torch.addcmul(weights[name], share, gradient, value=-1)
             # a copy, so that what is kept of one step is not changed by the next
             yield dict(weights)
 
     def _scale(
         self, value: Tensor, gradients: Iterable[Tensor | None], many: bool, step: int
-    ) -> Tensor | float:
-        """Return what gradients are multiplied by to keep the bound.
+    ) -> Tensor | None:
+        """Return what gradients are multiplied by to keep the bound; None without a bound.
 
         A gradient that is not finite is told by the next loss, of the support or the query.
         """
@@ -275,7 +279,7 @@ class GradientSteps(nn.Module):
                 "the gradient"
             )
         # without a bound nothing is scaled: infinity over the norm has no derivative either
-        return torch.clamp(self.largest_gradient / norm, max=1.0) if bounded else 1.0
+        return torch.clamp(self.largest_gradient / norm, max=1.0) if bounded else None
 
     def query_model(
         self, module: nn.Module, loss: Loss, support: Any, weights: Parameters, steps: int

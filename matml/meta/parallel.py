@@ -37,10 +37,14 @@ class Stacking:
         From the data of several tasks (all supports, or all queries) to stacked tensors.
     rebuild
         From the tensors of one task to data that the loss takes.
+    at_once
+        Tasks that are adapted together at most, which bounds the memory; by default all of a
+        meta-batch.
     """
 
     stack: Callable[[Sequence[Any]], Stacked]
     rebuild: Rebuild
+    at_once: int | None = None
 
 
 def _stack_tensors(data: Sequence[Sequence[Tensor]]) -> Stacked:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,9 +16,11 @@ from matml.meta.checkpoint import (
     load_checkpoint,
     pack,
     pack_optimizer,
+    pack_random_state,
     save_checkpoint,
     unpack,
     unpack_optimizer,
+    unpack_random_state,
 )
 from matml.meta.crossfit import refuse_seen
 from matml.meta.inner import Diverged
@@ -202,6 +205,7 @@ def meta_train(
             module.load_state_dict(unpack("module", tensors))
             inner.load_state_dict(unpack("inner", tensors))
             unpack_optimizer(optimizer, tensors)
+            unpack_random_state(tensors)
             best = unpack("best", tensors)
             history, done = History(**state["history"]), state["done"]
             best_loss = state["best_loss"] if state["best_loss"] is not None else math.inf
@@ -218,7 +222,7 @@ def meta_train(
             best, history.best_batch = _snapshot(module, inner), done
         if checkpoint is not None and processes.first:
             tensors = pack("module", module.state_dict()) | pack("inner", inner.state_dict())
-            tensors |= pack_optimizer(optimizer) | pack("best", best)
+            tensors |= pack_optimizer(optimizer) | pack("best", best) | pack_random_state()
             state = {
                 "settings": signature,
                 "history": asdict(history),
@@ -283,6 +287,11 @@ def _gradients(
     tuple
         Query losses of the tasks that count; name and reason of those that diverged and do not.
     """
+    if stacking is not None and len(tasks) > (most := stacking.at_once or len(tasks)):
+        parts = [tasks[first : first + most] for first in range(0, len(tasks), most)]
+        found = [_gradients(module, loss, inner, outer, part, stacking) for part in parts]
+        losses, diverged = (list(chain.from_iterable(each)) for each in zip(*found, strict=True))
+        return losses, diverged
     if stacking is not None and tasks:
         supports = stacking.stack([task.support for task in tasks])
         queries = stacking.stack([task.query for task in tasks])

@@ -95,7 +95,8 @@ def meta_learned_weights(member: Member, method: str, supports: Sequence[Data]) 
         Weights with a leading dimension of the supports, [tasks, ...].
     """
     network, inner = member.meta_trained[method]
-    return adapt_many(inner, network, episode_loss, _stack(supports), _rebuild(supports[0].column))
+    stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
+    return adapt_many(inner, network, episode_loss, stacked, rebuild)
 
 
 def fine_tuned_weights(
@@ -110,7 +111,7 @@ def fine_tuned_weights(
     What a user would do with a pre-trained network; all weights move. Adam acts entry by entry, so
     stacked weights go the way that each would go alone.
     """
-    stacked, rebuild = _stack(supports), _rebuild(supports[0].column)
+    stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
     start = {name: weight.detach() for name, weight in network.named_parameters()}
     weights = repeat_weights(start, len(supports))
     optimizer = torch.optim.Adam(weights.values(), lr=learning_rate, foreach=False, fused=True)
@@ -139,7 +140,7 @@ def predict_many(
     queries
         One batch per task, of any number of crystals.
     """
-    output = call_many(network, weights, _stack(queries), _rebuild(column))
+    output = call_many(network, weights, stack_batches(queries, network), rebuild_batch(column))
     output = output[:, :, column].cpu().numpy()
     return [row[: len(query.volume_per_atom)] for row, query in zip(output, queries, strict=True)]
 
@@ -158,19 +159,23 @@ FIELDS = (
 FILL = {"atomic_number": 1, "edge_distance": 3.0, "volume_per_atom": 10.0}
 
 
-def _stack(batches: Sequence[Data]) -> Stacked:
-    """Return the tensors of several batches, padded and stacked."""
+def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
+    """Return the tensors of several batches, padded and stacked.
+
+    What the network computes of a graph without any weight, the edge features, is computed here,
+    once and not in every step of an inner loop.
+    """
     fields = [name for name in FIELDS if name in batches[0]]
-    return stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
+    stacked = stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
+    edges = torch.func.vmap(lambda tensors: network.edge_features(Data(**tensors)))
+    return stacked | {"edge_features": edges(stacked)}
 
 
-def _rebuild(column: int) -> Callable[[Stacked], Data]:
+def rebuild_batch(column: int) -> Callable[[Stacked], Data]:
     """Return the function from the tensors of one task to a batch."""
 
     def rebuild(tensors: Stacked) -> Data:
-        data = Data(**tensors)
-        data.column = column
-        return data
+        return Data(**tensors, column=column)
 
     return rebuild
 

@@ -11,12 +11,12 @@ from pymatgen.core import Element
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
-from torch_geometric.nn import MessagePassing
 
 from matml.properties.elements import LARGEST_ATOMIC_NUMBER, element_features
+from matml.properties.rows import sum_rows, take_rows
 
 
-class ShellConvolution(MessagePassing):
+class ShellConvolution(nn.Module):
     """Gated message passing over shells, with a residual connection.
 
     The gate and filter of a crystal-graph convolution (Xie and Grossman 2018,
@@ -33,10 +33,9 @@ class ShellConvolution(MessagePassing):
     """
 
     def __init__(self, width: int, edge_width: int) -> None:
-        super().__init__(aggr="sum")
-        self.centre = nn.Linear(width, 2 * width)
-        self.neighbour = nn.Linear(width, 2 * width, bias=False)
-        self.edge = nn.Linear(edge_width, 2 * width, bias=False)
+        super().__init__()
+        self.ends = nn.Linear(width, 4 * width, bias=False)
+        self.edge = nn.Linear(edge_width, 2 * width)
         self.norm_in = nn.LayerNorm(width)
         self.mix = nn.Linear(width, width)
 
@@ -54,26 +53,12 @@ class ShellConvolution(MessagePassing):
         weight
             Share of the edge among its centre's neighbours, [edges, 1]; sums to 1 over a centre.
         """
-        normed = self.norm_in(x)
-        update = self.propagate(
-            edge_index,
-            centre=self.centre(normed),
-            neighbour=self.neighbour(normed),
-            edge_features=self.edge(edge_features),
-            weight=weight,
-        )
-        return x + self.mix(update)
-
-    def message(
-        self, centre_i: Tensor, neighbour_j: Tensor, edge_features: Tensor, weight: Tensor
-    ) -> Tensor:
-        """Return the weighted gated message of each edge, [edges, width]."""
-        gate, core = (centre_i + neighbour_j + edge_features).chunk(2, dim=1)
-        return torch.sigmoid(gate) * functional.silu(core) * weight
-
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        """Sum messages over each centre; `index_add` is several times `scatter_add` on a CPU."""
-        return inputs.new_zeros(dim_size, inputs.shape[1]).index_add(0, index, inputs)
+        neighbour, centre = edge_index
+        as_centre, as_neighbour = self.ends(self.norm_in(x)).chunk(2, dim=1)
+        ends = take_rows(as_centre, centre) + take_rows(as_neighbour, neighbour)
+        gate, core = (ends + self.edge(edge_features)).chunk(2, dim=1)
+        message = torch.sigmoid(gate) * functional.silu(core) * weight
+        return x + self.mix(sum_rows(message, centre, len(x)))
 
 
 class CrystalNetwork(nn.Module):
@@ -145,17 +130,19 @@ class CrystalNetwork(nn.Module):
             the crystal's atoms), `batch` [nodes] (crystal of each node), `edge_index` [2, edges]
             (neighbour, centre), `edge_distance` [edges] in angstrom, `edge_weight` [edges] (share
             of the shell among the centre's neighbours), `volume_per_atom` [crystals] in cubic
-            angstrom.
+            angstrom; optionally `edge_features`, where the method of that name was called before.
         """
         x = self.embed_out(self.embed(self.element_features[data.atomic_number]))
-        edges, weight = self.edge_features(data), data.edge_weight[:, None]
+        edges = data.edge_features if "edge_features" in data else self.edge_features(data)
+        weight = data.edge_weight[:, None]
         for convolution in self.convolutions:
             x = convolution(x, data.edge_index, edges, weight)
         share = data.node_weight[:, None]
-        size = (data.volume_per_atom.shape[0], x.shape[1])
-        mean = x.new_zeros(size).index_add(0, data.batch, x * share)
+        crystals = len(data.volume_per_atom)
+        mean = sum_rows(x * share, data.batch, crystals)
         # the spread over sites tells apart crystals whose mean site is the same
-        spread = x.new_zeros(size).index_add(0, data.batch, (x - mean[data.batch]).square() * share)
+        off = x - take_rows(mean, data.batch)
+        spread = sum_rows(off.square() * share, data.batch, crystals)
         volume = data.volume_per_atom.log()[:, None]
         pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], 1)
         return self.trunk(self.pool_norm(pooled))

@@ -3,13 +3,16 @@
     python tests/benchmarks/meta_speed.py [--rounds 7] [--threads 1] [--json FILE]
 
 Needs the test extra. Crystals are the first ones of the embedded tables. Methods take turns within
-each round, so that ratios are of times measured side by side; all second-order meta-gradients are
-compared before they are timed. learn2learn is left out: it does not build on Python 3.11.
+each round, so that ratios are of times measured side by side; with one thread it is processor time
+that is measured, which other programs disturb less. All second-order meta-gradients are compared
+before they are timed. learn2learn is left out: it does not build on Python 3.11.
 """
 
 import argparse
+import contextlib
 import copy
 import gzip
+import os
 import statistics
 import time
 import warnings
@@ -30,7 +33,7 @@ from matml.meta import (
     accumulate_meta_gradient,
 )
 from matml.meta.parallel import accumulate_meta_gradient_many
-from matml.properties.adaptation import _rebuild, _stack
+from matml.properties.adaptation import rebuild_batch, stack_batches
 from matml.properties.batches import GraphBatches
 from matml.properties.metatrain import episode_batch, episode_loss
 from matml.properties.network import CrystalNetwork
@@ -109,10 +112,11 @@ def one_by_one(inner, outer):
 def together(inner, outer):
     def run(net, tasks, steps):
         supports, queries = (
-            _stack([getattr(task, part) for task in tasks]) for part in ("support", "query")
+            stack_batches([getattr(task, part) for task in tasks], net)
+            for part in ("support", "query")
         )
         accumulate_meta_gradient_many(
-            net, episode_loss, inner(net, steps), outer, supports, queries, _rebuild(0)
+            net, episode_loss, inner(net, steps), outer, supports, queries, rebuild_batch(0)
         )
 
     return run
@@ -157,13 +161,27 @@ def check_equal(setup):
 def time_all(setup, rounds):
     net, tasks, steps = learner(setup)
     times = {name: [] for name in METHODS}
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for number in range(rounds + 1):
         for name in METHODS:
-            started = time.perf_counter()
+            started = clock()
             gradient(name, net, tasks, steps)
             if number:
-                times[name].append(time.perf_counter() - started)
+                times[name].append(clock() - started)
     return times
+
+
+@contextlib.contextmanager
+def quiet():
+    """Silence what torch's profiler prints from C++."""
+    kept, nowhere = [os.dup(number) for number in (1, 2)], os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        for number, own in zip((1, 2), kept, strict=True):
+            os.dup2(own, number)
 
 
 def peak_memory(stacked: bool) -> tuple[float, float]:
@@ -176,7 +194,7 @@ def peak_memory(stacked: bool) -> tuple[float, float]:
 
     def peak(tasks):
         net.zero_grad()
-        with torch.profiler.profile(profile_memory=True) as seen:
+        with quiet(), torch.profiler.profile(profile_memory=True) as seen:
             gradient(name, net, tasks, steps)
         # running sum of allocations and releases, in the order of time
         events = sorted(
@@ -232,7 +250,7 @@ def main() -> None:
             ratio = record(title, name, "ratio", ratios)
             milliseconds = 1e3 * record(title, name, "seconds", own)
             print(f"{name:28}{milliseconds:8.1f}  {ratio:6.2f} {spread}")
-    print("\npeak memory of a second-order meta-gradient, set-up A (MB)")
+    print("\npeak memory of a second-order meta-gradient, set-up A (MB)", flush=True)
     for stacked, name in ((False, "one by one"), (True, "stacked")):
         one, sixteen = peak_memory(stacked)
         ratio = record("memory of 16 tasks over 1", name, "ratio", [sixteen / one])

@@ -37,7 +37,7 @@ from matml.meta import (
     gaussian_loss,
 )
 from matml.meta.parallel import TENSORS, accumulate_meta_gradient_many
-from matml.properties.adaptation import _rebuild, _stack
+from matml.properties.adaptation import rebuild_batch, stack_batches
 from matml.properties.batches import GraphBatches
 from matml.properties.metatrain import episode_batch, episode_loss
 from matml.properties.network import CrystalNetwork
@@ -109,7 +109,14 @@ def gnn(norm):
         order = np.random.default_rng(number).permutation(len(SALTS))
         support, query = (episode_batch(batches, part, 1) for part in (order[:5], order[5:]))
         tasks.append(Task(f"salts {number}", support, query))
-    return Learner(net.double(), episode_loss, tasks, "head", _stack, _rebuild(1))
+    return Learner(
+        net.double(),
+        episode_loss,
+        tasks,
+        "head",
+        lambda parts: stack_batches(parts, net),
+        rebuild_batch(1),
+    )
 
 
 class Avrami(nn.Module):

@@ -35,9 +35,10 @@ def draw_line(generator):
     return Task("line", (x[:3], slope * x[:3]), (x[3:], slope * x[3:]))
 
 
-def make_learner():
+def make_learner(dropout=False):
     torch.manual_seed(0)
-    net = nn.Linear(1, 1)
+    layers = [nn.Linear(1, 4), nn.Dropout(0.5), nn.Linear(4, 1)]
+    net = nn.Sequential(*layers) if dropout else nn.Linear(1, 1)
     return net, GradientSteps(net, steps=1, learning_rate=0.01, learn_rates="entry")
 
 
@@ -94,7 +95,7 @@ SCRIPT = """
     from matml.meta import MAML, MetaTraining, meta_train
     sys.path.insert(0, {folder!r})
     from test_train import draw_line, make_learner, mean_square, validation
-    net, inner = make_learner()
+    net, inner = make_learner(dropout={dropout})
     settings = MetaTraining(batches=60, learning_rate=0.05, validate_every=5)
     calls = 0
     def draw(generator):
@@ -106,25 +107,27 @@ SCRIPT = """
         return draw_line(generator)
     meta_train(net, mean_square, inner, MAML(), draw, settings,
                validation_tasks=validation(), checkpoint=Path(sys.argv[1]))
-    print(net.weight.item().hex(), net.bias.item().hex())
+    print(*(x.hex() for p in net.parameters() for x in p.reshape(-1).tolist()))
 """
 
 
-def run(checkpoint, die):
-    code = textwrap.dedent(SCRIPT).format(folder=os.path.dirname(__file__), die=die)
+def run(checkpoint, die, dropout):
+    options = {"folder": os.path.dirname(__file__), "die": die, "dropout": dropout}
+    code = textwrap.dedent(SCRIPT).format(**options)
     return subprocess.run(
         [sys.executable, "-c", code, str(checkpoint)], capture_output=True, text=True, check=False
     )
 
 
-def test_a_killed_run_resumes_to_identical_weights(tmp_path):
-    whole = run(tmp_path / "whole.safetensors", die=False)
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_killed_run_resumes_to_identical_weights(tmp_path, dropout):
+    whole = run(tmp_path / "whole.safetensors", False, dropout)
     assert whole.returncode == 0, whole.stderr
-    killed = run(tmp_path / "killed.safetensors", die=True)
+    killed = run(tmp_path / "killed.safetensors", True, dropout)
     assert killed.returncode == -signal.SIGKILL
     _, state = load_checkpoint(tmp_path / "killed.safetensors")
     assert 0 < state["done"] < 60
-    resumed = run(tmp_path / "killed.safetensors", die=False)
+    resumed = run(tmp_path / "killed.safetensors", False, dropout)
     assert "resumed" not in whole.stderr
     assert resumed.stdout == whole.stdout
 
