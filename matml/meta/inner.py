@@ -221,6 +221,7 @@ class GradientSteps(nn.Module):
             [tasks] for weights stacked along a leading dimension of tasks, [tasks, ...].
         """
         weights = dict(start)
+        fixed = self.rate.item() if self.log_rates is None else None
         for step in range(steps):
             value = evaluate(weights, step)
             many = value.dim() == 1
@@ -239,12 +240,13 @@ class GradientSteps(nn.Module):
             for name, rate, gradient in zip(self.names, self.rates(step), gradients, strict=True):
                 if gradient is None:
                     continue
-                if scale is None:
-                    share = rate
-                elif many:
-                    share = rate * scale.reshape(-1, *[1] * (gradient.dim() - 1))
-                else:
-                    share = rate * scale
+                if scale is None and fixed is not None:
+                    weights[name] = torch.sub(weights[name], gradient, alpha=fixed)
+                    continue
+                share = rate
+                if scale is not None:
+                    each = [-1, *[1] * (gradient.dim() - 1)] if many else []
+                    share = rate * scale.reshape(each)
                 weights[name] = torch.addcmul(weights[name], share, gradient, value=-1)
             # a copy, so that what is kept of one step is not changed by the next
             yield dict(weights)

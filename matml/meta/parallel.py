@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from matml.meta.heads import GaussianHead
 from matml.meta.inner import Diverged, FeatureModel, GradientSteps, HeadOnFeatures, HeadSteps
@@ -67,15 +68,9 @@ def stack_padded(tasks: Sequence[dict[str, Tensor]], fill: dict[str, float]) -> 
     """
     stacked = {}
     for name in tasks[0]:
-        longest = max(task[name].shape[-1] for task in tasks)
-        stacked[name] = torch.stack(
-            [
-                nn.functional.pad(
-                    task[name], (0, longest - task[name].shape[-1]), value=fill.get(name, 0)
-                )
-                for task in tasks
-            ]
-        )
+        parts = [task[name].movedim(-1, 0) for task in tasks]
+        padded = pad_sequence(parts, batch_first=True, padding_value=fill.get(name, 0))
+        stacked[name] = padded.movedim(1, -1)
     return stacked
 
 

@@ -167,8 +167,8 @@ def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
     """
     fields = [name for name in FIELDS if name in batches[0]]
     stacked = stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
-    edges = torch.func.vmap(lambda tensors: network.edge_features(Data(**tensors)))
-    return stacked | {"edge_features": edges(stacked)}
+    graph = [stacked[name] for name in ("atomic_number", "edge_index", "edge_distance")]
+    return stacked | {"edge_features": network.edge_features(*graph)}
 
 
 def rebuild_batch(column: int) -> Callable[[Stacked], Data]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch_geometric.data import Data
 
 from matml.properties.elements import LARGEST_ATOMIC_NUMBER, element_features
-from matml.properties.rows import sum_rows, take_rows
+from matml.properties.rows import Rows
 
 
 class ShellConvolution(nn.Module):
@@ -39,26 +39,27 @@ class ShellConvolution(nn.Module):
         self.norm_in = nn.LayerNorm(width)
         self.mix = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_features: Tensor, weight: Tensor):
+    def forward(
+        self, x: Tensor, centre: Rows, neighbour: Rows, edge_features: Tensor, weight: Tensor
+    ) -> Tensor:
         """Return updated node features.
 
         Parameters
         ----------
         x
             Node features, [nodes, width].
-        edge_index
-            Neighbour and centre of each edge, [2, edges].
+        centre, neighbour
+            Nodes at the ends of each edge.
         edge_features
             [edges, edge_width].
         weight
             Share of the edge among its centre's neighbours, [edges, 1]; sums to 1 over a centre.
         """
-        neighbour, centre = edge_index
         as_centre, as_neighbour = self.ends(self.norm_in(x)).chunk(2, dim=1)
-        ends = take_rows(as_centre, centre) + take_rows(as_neighbour, neighbour)
+        ends = centre.take(as_centre) + neighbour.take(as_neighbour)
         gate, core = (ends + self.edge(edge_features)).chunk(2, dim=1)
         message = torch.sigmoid(gate) * functional.silu(core) * weight
-        return x + self.mix(sum_rows(message, centre, len(x)))
+        return x + self.mix(centre.sum(message))
 
 
 class CrystalNetwork(nn.Module):
@@ -112,13 +113,26 @@ class CrystalNetwork(nn.Module):
         self.trunk = nn.Sequential(nn.Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
         self.head = nn.Linear(width, properties)
 
-    def edge_features(self, data: Data) -> Tensor:
-        """Return Gaussians of distances and of distances over radii sums, [edges, features]."""
-        neighbour, centre = data.edge_index
-        distance = data.edge_distance[:, None]
-        radius = self.radius[data.atomic_number]
-        ratio = distance / (radius[neighbour] + radius[centre])[:, None]
-        return torch.cat([_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], 1)
+    def edge_features(self, numbers: Tensor, edge_index: Tensor, distance: Tensor) -> Tensor:
+        """Return Gaussians of distances and of distances over radii sums.
+
+        Parameters
+        ----------
+        numbers
+            Atomic number of each node, [..., nodes].
+        edge_index, distance
+            Ends of the edges, [..., 2, edges], and their lengths in angstrom, [..., edges].
+
+        Returns
+        -------
+        Tensor
+            [..., edges, features].
+        """
+        radii = self.radius[numbers]
+        ends = [radii.gather(-1, end) for end in edge_index.unbind(-2)]
+        distance = distance[..., None]
+        ratio = distance / (ends[0] + ends[1])[..., None]
+        return torch.cat([_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], -1)
 
     def embedding(self, data: Data) -> Tensor:
         """Return one vector per crystal, [crystals, width], independent of the cell's size.
@@ -130,19 +144,20 @@ class CrystalNetwork(nn.Module):
             the crystal's atoms), `batch` [nodes] (crystal of each node), `edge_index` [2, edges]
             (neighbour, centre), `edge_distance` [edges] in angstrom, `edge_weight` [edges] (share
             of the shell among the centre's neighbours), `volume_per_atom` [crystals] in cubic
-            angstrom; optionally `edge_features`, where the method of that name was called before.
+            angstrom; optionally `edge_features`, where they were computed before.
         """
         x = self.embed_out(self.embed(self.element_features[data.atomic_number]))
-        edges = data.edge_features if "edge_features" in data else self.edge_features(data)
-        weight = data.edge_weight[:, None]
+        if "edge_features" in data:
+            edges = data.edge_features
+        else:
+            edges = self.edge_features(data.atomic_number, data.edge_index, data.edge_distance)
+        neighbour, centre = (Rows(end, len(x), x) for end in data.edge_index)
         for convolution in self.convolutions:
-            x = convolution(x, data.edge_index, edges, weight)
-        share = data.node_weight[:, None]
-        crystals = len(data.volume_per_atom)
-        mean = sum_rows(x * share, data.batch, crystals)
+            x = convolution(x, centre, neighbour, edges, data.edge_weight[:, None])
+        share, crystal = data.node_weight[:, None], Rows(data.batch, len(data.volume_per_atom), x)
+        mean = crystal.sum(x * share)
         # the spread over sites tells apart crystals whose mean site is the same
-        off = x - take_rows(mean, data.batch)
-        spread = sum_rows(off.square() * share, data.batch, crystals)
+        spread = crystal.sum((x - crystal.take(mean)).square() * share)
         volume = data.volume_per_atom.log()[:, None]
         pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], 1)
         return self.trunk(self.pool_norm(pooled))
@@ -153,7 +168,7 @@ class CrystalNetwork(nn.Module):
 
 
 def _gaussians(values: Tensor, centres: Tensor) -> Tensor:
-    """Return Gaussians of `values` [edges, 1] about evenly spaced centres, [edges, centres]."""
+    """Return Gaussians of `values` [..., 1] about evenly spaced centres, [..., centres]."""
     width = centres[1] - centres[0]
     # beyond 8 widths all is the same 1e-14: smaller ones end in subnormal numbers, which slow
     # matrix products twenty times
