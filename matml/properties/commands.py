@@ -192,12 +192,26 @@ def export(
     type=click.Choice(["linear", "full", "rbf"]),
     help="Kernel of the Gaussian-process head to try.",
 )
+@click.option(
+    "--scale", "scales", multiple=True, type=float, help="Its initial deviation among tasks to try."
+)
+@click.option("--keep", type=FOLDER, help="Folder of checkpoints to go on from after a stop.")
 @click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 @click.option("--figure", type=FILE, help="Draw the errors, PNG.")
 @click.option("--errors", type=FILE, help="Write the error of every episode, CSV or Parquet.")
 @shared_options
 def study_biased_support(
-    run, members, json_file, figure, errors, structures, graphs, config_file, threads, device, seed,
+    run,
+    members,
+    json_file,
+    figure,
+    errors,
+    structures,
+    graphs,
+    config_file,
+    threads,
+    device,
+    seed,
     **options,
 ) -> None:
     """Supports of one anion, queries of all: what meta-training on such episodes gains."""

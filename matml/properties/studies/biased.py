@@ -46,6 +46,8 @@ TITLES = {
     "residual_gp_biased": "GP on residuals, biased episodes",
     "maml_ordinary": "MAML, ordinary episodes",
     "maml_biased": "MAML, biased episodes",
+    "read_out_maml_ordinary": "MAML of the read-out, ordinary",
+    "read_out_maml_biased": "MAML of the read-out, biased",
     "anil_ordinary": "ANIL, ordinary episodes",
     "anil_biased": "ANIL, biased episodes",
     "gaussian_head_ordinary": "GP head, ordinary episodes",
@@ -290,12 +292,12 @@ def describe(records: Sequence[dict]) -> str:
     """Return the records as a table for people."""
     lines = []
     table = pd.DataFrame(records)
-    table["kind"] = table["metric"].str.replace(r" \([^(]*\)*$", "", regex=True)
+    table["kind"] = [metric.partition(" (")[0] for metric in table["metric"]]
     kinds = ["gain over unadapted", "gain over fine-tuned", "gain over ordinary meta-training"]
     order = sorted(table["setting"].unique(), key=lambda name: (ALL not in name, name))
     for setting in order:
         own = table[table["setting"] == setting]
-        unit = own["metric"].iloc[0].rpartition(" (")[2].rstrip(")")
+        unit = own["metric"].iloc[0].partition(" (")[2][:-1]
         for shots, group in own.groupby("shots"):
             lines.append(
                 f"{setting}, {shots} shots, {group['n_tasks'].iloc[0]} families (unit: {unit})"

@@ -91,9 +91,7 @@ def collect_pairs(
         labelled = labelled_members(table, name).to_numpy() & allowed
         for family in families:
             rows = np.flatnonzero(labelled & (table["family"] == family).to_numpy())
-            by_class = {
-                label: rows[classes[rows] == label] for label in sorted(set(classes[rows]))
-            }
+            by_class = {label: rows[classes[rows] == label] for label in sorted(set(classes[rows]))}
             by_class = {k: own for k, own in by_class.items() if len(own) >= smallest_class}
             pair = Pair(family, name, column, by_class)
             if len(by_class) > 1 and pair.supports(fewest):

@@ -8,9 +8,11 @@ pairs of family and property, support sizes, numbers of batches, settings to cho
 import copy
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -21,9 +23,9 @@ from matml.config import PropertiesSection
 from matml.meta import (
     MAML,
     GaussianHead,
+    GradientSteps,
     HeadSteps,
     MetaTraining,
-    gaussian_loss,
     meta_train,
 )
 from matml.properties.adaptation import (
@@ -36,7 +38,7 @@ from matml.properties.adaptation import (
 from matml.properties.batches import GraphBatches
 from matml.properties.gp import ResidualGP, learn_residual_gp
 from matml.properties.members import Member
-from matml.properties.metatrain import episode_batch, metatrain
+from matml.properties.metatrain import episode_batch, episode_loss
 from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import embed, predict
 from matml.properties.stages import Workbench
@@ -48,6 +50,9 @@ from matml.properties.studies.biased_episodes import (
 log = logging.getLogger(__name__)
 
 REGIMES = {"ordinary": False, "biased": True}
+LEARNERS = ("maml", "read_out_maml", "anil", "gaussian_head")
+HEAD_RATES_RATE = 0.05
+"""Outer rate of the logarithms of what the inner loops of the heads learn."""
 Predictor = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], int], list[np.ndarray]]
 """From supports, queries (row numbers) and a property's number to standardised predictions."""
 
@@ -70,8 +75,14 @@ class BiasedStudy:
         Validation episodes that stop meta-training and choose its settings.
     batches, rates
         Meta-batches, and outer learning rates to choose from, of MAML through the whole network.
-    head_batches, head_rates, kernels
-        The same for the heads, and their kernels to choose from.
+    head_batches, head_rates
+        The same for learners on the frozen network's features.
+    kernels, scales
+        Of the Gaussian-process head: kernels and initial deviations among tasks to choose from.
+    gp_episodes
+        Episodes per pair on which the residual model is learned.
+    keep
+        Folder of checkpoints, from which an interrupted study goes on.
     seed
         Of episodes and meta-training.
     """
@@ -82,10 +93,13 @@ class BiasedStudy:
     smallest_class: int = 2
     validation_tasks: int = 40
     batches: int = 40
-    rates: tuple[float, ...] = (2e-5, 1e-4)
-    head_batches: int = 200
-    head_rates: tuple[float, ...] = (1e-4, 1e-3)
+    rates: tuple[float, ...] = (2e-5,)
+    head_batches: int = 150
+    head_rates: tuple[float, ...] = (1e-5,)
     kernels: tuple[str, ...] = ("rbf",)
+    scales: tuple[float, ...] = (0.03, 0.1)
+    gp_episodes: int = 4
+    keep: Path | None = None
     seed: int = 0
 
 
@@ -267,85 +281,94 @@ class MemberStudy:
             Families of the test; `meta_train` refuses tasks of them, as of `seen` ones.
         """
         found: dict[str, Predictor] = {}
-        refused = self.seen | held_out
         for regime, biased in REGIMES.items():
-            title = f"member {self.member}, {regime} episodes"
-            rows = self.tasks(pairs, self.backbone.graphs, biased)
+            tasks = self.tasks(pairs, self.backbone.graphs, biased)
             found[f"residual_gp_{regime}"] = self.backbone.with_residual_gp(
-                rows, 4, self.study.seed
+                tasks, self.study.gp_episodes, self.study.seed
             )
-            found[f"maml_{regime}"] = best_of(
-                self.networks(pairs, biased, refused), f"{title}, MAML"
-            )
-            for name in ("anil", "gaussian_head"):
+            for name in LEARNERS:
                 found[f"{name}_{regime}"] = best_of(
-                    self.read_outs(name, pairs, biased, refused), f"{title}, {name}"
+                    self.candidates(name, pairs, biased, self.seen | held_out),
+                    f"member {self.member}, {name}, {regime} episodes",
                 )
         return found
 
-    def networks(self, pairs: list[Pair], biased: bool, refused: set[str]):
-        """Yield settings, validation loss and predictor of MAML for each outer rate."""
-        data = self.backbone.graphs
-        for rate in self.study.rates:
-            network = copy.deepcopy(self.backbone.network)
-            inner = self.bench.recipe(self.settings).build_inner(network)
-            own = self.outer(self.study.batches, rate, self.settings.rates_learning_rate)
-            history = metatrain(
-                network,
-                inner.to(self.backbone.batches.device),
-                "maml",
-                self.tasks(pairs, data, biased),
-                self.tasks(self.validation, data, True),
-                own,
-                validation_tasks=self.study.validation_tasks,
-                seen_families=refused,
-                title=f"member {self.member}: MAML",
-            )
-            found = {"outer rate": rate, "start": history.validation_loss[0]}
-            yield found, min(history.validation_loss), self.backbone.with_network(network, inner)
-
-    def read_outs(self, name: str, pairs: list[Pair], biased: bool, refused: set[str]):
-        """Yield settings, validation loss and predictor of a head for each of its settings."""
-        data = self.backbone.features
-        generator = torch.Generator().manual_seed(self.study.seed)
+    def candidates(
+        self, name: str, pairs: list[Pair], biased: bool, refused: set[str]
+    ) -> Iterator[tuple[dict, float, Predictor]]:
+        """Yield settings, validation loss and predictor of a learner for each of its settings."""
+        study, whole = self.study, name == "maml"
+        data = self.backbone.graphs if whole else self.backbone.features
+        loss = episode_loss if whole else feature_loss
+        generator = torch.Generator().manual_seed(study.seed)
         validation = self.tasks(self.validation, data, True)
-        fixed = [validation.draw(generator) for _ in range(self.study.validation_tasks)]
-        kernels = self.study.kernels if name == "gaussian_head" else ("",)
-        for kernel, rate in [(k, r) for k in kernels for r in self.study.head_rates]:
-            module = read_out(self.backbone.network)
-            if name == "gaussian_head":
-                # in units of a property's standard deviation; both are learned
-                inner = GaussianHead(
-                    module, "head", kernel=kernel, noise=0.3, scale=0.3, read=read_features
-                )
-                loss = gaussian_loss(read_features)
-            else:
-                inner = HeadSteps(
-                    module, "head", steps=5, learning_rate=0.02, learn_rates="tensor"
-                )
-                loss = feature_loss
+        fixed = [validation.draw(generator) for _ in range(study.validation_tasks)]
+        rates = study.rates if whole else study.head_rates
+        variants = [{"outer rate": rate} for rate in rates]
+        if name == "gaussian_head":
+            variants = [
+                variant | {"kernel": kernel, "scale": scale}
+                for variant in variants
+                for kernel in study.kernels
+                for scale in study.scales
+            ]
+        for variant in variants:
+            module, inner = self.start(name, variant)
             history = meta_train(
                 module,
                 loss,
                 inner.to(self.backbone.batches.device),
                 MAML(),
                 self.tasks(pairs, data, biased).draw,
-                self.outer(self.study.head_batches, rate, 0.03),
+                self.outer(name, variant["outer rate"]),
                 validation_tasks=fixed,
                 seen_groups=refused,
+                checkpoint=self.checkpoint(name, variant, pairs, biased),
                 title=f"member {self.member}: {name}",
             )
-            found = {"outer rate": rate, "start": history.validation_loss[0]}
-            found |= {"kernel": kernel} if kernel else {}
-            yield found, min(history.validation_loss), self.backbone.with_read_out(module, inner)
+            predictor = self.backbone.with_network if whole else self.backbone.with_read_out
+            found = variant | {"before": round(history.validation_loss[0], 5)}
+            yield found, min(history.validation_loss), predictor(module, inner)
 
-    def outer(self, batches: int, rate: float, rates_rate: float) -> MetaTraining:
+    def start(self, name: str, variant: dict) -> tuple[nn.Module, nn.Module]:
+        """Return a learner before meta-training: the pre-trained weights, and an inner loop."""
+        if name == "maml":
+            network = copy.deepcopy(self.backbone.network)
+            return network, self.bench.recipe(self.settings).build_inner(network)
+        module = read_out(self.backbone.network)
+        if name == "gaussian_head":
+            # in units of a property's standard deviation; both are learned
+            return module, GaussianHead(
+                module,
+                "head",
+                kernel=variant["kernel"],
+                noise=0.3,
+                scale=variant["scale"],
+                read=read_features,
+            )
+        options = {"steps": 5, "learning_rate": 0.02, "learn_rates": "tensor"}
+        if name == "anil":
+            return module, HeadSteps(module, "head", **options)
+        return module, GradientSteps(module, largest_gradient=5.0, **options)
+
+    def checkpoint(self, name: str, variant: dict, pairs: list[Pair], biased: bool) -> Path | None:
+        """Return where a meta-training is kept; another name for whatever it depends on."""
+        if self.study.keep is None:
+            return None
+        parts = [name, variant, self.study, self.settings, biased]
+        parts += [[(p.name, *(r.tolist() for r in p.classes.values())) for p in pairs]]
+        key = crc32(repr(parts).encode())
+        return self.study.keep / f"{self.member}-{name}-{key:08x}.safetensors"
+
+    def outer(self, name: str, rate: float) -> MetaTraining:
         """Return settings of meta-training."""
+        whole = name == "maml"
+        batches = self.study.batches if whole else self.study.head_batches
         return MetaTraining(
             batches=batches,
             tasks_per_batch=4,
             learning_rate=rate,
-            rates_learning_rate=rates_rate,
+            rates_learning_rate=self.settings.rates_learning_rate if whole else HEAD_RATES_RATE,
             validate_every=max(1, batches // 8),
             seed=self.study.seed * 1000 + self.member,
         )
