@@ -182,6 +182,7 @@ def export(
 @click.option("--smallest-class", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--batches", type=click.IntRange(1), help="Meta-batches of MAML.")
 @click.option("--head-batches", type=click.IntRange(1), help="Meta-batches of the heads.")
+@click.option("--gp-episodes", type=click.IntRange(1), help="Episodes per pair, residual model.")
 @click.option("--validation-tasks", type=click.IntRange(1), help="Episodes that choose settings.")
 @click.option("--rate", "rates", multiple=True, type=float, help="Outer rate of MAML to try.")
 @click.option("--head-rate", "head_rates", multiple=True, type=float, help="The same of the heads.")

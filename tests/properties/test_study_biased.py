@@ -54,6 +54,7 @@ TINY = BiasedStudy(
     head_batches=2,
     head_rates=(1e-4,),
     scales=(0.1,),
+    gp_episodes=1,
 )
 
 
@@ -183,34 +184,82 @@ def test_the_read_out_continues_the_frozen_network(folder, bench, settings):
     assert np.isnan(backbone.output[31]).all()
 
 
-def test_no_stage_has_seen_a_tested_family(folder, bench, settings, monkeypatch):
-    trained = []
-    real = MemberStudy.learn
+@pytest.fixture(scope="module")
+def study(folder):
+    """The command's output, its files, and on what each part was meta-trained."""
+    trained, real = [], MemberStudy.learn
 
     def watch(self, pairs, held_out):
         trained.append((self.member, {p.family for p in pairs}, held_out, self.seen))
         return real(self, pairs, held_out)
 
-    monkeypatch.setattr(MemberStudy, "learn", watch)
-    folders = [folder / "members/0", folder / "members/1"]
-    errors = biased.run_study(bench, folders, settings, TINY)
-    assert set(errors["method"]) == set(biased.TITLES)
-    assert np.isfinite(errors["error"]).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemberStudy, "learn", watch)
+        output = run_command(
+            folder,
+            "study-biased-support",
+            f"--run={folder}/properties",
+            f"--member={folder}/members/0",
+            f"--member={folder}/members/1",
+            *("--shots=2", "--shots=3", "--draws=1", "--validation-tasks=2"),
+            *("--batches=1", "--rate=1e-4", "--head-batches=1", "--head-rate=1e-4"),
+            *("--scale=0.1", "--gp-episodes=1", f"--keep={folder}/keep"),
+            f"--json={folder}/records.json",
+            f"--figure={folder}/figure.png",
+            f"--errors={folder}/errors.csv",
+        )
+    return output, pd.read_csv(folder / "errors.csv"), trained
+
+
+def test_no_stage_has_seen_a_tested_family(study, bench):
+    _, errors, trained = study
     held_out = {*bench.split.test, *bench.split.validation}
+    assert len(trained) == 4
     for number, (member, families, tested, seen) in enumerate(trained):
         assert tested.isdisjoint(families)
         assert (tested | families).isdisjoint(seen)
         assert (tested | families).isdisjoint(bench.split.validation)
         assert held_out.isdisjoint(seen)
-        own = errors[(errors["member"] == member) & (errors["part"] == number % TINY.parts)]
+        own = errors[(errors["member"] == member) & (errors["part"] == number % 2)]
         assert set(own["family"]) == tested
-    # every method meets every episode; a fold's family is tested once, with its own member
-    keys = ["member", "property", "family", "anion", "draw", "shots"]
-    assert set(errors.groupby(keys)["method"].nunique()) == {len(biased.TITLES)}
-    assert set(errors.groupby([*keys, "method"]).size()) == {1}
+    # a fold's family is tested by its own member, a family of the test by each
     for family, members in errors.groupby("family")["member"].unique().items():
         expected = [bench.split.folds[family]] if family in bench.split.folds else [0, 1]
         assert sorted(members) == expected
+
+
+def test_every_method_meets_every_episode_and_adapts(study):
+    _, errors, _ = study
+    assert np.isfinite(errors["error"]).all()
+    keys = ["member", "property", "family", "anion", "draw", "shots"]
+    assert not errors.duplicated([*keys, "method"]).any()
+    wide = errors.pivot_table(index=keys, columns="method", values="error")
+    assert set(wide.columns) == set(biased.TITLES)
+    assert wide.notna().all(axis=None)
+    changed = wide.drop(columns="pretrained").sub(wide["pretrained"], axis=0) != 0
+    assert changed.any().all()
+
+
+def test_the_command_prints_writes_and_draws(study, folder):
+    output, errors, _ = study
+    assert "one anion / all properties, 2 shots" in output
+    records = json.loads((folder / "records.json").read_text())
+    assert {record["method"] for record in records} == set(biased.TITLES)
+    own = errors[(errors["shots"] == 3) & (errors["method"] == "maml_biased")]
+    expected = own.groupby("family")["error"].mean()
+    (record,) = [
+        r
+        for r in records
+        if r["setting"] == "one anion / all properties"
+        and r["method"] == "maml_biased"
+        and r["shots"] == 3
+        and r["metric"].startswith("balanced")
+    ]
+    assert record["value"] == pytest.approx(expected.mean())
+    assert record["n_tasks"] == len(expected)
+    assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    # 2 members, 2 parts, 2 kinds of episodes, 4 learners
+    assert len(list((folder / "keep").glob("*.safetensors"))) == 32
 
 
 def test_meta_training_on_a_tested_family_is_refused(folder, bench, settings, pairs):
@@ -275,39 +324,6 @@ def test_scores_are_paired_by_family():
     ]
     assert gain["value"] == pytest.approx(((0.8 - 0.4) + (2.0 - 1.2)) / 2)
     assert "MAML, biased episodes" in biased.describe(records)
-
-
-def test_the_command_prints_writes_and_draws(folder, tmp_path):
-    output = run_command(
-        folder,
-        "study-biased-support",
-        f"--run={folder}/properties",
-        f"--member={folder}/members/0",
-        f"--member={folder}/members/1",
-        "--shots=2",
-        "--draws=1",
-        "--scale=0.1",
-        f"--keep={tmp_path}/keep",
-        "--batches=1",
-        "--rate=1e-4",
-        "--head-batches=1",
-        "--head-rate=1e-4",
-        "--validation-tasks=2",
-        f"--json={tmp_path}/records.json",
-        f"--figure={tmp_path}/figure.png",
-        f"--errors={tmp_path}/errors.csv",
-    )
-    assert "one anion / all properties, 2 shots" in output
-    records = json.loads((tmp_path / "records.json").read_text())
-    assert {record["method"] for record in records} == set(biased.TITLES)
-    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    errors = pd.read_csv(tmp_path / "errors.csv")
-    # methods are meta-trained twice or not at all: all differ somewhere from the unadapted
-    wide = errors.pivot_table(
-        index=["member", "property", "family", "anion"], columns="method", values="error"
-    )
-    changed = (wide.drop(columns="pretrained").sub(wide["pretrained"], axis=0) != 0).any()
-    assert changed.all()
 
 
 def test_missing_members_and_impossible_parts_are_named(folder, bench, settings):
