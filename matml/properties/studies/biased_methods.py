@@ -9,7 +9,7 @@ import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -355,7 +355,7 @@ class MemberStudy:
         """Return where a meta-training is kept; another name for whatever it depends on."""
         if self.study.keep is None:
             return None
-        parts = [name, variant, self.study, self.settings, biased]
+        parts = [name, variant, replace(self.study, keep=None), self.settings, biased]
         parts += [[(p.name, *(r.tolist() for r in p.classes.values())) for p in pairs]]
         key = crc32(repr(parts).encode())
         return self.study.keep / f"{self.member}-{name}-{key:08x}.safetensors"
