@@ -174,12 +174,35 @@ def export(
 @properties.command("study-biased-support")
 @click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
 @click.option(
-    "--member", "members", multiple=True, required=True, type=FOLDER, help="Folder of a member."
+    "--member",
+    "members",
+    multiple=True,
+    required=True,
+    type=FOLDER,
+    help="Folder of a member's pre-trained network; all, in the order of their numbers.",
 )
 @click.option("--shots", multiple=True, type=click.IntRange(1), help="Support size; 3, 5, 10.")
-@click.option("--draws", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--parts", default=2, show_default=True, type=click.IntRange(2))
-@click.option("--smallest-class", default=2, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--draws",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Supports of each size per family, property and anion.",
+)
+@click.option(
+    "--parts",
+    default=2,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Parts of the unseen families: tested on one, meta-trained on the others.",
+)
+@click.option(
+    "--smallest-class",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Fewest crystals of an anion in a query.",
+)
 @click.option("--batches", type=click.IntRange(1), help="Meta-batches of MAML.")
 @click.option("--head-batches", type=click.IntRange(1), help="Meta-batches of the heads.")
 @click.option("--gp-episodes", type=click.IntRange(1), help="Episodes per pair, residual model.")
