@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 TITLES = {
     "pretrained": "pre-trained network, as it is",
     "fine_tuned": "fine-tuned",
+    "gradient_steps": "MAML's inner loop, not meta-trained",
     "residual_gp_ordinary": "GP on residuals, ordinary episodes",
     "residual_gp_biased": "GP on residuals, biased episodes",
     "maml_ordinary": "MAML, ordinary episodes",
@@ -236,9 +237,10 @@ def score(errors: pd.DataFrame, deviations: dict[str, float], seed: int) -> list
     """Return tidy records: errors, and paired gains of each method, with intervals over families.
 
     Metrics: balanced mean absolute error; `gain over …` is the mean over families of the paired
-    reduction of the error against the unadapted network, against fine-tuning, and of biased
-    against ordinary meta-training of the same method. Over all properties errors are in units of
-    each property's standard deviation over the training crystals.
+    reduction of the error against the unadapted network, against fine-tuning, against the inner
+    loop of MAML that was not meta-trained, and of biased against ordinary meta-training of the
+    same method. Over all properties errors are in units of each property's standard deviation over
+    the training crystals.
 
     Parameters
     ----------
@@ -263,9 +265,10 @@ def score(errors: pd.DataFrame, deviations: dict[str, float], seed: int) -> list
                     for other, title in (
                         ("pretrained", "unadapted"),
                         ("fine_tuned", "fine-tuned"),
+                        ("gradient_steps", "inner loop"),
                         (method.replace("_biased", "_ordinary"), "ordinary meta-training"),
                     )
-                    if other != method
+                    if other != method and other in by_family
                 }
                 for gain, reference in references.items():
                     values = by_family[method] if not gain else reference - by_family[method]
@@ -293,7 +296,10 @@ def describe(records: Sequence[dict]) -> str:
     lines = []
     table = pd.DataFrame(records)
     table["kind"] = [metric.partition(" (")[0] for metric in table["metric"]]
-    kinds = ["gain over unadapted", "gain over fine-tuned", "gain over ordinary meta-training"]
+    kinds = [
+        f"gain over {name}"
+        for name in ("unadapted", "fine-tuned", "inner loop", "ordinary meta-training")
+    ]
     order = sorted(table["setting"].unique(), key=lambda name: (ALL not in name, name))
     for setting in order:
         own = table[table["setting"] == setting]

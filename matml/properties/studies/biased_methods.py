@@ -280,7 +280,8 @@ class MemberStudy:
         held_out
             Families of the test; `meta_train` refuses tasks of them, as of `seen` ones.
         """
-        found: dict[str, Predictor] = {}
+        # the control: what the inner loop does without any meta-training
+        found = {"gradient_steps": self.backbone.with_network(*self.start("maml", {}))}
         for regime, biased in REGIMES.items():
             tasks = self.tasks(pairs, self.backbone.graphs, biased)
             found[f"residual_gp_{regime}"] = self.backbone.with_residual_gp(
