@@ -142,17 +142,40 @@ def anions(symbols: list[str], nearest: np.ndarray | None) -> set[str]:
     return set()
 
 
-def nearest_by_element(symmetry: Symmetry, kinds: np.ndarray) -> np.ndarray:
-    """Shortest distance between atoms of each two elements, shape (elements, elements)."""
+def nearest_by_element(
+    lattice: np.ndarray, frac_coords: np.ndarray, kind: np.ndarray, kinds: np.ndarray
+) -> np.ndarray:
+    """Shortest distance between atoms of each two elements, shape (elements, elements).
+
+    Parameters
+    ----------
+    lattice, frac_coords, kind
+        As of `Symmetry`.
+    kinds
+        The distinct values of `kind`.
+    """
     from pymatgen.core import Lattice
 
-    distance = Lattice(symmetry.lattice).get_all_distances(
-        symmetry.frac_coords, symmetry.frac_coords
-    )
-    member = symmetry.kind[None, :] == kinds[:, None]
+    distance = Lattice(lattice).get_all_distances(frac_coords, frac_coords)
+    member = kind[None, :] == kinds[:, None]
     return np.array(
         [[distance[np.ix_(a, b)].min() for b in member] for a in member], dtype=np.float64
     )
+
+
+def anions_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> set[str]:
+    """Elements that are anions in a crystal.
+
+    Parameters
+    ----------
+    lattice, frac_coords, numbers
+        Row vectors (3, 3) in angstrom, coordinates (atoms, 3) and atomic numbers of a cell.
+    """
+    kinds = np.unique(numbers)
+    symbols = [Element.from_Z(int(z)).symbol for z in kinds]
+    nonmetals = sum(s in STRONG_ANIONS or s in WEAK_ANIONS for s in symbols)
+    nearest = nearest_by_element(lattice, frac_coords, numbers, kinds) if nonmetals > 1 else None
+    return anions(symbols, nearest)
 
 
 def classify(symmetry: Symmetry) -> tuple[str, str, str]:
@@ -165,9 +188,7 @@ def classify(symmetry: Symmetry) -> tuple[str, str, str]:
     """
     kinds, counts = np.unique(symmetry.kind, return_counts=True)
     symbols = [Element.from_Z(int(z)).symbol for z in kinds]
-    nonmetals = sum(s in STRONG_ANIONS or s in WEAK_ANIONS for s in symbols)
-    nearest = nearest_by_element(symmetry, kinds) if nonmetals > 1 else None
-    anionic = anions(symbols, nearest)
+    anionic = anions_of(symmetry.lattice, symmetry.frac_coords, symmetry.kind)
     _, first = np.unique(symmetry.orbit, return_index=True)
     orbit_kind = symmetry.kind[first]
     elements = []

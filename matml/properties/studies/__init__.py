@@ -1,0 +1,1 @@
+"""Studies of adaptation on real crystals: what helps, and what does not."""
