@@ -169,3 +169,129 @@ def export(
 
     bench = Workbench.open(structures, graphs, run, settings)
     export_predictor(bench, members, baselines, evaluation, out, settings, seed=seed)
+
+
+def study_options(command: Callable) -> Callable:
+    """Add the options that the studies of adaptation take."""
+    for option in (
+        click.option("--figure", "figure_file", type=FILE, help="Figure to write, PNG."),
+        click.option("--json", "json_file", type=FILE, help="Write tidy records."),
+        click.option("--property", "names", multiple=True, help="Property; may be repeated."),
+        click.option(
+            "--member", "members", multiple=True, required=True, type=FOLDER, help="Of a member."
+        ),
+        click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote."),
+    ):
+        command = option(command)
+    return shared_options(command)
+
+
+STUDIED = ("formation_energy_eV_per_atom", "bulk_modulus_GPa")
+
+
+@properties.command("study-forgetting")
+@click.option("--shots", default=10, show_default=True, type=click.IntRange(1))
+@click.option("--steps", multiple=True, type=click.IntRange(1), help="A family; may be repeated.")
+@click.option("--orders", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--length", default=6, show_default=True, type=click.IntRange(2), help="Families.")
+@study_options
+def study_forgetting(
+    run,
+    members,
+    names,
+    json_file,
+    figure_file,
+    structures,
+    graphs,
+    config_file,
+    threads,
+    device,
+    seed,
+    shots,
+    steps,
+    orders,
+    length,
+) -> None:
+    """Adapt to one unseen family after another and watch the errors on the earlier ones."""
+    settings = prepare(config_file, threads)
+    from matml.files import write_json
+    from matml.properties.stages import Workbench
+    from matml.properties.studies import forgetting
+
+    bench = Workbench.open(structures, graphs, run, settings)
+    moved = 100 * forgetting.distance_of_starts(bench, members, settings)
+    click.echo(f"Meta-training moved the weights by {moved:.3f} % of the pre-trained norm")
+    outcomes, records = {}, []
+    for name in names or STUDIED:
+        outcomes[name] = forgetting.study(
+            bench,
+            members,
+            settings,
+            name,
+            shots=shots,
+            steps=steps or (settings.inner_steps, 30),
+            orders=orders,
+            length=length,
+            seed=seed,
+            device=device,
+        )
+        found = forgetting.summarise(
+            name, outcomes[name], shots=shots, default_steps=settings.inner_steps, seed=seed
+        )
+        forgetting.print_tables(name, found, click.echo)
+        records += found
+    if json_file:
+        write_json(json_file, records)
+    if figure_file:
+        forgetting.draw(outcomes, figure_file, shots=shots)
+
+
+@properties.command("study-shots")
+@click.option("--shots", multiple=True, type=click.IntRange(1), help="Labels; may be repeated.")
+@click.option("--steps", multiple=True, type=click.IntRange(0), help="May be repeated.")
+@click.option("--draws", default=20, show_default=True, type=click.IntRange(2))
+@study_options
+def study_shots(
+    run,
+    members,
+    names,
+    json_file,
+    figure_file,
+    structures,
+    graphs,
+    config_file,
+    threads,
+    device,
+    seed,
+    shots,
+    steps,
+    draws,
+) -> None:
+    """Part the error of adapted predictors into bias and variance, by labels and steps."""
+    settings = prepare(config_file, threads)
+    from matml.files import write_json
+    from matml.properties.stages import Workbench
+    from matml.properties.studies import shots as study
+
+    bench = Workbench.open(structures, graphs, run, settings)
+    tables, records = {}, []
+    for name in names or STUDIED:
+        tables[name] = study.study(
+            bench,
+            members,
+            settings,
+            name,
+            shots=sorted(set(shots)) or (1, 2, 5, 10, 20),
+            # the start is what every change is counted from
+            steps=sorted({0, *(steps or (1, 2, 3, 5, 10, 20, 50))}),
+            draws=draws,
+            seed=seed,
+            device=device,
+        )
+        found = study.summarise(name, tables[name], default_steps=settings.inner_steps, seed=seed)
+        study.print_tables(name, tables[name], found, click.echo)
+        records += found
+    if json_file:
+        write_json(json_file, records)
+    if figure_file:
+        study.draw(tables, figure_file, default_steps=settings.inner_steps)
