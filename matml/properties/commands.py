@@ -216,7 +216,7 @@ def study_forgetting(
     settings = prepare(config_file, threads)
     from matml.files import write_json
     from matml.properties.stages import Workbench
-    from matml.properties.studies import forgetting
+    from matml.properties.studies import forgetting, forgetting_report
 
     bench = Workbench.open(structures, graphs, run, settings)
     moved = 100 * forgetting.distance_of_starts(bench, members, settings)
@@ -235,15 +235,15 @@ def study_forgetting(
             seed=seed,
             device=device,
         )
-        found = forgetting.summarise(
+        found = forgetting_report.summarise(
             name, outcomes[name], shots=shots, default_steps=settings.inner_steps, seed=seed
         )
-        forgetting.print_tables(name, found, click.echo)
+        forgetting_report.print_tables(name, found, click.echo)
         records += found
     if json_file:
         write_json(json_file, records)
     if figure_file:
-        forgetting.draw(outcomes, figure_file, shots=shots)
+        forgetting_report.draw(outcomes, figure_file, shots=shots)
 
 
 @properties.command("study-shots")

@@ -269,8 +269,8 @@ def summarise(name: str, table: pd.DataFrame, *, default_steps: int, seed: int) 
         error = own.pivot_table(index="family", columns="steps", values="mse")
         # the GP's start is the pre-trained network, as that of fine-tuning
         origin = "fine_tuned" if method == "network_gp" else method
-        start = table.query("method == @origin and shots == @shots and steps == 0")
-        start = start.set_index("family")["mse"][error.index]
+        begun = (table["method"] == origin) & (table["shots"] == shots) & (table["steps"] == 0)
+        start = table[begun].set_index("family")["mse"][error.index]
         for steps, group in own.groupby("steps", sort=False):
             for part in PARTS:
                 add(method, steps, shots, part, group[part].to_numpy())
@@ -303,7 +303,10 @@ def print_tables(
                 continue
             for part, words in PARTS.items():
                 row = [value[f"{title}, {step} steps", shots, part]["value"] for step in steps]
-                echo(f"{f'{title}: {words}':52}" + "".join(f"{1000 * number:>10.3f}" for number in row))
+                echo(
+                    f"{f'{title}: {words}':52}"
+                    + "".join(f"{1000 * number:>10.3f}" for number in row)
+                )
             best = min(steps, key=lambda s: value[f"{title}, {s} steps", shots, "mse"]["value"])
             line = f"  lowest after {best} steps"
             if best:
