@@ -272,6 +272,7 @@ def study_shots(
     from matml.files import write_json
     from matml.properties.stages import Workbench
     from matml.properties.studies import shots as study
+    from matml.properties.studies import shots_report
 
     bench = Workbench.open(structures, graphs, run, settings)
     tables, records = {}, []
@@ -288,10 +289,12 @@ def study_shots(
             seed=seed,
             device=device,
         )
-        found = study.summarise(name, tables[name], default_steps=settings.inner_steps, seed=seed)
-        study.print_tables(name, tables[name], found, click.echo)
+        found = shots_report.summarise(
+            name, tables[name], default_steps=settings.inner_steps, seed=seed
+        )
+        shots_report.print_tables(name, tables[name], found, click.echo)
         records += found
     if json_file:
         write_json(json_file, records)
     if figure_file:
-        study.draw(tables, figure_file, default_steps=settings.inner_steps)
+        shots_report.draw(tables, figure_file, default_steps=settings.inner_steps)

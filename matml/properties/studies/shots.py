@@ -6,19 +6,17 @@ Few labels and many steps fit the support's noise (variance), few steps leave wh
 wrong about the family (bias): where the sum is lowest is when to stop adapting.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from matml.config import PropertiesSection
 from matml.errors import MatmlError
-from matml.files import atomic
 from matml.meta import Diverged
 from matml.properties.adaptation import (
     fine_tuned_weights,
@@ -27,13 +25,12 @@ from matml.properties.adaptation import (
     residual_gp_correction,
 )
 from matml.properties.batches import GraphBatches
-from matml.properties.compare import FEWEST_FAMILIES, bootstrap_interval
+from matml.properties.compare import FEWEST_FAMILIES
 from matml.properties.members import Member, load_member
 from matml.properties.metatrain import episode_batch
 from matml.properties.pretrain import embed, predict
 from matml.properties.stages import Workbench
 from matml.properties.studies.forgetting import property_column, unseen_families
-from matml.properties.targets import find_property
 
 METHODS = {
     "maml": "MAML, meta-learned start",
@@ -220,9 +217,6 @@ def predict_draws(
     return found
 
 
-PARTS = {"mse": "error", "squared_bias": "squared bias", "variance": "variance"}
-
-
 def stopped_elsewhere(own: pd.DataFrame) -> pd.Series:
     """Return each family's error at the number of steps that is best on the other families.
 
@@ -234,167 +228,3 @@ def stopped_elsewhere(own: pd.DataFrame) -> pd.Series:
     error = own.pivot_table(index="steps", columns="family", values="mse")
     chosen = {family: error.drop(columns=family).mean(axis=1).idxmin() for family in error.columns}
     return pd.Series({family: error.loc[step, family] for family, step in chosen.items()})
-
-
-def summarise(name: str, table: pd.DataFrame, *, default_steps: int, seed: int) -> list[dict]:
-    """Return tidy records: each part with its interval over families, and what stopping gains.
-
-    `change_of_mse` is paired against the start (0 steps); `mse_stopped` is the error where the
-    number of steps for a family is chosen on the other families.
-    """
-    unit = find_property(name).error_unit
-    square = f"({unit})^2" if unit else "1"
-    found = []
-
-    def add(method: str, steps: int | None, shots: int, metric: str, values: np.ndarray) -> None:
-        low, high = (None if np.isnan(end) else end for end in bootstrap_interval(values))
-        title = METHODS[method]
-        found.append(
-            {
-                "benchmark": "shots",
-                "setting": name,
-                "method": title if steps is None or steps < 0 else f"{title}, {steps} steps",
-                "is_default": method == "maml" and steps == default_steps,
-                "shots": int(shots),
-                "metric": f"{metric} [{square}]",
-                "value": float(values.mean()),
-                "low": low,
-                "high": high,
-                "n_tasks": len(values),
-                "seed": seed,
-            }
-        )
-
-    for (shots, method), own in table.groupby(["shots", "method"], sort=False):
-        error = own.pivot_table(index="family", columns="steps", values="mse")
-        # the GP's start is the pre-trained network, as that of fine-tuning
-        origin = "fine_tuned" if method == "network_gp" else method
-        begun = (table["method"] == origin) & (table["shots"] == shots) & (table["steps"] == 0)
-        start = table[begun].set_index("family")["mse"][error.index]
-        for steps, group in own.groupby("steps", sort=False):
-            for part in PARTS:
-                add(method, steps, shots, part, group[part].to_numpy())
-            if steps:
-                add(method, steps, shots, "change_of_mse", (error[steps] - start).to_numpy())
-        if method != "network_gp" and len(error) >= FEWEST_FAMILIES:
-            add(method, None, shots, "mse_stopped", stopped_elsewhere(own).to_numpy())
-    return found
-
-
-def print_tables(
-    name: str, table: pd.DataFrame, records: Sequence[dict], echo: Callable[[str], None]
-) -> None:
-    """Print the error and its parts against the number of steps, one block per number of shots."""
-    unit = find_property(name).error_unit
-    echo(f"\n{name}: mean squared error = squared bias + variance, in 0.001 ({unit or 1})^2")
-    value = {(r["method"], r["shots"], r["metric"].split(" [")[0]): r for r in records}
-    for shots, block in table.groupby("shots"):
-        families = block["family"].nunique()
-        steps = sorted(step for step in block["steps"].unique() if step >= 0)
-        echo(f"\n{shots} labels, {families} unseen families")
-        echo(f"{'steps':52}" + "".join(f"{step:>10}" for step in steps))
-        for method, title in METHODS.items():
-            if method == "network_gp":
-                cells = ", ".join(
-                    f"{words} {1000 * value[title, shots, part]['value']:.3f}"
-                    for part, words in PARTS.items()
-                )
-                echo(f"{title}: {cells}{_change(value[title, shots, 'change_of_mse'])}")
-                continue
-            for part, words in PARTS.items():
-                row = [value[f"{title}, {step} steps", shots, part]["value"] for step in steps]
-                echo(
-                    f"{f'{title}: {words}':52}"
-                    + "".join(f"{1000 * number:>10.3f}" for number in row)
-                )
-            best = min(steps, key=lambda s: value[f"{title}, {s} steps", shots, "mse"]["value"])
-            line = f"  lowest after {best} steps"
-            if best:
-                line += _change(value[f"{title}, {best} steps", shots, "change_of_mse"])
-            if stopped := value.get((title, shots, "mse_stopped")):
-                line += f"; steps chosen on the other families: {_interval(stopped)}"
-            echo(line)
-
-
-def _interval(record: dict, sign: str = "") -> str:
-    """Return value and interval as text, in thousandths."""
-    value, low, high = (
-        "" if record[key] is None else f"{1000 * record[key]:{sign}.3f}"
-        for key in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]" if low else value
-
-
-def _change(record: dict) -> str:
-    """Return in words how the error differs from that of the start."""
-    return f", change from the start {_interval(record, '+')}"
-
-
-COLOURS = {"mse": "black", "squared_bias": "#0072b2", "variance": "#d55e00"}
-
-
-def draw(tables: dict[str, pd.DataFrame], path: Path, *, default_steps: int) -> None:
-    """Draw error, squared bias and variance against steps: a row per property and method.
-
-    One panel per number of shots; all panels of a property share their axes.
-    """
-    rows = [(name, method) for name in tables for method in METHODS if method != "network_gp"]
-    columns = max(table["shots"].nunique() for table in tables.values())
-    figure = Figure(figsize=(3.1 * columns + 1, 2.9 * len(rows) + 0.6), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes, (name, method) in zip(grid, rows, strict=True):
-        table = tables[name]
-        shots = sorted(table["shots"].unique())
-        for panel, k in zip(axes, shots, strict=False):
-            _draw_panel(panel, table[table["shots"] == k], method, default_steps)
-            panel.set_ylim(*_limits(table))
-            families = table[table["shots"] == k]["family"].nunique()
-            panel.set_title(f"{k} label{'s' if k > 1 else ''}, {families} families", fontsize=10)
-        for panel in axes[len(shots) :]:
-            panel.set_visible(False)
-        item = find_property(name)
-        square = f"({item.error_unit})²" if item.error_unit else "squared"
-        short = METHODS[method].split(",")[0]
-        axes[0].set_ylabel(f"{item.title}\n{short}\n{square}")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=10
-    )
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-
-
-def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Return the ends of the y axis that all panels of a property share."""
-    means = table.groupby(["method", "shots", "steps"])[list(PARTS)].mean()
-    moved = means[means.index.get_level_values("steps") != 0]
-    # the variance goes to zero at the start: what is a thousandth of the error is not shown
-    top = means["mse"].max()
-    return max(0.7 * moved.to_numpy().min(), top / 1000), 1.4 * top
-
-
-def _draw_panel(panel, table: pd.DataFrame, method: str, default_steps: int) -> None:
-    """Draw one method at one number of shots, with the GP's error beside it."""
-    own = table[table["method"] == method]
-    for part, words in PARTS.items():
-        means = own.groupby("steps")[part].mean()
-        ends = np.array([bootstrap_interval(v.to_numpy()) for _, v in own.groupby("steps")[part]])
-        # none of the draws differ at the start: its logarithm has no place
-        shown = means > 0
-        style = {"color": COLOURS[part], "linewidth": 2.2 if part == "mse" else 1.5}
-        panel.plot(means.index[shown], means[shown], marker="o", markersize=3, label=words, **style)
-        if part == "mse":
-            panel.fill_between(means.index, ends[:, 0], ends[:, 1], color="0.88", zorder=0)
-    gp = table[table["method"] == "network_gp"]["mse"].mean()
-    panel.axhline(gp, color="#009e73", linestyle="--", linewidth=1.5, label="error of the GP")
-    panel.axvline(
-        default_steps, color="0.5", linestyle=":", linewidth=1, label="steps of meta-training"
-    )
-    panel.set_yscale("log")
-    panel.set_xscale("symlog", linthresh=1, linscale=0.5)
-    ticks = sorted(own["steps"].unique())
-    panel.set_xticks(ticks, [str(step) for step in ticks])
-    panel.set_xticks([], minor=True)
-    panel.set_xlabel("steps")
-    panel.grid(color="0.93")
-    panel.set_axisbelow(True)
