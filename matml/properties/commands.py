@@ -186,6 +186,14 @@ def study_options(command: Callable) -> Callable:
     return shared_options(command)
 
 
+def open_study(run, structures, graphs, config_file, threads):
+    """Return the settings and the crystals that a study is made on."""
+    settings = prepare(config_file, threads)
+    from matml.properties.stages import Workbench
+
+    return settings, Workbench.open(structures, graphs, run, settings)
+
+
 STUDIED = ("formation_energy_eV_per_atom", "bulk_modulus_GPa")
 
 
@@ -196,29 +204,13 @@ STUDIED = ("formation_energy_eV_per_atom", "bulk_modulus_GPa")
 @click.option("--length", default=6, show_default=True, type=click.IntRange(2), help="Families.")
 @study_options
 def study_forgetting(
-    run,
-    members,
-    names,
-    json_file,
-    figure_file,
-    structures,
-    graphs,
-    config_file,
-    threads,
-    device,
-    seed,
-    shots,
-    steps,
-    orders,
-    length,
+    members, names, json_file, figure_file, device, seed, shots, steps, orders, length, **inputs
 ) -> None:
     """Adapt to one unseen family after another and watch the errors on the earlier ones."""
-    settings = prepare(config_file, threads)
+    settings, bench = open_study(**inputs)
     from matml.files import write_json
-    from matml.properties.stages import Workbench
     from matml.properties.studies import forgetting, forgetting_report
 
-    bench = Workbench.open(structures, graphs, run, settings)
     moved = 100 * forgetting.distance_of_starts(bench, members, settings)
     click.echo(f"Meta-training moved the weights by {moved:.3f} % of the pre-trained norm")
     outcomes, records = {}, []
@@ -229,7 +221,7 @@ def study_forgetting(
             settings,
             name,
             shots=shots,
-            steps=steps or (settings.inner_steps, 30),
+            steps=sorted(set(steps)) or sorted({settings.inner_steps, 30}),
             orders=orders,
             length=length,
             seed=seed,
@@ -252,29 +244,14 @@ def study_forgetting(
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(2))
 @study_options
 def study_shots(
-    run,
-    members,
-    names,
-    json_file,
-    figure_file,
-    structures,
-    graphs,
-    config_file,
-    threads,
-    device,
-    seed,
-    shots,
-    steps,
-    draws,
+    members, names, json_file, figure_file, device, seed, shots, steps, draws, **inputs
 ) -> None:
     """Part the error of adapted predictors into bias and variance, by labels and steps."""
-    settings = prepare(config_file, threads)
+    settings, bench = open_study(**inputs)
     from matml.files import write_json
-    from matml.properties.stages import Workbench
     from matml.properties.studies import shots as study
     from matml.properties.studies import shots_report
 
-    bench = Workbench.open(structures, graphs, run, settings)
     tables, records = {}, []
     for name in names or STUDIED:
         tables[name] = study.study(
