@@ -27,6 +27,9 @@ from matml.properties.network import CrystalNetwork
 from matml.properties.split import labelled_members
 from matml.properties.stages import Workbench
 
+TOGETHER = 4
+"""Orders whose weights are stacked."""
+
 STARTS = {"maml": "meta-learned", "pretrained": "pre-trained"}
 RULES = {"inner": "inner loop", "adam": "Adam"}
 
@@ -231,14 +234,24 @@ def _rule(
     network = meta_learned if way.start == "maml" else member.pretrained
     inner.to(batches.device)
 
-    def adapt(weights: Parameters, supports: Sequence[np.ndarray]) -> Parameters:
-        data = [episode_batch(batches, rows, column) for rows in supports]
+    def some(weights: Parameters, data: Sequence[Data]) -> Parameters:
         options: dict[str, Any] = {"checkpoints": [way.steps], "start": weights}
         if way.rule == "inner":
             return gradient_step_weights(network, inner, data, **options)[way.steps]
         # each family begins with a fresh state of the optimiser
         rate = settings.fine_tuning_learning_rates[0]
         return fine_tuned_weights(network, data, learning_rate=rate, **options)[way.steps]
+
+    def adapt(weights: Parameters, supports: Sequence[np.ndarray]) -> Parameters:
+        data = [episode_batch(batches, rows, column) for rows in supports]
+        # stacked data are padded to the largest: those of like size go together
+        by_size = np.argsort([one.edge_index.shape[1] for one in data], kind="stable")
+        adapted = {name: torch.empty_like(weight) for name, weight in weights.items()}
+        for chunk in np.array_split(by_size, -(-len(data) // TOGETHER)):
+            own = {name: weight[chunk] for name, weight in weights.items()}
+            for name, weight in some(own, [data[number] for number in chunk]).items():
+                adapted[name][chunk] = weight
+        return adapted
 
     return network, adapt
 
