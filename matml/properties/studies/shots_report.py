@@ -134,7 +134,7 @@ def draw(tables: dict[str, pd.DataFrame], path: Path, *, default_steps: int) -> 
         item = find_property(name)
         square = f"0.001 ({item.error_unit})²" if item.error_unit else "0.001"
         short = METHODS[method].split(",")[0]
-        axes[0].set_ylabel(f"{item.title}, {short}\nchange from the start, {square}")
+        axes[0].set_ylabel(f"{item.title}\n{short}\nchange, {square}")
     for number in range(len(tables)):
         # two rows are one property's
         own = grid[2 * number : 2 * number + 2].ravel()
@@ -187,6 +187,7 @@ def _draw_panel(panel, table: pd.DataFrame, method: str, default_steps: int) -> 
     )
     panel.set_xscale("symlog", linthresh=1, linscale=0.5)
     ticks = sorted(own["steps"].unique())
+    panel.set_xlim(-0.2, 1.15 * max(ticks))
     panel.set_xticks(ticks, [str(step) for step in ticks])
     panel.set_xticks([], minor=True)
     panel.set_xlabel("steps")
