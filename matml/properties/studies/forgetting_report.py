@@ -85,14 +85,14 @@ def print_tables(name: str, records: Sequence[dict], echo: Callable[[str], None]
         "change of the error on crystals of pre-training; distance: over the norm of the start)"
     )
     shown = [metric for metric in MEASURES if metric != "distance"]
-    echo(f"{'':42}" + "".join(f"{MEASURES[metric]:>25}" for metric in shown))
+    echo(f"{'':42}" + "".join(f"{MEASURES[metric]:>27}" for metric in shown))
     for method in dict.fromkeys(record["method"] for record in own):
         line = f"{method.replace('meta-learned less pre-trained start', '  difference'):42}"
         values = {_measure(r): r for r in own if r["method"] == method}
         for metric in shown:
             # differences carry their sign
             signed = "less" in method or metric in ("backward_transfer", "pretraining_change")
-            line += f"{_cell(values[metric], '+' if signed else ''):>25}"
+            line += f"{_cell(values[metric], '+' if signed else ''):>27}"
         echo(line)
     turns = [r for r in records if r["setting"].startswith(f"{name}, after")]
     settings = list(dict.fromkeys(record["setting"] for record in turns))
