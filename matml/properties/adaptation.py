@@ -1,17 +1,19 @@
 """How one member of the ensemble predicts a family's query from its support."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from matml.meta import Parameters
+from matml.meta import GradientSteps, Parameters
 from matml.meta.parallel import (
     Stacked,
     adapt_many,
     call_many,
     gradients_of_many,
+    losses_of_many,
     repeat_weights,
     stack_padded,
 )
@@ -105,15 +107,20 @@ def fine_tuned_weights(
     *,
     learning_rate: float,
     checkpoints: Sequence[int],
+    start: Parameters | None = None,
 ) -> dict[int, Parameters]:
     """Return the weights after each number of Adam steps on each support, [tasks, ...].
 
     What a user would do with a pre-trained network; all weights move. Adam acts entry by entry, so
     stacked weights go the way that each would go alone.
+
+    Parameters
+    ----------
+    start
+        Weights to start from, [tasks, ...]; the network's own by default.
     """
     stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
-    start = {name: weight.detach() for name, weight in network.named_parameters()}
-    weights = repeat_weights(start, len(supports))
+    weights = _stacked_start(network, len(supports), start)
     optimizer = torch.optim.Adam(weights.values(), lr=learning_rate, foreach=False, fused=True)
     found = {}
     for step in range(1, max(checkpoints) + 1):
@@ -125,6 +132,44 @@ def fine_tuned_weights(
         optimizer.step()
         if step in checkpoints:
             found[step] = {name: weight.detach().clone() for name, weight in weights.items()}
+    return found
+
+
+def gradient_step_weights(
+    network: CrystalNetwork,
+    inner: GradientSteps,
+    supports: Sequence[Data],
+    *,
+    checkpoints: Sequence[int],
+    start: Parameters | None = None,
+) -> dict[int, Parameters]:
+    """Return the weights after each number of an inner loop's steps on each support, [tasks, ...].
+
+    The counterpart of `fine_tuned_weights`; the loop is run on beyond its own number of steps
+    where that is asked for.
+
+    Parameters
+    ----------
+    start
+        Weights to start from, [tasks, ...]; the network's own by default.
+    """
+    stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
+    # rates that want a gradient would keep the gradients of all steps in memory
+    inner = copy.deepcopy(inner).requires_grad_(False)
+    weights = _stacked_start(network, len(supports), start)
+    for weight in weights.values():
+        weight.requires_grad_()
+    found = {}
+    with torch.enable_grad():
+        steps = inner.descend(
+            lambda own, step: losses_of_many(network, episode_loss, own, stacked, rebuild),
+            weights,
+            False,
+            max(checkpoints),
+        )
+        for step, moved in enumerate(steps, start=1):
+            if step in checkpoints:
+                found[step] = {name: weight.detach() for name, weight in moved.items()}
     return found
 
 
@@ -143,6 +188,14 @@ def predict_many(
     output = call_many(network, weights, stack_batches(queries, network), rebuild_batch(column))
     output = output[:, :, column].cpu().numpy()
     return [row[: len(query.volume_per_atom)] for row, query in zip(output, queries, strict=True)]
+
+
+def _stacked_start(network: CrystalNetwork, tasks: int, start: Parameters | None) -> Parameters:
+    """Return copies of the weights to start from, [tasks, ...]."""
+    if start is None:
+        own = {name: weight.detach() for name, weight in network.named_parameters()}
+        return repeat_weights(own, tasks)
+    return {name: weight.detach().clone() for name, weight in start.items()}
 
 
 FIELDS = (

@@ -1,42 +1,14 @@
 """`matml properties …`: split, train, meta-train, evaluate, export."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import click
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
+from matml.properties.options import FILE, FOLDER, prepare, shared_options
+from matml.properties.studies.commands import STUDIES
 
 
 @click.group()
 def properties() -> None:
     """Train and test few-shot predictors of crystal properties."""
-
-
-def shared_options(command: Callable) -> Callable:
-    """Add the options that all stages take."""
-    for option in (
-        click.option("--seed", default=0, show_default=True, help="Seed of random choices."),
-        click.option("--device", default="cpu", show_default=True, help="torch device."),
-        click.option("--threads", default=1, show_default=True, help="Processors to use."),
-        click.option("--config", "config_file", type=FILE, help="Settings of the section, YAML."),
-        click.option("--graphs", required=True, type=FOLDER, help="Folder of the graphs."),
-        click.option("--structures", required=True, type=FOLDER, help="Ingested structures."),
-    ):
-        command = option(command)
-    return command
-
-
-def prepare(config_file: Path | None, threads: int):
-    """Return the settings, after bounding the threads of all libraries."""
-    import torch
-
-    from matml.config import PropertiesSection, read_section
-    from matml.processors import usable_threads
-
-    torch.set_num_threads(usable_threads(threads))
-    return read_section(PropertiesSection, config_file)
 
 
 @properties.command()
@@ -171,96 +143,5 @@ def export(
     export_predictor(bench, members, baselines, evaluation, out, settings, seed=seed)
 
 
-@properties.command("study-biased-support")
-@click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
-@click.option(
-    "--member",
-    "members",
-    multiple=True,
-    required=True,
-    type=FOLDER,
-    help="Folder of a member's pre-trained network; all, in the order of their numbers.",
-)
-@click.option("--shots", multiple=True, type=click.IntRange(1), help="Support size; 3, 5, 10.")
-@click.option(
-    "--draws",
-    default=3,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Supports of each size per family, property and anion.",
-)
-@click.option(
-    "--parts",
-    default=2,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Parts of the unseen families: tested on one, meta-trained on the others.",
-)
-@click.option(
-    "--smallest-class",
-    default=2,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Fewest crystals of an anion in a query.",
-)
-@click.option("--batches", type=click.IntRange(1), help="Meta-batches of MAML.")
-@click.option("--head-batches", type=click.IntRange(1), help="Meta-batches of the heads.")
-@click.option("--gp-episodes", type=click.IntRange(1), help="Episodes per pair, residual model.")
-@click.option("--validation-tasks", type=click.IntRange(1), help="Episodes that choose settings.")
-@click.option("--rate", "rates", multiple=True, type=float, help="Outer rate of MAML to try.")
-@click.option("--head-rate", "head_rates", multiple=True, type=float, help="The same of the heads.")
-@click.option(
-    "--kernel",
-    "kernels",
-    multiple=True,
-    type=click.Choice(["linear", "full", "rbf"]),
-    help="Kernel of the Gaussian-process head to try.",
-)
-@click.option(
-    "--scale", "scales", multiple=True, type=float, help="Its initial deviation among tasks to try."
-)
-@click.option("--keep", type=FOLDER, help="Folder of checkpoints to go on from after a stop.")
-@click.option("--json", "json_file", type=FILE, help="Write tidy records.")
-@click.option("--figure", type=FILE, help="Draw the errors, PNG.")
-@click.option("--errors", type=FILE, help="Write the error of every episode, CSV or Parquet.")
-@shared_options
-def study_biased_support(
-    run,
-    members,
-    json_file,
-    figure,
-    errors,
-    structures,
-    graphs,
-    config_file,
-    threads,
-    device,
-    seed,
-    **options,
-) -> None:
-    """Supports of one anion, queries of all: what meta-training on such episodes gains."""
-    settings = prepare(config_file, threads)
-    from matml.files import write_json, write_table
-    from matml.properties.stages import Workbench
-    from matml.properties.studies.biased import BiasedStudy, describe, run_study, score
-
-    # options that are not given keep the study's defaults
-    given = {
-        key: tuple(dict.fromkeys(value)) if isinstance(value, tuple) else value
-        for key, value in options.items()
-        if value not in (None, ())
-    }
-    study = BiasedStudy(seed=seed, **given)
-    bench = Workbench.open(structures, graphs, run, settings)
-    table = run_study(bench, members, settings, study, device=device)
-    deviations = dict(zip(bench.names, bench.standardisation.deviation.tolist(), strict=True))
-    records = score(table, deviations, seed)
-    click.echo(describe(records))
-    if errors:
-        write_table(errors, table)
-    if json_file:
-        write_json(json_file, records)
-    if figure:
-        from matml.properties.studies.biased_figure import draw
-
-        draw(records, figure)
+for study in STUDIES:
+    properties.add_command(study)

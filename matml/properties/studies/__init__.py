@@ -1,1 +1,1 @@
-"""Studies of adaptation on real crystals: what helps, and what does not."""
+"""Studies of adaptation on real crystals, on families that no training stage has seen."""
