@@ -22,6 +22,7 @@ from matml.properties.members import Member
 from matml.properties.metatrain import FamilyTasks, episode_loss
 from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import embed, predict
+from matml.properties.rows import Rows
 
 
 def learn_residual_gps(
@@ -215,20 +216,37 @@ FILL = {"atomic_number": 1, "edge_distance": 3.0, "volume_per_atom": 10.0}
 def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
     """Return the tensors of several batches, padded and stacked.
 
-    What the network computes of a graph without any weight, the edge features, is computed here,
-    once and not in every step of an inner loop.
+    What the network prepares of a graph before any weight comes in is made here, once and not in
+    every step of an inner loop. Rows stand under "rows.NAME.PART".
     """
     fields = [name for name in FIELDS if name in batches[0]]
     stacked = stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
-    graph = [stacked[name] for name in ("atomic_number", "edge_index", "edge_distance")]
-    return stacked | {"edge_features": network.edge_features(*graph)}
+    prepared = network.prepare(stacked)
+    stacked["edge_features"] = prepared.pop("edge_features")
+    for name, rows in prepared.items():
+        # where they are too many for matrices, their numbers do
+        if rows.ones is not None:
+            stacked[f"rows.{name}.ones"] = rows.ones
+            stacked[f"rows.{name}.weighted"] = rows.weighted
+    return stacked
 
 
 def rebuild_batch(column: int) -> Callable[[Stacked], Data]:
     """Return the function from the tensors of one task to a batch."""
 
     def rebuild(tensors: Stacked) -> Data:
-        return Data(**tensors, column=column)
+        plain = {name: tensor for name, tensor in tensors.items() if "." not in name}
+        neighbour, centre = plain["edge_index"]
+        nodes, crystals = len(plain["atomic_number"]), len(plain["volume_per_atom"])
+        prepared = {"edge_features": plain.pop("edge_features")}
+        for name, index, weight, size in (
+            ("centre", centre, plain["edge_weight"], nodes),
+            ("neighbour", neighbour, plain["edge_weight"], nodes),
+            ("crystal", plain["batch"], plain["node_weight"], crystals),
+        ):
+            parts = [tensors.get(f"rows.{name}.{part}") for part in ("ones", "weighted")]
+            prepared[name] = Rows(index, weight, size, *parts)
+        return Data(**plain, prepared=prepared, column=column)
 
     return rebuild
 

@@ -39,9 +39,7 @@ class ShellConvolution(nn.Module):
         self.norm_in = nn.LayerNorm(width)
         self.mix = nn.Linear(width, width)
 
-    def forward(
-        self, x: Tensor, centre: Rows, neighbour: Rows, edge_features: Tensor, weight: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, centre: Rows, neighbour: Rows, edge_features: Tensor) -> Tensor:
         """Return updated node features.
 
         Parameters
@@ -49,17 +47,15 @@ class ShellConvolution(nn.Module):
         x
             Node features, [nodes, width].
         centre, neighbour
-            Nodes at the ends of each edge.
+            Nodes at the ends of each edge; the weights of `centre` are the edge's share among its
+            centre's neighbours, and sum to 1 over a centre.
         edge_features
             [edges, edge_width].
-        weight
-            Share of the edge among its centre's neighbours, [edges, 1]; sums to 1 over a centre.
         """
         as_centre, as_neighbour = self.ends(self.norm_in(x)).chunk(2, dim=1)
         ends = centre.take(as_centre) + neighbour.take(as_neighbour)
         gate, core = (ends + self.edge(edge_features)).chunk(2, dim=1)
-        message = torch.sigmoid(gate) * functional.silu(core) * weight
-        return x + self.mix(centre.sum(message))
+        return x + self.mix(centre.sum(torch.sigmoid(gate) * functional.silu(core)))
 
 
 class CrystalNetwork(nn.Module):
@@ -113,26 +109,33 @@ class CrystalNetwork(nn.Module):
         self.trunk = nn.Sequential(nn.Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
         self.head = nn.Linear(width, properties)
 
-    def edge_features(self, numbers: Tensor, edge_index: Tensor, distance: Tensor) -> Tensor:
-        """Return Gaussians of distances and of distances over radii sums.
+    def prepare(self, data: Data | dict[str, Tensor]) -> dict[str, Tensor | Rows]:
+        """Return what the network needs of a graph before any weight comes in.
 
         Parameters
         ----------
-        numbers
-            Atomic number of each node, [..., nodes].
-        edge_index, distance
-            Ends of the edges, [..., 2, edges], and their lengths in angstrom, [..., edges].
+        data
+            As `embedding` takes it; its tensors may have leading dimensions, of tasks.
 
         Returns
         -------
-        Tensor
-            [..., edges, features].
+        dict
+            `edge_features`, Gaussians of distances and of distances over radii sums,
+            [..., edges, features]; `centre`, `neighbour` and `crystal`: rows of edges among nodes,
+            and of nodes among crystals.
         """
-        radii = self.radius[numbers]
-        ends = [radii.gather(-1, end) for end in edge_index.unbind(-2)]
-        distance = distance[..., None]
-        ratio = distance / (ends[0] + ends[1])[..., None]
-        return torch.cat([_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], -1)
+        radii = self.radius[data["atomic_number"]]
+        neighbour, centre = data["edge_index"].unbind(-2)
+        distance, weight = data["edge_distance"][..., None], data["edge_weight"]
+        ratio = distance / (radii.gather(-1, neighbour) + radii.gather(-1, centre))[..., None]
+        nodes, crystals = radii.shape[-1], data["volume_per_atom"].shape[-1]
+        features = [_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)]
+        return {
+            "edge_features": torch.cat(features, -1),
+            "centre": Rows.of(centre, weight, nodes),
+            "neighbour": Rows.of(neighbour, weight, nodes),
+            "crystal": Rows.of(data["batch"], data["node_weight"], crystals),
+        }
 
     def embedding(self, data: Data) -> Tensor:
         """Return one vector per crystal, [crystals, width], independent of the cell's size.
@@ -144,20 +147,16 @@ class CrystalNetwork(nn.Module):
             the crystal's atoms), `batch` [nodes] (crystal of each node), `edge_index` [2, edges]
             (neighbour, centre), `edge_distance` [edges] in angstrom, `edge_weight` [edges] (share
             of the shell among the centre's neighbours), `volume_per_atom` [crystals] in cubic
-            angstrom; optionally `edge_features`, where they were computed before.
+            angstrom; optionally `prepared`, what `prepare` gave.
         """
         x = self.embed_out(self.embed(self.element_features[data.atomic_number]))
-        if "edge_features" in data:
-            edges = data.edge_features
-        else:
-            edges = self.edge_features(data.atomic_number, data.edge_index, data.edge_distance)
-        neighbour, centre = (Rows(end, len(x), x) for end in data.edge_index)
+        prepared = data.prepared if "prepared" in data else self.prepare(data)
+        neighbour, centre, crystal = (prepared[n] for n in ("neighbour", "centre", "crystal"))
         for convolution in self.convolutions:
-            x = convolution(x, centre, neighbour, edges, data.edge_weight[:, None])
-        share, crystal = data.node_weight[:, None], Rows(data.batch, len(data.volume_per_atom), x)
-        mean = crystal.sum(x * share)
+            x = convolution(x, centre, neighbour, prepared["edge_features"])
+        mean = crystal.sum(x)
         # the spread over sites tells apart crystals whose mean site is the same
-        spread = crystal.sum((x - crystal.take(mean)).square() * share)
+        spread = crystal.sum((x - crystal.take(mean)).square())
         volume = data.volume_per_atom.log()[:, None]
         pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], 1)
         return self.trunk(self.pool_norm(pooled))

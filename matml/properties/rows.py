@@ -1,9 +1,11 @@
 """Taking rows by number and summing rows by number, fast for large batches and for many small ones.
 
 Under `torch.vmap` with numbers that differ from task to task, torch loops over tasks for
-`index_select` and `index_add`, and is slow with `scatter_add`. On few rows, products with a matrix
-of zeros and ones are as fast as anything, alone and for many tasks; so the number of rows decides.
+`index_select` and `index_add`, and is slow with `scatter_add`. On few rows, products with a sparse
+matrix held in full are as fast as anything, alone and for many tasks; so the number of rows decides.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,31 +14,42 @@ FEW = 512
 """Rows up to which starting operations costs more than what they do."""
 
 
+@dataclass(frozen=True)
 class Rows:
-    """Which row each of m things belongs to.
+    """Which row each of m things belongs to, and its weight in sums.
 
-    Parameters
+    Attributes
     ----------
-    index
-        Row number of each thing, [m].
+    index, weight
+        Row number and weight of each thing, [..., m].
     size
         Number of rows.
-    like
-        Tensor whose type the things and rows have.
+    ones, weighted
+        For few things, matrices [..., m, size] of ones and of weights; else None.
     """
 
-    def __init__(self, index: Tensor, size: int, like: Tensor) -> None:
-        self.index, self.size, self.ones = index, size, None
-        if len(index) <= FEW:
-            every = torch.arange(size, device=index.device)
-            self.ones = (index[:, None] == every).to(like.dtype)
+    index: Tensor
+    weight: Tensor
+    size: int
+    ones: Tensor | None = None
+    weighted: Tensor | None = None
+
+    @classmethod
+    def of(cls, index: Tensor, weight: Tensor, size: int) -> "Rows":
+        """Return the rows, with matrices where the things are few."""
+        if index.shape[-1] > FEW:
+            return cls(index, weight, size)
+        belongs = index[..., None] == torch.arange(size, device=index.device)
+        ones = belongs.to(weight.dtype)
+        return cls(index, weight, size, ones, ones * weight[..., None])
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the row of each thing, [m, width], from all rows, [size, width]."""
         return rows.index_select(0, self.index) if self.ones is None else self.ones @ rows
 
     def sum(self, things: Tensor) -> Tensor:
-        """Return the sum over the things of each row, [size, width], from things, [m, width]."""
-        if self.ones is not None:
-            return self.ones.mT @ things
-        return things.new_zeros(self.size, things.shape[1]).index_add(0, self.index, things)
+        """Return weighted sums of each row's things, [size, width], from things, [m, width]."""
+        if self.weighted is not None:
+            return self.weighted.mT @ things
+        total = things.new_zeros(self.size, things.shape[1])
+        return total.index_add(0, self.index, things * self.weight[:, None])
