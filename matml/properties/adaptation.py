@@ -20,7 +20,7 @@ from matml.meta.parallel import (
 from matml.properties.gp import ResidualGP, learn_residual_gp
 from matml.properties.members import Member
 from matml.properties.metatrain import FamilyTasks, episode_loss
-from matml.properties.network import CrystalNetwork
+from matml.properties.network import CrystalNetwork, Graph
 from matml.properties.pretrain import embed, predict
 from matml.properties.rows import Rows
 
@@ -209,6 +209,7 @@ FIELDS = (
     "volume_per_atom",
     "label",
 )
+ROWS = ("centre", "neighbour", "crystal")
 # padding nodes and edges have no weight; what else they hold must only be finite
 FILL = {"atomic_number": 1, "edge_distance": 3.0, "volume_per_atom": 10.0}
 
@@ -217,17 +218,19 @@ def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
     """Return the tensors of several batches, padded and stacked.
 
     What the network prepares of a graph before any weight comes in is made here, once and not in
-    every step of an inner loop. Rows stand under "rows.NAME.PART".
+    every step of an inner loop; what is of it has a point in its name.
     """
     fields = [name for name in FIELDS if name in batches[0]]
     stacked = stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
-    prepared = network.prepare(stacked)
-    stacked["edge_features"] = prepared.pop("edge_features")
-    for name, rows in prepared.items():
-        # where they are too many for matrices, their numbers do
+    graph = network.prepare(stacked)
+    stacked["graph.edge_features"] = graph.edge_features
+    # where they are too many for matrices, their numbers do
+    if graph.incidence is not None:
+        stacked["graph.incidence"] = graph.incidence
+    for name in ROWS:
+        rows = getattr(graph, name)
         if rows.ones is not None:
-            stacked[f"rows.{name}.ones"] = rows.ones
-            stacked[f"rows.{name}.weighted"] = rows.weighted
+            stacked[f"{name}.ones"], stacked[f"{name}.weighted"] = rows.ones, rows.weighted
     return stacked
 
 
@@ -238,15 +241,17 @@ def rebuild_batch(column: int) -> Callable[[Stacked], Data]:
         plain = {name: tensor for name, tensor in tensors.items() if "." not in name}
         neighbour, centre = plain["edge_index"]
         nodes, crystals = len(plain["atomic_number"]), len(plain["volume_per_atom"])
-        prepared = {"edge_features": plain.pop("edge_features")}
-        for name, index, weight, size in (
-            ("centre", centre, plain["edge_weight"], nodes),
-            ("neighbour", neighbour, plain["edge_weight"], nodes),
-            ("crystal", plain["batch"], plain["node_weight"], crystals),
-        ):
-            parts = [tensors.get(f"rows.{name}.{part}") for part in ("ones", "weighted")]
-            prepared[name] = Rows(index, weight, size, *parts)
-        return Data(**plain, prepared=prepared, column=column)
+        things = {
+            "centre": (centre, plain["edge_weight"], nodes),
+            "neighbour": (neighbour, plain["edge_weight"], nodes),
+            "crystal": (plain["batch"], plain["node_weight"], crystals),
+        }
+        rows = [
+            Rows(*things[name], *(tensors.get(f"{name}.{part}") for part in ("ones", "weighted")))
+            for name in ROWS
+        ]
+        graph = Graph(tensors["graph.edge_features"], *rows, tensors.get("graph.incidence"))
+        return Data(**plain, graph=graph, column=column)
 
     return rebuild
 

@@ -5,6 +5,8 @@ of equal distance, weighted by the number of neighbours in them. A network that 
 gives symmetry-equivalent atoms equal features, so this equals the network on the full graph.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from pymatgen.core import Element
@@ -34,28 +36,46 @@ class ShellConvolution(nn.Module):
 
     def __init__(self, width: int, edge_width: int) -> None:
         super().__init__()
-        self.ends = nn.Linear(width, 4 * width, bias=False)
-        self.edge = nn.Linear(edge_width, 2 * width)
+        self.ends = nn.Linear(width, 4 * width)
+        self.edge = nn.Linear(edge_width, 2 * width, bias=False)
         self.norm_in = nn.LayerNorm(width)
         self.mix = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, centre: Rows, neighbour: Rows, edge_features: Tensor) -> Tensor:
-        """Return updated node features.
+    def forward(self, x: Tensor, graph: "Graph") -> Tensor:
+        """Return updated node features, [nodes, width], from those before."""
+        ends = self.ends(self.norm_in(x)).chunk(2, dim=1)
+        if graph.incidence is not None:
+            # one product for what the centre, the neighbour and the edge bring
+            parts = graph.incidence @ torch.cat([*ends, self.edge.weight.mT])
+        else:
+            parts = self.edge(graph.edge_features)
+            for rows, projected in zip((graph.centre, graph.neighbour), ends, strict=True):
+                parts = parts + rows.take(projected)
+        gate, core = parts.chunk(2, dim=1)
+        return x + self.mix(graph.centre.sum(torch.sigmoid(gate) * functional.silu(core)))
 
-        Parameters
-        ----------
-        x
-            Node features, [nodes, width].
-        centre, neighbour
-            Nodes at the ends of each edge; the weights of `centre` are the edge's share among its
-            centre's neighbours, and sum to 1 over a centre.
-        edge_features
-            [edges, edge_width].
-        """
-        as_centre, as_neighbour = self.ends(self.norm_in(x)).chunk(2, dim=1)
-        ends = centre.take(as_centre) + neighbour.take(as_neighbour)
-        gate, core = (ends + self.edge(edge_features)).chunk(2, dim=1)
-        return x + self.mix(centre.sum(torch.sigmoid(gate) * functional.silu(core)))
+
+@dataclass(frozen=True)
+class Graph:
+    """What a network needs of a batch before any weight comes in.
+
+    Attributes
+    ----------
+    edge_features
+        Gaussians of distances and of distances over radii sums, [edges, features].
+    centre, neighbour
+        Nodes at the ends of each edge; weights are the edge's share among its centre's neighbours.
+    crystal
+        Crystal of each node; weights are the orbit's share among the crystal's atoms.
+    incidence
+        For few edges, [edges, 2 nodes + features]: ones at centre and neighbour, edge features.
+    """
+
+    edge_features: Tensor
+    centre: Rows
+    neighbour: Rows
+    crystal: Rows
+    incidence: Tensor | None
 
 
 class CrystalNetwork(nn.Module):
@@ -109,33 +129,28 @@ class CrystalNetwork(nn.Module):
         self.trunk = nn.Sequential(nn.Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
         self.head = nn.Linear(width, properties)
 
-    def prepare(self, data: Data | dict[str, Tensor]) -> dict[str, Tensor | Rows]:
-        """Return what the network needs of a graph before any weight comes in.
+    def prepare(self, data: Data | dict[str, Tensor]) -> Graph:
+        """Return what the network needs of a batch before any weight comes in.
 
         Parameters
         ----------
         data
-            As `embedding` takes it; its tensors may have leading dimensions, of tasks.
-
-        Returns
-        -------
-        dict
-            `edge_features`, Gaussians of distances and of distances over radii sums,
-            [..., edges, features]; `centre`, `neighbour` and `crystal`: rows of edges among nodes,
-            and of nodes among crystals.
+            As `embedding` takes it; its tensors may have a leading dimension, of tasks.
         """
         radii = self.radius[data["atomic_number"]]
         neighbour, centre = data["edge_index"].unbind(-2)
         distance, weight = data["edge_distance"][..., None], data["edge_weight"]
         ratio = distance / (radii.gather(-1, neighbour) + radii.gather(-1, centre))[..., None]
+        features = torch.cat(
+            [_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], -1
+        )
         nodes, crystals = radii.shape[-1], data["volume_per_atom"].shape[-1]
-        features = [_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)]
-        return {
-            "edge_features": torch.cat(features, -1),
-            "centre": Rows.of(centre, weight, nodes),
-            "neighbour": Rows.of(neighbour, weight, nodes),
-            "crystal": Rows.of(data["batch"], data["node_weight"], crystals),
-        }
+        ends = [Rows.of(end, weight, nodes) for end in (centre, neighbour)]
+        crystal = Rows.of(data["batch"], data["node_weight"], crystals)
+        incidence = None
+        if ends[0].ones is not None:
+            incidence = torch.cat([*(end.ones for end in ends), features], -1)
+        return Graph(features, *ends, crystal, incidence)
 
     def embedding(self, data: Data) -> Tensor:
         """Return one vector per crystal, [crystals, width], independent of the cell's size.
@@ -147,16 +162,15 @@ class CrystalNetwork(nn.Module):
             the crystal's atoms), `batch` [nodes] (crystal of each node), `edge_index` [2, edges]
             (neighbour, centre), `edge_distance` [edges] in angstrom, `edge_weight` [edges] (share
             of the shell among the centre's neighbours), `volume_per_atom` [crystals] in cubic
-            angstrom; optionally `prepared`, what `prepare` gave.
+            angstrom; optionally `graph`, what `prepare` gave.
         """
         x = self.embed_out(self.embed(self.element_features[data.atomic_number]))
-        prepared = data.prepared if "prepared" in data else self.prepare(data)
-        neighbour, centre, crystal = (prepared[n] for n in ("neighbour", "centre", "crystal"))
+        graph = data.graph if "graph" in data else self.prepare(data)
         for convolution in self.convolutions:
-            x = convolution(x, centre, neighbour, prepared["edge_features"])
-        mean = crystal.sum(x)
+            x = convolution(x, graph)
+        mean = graph.crystal.sum(x)
         # the spread over sites tells apart crystals whose mean site is the same
-        spread = crystal.sum((x - crystal.take(mean)).square())
+        spread = graph.crystal.sum((x - graph.crystal.take(mean)).square())
         volume = data.volume_per_atom.log()[:, None]
         pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], 1)
         return self.trunk(self.pool_norm(pooled))

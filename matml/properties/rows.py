@@ -2,7 +2,7 @@
 
 Under `torch.vmap` with numbers that differ from task to task, torch loops over tasks for
 `index_select` and `index_add`, and is slow with `scatter_add`. On few rows, products with a sparse
-matrix held in full are as fast as anything, alone and for many tasks; so the number of rows decides.
+matrix held in full are as fast as anything, alone and for many tasks: the number of rows decides.
 """
 
 from dataclasses import dataclass
