@@ -1,14 +1,16 @@
 """Many tasks at once, each with its own weights: the same steps, fewer and larger operations.
 
 Small networks on small supports are bound by the cost of starting operations, not by arithmetic.
-Here `vmap` runs the forward pass of all tasks together; derivatives are then taken by autograd of
-the sum over tasks, outside of `vmap`, to any order. (Taken inside, `torch.func.grad` of a `vmap` of
+Here `vmap`, or a module of `matml.meta.layers` by itself, runs the forward pass of all tasks
+together; derivatives are then taken by autograd of the sum over tasks, outside of `vmap`, to any
+order. (Taken inside, `torch.func.grad` of a `vmap` of
 gradients, meta-gradients through LayerNorm and BatchNorm are silently wrong in torch 2.13.)
 Memory is that of all tasks that are stacked.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from matml.meta.heads import GaussianHead
 from matml.meta.inner import Diverged, FeatureModel, GradientSteps, HeadOnFeatures, HeadSteps
+from matml.meta.layers import takes_stacked_weights
 from matml.meta.norms import refuse_batch_statistics
 from matml.meta.outer import MAML
 from matml.meta.tasks import BoundModel, Loss, Parameters
@@ -79,15 +82,24 @@ def repeat_weights(weights: Parameters, tasks: int) -> Parameters:
     return {n: w.expand(tasks, *w.shape).clone() for n, w in weights.items()}
 
 
+def _of_each_task(module: nn.Module, function: Callable) -> Callable:
+    """Return the function of stacked tensors that does to each task what `function` does to one."""
+    return function if takes_stacked_weights(module) else torch.func.vmap(function)
+
+
 def losses_of_many(
     module: nn.Module, loss: Loss, weights: Parameters, data: Stacked, rebuild: Rebuild
 ) -> Tensor:
-    """Return each task's loss with its own weights, [tasks]; differentiable."""
+    """Return each task's loss with its own weights, [tasks]; differentiable.
+
+    Where the module takes stacked weights (`matml.meta.layers`), `loss` is given the data of all
+    tasks at once and must return one value per task.
+    """
 
     def own(own_weights: Parameters, own_data: Stacked) -> Tensor:
         return loss(BoundModel(module, own_weights), rebuild(own_data))
 
-    return torch.func.vmap(own)(weights, data)
+    return _of_each_task(module, own)(weights, data)
 
 
 def gradients_of_many(
@@ -162,7 +174,7 @@ def call_many(module: nn.Module, weights: Parameters, inputs: Stacked, rebuild: 
         return BoundModel(module, own)(rebuild(data))
 
     with torch.no_grad():
-        return torch.func.vmap(call)(weights, inputs)
+        return _of_each_task(module, call)(weights, inputs)
 
 
 def query_losses_of_many(
@@ -269,12 +281,13 @@ def _support_losses(
     def on_features(own: Parameters, kept: tuple[Tensor, ...], data: Stacked) -> Tensor:
         return loss(HeadOnFeatures(module, inner.head, own, list(kept)), rebuild(data))
 
+    of_each = partial(_of_each_task, module)
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        kept = torch.func.vmap(features)(start, supports)
+        kept = of_each(features)(start, supports)
     names = inner.names
 
     def evaluate(weights: Parameters, step: int) -> Tensor:
         heads = {name: weights[name] for name in names}
-        return torch.func.vmap(on_features)(heads, kept, supports)
+        return of_each(on_features)(heads, kept, supports)
 
     return evaluate

@@ -235,12 +235,12 @@ def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
 
 
 def rebuild_batch(column: int) -> Callable[[Stacked], Data]:
-    """Return the function from the tensors of one task to a batch."""
+    """Return the function from the tensors of one task, or of stacked tasks, to a batch."""
 
     def rebuild(tensors: Stacked) -> Data:
         plain = {name: tensor for name, tensor in tensors.items() if "." not in name}
-        neighbour, centre = plain["edge_index"]
-        nodes, crystals = len(plain["atomic_number"]), len(plain["volume_per_atom"])
+        neighbour, centre = plain["edge_index"].unbind(-2)
+        nodes, crystals = (plain[n].shape[-1] for n in ("atomic_number", "volume_per_atom"))
         things = {
             "centre": (centre, plain["edge_weight"], nodes),
             "neighbour": (neighbour, plain["edge_weight"], nodes),

@@ -20,13 +20,14 @@ METHODS = {"maml": MAML(second_order=True), "fomaml": MAML(second_order=False)}
 
 
 def episode_loss(model, data: Data) -> Tensor:
-    """Return the Huber loss of one property of a batch of one family.
+    """Return the Huber loss of one property of a batch of one family, or of each of several.
 
     Quadratic below half a standard deviation, so that the inner loop has a curvature to use, and
     robust above. `data.column` says which output is the property's; `data.label` holds its
     standardised values [crystals].
     """
-    return functional.huber_loss(model(data)[:, data.column], data.label, delta=0.5)
+    output = model(data)[..., data.column]
+    return functional.huber_loss(output, data.label, reduction="none", delta=0.5).mean(-1)
 
 
 def episode_batch(batches: GraphBatches, rows: Sequence[int], column: int) -> Data:

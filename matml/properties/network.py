@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
 
+from matml.meta.layers import LayerNorm, Linear
 from matml.properties.elements import LARGEST_ATOMIC_NUMBER, element_features
 from matml.properties.rows import Rows
 
@@ -36,22 +37,22 @@ class ShellConvolution(nn.Module):
 
     def __init__(self, width: int, edge_width: int) -> None:
         super().__init__()
-        self.ends = nn.Linear(width, 4 * width)
-        self.edge = nn.Linear(edge_width, 2 * width, bias=False)
-        self.norm_in = nn.LayerNorm(width)
-        self.mix = nn.Linear(width, width)
+        self.ends = Linear(width, 4 * width)
+        self.edge = Linear(edge_width, 2 * width, bias=False)
+        self.norm_in = LayerNorm(width)
+        self.mix = Linear(width, width)
 
     def forward(self, x: Tensor, graph: "Graph") -> Tensor:
         """Return updated node features, [nodes, width], from those before."""
-        ends = self.ends(self.norm_in(x)).chunk(2, dim=1)
+        ends = self.ends(self.norm_in(x)).chunk(2, -1)
         if graph.incidence is not None:
             # one product for what the centre, the neighbour and the edge bring
-            parts = graph.incidence @ torch.cat([*ends, self.edge.weight.mT])
+            parts = graph.incidence @ torch.cat([*ends, self.edge.weight.mT], -2)
         else:
             parts = self.edge(graph.edge_features)
             for rows, projected in zip((graph.centre, graph.neighbour), ends, strict=True):
                 parts = parts + rows.take(projected)
-        gate, core = parts.chunk(2, dim=1)
+        gate, core = parts.chunk(2, -1)
         return x + self.mix(graph.centre.sum(torch.sigmoid(gate) * functional.silu(core)))
 
 
@@ -98,8 +99,11 @@ class CrystalNetwork(nn.Module):
 
     Notes
     -----
-    Normalisation is LayerNorm: no running statistics that adaptation could spoil.
+    Normalisation is LayerNorm: no running statistics that adaptation could spoil. Batches of
+    several tasks may be stacked along a leading dimension, together with weights of each task.
     """
+
+    stackable = True
 
     def __init__(
         self,
@@ -120,14 +124,14 @@ class CrystalNetwork(nn.Module):
             self.register_buffer(
                 name, torch.linspace(first, last, distance_features), persistent=False
             )
-        self.embed = nn.Sequential(nn.Linear(features.shape[1], width), nn.SiLU())
-        self.embed_out = nn.Linear(width, width)
+        self.embed = nn.Sequential(Linear(features.shape[1], width), nn.SiLU())
+        self.embed_out = Linear(width, width)
         self.convolutions = nn.ModuleList(
             ShellConvolution(width, 2 * distance_features) for _ in range(layers)
         )
-        self.pool_norm = nn.LayerNorm(2 * width + 1)
-        self.trunk = nn.Sequential(nn.Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
-        self.head = nn.Linear(width, properties)
+        self.pool_norm = LayerNorm(2 * width + 1)
+        self.trunk = nn.Sequential(Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
+        self.head = Linear(width, properties)
 
     def prepare(self, data: Data | dict[str, Tensor]) -> Graph:
         """Return what the network needs of a batch before any weight comes in.
@@ -171,8 +175,8 @@ class CrystalNetwork(nn.Module):
         mean = graph.crystal.sum(x)
         # the spread over sites tells apart crystals whose mean site is the same
         spread = graph.crystal.sum((x - graph.crystal.take(mean)).square())
-        volume = data.volume_per_atom.log()[:, None]
-        pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], 1)
+        volume = data.volume_per_atom.log()[..., None]
+        pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], -1)
         return self.trunk(self.pool_norm(pooled))
 
     def forward(self, data: Data) -> Tensor:

@@ -44,12 +44,23 @@ class Rows:
         return cls(index, weight, size, ones, ones * weight[..., None])
 
     def take(self, rows: Tensor) -> Tensor:
-        """Return the row of each thing, [m, width], from all rows, [size, width]."""
-        return rows.index_select(0, self.index) if self.ones is None else self.ones @ rows
+        """Return the row of each thing, [..., m, width], from all rows, [..., size, width]."""
+        if self.ones is not None:
+            return self.ones @ rows
+        if self.index.dim() == 1:
+            return rows.index_select(0, self.index)
+        return rows.gather(-2, self._across(rows))
 
     def sum(self, things: Tensor) -> Tensor:
-        """Return weighted sums of each row's things, [size, width], from things, [m, width]."""
+        """Return weighted sums of each row's things, [..., size, width], from [..., m, width]."""
         if self.weighted is not None:
             return self.weighted.mT @ things
-        total = things.new_zeros(self.size, things.shape[1])
-        return total.index_add(0, self.index, things * self.weight[:, None])
+        total = things.new_zeros(*things.shape[:-2], self.size, things.shape[-1])
+        things = things * self.weight[..., None]
+        if self.index.dim() == 1:
+            return total.index_add(0, self.index, things)
+        return total.scatter_add(-2, self._across(things), things)
+
+    def _across(self, like: Tensor) -> Tensor:
+        """Return row numbers for every column, [..., m, width]."""
+        return self.index[..., None].expand(*self.index.shape, like.shape[-1])
