@@ -112,6 +112,9 @@ class GaussianHead(nn.Module):
             gram = self.covariance(features, features) * mask[:, :, None] * mask[:, None, :]
             # a missing label is one of noise 1 that nothing is correlated with
             noise = torch.where(present.mT, (2 * self.log_noise).exp()[:, None], 1.0)
+            # what rounding leaves uncertain, so that a noise learned to be tiny stays positive
+            largest = gram.diagonal(dim1=1, dim2=2).amax(-1, keepdim=True)
+            noise = noise + 16 * torch.finfo(gram.dtype).eps * largest
             factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(noise))[0]
             solved = torch.cholesky_solve(residual, factor)
         return GaussianHeadModel(self, module, weights, features, mask, factor, solved)

@@ -3,9 +3,8 @@
 Small networks on small supports are bound by the cost of starting operations, not by arithmetic.
 Here `vmap`, or a module of `matml.meta.layers` by itself, runs the forward pass of all tasks
 together; derivatives are then taken by autograd of the sum over tasks, outside of `vmap`, to any
-order. (Taken inside, `torch.func.grad` of a `vmap` of
-gradients, meta-gradients through LayerNorm and BatchNorm are silently wrong in torch 2.13.)
-Memory is that of all tasks that are stacked.
+order. (Taken inside, `torch.func.grad` of a `vmap` of gradients, meta-gradients through LayerNorm
+and BatchNorm are silently wrong in torch 2.13.) Memory is that of all tasks that are stacked.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from matml.meta.heads import GaussianHead, gaussian_loss
 from matml.meta.inner import GradientSteps, HeadSteps
+from matml.meta.layers import Linear
 from matml.meta.outer import MAML
 from matml.meta.parallel import TENSORS, query_losses_of_many
 from matml.meta.tasks import Loss, Task, draw_batches
@@ -32,8 +33,8 @@ TEST_POINTS = 100
 
 
 def mean_square(model: Callable[[Tensor], Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the mean squared error on (inputs, values)."""
-    return (model(data[0]) - data[1]).square().mean()
+    """Return the mean squared error on (inputs, values), of one task or of each of several."""
+    return (model(data[0]) - data[1]).square().mean((-2, -1))
 
 
 def draw_sine(generator: torch.Generator, shots: int, queries: int) -> Task:
@@ -44,11 +45,15 @@ def draw_sine(generator: torch.Generator, shots: int, queries: int) -> Task:
     return Task("sine", (x[:shots], y[:shots]), (x[shots:], y[shots:]))
 
 
+class Stackable(nn.Sequential):
+    """Layers one after the other, each of which takes weights stacked over tasks."""
+
+    stackable = True
+
+
 def sine_network() -> nn.Sequential:
     """Return the paper's network: two hidden layers of 40, ReLU."""
-    return nn.Sequential(
-        nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1)
-    )
+    return Stackable(Linear(1, 40), nn.ReLU(), Linear(40, 40), nn.ReLU(), Linear(40, 1))
 
 
 @dataclass(frozen=True)

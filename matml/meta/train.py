@@ -31,6 +31,9 @@ from matml.meta.tasks import Loss, Task, draw_batches
 
 log = logging.getLogger(__name__)
 
+MOST_WARNINGS = 5
+"""Diverged tasks that are reported one by one; the rest is counted."""
+
 
 @dataclass(frozen=True)
 class MetaTraining:
@@ -249,9 +252,9 @@ def meta_train(
         found, diverged = _gradients(module, loss, inner, rule, tasks, stacking)
         losses += processes.mean_gradient([*module.parameters(), *inner.parameters()], found)
         for name, reason in processes.gather(diverged):
-            if processes.first:
-                log.warning("%s: left out", reason)
             history.skipped.append(name)
+            if processes.first and len(history.skipped) <= MOST_WARNINGS:
+                log.warning("%s: left out", reason)
         for group, initial in zip(optimizer.param_groups, initial_rates, strict=True):
             group["lr"] = initial * 0.5 * (1 + math.cos(math.pi * done / settings.batches))
         for group in optimizer.param_groups:
@@ -267,6 +270,13 @@ def meta_train(
             if validation_tasks and since_best >= settings.patience:
                 break
     progress.close()
+    if processes.first and len(history.skipped) > MOST_WARNINGS:
+        log.warning(
+            "%s: %d of %d training tasks diverged and were left out; lower the inner learning rate",
+            title,
+            len(history.skipped),
+            done * settings.tasks_per_batch,
+        )
     module.load_state_dict(unpack("module", best))
     inner.load_state_dict(unpack("inner", best))
     return history

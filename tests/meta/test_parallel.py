@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from matml.meta import BoundModel, Diverged, GradientSteps
-from matml.meta.parallel import adapt_many, call_many, repeat_weights, stack_padded
+from matml.meta import FOMAML, MAML, BoundModel, Diverged, GradientSteps, HeadSteps
+from matml.meta.layers import LayerNorm, Linear, takes_stacked_weights
+from matml.meta.parallel import (
+    accumulate_meta_gradient_many,
+    adapt_many,
+    call_many,
+    repeat_weights,
+    stack_padded,
+)
 
 
 def mean_square(model, data):
@@ -41,6 +48,44 @@ def test_equals_one_by_one(norm, bound, learn_rates):
             torch.testing.assert_close(together[name][number], weight, rtol=1e-12, atol=1e-13)
         expected = BoundModel(net, alone)(item["x"].T)
         torch.testing.assert_close(outputs[number], expected, rtol=1e-12, atol=1e-13)
+
+
+class Stackable(nn.Sequential):
+    stackable = True
+
+
+def mean_square_of_each(model, data):
+    return (model(data["x"].mT) - data["y"].mT).square().mean((-2, -1))
+
+
+@pytest.mark.parametrize("inner_kind", ["steps", "head"])
+@pytest.mark.parametrize("outer", [MAML(), FOMAML()])
+def test_layers_that_take_stacked_weights_equal_vmap(inner_kind, outer):
+    torch.manual_seed(0)
+    net = Stackable(Linear(3, 8), LayerNorm(8), nn.Tanh(), Linear(8, 2), Linear(2, 1, bias=False))
+    net.double()
+    nn.init.normal_(net[1].weight)
+    options = {"steps": 3, "learning_rate": 0.2, "largest_gradient": 0.5}
+    inner = (
+        HeadSteps(net, "4", **options) if inner_kind == "head" else GradientSteps(net, **options)
+    )
+    assert takes_stacked_weights(net)
+    found = []
+    for stackable in (True, False):
+        net.stackable = stackable
+        net.zero_grad()
+        data = stack_padded(tasks(), {})
+        losses = accumulate_meta_gradient_many(
+            net, mean_square_of_each, inner, outer, data, stack_padded(tasks(4), {}), dict
+        )
+        gradient = [p.grad.reshape(-1) for p in net.parameters() if p.grad is not None]
+        found.append((torch.tensor(losses), torch.cat(gradient)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-11, atol=1e-13)
+
+
+def test_a_layer_that_is_not_ours_is_left_to_vmap():
+    assert not takes_stacked_weights(Stackable(Linear(3, 8), nn.BatchNorm1d(8)))
+    assert not takes_stacked_weights(nn.Sequential(Linear(3, 8)))
 
 
 def test_only_adapted_weights_move():
