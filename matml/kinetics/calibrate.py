@@ -12,7 +12,7 @@ from torch import Tensor
 from matml.errors import MatmlError
 from matml.kinetics.alloys import composition_columns
 from matml.kinetics.observations import ZERO_CELSIUS, Observations, determined_by_design
-from matml.kinetics.population import NORMAL_90, Population
+from matml.kinetics.population import Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
 from matml.kinetics.series import (
     Series,
@@ -20,13 +20,9 @@ from matml.kinetics.series import (
     residual_function,
     to_series,
 )
-from matml.meta.hierarchical import (
-    Fit,
-    draw_posterior,
-    inverse_variances,
-    log_evidence,
-    maximum_a_posteriori,
-)
+from matml.meta.conditioned import TaskPriors
+from matml.meta.hierarchical import Fit
+from matml.meta.sampling import Posterior, sample_posterior
 
 DRAWS, PROPOSALS = 1000, 16_000
 
@@ -54,10 +50,11 @@ class Calibration:
         What it was calibrated from: this alloy alone.
     reference_temperature_K
         Of the equation; None where it has none.
-    fit
-        Maximum a posteriori and Laplace's covariance (batch of one).
-    draws
-        Posterior draws of the standardised parameters [S, P].
+    prior
+        This alloy's prior, from its composition (batch of one).
+    posterior
+        Draws of the standardised parameters and of the noise, and the most probable parameters
+        with Laplace's covariance (batch of one).
     least_squares
         Standardised parameters of the generic least-squares fit [P].
     notes
@@ -70,24 +67,40 @@ class Calibration:
     population: Population
     observations: Observations
     reference_temperature_K: float | None
-    fit: Fit
-    draws: Tensor
+    prior: TaskPriors
+    posterior: Posterior
     least_squares: Tensor
     notes: list[str]
     seed: int
 
+    @property
+    def draws(self) -> Tensor:
+        """Posterior draws of the standardised parameters [S, P]."""
+        return self.posterior.draws[0]
+
+    @property
+    def fit(self) -> Fit:
+        """Maximum a posteriori and Laplace's covariance (batch of one)."""
+        return self.posterior.fit
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of an observation of this alloy: posterior median."""
+        return float(self.posterior.noise.median())
+
     def parameters(self) -> pd.DataFrame:
         """Return one row per parameter: estimate, 90 % interval, prior, what determined it."""
-        prior = self.population.prior
+        half_width = self.prior.half_width(0.9)[0]
         values = self.population.equation.values(self.draws)
         least_squares = self.population.equation.values(self.least_squares)
         rows = []
         for i, parameter in enumerate(self.population.equation.parameters):
             column = values[parameter.name]
             low, middle, high = column.quantile(column.new_tensor([0.05, 0.5, 0.95])).tolist()
-            spread = float(prior.covariance[i, i].sqrt())
-            ratio = float(self.draws[:, i].std()) / spread
-            ends = [prior.mean[i] + k * NORMAL_90 * spread for k in (-1, 1)]
+            inner = self.draws[:, i].quantile(column.new_tensor([0.05, 0.95]))
+            ratio = float(inner[1] - inner[0]) / float(2 * half_width[i])
+            centre = self.prior.mean[0, i]
+            ends = [centre + k * half_width[i] for k in (-1, 1)]
             label = "data" if ratio < DETERMINED else "both" if ratio < PARTLY else "prior"
             rows.append(
                 {
@@ -97,7 +110,7 @@ class Calibration:
                     "median": middle,
                     "low_90": low,
                     "high_90": high,
-                    "prior_median": float(parameter.value(prior.mean[i])),
+                    "prior_median": float(parameter.value(centre)),
                     "prior_low_90": float(parameter.value(ends[0])),
                     "prior_high_90": float(parameter.value(ends[1])),
                     "width_over_prior": ratio,
@@ -114,17 +127,18 @@ class Calibration:
         result = predict_draws(
             self.population.equation,
             self.population.kind,
-            self.draws[None],
-            self.population.prior.noise,
+            self.posterior.draws,
+            self.posterior.noise,
             batch,
             self.seed,
+            self.population.experience.window,
         )
         return tuple(part[0].numpy() for part in result)
 
     def residual_table(self) -> pd.DataFrame:
         """Return the observations with prediction, residual in noise units, and an outlier flag."""
         points = self.observations.points.copy()
-        noise = (self.population.prior.noise**2 + points["sigma"].fillna(0) ** 2) ** 0.5
+        noise = (self.noise**2 + points["sigma"].fillna(0) ** 2) ** 0.5
         residual = self.fit.residuals[0].numpy()
         points["residual"] = -residual
         points["residual_over_noise"] = -residual / noise
@@ -150,12 +164,13 @@ class Calibration:
                 "parameters": self.population.equation.parameter_names,
                 "matrix": np.round(correlation, 4).tolist(),
             },
-            "noise": self.population.prior.noise,
+            "noise": self.noise,
+            "noise_of_population": self.population.experience.prior.noise,
             "residual_rmse": rmse,
             "unit": observable.unit,
             "outliers": int(table["outlier"].sum()),
             "converged": bool(self.fit.converged[0]),
-            "effective_draws": round(effective_sample_size(self.draws), 1),
+            "effective_draws": round(float(self.posterior.effective[0]), 1),
             "notes": self.notes,
             "seed": self.seed,
         }
@@ -195,24 +210,24 @@ def calibrate(
     series = to_series(own, equation, reference)
     residual = residual_function(equation, population.kind)
     data = (series.columns, series.mask, series.known_variance)
-    fit = maximum_a_posteriori(
-        residual, population.prior, *data, extra_starts=len(equation.parameters)
-    )
+    prior = population.experience.of(own.alloys)
     # many observations need fewer proposals: the posterior is then nearly normal
     proposals = max(DRAWS, min(PROPOSALS, 4_000_000 // len(own.points)))
-    draws = draw_posterior(
-        residual, fit, population.prior, *data, draws=DRAWS, proposals=proposals, seed=seed
-    )[0]
-    effective = effective_sample_size(draws)
+    posterior = sample_posterior(
+        residual, prior, *data, draws=DRAWS, proposals=proposals, seed=seed
+    )
+    effective = float(posterior.effective[0])
     if effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
             "independent ones (often observations that contradict the population)"
         )
-    notes += temperature_scale_notes(population, series)
+    notes += temperature_scale_notes(population, prior, series)
     notes += composition_notes(population, own)
     least_squares = generic_least_squares(equation, population.kind, series, seed).position[0]
-    result = Calibration(alloy, population, own, reference, fit, draws, least_squares, notes, seed)
+    result = Calibration(
+        alloy, population, own, reference, prior, posterior, least_squares, notes, seed
+    )
     outliers = result.residual_table()
     for row in outliers[outliers["outlier"]].itertuples():
         notes.append(
@@ -221,16 +236,7 @@ def calibrate(
     return result
 
 
-def effective_sample_size(draws: Tensor) -> float:
-    """Return the effective number of importance-resampled draws [S, P], at most S.
-
-    Kish's (sum w)^2 / sum w^2, with the number of copies of each distinct draw as its weight.
-    """
-    copies = draws.unique(dim=0, return_counts=True)[1].double()
-    return float(copies.sum().square() / copies.square().sum())
-
-
-def temperature_scale_notes(population: Population, series: Series) -> list[str]:
+def temperature_scale_notes(population: Population, prior: TaskPriors, series: Series) -> list[str]:
     """Return a warning where kelvin and Celsius seem mixed up, judged by the population.
 
     The log evidence of the observations under the population is compared with that of the same
@@ -243,11 +249,9 @@ def temperature_scale_notes(population: Population, series: Series) -> list[str]
         columns["temperature_K"] = columns["temperature_K"] + shift
         if (columns["temperature_K"] <= 0).any():
             return -math.inf
-        fit = maximum_a_posteriori(
-            residual, population.prior, columns, series.mask, series.known_variance
-        )
-        weights = inverse_variances(series.mask, series.known_variance, population.prior.noise)
-        return float(log_evidence(fit, population.prior, weights)[0])
+        known = series.known_variance
+        posterior = sample_posterior(residual, prior, columns, series.mask, known, draws=1)
+        return float(posterior.log_evidence[0])
 
     as_given = evidence(0.0)
     low, high = population.data_card.get("temperature_K", (0.0, math.inf))

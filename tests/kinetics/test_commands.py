@@ -12,6 +12,7 @@ from PIL import Image
 
 from matml.cli import cli
 from matml.errors import MatmlError
+from matml.kinetics.stages import measured_sets
 
 
 def run(*arguments):
@@ -148,3 +149,15 @@ def test_an_error_exits_with_two_and_no_traceback(tmp_path):
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "simulated_jmak" in result.stderr
+
+
+def test_measured_sets_are_found_or_named_as_missing(tmp_path):
+    with pytest.raises(MatmlError, match="holds none of the measured sets"):
+        run("benchmark", "--real", tmp_path)
+    with pytest.raises(MatmlError, match="--data FILE"):
+        run("benchmark")
+    for part in ("points", "alloys"):
+        (tmp_path / f"tempering_{part}.csv").write_text("alloy\n")
+    found = measured_sets(tmp_path)
+    assert [item[0] for item in found] == ["tempering"]
+    assert found[0][3] == "softening"
