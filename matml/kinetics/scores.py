@@ -131,14 +131,14 @@ def format_table(scores: pd.DataFrame) -> str:
         unit = block["unit"].iloc[0]
         title = f"{metric}{f' / {unit}' if unit else ''}"
         shots = sorted(block["shots"].unique())
-        lines.append(f"{title:36s}" + "".join(f"K={k:<17d}" for k in shots))
+        lines.append(f"{title:36s}" + "".join(f"K={k:<18d}" for k in shots))
         cells = block.set_index(["method", "shots"])
         for method in [name for name in METHODS if name in set(block["method"])]:
             mark = "* " if method == DEFAULT_METHOD else "  "
             row = [
                 _cell(cells.loc[(method, k)]) if (method, k) in cells.index else "-" for k in shots
             ]
-            lines.append(f"{mark}{method:34s}" + "".join(f"{cell:<19s}" for cell in row))
+            lines.append(f"{mark}{method:34s}" + "".join(f"{cell:<20s}" for cell in row))
         lines.append("")
     return "\n".join([*lines, "* the default; in brackets 95 % bootstrap over composition groups"])
 

@@ -61,6 +61,7 @@ def most_probable(
     return gauss_newton(residual, mean, data, weights, prior=prior, steps=30, tolerance=1e-3)
 
 
+@torch.no_grad()
 def sample_posterior(
     residual: Residual,
     priors: TaskPriors,
@@ -104,19 +105,12 @@ def sample_posterior(
         _log_normal(points, mean, covariance) + math.log(number / total)
         for (mean, covariance), number in zip(sources, numbers, strict=True)
     ]
-    squares = _squares(residual, points, data, mask, known_variance, priors.noise)
-    observed = mask.sum(1, keepdim=True)
-    dof = priors.noise_dof
-    log_likelihood = -(dof + observed) / 2 * torch.log1p(squares / dof)
-    target = priors.log_density(points) + log_likelihood
+    squares = weighted_squares(residual, points, data, mask, known_variance, priors.noise)
+    target = priors.log_density(points) + log_likelihood(squares, mask, priors.noise_dof)
     log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
     ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(tasks, draws).contiguous()
     picks = torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points.shape[1] - 1)
-    # u^2 given the residuals is inverse-gamma again
-    shape = ((dof + observed) / 2).expand(tasks, draws).contiguous()
-    gamma = torch._standard_gamma(shape, generator=generator)
-    scale = ((dof + squares.gather(1, picks)) / 2 / gamma).sqrt()
     best = torch.stack([fit.objective for fit in fits]).argmin(0)
     chosen = {
         name: torch.stack([getattr(fit, name) for fit in fits])[best, torch.arange(tasks)]
@@ -124,14 +118,14 @@ def sample_posterior(
     }
     return Posterior(
         points.gather(1, picks[..., None].expand(tasks, draws, size)),
-        priors.noise * scale,
+        draw_noise(squares.gather(1, picks), mask, priors, generator),
         1 / importance.square().sum(1),
         torch.logsumexp(log_weights, 1) - math.log(points.shape[1]),
         Fit(**chosen),
     )
 
 
-def _squares(
+def weighted_squares(
     residual: Residual,
     points: Tensor,
     data: Data,
@@ -148,9 +142,26 @@ def _squares(
         shape = (tasks, part.shape[1], observations)
         copies = part[:, :, None].expand(*shape, part.shape[2])
         columns = {name: column[:, None].expand(shape) for name, column in data.items()}
-        with torch.no_grad():
-            found.append((weights[:, None] * residual(copies, columns).square()).sum(2))
+        found.append((weights[:, None] * residual(copies, columns).square()).sum(2))
     return torch.cat(found, 1)
+
+
+def log_likelihood(squares: Tensor, mask: Tensor, dof: float) -> Tensor:
+    """Return the log likelihood of weighted squares [B, S], the task's noise u integrated out.
+
+    With u^2 inverse-gamma of shape and scale dof / 2 this is a Student t, up to a constant.
+    """
+    return -(dof + mask.sum(1, keepdim=True)) / 2 * torch.log1p(squares / dof)
+
+
+def draw_noise(
+    squares: Tensor, mask: Tensor, priors: TaskPriors, generator: torch.Generator
+) -> Tensor:
+    """Return a draw of each task's noise given weighted squares [B, S]: inverse-gamma again."""
+    dof = priors.noise_dof
+    shape = ((dof + mask.sum(1, keepdim=True)) / 2).expand(squares.shape).contiguous()
+    gamma = torch._standard_gamma(shape, generator=generator)
+    return priors.noise * ((dof + squares) / 2 / gamma).sqrt()
 
 
 def _log_normal(points: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
