@@ -1,6 +1,5 @@
 """A new alloy from a handful of observations: parameters, what determined them, and predictions."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +9,23 @@ import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.alloys import composition_columns
-from matml.kinetics.observations import ZERO_CELSIUS, Observations, determined_by_design
+from matml.kinetics.doubts import (
+    OUTLIER_PROBABILITY,
+    composition_notes,
+    contradiction_notes,
+    correlation_notes,
+    left_out_probabilities,
+    unit_notes,
+)
+from matml.kinetics.observations import Observations, determined_by_design
 from matml.kinetics.population import Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
 from matml.kinetics.series import (
-    Series,
     common_reference_temperature,
     residual_function,
     to_series,
 )
+from matml.kinetics.thinning import thin
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import Fit
 from matml.meta.sampling import Posterior, sample_posterior
@@ -31,9 +37,6 @@ DETERMINED, PARTLY = 0.5, 0.9
 
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
-
-SUSPICIOUS_LOG_RATIO = math.log(1e4)
-"""Log evidence by which shifted temperatures must fit better before a unit mix-up is named."""
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Calibration:
         with Laplace's covariance (batch of one).
     least_squares
         Standardised parameters of the generic least-squares fit [P].
+    chances
+        Tail probability of each observation given the others [N]; NaN where there are many.
     notes
         What the data could not determine, and what looks wrong.
     seed
@@ -70,6 +75,7 @@ class Calibration:
     prior: TaskPriors
     posterior: Posterior
     least_squares: Tensor
+    chances: np.ndarray
     notes: list[str]
     seed: int
 
@@ -142,13 +148,20 @@ class Calibration:
         residual = self.fit.residuals[0].numpy()
         points["residual"] = -residual
         points["residual_over_noise"] = -residual / noise
-        points["outlier"] = points["residual_over_noise"].abs() > 3
+        points["probability"] = self.chances
+        far = points["residual_over_noise"].abs() > 3
+        points["outlier"] = np.where(
+            np.isnan(self.chances), far, self.chances < OUTLIER_PROBABILITY
+        )
         return points
+
+    def correlation(self) -> np.ndarray:
+        """Return posterior correlations of the parameters [P, P]."""
+        size = self.draws.shape[1]
+        return np.corrcoef(self.draws.T.numpy()) if size > 1 else np.ones((1, 1))
 
     def record(self) -> dict[str, Any]:
         """Return the calibration for its JSON."""
-        centred = self.draws - self.draws.mean(0)
-        correlation = np.corrcoef(centred.T.numpy()) if self.draws.shape[1] > 1 else np.ones((1, 1))
         table = self.residual_table()
         observable = self.population.equation.observable(self.population.kind)
         rmse = float(np.sqrt((table["residual"] ** 2).mean()))
@@ -162,7 +175,7 @@ class Calibration:
             "parameters": self.parameters().to_dict("records"),
             "correlation": {
                 "parameters": self.population.equation.parameter_names,
-                "matrix": np.round(correlation, 4).tolist(),
+                "matrix": np.round(self.correlation(), 4).tolist(),
             },
             "noise": self.noise,
             "noise_of_population": self.population.experience.prior.noise,
@@ -198,6 +211,14 @@ def calibrate(
     own = observations.select([alloy])
     equation = population.equation
     notes = determined_by_design(own.points)
+    measured = equation.observable(population.kind).column
+    thinned = thin(own.points, measured)
+    if len(thinned) < len(own.points):
+        notes.append(
+            f"{len(own.points)} observations averaged to {len(thinned)}: neighbouring points of a "
+            "record share its errors"
+        )
+        own.points = thinned
     reference = None
     if equation.needs_reference_temperature:
         given = own.alloys["reference_temperature_K"].iloc[0]
@@ -222,71 +243,27 @@ def calibrate(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
             "independent ones (often observations that contradict the population)"
         )
-    notes += temperature_scale_notes(population, prior, series)
-    notes += composition_notes(population, own)
+    known = population.data_card
+    ranges = {name: known[name] for name in ("temperature_K", "time_s") if name in known}
+    notes += unit_notes(equation, population.kind, prior, series, ranges)
+    notes += composition_notes(known.get("composition", {}), own)
+    notes += contradiction_notes(own.points, population.experience.prior.noise)
+    chances = left_out_probabilities(equation, population.kind, prior, series, seed)
     least_squares = generic_least_squares(equation, population.kind, series, seed).position[0]
     result = Calibration(
-        alloy, population, own, reference, prior, posterior, least_squares, notes, seed
+        alloy, population, own, reference, prior, posterior, least_squares, chances, notes, seed
     )
     outliers = result.residual_table()
     for row in outliers[outliers["outlier"]].itertuples():
-        notes.append(
-            f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit; check it"
+        chance = (
+            f", {row.probability:.1g} probable given the others" if row.probability >= 0 else ""
         )
+        notes.append(
+            f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit{chance}; "
+            "check it"
+        )
+    notes += correlation_notes(equation.parameter_names, result.correlation())
     return result
-
-
-def temperature_scale_notes(population: Population, prior: TaskPriors, series: Series) -> list[str]:
-    """Return a warning where kelvin and Celsius seem mixed up, judged by the population.
-
-    The log evidence of the observations under the population is compared with that of the same
-    observations at temperatures shifted by 273.15 K.
-    """
-    residual = residual_function(population.equation, population.kind)
-
-    def evidence(shift: float) -> float:
-        columns = dict(series.columns)
-        columns["temperature_K"] = columns["temperature_K"] + shift
-        if (columns["temperature_K"] <= 0).any():
-            return -math.inf
-        known = series.known_variance
-        posterior = sample_posterior(residual, prior, columns, series.mask, known, draws=1)
-        return float(posterior.log_evidence[0])
-
-    as_given = evidence(0.0)
-    low, high = population.data_card.get("temperature_K", (0.0, math.inf))
-    own = series.columns["temperature_K"][0]
-    notes = []
-    for shift, meant in (
-        (ZERO_CELSIUS, "Celsius given as kelvin"),
-        (-ZERO_CELSIUS, "kelvin given as Celsius"),
-    ):
-        inside = low <= float(own.median()) + shift <= high
-        gain = evidence(shift) - as_given
-        if inside and gain > SUSPICIOUS_LOG_RATIO:
-            notes.append(
-                f"temperatures look like {meant}: shifted by {shift:+.2f} K the observations are "
-                f"e^{gain:.0f} times as probable under the population ({own.min():.0f} to "
-                f"{own.max():.0f} K given; learned from {low:.0f} to {high:.0f} K)"
-            )
-    return notes
-
-
-def composition_notes(population: Population, observations: Observations) -> list[str]:
-    """Return a warning for each element outside the range of the training alloys."""
-    known = population.data_card.get("composition", {})
-    row = observations.alloys.iloc[0]
-    notes = []
-    for name in composition_columns(observations.alloys):
-        if name in known and row[name] == row[name]:
-            low, high = known[name]
-            margin = 0.1 * (high - low) + 1e-9
-            if not low - margin <= row[name] <= high + margin:
-                notes.append(
-                    f"{name} = {row[name]:g} is outside the training alloys ({low:g} to {high:g}): "
-                    "the prior is an extrapolation"
-                )
-    return notes
 
 
 def pick_points(observations: Observations, alloy: str, count: int, seed: int) -> Observations:
