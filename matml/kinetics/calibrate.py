@@ -18,7 +18,7 @@ from matml.kinetics.doubts import (
     unit_notes,
 )
 from matml.kinetics.observations import Observations, determined_by_design
-from matml.kinetics.population import Population
+from matml.kinetics.population import NORMAL_90, Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
 from matml.kinetics.series import (
     common_reference_temperature,
@@ -32,8 +32,8 @@ from matml.meta.sampling import Posterior, sample_posterior
 
 DRAWS, PROPOSALS = 1000, 16_000
 
-DETERMINED, PARTLY = 0.5, 0.9
-"""Posterior width over prior width below which data determined a parameter, or partly did."""
+DETERMINED, PARTLY = 0.5, 2.0
+"""Width from data over prior width below which data determined a parameter, or partly did."""
 
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
@@ -97,6 +97,7 @@ class Calibration:
     def parameters(self) -> pd.DataFrame:
         """Return one row per parameter: estimate, 90 % interval, prior, what determined it."""
         half_width = self.prior.half_width(0.9)[0]
+        without = self.width_without_own_prior(half_width)
         values = self.population.equation.values(self.draws)
         least_squares = self.population.equation.values(self.least_squares)
         rows = []
@@ -107,7 +108,8 @@ class Calibration:
             ratio = float(inner[1] - inner[0]) / float(2 * half_width[i])
             centre = self.prior.mean[0, i]
             ends = [centre + k * half_width[i] for k in (-1, 1)]
-            label = "data" if ratio < DETERMINED else "both" if ratio < PARTLY else "prior"
+            alone = float(without[i])
+            label = "data" if alone < DETERMINED else "both" if alone < PARTLY else "prior"
             rows.append(
                 {
                     "parameter": parameter.name,
@@ -120,12 +122,42 @@ class Calibration:
                     "prior_low_90": float(parameter.value(ends[0])),
                     "prior_high_90": float(parameter.value(ends[1])),
                     "width_over_prior": ratio,
+                    "data_over_prior": min(alone, 1e3),
                     "determined_by": label,
                     "least_squares": float(least_squares[parameter.name]),
                     "description": parameter.description,
                 }
             )
         return pd.DataFrame(rows)
+
+    def width_without_own_prior(self, half_width: Tensor) -> Tensor:
+        """Return each parameter's width if only the others had a prior, over its prior's, [P].
+
+        From the data's information at the most probable parameters. It is large where a parameter
+        got narrower only since others did and the population ties them together.
+        """
+        weights = 1 / (self.noise**2 + self._known_variance())
+        jacobian = self.fit.jacobian[0]
+        information = jacobian.mT @ (weights[:, None] * jacobian)
+        covariance = self.prior.covariance
+        scale = (half_width / NORMAL_90 / covariance.diagonal().sqrt()).square().mean()
+        covariance, size = scale * covariance, len(covariance)
+        widths = []
+        for i in range(size):
+            others = [k for k in range(size) if k != i]
+            known = torch.zeros_like(covariance)
+            rows = torch.tensor(others, dtype=torch.long)
+            known[rows[:, None], rows] = torch.linalg.inv(covariance[rows][:, rows])
+            # a trace of prior keeps the inverse finite
+            known[i, i] = 1e-8 / covariance[i, i]
+            variance = torch.linalg.inv(information + known)[i, i]
+            widths.append((variance / covariance[i, i]).sqrt())
+        return torch.stack(widths)
+
+    def _known_variance(self) -> Tensor:
+        """Return the variances that were given with the observations [N]."""
+        given = self.observations.points["sigma"].fillna(0.0).to_numpy(float)
+        return torch.tensor(given).square()
 
     def predict(self, columns: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return prediction, low and high of new observations (90 %) on the residual scale [M]."""
