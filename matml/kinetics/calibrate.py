@@ -221,6 +221,21 @@ class Calibration:
         }
 
 
+def reference_temperature(
+    population: Population, own: Observations
+) -> tuple[float | None, list[str]]:
+    """Return the reference temperature of an alloy's equation, and what was assumed of it."""
+    if not population.equation.needs_reference_temperature:
+        return None, []
+    given = own.alloys["reference_temperature_K"].iloc[0]
+    if given == given:
+        return float(given), []
+    if not population.data_card.get("reference_temperatures_given"):
+        return population.reference_temperature_K, []
+    middle = common_reference_temperature(own)
+    return middle, [f"no reference_temperature_K given: {middle:.0f} K, the middle of the data"]
+
+
 def calibrate(
     population: Population, observations: Observations, alloy: str, seed: int
 ) -> Calibration:
@@ -251,15 +266,8 @@ def calibrate(
             "record share its errors"
         )
         own.points = thinned
-    reference = None
-    if equation.needs_reference_temperature:
-        given = own.alloys["reference_temperature_K"].iloc[0]
-        reference = float(given) if given == given else population.reference_temperature_K
-        if given != given and population.data_card.get("reference_temperatures_given"):
-            reference = common_reference_temperature(own)
-            notes.append(
-                f"no reference_temperature_K given: {reference:.0f} K, the middle of the data"
-            )
+    reference, assumed = reference_temperature(population, own)
+    notes += assumed
     series = to_series(own, equation, reference)
     residual = residual_function(equation, population.kind)
     data = (series.columns, series.mask, series.known_variance)

@@ -132,6 +132,82 @@ def calibrate(
 
 
 @kinetics.command()
+@click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@click.option("--data", type=READABLE, help="CSV of what was measured so far, if anything.")
+@alloys_option
+@click.option("--alloy", "name", help="Alloy; needed where the files hold several.")
+@click.option(
+    "--temperature",
+    nargs=2,
+    type=float,
+    help="Lowest and highest temperature in C where predictions matter; the population's without.",
+)
+@click.option("--time", nargs=2, type=float, help="Shortest and longest time in s that matters.")
+@click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")
+@click.option("--feasible-time", nargs=2, type=float, help="What can be measured, s.")
+@click.option("--points", type=click.IntRange(min=1, max=50), default=3, show_default=True)
+@click.option("--out", type=FOLDER, required=True)
+@seed_option
+@threads_option
+def design(
+    prior: Path,
+    data: Path | None,
+    alloys: Path | None,
+    name: str | None,
+    temperature: tuple[float, float] | None,
+    time: tuple[float, float] | None,
+    feasible_temperature: tuple[float, float] | None,
+    feasible_time: tuple[float, float] | None,
+    points: int,
+    out: Path,
+    seed: int,
+    threads: int,
+) -> None:
+    """Propose the next experiments: design.csv, candidates.csv, design.png."""
+    from matml.kinetics.design_stages import design_stage
+    from matml.kinetics.stages import limit_threads
+
+    limit_threads(threads)
+    wanted = (temperature, time)
+    feasible = (feasible_temperature or temperature, feasible_time or time)
+    design_stage(prior, data, alloys, name, wanted, feasible, points, out, seed)
+
+
+@kinetics.command()
+@click.option(
+    "--real",
+    type=FOLDER,
+    envvar="MATML_KINETICS_DATA",
+    required=True,
+    help="Folder with the measured sets stainless_ttt and tempering.",
+)
+@click.option("--most", type=click.IntRange(min=2), default=10, show_default=True, help="Points.")
+@click.option("--draws", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
+@config_option
+@seed_option
+@threads_option
+def design_benchmark(
+    real: Path,
+    most: int,
+    draws: int,
+    json_path: Path | None,
+    config: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Compare chosen points with random ones and a regular grid on the measured sets."""
+    from matml.config import KineticsSection, read_section, validate
+    from matml.kinetics.design_stages import design_benchmark_stage
+    from matml.kinetics.stages import limit_threads, measured_sets
+
+    limit_threads(threads)
+    settings = read_section(KineticsSection, config)
+    settings = validate(KineticsSection, settings.model_dump() | {"folds": 6}, "command line")
+    design_benchmark_stage(measured_sets(real), settings, most, draws, json_path, seed)
+
+
+@kinetics.command()
 @click.option(
     "--real",
     type=FOLDER,
