@@ -18,13 +18,15 @@ data_option = click.option(
     "--data", type=READABLE, required=True, help="CSV of observations (see the README)."
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
-EQUATION_NAMES = ("jmak", "c_curve", "softening")
+EQUATION_HELP = (
+    "jmak, jmak_incubation, jmak_incomplete, austin_rickett or impingement: fractions or TTT "
+    "points; c_curve: TTT points; softening: hardness; or a Python file that defines EQUATION."
+)
 
 equation_option = click.option(
     "--equation",
-    type=click.Choice(EQUATION_NAMES),
     required=True,
-    help="jmak: fractions; c_curve: TTT points; softening: hardness.",
+    help=EQUATION_HELP,
 )
 
 
@@ -217,7 +219,7 @@ def design_benchmark(
 )
 @click.option("--data", type=READABLE, help="CSV of observations, instead of --real.")
 @alloys_option
-@click.option("--equation", type=click.Choice(EQUATION_NAMES), help="With --data.")
+@click.option("--equation", help="With --data: " + EQUATION_HELP)
 @click.option("--out", type=FOLDER, help="Write scores.csv, scores_by_alloy.csv, summary.json.")
 @click.option("--name", help="Name of the data set in the results; by default the folder's.")
 @click.option("--shots", help="Comma-separated numbers of observations, for instance 1,2,3,5,10.")
@@ -264,7 +266,7 @@ def benchmark(
     settings = validate(KineticsSection, settings.model_dump() | given, "command line")
     if data is not None:
         if equation is None:
-            raise MatmlError("--data needs --equation: " + ", ".join(EQUATION_NAMES))
+            raise MatmlError("--data needs --equation: " + EQUATION_HELP)
         label = name or data.resolve().parent.name
         sets = [(label, data, alloys, equation)]
     elif real is not None:

@@ -14,6 +14,7 @@ from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
+from matml.kinetics.cooling import cooling_table, draw_cooling
 from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
@@ -303,3 +304,7 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     write_table(folder / "observations.csv", result.residual_table())
     write_table(folder / "ttt.csv", table)
     draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
+    if result.population.equation.name == "c_curve":
+        cooling = cooling_table(result, grid)
+        write_table(folder / "cct.csv", cooling)
+        draw_cooling(result, cooling, float(grid.max()), [folder / "cct.png", folder / "cct.svg"])

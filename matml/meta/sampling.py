@@ -91,7 +91,7 @@ def sample_posterior(
     generator = torch.Generator().manual_seed(seed)
     ends = [count - 1] if count == 1 else [count - 1, 0]
     fits = [most_probable(residual, priors, data, mask, known_variance, c) for c in ends]
-    sources = [(fit.position, 1.6 * (fit.covariance + fit.covariance.mT) / 2) for fit in fits]
+    sources = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     numbers = [proposals // (2 * len(ends))] * len(ends)
     for c in range(count):
         sources.append(priors.component(c))
@@ -122,6 +122,22 @@ def sample_posterior(
         1 / importance.square().sum(1),
         torch.logsumexp(log_weights, 1) - math.log(points.shape[1]),
         Fit(**chosen),
+    )
+
+
+def _usable(fit: Fit, prior: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return Laplace's mean and widened covariance; the prior's where it has none.
+
+    Far from any data an equation can overflow, and its linearisation says nothing.
+    """
+    covariance = 1.6 * (fit.covariance + fit.covariance.mT) / 2
+    finite = torch.isfinite(covariance).all((1, 2)) & torch.isfinite(fit.position).all(1)
+    covariance = torch.where(finite[:, None, None], covariance, prior[1])
+    failed = torch.linalg.cholesky_ex(covariance)[1] != 0
+    bad = failed | ~finite
+    return (
+        torch.where(bad[:, None], prior[0], fit.position),
+        torch.where(bad[:, None, None], prior[1], covariance),
     )
 
 

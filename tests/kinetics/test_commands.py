@@ -68,6 +68,15 @@ def test_the_whole_path(tmp_path, settings, dataset, equation):
         with Image.open(folder / "ttt.png") as picture:
             assert picture.width > 500
         assert (folder / "ttt.svg").read_text().startswith("<?xml")
+        assert (folder / "cct.csv").is_file() == (equation == "c_curve")
+        if equation == "c_curve":
+            cooling = pd.read_csv(folder / "cct.csv")
+            assert len(cooling)
+            for _, line in cooling.groupby("fraction"):
+                # the faster, the colder; and a band around it
+                assert line["temperature_C"].is_monotonic_decreasing
+                assert (line["low_90_C"] <= line["temperature_C"]).all()
+            assert (folder / "cct.svg").read_text().startswith("<?xml")
 
 
 def test_same_seed_same_files(tmp_path, settings):

@@ -186,3 +186,18 @@ def test_laplace_of_a_component_uses_that_components_width():
     wide, narrow = (most_probable(linear, priors, data, mask, 0 * mask, c) for c in (0, 1))
     assert float(wide.position[0, 0]) == pytest.approx(9.0, abs=1e-4)
     assert float(narrow.position[0, 0]) == pytest.approx(5.0, abs=1e-4)
+
+
+def test_a_task_whose_linearisation_overflows_still_has_draws():
+    def explosive(position, columns):
+        return torch.exp(torch.exp(position[..., 0] * columns["x"])) - columns["target"]
+
+    wide = torch.full((2, 1), 9.0, dtype=torch.float64)
+    unit = torch.ones(1, 1, dtype=torch.float64)
+    priors = TaskPriors(torch.zeros(2, 1).double(), unit, wide, ONE, 0.1, 8.0)
+    mask = torch.ones(2, 1, dtype=torch.float64)
+    data = {"x": torch.tensor([[1.0], [400.0]]).double(), "target": 3 * mask}
+    found = sample_posterior(explosive, priors, data, mask, 0 * mask)
+    assert torch.isfinite(found.draws).all()
+    # exp(exp(z)) = 3 in the first
+    assert float(found.draws[0].median()) == pytest.approx(math.log(math.log(3)), abs=0.1)
