@@ -296,7 +296,10 @@ class ScreeningSection(Section):
 class KineticsDataset(Section):
     """One set of observations and the equation it is described by."""
 
-    equation: Literal["jmak", "c_curve", "softening"] = Field(description="Kinetic equation.")
+    equation: str = Field(
+        min_length=1,
+        description="Kinetic equation by name, or a Python file that defines EQUATION.",
+    )
     simulate: Literal["jmak", "ttt"] | None = Field(
         default=None, description="Simulate this set of published alloys instead of reading one."
     )

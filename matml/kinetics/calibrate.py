@@ -1,6 +1,5 @@
 """A new alloy from a handful of observations: parameters, what determined them, and predictions."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,34 +9,34 @@ import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.alloys import composition_columns
-from matml.kinetics.observations import ZERO_CELSIUS, Observations, determined_by_design
+from matml.kinetics.doubts import (
+    OUTLIER_PROBABILITY,
+    composition_notes,
+    contradiction_notes,
+    correlation_notes,
+    left_out_probabilities,
+    unit_notes,
+)
+from matml.kinetics.observations import Observations, determined_by_design
 from matml.kinetics.population import NORMAL_90, Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
 from matml.kinetics.series import (
-    Series,
     common_reference_temperature,
     residual_function,
     to_series,
 )
-from matml.meta.hierarchical import (
-    Fit,
-    draw_posterior,
-    inverse_variances,
-    log_evidence,
-    maximum_a_posteriori,
-)
+from matml.kinetics.thinning import thin
+from matml.meta.conditioned import TaskPriors
+from matml.meta.hierarchical import Fit
+from matml.meta.sampling import Posterior, sample_posterior
 
 DRAWS, PROPOSALS = 1000, 16_000
 
-DETERMINED, PARTLY = 0.5, 0.9
-"""Posterior width over prior width below which data determined a parameter, or partly did."""
+DETERMINED, PARTLY = 0.5, 2.0
+"""Width from data over prior width below which data determined a parameter, or partly did."""
 
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
-
-SUSPICIOUS_LOG_RATIO = math.log(1e4)
-"""Log evidence by which shifted temperatures must fit better before a unit mix-up is named."""
 
 
 @dataclass
@@ -54,12 +53,15 @@ class Calibration:
         What it was calibrated from: this alloy alone.
     reference_temperature_K
         Of the equation; None where it has none.
-    fit
-        Maximum a posteriori and Laplace's covariance (batch of one).
-    draws
-        Posterior draws of the standardised parameters [S, P].
+    prior
+        This alloy's prior, from its composition (batch of one).
+    posterior
+        Draws of the standardised parameters and of the noise, and the most probable parameters
+        with Laplace's covariance (batch of one).
     least_squares
         Standardised parameters of the generic least-squares fit [P].
+    chances
+        Tail probability of each observation given the others [N]; NaN where there are many.
     notes
         What the data could not determine, and what looks wrong.
     seed
@@ -70,25 +72,44 @@ class Calibration:
     population: Population
     observations: Observations
     reference_temperature_K: float | None
-    fit: Fit
-    draws: Tensor
+    prior: TaskPriors
+    posterior: Posterior
     least_squares: Tensor
+    chances: np.ndarray
     notes: list[str]
     seed: int
 
+    @property
+    def draws(self) -> Tensor:
+        """Posterior draws of the standardised parameters [S, P]."""
+        return self.posterior.draws[0]
+
+    @property
+    def fit(self) -> Fit:
+        """Maximum a posteriori and Laplace's covariance (batch of one)."""
+        return self.posterior.fit
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of an observation of this alloy: posterior median."""
+        return float(self.posterior.noise.median())
+
     def parameters(self) -> pd.DataFrame:
         """Return one row per parameter: estimate, 90 % interval, prior, what determined it."""
-        prior = self.population.prior
+        half_width = self.prior.half_width(0.9)[0]
+        without = self.width_without_own_prior(half_width)
         values = self.population.equation.values(self.draws)
         least_squares = self.population.equation.values(self.least_squares)
         rows = []
         for i, parameter in enumerate(self.population.equation.parameters):
             column = values[parameter.name]
             low, middle, high = column.quantile(column.new_tensor([0.05, 0.5, 0.95])).tolist()
-            spread = float(prior.covariance[i, i].sqrt())
-            ratio = float(self.draws[:, i].std()) / spread
-            ends = [prior.mean[i] + k * NORMAL_90 * spread for k in (-1, 1)]
-            label = "data" if ratio < DETERMINED else "both" if ratio < PARTLY else "prior"
+            inner = self.draws[:, i].quantile(column.new_tensor([0.05, 0.95]))
+            ratio = float(inner[1] - inner[0]) / float(2 * half_width[i])
+            centre = self.prior.mean[0, i]
+            ends = [centre + k * half_width[i] for k in (-1, 1)]
+            alone = float(without[i])
+            label = "data" if alone < DETERMINED else "both" if alone < PARTLY else "prior"
             rows.append(
                 {
                     "parameter": parameter.name,
@@ -97,10 +118,11 @@ class Calibration:
                     "median": middle,
                     "low_90": low,
                     "high_90": high,
-                    "prior_median": float(parameter.value(prior.mean[i])),
+                    "prior_median": float(parameter.value(centre)),
                     "prior_low_90": float(parameter.value(ends[0])),
                     "prior_high_90": float(parameter.value(ends[1])),
                     "width_over_prior": ratio,
+                    "data_over_prior": min(alone, 1e3),
                     "determined_by": label,
                     "least_squares": float(least_squares[parameter.name]),
                     "description": parameter.description,
@@ -108,33 +130,70 @@ class Calibration:
             )
         return pd.DataFrame(rows)
 
+    def width_without_own_prior(self, half_width: Tensor) -> Tensor:
+        """Return each parameter's width if only the others had a prior, over its prior's, [P].
+
+        From the data's information at the most probable parameters. It is large where a parameter
+        got narrower only since others did and the population ties them together.
+        """
+        weights = 1 / (self.noise**2 + self._known_variance())
+        jacobian = self.fit.jacobian[0]
+        information = jacobian.mT @ (weights[:, None] * jacobian)
+        covariance = self.prior.covariance
+        scale = (half_width / NORMAL_90 / covariance.diagonal().sqrt()).square().mean()
+        covariance, size = scale * covariance, len(covariance)
+        widths = []
+        for i in range(size):
+            others = [k for k in range(size) if k != i]
+            known = torch.zeros_like(covariance)
+            rows = torch.tensor(others, dtype=torch.long)
+            known[rows[:, None], rows] = torch.linalg.inv(covariance[rows][:, rows])
+            # a trace of prior keeps the inverse finite
+            known[i, i] = 1e-8 / covariance[i, i]
+            variance = torch.linalg.inv(information + known)[i, i]
+            widths.append((variance / covariance[i, i]).sqrt())
+        return torch.stack(widths)
+
+    def _known_variance(self) -> Tensor:
+        """Return the variances that were given with the observations [N]."""
+        given = self.observations.points["sigma"].fillna(0.0).to_numpy(float)
+        return torch.tensor(given).square()
+
     def predict(self, columns: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return prediction, low and high of new observations (90 %) on the residual scale [M]."""
         batch = {name: column[None] for name, column in columns.items()}
         result = predict_draws(
             self.population.equation,
             self.population.kind,
-            self.draws[None],
-            self.population.prior.noise,
+            self.posterior.draws,
+            self.posterior.noise,
             batch,
             self.seed,
+            self.population.experience.window,
         )
         return tuple(part[0].numpy() for part in result)
 
     def residual_table(self) -> pd.DataFrame:
         """Return the observations with prediction, residual in noise units, and an outlier flag."""
         points = self.observations.points.copy()
-        noise = (self.population.prior.noise**2 + points["sigma"].fillna(0) ** 2) ** 0.5
+        noise = (self.noise**2 + points["sigma"].fillna(0) ** 2) ** 0.5
         residual = self.fit.residuals[0].numpy()
         points["residual"] = -residual
         points["residual_over_noise"] = -residual / noise
-        points["outlier"] = points["residual_over_noise"].abs() > 3
+        points["probability"] = self.chances
+        far = points["residual_over_noise"].abs() > 3
+        points["outlier"] = np.where(
+            np.isnan(self.chances), far, self.chances < OUTLIER_PROBABILITY
+        )
         return points
+
+    def correlation(self) -> np.ndarray:
+        """Return posterior correlations of the parameters [P, P]."""
+        size = self.draws.shape[1]
+        return np.corrcoef(self.draws.T.numpy()) if size > 1 else np.ones((1, 1))
 
     def record(self) -> dict[str, Any]:
         """Return the calibration for its JSON."""
-        centred = self.draws - self.draws.mean(0)
-        correlation = np.corrcoef(centred.T.numpy()) if self.draws.shape[1] > 1 else np.ones((1, 1))
         table = self.residual_table()
         observable = self.population.equation.observable(self.population.kind)
         rmse = float(np.sqrt((table["residual"] ** 2).mean()))
@@ -148,17 +207,33 @@ class Calibration:
             "parameters": self.parameters().to_dict("records"),
             "correlation": {
                 "parameters": self.population.equation.parameter_names,
-                "matrix": np.round(correlation, 4).tolist(),
+                "matrix": np.round(self.correlation(), 4).tolist(),
             },
-            "noise": self.population.prior.noise,
+            "noise": self.noise,
+            "noise_of_population": self.population.experience.prior.noise,
             "residual_rmse": rmse,
             "unit": observable.unit,
             "outliers": int(table["outlier"].sum()),
             "converged": bool(self.fit.converged[0]),
-            "effective_draws": round(effective_sample_size(self.draws), 1),
+            "effective_draws": round(float(self.posterior.effective[0]), 1),
             "notes": self.notes,
             "seed": self.seed,
         }
+
+
+def reference_temperature(
+    population: Population, own: Observations
+) -> tuple[float | None, list[str]]:
+    """Return the reference temperature of an alloy's equation, and what was assumed of it."""
+    if not population.equation.needs_reference_temperature:
+        return None, []
+    given = own.alloys["reference_temperature_K"].iloc[0]
+    if given == given:
+        return float(given), []
+    if not population.data_card.get("reference_temperatures_given"):
+        return population.reference_temperature_K, []
+    middle = common_reference_temperature(own)
+    return middle, [f"no reference_temperature_K given: {middle:.0f} K, the middle of the data"]
 
 
 def calibrate(
@@ -183,106 +258,52 @@ def calibrate(
     own = observations.select([alloy])
     equation = population.equation
     notes = determined_by_design(own.points)
-    reference = None
-    if equation.needs_reference_temperature:
-        given = own.alloys["reference_temperature_K"].iloc[0]
-        reference = float(given) if given == given else population.reference_temperature_K
-        if given != given and population.data_card.get("reference_temperatures_given"):
-            reference = common_reference_temperature(own)
-            notes.append(
-                f"no reference_temperature_K given: {reference:.0f} K, the middle of the data"
-            )
+    measured = equation.observable(population.kind).column
+    thinned = thin(own.points, measured)
+    if len(thinned) < len(own.points):
+        notes.append(
+            f"{len(own.points)} observations averaged to {len(thinned)}: neighbouring points of a "
+            "record share its errors"
+        )
+        own.points = thinned
+    reference, assumed = reference_temperature(population, own)
+    notes += assumed
     series = to_series(own, equation, reference)
     residual = residual_function(equation, population.kind)
     data = (series.columns, series.mask, series.known_variance)
-    fit = maximum_a_posteriori(
-        residual, population.prior, *data, extra_starts=len(equation.parameters)
-    )
+    prior = population.experience.of(own.alloys)
     # many observations need fewer proposals: the posterior is then nearly normal
     proposals = max(DRAWS, min(PROPOSALS, 4_000_000 // len(own.points)))
-    draws = draw_posterior(
-        residual, fit, population.prior, *data, draws=DRAWS, proposals=proposals, seed=seed
-    )[0]
-    effective = effective_sample_size(draws)
+    posterior = sample_posterior(
+        residual, prior, *data, draws=DRAWS, proposals=proposals, seed=seed
+    )
+    effective = float(posterior.effective[0])
     if effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
             "independent ones (often observations that contradict the population)"
         )
-    notes += temperature_scale_notes(population, series)
-    notes += composition_notes(population, own)
+    known = population.data_card
+    ranges = {name: known[name] for name in ("temperature_K", "time_s") if name in known}
+    notes += unit_notes(equation, population.kind, prior, series, ranges)
+    notes += composition_notes(known.get("composition", {}), own)
+    notes += contradiction_notes(own.points, population.experience.prior.noise)
+    chances = left_out_probabilities(equation, population.kind, prior, series, seed)
     least_squares = generic_least_squares(equation, population.kind, series, seed).position[0]
-    result = Calibration(alloy, population, own, reference, fit, draws, least_squares, notes, seed)
+    result = Calibration(
+        alloy, population, own, reference, prior, posterior, least_squares, chances, notes, seed
+    )
     outliers = result.residual_table()
     for row in outliers[outliers["outlier"]].itertuples():
+        chance = (
+            f", {row.probability:.1g} probable given the others" if row.probability >= 0 else ""
+        )
         notes.append(
-            f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit; check it"
+            f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit{chance}; "
+            "check it"
         )
+    notes += correlation_notes(equation.parameter_names, result.correlation())
     return result
-
-
-def effective_sample_size(draws: Tensor) -> float:
-    """Return the effective number of importance-resampled draws [S, P], at most S.
-
-    Kish's (sum w)^2 / sum w^2, with the number of copies of each distinct draw as its weight.
-    """
-    copies = draws.unique(dim=0, return_counts=True)[1].double()
-    return float(copies.sum().square() / copies.square().sum())
-
-
-def temperature_scale_notes(population: Population, series: Series) -> list[str]:
-    """Return a warning where kelvin and Celsius seem mixed up, judged by the population.
-
-    The log evidence of the observations under the population is compared with that of the same
-    observations at temperatures shifted by 273.15 K.
-    """
-    residual = residual_function(population.equation, population.kind)
-
-    def evidence(shift: float) -> float:
-        columns = dict(series.columns)
-        columns["temperature_K"] = columns["temperature_K"] + shift
-        if (columns["temperature_K"] <= 0).any():
-            return -math.inf
-        fit = maximum_a_posteriori(
-            residual, population.prior, columns, series.mask, series.known_variance
-        )
-        weights = inverse_variances(series.mask, series.known_variance, population.prior.noise)
-        return float(log_evidence(fit, population.prior, weights)[0])
-
-    as_given = evidence(0.0)
-    low, high = population.data_card.get("temperature_K", (0.0, math.inf))
-    own = series.columns["temperature_K"][0]
-    notes = []
-    for shift, meant in (
-        (ZERO_CELSIUS, "Celsius given as kelvin"),
-        (-ZERO_CELSIUS, "kelvin given as Celsius"),
-    ):
-        inside = low <= float(own.median()) + shift <= high
-        gain = evidence(shift) - as_given
-        if inside and gain > SUSPICIOUS_LOG_RATIO:
-            notes.append(
-                f"temperatures look like {meant}: shifted by {shift:+.2f} K the observations are "
-                f"e^{gain:.0f} times as probable under the population ({own.min():.0f} to "
-                f"{own.max():.0f} K given; learned from {low:.0f} to {high:.0f} K)"
-            )
-    return notes
-
-
-def composition_notes(population: Population, observations: Observations) -> list[str]:
-    """Return a warning for each element outside the range of the training alloys."""
-    known = population.data_card.get("composition", {})
-    row = observations.alloys.iloc[0]
-    notes = []
-    for name in composition_columns(observations.alloys):
-        if name in known and row[name] == row[name]:
-            low, high = known[name]
-            margin = 0.1 * (high - low) + 1e-9
-            if not low - margin <= row[name] <= high + margin:
-                notes.append(
-                    f"{name} = {row[name]:g} is outside the training alloys ({low:g} to {high:g}): "
-                    "the prior is an extrapolation"
-                )
-    return notes
 
 
 def pick_points(observations: Observations, alloy: str, count: int, seed: int) -> Observations:

@@ -18,11 +18,15 @@ data_option = click.option(
     "--data", type=READABLE, required=True, help="CSV of observations (see the README)."
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
+EQUATION_HELP = (
+    "jmak, jmak_incubation, jmak_incomplete, austin_rickett or impingement: fractions or TTT "
+    "points; c_curve: TTT points; softening: hardness; or a Python file that defines EQUATION."
+)
+
 equation_option = click.option(
     "--equation",
-    type=click.Choice(["jmak", "c_curve", "softening"]),
     required=True,
-    help="jmak: fractions; c_curve: TTT points; softening: hardness.",
+    help=EQUATION_HELP,
 )
 
 
@@ -130,10 +134,93 @@ def calibrate(
 
 
 @kinetics.command()
-@data_option
+@click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@click.option("--data", type=READABLE, help="CSV of what was measured so far, if anything.")
 @alloys_option
-@equation_option
+@click.option("--alloy", "name", help="Alloy; needed where the files hold several.")
+@click.option(
+    "--temperature",
+    nargs=2,
+    type=float,
+    help="Lowest and highest temperature in C where predictions matter; the population's without.",
+)
+@click.option("--time", nargs=2, type=float, help="Shortest and longest time in s that matters.")
+@click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")
+@click.option("--feasible-time", nargs=2, type=float, help="What can be measured, s.")
+@click.option("--points", type=click.IntRange(min=1, max=50), default=3, show_default=True)
 @click.option("--out", type=FOLDER, required=True)
+@seed_option
+@threads_option
+def design(
+    prior: Path,
+    data: Path | None,
+    alloys: Path | None,
+    name: str | None,
+    temperature: tuple[float, float] | None,
+    time: tuple[float, float] | None,
+    feasible_temperature: tuple[float, float] | None,
+    feasible_time: tuple[float, float] | None,
+    points: int,
+    out: Path,
+    seed: int,
+    threads: int,
+) -> None:
+    """Propose the next experiments: design.csv, candidates.csv, design.png."""
+    from matml.kinetics.design_stages import design_stage
+    from matml.kinetics.stages import limit_threads
+
+    limit_threads(threads)
+    wanted = (temperature, time)
+    feasible = (feasible_temperature or temperature, feasible_time or time)
+    design_stage(prior, data, alloys, name, wanted, feasible, points, out, seed)
+
+
+@kinetics.command()
+@click.option(
+    "--real",
+    type=FOLDER,
+    envvar="MATML_KINETICS_DATA",
+    required=True,
+    help="Folder with the measured sets stainless_ttt and tempering.",
+)
+@click.option("--most", type=click.IntRange(min=2), default=10, show_default=True, help="Points.")
+@click.option("--draws", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
+@config_option
+@seed_option
+@threads_option
+def design_benchmark(
+    real: Path,
+    most: int,
+    draws: int,
+    json_path: Path | None,
+    config: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Compare chosen points with random ones and a regular grid on the measured sets."""
+    from matml.config import KineticsSection, read_section, validate
+    from matml.kinetics.design_stages import design_benchmark_stage
+    from matml.kinetics.stages import limit_threads, measured_sets
+
+    limit_threads(threads)
+    settings = read_section(KineticsSection, config)
+    settings = validate(KineticsSection, settings.model_dump() | {"folds": 6}, "command line")
+    design_benchmark_stage(measured_sets(real), settings, most, draws, json_path, seed)
+
+
+@kinetics.command()
+@click.option(
+    "--real",
+    type=FOLDER,
+    envvar="MATML_KINETICS_DATA",
+    help="Folder with the measured sets stainless_ttt and tempering: both are run, by default "
+    "with 1, 2, 3, 4, 6, 10 shots, 20 draws, 6 folds.",
+)
+@click.option("--data", type=READABLE, help="CSV of observations, instead of --real.")
+@alloys_option
+@click.option("--equation", help="With --data: " + EQUATION_HELP)
+@click.option("--out", type=FOLDER, help="Write scores.csv, scores_by_alloy.csv, summary.json.")
 @click.option("--name", help="Name of the data set in the results; by default the folder's.")
 @click.option("--shots", help="Comma-separated numbers of observations, for instance 1,2,3,5,10.")
 @click.option("--draws", type=click.IntRange(min=1), help="Random draws per alloy.")
@@ -143,10 +230,11 @@ def calibrate(
 @seed_option
 @threads_option
 def benchmark(
-    data: Path,
+    real: Path | None,
+    data: Path | None,
     alloys: Path | None,
-    equation: str,
-    out: Path,
+    equation: str | None,
+    out: Path | None,
     name: str | None,
     shots: str | None,
     draws: int | None,
@@ -156,14 +244,17 @@ def benchmark(
     seed: int,
     threads: int,
 ) -> None:
-    """Compare methods on held-out alloys: scores.csv, scores_by_alloy.csv, summary.json."""
+    """Compare methods on held-out alloys, of one set or of both measured ones."""
     from matml.config import KineticsSection, read_section, validate
     from matml.errors import MatmlError
-    from matml.kinetics.stages import benchmark_stage, limit_threads
+    from matml.kinetics.stages import benchmark_stage, limit_threads, measured_sets
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
     changed: dict[str, object] = {"draws": draws, "folds": folds}
+    if data is None:
+        # the design of the published comparison, unless the command line says otherwise
+        changed = {"draws": draws or 20, "folds": folds or 6, "shots": [1, 2, 3, 4, 6, 10]}
     if shots is not None:
         try:
             changed["shots"] = [int(part) for part in shots.split(",")]
@@ -173,5 +264,13 @@ def benchmark(
             ) from None
     given = {key: value for key, value in changed.items() if value is not None}
     settings = validate(KineticsSection, settings.model_dump() | given, "command line")
-    label = name or data.resolve().parent.name
-    benchmark_stage(data, alloys, equation, settings, out, label, json_path, seed)
+    if data is not None:
+        if equation is None:
+            raise MatmlError("--data needs --equation: " + EQUATION_HELP)
+        label = name or data.resolve().parent.name
+        sets = [(label, data, alloys, equation)]
+    elif real is not None:
+        sets = measured_sets(real)
+    else:
+        raise MatmlError("give --data FILE with --equation, or --real FOLDER")
+    benchmark_stage(sets, settings, out, json_path, seed)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
@@ -96,15 +97,16 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     kind = MEASURED[measured]
     temperature = _temperature_column(path, raw)
     rows, bad = [], []
-    for line, row in _lines(raw):
+    good, clean = _clean_rows(raw, temperature, measured)
+    for line, row in _lines(raw[~good]):
         values, problem = _check_row(row, temperature, measured)
         if problem is None:
             rows.append(values | {"line": line})
         else:
             bad.append([str(path), line, row["alloy"].strip(), *problem])
-    points = pd.DataFrame(
-        rows, columns=["alloy", "temperature_K", "time_s", "value", "sigma", "line"]
-    )
+    columns = ["alloy", "temperature_K", "time_s", "value", "sigma", "line"]
+    judged = pd.DataFrame(rows, columns=columns).astype(clean.dtypes.to_dict())
+    points = pd.concat([clean, judged]).sort_values("line", ignore_index=True)
     points, repeated = _drop_duplicates(points, path)
     quarantine = pd.DataFrame(bad + repeated, columns=QUARANTINE_COLUMNS)
     if points.empty:
@@ -167,11 +169,45 @@ def _read_text_table(path: Path) -> pd.DataFrame:
         raise MatmlError(f"{path}: cannot be read as a CSV table ({reason})") from None
 
 
+def _clean_rows(
+    raw: pd.DataFrame, temperature: str, measured: str
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return which rows are plainly right [R], and these as points: a long file goes fast.
+
+    The others are judged one by one, by `_check_row`.
+    """
+    numbers = {
+        name: pd.to_numeric(raw[name], errors="coerce").to_numpy(float)
+        for name in (temperature, "time_s", measured)
+    }
+    offset = ZERO_CELSIUS if temperature == "temperature_C" else 0.0
+    kelvin, time, value = numbers[temperature] + offset, numbers["time_s"], numbers[measured]
+    good = (kelvin > COLDEST_K) & (kelvin <= HOTTEST_K) & (time > 0) & np.isfinite(time)
+    low, high = {"fraction_transformed": (0, 1), "hardness_HRC": (-20, 80)}.get(measured, (0, 1))
+    inside = (value >= low) & (value <= high)
+    if MEASURED[measured] == "ttt":
+        inside = (value > 0) & (value < 1)
+    good &= inside & (raw["alloy"].str.strip() != "").to_numpy()
+    if "sigma" in raw:
+        good &= (raw["sigma"].str.strip() == "").to_numpy()
+    clean = pd.DataFrame(
+        {
+            "alloy": raw["alloy"].str.strip(),
+            "temperature_K": kelvin,
+            "time_s": time,
+            "value": value,
+            "sigma": np.nan,
+            "line": raw.index + 2,
+        }
+    )
+    return good, clean[good]
+
+
 def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number in the file, row) of rows that are not blank; the header is line 1."""
-    for number, row in enumerate(raw.to_dict("records"), start=2):
+    for index, row in zip(raw.index, raw.to_dict("records"), strict=True):
         if any(str(cell).strip() for cell in row.values()):
-            yield number, {name: str(cell) for name, cell in row.items()}
+            yield int(index) + 2, {name: str(cell) for name, cell in row.items()}
 
 
 def _measured_column(path: Path, raw: pd.DataFrame) -> str:

@@ -1,7 +1,8 @@
 """What is known of alloys before the next one: learned, saved as JSON, read back.
 
-The prior over standardised parameters and the noise are learned by `matml.meta.hierarchical`, the
-MAML and Meta-SGD starts by `matml.meta.meta_train`; both see training alloys only.
+A common Gaussian prior over standardised parameters is learned by `matml.meta.hierarchical`, the
+heavy-tailed prior given composition that calibration uses by `matml.kinetics.experience`, MAML and
+Meta-SGD starts by `matml.meta.meta_train`; all see training alloys only.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from matml.errors import MatmlError
 from matml.files import read_json, write_json
 from matml.kinetics.alloys import composition_columns
 from matml.kinetics.equations import Equation, equation_named
+from matml.kinetics.experience import Experience, learn_experience
 from matml.kinetics.learner import MetaLearned, meta_learn
 from matml.kinetics.observations import Observations
 from matml.kinetics.series import (
@@ -29,7 +31,7 @@ from matml.kinetics.series import (
 )
 from matml.meta.hierarchical import GaussianPrior, LearnedPrior, for_a_new_task, learn_prior
 
-FORMAT = "matml kinetic population, version 2"
+FORMAT = "matml kinetic population, version 3"
 NORMAL_90 = 1.6448536269514722
 """Half width of the central 90 % of a standard normal distribution."""
 
@@ -43,7 +45,9 @@ class Population:
     equation, kind
         Equation and kind of observation.
     prior
-        Over standardised parameters, with the noise on the residual scale.
+        Common Gaussian over standardised parameters, with the noise on the residual scale.
+    experience
+        The prior that calibration uses.
     reference_temperature_K
         For alloys that give none; None where the equation has no reference temperature.
     meta_learned
@@ -59,6 +63,7 @@ class Population:
     equation: Equation
     kind: str
     prior: GaussianPrior
+    experience: Experience
     reference_temperature_K: float | None = None
     meta_learned: dict[str, MetaLearned] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)
@@ -99,6 +104,7 @@ class Population:
                 "covariance": self.prior.covariance.tolist(),
                 "noise": self.prior.noise,
                 "noise_unit": self.equation.observable(self.kind).unit,
+                "experience": self.experience.to_record(),
                 "reference_temperature_K": self.reference_temperature_K,
                 "meta_learned": {
                     name: {
@@ -136,6 +142,7 @@ class Population:
             mean = torch.tensor(stored["mean"], dtype=torch.float64)
             covariance = torch.tensor(stored["covariance"], dtype=torch.float64)
             noise = float(stored["noise"])
+            experience = Experience.from_record(stored["experience"])
             learned = {
                 name: MetaLearned(
                     torch.tensor(item["start"], dtype=torch.float64),
@@ -166,7 +173,8 @@ class Population:
                 "this version has; learn it again"
             )
         size = len(names)
-        if mean.shape != (size,) or covariance.shape != (size, size) or not noise > 0:
+        shapes = mean.shape, covariance.shape, experience.prior.centre.shape
+        if shapes != ((size,), (size, size), (size,)) or not noise > 0:
             raise MatmlError(f"{path}: mean, covariance or noise have a wrong shape or sign")
         if (
             not torch.allclose(covariance, covariance.mT)
@@ -176,6 +184,7 @@ class Population:
         return Population(
             equation=equation,
             prior=GaussianPrior(mean, covariance, noise),
+            experience=experience,
             meta_learned=learned,
             **rest,
         )
@@ -296,10 +305,21 @@ def learn_population(
         settings.pseudo_tasks,
         int(subset.alloys["composition_group"].nunique()),
     )
+    experience = learn_experience(
+        equation,
+        observations.kind,
+        series,
+        learned.fit,
+        learned.prior.noise,
+        subset.alloys,
+        settings.pseudo_tasks,
+        seed,
+    )
     population = Population(
         equation,
         observations.kind,
         learned.prior,
+        experience,
         reference,
         learn_starts(equation, observations.kind, series, learned.prior, settings, seed),
         training,

@@ -1,5 +1,7 @@
 """Fits of new alloys and predictions from them, shared by calibration and benchmark."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,14 +41,25 @@ def predict_draws(
     equation: Equation,
     kind: str,
     draws: Tensor,
-    noise: float,
+    noise: float | Tensor,
     columns: dict[str, Tensor],
     seed: int,
+    window: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and 90 % band of new observations [T, M] over posterior draws [T, S, P]."""
+    """Return mean and 90 % band of new observations [T, M] over posterior draws [T, S, P].
+
+    Parameters
+    ----------
+    noise
+        Standard deviation of an observation, one for all or one per draw [T, S].
+    window
+        What can be measured at all, on the residual scale: what a draw predicts beyond an end
+        counts as that end.
+    """
     generator = torch.Generator().manual_seed(seed)
     ladder = torch.arange(draws.shape[1], dtype=torch.float64)
-    error = noise * torch.special.ndtri((ladder + 0.5) / draws.shape[1])
+    noise = torch.as_tensor(noise, dtype=torch.float64).expand(draws.shape[:2])
+    error = torch.special.ndtri((ladder + 0.5) / draws.shape[1])
     means, lows, highs = [], [], []
     # a block of tasks at a time bounds the memory
     length = next(iter(columns.values())).shape[1]
@@ -54,10 +67,12 @@ def predict_draws(
     for first in range(0, len(draws), block):
         part = draws[first : first + block, :, None]
         inputs = {n: c[first : first + block, None] for n, c in columns.items()}
-        value = equation.predict(kind, part, inputs)
-        means.append(value.mean(1))
+        with torch.no_grad():
+            value = equation.predict(kind, part, inputs)
+        means.append(value.clamp(*window).mean(1))
         shuffled = error[torch.randperm(len(error), generator=generator)]
-        observed = value + shuffled[None, :, None]
+        spread = noise[first : first + block] * shuffled
+        observed = (value + spread[..., None]).clamp(*window)
         low, high = observed.quantile(observed.new_tensor([0.05, 0.95]), dim=1)
         lows.append(low)
         highs.append(high)

@@ -1,12 +1,20 @@
 """Scores of the kinetics benchmark: averages with intervals, tables, tidy records."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import pandas as pd
 
-from matml.kinetics.benchmark import DEFAULT_METHOD, METHODS
+from matml.kinetics.benchmark import DEFAULT_METHOD, METHODS, REFERENCE_METHOD
 from matml.kinetics.equations import Equation
 
 RESAMPLES = 2000
+
+RATIOS = ("coverage_90", "rmse_mean_over_map", "rmse_median_over_map")
+"""Metrics without a unit."""
+
+Average: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -24,10 +32,17 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (values[order][lower] + values[order][np.minimum(upper, len(values) - 1)]) / 2
 
 
+def ratio_of(average: Average) -> Average:
+    """Return the function that divides the averages of two rows of values [2, A]."""
+    return lambda values, weights: average(values[0], weights) / average(values[1], weights)
+
+
 def summarise(
     per_alloy: pd.DataFrame, dataset: str, equation: Equation, unit: str, seed: int
 ) -> pd.DataFrame:
-    """Return the tidy scores: mean and median RMSE, coverage, and the paired gap to the default.
+    """Return the tidy scores: RMSE and coverage, paired gap to the default, ratio to the reference.
+
+    The ratio is of mean (median) RMSE over that of `REFERENCE_METHOD` on the same alloys and draws.
 
     Intervals are 95 % bootstrap over composition groups (conditions of one alloy share parameters),
     with one set of resamples for all methods, so that the gap (method minus default, positive
@@ -54,6 +69,11 @@ def summarise(
             }
             if method in cover and cover[method].notna().all():
                 metrics["coverage_90"] = (cover[method].to_numpy(float), weighted_mean)
+            reference = wide[REFERENCE_METHOD].to_numpy()
+            if method != REFERENCE_METHOD:
+                both = np.stack([values, reference])
+                metrics["rmse_mean_over_map"] = (both, ratio_of(weighted_mean))
+                metrics["rmse_median_over_map"] = (both, ratio_of(weighted_median))
             if method != DEFAULT_METHOD:
                 metrics["rmse_minus_default_mean"] = (gap, weighted_mean)
                 metrics["rmse_minus_default_median"] = (gap, weighted_median)
@@ -63,7 +83,7 @@ def summarise(
                     {
                         "dataset": dataset,
                         "equation": equation.name,
-                        "unit": "" if metric == "coverage_90" else unit,
+                        "unit": "" if metric in RATIOS else unit,
                         "method": method,
                         "is_default": method == DEFAULT_METHOD,
                         "shots": int(shots),
@@ -99,20 +119,35 @@ def tidy_records(scores: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def format_table(scores: pd.DataFrame) -> str:
-    """Return the printed table: a line per method, a column per number of shots."""
+    """Return the printed table: a line per method, a column per number of shots.
+
+    Mean RMSE, its ratio to the reference, and coverage stand with their 95 % interval.
+    """
     lines = []
-    for metric in ("rmse_mean", "rmse_median", "coverage_90"):
+    for metric in ("rmse_mean", "rmse_median", "rmse_mean_over_map", "coverage_90"):
         block = scores[scores["metric"] == metric]
-        wide = block.pivot_table(index="method", columns="shots", values="value")
-        unit = block["unit"].iloc[0] if len(block) else ""
+        if block.empty:
+            continue
+        unit = block["unit"].iloc[0]
         title = f"{metric}{f' / {unit}' if unit else ''}"
-        lines.append(f"{title:34s}" + "".join(f"K={k:<8d}" for k in wide.columns))
-        for method in [name for name in METHODS if name in wide.index]:
-            cells = "".join("-".ljust(10) if v != v else f"{v:<10.3f}" for v in wide.loc[method])
+        shots = sorted(block["shots"].unique())
+        lines.append(f"{title:36s}" + "".join(f"K={k:<18d}" for k in shots))
+        cells = block.set_index(["method", "shots"])
+        for method in [name for name in METHODS if name in set(block["method"])]:
             mark = "* " if method == DEFAULT_METHOD else "  "
-            lines.append(f"{mark}{method:32s}{cells}")
+            row = [
+                _cell(cells.loc[(method, k)]) if (method, k) in cells.index else "-" for k in shots
+            ]
+            lines.append(f"{mark}{method:34s}" + "".join(f"{cell:<20s}" for cell in row))
         lines.append("")
-    return "\n".join([*lines, "* the default"])
+    return "\n".join([*lines, "* the default; in brackets 95 % bootstrap over composition groups"])
+
+
+def _cell(score: pd.Series) -> str:
+    """Return a value with its interval, three significant digits or so."""
+    if score["value"] != score["value"]:
+        return "-"
+    return f"{score['value']:.3f} [{score['low']:.3f},{score['high']:.3f}]"
 
 
 def winners(scores: pd.DataFrame) -> dict[int, str]:

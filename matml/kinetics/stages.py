@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 import torch
@@ -13,6 +14,7 @@ from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
+from matml.kinetics.cooling import cooling_table, draw_cooling
 from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
@@ -138,30 +140,80 @@ def one_per_group(observations: Observations, names: list[str]) -> list[str]:
     return group.loc[names].drop_duplicates().index.tolist()
 
 
+MEASURED_SETS = {"stainless_ttt": "c_curve", "tempering": "softening"}
+"""Measured sets by the beginning of their files' names, with their equations."""
+
+DataSet: TypeAlias = tuple[str, Path, Path | None, str]
+"""Name, observations, alloys, equation."""
+
+
+def measured_sets(folder: Path) -> list[DataSet]:
+    """Return the measured sets of a folder; says which it lacks.
+
+    Raises
+    ------
+    MatmlError
+        Where it has none.
+    """
+    found = []
+    for name, equation in MEASURED_SETS.items():
+        points, alloys = folder / f"{name}_points.csv", folder / f"{name}_alloys.csv"
+        missing = [path.name for path in (points, alloys) if not path.is_file()]
+        if missing:
+            log.info("%s skipped: %s has no %s", name, folder, " and no ".join(missing))
+        else:
+            found.append((name, points, alloys, equation))
+    if not found:
+        raise MatmlError(
+            f"{folder}: holds none of the measured sets ({', '.join(MEASURED_SETS)}): their "
+            "licences are not known, so matml ships no copy; give the folder that has "
+            "stainless_ttt_points.csv and so on"
+        )
+    return found
+
+
 def benchmark_stage(
+    sets: list[DataSet],
+    settings: KineticsSection,
+    out: Path | None,
+    json_path: Path | None,
+    seed: int,
+) -> None:
+    """Compare the methods on each data set, print the tables, write scores and summaries.
+
+    Results of one set go to `out` itself, of several to a folder each.
+    """
+    records = []
+    for name, data, alloys, equation in sets:
+        folder = out if out is None or len(sets) == 1 else out / name
+        scores = _benchmark_set(name, data, alloys, equation, settings, folder, seed)
+        records += tidy_records(scores)
+    if json_path is not None:
+        write_json(json_path, records)
+
+
+def _benchmark_set(
+    name: str,
     data: Path,
     alloys: Path | None,
     equation: str,
     settings: KineticsSection,
-    out: Path,
-    name: str,
-    json_path: Path | None,
+    out: Path | None,
     seed: int,
-) -> None:
-    """Compare the methods, print the table, write scores and summary."""
+) -> pd.DataFrame:
+    """Compare the methods on one data set; returns the scores."""
     began = time.perf_counter()
     observations = read_and_report(data, alloys)
     declared = equation_named(equation)
     unit = declared.observable(observations.kind).unit
     per_alloy = score_alloys(observations, declared, settings, seed, log.info)
     scores = summarise(per_alloy, name, declared, unit, seed)
-    table = format_table(scores)
-    print(table)
-    best = winners(scores)
+    print(f"{name}: {declared.title}, {len(observations.alloys)} alloys")
+    print(format_table(scores))
+    if out is None:
+        return scores
     write_table(out / "scores.csv", scores)
     write_table(out / "scores_by_alloy.csv", per_alloy)
-    if json_path is not None:
-        write_json(json_path, tidy_records(scores))
     origin = data.parent / "observations.json"
     described = read_json(origin) if origin.is_file() else {}
     write_json(
@@ -182,12 +234,13 @@ def benchmark_stage(
             "folds": settings.folds,
             "draws": settings.draws,
             "default_method": DEFAULT_METHOD,
-            "lowest_mean_rmse": {str(shots): method for shots, method in best.items()},
+            "lowest_mean_rmse": {str(shots): method for shots, method in winners(scores).items()},
             "findings": findings(scores),
             "warnings": observations.warnings,
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
+    return scores
 
 
 def findings(scores: pd.DataFrame) -> list[str]:
@@ -251,3 +304,7 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     write_table(folder / "observations.csv", result.residual_table())
     write_table(folder / "ttt.csv", table)
     draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
+    if result.population.equation.name == "c_curve":
+        cooling = cooling_table(result, grid)
+        write_table(folder / "cct.csv", cooling)
+        draw_cooling(result, cooling, float(grid.max()), [folder / "cct.png", folder / "cct.svg"])

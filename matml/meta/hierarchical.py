@@ -34,7 +34,7 @@ class GaussianPrior:
     Attributes
     ----------
     mean, covariance
-        Of the parameters over tasks, [P] and [P, P].
+        Of the parameters over tasks, [P] and [P, P]; or a prior per task, [B, P] and [B, P, P].
     noise
         Standard deviation of one observation, on the scale of the residuals.
     """
@@ -131,24 +131,25 @@ def gauss_newton(
         mean, precision = position.new_zeros(size), position.new_zeros(size, size)
     else:
         mean, precision = prior.mean, torch.linalg.inv(prior.covariance)
+    mean, precision = mean.expand(tasks, size), precision.expand(tasks, size, size)
 
-    def half_squares(r: Tensor, z: Tensor, w: Tensor) -> Tensor:
-        offset = z - mean
-        value = ((w * r.square()).sum(1) + ((offset @ precision) * offset).sum(1)) / 2
+    def half_squares(r: Tensor, offset: Tensor, w: Tensor, p: Tensor) -> Tensor:
+        value = ((w * r.square()).sum(1) + (_times(p, offset) * offset).sum(1)) / 2
         return torch.nan_to_num(value, nan=math.inf)
 
     value, jacobian = linearise(residual, position, data)
-    objective = half_squares(value, position, weights)
+    objective = half_squares(value, position - mean, weights, precision)
     damping = torch.full((tasks,), 1e-2, dtype=position.dtype)
     converged = torch.zeros(tasks, dtype=torch.bool)
-    metric = torch.ones_like(mean) if prior is None else precision.diagonal()
+    metrics = torch.ones_like(mean) if prior is None else precision.diagonal(dim1=1, dim2=2)
     for _ in range(steps):
         todo = torch.nonzero(~converged).squeeze(1)
         if len(todo) == 0:
             break
         z, r, j, w = position[todo], value[todo], jacobian[todo], weights[todo]
-        gradient = ((w * r)[:, None] @ j).squeeze(1) + (z - mean) @ precision
-        hessian = j.mT @ (w[..., None] * j) + precision
+        centre, p, metric = mean[todo], precision[todo], metrics[todo]
+        gradient = ((w * r)[:, None] @ j).squeeze(1) + _times(p, z - centre)
+        hessian = j.mT @ (w[..., None] * j) + p
         free = torch.ones_like(z)
         if bounds is not None:
             pressed = ((z <= bounds[0]) & (gradient > 0)) | ((z >= bounds[1]) & (gradient < 0))
@@ -158,7 +159,7 @@ def gauss_newton(
         # move stay near their start, which Marquardt's scaling by the Hessian would not do
         size_of_hessian = hessian.diagonal(dim1=1, dim2=2).amax(1)
         floor = 1e-9 * size_of_hessian + 1e-12
-        amount = (damping[todo] * size_of_hessian / metric.amax() + floor)[:, None]
+        amount = (damping[todo] * size_of_hessian / metric.amax(1) + floor)[:, None]
         damped = hessian + torch.diag_embed(amount * metric + (1 - free))
         step = -torch.linalg.solve(damped, gradient * free)
         # the standardised scale makes steps beyond a few units extrapolations
@@ -168,7 +169,7 @@ def gauss_newton(
             trial = trial.clamp(bounds[0], bounds[1])
         columns = {name: column[todo] for name, column in data.items()}
         trial_value, trial_jacobian = linearise(residual, trial, columns)
-        trial_objective = half_squares(trial_value, trial, w)
+        trial_objective = half_squares(trial_value, trial - centre, w, p)
         better = trial_objective <= objective[todo]
         taken = todo[better]
         gain = objective[todo] - trial_objective
@@ -181,6 +182,11 @@ def gauss_newton(
     covariance, failed = torch.linalg.inv_ex(hessian)
     covariance[failed != 0] = math.inf
     return Fit(position, covariance, objective, value, jacobian, converged)
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Return matrices [B, P, P] times vectors [B, P]."""
+    return (matrices @ vectors[..., None]).squeeze(-1)
 
 
 def best_of(

@@ -29,8 +29,12 @@ METHOD_WORDS = {
     "mean of the training alloys": "mean of the training alloys, no adaptation",
     "maml": "MAML",
     "meta_sgd": "Meta-SGD",
-    "hierarchical map": "learned prior, most probable parameters",
-    "hierarchical posterior": "learned prior, posterior mean",
+    "hierarchical map": "Gaussian prior, most probable parameters",
+    "hierarchical map, in window": "the same, cut to the measured range",
+    "hierarchical posterior": "Gaussian prior, posterior mean",
+    "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
+    "heavy-tailed posterior": "the same, cut to the measured range",
+    "conditioned posterior": "the same, prior from composition",
 }
 EQUATIONS = {
     "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",

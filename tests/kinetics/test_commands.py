@@ -12,6 +12,7 @@ from PIL import Image
 
 from matml.cli import cli
 from matml.errors import MatmlError
+from matml.kinetics.stages import measured_sets
 
 
 def run(*arguments):
@@ -67,6 +68,15 @@ def test_the_whole_path(tmp_path, settings, dataset, equation):
         with Image.open(folder / "ttt.png") as picture:
             assert picture.width > 500
         assert (folder / "ttt.svg").read_text().startswith("<?xml")
+        assert (folder / "cct.csv").is_file() == (equation == "c_curve")
+        if equation == "c_curve":
+            cooling = pd.read_csv(folder / "cct.csv")
+            assert len(cooling)
+            for _, line in cooling.groupby("fraction"):
+                # the faster, the colder; and a band around it
+                assert line["temperature_C"].is_monotonic_decreasing
+                assert (line["low_90_C"] <= line["temperature_C"]).all()
+            assert (folder / "cct.svg").read_text().startswith("<?xml")
 
 
 def test_same_seed_same_files(tmp_path, settings):
@@ -148,3 +158,15 @@ def test_an_error_exits_with_two_and_no_traceback(tmp_path):
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "simulated_jmak" in result.stderr
+
+
+def test_measured_sets_are_found_or_named_as_missing(tmp_path):
+    with pytest.raises(MatmlError, match="holds none of the measured sets"):
+        run("benchmark", "--real", tmp_path)
+    with pytest.raises(MatmlError, match="--data FILE"):
+        run("benchmark")
+    for part in ("points", "alloys"):
+        (tmp_path / f"tempering_{part}.csv").write_text("alloy\n")
+    found = measured_sets(tmp_path)
+    assert [item[0] for item in found] == ["tempering"]
+    assert found[0][3] == "softening"

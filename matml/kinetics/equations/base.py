@@ -48,7 +48,8 @@ class Parameter:
     start
         Generic starting value for a fit without any knowledge of other alloys.
     transform
-        Scale without bounds: "identity", or "log" for a quantity that must be positive.
+        Scale without bounds: "identity", "log" for a quantity that must be positive, "logit" for
+        one between 0 and 1.
     description
         What it means, for a reader of the result.
     """
@@ -62,13 +63,16 @@ class Parameter:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if self.transform not in ("identity", "log"):
-            raise ValueError(f"{self.name}: transform must be identity or log")
-        if not self.low < self.high or (self.transform == "log" and self.low <= 0):
+        if self.transform not in ("identity", "log", "logit"):
+            raise ValueError(f"{self.name}: transform must be identity or log or logit")
+        bounded = self.transform != "identity" and self.low <= 0
+        if not self.low < self.high or bounded or (self.transform == "logit" and self.high >= 1):
             raise ValueError(f"{self.name}: the range {self.low} to {self.high} cannot be used")
 
     def unconstrained(self, value: float) -> float:
         """Return a value on the unconstrained scale."""
+        if self.transform == "logit":
+            return math.log(value / (1 - value))
         return math.log(value) if self.transform == "log" else value
 
     @property
@@ -87,7 +91,11 @@ class Parameter:
 
     def value(self, standardised: Tensor) -> Tensor:
         """Return the value in the parameter's unit of a standardised one."""
-        unconstrained = self.centre + self.scale * standardised
+        return self._constrained(self.centre + self.scale * standardised)
+
+    def _constrained(self, unconstrained: Tensor) -> Tensor:
+        if self.transform == "logit":
+            return unconstrained.sigmoid()
         return unconstrained.exp() if self.transform == "log" else unconstrained
 
 
@@ -193,7 +201,7 @@ class Equation:
         scale = standardised.new_tensor([p.scale for p in self.parameters])
         columns = (centre + scale * standardised).unbind(-1)
         return {
-            p.name: column.exp() if p.transform == "log" else column
+            p.name: p._constrained(column)
             for p, column in zip(self.parameters, columns, strict=True)
         }
 

@@ -1,0 +1,110 @@
+"""The work of `matml kinetics design` and its benchmark: read, compute, write, say so."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from matml.config import KineticsSection
+from matml.errors import MatmlError
+from matml.files import write_json, write_table
+from matml.kinetics.alloys import group_alloys, read_alloys
+from matml.kinetics.design import Region, design, draw_design
+from matml.kinetics.design_benchmark import format_designs, score_designs, summarise_designs
+from matml.kinetics.equations import equation_named
+from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.population import Population
+from matml.kinetics.prepare import read_and_report
+from matml.kinetics.stages import DataSet
+
+log = logging.getLogger(__name__)
+
+Ranges = tuple[tuple[float, float] | None, tuple[float, float] | None]
+"""Lowest and highest temperature in C, and time in s."""
+
+
+def design_stage(
+    prior: Path,
+    data: Path | None,
+    alloys: Path | None,
+    name: str | None,
+    wanted: Ranges,
+    feasible: Ranges,
+    count: int,
+    out: Path,
+    seed: int,
+) -> None:
+    """Propose experiments for one alloy, print them, write table and figure.
+
+    Raises
+    ------
+    MatmlError
+        Where it is not clear which alloy is meant, or a range is upside down.
+    """
+    population = Population.load(prior)
+    observations = None if data is None else read_and_report(data, alloys)
+    if observations is not None:
+        name = name or (observations.names[0] if len(observations.names) == 1 else None)
+        if name not in observations.names:
+            raise MatmlError(f"--alloy: give one of {', '.join(observations.names)}")
+        observations = observations.select([name])
+        own = observations.alloys
+    elif alloys is not None and name is not None:
+        own, missing = read_alloys(alloys, [name])
+        if missing:
+            raise MatmlError(missing[0])
+        own = group_alloys(own)
+    else:
+        own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
+    regions = [_region(population, ranges) for ranges in (wanted, feasible)]
+    result = design(population, own, observations, *regions, count, seed)
+    write_table(out / "design.csv", result.proposals)
+    write_table(out / "candidates.csv", result.candidates)
+    draw_design(result, out / "design.png")
+    second = "fraction" if population.kind == "ttt" else "time_s"
+    for row in result.proposals.to_dict("records"):
+        what = f"{row[second]:g}" if second == "fraction" else f"{row[second]:.3g} s"
+        what = f"time to fraction {what}" if second == "fraction" else f"after {what}"
+        print(
+            f"{row['experiment']}. {row['temperature_C']:.0f} C, {what}: "
+            f"{100 * row['variance_left']:.0f} % of the variance expected to be left"
+        )
+
+
+def _region(population: Population, ranges: Ranges) -> Region:
+    """Return the region of ranges; the population's own where none is given."""
+    temperature, time = ranges
+    known = population.data_card
+    found = {}
+    for name, given, shift in (
+        ("temperature_K", temperature, ZERO_CELSIUS),
+        ("time_s", time, 0.0),
+    ):
+        low, high = known[name] if not given else (given[0] + shift, given[1] + shift)
+        if not 0 < low < high:
+            raise MatmlError(f"{name}: the range {low:g} to {high:g} is empty or not positive")
+        found[name] = (low, high)
+    return Region(**found)
+
+
+def design_benchmark_stage(
+    sets: list[DataSet],
+    settings: KineticsSection,
+    most: int,
+    draws: int,
+    json_path: Path | None,
+    seed: int,
+) -> None:
+    """Compare the strategies on each set, print the tables, write the records."""
+    records = []
+    for name, data, alloys, equation in sets:
+        observations = read_and_report(data, alloys)
+        declared = equation_named(equation)
+        scores = score_designs(observations, declared, settings, most, draws, seed, log.info)
+        unit = declared.observable(observations.kind).unit
+        summary = summarise_designs(scores, f"{name}, {equation}", unit, seed)
+        print(f"{name}: {scores['alloy'].nunique()} alloys")
+        print(format_designs(summary))
+        records += summary.to_dict("records")
+    if json_path is not None:
+        write_json(json_path, records)

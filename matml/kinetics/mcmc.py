@@ -1,0 +1,78 @@
+"""The posterior by the No-U-Turn sampler: a check of the draws that calibration makes.
+
+Slow and independent of importance resampling (Hoffman and Gelman, J. Mach. Learn. Res. 15 (2014)
+1593), by Pyro, which differentiates the equations as they are. Installed with `matml[mcmc]`.
+"""
+
+import torch
+from torch import Tensor
+
+from matml.errors import MatmlError
+from matml.kinetics.series import Series
+from matml.meta.conditioned import TaskPriors
+from matml.meta.hierarchical import Fit, Residual
+from matml.meta.sampling import draw_noise, log_likelihood, weighted_squares
+
+
+def nuts_draws(
+    residual: Residual,
+    priors: TaskPriors,
+    support: Series,
+    fit: Fit,
+    *,
+    draws: int = 400,
+    warmup: int = 300,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return posterior draws [B, S, P] and noises [B, S] of tasks.
+
+    All tasks go in one chain, since evaluating many costs hardly more than one; their posteriors
+    are independent. Coordinates are whitened by Laplace's approximation.
+
+    Parameters
+    ----------
+    priors, support
+        Priors and observations of B tasks.
+    fit
+        Where the chain begins, and Laplace's covariances.
+    draws, warmup
+        Of the chain.
+
+    Raises
+    ------
+    MatmlError
+        Where Pyro is not installed.
+    """
+    try:
+        import pyro
+        from pyro.infer import MCMC, NUTS
+    except ImportError:
+        raise MatmlError(
+            "the check by MCMC needs Pyro: pip install 'matml[mcmc]', or leave the check out"
+        ) from None
+    pyro.set_rng_seed(seed)
+    factor = torch.linalg.cholesky((fit.covariance + fit.covariance.mT) / 2)
+    data = support.columns, support.mask, support.known_variance, priors.noise
+
+    def at(white: Tensor) -> Tensor:
+        return fit.position + (factor @ white[..., None]).squeeze(-1)
+
+    def potential(values: dict[str, Tensor]) -> Tensor:
+        points = at(values["white"])[:, None]
+        squares = weighted_squares(residual, points, *data)
+        likelihood = log_likelihood(squares, support.mask, priors.noise_dof)
+        return -(priors.log_density(points) + likelihood).sum()
+
+    chain = MCMC(
+        NUTS(potential_fn=potential, max_tree_depth=6),
+        num_samples=draws,
+        warmup_steps=warmup,
+        initial_params={"white": torch.zeros_like(fit.position)},
+        disable_progbar=True,
+    )
+    chain.run()
+    points = at(chain.get_samples()["white"]).transpose(0, 1)
+    with torch.no_grad():
+        squares = weighted_squares(residual, points, *data)
+    generator = torch.Generator().manual_seed(seed)
+    return points, draw_noise(squares, support.mask, priors, generator)

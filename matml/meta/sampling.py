@@ -1,0 +1,189 @@
+"""Posterior draws of many small regressions at once, by importance resampling.
+
+Exact in the limit of many proposals also where the posterior is far from normal or has two modes,
+which Laplace's approximation alone is not.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matml.meta.conditioned import TaskPriors
+from matml.meta.hierarchical import (
+    Data,
+    Fit,
+    GaussianPrior,
+    Residual,
+    gauss_newton,
+    inverse_variances,
+)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws from the posterior of B tasks.
+
+    Attributes
+    ----------
+    draws
+        Parameters [B, S, P].
+    noise
+        Standard deviation of an observation in each draw, [B, S].
+    effective
+        Effective number of proposals, Kish's (sum w)^2 / sum w^2, [B].
+    log_evidence
+        Log marginal likelihood of the data (up to a constant of the data alone), [B].
+    fit
+        Most probable parameters under the prior's best component, with Laplace's covariance.
+    """
+
+    draws: Tensor
+    noise: Tensor
+    effective: Tensor
+    log_evidence: Tensor
+    fit: Fit
+
+
+def most_probable(
+    residual: Residual,
+    priors: TaskPriors,
+    data: Data,
+    mask: Tensor,
+    known_variance: Tensor,
+    component: int,
+) -> Fit:
+    """Return each task's maximum a posteriori and Laplace's covariance under one component."""
+    mean, covariance = priors.component(component)
+    weights = inverse_variances(mask, known_variance, priors.noise)
+    prior = GaussianPrior(mean, covariance, priors.noise)
+    return gauss_newton(residual, mean, data, weights, prior=prior, steps=30, tolerance=1e-3)
+
+
+@torch.no_grad()
+def sample_posterior(
+    residual: Residual,
+    priors: TaskPriors,
+    data: Data,
+    mask: Tensor,
+    known_variance: Tensor,
+    *,
+    draws: int = 200,
+    proposals: int = 2048,
+    seed: int = 0,
+) -> Posterior:
+    """Return draws from each task's posterior.
+
+    Proposals come half from Laplace's approximations under the narrowest and the widest component
+    of the prior, their covariances widened, and half from the prior's components.
+
+    Parameters
+    ----------
+    priors
+        Of the tasks.
+    data, mask, known_variance
+        Observations, padded, as in `hierarchical.maximum_a_posteriori`.
+    draws, proposals
+        Draws returned and proposals per task.
+    """
+    tasks, (count, size) = len(mask), (len(priors.shares), priors.mean.shape[1])
+    generator = torch.Generator().manual_seed(seed)
+    ends = [count - 1] if count == 1 else [count - 1, 0]
+    fits = [most_probable(residual, priors, data, mask, known_variance, c) for c in ends]
+    sources = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
+    numbers = [proposals // (2 * len(ends))] * len(ends)
+    for c in range(count):
+        sources.append(priors.component(c))
+        numbers.append(round(proposals * float(priors.shares[c] + 1 / count) / 4))
+    parts, total = [], sum(numbers)
+    for (mean, covariance), number in zip(sources, numbers, strict=True):
+        normal = torch.randn((tasks, number, size), generator=generator, dtype=mean.dtype)
+        parts.append(mean[:, None] + normal @ torch.linalg.cholesky(covariance).mT)
+    points = torch.cat(parts, 1)
+    mixture = [
+        _log_normal(points, mean, covariance) + math.log(number / total)
+        for (mean, covariance), number in zip(sources, numbers, strict=True)
+    ]
+    squares = weighted_squares(residual, points, data, mask, known_variance, priors.noise)
+    target = priors.log_density(points) + log_likelihood(squares, mask, priors.noise_dof)
+    log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
+    importance = torch.softmax(log_weights, 1)
+    ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(tasks, draws).contiguous()
+    picks = torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points.shape[1] - 1)
+    best = torch.stack([fit.objective for fit in fits]).argmin(0)
+    chosen = {
+        name: torch.stack([getattr(fit, name) for fit in fits])[best, torch.arange(tasks)]
+        for name in Fit.__dataclass_fields__
+    }
+    return Posterior(
+        points.gather(1, picks[..., None].expand(tasks, draws, size)),
+        draw_noise(squares.gather(1, picks), mask, priors, generator),
+        1 / importance.square().sum(1),
+        torch.logsumexp(log_weights, 1) - math.log(points.shape[1]),
+        Fit(**chosen),
+    )
+
+
+def _usable(fit: Fit, prior: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return Laplace's mean and widened covariance; the prior's where it has none.
+
+    Far from any data an equation can overflow, and its linearisation says nothing.
+    """
+    covariance = 1.6 * (fit.covariance + fit.covariance.mT) / 2
+    finite = torch.isfinite(covariance).all((1, 2)) & torch.isfinite(fit.position).all(1)
+    covariance = torch.where(finite[:, None, None], covariance, prior[1])
+    failed = torch.linalg.cholesky_ex(covariance)[1] != 0
+    bad = failed | ~finite
+    return (
+        torch.where(bad[:, None], prior[0], fit.position),
+        torch.where(bad[:, None, None], prior[1], covariance),
+    )
+
+
+def weighted_squares(
+    residual: Residual,
+    points: Tensor,
+    data: Data,
+    mask: Tensor,
+    known_variance: Tensor,
+    noise: float,
+) -> Tensor:
+    """Return the weighted sum of squared residuals of parameters [B, S, P], [B, S]."""
+    weights = inverse_variances(mask, known_variance, noise)
+    tasks, observations = mask.shape
+    found = []
+    # a block of proposals at a time bounds the memory
+    for part in points.split(max(1, 2_000_000 // mask.numel()), dim=1):
+        shape = (tasks, part.shape[1], observations)
+        copies = part[:, :, None].expand(*shape, part.shape[2])
+        columns = {name: column[:, None].expand(shape) for name, column in data.items()}
+        found.append((weights[:, None] * residual(copies, columns).square()).sum(2))
+    return torch.cat(found, 1)
+
+
+def log_likelihood(squares: Tensor, mask: Tensor, dof: float) -> Tensor:
+    """Return the log likelihood of weighted squares [B, S], the task's noise u integrated out.
+
+    With u^2 inverse-gamma of shape and scale dof / 2 this is a Student t, up to a constant.
+    """
+    return -(dof + mask.sum(1, keepdim=True)) / 2 * torch.log1p(squares / dof)
+
+
+def draw_noise(
+    squares: Tensor, mask: Tensor, priors: TaskPriors, generator: torch.Generator
+) -> Tensor:
+    """Return a draw of each task's noise given weighted squares [B, S]: inverse-gamma again."""
+    dof = priors.noise_dof
+    shape = ((dof + mask.sum(1, keepdim=True)) / 2).expand(squares.shape).contiguous()
+    gamma = torch._standard_gamma(shape, generator=generator)
+    return priors.noise * ((dof + squares) / 2 / gamma).sqrt()
+
+
+def _log_normal(points: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Return log densities of points [B, S, P] under N(mean [B, P], covariance [B, P, P])."""
+    factor = torch.linalg.cholesky(covariance)
+    offset = (points - mean[:, None]).mT
+    squares = torch.linalg.solve_triangular(factor, offset, upper=False).square().sum(1)
+    logdet = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return -(squares + logdet[:, None] + points.shape[-1] * math.log(2 * math.pi)) / 2

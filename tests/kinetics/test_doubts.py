@@ -1,0 +1,179 @@
+"""Bad input of a calibration: what is said of it, and that it does no harm."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from matml.config import KineticsSection
+from matml.kinetics.calibrate import calibrate
+from matml.kinetics.doubts import contradiction_notes, correlation_notes
+from matml.kinetics.equations import equation_named
+from matml.kinetics.observations import read_observations
+from matml.kinetics.population import learn_population
+from matml.kinetics.thinning import MOST_POINTS, thin
+
+
+@pytest.fixture(scope="module")
+def population(simulated):
+    """Population of the simulated JMAK set, fractions."""
+    folder = simulated / "jmak"
+    path = folder / "observations.csv"
+    observations = read_observations(path, folder / "alloys.csv")
+    settings = KineticsSection(meta_batches=1, meta_tasks=1)
+    equation = equation_named("jmak")
+    return learn_population(observations, equation, settings, 0, held_out=[], origin=path)[0]
+
+
+def fraction_at(temperature_K, time_s, half_time=300.0, energy=200.0, exponent=1.5):
+    inverse = energy * 1000 / 8.314462618 * (1 / temperature_K - 1 / 1173.15)
+    return 1 - np.exp(-np.log(2) * (time_s / (half_time * np.exp(inverse))) ** exponent)
+
+
+def calibrated(population, tmp_path, rows, extra="", seed=0):
+    """Calibration of rows (temperature_K, time_s, fraction)."""
+    path = tmp_path / "new.csv"
+    lines = [f"X,{t},{s},{f}" for t, s, f in rows]
+    path.write_text("alloy,temperature_K,time_s,fraction_transformed\n" + "\n".join(lines) + extra)
+    alloys = tmp_path / "alloys.csv"
+    alloys.write_text("alloy,reference_temperature_K\nX,1173.15\n")
+    return calibrate(population, read_observations(path, alloys), "X", seed)
+
+
+def row_of(calibration, name):
+    return calibration.parameters().set_index("parameter").loc[name]
+
+
+def test_one_temperature_leaves_the_activation_energy_to_the_prior(population, tmp_path):
+    times = [60.0, 150.0, 300.0, 500.0, 900.0]
+    one = [(1173.15, t, fraction_at(1173.15, t)) for t in times]
+    result = calibrated(population, tmp_path, one)
+    assert any("one temperature" in note for note in result.notes)
+    energy = row_of(result, "activation_energy_kJ_mol")
+    assert energy["determined_by"] == "prior"
+    assert energy["data_over_prior"] > 100
+    assert energy["width_over_prior"] > 0.5  # narrower only as far as the exponent tells of it
+    assert row_of(result, "half_time_s")["determined_by"] == "data"
+    both = one + [(1123.15, 4 * t, fraction_at(1123.15, 4 * t)) for t in times]
+    assert row_of(calibrated(population, tmp_path, both), energy.name)["determined_by"] == "data"
+
+
+def test_zeros_ones_and_wrong_times_do_no_harm(population, tmp_path):
+    rows = [(1173.15, 1.0, 0.0), (1173.15, 1e5, 1.0)]
+    extra = "\nX,1173.15,0,0\nX,1173.15,nan,0.4\nX,1173.15,30,\nX,nan,30,0.4\n"
+    result = calibrated(population, tmp_path, rows, extra)
+    assert any("only bounds on the time" in note for note in result.notes)
+    reasons = result.observations.quarantine["reason"].tolist()
+    assert reasons == ["time must be positive", "is not finite", "is empty", "is not finite"]
+    table = result.parameters()
+    assert np.isfinite(table[["median", "low_90", "high_90"]].to_numpy()).all()
+    # two bounds on the half time: it lies between, with room
+    assert row_of(result, "half_time_s")["low_90"] > 1
+    assert row_of(result, "half_time_s")["high_90"] < 1e5
+
+
+def test_an_outlier_is_named_by_its_line_and_only_it(population, tmp_path):
+    times = np.geomspace(60, 1500, 7)
+    rows = [(t, s, fraction_at(t, s)) for t in (1143.15, 1173.15) for s in times]
+    generator = np.random.default_rng(2)
+    rows = [(t, s, float(np.clip(f + generator.normal(0, 0.02), 0, 1))) for t, s, f in rows]
+    clean = calibrated(population, tmp_path, rows)
+    assert not clean.residual_table()["outlier"].any()
+    wrong = rows.copy()
+    wrong[9] = (*rows[9][:2], 1 - rows[9][2])
+    spoilt = calibrated(population, tmp_path, wrong)
+    flagged = spoilt.residual_table().query("outlier")["line"].tolist()
+    assert flagged == [11]
+    assert any("line 11" in note and "given the others" in note for note in spoilt.notes)
+    # the heavy tails keep the estimate within its interval
+    low, high = row_of(spoilt, "half_time_s")[["low_90", "high_90"]]
+    assert low < 300 < high
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"time_s": [1.0, 9.0, 99.0], "fraction_transformed": [0.1, 0.8, 0.3]}, "falls with time"),
+        ({"time_s": [1.0, 9.0, 99.0], "fraction_transformed": [0.1, 0.5, 0.48]}, None),
+        ({"time_s": [9.0, 1000.0], "fraction": [0.5, 0.5]}, "times at one temperature"),
+        ({"time_s": [9.0, 1000.0], "fraction": [0.01, 0.99]}, None),
+        ({"time_s": [60.0, 600.0], "hardness_HRC": [30.0, 40.0]}, "rises with time"),
+        ({"time_s": [60.0, 600.0], "hardness_HRC": [40.0, 30.0]}, None),
+    ],
+)
+def test_contradictions_are_named(table, expected):
+    points = pd.DataFrame(
+        {"temperature_K": 900.0, "line": range(2, 2 + len(table["time_s"]))} | table
+    )
+    notes = contradiction_notes(points, 1.0 if "hardness_HRC" in table else 0.05)
+    if expected is None:
+        assert notes == []
+    else:
+        assert expected in notes[0]
+        assert "lines 2 and 3" in notes[0] or "lines 3 and 4" in notes[0]
+
+
+def test_correlated_pairs_are_named():
+    matrix = np.array([[1, 0.2, -0.95], [0.2, 1, 0], [-0.95, 0, 1]])
+    (note,) = correlation_notes(["a", "b", "c"], matrix)
+    assert "c and a" in note
+    assert "-0.95" in note
+
+
+def test_a_hundred_thousand_points_of_a_dilatometer(population, tmp_path):
+    generator = np.random.default_rng(0)
+    tables = []
+    for temperature in (1143.15, 1173.15):
+        times = np.linspace(0.5, 2500, 50_000)
+        fraction = fraction_at(temperature, times) + generator.normal(0, 0.02, len(times))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "alloy": "X",
+                    "temperature_K": temperature + generator.normal(0, 0.2, len(times)),
+                    "time_s": times,
+                    "fraction_transformed": fraction.clip(0, 1),
+                }
+            )
+        )
+    path = tmp_path / "long.csv"
+    pd.concat(tables).to_csv(path, index=False)
+    alloys = tmp_path / "alloys.csv"
+    alloys.write_text("alloy,reference_temperature_K\nX,1173.15\n")
+    began = time.process_time()
+    observations = read_observations(path, alloys)
+    assert len(observations.points) == 100_000
+    result = calibrate(population, observations, "X", 0)
+    assert time.process_time() - began < 5
+    assert len(result.observations.points) <= MOST_POINTS
+    assert any("averaged to" in note for note in result.notes)
+    for name, true in (
+        ("half_time_s", 300),
+        ("activation_energy_kJ_mol", 200),
+        ("avrami_exponent", 1.5),
+    ):
+        assert row_of(result, name)["median"] == pytest.approx(true, rel=0.06)
+
+
+def test_thinning_keeps_the_curve_and_short_records_as_they_are():
+    times = np.geomspace(1, 1e4, 5000)
+    points = pd.DataFrame(
+        {
+            "alloy": "X",
+            "temperature_K": 900.0,
+            "time_s": times,
+            "fraction_transformed": 1 - np.exp(-((times / 300) ** 2)),
+            "sigma": np.nan,
+            "line": np.arange(2, 5002),
+        }
+    )
+    few = thin(points, "fraction_transformed")
+    assert 50 < len(few) <= MOST_POINTS
+    expected = 1 - np.exp(-((few["time_s"] / 300) ** 2))
+    assert (few["fraction_transformed"] - expected).abs().max() < 0.01
+    # the steep part, a fiftieth of the record's log time, keeps a good share
+    steep = few["fraction_transformed"].between(0.1, 0.9).sum()
+    assert steep > 0.25 * len(few)
+    assert list(few.columns) == list(points.columns)
+    pd.testing.assert_frame_equal(thin(points[:200], "fraction_transformed"), points[:200])

@@ -1,0 +1,133 @@
+"""The prior that calibration uses: features, noise, the measured range, a check by MCMC."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from matml.kinetics.equations import equation_named
+from matml.kinetics.experience import Features, learn_experience, set_noise
+from matml.kinetics.population import generic_prior
+from matml.kinetics.predict import predict_draws
+from matml.kinetics.series import Series, residual_function
+from matml.meta.conditioned import TaskPriors
+from matml.meta.hierarchical import learn_prior
+from matml.meta.sampling import sample_posterior
+
+ALLOYS = pd.DataFrame(
+    {
+        "alloy": ["A", "B", "C"],
+        "C_wt_pct": [0.25, 0.36, 0.49],
+        "Mn_wt_pct": [1.0, 1.0, 1.0],
+        "Cr_wt_pct": [4.0, np.nan, 16.0],
+        "grain_size_ASTM": [5.0, np.nan, 9.0],
+    }
+)
+
+
+def test_features_are_roots_in_units_of_their_spread():
+    features = Features.learn(ALLOYS)
+    assert features.columns == ["C_wt_pct", "Cr_wt_pct", "grain_size_ASTM"]  # Mn tells nothing
+    values = features.of(ALLOYS)
+    # roots 0.5, 0.6, 0.7: their spread is below the smallest difference that counts
+    expected = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(values[:, 0], expected)
+    roots = np.array([2.0, 0.0, 4.0])  # an element that is not given is not there
+    torch.testing.assert_close(values[:, 1], torch.from_numpy((roots - 2) / roots.std()))
+    torch.testing.assert_close(values[:, 2], torch.tensor([-1.0, 0.0, 1.0]).double())
+    unknown = features.of(pd.DataFrame({"alloy": ["X"]}))
+    assert unknown.isnan().all()
+
+
+def jmak_series(count, noise, seed=0, points=12):
+    """Alloys of one population whose noises differ by the factors `noise`."""
+    equation = equation_named("jmak")
+    generator = torch.Generator().manual_seed(seed)
+    truth = 0.6 * torch.randn(count, 3, generator=generator, dtype=torch.float64)
+    columns = {
+        "temperature_K": torch.linspace(850, 950, points).double().repeat(count, 1),
+        "reference_temperature_K": torch.full((count, points), 900.0, dtype=torch.float64),
+        "fraction": torch.tensor([0.2, 0.5, 0.8]).double().repeat(count, points // 3),
+    }
+    clean = equation.predict("ttt", truth[:, None], columns)
+    error = torch.randn(count, points, generator=generator, dtype=torch.float64)
+    columns["target"] = clean + noise[:, None] * error
+    ones = torch.ones(count, points, dtype=torch.float64)
+    names = [f"alloy {i}" for i in range(count)]
+    return equation, truth, Series(names, columns, ones, 0 * ones)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_noise_is_found_and_its_spread_over_alloys_too(spread):
+    generator = torch.Generator().manual_seed(3)
+    noise = 0.1 * (spread * torch.randn(30, generator=generator, dtype=torch.float64)).exp()
+    equation, truth, series = jmak_series(30, noise)
+    one = torch.ones(1, dtype=torch.float64)
+    priors = TaskPriors(0 * truth, 0.36 * torch.eye(3).double(), one.expand(30, 1), one, 0.1, 8.0)
+    found, dof = set_noise(equation, "ttt", series, priors, seed=0)
+    assert 0.05 <= found <= 0.1
+    assert dof <= 4 if spread else dof >= 8
+
+
+def test_draws_beyond_the_measured_range_count_as_its_end():
+    equation = equation_named("jmak")
+    draws = torch.zeros(1, 4, 3, dtype=torch.float64)
+    draws[0, :, 0] = torch.tensor([-0.1, 0.0, 0.1, 40.0])  # the last: a half time of 10^60 s
+    columns = {
+        "temperature_K": torch.full((1, 1), 900.0, dtype=torch.float64),
+        "reference_temperature_K": torch.full((1, 1), 900.0, dtype=torch.float64),
+        "fraction": torch.full((1, 1), 0.5, dtype=torch.float64),
+    }
+    free = predict_draws(equation, "ttt", draws, 0.1, columns, 0)
+    held = predict_draws(equation, "ttt", draws, 0.1, columns, 0, (0.0, 5.0))
+    centre = float(equation.predict("ttt", draws[0, 1], {k: c[0] for k, c in columns.items()}))
+    assert float(free[0]) > 12
+    assert float(held[0]) == pytest.approx((3 * centre + 5) / 4, abs=1e-6)
+    assert float(held[2]) <= 5
+
+
+def test_importance_draws_agree_with_the_no_u_turn_sampler():
+    pytest.importorskip("pyro", reason="the check by MCMC needs Pyro (matml[mcmc])")
+    from matml.kinetics.mcmc import nuts_draws
+
+    equation, _, series = jmak_series(2, torch.full((2,), 0.1).double())
+    residual = residual_function(equation, "ttt")
+    few = series.points(torch.tensor([0, 1]), torch.tensor([[0, 1], [4, 11]]))
+    share = torch.tensor([0.2, 0.8], dtype=torch.float64)
+    priors = TaskPriors(
+        torch.zeros(2, 3).double(),
+        0.36 * torch.eye(3).double(),
+        torch.tensor([[6.0, 0.8]]).double().expand(2, 2),
+        share,
+        0.1,
+        4.0,
+    )
+    data = few.columns, few.mask, few.known_variance
+    mine = sample_posterior(residual, priors, *data, draws=4000, proposals=40_000)
+    draws, noise = nuts_draws(residual, priors, few, mine.fit, draws=600, warmup=200)
+    spread = mine.draws.std(1)
+    assert ((draws.mean(1) - mine.draws.mean(1)).abs() < 0.25 * spread).all()
+    assert (draws.std(1) / spread - 1).abs().max() < 0.3
+    assert (noise.quantile(0.5, dim=1) / mine.noise.quantile(0.5, dim=1) - 1).abs().max() < 0.2
+
+
+def test_composition_is_used_where_it_tells(simulated):
+    from matml.kinetics.observations import read_observations
+    from matml.kinetics.series import to_series
+
+    folder = simulated / "ttt"
+    observations = read_observations(folder / "observations.csv", folder / "alloys.csv")
+    equation = equation_named("c_curve")
+    series = to_series(observations, equation)
+    residual = residual_function(equation, "ttt")
+    data = series.columns, series.mask, series.known_variance
+    learned = learn_prior(residual, generic_prior(equation, "ttt"), *data, rounds=15)
+    arguments = equation, "ttt", series, learned.fit, learned.prior.noise, observations.alloys
+    told = learn_experience(*arguments, 2.0, 0)
+    plain = learn_experience(*arguments, 2.0, 0, use_composition=False)
+    # simulated from composition by Li's equation: the composition must tell
+    assert told.prior.amplitude > 0
+    assert plain.prior.amplitude == 0
+    assert plain.features.columns == []
+    shape = told.prior.covariance.logdet(), plain.prior.covariance.logdet()
+    assert shape[0] < shape[1]
