@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,11 @@ def test_a_module_of_ones_own_is_meta_trained_in_ten_lines():
     ]
     own = [e for e in example.examples if not e.source.startswith(("import", "from"))]
     assert sum(len(e.source.splitlines()) for e in own) <= 12
+
+
+def test_the_example_of_the_readme_runs():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    code = text.split("## The meta-learner by itself")[1].split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(code, names)
+    assert abs(names["net"].weight.item() - 3) < 0.2
