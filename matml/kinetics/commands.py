@@ -109,6 +109,11 @@ def learn(
     "(settings calibration_points, calibrated_alloys), and score the others.",
 )
 @click.option("--points", type=click.IntRange(min=1), help="Use this many random points.")
+@click.option(
+    "--without-outliers",
+    is_flag=True,
+    help="Where observations are improbable given the others, calibrate without them.",
+)
 @config_option
 @seed_option
 @threads_option
@@ -120,6 +125,7 @@ def calibrate(
     names: tuple[str, ...],
     held_out: bool,
     points: int | None,
+    without_outliers: bool,
     config: Path | None,
     seed: int,
     threads: int,
@@ -130,7 +136,10 @@ def calibrate(
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
-    calibrate_stage(prior, data, alloys, out, list(names), held_out, points, settings, seed)
+    wanted = list(names)
+    calibrate_stage(
+        prior, data, alloys, out, wanted, held_out, points, settings, seed, without_outliers
+    )
 
 
 @kinetics.command()

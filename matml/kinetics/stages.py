@@ -13,7 +13,13 @@ from matml.config import KineticsSection
 from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
-from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
+from matml.kinetics.calibrate import (
+    Calibration,
+    calibrate,
+    calibrate_without_outliers,
+    held_out_scores,
+    pick_points,
+)
 from matml.kinetics.cooling import cooling_table, draw_cooling
 from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
@@ -90,6 +96,7 @@ def calibrate_stage(
     points: int | None,
     settings: KineticsSection,
     seed: int,
+    robust: bool = False,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
@@ -111,7 +118,7 @@ def calibrate_stage(
     done, failed = [], {}
     for name in wanted:
         try:
-            done.append(_calibrate_one(population, observations, name, points, out, seed))
+            done.append(_calibrate_one(population, observations, name, points, out, seed, robust))
         except MatmlError as error:
             if len(wanted) == 1:
                 raise
@@ -272,6 +279,7 @@ def _calibrate_one(
     points: int | None,
     out: Path,
     seed: int,
+    robust: bool,
 ) -> dict[str, object]:
     """Calibrate one alloy and write its folder; returns its line of the summary."""
     if name not in observations.names:
@@ -280,7 +288,8 @@ def _calibrate_one(
         )
     own = observations.select([name])
     used = own if points is None else pick_points(observations, name, points, seed)
-    result = calibrate(population, used, name, seed)
+    method = calibrate_without_outliers if robust else calibrate
+    result = method(population, used, name, seed)
     scores = held_out_scores(result, own)
     rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
     folder = out / folder_name(name)
