@@ -114,6 +114,11 @@ def learn(
     is_flag=True,
     help="Where observations are improbable given the others, calibrate without them.",
 )
+@click.option(
+    "--mcmc",
+    is_flag=True,
+    help="Check the posterior by the No-U-Turn sampler (needs matml[mcmc]; minutes): mcmc.csv.",
+)
 @config_option
 @seed_option
 @threads_option
@@ -126,6 +131,7 @@ def calibrate(
     held_out: bool,
     points: int | None,
     without_outliers: bool,
+    mcmc: bool,
     config: Path | None,
     seed: int,
     threads: int,
@@ -137,9 +143,8 @@ def calibrate(
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
     wanted = list(names)
-    calibrate_stage(
-        prior, data, alloys, out, wanted, held_out, points, settings, seed, without_outliers
-    )
+    options = {"robust": without_outliers, "mcmc": mcmc}
+    calibrate_stage(prior, data, alloys, out, wanted, held_out, points, settings, seed, **options)
 
 
 @kinetics.command()

@@ -96,7 +96,9 @@ def calibrate_stage(
     points: int | None,
     settings: KineticsSection,
     seed: int,
+    *,
     robust: bool = False,
+    mcmc: bool = False,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
@@ -118,7 +120,9 @@ def calibrate_stage(
     done, failed = [], {}
     for name in wanted:
         try:
-            done.append(_calibrate_one(population, observations, name, points, out, seed, robust))
+            done.append(
+                _calibrate_one(population, observations, name, points, out, seed, robust, mcmc)
+            )
         except MatmlError as error:
             if len(wanted) == 1:
                 raise
@@ -280,6 +284,7 @@ def _calibrate_one(
     out: Path,
     seed: int,
     robust: bool,
+    mcmc: bool,
 ) -> dict[str, object]:
     """Calibrate one alloy and write its folder; returns its line of the summary."""
     if name not in observations.names:
@@ -295,6 +300,18 @@ def _calibrate_one(
     folder = out / folder_name(name)
     _write_calibration(result, folder, rest)
     write_json(folder / "calibration.json", result.record() | {"other_points": scores})
+    if mcmc:
+        from matml.kinetics.mcmc import check_by_mcmc
+
+        checked = check_by_mcmc(result)
+        write_table(folder / "mcmc.csv", checked)
+        worst = checked.loc[checked["shift"].abs().idxmax()]
+        log.info(
+            "%s: by MCMC the medians differ by at most %.2f interval widths (%s)",
+            folder / "mcmc.csv",
+            abs(worst["shift"]),
+            worst["parameter"],
+        )
     for note in result.notes:
         log.info("alloy %s: %s", name, note)
     log.info("%s: %s calibrated from %d observation(s)", folder, name, len(used.points))

@@ -1,5 +1,7 @@
 """The prior that calibration uses: features, noise, the measured range, a check by MCMC."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,13 +143,13 @@ def test_composition_is_used_where_it_tells(simulated):
 def test_learned_from_forty_alloys_the_intervals_of_others_cover():
     """Fractions of 40 simulated alloys teach the prior; 400 others have ten observations each."""
     noise = torch.full((440,), 0.03, dtype=torch.float64)
-    equation, truth, series = jmak_series(440, 0 * noise, seed=8, points=30)
+    equation, truth, series = jmak_series(440, 0 * noise, seed=8, points=18)
     columns = dict(series.columns)
     generator = torch.Generator().manual_seed(1)
-    jitter = torch.randn(440, 30, generator=generator, dtype=torch.float64)
+    jitter = torch.randn(440, 18, generator=generator, dtype=torch.float64)
     columns["time_s"] = 10 ** (columns["target"] + 0.05 * jitter)
     clean = equation.predict("fraction", truth[:, None], columns)
-    jitter = torch.randn(440, 30, generator=generator, dtype=torch.float64)
+    jitter = torch.randn(440, 18, generator=generator, dtype=torch.float64)
     columns["target"] = clean + noise[:, None] * jitter
     everything = Series(series.names, columns, series.mask, series.known_variance)
     training = everything.alloys(range(40))
@@ -157,7 +159,7 @@ def test_learned_from_forty_alloys_the_intervals_of_others_cover():
         equation, "fraction", training, gaussian.fit, gaussian.prior.noise, alloys, 2.0, 0
     )
     rows = torch.arange(40, 440)
-    picks = torch.stack([torch.randperm(30, generator=generator)[:10] for _ in rows])
+    picks = torch.stack([torch.randperm(18, generator=generator)[:10] for _ in rows])
     few = everything.points(rows, picks)
     posterior = sample_posterior(
         residual_function(equation, "fraction"),
@@ -174,3 +176,12 @@ def test_learned_from_forty_alloys_the_intervals_of_others_cover():
     assert (covered - 0.9).abs().max() < 0.05
     bias = (posterior.draws.mean(1) - truth[40:]).mean(0) / truth[40:].std(0)
     assert bias.abs().max() < 0.04
+
+
+def test_without_pyro_the_check_says_what_to_install(monkeypatch):
+    from matml.errors import MatmlError
+    from matml.kinetics.mcmc import nuts_draws
+
+    monkeypatch.setitem(sys.modules, "pyro", None)
+    with pytest.raises(MatmlError, match=r"pip install 'matml\[mcmc\]'"):
+        nuts_draws(None, None, None, None)
