@@ -306,6 +306,27 @@ def calibrate(
     return result
 
 
+def calibrate_without_outliers(
+    population: Population, observations: Observations, alloy: str, seed: int
+) -> Calibration:
+    """Calibrate one alloy, and where observations are flagged, again without them.
+
+    At most a fifth of the observations is left out, the least probable first.
+    """
+    first = calibrate(population, observations, alloy, seed)
+    table = first.residual_table()
+    flagged = table[table["outlier"]].sort_values("probability")["line"].tolist()
+    flagged = flagged[: len(table) // 5]
+    if not flagged:
+        return first
+    kept = observations.select([alloy])
+    kept.points = kept.points[~kept.points["line"].isin(flagged)].reset_index(drop=True)
+    again = calibrate(population, kept, alloy, seed)
+    lines = ", ".join(str(line) for line in flagged)
+    again.notes.insert(0, f"left out as improbable given the others: line(s) {lines}")
+    return again
+
+
 def pick_points(observations: Observations, alloy: str, count: int, seed: int) -> Observations:
     """Return the alloy's observations thinned to `count` random ones (all where it has fewer)."""
     own = observations.select([alloy])

@@ -109,6 +109,16 @@ def learn(
     "(settings calibration_points, calibrated_alloys), and score the others.",
 )
 @click.option("--points", type=click.IntRange(min=1), help="Use this many random points.")
+@click.option(
+    "--without-outliers",
+    is_flag=True,
+    help="Where observations are improbable given the others, calibrate without them.",
+)
+@click.option(
+    "--mcmc",
+    is_flag=True,
+    help="Check the posterior by the No-U-Turn sampler (needs matml[mcmc]; minutes): mcmc.csv.",
+)
 @config_option
 @seed_option
 @threads_option
@@ -120,6 +130,8 @@ def calibrate(
     names: tuple[str, ...],
     held_out: bool,
     points: int | None,
+    without_outliers: bool,
+    mcmc: bool,
     config: Path | None,
     seed: int,
     threads: int,
@@ -130,7 +142,9 @@ def calibrate(
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
-    calibrate_stage(prior, data, alloys, out, list(names), held_out, points, settings, seed)
+    wanted = list(names)
+    options = {"robust": without_outliers, "mcmc": mcmc}
+    calibrate_stage(prior, data, alloys, out, wanted, held_out, points, settings, seed, **options)
 
 
 @kinetics.command()

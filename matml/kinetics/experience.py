@@ -30,8 +30,12 @@ COMPOSITION_SCALE = 0.1
 The root, since the first tenths of a percent of an element do more than the following ones.
 """
 
-NOISE_FACTORS, NOISE_DOFS = (0.5, 0.7, 0.85, 1.0), (2.0, 4.0, 8.0, 30.0)
-"""What `set_noise` tries: of the noise, in the pooled residuals', and its degrees of freedom."""
+NOISE_FACTORS = (0.25, 0.35, 0.5, 0.7, 0.85, 1.0)
+NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
+"""What `set_noise` tries: in pooled residuals, and degrees of freedom.
+
+The small ones are for a pool that one misfitted alloy dominates.
+"""
 
 EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16
 
@@ -267,7 +271,8 @@ def set_noise(
         return float(((query.mask * density).sum(1) / query.mask.sum(1)).mean())
 
     # one after the other: the two hardly depend on each other
-    dof = max(NOISE_DOFS, key=lambda tried: score(0.85, tried))
+    factor = max(NOISE_FACTORS, key=lambda tried: score(tried, 4.0))
+    dof = max(NOISE_DOFS, key=lambda tried: score(factor, tried))
     factor = max(NOISE_FACTORS, key=lambda tried: score(tried, dof))
     return factor * training.noise, dof
 

@@ -4,11 +4,13 @@ Slow and independent of importance resampling (Hoffman and Gelman, J. Mach. Lear
 1593), by Pyro, which differentiates the equations as they are. Installed with `matml[mcmc]`.
 """
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.series import Series
+from matml.kinetics.calibrate import Calibration
+from matml.kinetics.series import Series, residual_function, to_series
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import Fit, Residual
 from matml.meta.sampling import draw_noise, log_likelihood, weighted_squares
@@ -76,3 +78,29 @@ def nuts_draws(
         squares = weighted_squares(residual, points, *data)
     generator = torch.Generator().manual_seed(seed)
     return points, draw_noise(squares, support.mask, priors, generator)
+
+
+def check_by_mcmc(calibration: Calibration) -> pd.DataFrame:
+    """Return medians and 90 % intervals of a calibrated alloy's parameters, both ways.
+
+    Columns parameter, unit; median, low_90, high_90 of the calibration and the same with `_mcmc`;
+    `shift`, the difference of the medians over the width of the interval, on the scale of the fit.
+    """
+    population, own = calibration.population, calibration.observations
+    series = to_series(own, population.equation, calibration.reference_temperature_K)
+    residual = residual_function(population.equation, population.kind)
+    draws, _ = nuts_draws(
+        residual, calibration.prior, series, calibration.fit, draws=1000, seed=calibration.seed
+    )
+    rows = []
+    levels = draws.new_tensor([0.05, 0.5, 0.95])
+    for i, parameter in enumerate(population.equation.parameters):
+        mine = calibration.draws[:, i].quantile(levels)
+        other = draws[0, :, i].quantile(levels)
+        row = {"parameter": parameter.name, "unit": parameter.unit}
+        for suffix, found in (("", mine), ("_mcmc", other)):
+            low, middle, high = parameter.value(found).tolist()
+            row |= {f"median{suffix}": middle, f"low_90{suffix}": low, f"high_90{suffix}": high}
+        row["shift"] = float((mine[1] - other[1]) / (other[2] - other[0]))
+        rows.append(row)
+    return pd.DataFrame(rows)

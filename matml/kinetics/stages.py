@@ -13,7 +13,13 @@ from matml.config import KineticsSection
 from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
-from matml.kinetics.calibrate import Calibration, calibrate, held_out_scores, pick_points
+from matml.kinetics.calibrate import (
+    Calibration,
+    calibrate,
+    calibrate_without_outliers,
+    held_out_scores,
+    pick_points,
+)
 from matml.kinetics.cooling import cooling_table, draw_cooling
 from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
@@ -90,6 +96,9 @@ def calibrate_stage(
     points: int | None,
     settings: KineticsSection,
     seed: int,
+    *,
+    robust: bool = False,
+    mcmc: bool = False,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
@@ -111,7 +120,9 @@ def calibrate_stage(
     done, failed = [], {}
     for name in wanted:
         try:
-            done.append(_calibrate_one(population, observations, name, points, out, seed))
+            done.append(
+                _calibrate_one(population, observations, name, points, out, seed, robust, mcmc)
+            )
         except MatmlError as error:
             if len(wanted) == 1:
                 raise
@@ -272,6 +283,8 @@ def _calibrate_one(
     points: int | None,
     out: Path,
     seed: int,
+    robust: bool,
+    mcmc: bool,
 ) -> dict[str, object]:
     """Calibrate one alloy and write its folder; returns its line of the summary."""
     if name not in observations.names:
@@ -280,12 +293,25 @@ def _calibrate_one(
         )
     own = observations.select([name])
     used = own if points is None else pick_points(observations, name, points, seed)
-    result = calibrate(population, used, name, seed)
+    method = calibrate_without_outliers if robust else calibrate
+    result = method(population, used, name, seed)
     scores = held_out_scores(result, own)
     rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
     folder = out / folder_name(name)
     _write_calibration(result, folder, rest)
     write_json(folder / "calibration.json", result.record() | {"other_points": scores})
+    if mcmc:
+        from matml.kinetics.mcmc import check_by_mcmc
+
+        checked = check_by_mcmc(result)
+        write_table(folder / "mcmc.csv", checked)
+        worst = checked.loc[checked["shift"].abs().idxmax()]
+        log.info(
+            "%s: by MCMC the medians differ by at most %.2f interval widths (%s)",
+            folder / "mcmc.csv",
+            abs(worst["shift"]),
+            worst["parameter"],
+        )
     for note in result.notes:
         log.info("alloy %s: %s", name, note)
     log.info("%s: %s calibrated from %d observation(s)", folder, name, len(used.points))

@@ -20,6 +20,9 @@ from matml.meta.hierarchical import (
     inverse_variances,
 )
 
+STARTS = 4
+"""Proposals from which each task's most probable parameters are sought."""
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -53,12 +56,28 @@ def most_probable(
     mask: Tensor,
     known_variance: Tensor,
     component: int,
+    starts: Tensor,
 ) -> Fit:
-    """Return each task's maximum a posteriori and Laplace's covariance under one component."""
+    """Return each task's maximum a posteriori and Laplace's covariance under one component.
+
+    The best over the starts [S, B, P].
+    """
     mean, covariance = priors.component(component)
+    count, tasks, size = starts.shape
     weights = inverse_variances(mask, known_variance, priors.noise)
-    prior = GaussianPrior(mean, covariance, priors.noise)
-    return gauss_newton(residual, mean, data, weights, prior=prior, steps=30, tolerance=1e-3)
+    every = GaussianPrior(mean.repeat(count, 1), covariance.repeat(count, 1, 1), priors.noise)
+    fit = gauss_newton(
+        residual,
+        starts.reshape(count * tasks, size),
+        {name: column.repeat(count, 1) for name, column in data.items()},
+        weights.repeat(count, 1),
+        prior=every,
+        steps=30,
+        tolerance=1e-3,
+    )
+    best = fit.objective.reshape(count, tasks).argmin(0)
+    rows = best * tasks + torch.arange(tasks)
+    return Fit(*(getattr(fit, name)[rows] for name in Fit.__dataclass_fields__))
 
 
 @torch.no_grad()
@@ -89,23 +108,37 @@ def sample_posterior(
     """
     tasks, (count, size) = len(mask), (len(priors.shares), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
+    observations = data, mask, known_variance, priors.noise
+
+    def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
+        parts = []
+        for (mean, covariance), number in zip(sources, numbers, strict=True):
+            normal = torch.randn((tasks, number, size), generator=generator, dtype=mean.dtype)
+            parts.append(mean[:, None] + normal @ torch.linalg.cholesky(covariance).mT)
+        return torch.cat(parts, 1)
+
+    sources = [priors.component(c) for c in range(count)]
+    numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
+    points = propose(sources, numbers)
+    squares = weighted_squares(residual, points, *observations)
+    # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the
+    # search for the most probable parameters begins at the best proposals
+    density = priors.log_density(points) + log_likelihood(squares, mask, priors.noise_dof)
+    best = torch.nan_to_num(density, nan=-math.inf).topk(STARTS, 1).indices
+    starts = points.gather(1, best[..., None].expand(-1, -1, size)).transpose(0, 1)
     ends = [count - 1] if count == 1 else [count - 1, 0]
-    fits = [most_probable(residual, priors, data, mask, known_variance, c) for c in ends]
-    sources = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
-    numbers = [proposals // (2 * len(ends))] * len(ends)
-    for c in range(count):
-        sources.append(priors.component(c))
-        numbers.append(round(proposals * float(priors.shares[c] + 1 / count) / 4))
-    parts, total = [], sum(numbers)
-    for (mean, covariance), number in zip(sources, numbers, strict=True):
-        normal = torch.randn((tasks, number, size), generator=generator, dtype=mean.dtype)
-        parts.append(mean[:, None] + normal @ torch.linalg.cholesky(covariance).mT)
-    points = torch.cat(parts, 1)
+    fits = [most_probable(residual, priors, data, mask, known_variance, c, starts) for c in ends]
+    peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
+    several = [proposals // (2 * len(ends))] * len(ends)
+    near = propose(peaks, several)
+    squares = torch.cat([squares, weighted_squares(residual, near, *observations)], 1)
+    points = torch.cat([points, near], 1)
+    sources, numbers = sources + peaks, numbers + several
+    total = sum(numbers)
     mixture = [
         _log_normal(points, mean, covariance) + math.log(number / total)
         for (mean, covariance), number in zip(sources, numbers, strict=True)
     ]
-    squares = weighted_squares(residual, points, data, mask, known_variance, priors.noise)
     target = priors.log_density(points) + log_likelihood(squares, mask, priors.noise_dof)
     log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)

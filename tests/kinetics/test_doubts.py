@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from matml.config import KineticsSection
-from matml.kinetics.calibrate import calibrate
+from matml.kinetics.calibrate import calibrate, calibrate_without_outliers
 from matml.kinetics.doubts import contradiction_notes, correlation_notes
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import read_observations
@@ -86,9 +86,13 @@ def test_an_outlier_is_named_by_its_line_and_only_it(population, tmp_path):
     flagged = spoilt.residual_table().query("outlier")["line"].tolist()
     assert flagged == [11]
     assert any("line 11" in note and "given the others" in note for note in spoilt.notes)
-    # the heavy tails keep the estimate within its interval
-    low, high = row_of(spoilt, "half_time_s")[["low_90", "high_90"]]
-    assert low < 300 < high
+    # without it the estimate is that of the clean record
+    robust = calibrate_without_outliers(population, spoilt.observations, "X", 0)
+    assert robust.notes[0].endswith("line(s) 11")
+    good, pulled, kept = (row_of(c, "half_time_s")["median"] for c in (clean, spoilt, robust))
+    assert abs(kept / good - 1) < 0.05 < abs(pulled / good - 1)
+    same = calibrate_without_outliers(population, clean.observations, "X", 0)
+    assert len(same.observations.points) == 14
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,8 @@ def test_laplace_of_a_component_uses_that_components_width():
     )
     mask = torch.ones(1, 1, dtype=torch.float64)
     data = {"x": 0 * mask, "target": 10 * mask}
-    wide, narrow = (most_probable(linear, priors, data, mask, 0 * mask, c) for c in (0, 1))
+    start = torch.zeros(1, 1, 2, dtype=torch.float64)
+    wide, narrow = (most_probable(linear, priors, data, mask, 0 * mask, c, start) for c in (0, 1))
     assert float(wide.position[0, 0]) == pytest.approx(9.0, abs=1e-4)
     assert float(narrow.position[0, 0]) == pytest.approx(5.0, abs=1e-4)
 
