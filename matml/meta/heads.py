@@ -160,7 +160,9 @@ class GaussianHeadModel:
         output, features, cross = self._cross(*inputs)
         explained = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
         prior = self.inner.covariance(features, features).diagonal(dim1=1, dim2=2)
-        variance = prior - explained.square().sum(1) + (2 * self.inner.log_noise).exp()[:, None]
+        # rounding may leave less than nothing of a large prior variance
+        left = (prior - explained.square().sum(1)).clamp(min=0.0)
+        variance = left + (2 * self.inner.log_noise).exp()[:, None]
         return output + (cross @ self.solved)[..., 0].mT, variance.mT
 
     def _cross(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
