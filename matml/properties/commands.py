@@ -13,13 +13,15 @@ def properties() -> None:
 
 @properties.command()
 @click.option("--out", required=True, type=FOLDER, help="Folder of the properties' results.")
+@click.option("--fold", type=int, help="Test fold of a cross-validation over families.")
+@click.option("--folds", default=5, show_default=True, help="Folds of that cross-validation.")
 @shared_options
-def split(out, structures, graphs, config_file, threads, device, seed) -> None:
+def split(out, fold, folds, structures, graphs, config_file, threads, device, seed) -> None:
     """Split families into training, validation and test; draw the episodes."""
     settings = prepare(config_file, threads)
     from matml.properties.stages import make_split
 
-    make_split(structures, graphs, out, settings, seed)
+    make_split(structures, graphs, out, settings, seed, fold=fold, folds=folds)
 
 
 @properties.command()

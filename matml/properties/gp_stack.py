@@ -229,7 +229,11 @@ def learn_stack(
         value = 0.005 * (free - start).square().sum()
         for group in episodes:
             mean, deviation = _condition(
-                *parts(), group.means, group.covariances, group.labels[:, : group.shots], group.shots
+                *parts(),
+                group.means,
+                group.covariances,
+                group.labels[:, : group.shots],
+                group.shots,
             )
             off = (mean - group.labels[:, group.shots :]).abs()
             each = (off / deviation + deviation.log()).mean(1)

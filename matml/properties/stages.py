@@ -147,9 +147,22 @@ def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
 
 
 def make_split(
-    structures: Path, graphs: Path, out: Path, settings: PropertiesSection, seed: int
+    structures: Path,
+    graphs: Path,
+    out: Path,
+    settings: PropertiesSection,
+    seed: int,
+    *,
+    fold: int | None = None,
+    folds: int = 5,
 ) -> None:
-    """Write the split by family, the episodes, and the standardisation of the targets."""
+    """Write the split by family, the episodes, and the standardisation of the targets.
+
+    Parameters
+    ----------
+    fold, folds
+        Of a cross-validation over families; by default the one split of `split_families`.
+    """
     crystals = CrystalSet.open(structures, graphs)
     table, names = crystals.table, list(settings.properties)
     learned_values(table, names)
@@ -159,6 +172,8 @@ def make_split(
         smallest_task=settings.smallest_task,
         held_out=settings.held_out,
         members=settings.members,
+        fold=fold,
+        folds=folds,
     )
     parts = []
     for part, families, draws in (

@@ -81,7 +81,7 @@ def summarise(
             "interval_level": LEVEL,
             "test_families": {f: common.get(f, "") for f in bench.split.test},
             "validation_families": {f: common.get(f, "") for f in bench.split.validation},
-            "training_families_with_tasks": len(bench.split.folds),
+            "training_families": len(bench.split.folds),
             "members": bench.split.members,
             "chosen": {
                 n: {"method": c.method, "title": TITLES[c.method]} for n, c in choices.items()
