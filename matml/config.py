@@ -119,7 +119,7 @@ class PropertiesSection(Section):
         default=8, ge=4, description="Fewest labelled crystals of a (family, property) task."
     )
     members: int = Field(
-        default=3, ge=2, le=16, description="Members of the ensemble, and folds of cross-fitting."
+        default=5, ge=2, le=16, description="Members of the ensemble, and folds of cross-fitting."
     )
     width: int = Field(default=64, ge=8, le=1024, description="Features of a node.")
     layers: int = Field(default=3, ge=1, le=12, description="Convolutions.")

@@ -13,13 +13,15 @@ def properties() -> None:
 
 @properties.command()
 @click.option("--out", required=True, type=FOLDER, help="Folder of the properties' results.")
+@click.option("--fold", type=int, help="Test fold of a cross-validation over families.")
+@click.option("--folds", default=5, show_default=True, help="Folds of that cross-validation.")
 @shared_options
-def split(out, structures, graphs, config_file, threads, device, seed) -> None:
+def split(out, fold, folds, structures, graphs, config_file, threads, device, seed) -> None:
     """Split families into training, validation and test; draw the episodes."""
     settings = prepare(config_file, threads)
     from matml.properties.stages import make_split
 
-    make_split(structures, graphs, out, settings, seed)
+    make_split(structures, graphs, out, settings, seed, fold=fold, folds=folds)
 
 
 @properties.command()
@@ -104,16 +106,40 @@ def baseline(
 
 @properties.command()
 @click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
+@click.option("--property", "name", required=True, help="Property's column.")
+@click.option(
+    "--member", "members", multiple=True, required=True, type=FOLDER, help="Folder of each member."
+)
+@click.option("--out", required=True, type=FILE, help="Table of predictions to write.")
+@click.option("--model-out", required=True, type=FILE, help="Fitted stack to write.")
+@shared_options
+def stack(
+    run, name, members, out, model_out, structures, graphs, config_file, threads, device, seed
+) -> None:
+    """Fit the stacked Gaussian process of one property and predict all its episodes."""
+    settings = prepare(config_file, threads)
+    from matml.properties.stacking import evaluate_stack
+    from matml.properties.stages import Workbench
+
+    bench = Workbench.open(structures, graphs, run, settings)
+    evaluate_stack(
+        bench, run, members, out, model_out, settings, name=name, seed=seed, device=device
+    )
+
+
+@properties.command()
+@click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
 @click.option(
     "--member", "members", multiple=True, required=True, type=FILE, help="Predictions of a member."
 )
 @click.option(
     "--baseline", "baselines", multiple=True, required=True, type=FILE, help="Those of baselines."
 )
+@click.option("--stack", "stacks", multiple=True, type=FILE, help="Those of stacks.")
 @click.option("--out", required=True, type=FOLDER, help="Folder of the scores.")
 @shared_options
 def compare(
-    run, members, baselines, out, structures, graphs, config_file, threads, device, seed
+    run, members, baselines, stacks, out, structures, graphs, config_file, threads, device, seed
 ) -> None:
     """Choose methods on validation families and score all of them on test families."""
     settings = prepare(config_file, threads)
@@ -121,18 +147,30 @@ def compare(
     from matml.properties.summarise import summarise
 
     bench = Workbench.open(structures, graphs, run, settings)
-    summarise(bench, run, members, baselines, out)
+    summarise(bench, run, members, [*baselines, *stacks], out)
 
 
 @properties.command()
 @click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
 @click.option("--member", "members", multiple=True, type=FOLDER, help="Folder of a member.")
 @click.option("--baseline", "baselines", multiple=True, type=FILE, help="Fitted baselines.")
+@click.option("--stack", "stacks", multiple=True, type=FILE, help="Fitted stacks.")
 @click.option("--evaluation", required=True, type=FOLDER, help="Folder that `compare` wrote.")
 @click.option("--out", required=True, type=FOLDER, help="Folder of the predictor.")
 @shared_options
 def export(
-    run, members, baselines, evaluation, out, structures, graphs, config_file, threads, device, seed
+    run,
+    members,
+    baselines,
+    stacks,
+    evaluation,
+    out,
+    structures,
+    graphs,
+    config_file,
+    threads,
+    device,
+    seed,
 ) -> None:
     """Gather the members and the chosen methods into one predictor."""
     settings = prepare(config_file, threads)
@@ -140,7 +178,7 @@ def export(
     from matml.properties.stages import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
-    export_predictor(bench, members, baselines, evaluation, out, settings, seed=seed)
+    export_predictor(bench, members, baselines, stacks, evaluation, out, settings, seed=seed)
 
 
 for study in STUDIES:

@@ -19,6 +19,7 @@ TITLES = {
     "network_gp": "pre-trained network + GP on support residuals",
     "fomaml": "FOMAML",
     "maml": "MAML",
+    "gp_stack": "stacked Gaussian process",
 }
 """Methods, weakest idea first; the titles are shown to people."""
 
@@ -32,7 +33,7 @@ class Choice:
     method
         The method with the lowest mean error over the shots; screening uses it.
     fine_tuning
-        The variant of fine-tuning with the lowest mean error.
+        The variant of fine-tuning with the lowest mean error; '' where none was tried.
     """
 
     method: str
@@ -84,9 +85,11 @@ def choose(validation: pd.DataFrame, properties: Sequence[str]) -> dict[str, Cho
         errors = own if len(own) else pooled
         variants = errors[[m for m in errors.index if m.startswith(f"{FINE_TUNED} ")]]
         fixed = errors[[m for m in errors.index if m in TITLES]]
-        method, fine_tuning = fixed.idxmin(), variants.idxmin()
-        if variants.min() < fixed.min():
-            method = FINE_TUNED
+        method, fine_tuning = fixed.idxmin(), ""
+        if len(variants):
+            fine_tuning = variants.idxmin()
+            if variants.min() < fixed.min():
+                method = FINE_TUNED
         choices[name] = Choice(method, fine_tuning)
     return choices
 

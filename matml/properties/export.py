@@ -17,6 +17,7 @@ from matml.properties.descriptors import describe
 from matml.properties.members import load_network, nearest_distances
 from matml.properties.metatrain import METHODS
 from matml.properties.pretrain import embed
+from matml.properties.stacking import network_predictions
 from matml.properties.stages import Workbench
 from matml.properties.targets import find_property
 
@@ -30,6 +31,7 @@ def export_predictor(
     bench: Workbench,
     members: Sequence[Path],
     baselines: Sequence[Path],
+    stacks: Sequence[Path],
     evaluation: Path,
     out: Path,
     settings: PropertiesSection,
@@ -44,6 +46,8 @@ def export_predictor(
         Folders of the members, in the order of their numbers.
     baselines
         Fitted baselines, `<property>.safetensors`.
+    stacks
+        Fitted stacks, `<property>.safetensors`.
     evaluation
         Folder with `choices.json` and `summary.json`.
     """
@@ -57,6 +61,9 @@ def export_predictor(
         "descriptors": torch.from_numpy(describe(bench.crystals.subset(training))),
         "targets": torch.from_numpy(bench.targets[training]),
     }
+    if stacks:
+        predictions = network_predictions(bench, members, settings, "cpu")
+        tensors["predictions"] = torch.from_numpy(predictions[training])
     distances = []
     for number, folder in enumerate(members):
         target = out / f"member-{number}"
@@ -73,6 +80,8 @@ def export_predictor(
         tensors[f"embeddings.{number}"] = torch.from_numpy(embeddings).half()
     for path in baselines:
         _copy(path, out / path.name)
+    for path in stacks:
+        _copy(path, out / stack_file(path.stem))
     save_checkpoint(out / TRAINING, tensors, {})
     write_json(
         out / CARD,
@@ -97,6 +106,11 @@ def export_predictor(
             },
         },
     )
+
+
+def stack_file(property_name: str) -> str:
+    """Return the name of the file of a property's stack."""
+    return f"{property_name}-stack.safetensors"
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -93,16 +93,27 @@ class GlobalGP:
         support, values, query
             [k, d], [k] and [m, d].
         """
-        both = self._standardise(np.vstack([support, query]))
+        mean, covariance = self.posterior(np.vstack([support, query]))
         k = len(support)
-        cross = self._kernel(self.x, both)
-        half = torch.linalg.solve_triangular(self.factor, cross, upper=False)
-        covariance = self._kernel(both, both) - half.mT @ half
-        mean = cross.mT @ self.alpha
-        residual = torch.from_numpy((values - self.mean) / self.deviation) - mean[:k]
-        gram = covariance[:k, :k] + self.noise * torch.eye(k, dtype=torch.float64)
+        noise = self.noise * self.deviation**2
+        gram = covariance[:k, :k] + noise * torch.eye(k, dtype=torch.float64)
+        residual = torch.from_numpy(values) - mean[:k]
         update = covariance[k:, :k] @ torch.linalg.solve(gram, residual)
-        return (mean[k:] + update).numpy() * self.deviation + self.mean
+        return (mean[k:] + update).numpy()
+
+    def posterior(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return mean [n] and covariance [n, n] (without noise), given the training rows."""
+        x = self._standardise(features)
+        cross = self._kernel(self.x, x)
+        half = torch.linalg.solve_triangular(self.factor, cross, upper=False)
+        covariance = self._kernel(x, x) - half.mT @ half
+        mean = cross.mT @ self.alpha
+        return mean * self.deviation + self.mean, covariance * self.deviation**2
+
+    def prior(self, features: np.ndarray) -> Tensor:
+        """Return the covariance before any training row, [n, n]."""
+        x = self._standardise(features)
+        return self._kernel(x, x) * self.deviation**2
 
     def hyper_parameters(self) -> dict[str, Tensor]:
         """Return all that was learned but the training rows."""

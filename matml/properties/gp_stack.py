@@ -89,6 +89,11 @@ class GPStack:
             "noise": self.noise,
         }
 
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "GPStack":
+        """Return what `tensors` gave."""
+        return cls(tensors["mean_weights"], tensors["variances"], tensors["noise"])
+
 
 def _condition(
     mean_weights: Tensor,
@@ -194,8 +199,10 @@ def learn_stack(
     episodes: Sequence[Episodes],
     scale: float,
     *,
+    strength: float = 0.005,
     steps: int = 80,
     learning_rate: float = 0.1,
+    start: GPStack | None = None,
 ) -> GPStack:
     """Return the stack that best predicts queries from supports, over all numbers of labels.
 
@@ -204,38 +211,47 @@ def learn_stack(
     episodes
         Of training families, with cross-fitted views.
     scale
-        Variance that the kernels start from together.
+        Variance of a family's errors before any label, which the kernels share at the start.
+    strength
+        Of the prior.
+    start
+        A stack to begin with, such as that of nearly the same episodes; else the prior's centre.
 
     Notes
     -----
-    The loss is a Laplace likelihood, since errors are judged by their absolute value; a weak
-    Gaussian prior on the logarithms holds where episodes tell little.
+    The loss is a Laplace likelihood, since errors are judged by their absolute value; a Gaussian
+    prior on the logarithms about equal shares holds where episodes tell little.
     """
     models, kernels = episodes[0].means.shape[1], episodes[0].covariances.shape[1]
-    start = torch.cat(
+    size = torch.stack([e.covariances.diagonal(dim1=2, dim2=3).mean((0, 2)) for e in episodes])
+    share = torch.tensor([scale / kernels], dtype=torch.float64)
+    centre = torch.cat(
         [
             torch.zeros(models, dtype=torch.float64),
-            torch.full((kernels,), scale / kernels, dtype=torch.float64).log(),
-            torch.tensor([0.1 * scale], dtype=torch.float64).log(),
+            (share / size.mean(0).clamp(min=1e-9)).log(),
+            (0.1 * kernels * share).log(),
         ]
     )
-    free = start.clone().requires_grad_()
+    free = centre.clone()
+    if start is not None:
+        logarithms = start.mean_weights.log()
+        free = torch.cat(
+            [logarithms - logarithms.mean(), start.variances.log(), start.noise.reshape(1).log()]
+        )
+    free.requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
 
     def parts() -> tuple[Tensor, Tensor, Tensor]:
         return free[:models].softmax(0), free[models:-1].exp(), free[-1].exp()
 
     for _ in range(steps):
-        value = 0.005 * (free - start).square().sum()
+        value = strength * (free - centre).square().sum()
         for group in episodes:
+            k = group.shots
             mean, deviation = _condition(
-                *parts(),
-                group.means,
-                group.covariances,
-                group.labels[:, : group.shots],
-                group.shots,
+                *parts(), group.means, group.covariances, group.labels[:, :k], k
             )
-            off = (mean - group.labels[:, group.shots :]).abs()
+            off = (mean - group.labels[:, k:]).abs()
             each = (off / deviation + deviation.log()).mean(1)
             value = value + (each * group.weights).sum() / len(episodes)
         optimizer.zero_grad()

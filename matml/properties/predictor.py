@@ -22,7 +22,7 @@ from matml.properties.adaptation import (
 from matml.properties.baselines import Baseline, load_baseline
 from matml.properties.batches import GraphBatches
 from matml.properties.descriptors import describe
-from matml.properties.export import CARD, FORMAT, TRAINING
+from matml.properties.export import CARD, FORMAT, TRAINING, stack_file
 from matml.properties.intervals import width_at
 from matml.properties.members import (
     Member,
@@ -33,12 +33,17 @@ from matml.properties.members import (
 )
 from matml.properties.metatrain import METHODS, episode_batch
 from matml.properties.pretrain import embed, predict
+from matml.properties.stacking import METHOD as STACK
+from matml.properties.stacking import StackedPredictor
 from matml.properties.targets import Standardisation, find_property
+from matml.properties.views import Inputs
 from matml.structures.crystals import CrystalSet
 
 BASELINES = ("extra_trees", "global_gp")
 CHUNK = 2048
 """Crystals predicted at once, which bounds memory."""
+STACK_CHUNK = 256
+"""The stack's, whose covariances grow with the square."""
 
 
 class FewShotPredictor:
@@ -170,6 +175,24 @@ class FewShotPredictor:
         path = self.folder / f"{property_name}.safetensors"
         return load_baseline(path, kind, descriptors[known], targets[known])
 
+    def fitted_stack(self, property_name: str) -> StackedPredictor:
+        """Return the stack of a property, conditioned again on the training rows."""
+        targets = self.training["targets"][:, self.recipe.properties.index(property_name)].numpy()
+        known = ~np.isnan(targets)
+        inputs = Inputs(
+            self.training["descriptors"].numpy()[known], self.training["predictions"].numpy()[known]
+        )
+        return StackedPredictor.load(
+            self.folder / stack_file(property_name), inputs, targets[known]
+        )
+
+    def inputs(self, crystals: CrystalSet) -> Inputs:
+        """Return what the stack sees of crystals of a new family."""
+        batches = GraphBatches(crystals, device=self.device)
+        rows = np.arange(len(crystals))
+        each = [predict(member.pretrained, batches, rows) for member in self.members]
+        return Inputs(describe(crystals), np.mean(np.array(each, dtype=float), 0))
+
     def distance(self, crystals: CrystalSet) -> np.ndarray:
         """Return the distance to the nearest training crystal, [crystals].
 
@@ -218,14 +241,17 @@ class AdaptedPredictor:
             for k, width in entry["half_widths"][method].items()
         }
         self.half_width = width_at(widths, property_name, method, self.shots)
-        self._predict = self._prepare(support, labels, entry["fine_tuning"])
+        self._stack = self._prepare_stack(support, labels) if method == STACK else None
+        if self._stack is None:
+            self._predict = self._prepare(support, labels, entry["fine_tuning"])
 
     def predict(self, structures: CrystalSet | Sequence[Structure]) -> pd.DataFrame:
         """Return predictions in the property's unit, one row per crystal.
 
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
-        no training stage has seen, and wider in proportion beyond a distance of 1; `distance` to
-        what the model knows; `in_domain`, whether that is at most 1.
+        no training stage has seen (with the stacked Gaussian process over training families left
+        out in turn, and narrower where it is surer), and wider in proportion beyond a distance of
+        1; `distance` to what the model knows; `in_domain`, whether that is at most 1.
         """
         if not isinstance(structures, CrystalSet):
             structures = [structures] if isinstance(structures, Structure) else list(structures)
@@ -241,11 +267,17 @@ class AdaptedPredictor:
     def _predict_chunk(self, crystals: CrystalSet) -> pd.DataFrame:
         item = find_property(self.property_name)
         standardisation = self.predictor.standardisation
-        value = self._predict(crystals) * standardisation.deviation[self.column]
-        value = value + standardisation.mean[self.column]
+        deviation = standardisation.deviation[self.column]
+        half_width = self.half_width
+        if self._stack is None:
+            value = self._predict(crystals)
+        else:
+            value, half_width = self._stack(crystals)
+            half_width = half_width * deviation
+        value = value * deviation + standardisation.mean[self.column]
         distance = self.predictor.distance(crystals)
         # farther than the families that set the width, errors are larger: it grows in proportion
-        half_width = self.half_width * np.maximum(distance, 1)
+        half_width = half_width * np.maximum(distance, 1)
         return pd.DataFrame(
             {
                 "prediction": item.from_scale(value),
@@ -317,6 +349,24 @@ class AdaptedPredictor:
 
             return corrected
         return with_weights(network, repeat_weights(dict(network.named_parameters()), 1))
+
+    def _prepare_stack(
+        self, support: CrystalSet | None, labels: np.ndarray
+    ) -> Callable[[CrystalSet], tuple[np.ndarray, np.ndarray]]:
+        """Return the function from crystals to standardised predictions and half widths."""
+        fitted, predictor = self.predictor.fitted_stack(self.property_name), self.predictor
+        known = None if support is None else predictor.inputs(support)
+
+        def predicted(crystals: CrystalSet) -> tuple[np.ndarray, np.ndarray]:
+            parts = []
+            for start in range(0, len(crystals), STACK_CHUNK):
+                rows = np.arange(start, min(start + STACK_CHUNK, len(crystals)))
+                query = predictor.inputs(crystals.subset(rows))
+                parts.append(fitted.predict(query[:0] if known is None else known, labels, query))
+            means, half_widths = zip(*parts, strict=True)
+            return np.concatenate(means), np.concatenate(half_widths)
+
+        return predicted
 
     def _prepare_baseline(
         self, kind: str, support: CrystalSet | None, labels: np.ndarray

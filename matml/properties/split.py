@@ -1,8 +1,8 @@
 """Which families are for training, validation and test; and the episodes on which all are judged.
 
 Everything is split by family: no crystal of a validation or test family is seen by any training
-stage. Training families are further dealt into folds for cross-fitting: member `m` of the ensemble
-is pre-trained without the families of fold `m`, and learns to adapt on them.
+stage. All training families, small ones too, are further dealt into folds for cross-fitting: member
+`m` of the ensemble is pre-trained without the families of fold `m`, and learns to adapt on them.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Split:
     test, validation
         Families never trained on; validation ones choose methods and settings.
     folds
-        Fold number of each training family that is large enough to be a task.
+        Fold number of each training family.
     members
         Number of folds, and of the ensemble's members.
     """
@@ -73,19 +73,23 @@ def split_families(
     smallest_task: int,
     held_out: Sequence[str] = (),
     members: int,
+    fold: int | None = None,
+    folds: int = 5,
 ) -> Split:
     """Return the split of a table of crystals.
 
     Families with at least `smallest_family` crystals (duplicates counted once) are ordered by size;
     every fourth is for test, beginning with the fourth, and every fourth for validation, beginning
     with the second. The rest, and all smaller families, are for training.
+    With `fold`, the ordered families are dealt into `folds` instead: fold `fold` is for test and
+    the next one for validation, so that over all folds each family is for test exactly once.
 
     Parameters
     ----------
     held_out
         Families, or common names of families, that are for test in any case.
     smallest_task
-        Training families of at least this size are dealt into folds; smaller ones are in all.
+        So many crystals make a family a task; each member needs one of its own.
 
     Raises
     ------
@@ -106,17 +110,25 @@ def split_families(
             )
         extra += named
     large = [family for family in ordered if sizes[family] >= smallest_family]
-    test = list(dict.fromkeys([*large[3::4], *extra]))
-    validation = [family for family in large[1::4] if family not in test]
+    if fold is None:
+        parts = large[3::4], large[1::4]
+    else:
+        if not 0 <= fold < folds or folds < 3:
+            raise MatmlError(f"--fold {fold} of {folds}: must be from 0, below --folds, at least 3")
+        dealt = deal(large, folds) if len(large) >= folds else {}
+        parts = tuple([f for f in dealt if dealt[f] == (fold + i) % folds] for i in (0, 1))
+    test = list(dict.fromkeys([*parts[0], *extra]))
+    validation = [family for family in parts[1] if family not in test]
     if not validation or not test:
         raise MatmlError(
             f"{len(large)} families have at least {smallest_family} crystals: too few to set some "
             "aside for validation and test; lower `smallest_family` or give more crystals"
         )
-    rest = [f for f in ordered if f not in {*test, *validation} and sizes[f] >= smallest_task]
-    if len(rest) < members:
+    rest = [f for f in ordered if f not in {*test, *validation}]
+    tasks = sum(sizes[f] >= smallest_task for f in rest)
+    if tasks < members:
         raise MatmlError(
-            f"{len(rest)} training families have at least {smallest_task} crystals, fewer than the "
+            f"{tasks} training families have at least {smallest_task} crystals, fewer than the "
             f"{members} members of the ensemble; lower `smallest_task` or `members`"
         )
     folds = deal(rest, members) if members > 1 else dict.fromkeys(rest, 0)

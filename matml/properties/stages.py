@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -147,9 +148,22 @@ def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
 
 
 def make_split(
-    structures: Path, graphs: Path, out: Path, settings: PropertiesSection, seed: int
+    structures: Path,
+    graphs: Path,
+    out: Path,
+    settings: PropertiesSection,
+    seed: int,
+    *,
+    fold: int | None = None,
+    folds: int = 5,
 ) -> None:
-    """Write the split by family, the episodes, and the standardisation of the targets."""
+    """Write the split by family, the episodes, and the standardisation of the targets.
+
+    Parameters
+    ----------
+    fold, folds
+        Of a cross-validation over families; by default the one split of `split_families`.
+    """
     crystals = CrystalSet.open(structures, graphs)
     table, names = crystals.table, list(settings.properties)
     learned_values(table, names)
@@ -159,6 +173,8 @@ def make_split(
         smallest_task=settings.smallest_task,
         held_out=settings.held_out,
         members=settings.members,
+        fold=fold,
+        folds=folds,
     )
     parts = []
     for part, families, draws in (
@@ -345,15 +361,24 @@ def evaluate_member(
     shard: int,
     shards: int,
     device: str,
+    methods: Sequence[str] = tuple(METHODS),
+    fine_tune: bool = True,
 ) -> None:
     """Predict every `shards`-th task's episodes with one member, adapted in each way.
 
     Predictions are on the standardised scale. Sharding lets many processors share the work.
+
+    Parameters
+    ----------
+    methods
+        Of meta-training, those that the member was meta-trained by.
+    fine_tune
+        Whether to fine-tune too, which takes longest.
     """
     if not 0 <= shard < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
     recipe = bench.recipe(settings)
-    trained = to_device(load_member(folder, recipe, list(METHODS)), device)
+    trained = to_device(load_member(folder, recipe, methods), device)
     batches = bench.batches(device)
     episodes = read_table(run / EPISODES)
     # a family's draws stay together, since they are adapted to at once
@@ -377,17 +402,18 @@ def evaluate_member(
         queries = [np.asarray(rows, int) for rows in group["query"]]
         plain = [output[query, column] for query in queries]
         predictions = {"pretrained": plain, "network_gp": plain}
-        for method in METHODS:
+        for method in methods:
             predictions[method] = [unadapted[method][query, column] for query in queries]
         variants = [
             fine_tuning_name(rate, steps)
-            for rate in settings.fine_tuning_learning_rates
+            for rate in (settings.fine_tuning_learning_rates if fine_tune else [])
             for steps in settings.fine_tuning_steps
         ]
         predictions |= dict.fromkeys(variants, plain)
         if shots:
-            support_data = [episode_batch(batches, rows, column) for rows in supports]
-            query_data = [batches.batch(rows) for rows in queries]
+            if methods or fine_tune:
+                support_data = [episode_batch(batches, rows, column) for rows in supports]
+                query_data = [batches.batch(rows) for rows in queries]
             predictions["network_gp"] = [
                 before
                 + residual_gp_correction(
@@ -402,7 +428,7 @@ def evaluate_member(
             for method, (network, _) in trained.meta_trained.items():
                 weights = meta_learned_weights(trained, method, support_data)
                 predictions[method] = predict_many(network, weights, query_data, column)
-            for rate in settings.fine_tuning_learning_rates:
+            for rate in settings.fine_tuning_learning_rates if fine_tune else []:
                 tuned = fine_tuned_weights(
                     trained.pretrained,
                     support_data,

@@ -30,16 +30,22 @@ def summarise(
     bench: Workbench,
     folder: Path,
     member_predictions: Sequence[Path],
-    baseline_predictions: Sequence[Path],
+    other_predictions: Sequence[Path],
     out: Path,
 ) -> None:
-    """Write scores.csv, predictions.parquet, choices.json and summary.json to `out`."""
+    """Write scores.csv, predictions.parquet, choices.json and summary.json to `out`.
+
+    Parameters
+    ----------
+    other_predictions
+        Of the baselines and of the stacks.
+    """
     episodes = read_table(folder / EPISODES)
     predictions = join_predictions(
         [read_table(path) for path in member_predictions],
-        [read_table(path) for path in baseline_predictions],
+        [read_table(path) for path in other_predictions],
     )
-    predictions = _to_learned_scale(predictions, episodes, bench)
+    predictions = to_learned_scale(predictions, episodes, bench)
     truth = {name: bench.labels[:, i] for i, name in enumerate(bench.names)}
     errors = episode_errors(episodes, predictions, truth)
     of_part = {part: group for part, group in errors.groupby("part")}
@@ -81,7 +87,7 @@ def summarise(
             "interval_level": LEVEL,
             "test_families": {f: common.get(f, "") for f in bench.split.test},
             "validation_families": {f: common.get(f, "") for f in bench.split.validation},
-            "training_families_with_tasks": len(bench.split.folds),
+            "training_families": len(bench.split.folds),
             "members": bench.split.members,
             "chosen": {
                 n: {"method": c.method, "title": TITLES[c.method]} for n, c in choices.items()
@@ -120,9 +126,10 @@ def join_predictions(
     return pd.concat([ensemble, *baselines], ignore_index=True)
 
 
-def _to_learned_scale(
+def to_learned_scale(
     predictions: pd.DataFrame, episodes: pd.DataFrame, bench: Workbench
 ) -> pd.DataFrame:
+    """Return predictions, and half widths of methods that give their own, on the learned scale."""
     column = episodes.set_index("episode")["property"].map(bench.names.index)
     mean, deviation = bench.standardisation.mean, bench.standardisation.deviation
     numbers = column.loc[predictions["episode"]].to_numpy()
@@ -130,7 +137,30 @@ def _to_learned_scale(
         np.asarray(p) * deviation[i] + mean[i]
         for p, i in zip(predictions["prediction"], numbers, strict=True)
     ]
-    return predictions.assign(prediction=scaled)
+    predictions = predictions.assign(prediction=scaled)
+    if "half_width" in predictions:
+        own = [
+            np.asarray(h) * deviation[i] if isinstance(h, (list, np.ndarray)) else None
+            for h, i in zip(predictions["half_width"], numbers, strict=True)
+        ]
+        predictions = predictions.assign(half_width=pd.Series(own, predictions.index, dtype=object))
+    return predictions
+
+
+def half_width_of(row, widths: dict) -> np.ndarray:
+    """Return the half widths of an episode's intervals, [m]: the method's own, or conformal ones.
+
+    Parameters
+    ----------
+    row
+        Of a table of errors, as a named tuple.
+    widths
+        Output of `intervals.half_widths`.
+    """
+    own = getattr(row, "half_width", None)
+    if own is not None:
+        return own
+    return np.full(len(row.query), width_at(widths, row.property, row.method, row.shots))
 
 
 def _coverage(test, truth, widths, choices, units) -> pd.DataFrame:
@@ -139,12 +169,14 @@ def _coverage(test, truth, widths, choices, units) -> pd.DataFrame:
     for name, choice in choices.items():
         own = test[(test["property"] == name) & (test["method"] == choice.method)]
         for shots, group in own.groupby("shots"):
-            half = width_at(widths, name, choice.method, int(shots))
+            halves = [half_width_of(row, widths) for row in group.itertuples()]
             inside = [
                 float(np.mean(np.abs(np.asarray(p) - truth[name][np.asarray(q)]) <= half))
-                for p, q in zip(group["prediction"], group["query"], strict=True)
+                for p, q, half in zip(group["prediction"], group["query"], halves, strict=True)
             ]
-            by_family = group.assign(inside=inside).groupby("family")["inside"].mean().to_numpy()
+            spans = group.assign(inside=inside, width=[2 * half.mean() for half in halves])
+            spans = spans.groupby("family")[["inside", "width"]].mean()
+            by_family = spans["inside"].to_numpy()
             low, high = bootstrap_interval(by_family)
             common = {
                 "property": name,
@@ -162,7 +194,12 @@ def _coverage(test, truth, widths, choices, units) -> pd.DataFrame:
                 "low": low,
                 "high": high,
             }
-            width = {"metric": "interval_width", "value": 2 * half, "low": np.nan, "high": np.nan}
+            width = {
+                "metric": "interval_width",
+                "value": spans["width"].mean(),
+                "low": np.nan,
+                "high": np.nan,
+            }
             records += [common | coverage, common | width]
     return pd.DataFrame(records)
 
@@ -179,7 +216,7 @@ def _parity(test, truth, widths, bench: Workbench, choices) -> pd.DataFrame:
             continue
         item, query = find_property(row.property), np.asarray(row.query)
         prediction = np.asarray(row.prediction)
-        half = width_at(widths, row.property, row.method, row.shots)
+        half = half_width_of(row, widths)
         parts.append(
             pd.DataFrame(
                 {

@@ -50,6 +50,25 @@ def test_every_fourth_family_by_size_is_for_test(table):
     assert sorted(split.folds.values()) == [0, 0, 0, 1, 1, 1]
 
 
+def test_families_too_small_for_a_task_are_dealt_to_members_too(table):
+    split = make(table, smallest_task=15)
+    assert set(split.folds) == {"a", "c", "e", "g", "i", "j"}
+    with pytest.raises(MatmlError, match="4 training families have at least 15"):
+        make(table, smallest_task=15, members=5)
+
+
+def test_over_the_folds_each_large_family_is_for_test_once_and_for_validation_once(table):
+    splits = [make(table, fold=fold, folds=4) for fold in range(4)]
+    large = sorted(name for name, size in SIZES.items() if size >= 18)
+    assert sorted(sum((split.test for split in splits), ())) == large
+    assert sorted(sum((split.validation for split in splits), ())) == large
+    for split in splits:
+        assert not set(split.test) & set(split.validation)
+        assert set(split.folds) == set(SIZES) - {*split.test, *split.validation}
+    with pytest.raises(MatmlError, match="--fold 4 of 4"):
+        make(table, fold=4, folds=4)
+
+
 def test_held_out_families_are_for_test_by_any_of_their_names(table):
     assert make(table, held_out=["rocksalt"]).test == ("d", "h", "i")
     assert make(table, held_out=["b"]).validation == ("f",)

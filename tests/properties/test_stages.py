@@ -78,6 +78,13 @@ def folder(crystals, tmp_path_factory):
         matml("baseline", run, f"--property={name}", f"--out={table}", f"--model-out={model}")
         baselines.append(f"--baseline={table}")
         models.append(f"--baseline={model}")
+        table = f"{folder}/properties/predictions/stack-{name}.parquet"
+        model = f"{folder}/properties/stacks/{name}.safetensors"
+        matml(
+            "stack", run, f"--property={name}", *members, f"--out={table}", f"--model-out={model}"
+        )
+        baselines.append(f"--stack={table}")
+        models.append(f"--stack={model}")
     evaluation = f"{folder}/properties/evaluation"
     matml("compare", run, *predictions, *baselines, f"--out={evaluation}")
     matml("export", run, *members, *models, f"--evaluation={evaluation}", f"--out={folder}/model")
@@ -129,7 +136,7 @@ def test_every_method_meets_every_episode(folder):
     scores = pd.read_csv(folder / "properties/evaluation/scores.csv")
     errors = scores[scores["metric"] == "mae_family_mean"]
     counts = errors.groupby(["property", "shots"])["method"].nunique()
-    assert set(counts) == {10}
+    assert set(counts) == {11}
     assert errors["value"].between(0, 5).all()
     summary = json.loads((folder / "properties/evaluation/summary.json").read_text())
     assert len(summary["statements"]) >= 2
@@ -157,6 +164,7 @@ METHODS = [
     "network_gp",
     "fomaml",
     "maml",
+    "gp_stack",
 ]
 
 
@@ -173,6 +181,7 @@ def test_the_exported_predictor_repeats_the_evaluation(folder, bench, predictor,
         pd.read_parquet(path) for path in (folder / "properties/predictions").glob("[01].parquet")
     ]
     tables += [pd.read_parquet(folder / f"properties/predictions/{name}.parquet")]
+    tables += [pd.read_parquet(folder / f"properties/predictions/stack-{name}.parquet")]
     found = [
         table[(table["episode"] == chosen["episode"]) & (table["method"] == stored)]
         for table in tables

@@ -171,6 +171,40 @@ rule baseline:
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
+rule stack:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
+        networks=expand(rules.pretrain.output.network, member=MEMBERS),
+    output:
+        predictions=ensure(
+            f"{OUT}/properties/predictions/stack-{{property}}.parquet",
+            non_empty=True,
+        ),
+        model=ensure(
+            f"{OUT}/properties/stacks/{{property}}.safetensors", non_empty=True
+        ),
+    log:
+        f"{OUT}/logs/properties-stack-{{property}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-stack-{{property}}.tsv"
+    priority: 12
+    threads: 1
+    params:
+        run=subpath(input.split, parent=True),
+        members=expand(f"--member={MEMBER}", member=MEMBERS),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Stacking Gaussian processes for {wildcards.property}"
+    shell:
+        "matml properties stack --run {params.run:q} --property {wildcards.property}"
+        " {params.members:q} --out {output.predictions:q} --model-out {output.model:q}"
+        " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule compare:
     input:
         settings=SECTION,
@@ -181,6 +215,7 @@ rule compare:
             rules.evaluate.output.predictions, member=MEMBERS, shard=range(SHARDS)
         ),
         baselines=expand(rules.baseline.output.predictions, property=PROPERTIES),
+        stacks=expand(rules.stack.output.predictions, property=PROPERTIES),
     output:
         scores=ensure(f"{OUT}/properties/evaluation/scores.csv", non_empty=True),
         predictions=ensure(
@@ -200,12 +235,14 @@ rule compare:
         baselines=lambda wildcards, input: [
             f"--baseline={path}" for path in input.baselines
         ],
+        stacks=lambda wildcards, input: [f"--stack={path}" for path in input.stacks],
         common=COMMON,
         sources=PROPERTY_SOURCES,
     message:
         "Comparing all methods on the same episodes"
     shell:
         "matml properties compare --run {params.run:q} {params.members:q} {params.baselines:q}"
+        " {params.stacks:q}"
         " --out {params.out:q}"
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
@@ -221,6 +258,7 @@ rule export:
             for path in (*rules.pretrain.output, *rules.metatrain.output)
         ],
         baselines=expand(rules.baseline.output.model, property=PROPERTIES),
+        stacks=expand(rules.stack.output.model, property=PROPERTIES),
         choices=rules.compare.output.choices,
     output:
         card=ensure(f"{OUT}/model/card.json", non_empty=True),
@@ -237,6 +275,10 @@ rule export:
             expand(f"{OUT}/model/{{property}}.safetensors", property=PROPERTIES),
             non_empty=True,
         ),
+        stacks=ensure(
+            expand(f"{OUT}/model/{{property}}-stack.safetensors", property=PROPERTIES),
+            non_empty=True,
+        ),
     log:
         f"{OUT}/logs/properties-export.log",
     benchmark:
@@ -248,6 +290,7 @@ rule export:
         baselines=lambda wildcards, input: [
             f"--baseline={path}" for path in input.baselines
         ],
+        stacks=lambda wildcards, input: [f"--stack={path}" for path in input.stacks],
         evaluation=subpath(input.choices, parent=True),
         model=subpath(output.card, parent=True),
         common=COMMON,
@@ -256,5 +299,6 @@ rule export:
         "Gathering the predictor that screening uses"
     shell:
         "matml properties export --run {params.run:q} {params.members:q} {params.baselines:q}"
+        " {params.stacks:q}"
         " --evaluation {params.evaluation:q} --out {params.model:q}"
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,260 @@
+"""Fit the stacked Gaussian process of one property, and predict with it."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.config import PropertiesSection
+from matml.errors import MatmlError
+from matml.files import read_table, write_table
+from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from matml.properties.descriptors import describe
+from matml.properties.gp_stack import (
+    Episodes,
+    GPStack,
+    Views,
+    draw_episodes,
+    learn_stack,
+)
+from matml.properties.intervals import LEVEL, weighted_quantile
+from matml.properties.members import load_network
+from matml.properties.pretrain import predict
+from matml.properties.split import labelled_members
+from matml.properties.stages import EPISODES, Workbench
+from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
+
+log = logging.getLogger(__name__)
+
+METHOD = "gp_stack"
+NOMINAL = 1.645
+"""Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
+FEWEST_FAMILIES = 8
+"""Families below which the calibration of more labels is that of fewer."""
+
+
+@dataclass(frozen=True)
+class StackedPredictor:
+    """The models of one property with the weights of the stack and of its intervals.
+
+    Attributes
+    ----------
+    models
+        What gives the views.
+    stack, zero
+        Weights after some labels of a family, and before any.
+    scales
+        Number of labels to half width of a 90 % interval, in posterior deviations.
+    """
+
+    models: FamilyModels
+    stack: GPStack
+    zero: GPStack
+    scales: dict[int, float]
+
+    def condition(
+        self, views: Views, labels: np.ndarray, shots: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return prediction and half width of its 90 % interval behind the support, [m]."""
+        own = self.stack if shots else self.zero
+        mean, deviation = own.condition(views, labels, shots)
+        return mean, deviation * self.scale(shots)
+
+    def scale(self, shots: int) -> float:
+        """Return half width over deviation for any number of labels: that of fewer or as many."""
+        below = [k for k in self.scales if k <= shots]
+        return self.scales[max(below) if below else min(self.scales)]
+
+    def predict(
+        self, support: Inputs, labels: np.ndarray, query: Inputs
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return prediction and half width of its 90 % interval at the query, [m]."""
+        both = Inputs(
+            np.vstack([support.descriptors, query.descriptors]),
+            np.vstack([support.predictions, query.predictions]),
+        )
+        return self.condition(self.models.views(both), labels, len(labels))
+
+    def save(self, path: Path) -> None:
+        """Write all but the training crystals to one file."""
+        tensors = pack("models", self.models.tensors())
+        tensors |= pack("stack", self.stack.tensors()) | pack("zero", self.zero.tensors())
+        save_checkpoint(path, tensors, {"column": self.models.column, "scales": self.scales})
+
+    @classmethod
+    def load(cls, path: Path, inputs: Inputs, targets: np.ndarray) -> "StackedPredictor":
+        """Return what `save` wrote, conditioned on the training crystals of the property again."""
+        tensors, state = load_checkpoint(path)
+        return cls(
+            FamilyModels.from_tensors(unpack("models", tensors), inputs, targets, state["column"]),
+            GPStack.from_tensors(unpack("stack", tensors)),
+            GPStack.from_tensors(unpack("zero", tensors)),
+            {int(k): scale for k, scale in state["scales"].items()},
+        )
+
+
+def network_predictions(
+    bench: Workbench, members: Sequence[Path], settings: PropertiesSection, device: str
+) -> np.ndarray:
+    """Return the cross-fitted predictions of all crystals, [crystals, properties], standardised.
+
+    Parameters
+    ----------
+    members
+        Folders of the members, in the order of their numbers.
+    """
+    if len(members) != bench.split.members:
+        raise MatmlError(
+            f"{len(members)} --member folders: the split has {bench.split.members} members; give "
+            "the folder of each, in the order of their numbers"
+        )
+    recipe, batches = bench.recipe(settings), bench.batches(device)
+    rows = np.arange(len(bench.crystals))
+    predictions = []
+    for folder in members:
+        network, _ = load_network(folder / "pretrained.safetensors", recipe)
+        predictions.append(predict(network.to(device), batches, rows))
+    folds = np.array([bench.split.folds.get(family, -1) for family in bench.families])
+    return cross_fitted(np.array(predictions, dtype=float), folds)
+
+
+def evaluate_stack(
+    bench: Workbench,
+    run: Path,
+    members: Sequence[Path],
+    out: Path,
+    model_out: Path,
+    settings: PropertiesSection,
+    *,
+    name: str,
+    seed: int,
+    device: str,
+) -> None:
+    """Fit the stack of one property and predict its episodes; standardised scale."""
+    if name not in bench.names:
+        raise MatmlError(f"--property {name}: the split was made for {', '.join(bench.names)}")
+    started = time.perf_counter()
+    column = bench.names.index(name)
+    inputs = Inputs(describe(bench.crystals), network_predictions(bench, members, settings, device))
+    fitted = fit_stack(bench, inputs, column, settings, seed=seed)
+    log.info("%s: stack fitted in %.0f s", name, time.perf_counter() - started)
+    episodes = read_table(run / EPISODES)
+    found = []
+    for _, group in episodes[episodes["property"] == name].groupby("family", sort=False):
+        rows = np.unique(np.concatenate([*group["query"], *group["support"]]).astype(int))
+        views = fitted.models.views(inputs[rows])
+        for episode in group.itertuples():
+            support = np.asarray(episode.support, int)
+            chosen = np.concatenate([support, np.asarray(episode.query, int)])
+            prediction, half_width = fitted.condition(
+                views[np.searchsorted(rows, chosen)], bench.targets[support, column], len(support)
+            )
+            found.append((episode.episode, METHOD, prediction, half_width))
+    fitted.save(model_out)
+    columns = ["episode", "method", "prediction", "half_width"]
+    write_table(out, pd.DataFrame(found, columns=columns))
+
+
+def fit_stack(
+    bench: Workbench, inputs: Inputs, column: int, settings: PropertiesSection, *, seed: int
+) -> StackedPredictor:
+    """Return the stack of one property, learned on cross-fitted episodes of training families.
+
+    Parameters
+    ----------
+    inputs
+        Of all crystals.
+
+    Raises
+    ------
+    MatmlError
+        Where no training family has labels enough for an episode.
+    """
+    name = bench.names[column]
+    training = bench.split.training_rows(bench.families)
+    training = training[~np.isnan(bench.targets[training, column])]
+    targets, own = bench.targets[training, column], inputs[training]
+    families = bench.families[training]
+    folds = np.array([bench.split.folds[family] for family in families])
+    models = FamilyModels.fit(
+        own, targets, column, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
+    )
+    # a repeated crystal would tell its own label
+    single = labelled_members(bench.crystals.table, name).to_numpy()[training]
+    groups = [np.flatnonzero((families == f) & single) for f in np.unique(families)]
+    groups = [rows for rows in groups if len(rows) >= settings.smallest_task]
+    views = list(training_views(models, own, targets, folds, groups))
+    labels = [targets[rows] for rows in groups]
+    group_folds = np.array([folds[rows[0]] for rows in groups])
+    shots = sorted({*settings.shots, 2})
+    if not draw_episodes(views, labels, shots[1:], draws=1, seed=seed):
+        raise MatmlError(
+            f"{name}: no training family has labels enough for an episode of {shots[1]} labels; "
+            "give more labels, or take the property out of `properties`"
+        )
+    scale = float(
+        np.mean(
+            [np.square(y - v.means[0].numpy()).mean() for v, y in zip(views, labels, strict=True)]
+        )
+    )
+
+    def episodes(which: np.ndarray, of_shots: Sequence[int]) -> list[Episodes]:
+        chosen = np.flatnonzero(which)
+        return draw_episodes(
+            [views[i] for i in chosen], [labels[i] for i in chosen], of_shots, seed=seed
+        )
+
+    everyone = np.ones(len(groups), bool)
+    stack = learn_stack(episodes(everyone, shots[1:]), scale)
+    zero = learn_stack(episodes(everyone, [0]), scale)
+    scores: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {k: [] for k in shots}
+    for fold in np.unique(group_folds):
+        # an interval must hold for families whose labels did not shape the weights
+        others, left_out = group_folds != fold, group_folds == fold
+        weights = {0: _without(episodes(others, [0]), scale, zero)}
+        weights[1] = _without(episodes(others, shots[1:]), scale, stack)
+        for i in np.flatnonzero(left_out):
+            for k in shots:
+                if found := _scores(weights[min(k, 1)], views[i], labels[i], k, seed):
+                    scores[k].append(found)
+    return StackedPredictor(models, stack, zero, _scales(scores))
+
+
+def _without(episodes: list[Episodes], scale: float, start: GPStack) -> GPStack:
+    """Return the weights of some of the families' episodes, from those of all."""
+    return learn_stack(episodes, scale, start=start, steps=25) if episodes else start
+
+
+def _scores(
+    stack: GPStack, views: Views, labels: np.ndarray, shots: int, seed: int, draws: int = 6
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return errors over deviations in a family, and their weights, which sum to 1."""
+    if len(labels) < max(2 * shots, shots + 4):
+        return None
+    generator, found = np.random.default_rng(seed), []
+    for _ in range(draws if shots else 1):
+        order = generator.permutation(len(labels))
+        mean, deviation = stack.condition(views[order], labels[order[:shots]], shots)
+        found.append(np.abs(mean - labels[order[shots:]]) / deviation)
+    values = np.concatenate(found)
+    return values, np.full(len(values), 1 / len(values))
+
+
+def _scales(scores: dict[int, list[tuple[np.ndarray, np.ndarray]]]) -> dict[int, float]:
+    """Return the conformal quantile of errors over deviations for each number of labels.
+
+    Each family counts the same: a new family is a draw from the families. The level is raised for
+    the number of families, as that of n exchangeable ones is (Vovk et al. 2005).
+    """
+    scales, last = {}, NOMINAL
+    for k, found in sorted(scores.items()):
+        if len(found) >= FEWEST_FAMILIES:
+            values, weights = (np.concatenate(part) for part in zip(*found, strict=True))
+            level = min(LEVEL * (1 + 1 / len(found)), 1.0)
+            last = weighted_quantile(values, weights, level)
+        scales[k] = last
+    return scales

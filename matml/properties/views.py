@@ -1,0 +1,194 @@
+"""What the models of one property say of crystals whose family they have not seen.
+
+The models are the networks and three global Gaussian processes: on the networks' residuals, on
+descriptors, and on descriptors with the networks' predictions. Views of a *training* family come
+from models fitted without it: the network of the member that left its fold out, and processes
+conditioned on the other folds (their kernels, a handful of numbers learned on all training
+families' crystals, stay). Views of a *new* family come from all of them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matml.meta.checkpoint import pack, unpack
+from matml.properties.gp import GlobalGP, matern32
+from matml.properties.gp_stack import Views
+
+PROCESSES = ("residual", "descriptors", "augmented")
+DESCRIPTOR_REACH, PREDICTION_REACH = 0.6, 0.4
+"""Length scales of the episodes' kernels, in units of the root of the number of features."""
+
+
+def cross_fitted(predictions: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return each crystal's network predictions by networks that have not seen it, [n, properties].
+
+    Parameters
+    ----------
+    predictions
+        Of all members, [members, n, properties].
+    folds
+        Fold of each crystal's family, [n]; -1 for a family that no member has seen, whose
+        predictions are the members' mean.
+    """
+    found = predictions.mean(0)
+    for member, own in enumerate(predictions):
+        found[folds == member] = own[folds == member]
+    return found
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the models see of n crystals.
+
+    Attributes
+    ----------
+    descriptors
+        [n, features].
+    predictions
+        Standardised predictions of all properties by networks, cross-fitted for training
+        families, [n, properties].
+    """
+
+    descriptors: np.ndarray
+    predictions: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray | slice) -> "Inputs":
+        """Return the inputs of some of the crystals."""
+        return Inputs(self.descriptors[rows], self.predictions[rows])
+
+    @property
+    def augmented(self) -> np.ndarray:
+        """Descriptors and predictions side by side."""
+        return np.hstack([self.descriptors, self.predictions])
+
+
+@dataclass(frozen=True)
+class FamilyModels:
+    """The models of one property, fitted to training crystals.
+
+    Attributes
+    ----------
+    column
+        The property's number among the predictions.
+    residual, descriptors, augmented
+        Gaussian processes.
+    centre, scale
+        Standardisation of the augmented inputs, for the kernels that learn from the support alone.
+    """
+
+    column: int
+    residual: GlobalGP
+    descriptors: GlobalGP
+    augmented: GlobalGP
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, inputs: Inputs, targets: np.ndarray, column: int, *, subset: int, steps: int, seed: int
+    ) -> "FamilyModels":
+        """Return models fitted to training crystals and their standardised labels, [n]."""
+
+        def process(features: np.ndarray, values: np.ndarray) -> GlobalGP:
+            return GlobalGP(subset=subset, steps=steps, seed=seed).fit(features, values)
+
+        both = inputs.augmented
+        spread = both.std(0)
+        return cls(
+            column,
+            process(both, targets - inputs.predictions[:, column]),
+            process(inputs.descriptors, targets),
+            process(both, targets),
+            both.mean(0),
+            np.where(spread < 1e-6, 1.0, spread),
+        )
+
+    def refit(self, inputs: Inputs, targets: np.ndarray) -> "FamilyModels":
+        """Return models with the same kernels, conditioned on other crystals."""
+        both = inputs.augmented
+        return FamilyModels(
+            self.column,
+            self.residual.refit(both, targets - inputs.predictions[:, self.column]),
+            self.descriptors.refit(inputs.descriptors, targets),
+            self.augmented.refit(both, targets),
+            self.centre,
+            self.scale,
+        )
+
+    def views(self, inputs: Inputs) -> Views:
+        """Return what the models say of crystals.
+
+        Means: network; network with the residual process; process on descriptors; process on
+        both. Covariances: common shift; posterior and prior of the residual process; Matern-3/2 on
+        both and on the predictions; posteriors of the other two processes.
+        """
+        both = inputs.augmented
+        network = torch.from_numpy(inputs.predictions[:, self.column])
+        residual, of_residual = self.residual.posterior(both)
+        descriptors, of_descriptors = self.descriptors.posterior(inputs.descriptors)
+        augmented, of_augmented = self.augmented.posterior(both)
+        standard = torch.from_numpy((both - self.centre) / self.scale)
+        predicted = standard[:, inputs.descriptors.shape[1] :]
+        covariances = [
+            torch.ones_like(of_residual),
+            of_residual,
+            self.residual.prior(both),
+            _correlation(standard, DESCRIPTOR_REACH),
+            _correlation(predicted, PREDICTION_REACH),
+            of_descriptors,
+            of_augmented,
+        ]
+        means = [network, network + residual, descriptors, augmented]
+        return Views(torch.stack(means), torch.stack(covariances))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that was learned but the training crystals."""
+        found = {"centre": torch.from_numpy(self.centre), "scale": torch.from_numpy(self.scale)}
+        for name in PROCESSES:
+            found |= pack(name, getattr(self, name).hyper_parameters())
+        return found
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], inputs: Inputs, targets: np.ndarray, column: int
+    ) -> "FamilyModels":
+        """Return what `tensors` gave, conditioned on the training crystals again."""
+        processes = [GlobalGP.from_hyper_parameters(unpack(name, tensors)) for name in PROCESSES]
+        waiting = cls(column, *processes, tensors["centre"].numpy(), tensors["scale"].numpy())
+        return waiting.refit(inputs, targets)
+
+
+def training_views(
+    models: FamilyModels,
+    inputs: Inputs,
+    targets: np.ndarray,
+    folds: np.ndarray,
+    members: Sequence[np.ndarray],
+) -> Iterator[Views]:
+    """Yield the cross-fitted views of training families.
+
+    Parameters
+    ----------
+    inputs, targets, folds
+        Of all training crystals of the property: predictions cross-fitted, fold of the family.
+    members
+        Rows of each family, all of one fold.
+    """
+    without: dict[int, FamilyModels] = {}
+    for rows in members:
+        (fold,) = np.unique(folds[rows])
+        if fold not in without:
+            others = folds != fold
+            without[fold] = models.refit(inputs[others], targets[others])
+        yield without[fold].views(inputs[rows])
+
+
+def _correlation(standard: Tensor, reach: float) -> Tensor:
+    """Return the Matern-3/2 correlation of standardised inputs, [n, n]."""
+    scaled = standard / (reach * math.sqrt(standard.shape[1]))
+    return matern32(scaled, scaled)

@@ -1,0 +1,157 @@
+"""The stack is a textbook Gaussian process; its weights are learned from what is unseen."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+from matml.properties.gp_stack import GPStack, Views, draw_episodes, learn_stack
+from matml.properties.stacking import StackedPredictor, _scales
+from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
+
+
+def weights(means, variances, noise=0.01):
+    values = (torch.tensor(v, dtype=torch.float64) for v in (means, variances, noise))
+    return GPStack(*values)
+
+
+def matern(x, length):
+    return torch.from_numpy(Matern(length_scale=length, nu=1.5)(x))
+
+
+@pytest.fixture(scope="module")
+def points():
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(30, 3))
+    return x, np.sin(x[:, 0]) + x[:, 1] + 0.1 * generator.normal(size=30)
+
+
+def test_conditioning_is_that_of_a_textbook_gaussian_process(points):
+    x, y = points
+    views = Views(torch.zeros(1, 30).double(), torch.stack([matern(x, 1.0), matern(x, 2.0)]))
+    mean, deviation = weights([1.0], [0.5, 2.0]).condition(views, y[:20], 20)
+    kernel = ConstantKernel(0.5) * Matern(1.0, nu=1.5) + ConstantKernel(2.0) * Matern(2.0, nu=1.5)
+    oracle = GaussianProcessRegressor(kernel, alpha=0.01, optimizer=None).fit(x[:20], y[:20])
+    expected, spread = oracle.predict(x[20:], return_std=True)
+    np.testing.assert_allclose(mean, expected, atol=1e-4)
+    # ours is the deviation of a label, not of the function
+    np.testing.assert_allclose(deviation, np.sqrt(spread**2 + 0.01), atol=1e-4)
+
+
+def test_without_labels_the_mean_is_the_weighted_one(points):
+    x, _ = points
+    own = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 30)))
+    views = Views(own, matern(x, 1.0)[None])
+    mean, deviation = weights([0.25, 0.75], [2.0]).condition(views, np.zeros(0), 0)
+    np.testing.assert_allclose(mean, 0.25 * own[0] + 0.75 * own[1])
+    np.testing.assert_allclose(deviation, np.sqrt(2.01))
+
+
+def test_learning_finds_the_better_mean_and_the_kernel_that_errors_share():
+    generator = np.random.default_rng(0)
+    views, labels = [], []
+    for _ in range(12):
+        x = generator.normal(size=(14, 2))
+        covariance = matern(x, 1.0)
+        truth = generator.normal(size=14)
+        error = np.linalg.cholesky(covariance.numpy() + 1e-9 * np.eye(14)) @ generator.normal(
+            size=14
+        )
+        good = truth + 0.3 * error
+        bad = truth + 3 * generator.normal(size=14)
+        views.append(
+            Views(
+                torch.from_numpy(np.stack([good, bad])),
+                torch.stack([covariance, torch.eye(14).double()]),
+            )
+        )
+        labels.append(truth)
+    stack = learn_stack(draw_episodes(views, labels, [2, 5]), 0.1)
+    assert stack.mean_weights[0] > 0.9
+    assert stack.variances[0] > 2 * stack.variances[1]
+
+
+def test_families_too_small_for_the_shots_have_no_episode():
+    generator = np.random.default_rng(0)
+    sizes = [5, 10, 30]
+    labels = [generator.normal(size=n) for n in sizes]
+    views = [
+        Views(torch.from_numpy(y)[None], torch.eye(n).double()[None])
+        for n, y in zip(sizes, labels, strict=True)
+    ]
+    episodes = {e.shots: e for e in draw_episodes(views, labels, [0, 5, 20], draws=3)}
+    assert {k: len(e.labels) for k, e in episodes.items()} == {0: 9, 5: 6}
+    for k, group in episodes.items():
+        # queries are repeated where they are few, but never taken from the support
+        for row in group.labels.numpy():
+            assert not set(row[:k]) & set(row[k:])
+            assert len(set(row[:k])) == k
+
+
+def test_predictions_of_a_family_come_from_networks_that_have_not_seen_it():
+    predictions = np.arange(3.0)[:, None, None] * np.ones((3, 5, 2))
+    found = cross_fitted(predictions, np.array([0, 1, 2, -1, 2]))
+    assert found[:, 0].tolist() == [0, 1, 2, 1, 2]
+    assert predictions[0, 1, 0] == 0
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    generator = np.random.default_rng(3)
+    inputs = Inputs(generator.normal(size=(60, 4)), generator.normal(size=(60, 2)))
+    targets = inputs.descriptors[:, 0] + 0.5 * inputs.predictions[:, 1]
+    models = FamilyModels.fit(inputs, targets, 1, subset=40, steps=5, seed=0)
+    return inputs, targets, models
+
+
+def test_views_of_a_training_family_do_not_depend_on_labels_of_its_fold(fitted):
+    inputs, targets, models = fitted
+    folds = np.repeat([0, 1, 2], 20)
+    members = [np.arange(0, 10), np.arange(10, 20), np.arange(20, 40)]
+    before = list(training_views(models, inputs, targets, folds, members))
+    changed = np.where(folds == 0, targets + 7, targets)
+    after = list(training_views(models, inputs, changed, folds, members))
+    for i in (0, 1):
+        torch.testing.assert_close(before[i].means, after[i].means)
+        torch.testing.assert_close(before[i].covariances, after[i].covariances)
+    assert (before[2].means[1:] - after[2].means[1:]).abs().max() > 0.1
+    # and a model that saw the family would know its labels better
+    seen = models.views(inputs[members[0]])
+    error = [np.abs(v.means[2].numpy() - targets[:10]).mean() for v in (seen, before[0])]
+    assert error[0] < error[1]
+
+
+def test_views_are_symmetric_positive_and_the_same_for_any_company(fitted):
+    inputs, _, models = fitted
+    views = models.views(inputs[np.arange(12)])
+    assert views.means.shape == (4, 12)
+    for covariance in views.covariances:
+        torch.testing.assert_close(covariance, covariance.mT)
+        assert torch.linalg.eigvalsh(covariance)[0] > -1e-6
+    fewer = models.views(inputs[np.arange(5)])
+    torch.testing.assert_close(fewer.covariances, views[np.arange(5)].covariances)
+    torch.testing.assert_close(fewer.means, views[np.arange(5)].means)
+
+
+def test_a_stack_survives_its_file(fitted, tmp_path):
+    inputs, targets, models = fitted
+    stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7)
+    before = StackedPredictor(models, stack, stack, {0: 2.0, 5: 1.5})
+    before.save(tmp_path / "stack.safetensors")
+    after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)
+    for support in (np.arange(0), np.arange(6)):
+        found = [
+            each.predict(inputs[support], targets[support], inputs[np.arange(10, 20)])
+            for each in (before, after)
+        ]
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+    assert [after.scale(k) for k in (0, 3, 5, 50)] == [2.0, 2.0, 1.5, 1.5]
+
+
+def test_interval_scales_count_families_alike_and_hold_where_families_are_few():
+    wide = (np.full(100, 3.0), np.full(100, 0.01))
+    narrow = [(np.array([1.0]), np.array([1.0]))] * 9
+    # a tenth of the families, however many their crystals, is a tenth
+    assert _scales({0: [wide, *narrow], 5: [wide] * 3})[0] == 3.0
+    assert _scales({0: [*narrow, *narrow, *narrow, wide], 5: [wide] * 3}) == {0: 1.0, 5: 1.0}
