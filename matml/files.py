@@ -39,6 +39,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what killed writers of `path` have left; only its one writer may call this."""
+    path = Path(path)
+    for left in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
+        left.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic(path) as temporary:

@@ -63,6 +63,8 @@ def fingerprint(*tensors: Tensor) -> str:
     for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        # numpy knows no bfloat16; float holds each of its values
+        plain = plain.float() if plain.dtype == torch.bfloat16 else plain
         digest.update(plain.numpy().tobytes())
     return digest.hexdigest()
 

@@ -103,6 +103,11 @@ class GaussianHead(nn.Module):
         """
         weights = dict(module.named_parameters()) if start is None else dict(start)
         inputs, labels = self.read(support)
+        if labels.dim() != 2:
+            raise ValueError(
+                f"labels of shape {list(labels.shape)}: GaussianHead takes [n, outputs]; give "
+                "`labels[:, None]` for one output"
+            )
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
             model = FeatureModel(module, self.head, weights)
             output = model(*inputs)
@@ -113,8 +118,9 @@ class GaussianHead(nn.Module):
             # a missing label is one of noise 1 that nothing is correlated with
             noise = torch.where(present.mT, (2 * self.log_noise).exp()[:, None], 1.0)
             # what rounding leaves uncertain, so that a noise learned to be tiny stays positive
-            largest = gram.diagonal(dim1=1, dim2=2).amax(-1, keepdim=True)
-            noise = noise + 16 * torch.finfo(gram.dtype).eps * largest
+            if len(output):
+                largest = gram.diagonal(dim1=1, dim2=2).amax(-1, keepdim=True)
+                noise = noise + 16 * torch.finfo(gram.dtype).eps * largest
             factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(noise))[0]
             solved = torch.cholesky_solve(residual, factor)
         return GaussianHeadModel(self, module, weights, features, mask, factor, solved)

@@ -90,6 +90,11 @@ class GradientSteps(nn.Module):
         ]
         if not self.names:
             raise ValueError("no weight of the module is adapted: check `adapted`")
+        if steps < 0 or learning_rate <= 0:
+            raise ValueError(
+                f"steps = {steps}, learning_rate = {learning_rate}: steps must be at least 0 and "
+                "the rate above 0"
+            )
         weights = dict(module.named_parameters())
         rate = torch.tensor(float(learning_rate), dtype=weights[self.names[0]].dtype)
         if learn_rates not in (None, "entry", "tensor", "step"):
@@ -223,14 +228,19 @@ class GradientSteps(nn.Module):
         weights = dict(start)
         fixed = self.rate.item() if self.log_rates is None else None
         for step in range(steps):
-            value = evaluate(weights, step)
-            many = value.dim() == 1
-            gradients = torch.autograd.grad(
-                value.sum(),
-                [weights[name] for name in self.names],
-                create_graph=differentiable,
-                allow_unused=True,
-            )
+            for name in self.names:
+                # a start that is a constant, or steps under `no_grad`
+                if not weights[name].requires_grad:
+                    weights[name] = weights[name].detach().requires_grad_()
+            with torch.enable_grad():
+                value = evaluate(weights, step)
+                many = value.dim() == 1
+                gradients = torch.autograd.grad(
+                    value.sum(),
+                    [weights[name] for name in self.names],
+                    create_graph=differentiable,
+                    allow_unused=True,
+                )
             if self.proximal:
                 gradients = [
                     self.proximal * (weights[name] - start[name]) + (0 if g is None else g)
@@ -276,10 +286,10 @@ class GradientSteps(nn.Module):
                 f"{name} {each.detach().reshape(-1)[number].item():.3g}"
                 for name, each in told.items()
             )
-            raise Diverged(
-                f"{where}inner step {step + 1}: {numbers}; lower the inner learning rate or bound "
-                "the gradient"
-            )
+            remedy = "lower the inner learning rate or bound the gradient"
+            if step == 0:
+                remedy = "check the support's data and the starting weights"
+            raise Diverged(f"{where}inner step {step + 1}: {numbers}; {remedy}")
         # without a bound nothing is scaled: infinity over the norm has no derivative either
         return torch.clamp(self.largest_gradient / norm, max=1.0) if bounded else None
 
@@ -298,7 +308,8 @@ class GradientSteps(nn.Module):
             weights,
             normalise=True,
             statistics=policy.on_query(steps, last),
-            observe=lambda seen: policy.learn(steps, seen),
+            # after fewer steps the statistics are those of the support's next step
+            observe=(lambda seen: policy.learn(steps, seen)) if steps >= self.steps else None,
         )
 
 
@@ -319,6 +330,11 @@ class HeadSteps(GradientSteps):
     """
 
     def __init__(self, module: nn.Module, head: str, **options: Any) -> None:
+        if unknown := {"adapted", "batch_norm"} & set(options):
+            raise ValueError(
+                f"HeadSteps takes no {unknown.pop()!r}: its features are those of the module's "
+                "mode; use GradientSteps(adapted=…) where BatchNorm needs a policy"
+            )
         start = f"{head}."
         super().__init__(module, adapted=lambda name: name.startswith(start), **options)
         self.head = head

@@ -27,9 +27,11 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised input, scaled and shifted."""
-        if self.weight.dim() == 1:
+        if self.weight is None or self.weight.dim() == len(self.normalized_shape):
             return super().forward(x)
         plain = functional.layer_norm(x, self.normalized_shape, eps=self.eps)
+        if self.bias is None:
+            return plain * self.weight[:, None]
         return torch.addcmul(self.bias[:, None], plain, self.weight[:, None])
 
 
@@ -37,10 +39,11 @@ def takes_stacked_weights(module: nn.Module) -> bool:
     """Return whether a module says that it takes stacked weights, and all its layers do.
 
     It says so by an attribute `stackable`: its `forward` treats leading dimensions of its data as
-    tasks.
+    tasks. The loss then gets the data of all tasks at once and returns one value per task.
     """
     return getattr(module, "stackable", False) and all(
-        isinstance(layer, Linear | LayerNorm)
+        isinstance(layer, Linear)
+        or (isinstance(layer, LayerNorm) and len(layer.normalized_shape) == 1)
         for layer in module.modules()
         if next(layer.parameters(recurse=False), None) is not None
     )

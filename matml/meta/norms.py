@@ -42,6 +42,11 @@ def normalised_with(module: nn.Module, given: Statistics | None) -> Iterator[Sta
     def hook(name: str):
         def replace(layer: _BatchNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
             (x,) = inputs
+            if name in seen:
+                raise ValueError(
+                    f"BatchNorm layer {name!r} is called twice in one evaluation, with statistics "
+                    "that differ: use one layer per call where a policy treats it"
+                )
             over = [0, *range(2, x.dim())]
             if given is None:
                 mean, variance = x.mean(over), x.var(over, unbiased=False)
@@ -60,7 +65,7 @@ def normalised_with(module: nn.Module, given: Statistics | None) -> Iterator[Sta
     for name, layer in batch_norms(module).items():
         # in evaluation mode the layer's own result, thrown away, updates no running statistics
         # and takes batches of one
-        modes.append((layer, layer.training, layer.track_running_stats))
+        modes.append((layer, layer.training))
         layer.training = layer.running_mean is None
         handles.append(layer.register_forward_hook(hook(name)))
     try:
@@ -68,8 +73,19 @@ def normalised_with(module: nn.Module, given: Statistics | None) -> Iterator[Sta
     finally:
         for handle in handles:
             handle.remove()
-        for layer, training, _ in modes:
+        for layer, training in modes:
             layer.training = training
+
+
+def _tracked(module: nn.Module) -> list[_BatchNorm]:
+    """Return the BatchNorm layers, all of which must have running statistics."""
+    for name, layer in batch_norms(module).items():
+        if layer.running_mean is None:
+            raise ValueError(
+                f"BatchNorm layer {name!r} tracks no running statistics: take TaskStatistics or "
+                "Transductive"
+            )
+    return list(batch_norms(module).values())
 
 
 def refuse_batch_statistics(module: nn.Module) -> None:
@@ -120,18 +136,15 @@ class FrozenStatistics(BatchNormPolicy):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._statistics = {
-            name: (layer.running_mean.clone(), layer.running_var.clone())
-            for name, layer in batch_norms(module).items()
-        }
-        for number, (mean, variance) in enumerate(self._statistics.values()):
-            self.register_buffer(f"mean_{number}", mean)
-            self.register_buffer(f"variance_{number}", variance)
+        self.names = list(batch_norms(module))
+        for number, layer in enumerate(_tracked(module)):
+            self.register_buffer(f"mean_{number}", layer.running_mean.clone())
+            self.register_buffer(f"variance_{number}", layer.running_var.clone())
 
     def _all(self) -> Statistics:
         return {
             name: (getattr(self, f"mean_{number}"), getattr(self, f"variance_{number}"))
-            for number, name in enumerate(self._statistics)
+            for number, name in enumerate(self.names)
         }
 
     def on_support(self, step: int) -> Statistics:
@@ -190,12 +203,17 @@ class StepStatistics(BatchNormPolicy):
 
     def __init__(self, module: nn.Module, steps: int, momentum: float = 0.1) -> None:
         super().__init__()
-        self.names, self.momentum = list(batch_norms(module)), momentum
-        for number, layer in enumerate(batch_norms(module).values()):
+        self.names, self.momentum, self.steps = list(batch_norms(module)), momentum, steps
+        for number, layer in enumerate(_tracked(module)):
             self.register_buffer(f"mean_{number}", layer.running_mean.repeat(steps + 1, 1))
             self.register_buffer(f"variance_{number}", layer.running_var.repeat(steps + 1, 1))
 
     def _at(self, step: int) -> Statistics | None:
+        if step > self.steps:
+            raise ValueError(
+                f"StepStatistics was made for {self.steps} inner steps and is asked for step "
+                f"{step}: give it the inner loop's number of steps"
+            )
         if self.training:
             return None
         return {

@@ -13,7 +13,8 @@ one task. Rules and inner loops are combined freely:
 | `Reptile()` | towards the adapted weights | gradient steps |
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +68,12 @@ class MAML:
         if self.step_weights is None:
             model = inner.adapt(module, loss, task.support, differentiable=differentiable)
             return loss(model, task.query)
+        _needs_steps("a loss after every step", inner)
+        if len(self.step_weights) != inner.steps:
+            raise ValueError(
+                f"{len(self.step_weights)} step weights for {inner.steps} inner steps: give the "
+                "rule the inner loop's number of steps"
+            )
         path = inner.trajectory(module, loss, task.support, differentiable=differentiable)
         total = 0.0
         for number, (weights, share) in enumerate(zip(path, self.step_weights, strict=True), 1):
@@ -139,6 +146,7 @@ class Reptile:
         self, module: nn.Module, loss: Loss, inner: GradientSteps, task: Task, share: float
     ) -> float:
         """Add `share` of (start - adapted) to `.grad`; returns the query loss before its steps."""
+        _needs_steps("Reptile", inner)
         first = inner.adapt(module, loss, task.support)
         with torch.no_grad():
             value = loss(first, task.query)
@@ -166,7 +174,7 @@ class ImplicitMAML:
         On the residual's norm, relative to the gradient's.
     """
 
-    iterations: int = 20
+    iterations: int = 200
     tolerance: float = 1e-10
 
     def at(self, batch: int) -> "ImplicitMAML":
@@ -183,6 +191,7 @@ class ImplicitMAML:
         ValueError
             Where the inner loop has no proximal term.
         """
+        _needs_steps("ImplicitMAML", inner)
         if inner.proximal <= 0:
             raise ValueError("ImplicitMAML needs an inner loop with `proximal` > 0")
         weights = dict(module.named_parameters())
@@ -248,16 +257,64 @@ def accumulate_meta_gradient(
     losses = []
     for task in tasks:
         try:
-            losses.append(outer.backward(module, loss, inner, task, 1 / len(tasks)))
+            with added_if_finite(module, inner):
+                losses.append(outer.backward(module, loss, inner, task, 1 / len(tasks)))
         except Diverged as error:
             raise TaskDiverged(f"task {task.name!r}: {error}") from error
     return losses
 
 
+@contextmanager
+def added_if_finite(module: nn.Module, inner: nn.Module) -> Iterator[None]:
+    """Let a block write gradients, and add them to what was there before if they are sound.
+
+    One task must not spoil what the others of a meta-batch have brought.
+
+    Raises
+    ------
+    Diverged
+        Where the block's gradient, or its norm, is not finite; `.grad` is as before.
+    """
+    parameters = [*module.parameters(), *inner.parameters()]
+    before = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+        found = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(found)
+        if not norm.isfinite():
+            raise Diverged(
+                f"the meta-gradient has norm {norm.item()}; lower the inner learning rate, bound "
+                "the gradient, or check the task's labels"
+            )
+    except BaseException:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+        raise
+    for parameter, gradient in zip(parameters, before, strict=True):
+        if gradient is not None:
+            own = parameter.grad
+            parameter.grad = gradient if own is None else gradient + own
+
+
+def _needs_steps(rule: str, inner: nn.Module) -> None:
+    """Refuse an inner loop without gradient steps."""
+    if not isinstance(inner, GradientSteps):
+        raise TypeError(f"{rule} needs gradient steps, not {type(inner).__name__}: take MAML()")
+
+
 def _check(value: Tensor, task: Task) -> None:
     """Refuse a query loss that is not finite."""
+    if value.dim():
+        raise ValueError(
+            f"task {task.name!r}: the loss has shape {list(value.shape)}, not a scalar"
+        )
     if not value.isfinite():
-        raise TaskDiverged(f"task {task.name!r}: query loss is {value.item()} after adaptation")
+        raise TaskDiverged(
+            f"task {task.name!r}: query loss is {value.item()} after adaptation; check that the "
+            "query has labels, all finite, or lower the inner learning rate"
+        )
 
 
 def _add(weight: Tensor, gradient: Tensor) -> None:
@@ -281,8 +338,20 @@ def _conjugate_gradient(matrix, right: list[Tensor], iterations: int, tolerance:
         if square <= tolerance**2 * first:
             break
         product = matrix(direction)
-        length = square / dot(direction, product)
+        curvature = dot(direction, product)
+        if curvature <= 0:
+            raise Diverged(
+                "the support loss curves downwards at the adapted weights; raise `proximal`"
+            )
+        length = square / curvature
         solution, residual = plus(solution, length, direction), plus(residual, -length, product)
         square, before = dot(residual, residual), square
         direction = plus(residual, square / before, direction)
+    else:
+        left = (square / first).sqrt().item()
+        if left > 1e-6:
+            raise Diverged(
+                f"{iterations} conjugate-gradient iterations left a residual of {left:.1g}; raise "
+                "`iterations` or `proximal`"
+            )
     return solution

@@ -20,7 +20,7 @@ from matml.meta.heads import GaussianHead
 from matml.meta.inner import Diverged, FeatureModel, GradientSteps, HeadOnFeatures, HeadSteps
 from matml.meta.layers import takes_stacked_weights
 from matml.meta.norms import refuse_batch_statistics
-from matml.meta.outer import MAML
+from matml.meta.outer import MAML, added_if_finite
 from matml.meta.tasks import BoundModel, Loss, Parameters
 
 Stacked: TypeAlias = dict[str, Tensor]
@@ -48,6 +48,10 @@ class Stacking:
     stack: Callable[[Sequence[Any]], Stacked]
     rebuild: Rebuild
     at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at_once = {self.at_once}: must be at least 1, or None for all tasks")
 
 
 def _stack_tensors(data: Sequence[Sequence[Tensor]]) -> Stacked:
@@ -98,7 +102,14 @@ def losses_of_many(
     def own(own_weights: Parameters, own_data: Stacked) -> Tensor:
         return loss(BoundModel(module, own_weights), rebuild(own_data))
 
-    return _of_each_task(module, own)(weights, data)
+    values = _of_each_task(module, own)(weights, data)
+    tasks = len(next(iter(data.values())))
+    if values.shape != (tasks,):
+        raise ValueError(
+            f"the loss of {tasks} stacked tasks has shape {list(values.shape)}: where the module "
+            "is `stackable` it must return one value per task, for instance by `.mean((-2, -1))`"
+        )
+    return values
 
 
 def gradients_of_many(
@@ -237,7 +248,8 @@ def accumulate_meta_gradient_many(
     if not values.isfinite().all():
         number = int((~values.isfinite()).nonzero()[0])
         raise Diverged(f"task {number} of {len(values)}: query loss {values[number].item()}")
-    (values.mean() if mean else values.sum()).backward()
+    with added_if_finite(module, inner):
+        (values.mean() if mean else values.sum()).backward()
     return values.detach().tolist()
 
 

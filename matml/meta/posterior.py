@@ -96,7 +96,7 @@ class MaximumAPosteriori(nn.Module):
         Raises
         ------
         Diverged
-            Where the objective is not finite at the prior's mean.
+            Where the objective is not finite at the prior's mean, or no optimum was found.
         """
         weights = dict(module.named_parameters()) if start is None else dict(start)
         fixed = {name: w for name, w in weights.items() if name not in self.shapes}
@@ -149,7 +149,10 @@ class MaximumAPosteriori(nn.Module):
             if slope.norm() <= self.tolerance * (1 + total):
                 break
             damped = curvature + damping * torch.diag(curvature.diagonal())
-            trial = position - torch.linalg.solve(damped, slope)
+            try:
+                trial = position - torch.linalg.solve(damped, slope)
+            except torch.linalg.LinAlgError as error:
+                raise Diverged(f"the curvature of the objective is singular ({error})") from None
             found = linearise(trial)
             if found[0] <= total:
                 position, (total, slope, curvature) = trial, found
@@ -159,6 +162,12 @@ class MaximumAPosteriori(nn.Module):
                 break
             else:
                 damping *= 10
+        # what float rounding leaves of the slope is far below this
+        if not slope.norm() <= 1e-4 * (1 + total):
+            raise Diverged(
+                f"no optimum after {self.steps} steps: the objective's slope is still "
+                f"{slope.norm().item():.2g}; raise `steps`, or check the residuals for NaN"
+            )
         return position
 
     def _split(self, vector: Tensor) -> Parameters:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 from torch.nn import Parameter
 
 from matml.meta.outer import TaskDiverged
+from matml.meta.tasks import mix
 
 Item = TypeVar("Item")
 
@@ -50,6 +51,41 @@ class Processes:
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return this process's part of a meta-batch."""
         return items[self.rank :: self.size]
+
+    def same_everywhere(self, *modules: nn.Module) -> None:
+        """Give all processes the first one's parameters and buffers."""
+        if self.size > 1:
+            for module in modules:
+                for tensor in module.state_dict().values():
+                    own = tensor.cpu()
+                    distributed.broadcast(own, 0)
+                    tensor.copy_(own)
+
+    def of_first(self, value: Item) -> Item:
+        """Return the first process's value."""
+        return self.gather([value])[0]
+
+    def seed(self, seed: int, batch: int) -> None:
+        """Seed this process's random numbers (dropout) by batch, where there are several.
+
+        The checkpoint holds those of the first process only.
+        """
+        if self.size > 1:
+            torch.manual_seed(mix(seed, batch * self.size + self.rank))
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def mean_buffers(self, module: nn.Module) -> None:
+        """Give all processes the mean of their floating-point buffers: statistics of own tasks."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    total = buffer.cpu()
+                    distributed.all_reduce(total)
+                    buffer.copy_(total / self.size)
 
     def gather(self, items: list[Item]) -> list[Item]:
         """Return the items of all processes, in the order of the processes."""

@@ -117,7 +117,7 @@ def draw_batches(
     """
     number = start
     while True:
-        generator = torch.Generator().manual_seed(_mix(seed, number))
+        generator = torch.Generator().manual_seed(mix(seed, number))
         yield [draw_task(generator) for _ in range(per_batch)]
         number += 1
 
@@ -139,8 +139,8 @@ def split_support_query(
     return drawn[:shots], drawn[shots : shots + most_queries]
 
 
-def _mix(seed: int, number: int) -> int:
-    """Return a seed for batch `number`; consecutive numbers give unrelated seeds (splitmix64)."""
+def mix(seed: int, number: int) -> int:
+    """Return a seed for item `number`; consecutive numbers give unrelated seeds (splitmix64)."""
     mask = (1 << 64) - 1
     value = (seed * 0x9E3779B97F4A7C15 + (number + 1) * 0xD1B54A32D192ED03) & mask
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask

@@ -1,16 +1,20 @@
 """Meta-training: improve a starting point (and learned rates) over many tasks."""
 
+import json
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from matml.files import remove_unfinished
 from matml.meta.checkpoint import (
     fingerprint,
     load_checkpoint,
@@ -24,6 +28,7 @@ from matml.meta.checkpoint import (
 )
 from matml.meta.crossfit import refuse_seen
 from matml.meta.inner import Diverged
+from matml.meta.norms import batch_norms
 from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
 from matml.meta.parallel import Stacking, accumulate_meta_gradient_many
 from matml.meta.processes import Processes
@@ -49,9 +54,10 @@ class MetaTraining:
         Rates of the outer optimiser (Adam) for the weights and for the logarithms of the learned
         inner rates; both fall to zero along a half cosine.
     largest_gradient
-        Bound on the norm of the outer gradient.
+        Bound on the norm of the outer gradient, of the weights and of the rates each.
     validate_every, patience
-        Validate after so many batches; stop after so many validations without a better one.
+        Validate after so many batches; stop after so many validations without a better one (by
+        default never: the best weights are kept in any case).
     seed
         Seed of the sequence of tasks.
     """
@@ -64,6 +70,19 @@ class MetaTraining:
     validate_every: int = 25
     patience: int = 1_000_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("batches", 0),
+            ("tasks_per_batch", 1),
+            ("validate_every", 1),
+            ("patience", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        for name in ("learning_rate", "rates_learning_rate", "largest_gradient"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
 
 
 @dataclass
@@ -88,25 +107,70 @@ class History:
     skipped: list[str] | None = None
 
 
-def validation_loss(
-    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task]
-) -> float:
-    """Return the mean query loss after adaptation over tasks; a diverged one counts as infinite."""
-    total = 0.0
-    training = inner.training
-    # running statistics of inner steps are used and not updated
-    inner.eval()
+@contextmanager
+def as_in_use(module: nn.Module, inner: nn.Module) -> Iterator[None]:
+    """Let dropout do nothing, and the statistics of inner steps be used and not updated."""
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    modes = [(layer, layer.training) for layer in [*layers, inner]]
+    for layer, _ in modes:
+        layer.eval()
     try:
-        for task in tasks:
-            model = inner.adapt(module, loss, task.support)
-            with torch.no_grad():
-                total += loss(model, task.query).item()
-    except Diverged as error:
-        log.warning("validation task %r: %s", task.name, error)
-        return math.inf
+        yield
     finally:
-        inner.train(training)
-    return total / len(tasks)
+        for layer, training in modes:
+            layer.train(training)
+
+
+def validation_losses(
+    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task]
+) -> list[float]:
+    """Return the query loss of each task after adaptation; infinite where it is not finite."""
+    found = []
+    with as_in_use(module, inner):
+        for task in tasks:
+            try:
+                model = inner.adapt(module, loss, task.support)
+                with torch.no_grad():
+                    value = loss(model, task.query).item()
+            except Diverged as error:
+                log.warning("validation task %r: %s", task.name, error)
+                value = math.inf
+            found.append(value if math.isfinite(value) else math.inf)
+    return found
+
+
+def _sound(
+    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task], first: bool
+) -> list[Task]:
+    """Return the validation tasks that the starting point can be judged on."""
+    losses = validation_losses(module, loss, inner, tasks)
+    bad = [task.name for task, value in zip(tasks, losses, strict=True) if math.isinf(value)]
+    if bad and len(bad) == len(tasks):
+        raise TaskDiverged(
+            f"validation task {bad[0]!r} and all others have no finite loss at the start: check "
+            "their labels and the inner learning rate"
+        )
+    if bad and first:
+        log.warning(
+            "%d of %d validation tasks have no finite loss at the start and are left out: %s",
+            len(bad),
+            len(tasks),
+            ", ".join(map(repr, bad[:MOST_WARNINGS])),
+        )
+    return [task for task, value in zip(tasks, losses, strict=True) if math.isfinite(value)]
+
+
+def _described(thing: Any) -> Any:
+    """Return the plain settings of an inner loop or policy, for telling runs apart."""
+    plain = (bool, int, float, str, list, type(None))
+    values = {
+        name: value
+        for name, value in vars(thing).items()
+        if not name.startswith("_") and isinstance(value, plain) and name != "training"
+    }
+    parts = getattr(thing, "_modules", {})
+    values |= {name: _described(part) for name, part in parts.items() if part is not None}
+    return {"type": type(thing).__name__, **values}
 
 
 def meta_train(
@@ -126,7 +190,8 @@ def meta_train(
     """Meta-train `module` and the inner loop's learned rates in place.
 
     With validation tasks, the starting point itself counts as the first candidate and the best one
-    is kept: meta-training returns what it was given where it does not help.
+    is kept: meta-training returns what it was given where it does not help. Validation is done as
+    the learner will be used: dropout does nothing. At the end the inner loop is in evaluation mode.
 
     Started by `torchrun`, the tasks of each meta-batch are shared among the processes, and all end
     with the same weights (`matml.meta.processes`).
@@ -143,7 +208,9 @@ def meta_train(
         Fixed tasks for early stopping; none of their families may occur in training.
     checkpoint
         File to resume from where it exists; rewritten at every validation and removed at the end
-        by the caller, once the result is safe.
+        by the caller, once the result is safe. A checkpoint of other settings, inner loop, rule,
+        starting point or validation tasks is not continued but kept beside; what `draw_task` draws
+        is not compared. Of random states only torch's own are kept.
     stacking
         Adapt the tasks of a meta-batch together, which is faster for small modules and takes the
         memory of all of them; by default one by one.
@@ -153,7 +220,8 @@ def meta_train(
     Raises
     ------
     TaskDiverged
-        Where every task of a meta-batch diverges; single ones are left out and noted.
+        Where every task of a meta-batch diverges, or every validation task at the start; single
+        ones are left out and noted.
     Leak
         Where a training or validation task is of a group that the backbone has seen, or a training
         task of a validation task's group.
@@ -187,6 +255,13 @@ def meta_train(
         task = refuse_seen(draw_task(generator), seen_groups, "the backbone")
         return refuse_seen(task, validation_groups, "the validation of this meta-training")
 
+    if processes.first:
+        _warn_of_batch_norm(module, inner, title)
+    # training statistics are learned in here and nowhere else
+    inner.train()
+    processes.same_everywhere(module, inner)
+    if validation_tasks:
+        validation_tasks = _sound(module, loss, inner, validation_tasks, processes.first)
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [{"params": weights, "lr": settings.learning_rate}]
     if rates := [rate for rate in inner.parameters() if rate.requires_grad]:
@@ -196,14 +271,33 @@ def meta_train(
     history = History([], [], [], skipped=[])
     best, best_loss, done = _snapshot(module, inner), math.inf, 0
     # settings and starting point: another run's checkpoint is not continued
-    signature = asdict(settings) | {"start": fingerprint(*best.values())}
-    signature |= {"inner": type(inner).__name__, "outer": repr(outer)}
-    signature |= {"inner_steps": getattr(inner, "steps", None)}
+    signature = asdict(settings) | {
+        "start": fingerprint(*best.values()),
+        "inner": _described(inner),
+        "outer": repr(outer),
+        "loss": getattr(loss, "__qualname__", type(loss).__name__),
+        "validation_tasks": [task.name for task in validation_tasks],
+    }
 
+    if checkpoint is not None and processes.first:
+        remove_unfinished(checkpoint)
     if checkpoint is not None and checkpoint.exists():
         tensors, state = load_checkpoint(checkpoint)
-        if state["settings"] != signature:
-            log.info("%s: %s is of another run and is not continued", title, checkpoint)
+        known = state.get("settings", {})
+        # through JSON, as the checkpoint went
+        differing = [k for k, v in json.loads(json.dumps(signature)).items() if known.get(k) != v]
+        if differing:
+            kept = checkpoint.with_suffix(f".old{checkpoint.suffix}")
+            if processes.first:
+                log.warning(
+                    "%s: %s is of another run (%s differ) and is not continued; it is kept as %s",
+                    title,
+                    checkpoint,
+                    ", ".join(differing),
+                    kept.name,
+                )
+                checkpoint.replace(kept)
+            processes.wait()
         else:
             module.load_state_dict(unpack("module", tensors))
             inner.load_state_dict(unpack("inner", tensors))
@@ -216,7 +310,11 @@ def meta_train(
 
     def validate(train_loss: float) -> None:
         nonlocal best, best_loss
-        value = validation_loss(module, loss, inner, validation_tasks) if validation_tasks else None
+        value = None
+        if validation_tasks:
+            losses = validation_losses(module, loss, inner, validation_tasks)
+            # one process decides for all
+            value = processes.of_first(sum(losses) / len(losses))
         history.batch.append(done)
         history.train_loss.append(train_loss)
         history.validation_loss.append(math.nan if value is None else value)
@@ -234,6 +332,10 @@ def meta_train(
             }
             save_checkpoint(checkpoint, tensors, state)
 
+    def stopped() -> bool:
+        since_best = (done - history.best_batch) // settings.validate_every
+        return bool(validation_tasks) and since_best >= settings.patience
+
     if not history.batch:
         validate(math.nan)
     losses: list[float] = []
@@ -246,11 +348,13 @@ def meta_train(
         disable=None if processes.first else True,
         leave=False,
     )
-    while done < settings.batches:
+    while done < settings.batches and not stopped():
         optimizer.zero_grad()
+        processes.seed(settings.seed, done)
         rule, tasks = outer.at(done), processes.share(next(batches))
         found, diverged = _gradients(module, loss, inner, rule, tasks, stacking)
         losses += processes.mean_gradient([*module.parameters(), *inner.parameters()], found)
+        processes.mean_buffers(inner)
         for name, reason in processes.gather(diverged):
             history.skipped.append(name)
             if processes.first and len(history.skipped) <= MOST_WARNINGS:
@@ -266,9 +370,6 @@ def meta_train(
             validate(sum(losses) / len(losses))
             losses = []
             progress.set_postfix_str(f"validation {history.validation_loss[-1]:.4g}")
-            since_best = (done - history.best_batch) // settings.validate_every
-            if validation_tasks and since_best >= settings.patience:
-                break
     progress.close()
     if processes.first and len(history.skipped) > MOST_WARNINGS:
         log.warning(
@@ -279,7 +380,21 @@ def meta_train(
         )
     module.load_state_dict(unpack("module", best))
     inner.load_state_dict(unpack("inner", best))
+    # what follows is use, not training
+    inner.eval()
     return history
+
+
+def _warn_of_batch_norm(module: nn.Module, inner: nn.Module, title: str) -> None:
+    """Say that running statistics are never updated, where BatchNorm has no policy."""
+    trained = [name for name, layer in batch_norms(module).items() if layer.training]
+    if trained and getattr(inner, "batch_norm", None) is None:
+        log.warning(
+            "%s: BatchNorm layer %r takes the statistics of each batch, and its running ones are "
+            "not updated; choose a policy (`batch_norm=…`, see matml.meta.norms)",
+            title,
+            trained[0],
+        )
 
 
 def _gradients(

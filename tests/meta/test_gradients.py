@@ -156,7 +156,7 @@ def test_divergence_names_the_task_and_the_remedy():
     inner = GradientSteps(net, steps=2, learning_rate=0.1).double()
     [task] = make_tasks(1)
     support = (task.support[0], task.support[1] * float("nan"))
-    with pytest.raises(TaskDiverged, match=r"'steel 7'.*learning rate"):
+    with pytest.raises(TaskDiverged, match=r"'steel 7'.*step 1.*support's data"):
         accumulate_meta_gradient(
             net, mean_square, inner, MAML(), [Task("steel 7", support, task.query)]
         )
