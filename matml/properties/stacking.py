@@ -209,14 +209,15 @@ def fit_stack(
         )
 
     everyone = np.ones(len(groups), bool)
-    stack = learn_stack(episodes(everyone, shots[1:]), scale)
+    # those without a label hold the prior variances, which helped at every number of labels
+    stack = learn_stack(episodes(everyone, shots), scale)
     zero = learn_stack(episodes(everyone, [0]), scale)
     scores: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {k: [] for k in shots}
     for fold in np.unique(group_folds):
         # an interval must hold for families whose labels did not shape the weights
         others, left_out = group_folds != fold, group_folds == fold
         weights = {0: _without(episodes(others, [0]), scale, zero)}
-        weights[1] = _without(episodes(others, shots[1:]), scale, stack)
+        weights[1] = _without(episodes(others, shots), scale, stack)
         for i in np.flatnonzero(left_out):
             for k in shots:
                 if found := _scores(weights[min(k, 1)], views[i], labels[i], k, seed):
