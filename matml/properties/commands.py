@@ -181,5 +181,77 @@ def export(
     export_predictor(bench, members, baselines, stacks, evaluation, out, settings, seed=seed)
 
 
+@properties.command()
+@click.option("--out", required=True, type=FOLDER, help="Folder to keep the folds in.")
+@click.option("--folds", default=5, show_default=True, type=click.IntRange(3), help="Folds.")
+@click.option("--fold", "which", multiple=True, type=int, help="Run only this fold; repeatable.")
+@click.option("--property", "names", multiple=True, help="Property to score; four by default.")
+@click.option("--smallest-family", default=15, show_default=True, help="Members of a family.")
+@click.option("--shots", multiple=True, type=int, help="Support size; 0, 1, 2, 5, 10, 20.")
+@click.option("--draws", default=20, show_default=True, help="Supports per family and size.")
+@click.option(
+    "--skip",
+    multiple=True,
+    type=click.Choice(["meta-learning", "fine-tuning"]),
+    help="Leave these methods out; they take longest.",
+)
+@click.option("--json", "json_file", type=FILE, help="Write tidy records.")
+@shared_options
+def benchmark(
+    out,
+    folds,
+    which,
+    names,
+    smallest_family,
+    shots,
+    draws,
+    skip,
+    json_file,
+    structures,
+    graphs,
+    config_file,
+    threads,
+    device,
+    seed,
+) -> None:
+    """New families, cross-validated: all methods on the same episodes."""
+    from matml.errors import MatmlError
+
+    settings = prepare(config_file, threads)
+    if wrong := [fold for fold in which if not 0 <= fold < folds]:
+        raise MatmlError(f"--fold {wrong[0]}: must be from 0 to {folds - 1}, for --folds {folds}")
+    from matml.config import PropertiesSection, validate
+    from matml.files import write_json
+    from matml.processors import usable_threads
+    from matml.properties.benchmark import PROPERTIES, run_benchmark
+    from matml.properties.benchmark_report import print_tables, tidy_records
+    from matml.properties.metatrain import METHODS
+
+    own = {
+        "smallest_family": smallest_family,
+        "held_out": [],
+        "shots": list(shots or (0, 1, 2, 5, 10, 20)),
+        "test_draws": draws,
+    }
+    settings = validate(PropertiesSection, settings.model_dump() | own, "benchmark")
+    scores = run_benchmark(
+        structures,
+        graphs,
+        out,
+        settings,
+        which=which or range(folds),
+        folds=folds,
+        names=names or PROPERTIES,
+        methods=() if "meta-learning" in skip else tuple(METHODS),
+        fine_tune="fine-tuning" not in skip,
+        seed=seed,
+        device=device,
+        threads=usable_threads(threads),
+    )
+    print_tables(scores, click.echo)
+    if json_file is not None:
+        write_json(json_file, tidy_records(scores, seed))
+
+
 for study in STUDIES:
     properties.add_command(study)

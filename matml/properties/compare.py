@@ -1,6 +1,6 @@
 """Compare all methods on the same episodes: choose on validation families, report on test ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +105,19 @@ def with_chosen_fine_tuning(table: pd.DataFrame, choices: dict[str, Choice]) -> 
 
 
 def bootstrap_interval(
-    values: np.ndarray, *, seed: int = 0, draws: int = 4000
+    values: np.ndarray, *, average: Callable = np.mean, seed: int = 0, draws: int = 4000
 ) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean of `values` over resampled families."""
+    """Return the 95 % percentile interval of the mean of `values` over resampled families.
+
+    Parameters
+    ----------
+    average
+        `np.mean`, or `np.median` for the interval of that.
+    """
     if len(values) < 2:
         return float("nan"), float("nan")
     picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    low, high = np.percentile(values[picks].mean(1), [2.5, 97.5])
+    low, high = np.percentile(average(values[picks], axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -100,7 +100,8 @@ def pretrain(
         optimizer,
         max_lr=settings.learning_rate,
         total_steps=settings.epochs * steps,
-        pct_start=0.25,
+        # a quarter of four steps is a warm-up of no length, by which torch would divide
+        pct_start=0.3 if settings.epochs * steps == 4 else 0.25,
         cycle_momentum=False,
     )
     weights = torch.tensor(settings.weights, device=batches.device)

@@ -34,7 +34,7 @@ METHOD = "gp_stack"
 NOMINAL = 1.645
 """Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
 FEWEST_FAMILIES = 8
-"""Families below which the calibration of more labels is that of fewer."""
+"""Families below which a number of labels is calibrated together with the others."""
 
 
 @dataclass(frozen=True)
@@ -209,18 +209,19 @@ def fit_stack(
         )
 
     everyone = np.ones(len(groups), bool)
-    stack = learn_stack(episodes(everyone, shots[1:]), scale)
+    # those without a label hold the prior variances, which helped at every number of labels
+    stack = learn_stack(episodes(everyone, shots), scale)
     zero = learn_stack(episodes(everyone, [0]), scale)
-    scores: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {k: [] for k in shots}
+    scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]] = {k: {} for k in shots}
     for fold in np.unique(group_folds):
         # an interval must hold for families whose labels did not shape the weights
         others, left_out = group_folds != fold, group_folds == fold
         weights = {0: _without(episodes(others, [0]), scale, zero)}
-        weights[1] = _without(episodes(others, shots[1:]), scale, stack)
+        weights[1] = _without(episodes(others, shots), scale, stack)
         for i in np.flatnonzero(left_out):
             for k in shots:
                 if found := _scores(weights[min(k, 1)], views[i], labels[i], k, seed):
-                    scores[k].append(found)
+                    scores[k][i] = found
     return StackedPredictor(models, stack, zero, _scales(scores))
 
 
@@ -244,17 +245,36 @@ def _scores(
     return values, np.full(len(values), 1 / len(values))
 
 
-def _scales(scores: dict[int, list[tuple[np.ndarray, np.ndarray]]]) -> dict[int, float]:
+def _scales(scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]]) -> dict[int, float]:
     """Return the conformal quantile of errors over deviations for each number of labels.
 
-    Each family counts the same: a new family is a draw from the families. The level is raised for
-    the number of families, as that of n exchangeable ones is (Vovk et al. 2005).
+    Each family counts the same: a new family is a draw from the families (split conformal
+    prediction, Vovk et al. 2005, with the family as the exchangeable unit). Numbers of labels with
+    few families take the quantile over all positive numbers of labels together; since errors are
+    in units of the deviation, which knows of the labels, they are comparable.
+
+    Parameters
+    ----------
+    scores
+        Number of labels, family to errors and weights.
     """
-    scales, last = {}, NOMINAL
+    pooled: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for k, found in scores.items():
+        for family, own in found.items() if k else ():
+            pooled.setdefault(family, []).append(own)
+    together = {
+        family: (
+            np.concatenate([v for v, _ in own]),
+            np.concatenate([w for _, w in own]) / len(own),
+        )
+        for family, own in pooled.items()
+    }
+    scales = {}
     for k, found in sorted(scores.items()):
-        if len(found) >= FEWEST_FAMILIES:
-            values, weights = (np.concatenate(part) for part in zip(*found, strict=True))
-            level = min(LEVEL * (1 + 1 / len(found)), 1.0)
-            last = weighted_quantile(values, weights, level)
-        scales[k] = last
+        enough = found if len(found) >= FEWEST_FAMILIES else together
+        scales[k] = NOMINAL
+        if len(enough) >= FEWEST_FAMILIES:
+            parts = zip(*enough.values(), strict=True)
+            values, weights = (np.concatenate(part) for part in parts)
+            scales[k] = weighted_quantile(values, weights, LEVEL)
     return scales

@@ -7,7 +7,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from matml.properties.gp_stack import GPStack, Views, draw_episodes, learn_stack
-from matml.properties.stacking import StackedPredictor, _scales
+from matml.properties.stacking import NOMINAL, StackedPredictor, _scales
 from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
 
 
@@ -149,9 +149,24 @@ def test_a_stack_survives_its_file(fitted, tmp_path):
     assert [after.scale(k) for k in (0, 3, 5, 50)] == [2.0, 2.0, 1.5, 1.5]
 
 
-def test_interval_scales_count_families_alike_and_hold_where_families_are_few():
-    wide = (np.full(100, 3.0), np.full(100, 0.01))
-    narrow = [(np.array([1.0]), np.array([1.0]))] * 9
-    # a tenth of the families, however many their crystals, is a tenth
-    assert _scales({0: [wide, *narrow], 5: [wide] * 3})[0] == 3.0
-    assert _scales({0: [*narrow, *narrow, *narrow, wide], 5: [wide] * 3}) == {0: 1.0, 5: 1.0}
+def scored(errors, first=0):
+    """Scores of families, each with the same error throughout."""
+    return {first + i: (np.full(n, e), np.full(n, 1 / n)) for i, (e, n) in enumerate(errors)}
+
+
+def test_interval_scales_count_families_alike():
+    narrow = [(1.0, 1)] * 9
+    # two of eleven families, however many or few their crystals, are more than a tenth
+    assert _scales({0: scored([(3.0, 100), *narrow])})[0] == 1.0
+    assert _scales({0: scored([(3.0, 1), (3.0, 100), *narrow])})[0] == 3.0
+
+
+def test_numbers_of_labels_with_few_families_are_calibrated_together():
+    many = scored([(1.0, 5)] * 19 + [(2.0, 5)])
+    few = scored([(4.0, 5)] * 3)
+    scales = _scales({0: scored([(9.0, 2)] * 20), 2: many, 20: few})
+    assert scales[0] == 9.0
+    assert scales[2] == 1.0
+    # three of twenty families bring errors of 4 for half of their weight, another of 2
+    assert scales[20] == 2.0
+    assert _scales({5: few}) == {5: NOMINAL}

@@ -104,3 +104,16 @@ def test_reads_labels_and_leaves_gaps(crystals, targets):
     data = GraphBatches(crystals, targets).batch([0, 5])
     np.testing.assert_array_equal(data.target.numpy(), targets[[0, 5]])
     assert np.isnan(targets).any()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5])
+def test_pretraining_of_very_few_steps_has_a_schedule(crystals, targets, epochs):
+    from matml.properties.pretrain import Pretraining, pretrain
+
+    torch.manual_seed(0)
+    network = CrystalNetwork(targets.shape[1], width=16, layers=2)
+    own = Pretraining(weights=(1.0,) * targets.shape[1], epochs=epochs, batch_size=8)
+    before = [weight.detach().clone() for weight in network.parameters()]
+    pretrain(network, GraphBatches(crystals, targets), range(8), own)
+    assert all(torch.isfinite(weight).all() for weight in network.parameters())
+    assert any((a != b).any() for a, b in zip(before, network.parameters(), strict=True))

@@ -1,0 +1,167 @@
+"""Tables and tidy records of the properties' benchmark."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from matml.properties.benchmark import DEFAULT
+from matml.properties.compare import TITLES, bootstrap_interval
+from matml.properties.targets import find_property
+
+OURS = ("gp_stack", "maml", "fomaml", DEFAULT)
+"""Methods that are not baselines."""
+TARGET_SHOTS = (5, 10, 20)
+"""Numbers of labels over which the default is judged."""
+NAMES = TITLES | {DEFAULT: "chosen on validation families (default)"}
+METRICS = {"error": "mae", "spearman": "spearman", "inside": "coverage_90", "width": "width_90"}
+
+
+def by_family(scores: pd.DataFrame, name: str, shots: int, column: str) -> pd.DataFrame:
+    """Return one score, [families, methods]; families that every method has."""
+    own = scores[(scores["property"] == name) & (scores["shots"] == shots)]
+    return own.pivot_table(index="family", columns="method", values=column, dropna=False)
+
+
+def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
+    """Return the benchmark as records of one measured value each.
+
+    `mae_reduction_against_<method>`: error of that method less the default's (or the stack's), mean
+    over the same families; positive where ours is better.
+    """
+    records = []
+    for name, shots in sorted(set(zip(scores["property"], scores["shots"], strict=True))):
+        unit = find_property(name).error_unit
+
+        def add(
+            method: str,
+            metric: str,
+            values: np.ndarray,
+            average: Callable = np.mean,
+            name: str = name,
+            shots: int = shots,
+        ) -> None:
+            values = values[~np.isnan(values)]
+            if not len(values):
+                return
+            low, high = bootstrap_interval(values, average=average)
+            records.append(
+                {
+                    "benchmark": "properties",
+                    "setting": f"A, {name}",
+                    "method": method,
+                    "is_default": method == DEFAULT,
+                    "shots": int(shots),
+                    "metric": metric,
+                    "value": float(average(values)),
+                    "low": None if np.isnan(low) else low,
+                    "high": None if np.isnan(high) else high,
+                    "n_tasks": len(values),
+                    "seed": seed,
+                }
+            )
+
+        for column, metric in METRICS.items():
+            table = by_family(scores, name, shots, column)
+            named = f"{metric}_{unit}" if column in ("error", "width") and unit else metric
+            for method in [m for m in NAMES if m in table]:
+                add(method, f"{named}_family_mean", table[method].to_numpy())
+                if column == "error":
+                    add(method, f"{named}_family_median", table[method].to_numpy(), np.median)
+        error = by_family(scores, name, shots, "error")
+        for ours in [m for m in (DEFAULT, "gp_stack") if m in error]:
+            for baseline in [m for m in TITLES if m in error and m not in OURS]:
+                gain = (error[baseline] - error[ours]).to_numpy()
+                add(ours, f"mae_reduction_against_{baseline}", gain)
+    return records
+
+
+def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
+    """Print errors, ranks and intervals per property, and ours against each baseline."""
+    for name in dict.fromkeys(scores["property"]):
+        own = scores[scores["property"] == name]
+        item = find_property(name)
+        families = own.groupby("shots")["family"].nunique().to_dict()
+        chosen = own.drop_duplicates("fold").sort_values("fold")
+        echo(
+            f"\n{item.title.capitalize()} ({item.error_unit}); test families at each number of "
+            f"labels: {', '.join(f'{k}: {n}' for k, n in families.items())}\n"
+            "chosen on validation families: "
+            + ", ".join(f"fold {r.fold}: {TITLES[r.chosen]}" for r in chosen.itertuples())
+        )
+        for column, title, average in (
+            ("error", "mean absolute error, mean over families", "mean"),
+            ("error", "mean absolute error, median over families", "median"),
+            ("spearman", "Spearman correlation within the family", "mean"),
+            ("inside", "coverage of 90 % intervals", "mean"),
+            ("width", "width of 90 % intervals", "mean"),
+        ):
+            wide = own.pivot_table(index="method", columns="shots", values=column, aggfunc=average)
+            wide = wide.loc[[m for m in NAMES if m in wide.index]]
+            wide.index = pd.Index([NAMES[m] for m in wide.index], name="")
+            digits = "{:.4f}".format if column in ("error", "width") else "{:.3f}".format
+            echo(f"{title}\n{wide.to_string(float_format=digits, na_rep='-')}")
+        for ours in (DEFAULT, "gp_stack"):
+            _print_paired(scores, name, ours, echo)
+    _print_targets(scores, echo)
+
+
+def _print_paired(scores: pd.DataFrame, name: str, ours: str, echo: Callable[[str], None]) -> None:
+    """Print how much lower our error is than each baseline's, paired over families."""
+    rows: dict[str, dict[int, str]] = {}
+    for shots in sorted(set(scores["shots"])):
+        error = by_family(scores, name, shots, "error")
+        if ours not in error:
+            continue
+        for baseline in [m for m in TITLES if m in error and m not in OURS]:
+            gain = (error[baseline] - error[ours]).dropna().to_numpy()
+            low, high = bootstrap_interval(gain)
+            cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+            rows.setdefault(NAMES[baseline], {})[shots] = cell
+    if rows:
+        echo(
+            f"{NAMES[ours]}: error lower than that of (95 % bootstrap over families)\n"
+            + pd.DataFrame(rows).T.fillna("-").to_string()
+        )
+
+
+def best_baseline_ratios(scores: pd.DataFrame, ours: str) -> pd.DataFrame:
+    """Return our error over the best baseline's, [properties, shots], for the target shots.
+
+    The best baseline is that with the lowest family-averaged error in the very cell.
+    """
+    cells = {}
+    for name in dict.fromkeys(scores["property"]):
+        for shots in TARGET_SHOTS:
+            mean = by_family(scores, name, shots, "error").mean()
+            baselines = mean[[m for m in TITLES if m in mean and m not in OURS]]
+            if ours in mean and len(baselines):
+                cells.setdefault(shots, {})[name] = mean[ours] / baselines.min()
+    return pd.DataFrame(cells)
+
+
+def _print_targets(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
+    """Print the ratios to the best baseline and how adapting compares with no label."""
+    for ours in (DEFAULT, "gp_stack"):
+        ratios = best_baseline_ratios(scores, ours)
+        if ratios.empty:
+            continue
+        echo(
+            f"\n{NAMES[ours]}: error over that of the best baseline in each cell; mean "
+            f"{np.nanmean(ratios.to_numpy()):.3f}\n{ratios.to_string(float_format='{:.3f}'.format)}"
+        )
+        rows = {}
+        for name in dict.fromkeys(scores["property"]):
+            before = by_family(scores, name, 0, "error")[ours]
+            for shots in sorted(set(scores["shots"]) - {0}):
+                after = by_family(scores, name, shots, "error")
+                if ours not in after:
+                    continue
+                gain = (before.loc[after.index] - after[ours]).to_numpy()
+                low, high = bootstrap_interval(gain)
+                cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+                rows.setdefault(name, {})[shots] = cell
+        echo(
+            f"{NAMES[ours]}: error lower than without labels, on the same families\n"
+            + pd.DataFrame(rows).T.fillna("-").to_string()
+        )

@@ -1,0 +1,157 @@
+"""The benchmark tests every large family once, resumes, and counts families alike."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from matml.errors import MatmlError
+from matml.files import write_table
+from matml.properties import benchmark as module
+from matml.properties.benchmark import DEFAULT, rank_correlation
+from matml.properties.benchmark_report import OURS, best_baseline_ratios, tidy_records
+from matml.properties.commands import properties
+
+NAME = "formation_energy_eV_per_atom"
+SETTINGS = """
+properties: {formation_energy_eV_per_atom: 1.0, bulk_modulus_GPa: 0.3}
+smallest_task: 6
+members: 2
+width: 16
+layers: 2
+batch_size: 32
+epochs: 2
+validation_draws: 2
+smallest_query: 3
+trees: 10
+gp_subset: 60
+gp_steps: 5
+"""
+OPTIONS = [
+    "--folds=3",
+    "--smallest-family=12",
+    "--shots=0",
+    "--shots=5",
+    "--draws=2",
+    f"--property={NAME}",
+    "--skip=meta-learning",
+    "--skip=fine-tuning",
+]
+
+
+@pytest.fixture(scope="module")
+def place(crystals, tmp_path_factory):
+    place = tmp_path_factory.mktemp("benchmark")
+    write_table(place / "structures/structures.parquet", crystals.table)
+    crystals.graphs.save(place / "graphs")
+    (place / "properties.yaml").write_text(SETTINGS)
+    return place
+
+
+def run(place, *more):
+    common = [
+        f"--structures={place}/structures",
+        f"--graphs={place}/graphs",
+        f"--config={place}/properties.yaml",
+        f"--out={place}/out",
+        f"--json={place}/records.json",
+    ]
+    result = CliRunner().invoke(
+        properties, ["benchmark", *OPTIONS, *common, *more], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def first(place):
+    return run(place)
+
+
+@pytest.fixture(scope="module")
+def scores(place, first):
+    return pd.concat(
+        [pd.read_csv(place / f"out/fold-{fold}/families.csv") for fold in range(3)],
+        ignore_index=True,
+    )
+
+
+def test_each_large_family_is_for_test_once(crystals, scores):
+    unique = crystals.table[crystals.table["duplicate_of"] == ""]
+    unique = unique[unique["family"].map(unique["family"].value_counts()) >= 12]
+    labelled = unique.groupby("family")[NAME].count()
+    own = scores[(scores["method"] == "gp_stack") & (scores["shots"] == 5)]
+    assert sorted(own["family"]) == sorted(labelled.index[labelled >= 8])
+    assert not own["family"].duplicated().any()
+
+
+def test_every_method_has_every_family(scores):
+    counts = scores.pivot_table(index="method", columns="shots", values="family", aggfunc="count")
+    assert (counts == counts.iloc[0]).all(axis=None)
+    assert {"gp_stack", "network_gp", "global_gp", "extra_trees_gp", DEFAULT} <= set(counts.index)
+    assert scores["inside"].between(0, 1).all()
+    assert (scores["width"] > 0).all()
+
+
+def test_the_default_is_what_the_validation_families_chose(scores):
+    for _, fold in scores.groupby("fold"):
+        chosen = fold[fold["method"] == fold["chosen"].iloc[0]]
+        default = fold[fold["method"] == DEFAULT]
+        np.testing.assert_array_equal(chosen["error"], default["error"])
+
+
+def test_a_finished_benchmark_only_prints_again(place, first, monkeypatch):
+    for stage in ("make_split", "train_member", "evaluate_member", "evaluate_stack"):
+        monkeypatch.setattr(module, stage, None)
+    assert run(place) == first
+
+
+def test_a_fold_goes_on_from_what_is_there(place, first, scores, monkeypatch):
+    (place / "out/fold-1/families.csv").unlink()
+    (place / f"out/fold-1/predictions/stack-{NAME}.parquet").unlink()
+    monkeypatch.setattr(module, "train_member", None)
+    monkeypatch.setattr(module, "evaluate_baseline", None)
+    assert run(place, "--fold=1") == first
+
+
+def test_a_folder_made_otherwise_is_refused(place, first):
+    with pytest.raises(MatmlError, match="made with another settings"):
+        run(place, "--draws=3")
+    with pytest.raises(MatmlError, match="made with another seed"):
+        run(place, "--seed=1")
+
+
+def test_records_average_over_families_and_pair_them(place, first, scores):
+    records = pd.DataFrame(json.loads((place / "records.json").read_text()))
+    own = records[(records["shots"] == 5) & (records["method"] == "gp_stack")]
+    own = own.set_index("metric")
+    errors = scores[scores["shots"] == 5]
+    errors = errors.pivot_table(index="family", columns="method", values="error")
+    value = own.loc["mae_eV/atom_family_mean"]
+    assert value["value"] == pytest.approx(errors["gp_stack"].mean())
+    assert value["low"] < value["value"] < value["high"]
+    gain = own.loc["mae_reduction_against_global_gp", "value"]
+    assert gain == pytest.approx((errors["global_gp"] - errors["gp_stack"]).mean())
+    assert set(records[records["is_default"]]["method"]) == {DEFAULT}
+
+
+def test_ratios_take_the_best_baseline_of_each_cell():
+    rows = [
+        {"property": NAME, "shots": k, "method": m, "family": f, "error": e, "fold": 0}
+        for k, errors in ((5, (1.0, 2.0, 0.5)), (10, (3.0, 2.0, 1.0)))
+        for m, e in zip(("global_gp", "pretrained", "gp_stack"), errors, strict=True)
+        for f in ("a", "b")
+    ]
+    ratios = best_baseline_ratios(pd.DataFrame(rows), "gp_stack")
+    assert ratios.loc[NAME].to_dict() == {5: 0.5, 10: 0.5}
+    assert "global_gp" not in OURS
+    table = pd.DataFrame(rows).assign(spearman=0.0, inside=1.0, width=1.0)
+    assert all(record["low"] <= record["high"] for record in tidy_records(table, 0))
+
+
+def test_rank_correlation_is_spearmans():
+    x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 30.0, 20.0, 40.0])
+    assert rank_correlation(x, y) == pytest.approx(0.8)
+    assert np.isnan(rank_correlation(np.ones(4), y))
