@@ -49,7 +49,9 @@ def sinusoid(iterations, test_tasks, seed, methods, threads, json_file) -> None:
         for record in (r for r in records if r["method"] == name):
             half = (record["high"] - record["low"]) / 2
             known = PUBLISHED.get((name, record["shots"]))
-            text = f"{record['value']:.3f} +- {half:.3f}"
+            text = f"{record['value']:.2g} +- {half:.1g}"
+            if record["value"] > 0.1:
+                text = f"{record['value']:.3f} +- {half:.3f}"
             line += f"{text:>18}{f'{known[0]:.2f} +- {known[1]:.2f}' if known else '':>14}"
         click.echo(line)
     if json_file:

@@ -37,10 +37,12 @@ def mean_square(model: Callable[[Tensor], Tensor], data: tuple[Tensor, Tensor]) 
     return (model(data[0]) - data[1]).square().mean((-2, -1))
 
 
-def draw_sine(generator: torch.Generator, shots: int, queries: int) -> Task:
+def draw_sine(
+    generator: torch.Generator, shots: int, queries: int, dtype: torch.dtype = torch.float32
+) -> Task:
     """Return a sine wave: amplitude 0.1 to 5, phase 0 to pi, inputs -5 to 5, all uniform."""
     amplitude, phase = torch.rand(2, generator=generator)
-    x = 10 * torch.rand(shots + queries, 1, generator=generator) - 5
+    x = (10 * torch.rand(shots + queries, 1, generator=generator) - 5).to(dtype)
     y = (0.1 + 4.9 * amplitude) * torch.sin(x - math.pi * phase)
     return Task("sine", (x[:shots], y[:shots]), (x[shots:], y[shots:]))
 
@@ -70,12 +72,15 @@ class Method:
         Whether it is one of the published algorithms under their protocol (one inner step).
     share
         Part of the iterations that it is given.
+    dtype
+        Closed forms solve nearly singular systems where the noise is learned to be small.
     """
 
     inner: Callable[[nn.Module], nn.Module]
     loss: Loss = mean_square
     plain: bool = False
     share: float = 1.0
+    dtype: torch.dtype = torch.float32
 
 
 METHODS = {
@@ -90,10 +95,16 @@ METHODS = {
         lambda net: GradientSteps(net, steps=5, learning_rate=0.01, learn_rates="step"), share=0.3
     ),
     "ridge head": Method(
-        lambda net: GaussianHead(net, "4", kernel="full"), loss=gaussian_loss(), share=0.5
+        lambda net: GaussianHead(net, "4", kernel="full").double(),
+        loss=gaussian_loss(),
+        share=0.3,
+        dtype=torch.float64,
     ),
     "Gaussian-process head": Method(
-        lambda net: GaussianHead(net, "4", kernel="rbf"), loss=gaussian_loss(), share=0.5
+        lambda net: GaussianHead(net, "4", kernel="rbf").double(),
+        loss=gaussian_loss(),
+        share=0.3,
+        dtype=torch.float64,
     ),
 }
 
@@ -105,7 +116,7 @@ def train_sine(name: str, *, iterations: int, seed: int) -> tuple[nn.Module, nn.
     """
     method = METHODS[name]
     torch.manual_seed(seed)
-    network = sine_network()
+    network = sine_network().to(method.dtype)
     inner = method.inner(network)
     batches = max(1, round(iterations * method.share))
     settings = MetaTraining(
@@ -121,7 +132,7 @@ def train_sine(name: str, *, iterations: int, seed: int) -> tuple[nn.Module, nn.
         method.loss,
         inner,
         MAML(),
-        lambda generator: draw_sine(generator, 5, 5),
+        lambda generator: draw_sine(generator, 5, 5, method.dtype),
         settings,
         stacking=TENSORS,
         title=name,
@@ -133,8 +144,11 @@ def errors_on_new_waves(
     network: nn.Module, inner: nn.Module, *, shots: int, tasks: int, seed: int
 ) -> Tensor:
     """Return the mean squared error after adaptation on each of many new sine waves, [tasks]."""
+    dtype = next(network.parameters()).dtype
     drawn = next(
-        draw_batches(lambda g: draw_sine(g, shots, TEST_POINTS), tasks, seed=seed + 1_000_003)
+        draw_batches(
+            lambda g: draw_sine(g, shots, TEST_POINTS, dtype), tasks, seed=seed + 1_000_003
+        )
     )
     supports, queries = (
         TENSORS.stack([getattr(task, part) for task in drawn]) for part in ("support", "query")

@@ -129,7 +129,8 @@ def fine_tuned_weights(
             network, episode_loss, weights, stacked, rebuild, list(weights)
         )
         for name, weight in weights.items():
-            weight.grad = gradients[name]
+            # the fused step goes through memory in the order of the weight
+            weight.grad = gradients[name].contiguous()
         optimizer.step()
         if step in checkpoints:
             found[step] = {name: weight.detach().clone() for name, weight in weights.items()}
