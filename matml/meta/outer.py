@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from matml.meta.inner import Diverged, GradientSteps
-from matml.meta.tasks import Loss, Task
+from matml.meta.tasks import Loss, Task, gradients_of
 
 
 class TaskDiverged(ArithmeticError):
@@ -204,27 +204,16 @@ class ImplicitMAML:
         value = loss(model, task.query)
         _check(value, task)
         wanted = [*adapted, *(leaves[name] for name in others)]
-        outer = torch.autograd.grad(value, wanted, allow_unused=True)
-        outer = [
-            torch.zeros_like(w) if g is None else g for w, g in zip(wanted, outer, strict=True)
-        ]
+        outer = gradients_of(value, wanted)
         evaluate = inner.support_loss(module, loss, task.support, leaves, True)
-        slope = torch.autograd.grad(
-            evaluate(leaves, inner.steps - 1), adapted, create_graph=True, allow_unused=True
-        )
-        slope = [
-            torch.zeros_like(w) if g is None else g for w, g in zip(adapted, slope, strict=True)
-        ]
+        slope = gradients_of(evaluate(leaves, inner.steps - 1), adapted, create_graph=True)
 
         def along(direction: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
             """Return the derivative of (slope . direction) with respect to `inputs`."""
             dot = sum((s * d).sum() for s, d in zip(slope, direction, strict=True))
             if not dot.requires_grad:
                 return [torch.zeros_like(w) for w in inputs]
-            found = torch.autograd.grad(dot, inputs, retain_graph=True, allow_unused=True)
-            return [
-                torch.zeros_like(w) if g is None else g for w, g in zip(inputs, found, strict=True)
-            ]
+            return gradients_of(dot, inputs, retain_graph=True)
 
         def matrix(direction: list[Tensor]) -> list[Tensor]:
             curved = along(direction, adapted)

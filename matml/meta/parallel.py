@@ -21,7 +21,7 @@ from matml.meta.inner import Diverged, FeatureModel, GradientSteps, HeadOnFeatur
 from matml.meta.layers import takes_stacked_weights
 from matml.meta.norms import refuse_batch_statistics
 from matml.meta.outer import MAML, added_if_finite
-from matml.meta.tasks import BoundModel, Loss, Parameters
+from matml.meta.tasks import BoundModel, Loss, Parameters, gradients_of
 
 Stacked: TypeAlias = dict[str, Tensor]
 """Data of several tasks: tensors of equal shapes, stacked along a leading task dimension."""
@@ -142,11 +142,8 @@ def gradients_of_many(
             f"task {number} of {len(values)}: support loss {values[number].item()}; "
             "lower the inner learning rate"
         )
-    gradients = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True)
-    found = {
-        name: torch.zeros_like(weights[name]) if gradient is None else gradient
-        for name, gradient in zip(names, gradients, strict=True)
-    }
+    gradients = gradients_of(values.sum(), list(leaves.values()))
+    found = dict(zip(names, gradients, strict=True))
     return found, values.detach()
 
 

@@ -41,6 +41,15 @@ class Task:
     group: str | None = None
 
 
+def gradients_of(value: Tensor, weights: Sequence[Tensor], **options: Any) -> list[Tensor]:
+    """Return the derivative with respect to each weight, zero where it plays no part.
+
+    Options are those of `torch.autograd.grad`.
+    """
+    found = torch.autograd.grad(value, weights, allow_unused=True, **options)
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
+
+
 class BoundModel:
     """A module called with given weights in place of its own.
 

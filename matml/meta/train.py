@@ -3,8 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,6 +32,7 @@ from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
 from matml.meta.parallel import Stacking, accumulate_meta_gradient_many
 from matml.meta.processes import Processes
 from matml.meta.tasks import Loss, Task, draw_batches
+from matml.meta.validation import sound_tasks, validation_losses
 
 log = logging.getLogger(__name__)
 
@@ -105,59 +105,6 @@ class History:
     validation_loss: list[float]
     best_batch: int = 0
     skipped: list[str] | None = None
-
-
-@contextmanager
-def as_in_use(module: nn.Module, inner: nn.Module) -> Iterator[None]:
-    """Let dropout do nothing, and the statistics of inner steps be used and not updated."""
-    layers = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
-    modes = [(layer, layer.training) for layer in [*layers, inner]]
-    for layer, _ in modes:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.train(training)
-
-
-def validation_losses(
-    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task]
-) -> list[float]:
-    """Return the query loss of each task after adaptation; infinite where it is not finite."""
-    found = []
-    with as_in_use(module, inner):
-        for task in tasks:
-            try:
-                model = inner.adapt(module, loss, task.support)
-                with torch.no_grad():
-                    value = loss(model, task.query).item()
-            except Diverged as error:
-                log.warning("validation task %r: %s", task.name, error)
-                value = math.inf
-            found.append(value if math.isfinite(value) else math.inf)
-    return found
-
-
-def _sound(
-    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task], first: bool
-) -> list[Task]:
-    """Return the validation tasks that the starting point can be judged on."""
-    losses = validation_losses(module, loss, inner, tasks)
-    bad = [task.name for task, value in zip(tasks, losses, strict=True) if math.isinf(value)]
-    if bad and len(bad) == len(tasks):
-        raise TaskDiverged(
-            f"validation task {bad[0]!r} and all others have no finite loss at the start: check "
-            "their labels and the inner learning rate"
-        )
-    if bad and first:
-        log.warning(
-            "%d of %d validation tasks have no finite loss at the start and are left out: %s",
-            len(bad),
-            len(tasks),
-            ", ".join(map(repr, bad[:MOST_WARNINGS])),
-        )
-    return [task for task, value in zip(tasks, losses, strict=True) if math.isfinite(value)]
 
 
 def _described(thing: Any) -> Any:
@@ -261,7 +208,7 @@ def meta_train(
     inner.train()
     processes.same_everywhere(module, inner)
     if validation_tasks:
-        validation_tasks = _sound(module, loss, inner, validation_tasks, processes.first)
+        validation_tasks = sound_tasks(module, loss, inner, validation_tasks, processes.first)
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [{"params": weights, "lr": settings.learning_rate}]
     if rates := [rate for rate in inner.parameters() if rate.requires_grad]:

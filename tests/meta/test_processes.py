@@ -87,6 +87,18 @@ def test_two_processes_equal_one(tmp_path):
     assert (tmp_path / "two.safetensors").exists()
 
 
+def test_processes_that_start_apart_end_alike(tmp_path):
+    script = tmp_path / "train.py"
+    own = SCRIPT.replace("torch.manual_seed(0)", 'torch.manual_seed(int(os.environ["RANK"]))')
+    own = own.replace("nn.Tanh(),", "nn.Tanh(), nn.Dropout(0.3),")
+    own = own.replace("validate_every=2", "validate_every=1, patience=2, learning_rate=0.1")
+    assert own.count("Dropout") == own.count("patience") == 1
+    script.write_text(own)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two = run(launch, script, tmp_path / "two.safetensors")
+    assert two[0] == two[1]
+
+
 def draw(generator):
     x = torch.randn(9, 3, generator=generator, dtype=torch.float64)
     y = torch.sin(x @ torch.randn(3, 1, generator=generator, dtype=torch.float64))
