@@ -280,3 +280,22 @@ def test_bad_requests_name_the_remedy(run, arguments, message):
     folder, _, _, member = run
     result = invoke(folder, *(part.format(member) for part in arguments))
     assert message in str(result.exception)
+
+
+def test_fine_tuning_of_stacked_weights_is_adam_on_each_network_alone(run):
+    _, bench, settings, member = run
+    recipe = bench.recipe(settings)
+    batches, column = in_double(bench), bench.names.index(NAME)
+    rows = np.flatnonzero(~np.isnan(bench.targets[:, column]))
+    supports = [episode_batch(batches, rows[i : i + 4], column) for i in (0, 10)]
+    network = load_network(member / "pretrained.safetensors", recipe)[0].double()
+    tuned = fine_tuned_weights(network, supports, learning_rate=1e-3, checkpoints=[3])[3]
+    for number, support in enumerate(supports):
+        alone = load_network(member / "pretrained.safetensors", recipe)[0].double()
+        optimizer = torch.optim.Adam(alone.parameters(), lr=1e-3)
+        for _ in range(3):
+            optimizer.zero_grad()
+            episode_loss(alone, support).backward()
+            optimizer.step()
+        for name, weight in alone.named_parameters():
+            torch.testing.assert_close(tuned[name][number], weight.detach(), rtol=1e-6, atol=1e-8)
