@@ -32,12 +32,9 @@ from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
 from matml.meta.parallel import Stacking, accumulate_meta_gradient_many
 from matml.meta.processes import Processes
 from matml.meta.tasks import Loss, Task, draw_batches
-from matml.meta.validation import sound_tasks, validation_losses
+from matml.meta.validation import MOST_NAMES, sound_tasks, validation_losses
 
 log = logging.getLogger(__name__)
-
-MOST_WARNINGS = 5
-"""Diverged tasks that are reported one by one; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +232,8 @@ def meta_train(
         differing = [k for k, v in json.loads(json.dumps(signature)).items() if known.get(k) != v]
         if differing:
             kept = checkpoint.with_suffix(f".old{checkpoint.suffix}")
+            # every process must have seen the file before it goes
+            processes.wait()
             if processes.first:
                 log.warning(
                     "%s: %s is of another run (%s differ) and is not continued; it is kept as %s",
@@ -244,7 +243,6 @@ def meta_train(
                     kept.name,
                 )
                 checkpoint.replace(kept)
-            processes.wait()
         else:
             module.load_state_dict(unpack("module", tensors))
             inner.load_state_dict(unpack("inner", tensors))
@@ -304,7 +302,7 @@ def meta_train(
         processes.mean_buffers(inner)
         for name, reason in processes.gather(diverged):
             history.skipped.append(name)
-            if processes.first and len(history.skipped) <= MOST_WARNINGS:
+            if processes.first and len(history.skipped) <= MOST_NAMES:
                 log.warning("%s: left out", reason)
         for group, initial in zip(optimizer.param_groups, initial_rates, strict=True):
             group["lr"] = initial * 0.5 * (1 + math.cos(math.pi * done / settings.batches))
@@ -318,7 +316,7 @@ def meta_train(
             losses = []
             progress.set_postfix_str(f"validation {history.validation_loss[-1]:.4g}")
     progress.close()
-    if processes.first and len(history.skipped) > MOST_WARNINGS:
+    if processes.first and len(history.skipped) > MOST_NAMES:
         log.warning(
             "%s: %d of %d training tasks diverged and were left out; lower the inner learning rate",
             title,

@@ -15,7 +15,7 @@ from matml.meta.tasks import Loss, Task
 log = logging.getLogger(__name__)
 
 MOST_NAMES = 5
-"""Tasks that a message names at most."""
+"""Unsound tasks that are named; the rest is counted."""
 
 
 @contextmanager

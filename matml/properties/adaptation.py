@@ -1,6 +1,5 @@
 """How one member of the ensemble predicts a family's query from its support."""
 
-import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -156,13 +155,10 @@ def gradient_step_weights(
         Weights to start from, [tasks, ...]; the network's own by default.
     """
     stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
-    # rates that want a gradient would keep the gradients of all steps in memory
-    inner = copy.deepcopy(inner).requires_grad_(False)
     weights = _stacked_start(network, len(supports), start)
-    for weight in weights.values():
-        weight.requires_grad_()
     found = {}
-    with torch.enable_grad():
+    # the loop takes its own gradients; nothing beyond them is kept of a step
+    with torch.no_grad():
         steps = inner.descend(
             lambda own, step: losses_of_many(network, episode_loss, own, stacked, rebuild),
             weights,

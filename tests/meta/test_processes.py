@@ -97,6 +97,12 @@ def test_processes_that_start_apart_end_alike(tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = run(launch, script, tmp_path / "two.safetensors")
     assert two[0] == two[1]
+    # another run finds the checkpoint: kept aside by one process, seen by both
+    script.write_text(own.replace("learning_rate=0.1)", "learning_rate=0.05)"))
+    assert script.read_text() != own
+    other = run(launch, script, tmp_path / "two.safetensors")
+    assert other[0] == other[1]
+    assert (tmp_path / "two.old.safetensors").exists()
 
 
 def draw(generator):
