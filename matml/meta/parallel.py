@@ -136,15 +136,18 @@ def gradients_of_many(
     """
     leaves = {name: weights[name].detach().requires_grad_() for name in names}
     values = losses_of_many(module, loss, {**weights, **leaves}, supports, rebuild)
-    if not values.isfinite().all():
-        number = int((~values.isfinite()).nonzero()[0])
-        raise Diverged(
-            f"task {number} of {len(values)}: support loss {values[number].item()}; "
-            "lower the inner learning rate"
-        )
+    _refuse_infinite(values, "support loss", "; lower the inner learning rate")
     gradients = gradients_of(values.sum(), list(leaves.values()))
     found = dict(zip(names, gradients, strict=True))
     return found, values.detach()
+
+
+def _refuse_infinite(values: Tensor, kind: str, remedy: str = "") -> None:
+    """Refuse losses [tasks] of which one is not finite, naming the first such task."""
+    if not values.isfinite().all():
+        number = int((~values.isfinite()).nonzero()[0])
+        value = values[number].item()
+        raise Diverged(f"task {number} of {len(values)}: {kind} {value}{remedy}")
 
 
 def adapt_many(
@@ -242,9 +245,7 @@ def accumulate_meta_gradient_many(
         Where an inner loop or a query loss is not finite; tells the task's number.
     """
     values = query_losses_of_many(module, loss, inner, outer, supports, queries, rebuild)
-    if not values.isfinite().all():
-        number = int((~values.isfinite()).nonzero()[0])
-        raise Diverged(f"task {number} of {len(values)}: query loss {values[number].item()}")
+    _refuse_infinite(values, "query loss")
     with added_if_finite(module, inner):
         (values.mean() if mean else values.sum()).backward()
     return values.detach().tolist()
