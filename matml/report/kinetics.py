@@ -34,7 +34,7 @@ METHOD_WORDS = {
     "hierarchical posterior": "Gaussian prior, posterior mean",
     "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
     "heavy-tailed posterior": "the same, cut to the measured range",
-    "conditioned posterior": "the same, prior from composition",
+    "conditioned posterior": "heavy-tailed prior given composition",
 }
 EQUATIONS = {
     "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",
