@@ -175,10 +175,21 @@ def export(
     """Gather the members and the chosen methods into one predictor."""
     settings = prepare(config_file, threads)
     from matml.properties.export import export_predictor
-    from matml.properties.stages import Workbench
+    from matml.properties.stages import EPISODES, Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
-    export_predictor(bench, members, baselines, stacks, evaluation, out, settings, seed=seed)
+    export_predictor(
+        bench,
+        members,
+        baselines,
+        stacks,
+        evaluation,
+        out,
+        structures,
+        run / EPISODES,
+        settings,
+        seed=seed,
+    )
 
 
 @properties.command()

@@ -1,5 +1,7 @@
 """Fixed descriptors of crystals, for the baselines: composition, sites, geometry."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from matml.properties.elements import element_features, feature_names
@@ -7,6 +9,8 @@ from matml.structures.crystals import CrystalSet
 
 SITES = 4
 """Elements described one by one; a crystal with more keeps the most abundant ones."""
+GEOMETRIC = 7
+"""Descriptors that do not follow from the composition; the last ones."""
 
 
 def describe(crystals: CrystalSet) -> np.ndarray:
@@ -16,11 +20,24 @@ def describe(crystals: CrystalSet) -> np.ndarray:
     by one, ordered by amount and then by electronegativity, with their shares; volume per atom,
     number of orbits, space group, and the shortest neighbour distances over the radii sums.
     """
+    numbers = (
+        np.unique(np.asarray(row), return_counts=True) for row in crystals.table["atomic_numbers"]
+    )
+    return np.hstack([describe_compositions(numbers), _geometry(crystals)])
+
+
+def describe_compositions(compositions: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return the descriptors that depend on composition alone, [crystals, features].
+
+    Parameters
+    ----------
+    compositions
+        Atomic numbers, ascending, and amounts of each crystal.
+    """
     elements = element_features().astype(float)
     electronegativity = elements[:, feature_names().index("electronegativity")]
     rows = []
-    for atomic_numbers in crystals.table["atomic_numbers"]:
-        numbers, counts = np.unique(np.asarray(atomic_numbers), return_counts=True)
+    for numbers, counts in compositions:
         share = counts / counts.sum()
         order = np.lexsort((electronegativity[numbers], -counts))[:SITES]
         features = elements[numbers]
@@ -30,11 +47,11 @@ def describe(crystals: CrystalSet) -> np.ndarray:
         sites[: len(order), :-1] = features[order]
         sites[: len(order), -1] = share[order]
         rows.append(np.concatenate([mean, spread, sites.ravel()]))
-    return np.hstack([np.array(rows), _geometry(crystals)])
+    return np.array(rows)
 
 
 def _geometry(crystals: CrystalSet) -> np.ndarray:
-    """Return geometric descriptors, [crystals, 7]."""
+    """Return geometric descriptors, [crystals, GEOMETRIC]."""
     table = crystals.table
     flat = crystals.graphs.gather(np.arange(len(crystals)))
     nodes = np.bincount(flat["graph"], minlength=len(table))

@@ -7,13 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-from matml.config import PropertiesSection
-from matml.files import read_json, write_json
+from matml.config import PropertiesSection, StructuresSection, validate
+from matml.files import read_json, read_table, write_json
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties.batches import GraphBatches
 from matml.properties.descriptors import describe
+from matml.properties.elements import feature_names
+from matml.properties.knowledge import compact
 from matml.properties.members import load_network, nearest_distances
 from matml.properties.metatrain import METHODS
 from matml.properties.pretrain import embed
@@ -21,8 +24,10 @@ from matml.properties.stacking import network_predictions
 from matml.properties.stages import Workbench
 from matml.properties.targets import find_property
 
-FORMAT = 1
-CARD, TRAINING = "card.json", "training.safetensors"
+FORMAT = 2
+CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
+SHIPPED = Path(__file__).parents[1] / "models" / "default"
+"""Where the model is that comes with matml."""
 FAR = 0.95
 """Quantile of distances of unseen training families that counts as distance 1."""
 
@@ -34,6 +39,8 @@ def export_predictor(
     stacks: Sequence[Path],
     evaluation: Path,
     out: Path,
+    structures: Path,
+    episodes: Path,
     settings: PropertiesSection,
     *,
     seed: int,
@@ -49,7 +56,11 @@ def export_predictor(
     stacks
         Fitted stacks, `<property>.safetensors`.
     evaluation
-        Folder with `choices.json` and `summary.json`.
+        Folder with `choices.json`, `scores.csv` and `predictions.parquet`.
+    structures
+        Folder of the ingested crystals, whose `summary.json` has the settings.
+    episodes
+        Table of the episodes.
     """
     out.mkdir(parents=True, exist_ok=True)
     recipe = bench.recipe(settings)
@@ -82,30 +93,109 @@ def export_predictor(
         _copy(path, out / path.name)
     for path in stacks:
         _copy(path, out / stack_file(path.stem))
-    save_checkpoint(out / TRAINING, tensors, {})
+    save_checkpoint(out / TRAINING, compact(tensors, bench.crystals.subset(training)), {})
+    choices = read_json(evaluation / "choices.json")
+    write_json(out / CHECKS, checked_episodes(evaluation, episodes, bench, choices))
+    scores = read_table(evaluation / "scores.csv")
     write_json(
         out / CARD,
         {
             "format": FORMAT,
             "recipe": asdict(recipe),
+            "structures": _ingest_settings(structures),
+            "element_features": feature_names(),
+            "meta_trained": list(METHODS),
             "standardisation_mean": bench.standardisation.mean.tolist(),
             "standardisation_deviation": bench.standardisation.deviation.tolist(),
             "members": len(members),
             "far_distances": distances,
             "properties": {
-                name: {"unit": find_property(name).unit, **choice}
-                for name, choice in read_json(evaluation / "choices.json").items()
+                name: {
+                    "unit": find_property(name).unit,
+                    **choice,
+                    "expected_error": _expected_error(choice),
+                    "training_labels": int((~np.isnan(bench.targets[training, column])).sum()),
+                    "scores": _scores(scores, name),
+                }
+                for name, choice in choices.items()
+                for column in [bench.names.index(name)]
             },
             "test_families": list(bench.split.test),
             "validation_families": list(bench.split.validation),
+            "training_families": len(bench.split.folds),
+            "folds": len(members),
             "training_crystals": len(training),
+            "sources": bench.crystals.table["source"].iloc[training].value_counts().to_dict(),
             "seed": seed,
+            "settings": settings.model_dump(mode="json"),
             "versions": {
                 name: importlib.metadata.version(name)
                 for name in ("matml", "torch", "torch-geometric", "pymatgen", "scikit-learn")
             },
         },
     )
+
+
+def checked_episodes(
+    evaluation: Path, episodes: Path, bench: Workbench, choices: dict, shots: tuple = (0, 5, 10)
+) -> list[dict]:
+    """Return test episodes with the predictions of each property's default method.
+
+    One of each test family and number of labels, by the crystals' ids: whoever has the crystals
+    can adapt again and must find the same numbers.
+    """
+    drawn = read_table(episodes)
+    drawn = drawn[(drawn["part"] == "test") & (drawn["draw"] == 0) & drawn["shots"].isin(shots)]
+    support = drawn.set_index(["property", "family", "shots"])["support"]
+    ids = bench.crystals.table["id"].to_numpy()
+    found = read_table(evaluation / "predictions.parquet")
+    records = []
+    for key, rows in found.groupby(["property", "family", "shots"], sort=True):
+        name = key[0]
+        rows = rows[rows["method"] == choices[name]["method"]]
+        if key not in support.index or rows.empty:
+            continue
+        chosen = np.asarray(support.loc[key], int)
+        column = bench.names.index(name)
+        records.append(
+            {
+                "property": name,
+                "family": key[1],
+                "shots": int(key[2]),
+                "support": ids[chosen].tolist(),
+                "labels": find_property(name).from_scale(bench.labels[chosen, column]).tolist(),
+                "query": rows["id"].tolist(),
+                "truth": rows["truth"].tolist(),
+                "prediction": rows["prediction"].tolist(),
+            }
+        )
+    return records
+
+
+def _ingest_settings(structures: Path) -> dict:
+    """Return the settings with which crystals were ingested, the defaults where it is not said."""
+    path = structures / "summary.json"
+    known = read_json(path).get("settings", {}) if path.is_file() else {}
+    section = validate(StructuresSection, known, f"{path}, settings")
+    # where the crystals came from is no matter of how they are read
+    return section.model_dump(mode="json", exclude={"inputs", "labels"})
+
+
+def _expected_error(choice: dict) -> float:
+    """Return the half width of the networks' 90 % interval before any label, learned scale."""
+    widths = choice["half_widths"]
+    own = widths.get("pretrained") or widths[choice["method"]]
+    return own[min(own, key=int)]
+
+
+def _scores(scores: pd.DataFrame, name: str) -> list[dict]:
+    """Return the test scores of a property's default method."""
+    own = scores[(scores["property"] == name) & scores["is_default"]]
+    columns = ["shots", "metric", "unit", "value", "low", "high", "n_families"]
+    return [
+        {key: None if pd.isna(value) else value for key, value in record.items()}
+        for record in own[columns].to_dict("records")
+    ]
 
 
 def stack_file(property_name: str) -> str:

@@ -33,8 +33,8 @@ class Adapted(Protocol):
 
     method: str
 
-    def predict(self, crystals: CrystalSet) -> pd.DataFrame:
-        """One row per crystal: prediction, low, high, distance, in_domain."""
+    def predict_table(self, crystals: CrystalSet) -> pd.DataFrame:
+        """One row per crystal: prediction, low, high, distance, in_domain, unseen_elements."""
 
 
 class Predictor(Protocol):
@@ -100,7 +100,7 @@ def rank_candidates(
     graphs = graphs or GraphsSection()
     adapted = predictor.adapt(crystal_set(support_crystals, graphs), support.labels, property_name)
     crystals = crystal_set(candidates[candidates["duplicate_of"] == ""], graphs)
-    predictions = adapted.predict(crystals)
+    predictions = adapted.predict_table(crystals)
     # support given as files is known, too
     own = support_crystals[~support_crystals["id"].isin(known["id"])]
     own = own.assign(**{property_name: support.labels[own.index]})

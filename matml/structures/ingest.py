@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
 from matml.structures.parallel import map_ordered
-from matml.structures.read import read_inputs
+from matml.structures.read import Documents, read_inputs
 from matml.structures.user_labels import LabelFile, read_label_file
 
 QUARANTINE_COLUMNS = ["id", "file", "row", "dropped", "field", "reason", "remedy"]
@@ -56,28 +57,43 @@ def crystal_row(
     }
 
 
-def ingest(
-    inputs: Sequence[str | Path],
-    out: str | Path,
+@dataclass(frozen=True)
+class Gathered:
+    """What documents hold.
+
+    Attributes
+    ----------
+    table
+        Good crystals with their labels, columns as in `structures.parquet`; `duplicate_of` empty.
+    quarantine
+        Columns as in `quarantine.csv`.
+    label_names, ignored
+        Label columns; files and table columns that were left out.
+    """
+
+    table: pd.DataFrame
+    quarantine: pd.DataFrame
+    label_names: list[str]
+    ignored: list[str]
+
+    def refuse_nothing(self, place: str | Path) -> None:
+        """Refuse where no crystal is good, naming the file of the quarantine."""
+        if len(self.table):
+            return
+        first = self.quarantine.iloc[0]
+        raise MatmlError(
+            f"{place}: none of the {len(self.quarantine)} crystals can be used; "
+            f"the first, {first['id']}: {first['reason']}; remedy: {first['remedy']}"
+        )
+
+
+def gather(
+    documents: Documents,
     settings: StructuresSection,
     labels: str | Path | None = None,
     threads: int | None = None,
-) -> dict[str, Any]:
-    """Read, check and classify all crystals of `inputs`; write the four files of `out`.
-
-    Returns
-    -------
-    dict
-        The content of `summary.json`.
-
-    Raises
-    ------
-    MatmlError
-        Where nothing is found, or no crystal is good (`quarantine.csv` is written then, too).
-    """
-    begin = time.perf_counter()
-    out = Path(out)
-    documents = read_inputs(inputs, settings)
+) -> Gathered:
+    """Return the crystals of documents, checked and classified, with their labels."""
     label_file = read_label_file(labels) if labels else None
     work = partial(document_crystals, settings=settings)
     found = map_ordered(work, documents.items, threads, "crystals")
@@ -103,17 +119,41 @@ def ingest(
         refused = {entry["id"] for entry in quarantine if entry["dropped"] == "crystal"}
         quarantine += attach_labels(label_file, rows, label_rows, refused)
         names += [name for name in label_file.label_names if name not in names]
-    quarantine_table = pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS)
-    write_table(out / "quarantine.csv", quarantine_table)
-    if not rows:
-        first = quarantine[0]
-        raise MatmlError(
-            f"{out / 'quarantine.csv'}: none of the {len(quarantine)} crystals can be used; "
-            f"the first, {first['id']}: {first['reason']}; remedy: {first['remedy']}"
-        )
     table = pd.DataFrame(rows)
     values = pd.DataFrame(label_rows, index=table.index).reindex(columns=names)
-    table = pd.concat([table, values.astype(np.float64)], axis=1)
+    return Gathered(
+        pd.concat([table, values.astype(np.float64)], axis=1),
+        pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS),
+        names,
+        documents.ignored,
+    )
+
+
+def ingest(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    settings: StructuresSection,
+    labels: str | Path | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Read, check and classify all crystals of `inputs`; write the four files of `out`.
+
+    Returns
+    -------
+    dict
+        The content of `summary.json`.
+
+    Raises
+    ------
+    MatmlError
+        Where nothing is found, or no crystal is good (`quarantine.csv` is written then, too).
+    """
+    begin = time.perf_counter()
+    out = Path(out)
+    gathered = gather(read_inputs(inputs, settings), settings, labels, threads)
+    table, names, quarantine_table = gathered.table, gathered.label_names, gathered.quarantine
+    write_table(out / "quarantine.csv", quarantine_table)
+    gathered.refuse_nothing(out / "quarantine.csv")
     table["duplicate_of"] = find_duplicates(table, threads)
     families = family_table(table, names)
     summary = {
@@ -127,7 +167,7 @@ def ingest(
         "sources": {str(k): int(v) for k, v in table["source"].value_counts(sort=False).items()}
         if table["source"].nunique() <= 20
         else {},
-        "ignored": documents.ignored[:100],
+        "ignored": gathered.ignored[:100],
         "settings": settings.model_dump(mode="json"),
         "seconds": round(time.perf_counter() - begin, 3),
     }

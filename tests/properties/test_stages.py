@@ -190,7 +190,7 @@ def test_the_exported_predictor_repeats_the_evaluation(folder, bench, predictor,
     mean, deviation = bench.standardisation.mean[column], bench.standardisation.deviation[column]
     values = bench.labels[chosen["support"], column]
     adapted = predictor.adapt(bench.crystals.subset(chosen["support"]), values, name, method=method)
-    result = adapted.predict(bench.crystals.subset(chosen["query"]))
+    result = adapted.predict_table(bench.crystals.subset(chosen["query"]))
     np.testing.assert_allclose(
         (result["prediction"] - mean) / deviation, expected, rtol=1e-4, atol=2e-4
     )
@@ -202,8 +202,9 @@ def test_predicts_plain_structures_without_labels(predictor):
     salt = Structure.from_spacegroup(
         "Fm-3m", [[5.64, 0, 0], [0, 5.64, 0], [0, 0, 5.64]], ["Na", "Cl"], [[0] * 3, [0.5] * 3]
     )
-    table = predictor.adapt([], [], "bulk_modulus_GPa", method="maml").predict([salt])
-    assert list(table.columns) == ["prediction", "low", "high", "distance", "in_domain"]
+    table = predictor.adapt([], [], "bulk_modulus_GPa", method="maml").predict_table([salt])
+    wanted = ["prediction", "low", "high", "distance", "in_domain", "unseen_elements"]
+    assert list(table.columns) == wanted
     # a logarithmic property: positive, and an interval that is wider above
     row = table.iloc[0]
     assert 0 < row["low"] < row["prediction"] < row["high"]
@@ -221,7 +222,7 @@ def test_a_training_crystal_is_at_distance_zero(bench, predictor):
 
 def test_bad_requests_are_refused(bench, predictor):
     crystals = bench.crystals.subset([0, 1])
-    with pytest.raises(MatmlError, match="the model predicts formation_energy"):
+    with pytest.raises(MatmlError, match=r"the model predicts .*bulk_modulus_GPa \(GPa\)"):
         predictor.adapt(crystals, [1.0, 2.0], "hardness")
     with pytest.raises(MatmlError, match="not a finite number"):
         predictor.adapt(crystals, [1.0, np.nan], "bulk_modulus_GPa")

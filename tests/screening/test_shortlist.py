@@ -45,7 +45,7 @@ class RidgePredictor:
         self.error = np.std(values - self.model.predict(known)) + 0.1
         return self
 
-    def predict(self, crystals):
+    def predict_table(self, crystals):
         assert len(crystals.graphs) == len(crystals)
         rows = self.features(crystals)
         value = self.model.predict(rows)
