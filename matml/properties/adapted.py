@@ -54,8 +54,8 @@ class AdaptedPredictor:
         How it was adapted.
     shots
         Labels it was adapted to.
-    support, labels
-        The labelled crystals (None where there is none), and their labels as they are learned.
+    support, support_values
+        The labelled crystals (None where there is none), and their labels in `unit`.
     warnings
         What was odd about the labels.
     """
@@ -66,17 +66,16 @@ class AdaptedPredictor:
         property_name: str,
         method: str,
         support: CrystalSet | None,
-        labels: np.ndarray,
+        values: np.ndarray,
         warnings: tuple[str, ...] = (),
     ) -> None:
         self.predictor, self.property_name, self.method = predictor, property_name, method
-        self.shots, self.support, self.labels, self.warnings = (
-            len(labels),
-            support,
-            labels,
-            warnings,
-        )
+        self.support, self.support_values, self.warnings = support, values, warnings
+        self.shots = len(values)
         self.column = predictor.recipe.properties.index(property_name)
+        standardisation = predictor.standardisation
+        mean, deviation = standardisation.mean[self.column], standardisation.deviation[self.column]
+        labels = (find_property(property_name).to_scale(values) - mean) / deviation
         self.known_elements = known_elements(predictor.training, self.column)
         if support is not None:
             for numbers in support.table["atomic_numbers"]:

@@ -1,9 +1,10 @@
-"""`matml properties …`: split, train, meta-train, evaluate, export."""
+"""`matml properties …`: split, train, meta-train, evaluate, export; adapt, predict, ship."""
 
 import click
 
 from matml.properties.options import FILE, FOLDER, prepare, shared_options
 from matml.properties.studies.commands import STUDIES
+from matml.properties.use_commands import COMMANDS
 
 
 @click.group()
@@ -264,5 +265,5 @@ def benchmark(
         write_json(json_file, tidy_records(scores, seed))
 
 
-for study in STUDIES:
-    properties.add_command(study)
+for command in (*COMMANDS, *STUDIES):
+    properties.add_command(command)

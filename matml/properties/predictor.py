@@ -214,14 +214,12 @@ class FewShotPredictor:
                 notes += self._check_units(support, values, item)
         for note in notes:
             log.warning("%s", note)
-        column = self.recipe.properties.index(property_name)
-        mean, deviation = self.standardisation.mean[column], self.standardisation.deviation[column]
         return AdaptedPredictor(
             self,
             property_name,
             method or self.card["properties"][property_name]["method"],
             support,
-            (item.to_scale(values) - mean) / deviation,
+            values,
             tuple(notes),
         )
 

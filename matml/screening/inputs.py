@@ -5,30 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from matml.config import GraphsSection, StructuresSection
+from matml.config import StructuresSection
 from matml.errors import MatmlError
 from matml.files import read_table
 from matml.screening.support import Support
-from matml.structures.build import graph_of, graph_settings
 from matml.structures.crystal import Crystal, document_crystals
-from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import crystal_row, ingest
 from matml.structures.read import is_table, read_inputs
-from matml.structures.store import GraphStore
 
 CANDIDATE_TABLE = "candidates.parquet"
 INGESTED_TABLE = "structures.parquet"
-
-
-def crystal_set(table: pd.DataFrame, section: GraphsSection) -> CrystalSet:
-    """Crystals of a table with the columns of `structures.parquet`, graphs built in memory."""
-    cells = zip(
-        *(table[name] for name in ("lattice", "frac_coords", "atomic_numbers", "orbit")),
-        strict=True,
-    )
-    graphs = [graph_of(cell, section) for cell in cells]
-    store = GraphStore.from_graphs(table["id"].tolist(), graphs, graph_settings(section))
-    return CrystalSet(table.reset_index(drop=True), store)
 
 
 def read_candidates(

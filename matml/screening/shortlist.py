@@ -14,7 +14,7 @@ from matml.config import GraphsSection, ScreeningSection, StructuresSection, rea
 from matml.errors import MatmlError
 from matml.files import atomic, read_json, write_json, write_table
 from matml.properties.targets import PROPERTIES
-from matml.screening.inputs import crystal_set, read_candidates, support_table
+from matml.screening.inputs import read_candidates, support_table
 from matml.screening.make import read_known
 from matml.screening.rank import check_on_known, flag_known, judge_domain, known_values, shortlist
 from matml.screening.support import Support, read_support
@@ -98,8 +98,10 @@ def rank_candidates(
     """
     check_property(predictor, property_name)
     graphs = graphs or GraphsSection()
-    adapted = predictor.adapt(crystal_set(support_crystals, graphs), support.labels, property_name)
-    crystals = crystal_set(candidates[candidates["duplicate_of"] == ""], graphs)
+    adapted = predictor.adapt(
+        CrystalSet.from_table(support_crystals, graphs), support.labels, property_name
+    )
+    crystals = CrystalSet.from_table(candidates[candidates["duplicate_of"] == ""], graphs)
     predictions = adapted.predict_table(crystals)
     # support given as files is known, too
     own = support_crystals[~support_crystals["id"].isin(known["id"])]

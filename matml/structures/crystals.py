@@ -60,6 +60,15 @@ class CrystalSet:
         return cls(table, graphs)
 
     @classmethod
+    def from_table(cls, table: pd.DataFrame, section: GraphsSection) -> "CrystalSet":
+        """Return the crystals of a table like `structures.parquet`, graphs built in memory."""
+        names = ("lattice", "frac_coords", "atomic_numbers", "orbit")
+        cells = zip(*(table[name] for name in names), strict=True)
+        graphs = [graph_of(cell, section) for cell in cells]
+        store = GraphStore.from_graphs(table["id"].tolist(), graphs, graph_settings(section))
+        return cls(table.reset_index(drop=True), store)
+
+    @classmethod
     def from_structures(
         cls,
         structures: Sequence[Structure],
