@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from matml.config import PropertiesSection, StructuresSection, validate
+from matml.errors import MatmlError
 from matml.files import read_json, read_table, write_json
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties.batches import GraphBatches
@@ -23,6 +24,7 @@ from matml.properties.pretrain import embed
 from matml.properties.stacking import network_predictions
 from matml.properties.stages import Workbench
 from matml.properties.targets import find_property
+from matml.provenance import file_hash
 
 FORMAT = 2
 CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
@@ -201,6 +203,21 @@ def _scores(scores: pd.DataFrame, name: str) -> list[dict]:
 def stack_file(property_name: str) -> str:
     """Return the name of the file of a property's stack."""
     return f"{property_name}-stack.safetensors"
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a shipped model whose files are not those that its card lists.
+
+    Raises
+    ------
+    MatmlError
+        Names the file.
+    """
+    for name, digest in read_json(folder / CARD).get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or file_hash(path) != digest:
+            state = "differs from what was shipped" if path.is_file() else "is missing"
+            raise MatmlError(f"{path}: {state}; install matml again, or copy the model again")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from matml.properties.adapted import AdaptedPredictor, Structures, listed
 from matml.properties.baselines import Baseline, load_baseline
 from matml.properties.batches import GraphBatches
 from matml.properties.descriptors import describe
-from matml.properties.export import CARD, FORMAT, SHIPPED, TRAINING, stack_file
+from matml.properties.export import CARD, FORMAT, SHIPPED, TRAINING, check_files, stack_file
 from matml.properties.knowledge import check_element_features, restore
 from matml.properties.members import (
     Member,
@@ -107,6 +107,7 @@ class FewShotPredictor:
                 f"{folder / CARD}: format {card.get('format')!r}, this version of matml reads "
                 f"{FORMAT}; export the predictor again"
             )
+        check_files(folder)
         recipe = NetworkRecipe(
             **{**card["recipe"], "properties": tuple(card["recipe"]["properties"])}
         )
@@ -164,8 +165,8 @@ class FewShotPredictor:
             return next(iter(self.properties))
         if name not in self.properties:
             units = ", ".join(f"{n} ({u})" if u else n for n, u in self.properties.items())
-            said = "none is named" if name is None else f"{name!r}"
-            raise MatmlError(f"property: {said}; the model predicts {units}: name one of these")
+            said = "no property is named" if name is None else f"property {name!r} is not known"
+            raise MatmlError(f"{said}: the model predicts {units}; name one of these")
         return name
 
     def adapt(

@@ -92,21 +92,6 @@ def ship_model(model: Path, out: Path, *, licence: str | None, benchmark: Path |
     return card
 
 
-def check_files(folder: Path) -> None:
-    """Refuse a shipped model whose files are not those that its card lists.
-
-    Raises
-    ------
-    MatmlError
-        Names the file.
-    """
-    for name, digest in read_json(folder / CARD).get("files", {}).items():
-        path = folder / name
-        if not path.is_file() or file_hash(path) != digest:
-            state = "differs from what was shipped" if path.is_file() else "is missing"
-            raise MatmlError(f"{path}: {state}; install matml again, or copy the model again")
-
-
 def size_of(folder: Path) -> int:
     """Return the bytes of all files of a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -189,8 +189,8 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
         )
     if model_checksum(path) != card["model_sha256"]:
         raise MatmlError(
-            f"{path}: is not the model that {folder} was adapted from (its checksum differs); "
-            "give that one with --model, or adapt again"
+            f"{path}: is not the model that the predictor in {folder} was adapted from (the "
+            "checksum differs); give that one with --model, or adapt again"
         )
     predictor = FewShotPredictor.load(path, device)
     table, name = read_table(folder / SUPPORT), card["property"]
@@ -322,7 +322,13 @@ def _label_column(
         names += [n for n in read_label_file(labels).label_names if n not in names]
     if name is None:
         fitting = [n for n in names if n in predictor.properties]
-        name = fitting[0] if len(fitting) == 1 else None
+        if len(fitting) != 1:
+            raise MatmlError(
+                f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
+                f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
+                f"{', '.join(predictor.properties)}); name the property with --property"
+            )
+        name = fitting[0]
     name = predictor.choose_property(name)
     if name not in names:
         where = labels or "the structures' tables"

@@ -70,7 +70,7 @@ def adapt(inputs, labels, name, method, trust_labels, out, model, threads, devic
     save_adapted(adapted, out)
     unit = f" in {adapted.unit}" if adapted.unit else ""
     click.echo(
-        f"adapted to {adapted.shots} labels of {adapted.property_name}{unit} (method "
+        f"adapted to {_count(adapted.shots, 'label')} of {adapted.property_name}{unit} (method "
         f"{adapted.method}) in {time.perf_counter() - start:.1f} s: {out}"
     )
     if (
@@ -134,10 +134,10 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
         )
     write_table(out, table)
     unit = f" in {chosen.unit}" if chosen.unit else ""
-    labels = f"after {chosen.shots} labels" if chosen.shots else "without any label"
+    labels = f"after {_count(chosen.shots, 'label')}" if chosen.shots else "without any label"
     click.echo(
-        f"{len(table)} structures predicted: {chosen.property_name}{unit}, {labels} (method "
-        f"{chosen.method}), in {time.perf_counter() - start:.1f} s: {out}"
+        f"{_count(len(table), 'structure')} predicted: {chosen.property_name}{unit}, {labels} "
+        f"(method {chosen.method}), in {time.perf_counter() - start:.1f} s: {out}"
     )
     columns = ["id", "formula", "prediction", "low", "high", "distance", "in_domain"]
     columns += ["unseen_elements"] if (table["unseen_elements"] != "").any() else []
@@ -175,6 +175,11 @@ def ship(model, out, licence, benchmark) -> None:
         shown = ", ".join(f"{s['value']:.3f} at K = {s['shots']}" for s in errors)
         unit = f" {errors[0]['unit']}" if errors else ""
         click.echo(f"  {name} ({entry['method']}): error{unit} {shown or 'not tested'}")
+
+
+def _count(number: int, noun: str) -> str:
+    """Return "1 label", "2 labels"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _say_quarantine(quarantine, place: Path) -> None:

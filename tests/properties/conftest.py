@@ -5,8 +5,10 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from pymatgen.core import Structure
 
+from matml.files import write_table
 from matml.structures.crystals import CrystalSet
 
 LABELS = {
@@ -48,3 +50,94 @@ def targets(crystals, names):
 
     values = learned_values(crystals.table, names)
     return Standardisation.of(values).apply(values).astype(np.float32)
+
+
+SETTINGS = """
+properties: {formation_energy_eV_per_atom: 1.0, bulk_modulus_GPa: 0.3}
+smallest_family: 12
+smallest_task: 6
+held_out: []
+members: 2
+width: 16
+layers: 2
+batch_size: 32
+epochs: 6
+inner_steps: 2
+meta_batches: 4
+tasks_per_batch: 2
+shots: [0, 5]
+test_draws: 2
+validation_draws: 2
+smallest_query: 3
+fine_tuning_steps: [1, 2]
+trees: 10
+gp_subset: 60
+gp_steps: 5
+"""
+
+
+@pytest.fixture(scope="session")
+def folder(crystals, tmp_path_factory):
+    """A finished run; made by the same commands as the workflow's."""
+    from matml.properties.commands import properties
+
+    folder = tmp_path_factory.mktemp("run")
+    write_table(folder / "structures/structures.parquet", crystals.table)
+    crystals.graphs.save(folder / "graphs")
+    (folder / "properties.yaml").write_text(SETTINGS)
+    common = [
+        f"--structures={folder}/structures",
+        f"--graphs={folder}/graphs",
+        f"--config={folder}/properties.yaml",
+    ]
+    run = f"--run={folder}/properties"
+
+    def matml(*arguments):
+        result = CliRunner().invoke(properties, [*arguments, *common], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    matml("split", f"--out={folder}/properties")
+    members, predictions, baselines, models = [], [], [], []
+    for member in ("0", "1"):
+        own = f"{folder}/properties/members/{member}"
+        matml("pretrain", run, f"--member={member}", f"--out={own}")
+        matml("metatrain", run, f"--member={member}", f"--pretrained={own}", f"--out={own}")
+        table = f"{folder}/properties/predictions/{member}.parquet"
+        matml("evaluate", run, f"--member={member}", f"--folder={own}", f"--out={table}")
+        members.append(f"--member={own}")
+        predictions.append(f"--member={table}")
+    for name in ("formation_energy_eV_per_atom", "bulk_modulus_GPa"):
+        table = f"{folder}/properties/predictions/{name}.parquet"
+        model = f"{folder}/properties/baselines/{name}.safetensors"
+        matml("baseline", run, f"--property={name}", f"--out={table}", f"--model-out={model}")
+        baselines.append(f"--baseline={table}")
+        models.append(f"--baseline={model}")
+        table = f"{folder}/properties/predictions/stack-{name}.parquet"
+        model = f"{folder}/properties/stacks/{name}.safetensors"
+        matml(
+            "stack", run, f"--property={name}", *members, f"--out={table}", f"--model-out={model}"
+        )
+        baselines.append(f"--stack={table}")
+        models.append(f"--stack={model}")
+    evaluation = f"{folder}/properties/evaluation"
+    matml("compare", run, *predictions, *baselines, f"--out={evaluation}")
+    matml("export", run, *members, *models, f"--evaluation={evaluation}", f"--out={folder}/model")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bench(folder):
+    """Crystals, split and standardisation of that run."""
+    from matml.config import PropertiesSection, read_section
+    from matml.properties.stages import Workbench
+
+    settings = read_section(PropertiesSection, folder / "properties.yaml")
+    return Workbench.open(folder / "structures", folder / "graphs", folder / "properties", settings)
+
+
+@pytest.fixture(scope="session")
+def predictor(folder):
+    """What that run exported."""
+    from matml.properties.predictor import FewShotPredictor
+
+    return FewShotPredictor.load(folder / "model")

@@ -12,96 +12,12 @@ from pymatgen.core import Structure
 
 from matml.config import PropertiesSection
 from matml.errors import MatmlError
-from matml.files import write_table
 from matml.properties.commands import properties
 from matml.properties.descriptors import describe
 from matml.properties.predictor import FewShotPredictor
 from matml.properties.pretrain import predict
-from matml.properties.stages import Workbench, train_member
+from matml.properties.stages import train_member
 from matml.structures.crystals import CrystalSet
-
-SETTINGS = """
-properties: {formation_energy_eV_per_atom: 1.0, bulk_modulus_GPa: 0.3}
-smallest_family: 12
-smallest_task: 6
-held_out: []
-members: 2
-width: 16
-layers: 2
-batch_size: 32
-epochs: 6
-inner_steps: 2
-meta_batches: 4
-tasks_per_batch: 2
-shots: [0, 5]
-test_draws: 2
-validation_draws: 2
-smallest_query: 3
-fine_tuning_steps: [1, 2]
-trees: 10
-gp_subset: 60
-gp_steps: 5
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(crystals, tmp_path_factory):
-    """A finished run; made by the same commands as the workflow's."""
-    folder = tmp_path_factory.mktemp("run")
-    write_table(folder / "structures/structures.parquet", crystals.table)
-    crystals.graphs.save(folder / "graphs")
-    (folder / "properties.yaml").write_text(SETTINGS)
-    common = [
-        f"--structures={folder}/structures",
-        f"--graphs={folder}/graphs",
-        f"--config={folder}/properties.yaml",
-    ]
-    run = f"--run={folder}/properties"
-
-    def matml(*arguments):
-        result = CliRunner().invoke(properties, [*arguments, *common], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-
-    matml("split", f"--out={folder}/properties")
-    members, predictions, baselines, models = [], [], [], []
-    for member in ("0", "1"):
-        own = f"{folder}/properties/members/{member}"
-        matml("pretrain", run, f"--member={member}", f"--out={own}")
-        matml("metatrain", run, f"--member={member}", f"--pretrained={own}", f"--out={own}")
-        table = f"{folder}/properties/predictions/{member}.parquet"
-        matml("evaluate", run, f"--member={member}", f"--folder={own}", f"--out={table}")
-        members.append(f"--member={own}")
-        predictions.append(f"--member={table}")
-    for name in ("formation_energy_eV_per_atom", "bulk_modulus_GPa"):
-        table = f"{folder}/properties/predictions/{name}.parquet"
-        model = f"{folder}/properties/baselines/{name}.safetensors"
-        matml("baseline", run, f"--property={name}", f"--out={table}", f"--model-out={model}")
-        baselines.append(f"--baseline={table}")
-        models.append(f"--baseline={model}")
-        table = f"{folder}/properties/predictions/stack-{name}.parquet"
-        model = f"{folder}/properties/stacks/{name}.safetensors"
-        matml(
-            "stack", run, f"--property={name}", *members, f"--out={table}", f"--model-out={model}"
-        )
-        baselines.append(f"--stack={table}")
-        models.append(f"--stack={model}")
-    evaluation = f"{folder}/properties/evaluation"
-    matml("compare", run, *predictions, *baselines, f"--out={evaluation}")
-    matml("export", run, *members, *models, f"--evaluation={evaluation}", f"--out={folder}/model")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bench(folder):
-    from matml.config import read_section
-
-    settings = read_section(PropertiesSection, folder / "properties.yaml")
-    return Workbench.open(folder / "structures", folder / "graphs", folder / "properties", settings)
-
-
-@pytest.fixture(scope="module")
-def predictor(folder):
-    return FewShotPredictor.load(folder / "model")
 
 
 def test_scores_are_those_of_the_predictions(folder, bench):
@@ -292,7 +208,8 @@ def test_training_lowers_the_error(bench, folder):
 
 
 def test_labels_that_are_missing_or_too_few_are_named(folder, tmp_path):
-    settings = SETTINGS.replace("bulk_modulus_GPa", "band_gap_eV")
+    settings = (folder / "properties.yaml").read_text()
+    settings = settings.replace("bulk_modulus_GPa", "band_gap_eV")
     (tmp_path / "properties.yaml").write_text(settings)
     result = CliRunner().invoke(
         properties,
