@@ -141,3 +141,14 @@ def predictor(folder):
     from matml.properties.predictor import FewShotPredictor
 
     return FewShotPredictor.load(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def family(crystals):
+    """Fourteen different crystals of one family with bulk moduli."""
+    labelled = crystals.table[crystals.table["bulk_modulus_GPa"].notna()]
+    labelled = labelled.drop_duplicates("formula")
+    largest = labelled["family"].value_counts().index[0]
+    rows = labelled.index[labelled["family"] == largest][:14]
+    assert len(rows) == 14
+    return crystals.subset(rows)

@@ -1,0 +1,255 @@
+"""Adapting as a user does: plain structures in, numpy out, bad input named."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from pymatgen.core import Element, Structure
+
+from matml.errors import MatmlError
+from matml.meta.checkpoint import load_checkpoint, save_checkpoint
+from matml.properties import label_checks
+from matml.properties.knowledge import known_elements
+from matml.properties.predictor import FewShotPredictor
+from matml.properties.targets import find_property
+from matml.structures.crystals import CrystalSet
+
+NAME = "bulk_modulus_GPa"
+
+
+@pytest.fixture(scope="module")
+def labelled(family):
+    """Structures of one family, and their bulk moduli in GPa."""
+    structures = [family.structure(row) for row in range(len(family))]
+    return structures, family.table[NAME].to_numpy()
+
+
+def test_structures_in_numpy_out(predictor, labelled):
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8].tolist(), NAME)
+    before = [structure.copy() for structure in structures]
+    mean, interval = adapted.predict(structures[8:])
+    assert isinstance(mean, np.ndarray)
+    assert mean.shape == (6,)
+    assert interval.shape == (6, 2)
+    assert (interval[:, 0] < mean).all()
+    assert (mean < interval[:, 1]).all()
+    assert adapted.unit == predictor.properties[NAME] == "GPa"
+    # labels of the family move the prediction towards them, on the scale of GPa
+    zero, _ = predictor.adapt([], [], NAME).predict(structures[8:])
+    logs = [np.abs(np.log10(p / values[8:])).mean() for p in (mean, zero)]
+    assert logs[0] < logs[1]
+    assert structures == before
+
+
+def test_predicting_changes_nothing(predictor, labelled):
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8], NAME)
+    first = adapted.predict(structures[8:])
+    predictor.adapt(structures[8:], values[8:], NAME).predict(structures[:3])
+    again = adapted.predict(iter(structures[8:]))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    # a crystal's prediction does not depend on what is asked for beside it
+    alone, of_alone = adapted.predict(structures[10])
+    np.testing.assert_allclose(alone, first[0][2:3], rtol=1e-5)
+    np.testing.assert_allclose(of_alone, first[1][2:3], rtol=1e-5)
+
+
+def test_graphs_are_made_as_the_model_knows_them(predictor, folder, labelled, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    card = json.loads((tmp_path / "model/card.json").read_text())
+    card["recipe"]["graphs"]["neighbours"] = 8
+    card["structures"]["symprec_A"] = 0.02
+    (tmp_path / "model/card.json").write_text(json.dumps(card))
+    other = FewShotPredictor.load(tmp_path / "model")
+    assert other.crystals(labelled[0][0]).graphs.settings["neighbours"] == 8
+    assert other.structures_section.symprec_A == 0.02
+    mean, _ = other.adapt(labelled[0][:5], labelled[1][:5], NAME).predict(labelled[0][5:])
+    assert np.isfinite(mean).all()
+    with pytest.raises(MatmlError, match="neighbours is 12, the model was trained with 8"):
+        other.adapt(predictor.crystals(labelled[0][:5]), labelled[1][:5], NAME)
+
+
+def test_the_property_must_be_named_among_several(predictor, labelled):
+    structures, values = labelled
+    units = r"the model predicts .*bulk_modulus_GPa \(GPa\)"
+    with pytest.raises(MatmlError, match=f"no property is named: {units}"):
+        predictor.adapt(structures, values)
+    with pytest.raises(MatmlError, match="'hardness' is not known"):
+        predictor.adapt(structures, values, "hardness")
+
+
+def test_labels_that_cannot_be_are_refused(predictor, labelled):
+    structures, values = labelled
+
+    def refused(value, match):
+        changed = values[:5].copy()
+        changed[3] = value
+        with pytest.raises(MatmlError, match=match):
+            predictor.adapt(structures[:5], changed, NAME)
+
+    refused(np.nan, "support crystal 3: bulk_modulus_GPa = nan is not a finite number")
+    refused(0.0, "support crystal 3: .* = 0: must be positive")
+    refused(1.6e11, "support crystal 3: .*looks like Pa; divide by 1e")
+    with pytest.raises(MatmlError, match="4 values for 5 structures"):
+        predictor.adapt(structures[:5], values[:4], NAME)
+    with pytest.raises(MatmlError, match="not a list of numbers"):
+        predictor.adapt(structures[:2], ["soft", "hard"], NAME)
+    with pytest.raises(MatmlError, match="structure 1: is a str"):
+        predictor.adapt([structures[0], "NaCl.cif"], values[:2], NAME)
+    overlapping = Structure(np.eye(3) * 4, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0.01]])
+    with pytest.raises(MatmlError, match="structure 1: "):
+        predictor.adapt([structures[0], overlapping], values[:2], NAME)
+
+
+def test_one_crystal_with_two_labels_is_refused(predictor, labelled, caplog):
+    structures, values = labelled
+    twice = [*structures[:4], structures[1] * (2, 1, 1)]
+    with pytest.raises(MatmlError, match="support crystal 4 is the same crystal as 1, but"):
+        predictor.adapt(twice, [*values[:4], values[1] + 1], NAME)
+    # the same label twice counts once, and is said
+    once = predictor.adapt(structures[:4], values[:4], NAME)
+    with caplog.at_level(logging.WARNING):
+        both = predictor.adapt(twice, [*values[:4], values[1]], NAME)
+    assert "used once" in caplog.text
+    assert both.shots == 4
+    np.testing.assert_array_equal(both.predict(structures[5:])[0], once.predict(structures[5:])[0])
+    # a strained copy is another crystal, whose label may differ
+    strained = structures[1].copy()
+    strained.apply_strain(0.02)
+    adapted = predictor.adapt([*structures[:4], strained], [*values[:4], values[1] * 0.8], NAME)
+    assert adapted.shots == 5
+
+
+def test_few_distinct_labels(predictor, labelled, caplog):
+    structures, values = labelled
+    with caplog.at_level(logging.WARNING):
+        assert predictor.adapt(structures[:1], values[:1], NAME).warnings == ()
+        assert not caplog.records
+        constant = predictor.adapt(structures[:5], np.full(5, 80.0), NAME, check_units=False)
+    assert "all 5 labels of bulk_modulus_GPa are 80" in caplog.text
+    assert constant.warnings
+    assert np.isfinite(constant.predict(structures[5:])[0]).all()
+
+
+def test_other_units_are_told_from_surprising_crystals(crystals):
+    rows = np.flatnonzero(crystals.table[NAME].notna())[:12]
+    chosen, item = crystals.subset(rows), find_property(NAME)
+    values = chosen.table[NAME].to_numpy()
+    generator = np.random.default_rng(0)
+    predicted = np.log10(values) + generator.normal(0, 0.05, len(values))
+
+    def judged(labels):
+        return label_checks.check_units(chosen, labels, item, predicted, 0.1, 0.3)
+
+    assert judged(values) == []
+    one = values.copy()
+    one[np.argmin(values)] *= 10
+    with pytest.raises(MatmlError, match=r"looks like kbar: .*1 of 12 labels.*divide by 10"):
+        judged(one)
+    with pytest.raises(MatmlError, match=r"looks like Mbar: .*multiply by 100"):
+        judged(values / 100)
+    with pytest.raises(MatmlError, match="looks like log10 of the value"):
+        judged(np.log10(values))
+    # a factor of 40 is no unit, so it may be true: a warning
+    odd = values.copy()
+    odd[0] *= 40
+    (note,) = judged(odd)
+    assert "no common unit explains it" in note
+
+
+def test_energies_per_cell_are_told(crystals):
+    name = "formation_energy_eV_per_atom"
+    rows = np.flatnonzero(crystals.table[name].notna() & (crystals.table["n_sites"] > 3))[:12]
+    chosen, item = crystals.subset(rows), find_property(name)
+    values = chosen.table[name].to_numpy()
+    predicted = values + np.random.default_rng(0).normal(0, 0.05, len(values))
+
+    def judged(labels):
+        return label_checks.check_units(chosen, labels, item, predicted, 0.1, 1.0)
+
+    assert judged(values) == []
+    with pytest.raises(MatmlError, match=r"per primitive cell|per formula unit"):
+        judged(values * chosen.table["n_sites"].to_numpy())
+
+
+def test_other_units_are_refused_when_adapting(predictor, labelled, monkeypatch):
+    structures, values = labelled
+    column = predictor.recipe.properties.index(NAME)
+    mean, deviation = (
+        part[column]
+        for part in (predictor.standardisation.mean, predictor.standardisation.deviation)
+    )
+    # the tiny network of the tests knows too little; its place is taken by the labels
+    known = np.zeros((len(values), 2))
+    known[:, column] = (np.log10(values) - mean) / deviation
+    monkeypatch.setattr(predictor, "network_predictions", lambda crystals: known[: len(crystals)])
+    monkeypatch.setitem(predictor.card["properties"][NAME], "expected_error", 0.1)
+    few = np.flatnonzero(values < 100)[:1]
+    changed = values.copy()
+    changed[few] *= 10
+    with pytest.raises(MatmlError, match=f"support crystal {few[0]}: .* looks like kbar"):
+        predictor.adapt(structures, changed, NAME)
+    trusted = predictor.adapt(structures, changed, NAME, check_units=False, method="maml")
+    assert trusted.shots == len(values)
+
+
+def test_elements_that_no_label_holds_are_flagged(predictor):
+    column = predictor.recipe.properties.index(NAME)
+    known = known_elements(predictor.training, column)
+    assert 92 not in known
+    strange = [z for z in range(1, 93) if z not in known][-1]
+    familiar = sorted(known)[0], sorted(known)[-1]
+
+    def salt(*numbers):
+        symbols = [Element.from_Z(z).symbol for z in numbers]
+        places = [[0, 0, 0], [0.5, 0.5, 0.5]]
+        return Structure.from_spacegroup("Fm-3m", np.eye(3) * 5.6, symbols, places)
+
+    plain = predictor.adapt([], [], NAME)
+    table = plain.predict_table([salt(strange, familiar[1]), salt(*familiar)])
+    assert table["unseen_elements"].tolist() == [Element.from_Z(strange).symbol, ""]
+    assert not table["in_domain"][0]
+    # with a label of it in the support it is no stranger any more
+    adapted = predictor.adapt([salt(strange, familiar[1])], [100.0], NAME, check_units=False)
+    assert adapted.predict_table(salt(strange, familiar[0]))["unseen_elements"].tolist() == [""]
+
+
+def test_other_element_features_are_refused(folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    tensors, _ = load_checkpoint(model / "training.safetensors")
+    changed = dict(tensors)
+    changed["element_features"] = tensors["element_features"].clone()
+    changed["element_features"][26, 8] += 0.5
+    save_checkpoint(model / "training.safetensors", changed, {})
+    with pytest.raises(MatmlError, match=r"log bulk_modulus_GPa \(Fe\) differ by up to 0\.5"):
+        FewShotPredictor.load(model)
+    save_checkpoint(model / "training.safetensors", tensors, {})
+    FewShotPredictor.load(model)
+    card = json.loads((model / "card.json").read_text())
+    card["element_features"][0] = "hardness"
+    (model / "card.json").write_text(json.dumps(card))
+    with pytest.raises(MatmlError, match="without hardness here; with electronegativity only here"):
+        FewShotPredictor.load(model)
+
+
+def test_training_crystals_are_kept_small(folder, predictor):
+    tensors, _ = load_checkpoint(folder / "model/training.safetensors")
+    assert "descriptors" not in tensors
+    kept = sum(
+        tensors[name].numel() * tensors[name].element_size()
+        for name in ("elements", "amounts", "element_offset", "geometry")
+    )
+    descriptors = predictor.training["descriptors"]
+    assert kept < descriptors.numel() * descriptors.element_size() / 10
+
+
+def test_crystal_sets_and_structures_agree(predictor, crystals, labelled):
+    adapted = predictor.adapt(labelled[0][:6], labelled[1][:6], NAME)
+    plain = adapted.predict_table(labelled[0][6:])
+    made = adapted.predict_table(CrystalSet.from_structures(labelled[0][6:]))
+    np.testing.assert_array_equal(plain["prediction"], made["prediction"])
