@@ -130,11 +130,16 @@ def other_units(
         with np.errstate(over="ignore"):
             found[LOGARITHM] = (10.0**values, "give the value itself")
     if item.unit.endswith("/atom"):
-        cell = crystals.table["n_sites"].to_numpy(float)
-        formula = np.array([Composition(f).num_atoms for f in crystals.table["formula"]])
-        energy = item.unit.removesuffix("/atom")
-        found[f"{energy} per primitive cell"] = (values / cell, "divide by the number of atoms")
-        found[f"{energy} per formula unit"] = (values / formula, "divide by the number of atoms")
+        atoms = {
+            "primitive cell": crystals.table["n_sites"],
+            # the Pearson symbol within the prototype, as cF8 of AB_cF8_225_a_b
+            "conventional cell": crystals.table["prototype"].str.extract(r"_[a-z]+[A-Z](\d+)_")[0],
+            "formula unit": [Composition(f).num_atoms for f in crystals.table["formula"]],
+        }
+        for whole, counts in atoms.items():
+            unit = f"{item.unit.removesuffix('/atom')} per {whole}"
+            converted = values / np.asarray(counts, dtype=float)
+            found[unit] = (converted, "divide by the number of atoms")
     return found
 
 

@@ -163,7 +163,8 @@ def test_other_units_are_told_from_surprising_crystals(crystals):
 
 def test_energies_per_cell_are_told(crystals):
     name = "formation_energy_eV_per_atom"
-    rows = np.flatnonzero(crystals.table[name].notna() & (crystals.table["n_sites"] > 3))[:12]
+    face_centred = crystals.table["prototype"].str.contains("_cF")
+    rows = np.flatnonzero(crystals.table[name].notna() & face_centred)[:12]
     chosen, item = crystals.subset(rows), find_property(name)
     values = chosen.table[name].to_numpy()
     predicted = values + np.random.default_rng(0).normal(0, 0.05, len(values))
@@ -172,8 +173,13 @@ def test_energies_per_cell_are_told(crystals):
         return label_checks.check_units(chosen, labels, item, predicted, 0.1, 1.0)
 
     assert judged(values) == []
-    with pytest.raises(MatmlError, match=r"per primitive cell|per formula unit"):
-        judged(values * chosen.table["n_sites"].to_numpy())
+    sites = chosen.table["n_sites"].to_numpy()
+    with pytest.raises(MatmlError, match=r"per (primitive|conventional) cell|per formula unit"):
+        judged(values * sites)
+    # all of these are face-centred: four primitive cells make the conventional one
+    assert set(chosen.table["prototype"].str.extract(r"_([a-z][A-Z])\d+_")[0]) == {"cF"}
+    with pytest.raises(MatmlError, match=r"eV per conventional cell: .*divide by the number of"):
+        judged(values * sites * 4)
 
 
 def test_other_units_are_refused_when_adapting(predictor, labelled, monkeypatch):

@@ -263,6 +263,7 @@ rule export:
     output:
         card=ensure(f"{OUT}/model/card.json", non_empty=True),
         training=ensure(f"{OUT}/model/training.safetensors", non_empty=True),
+        checks=ensure(f"{OUT}/model/checks.json", non_empty=True),
         members=ensure(
             expand(
                 f"{OUT}/model/member-{{member}}/{{part}}.safetensors",
