@@ -83,6 +83,7 @@ def support(
 @click.option("--out", type=FOLDER, required=True, help="Folder for the shortlist.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
 @click.option("--top", type=click.IntRange(min=1), help="Candidates written as CIF.")
+@click.option("--trust-labels", is_flag=True, help="Take labels that look like another unit.")
 @click.option("--config", type=FILE, help="YAML with the keys of the screening section.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all processors allowed.")

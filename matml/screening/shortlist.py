@@ -48,7 +48,9 @@ class Predictor(Protocol):
     recipe: Any
     held_out_families: list[str]
 
-    def adapt(self, crystals: CrystalSet, values: np.ndarray, property_name: str) -> Adapted:
+    def adapt(
+        self, crystals: CrystalSet, values: np.ndarray, property_name: str, *, check_units: bool
+    ) -> Adapted:
         """The predictor adapted to labelled crystals."""
 
 
@@ -71,6 +73,7 @@ def rank_candidates(
     goal: Literal["minimise", "maximise"],
     graphs: GraphsSection | None = None,
     fewest_examples: int = 5,
+    check_units: bool = True,
 ) -> tuple[pd.DataFrame, CrystalSet, Adapted]:
     """Predict and rank candidates.
 
@@ -81,6 +84,8 @@ def rank_candidates(
         left out.
     fewest_examples
         See `matml.screening.rank.judge_domain`.
+    check_units
+        Refuse labels that only another unit explains.
 
     Returns
     -------
@@ -99,7 +104,10 @@ def rank_candidates(
     check_property(predictor, property_name)
     graphs = graphs or GraphsSection()
     adapted = predictor.adapt(
-        CrystalSet.from_table(support_crystals, graphs), support.labels, property_name
+        CrystalSet.from_table(support_crystals, graphs),
+        support.labels,
+        property_name,
+        check_units=check_units,
     )
     crystals = CrystalSet.from_table(candidates[candidates["duplicate_of"] == ""], graphs)
     predictions = adapted.predict_table(crystals)
@@ -160,6 +168,7 @@ def screen_candidates(
     out: Path,
     goal: Literal["minimise", "maximise"] | None,
     top: int | None,
+    trust_labels: bool,
     config: Path | None,
     seed: int,
     threads: int | None,
@@ -193,6 +202,7 @@ def screen_candidates(
         goal,
         graph_section(predictor, known_graphs),
         settings.fewest_examples,
+        not trust_labels,
     )
     written = write_structures(table, crystals, top or settings.top, out / "candidates")
     table["cif"] = pd.Series(written, dtype=str).reindex(table.index, fill_value="")
