@@ -118,8 +118,13 @@ class PropertiesSection(Section):
     smallest_task: int = Field(
         default=8, ge=4, description="Fewest labelled crystals of a (family, property) task."
     )
-    members: int = Field(
-        default=5, ge=2, le=16, description="Members of the ensemble, and folds of cross-fitting."
+    members: int = Field(default=10, ge=2, le=32, description="Networks of the ensemble.")
+    folds: int = Field(
+        default=5,
+        ge=2,
+        le=16,
+        description="Folds of cross-fitting, at most one a member: member m is trained without the "
+        "families of fold m modulo this number.",
     )
     width: int = Field(default=64, ge=8, le=1024, description="Features of a node.")
     layers: int = Field(default=3, ge=1, le=12, description="Convolutions.")

@@ -3,17 +3,19 @@
 Before any label of a family is known, each model (the networks, global Gaussian processes) gives a
 mean for its crystals, and kernels say which of its crystals err together. The stack is the Gaussian
 process whose mean is a weighted mean of theirs and whose covariance is a weighted sum of the
-kernels; labels of the family condition it exactly. Its dozen weights are learned over few-shot
-episodes of training families, with means and covariances from models that have not seen the family
-(cross-fitting by family), since only there is what a new family leaves to learn.
+kernels; labels of the family condition it exactly. Its dozen weights are learned on training
+families, each predicted crystal by crystal, with means and covariances from models that have not
+seen the family (cross-fitting by family), since only there is what a new family leaves to learn.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 JITTER = 1e-6
 
@@ -132,103 +134,129 @@ def _condition(
     )
 
 
+def sequential_loss(
+    mean_weights: Tensor,
+    variances: Tensor,
+    noise: Tensor,
+    sequences: "Sequences",
+) -> Tensor:
+    """Return the cost of each family, [families]: each crystal from the labels of those before it.
+
+    One triangular factor gives the predictions for every number of labels at once: the whitened
+    residuals of a family in some order are its errors one step ahead, and the factor's diagonal
+    their deviations (the prequential view of the likelihood, Dawid 1984, 10.2307/2981683). The
+    cost is that of a Laplace distribution, since errors are judged by their absolute value.
+    """
+    mean = torch.einsum("m,fmn->fn", mean_weights, sequences.means)
+    covariance = torch.einsum("k,fkab->fab", variances, sequences.covariances)
+    present = sequences.present
+    # a missing crystal has variance 1, no error and no part in the cost
+    diagonal = (noise + JITTER) * present + (1 - present)
+    factor = torch.linalg.cholesky(covariance + torch.diag_embed(diagonal))
+    residual = ((sequences.labels - mean) * present)[..., None]
+    ahead = torch.linalg.solve_triangular(factor, residual, upper=False)[..., 0].abs()
+    deviation = factor.diagonal(dim1=1, dim2=2).log()
+    each = (math.sqrt(2) * ahead + deviation) * present
+    return each.sum(1) / present.sum(1)
+
+
 @dataclass(frozen=True)
-class Episodes:
-    """Few-shot episodes with equally many labels and queries, of several families.
+class Sequences:
+    """Families' crystals in random orders, padded to equal numbers.
 
     Attributes
     ----------
-    shots
-        Labels.
     means, covariances
-        As of `Views`, with a leading dimension of episodes.
-    labels
-        [episodes, shots + queries].
-    weights
-        [episodes], for equal weight of each family.
+        As of `Views`, with a leading dimension of families; 0 where a crystal is missing.
+    labels, present
+        [families, n]; `present` is 1 for a crystal and 0 for padding.
     """
 
-    shots: int
     means: Tensor
     covariances: Tensor
     labels: Tensor
-    weights: Tensor
+    present: Tensor
 
+    @classmethod
+    def draw(
+        cls,
+        views: Sequence[Views],
+        labels: Sequence[np.ndarray],
+        *,
+        longest: int = 25,
+        orders: int = 4,
+        seed: int = 0,
+    ) -> "Sequences":
+        """Return `orders` random orders of each family, of at most `longest` crystals.
 
-def draw_episodes(
-    views: Sequence[Views],
-    labels: Sequence[np.ndarray],
-    shots: Sequence[int],
-    *,
-    draws: int = 4,
-    queries: int = 12,
-    seed: int = 0,
-) -> list[Episodes]:
-    """Return episodes of families, for each number of labels those families that are large enough.
-
-    Parameters
-    ----------
-    views, labels
-        Of each family's labelled crystals.
-    draws, queries
-        Supports per family and number of labels, and crystals predicted (fewer in small families:
-        they are drawn with replacement).
-    """
-    generator = np.random.default_rng(seed)
-    found = []
-    for k in shots:
+        Parameters
+        ----------
+        views, labels
+            Of each family's labelled crystals.
+        """
+        generator = np.random.default_rng(seed)
+        size = min(longest, max(len(values) for values in labels))
         parts = []
         for view, values in zip(views, labels, strict=True):
-            if len(values) < max(2 * k, k + 4):
-                continue
-            for _ in range(draws):
-                order = generator.permutation(len(values))
-                rest = order[k:]
-                if len(rest) < queries:
-                    rest = generator.choice(rest, queries)
-                rows = np.concatenate([order[:k], rest[:queries]])
-                own = view[rows]
-                parts.append((own.means, own.covariances, torch.from_numpy(values[rows])))
-        if parts:
-            stacked = [torch.stack(each) for each in zip(*parts, strict=True)]
-            found.append(Episodes(k, *stacked, torch.full((len(parts),), 1 / len(parts))))
-    return found
+            for _ in range(orders):
+                rows = generator.permutation(len(values))[:size]
+                own, pad = view[rows], size - len(rows)
+                parts.append(
+                    (
+                        functional.pad(own.means, (0, pad)),
+                        functional.pad(own.covariances, (0, pad, 0, pad)),
+                        functional.pad(torch.from_numpy(values[rows]), (0, pad)),
+                        functional.pad(torch.ones(len(rows), dtype=torch.float64), (0, pad)),
+                    )
+                )
+        return cls(*(torch.stack(each) for each in zip(*parts, strict=True)))
+
+    def __len__(self) -> int:
+        """Return the number of families times orders."""
+        return len(self.labels)
+
+    def __getitem__(self, rows: Tensor) -> "Sequences":
+        """Return some of the sequences."""
+        return Sequences(
+            self.means[rows], self.covariances[rows], self.labels[rows], self.present[rows]
+        )
 
 
 def learn_stack(
-    episodes: Sequence[Episodes],
+    sequences: Sequences,
     scale: float,
     *,
-    strength: float = 0.005,
+    strength: float = 0.1,
     steps: int = 80,
+    batch: int = 48,
     learning_rate: float = 0.1,
     start: GPStack | None = None,
+    seed: int = 0,
 ) -> GPStack:
-    """Return the stack that best predicts queries from supports, over all numbers of labels.
+    """Return the stack that best predicts each crystal of a family from those before it.
 
     Parameters
     ----------
-    episodes
+    sequences
         Of training families, with cross-fitted views.
     scale
         Variance of a family's errors before any label, which the kernels share at the start.
     strength
-        Of the prior.
+        Of the Gaussian prior on the logarithms about equal shares, in sequences; it holds what the
+        families do not tell.
+    steps, batch, learning_rate
+        Adam steps, each on a random part of the sequences; the rate falls to 0 in the second half.
     start
-        A stack to begin with, such as that of nearly the same episodes; else the prior's centre.
-
-    Notes
-    -----
-    The loss is a Laplace likelihood, since errors are judged by their absolute value; a Gaussian
-    prior on the logarithms about equal shares holds where episodes tell little.
+        A stack to begin with, such as that of nearly the same families; else the prior's centre.
     """
-    models, kernels = episodes[0].means.shape[1], episodes[0].covariances.shape[1]
-    size = torch.stack([e.covariances.diagonal(dim1=2, dim2=3).mean((0, 2)) for e in episodes])
+    models, kernels = sequences.means.shape[1], sequences.covariances.shape[1]
+    crystals = sequences.present.sum()
+    size = sequences.covariances.diagonal(dim1=2, dim2=3).sum((0, 2)) / crystals
     share = torch.tensor([scale / kernels], dtype=torch.float64)
     centre = torch.cat(
         [
             torch.zeros(models, dtype=torch.float64),
-            (share / size.mean(0).clamp(min=1e-9)).log(),
+            (share / size.clamp(min=1e-9)).log(),
             (0.1 * kernels * share).log(),
         ]
     )
@@ -240,20 +268,17 @@ def learn_stack(
         )
     free.requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
+    generator = torch.Generator().manual_seed(seed)
 
     def parts() -> tuple[Tensor, Tensor, Tensor]:
         return free[:models].softmax(0), free[models:-1].exp(), free[-1].exp()
 
-    for _ in range(steps):
-        value = strength * (free - centre).square().sum()
-        for group in episodes:
-            k = group.shots
-            mean, deviation = _condition(
-                *parts(), group.means, group.covariances, group.labels[:, :k], k
-            )
-            off = (mean - group.labels[:, k:]).abs()
-            each = (off / deviation + deviation.log()).mean(1)
-            value = value + (each * group.weights).sum() / len(episodes)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, 2 * (1 - step / steps))
+        chosen = torch.randperm(len(sequences), generator=generator)[:batch]
+        value = sequential_loss(*parts(), sequences[chosen]).mean()
+        value = value + strength / len(sequences) * (free - centre).square().sum()
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

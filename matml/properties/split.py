@@ -1,8 +1,8 @@
 """Which families are for training, validation and test; and the episodes on which all are judged.
 
 Everything is split by family: no crystal of a validation or test family is seen by any training
-stage. All training families, small ones too, are further dealt into folds for cross-fitting: member
-`m` of the ensemble is pre-trained without the families of fold `m`, and learns to adapt on them.
+stage. All training families, small ones too, are further dealt into folds for cross-fitting: each
+member of the ensemble is pre-trained without the families of one fold, and learns to adapt on them.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Split:
     folds
         Fold number of each training family.
     members
-        Number of folds, and of the ensemble's members.
+        Number of the ensemble's members; with more of them than folds, several share a fold.
     """
 
     test: tuple[str, ...]
@@ -59,6 +59,15 @@ class Split:
             tuple(record["test"]), tuple(record["validation"]), record["folds"], record["members"]
         )
 
+    def fold_of(self, member: int) -> int:
+        """Return the fold that a member's pre-training leaves out."""
+        return member % self.cross_folds
+
+    @property
+    def cross_folds(self) -> int:
+        """Number of folds that the training families are dealt to."""
+        return 1 + max(self.folds.values())
+
     def training_rows(self, families: np.ndarray, without_fold: int | None = None) -> np.ndarray:
         """Return the row numbers to train on, optionally without the families of one fold."""
         held_out = {*self.test, *self.validation}
@@ -73,6 +82,7 @@ def split_families(
     smallest_task: int,
     held_out: Sequence[str] = (),
     members: int,
+    cross_folds: int,
     fold: int | None = None,
     folds: int = 5,
 ) -> Split:
@@ -89,7 +99,9 @@ def split_families(
     held_out
         Families, or common names of families, that are for test in any case.
     smallest_task
-        So many crystals make a family a task; each member needs one of its own.
+        So many crystals make a family a task; each fold of cross-fitting needs one of its own.
+    members, cross_folds
+        Networks, and folds that they are dealt to: at most one fold a network.
 
     Raises
     ------
@@ -126,12 +138,13 @@ def split_families(
         )
     rest = [f for f in ordered if f not in {*test, *validation}]
     tasks = sum(sizes[f] >= smallest_task for f in rest)
-    if tasks < members:
+    cross_folds = min(cross_folds, members)
+    if tasks < cross_folds:
         raise MatmlError(
             f"{tasks} training families have at least {smallest_task} crystals, fewer than the "
-            f"{members} members of the ensemble; lower `smallest_task` or `members`"
+            f"{cross_folds} folds of cross-fitting; lower `smallest_task` or `folds`"
         )
-    folds = deal(rest, members) if members > 1 else dict.fromkeys(rest, 0)
+    folds = deal(rest, cross_folds) if cross_folds > 1 else dict.fromkeys(rest, 0)
     return Split(tuple(test), tuple(validation), folds, members)
 
 

@@ -15,10 +15,9 @@ from matml.files import read_table, write_table
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.descriptors import describe
 from matml.properties.gp_stack import (
-    Episodes,
     GPStack,
+    Sequences,
     Views,
-    draw_episodes,
     learn_stack,
 )
 from matml.properties.intervals import LEVEL, weighted_quantile
@@ -33,6 +32,10 @@ log = logging.getLogger(__name__)
 METHOD = "gp_stack"
 NOMINAL = 1.645
 """Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
+FEWEST_CRYSTALS = 4
+"""Labelled crystals that make a family worth learning the weights from."""
+ORDERS = 4
+"""Random orders of a family's crystals."""
 FEWEST_FAMILIES = 8
 """Families below which a number of labels is calibrated together with the others."""
 
@@ -45,23 +48,21 @@ class StackedPredictor:
     ----------
     models
         What gives the views.
-    stack, zero
-        Weights after some labels of a family, and before any.
+    stack
+        Weights of the views.
     scales
         Number of labels to half width of a 90 % interval, in posterior deviations.
     """
 
     models: FamilyModels
     stack: GPStack
-    zero: GPStack
     scales: dict[int, float]
 
     def condition(
         self, views: Views, labels: np.ndarray, shots: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return prediction and half width of its 90 % interval behind the support, [m]."""
-        own = self.stack if shots else self.zero
-        mean, deviation = own.condition(views, labels, shots)
+        mean, deviation = self.stack.condition(views, labels, shots)
         return mean, deviation * self.scale(shots)
 
     def scale(self, shots: int) -> float:
@@ -81,8 +82,7 @@ class StackedPredictor:
 
     def save(self, path: Path) -> None:
         """Write all but the training crystals to one file."""
-        tensors = pack("models", self.models.tensors())
-        tensors |= pack("stack", self.stack.tensors()) | pack("zero", self.zero.tensors())
+        tensors = pack("models", self.models.tensors()) | pack("stack", self.stack.tensors())
         save_checkpoint(path, tensors, {"column": self.models.column, "scales": self.scales})
 
     @classmethod
@@ -92,7 +92,6 @@ class StackedPredictor:
         return cls(
             FamilyModels.from_tensors(unpack("models", tensors), inputs, targets, state["column"]),
             GPStack.from_tensors(unpack("stack", tensors)),
-            GPStack.from_tensors(unpack("zero", tensors)),
             {int(k): scale for k, scale in state["scales"].items()},
         )
 
@@ -162,7 +161,7 @@ def evaluate_stack(
 def fit_stack(
     bench: Workbench, inputs: Inputs, column: int, settings: PropertiesSection, *, seed: int
 ) -> StackedPredictor:
-    """Return the stack of one property, learned on cross-fitted episodes of training families.
+    """Return the stack of one property, learned on training families with cross-fitted views.
 
     Parameters
     ----------
@@ -172,7 +171,7 @@ def fit_stack(
     Raises
     ------
     MatmlError
-        Where no training family has labels enough for an episode.
+        Where no training family has labels enough.
     """
     name = bench.names[column]
     training = bench.split.training_rows(bench.families)
@@ -186,48 +185,35 @@ def fit_stack(
     # a repeated crystal would tell its own label
     single = labelled_members(bench.crystals.table, name).to_numpy()[training]
     groups = [np.flatnonzero((families == f) & single) for f in np.unique(families)]
-    groups = [rows for rows in groups if len(rows) >= settings.smallest_task]
+    groups = [rows for rows in groups if len(rows) >= FEWEST_CRYSTALS]
+    if not groups:
+        raise MatmlError(
+            f"{name}: no training family has {FEWEST_CRYSTALS} labelled crystals; give more "
+            "labels, or take the property out of `properties`"
+        )
     views = list(training_views(models, own, targets, folds, groups))
     labels = [targets[rows] for rows in groups]
     group_folds = np.array([folds[rows[0]] for rows in groups])
-    shots = sorted({*settings.shots, 2})
-    if not draw_episodes(views, labels, shots[1:], draws=1, seed=seed):
-        raise MatmlError(
-            f"{name}: no training family has labels enough for an episode of {shots[1]} labels; "
-            "give more labels, or take the property out of `properties`"
-        )
     scale = float(
         np.mean(
             [np.square(y - v.means[0].numpy()).mean() for v, y in zip(views, labels, strict=True)]
         )
     )
-
-    def episodes(which: np.ndarray, of_shots: Sequence[int]) -> list[Episodes]:
-        chosen = np.flatnonzero(which)
-        return draw_episodes(
-            [views[i] for i in chosen], [labels[i] for i in chosen], of_shots, seed=seed
-        )
-
-    everyone = np.ones(len(groups), bool)
-    # those without a label hold the prior variances, which helped at every number of labels
-    stack = learn_stack(episodes(everyone, shots), scale)
-    zero = learn_stack(episodes(everyone, [0]), scale)
+    sequences = Sequences.draw(views, labels, orders=ORDERS, seed=seed)
+    stack = learn_stack(sequences, scale, seed=seed)
+    shots = sorted({*settings.shots, 2})
     scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]] = {k: {} for k in shots}
     for fold in np.unique(group_folds):
         # an interval must hold for families whose labels did not shape the weights
-        others, left_out = group_folds != fold, group_folds == fold
-        weights = {0: _without(episodes(others, [0]), scale, zero)}
-        weights[1] = _without(episodes(others, shots), scale, stack)
-        for i in np.flatnonzero(left_out):
+        others = np.flatnonzero(np.repeat(group_folds != fold, ORDERS))
+        without = stack
+        if len(others):
+            without = learn_stack(sequences[others], scale, start=stack, steps=25, seed=seed)
+        for i in np.flatnonzero(group_folds == fold):
             for k in shots:
-                if found := _scores(weights[min(k, 1)], views[i], labels[i], k, seed):
+                if found := _scores(without, views[i], labels[i], k, seed):
                     scores[k][i] = found
-    return StackedPredictor(models, stack, zero, _scales(scores))
-
-
-def _without(episodes: list[Episodes], scale: float, start: GPStack) -> GPStack:
-    """Return the weights of some of the families' episodes, from those of all."""
-    return learn_stack(episodes, scale, start=start, steps=25) if episodes else start
+    return StackedPredictor(models, stack, _scales(scores))
 
 
 def _scores(

@@ -118,7 +118,8 @@ class Workbench:
 
     def fold_families(self, member: int) -> list[str]:
         """Return the training families that a member's pre-training leaves out."""
-        return [family for family, fold in self.split.folds.items() if fold == member]
+        left_out = self.split.fold_of(member)
+        return [family for family, fold in self.split.folds.items() if fold == left_out]
 
 
 def without_labels(crystals: CrystalSet, ids: list[str], names: list[str]) -> CrystalSet:
@@ -173,6 +174,7 @@ def make_split(
         smallest_task=settings.smallest_task,
         held_out=settings.held_out,
         members=settings.members,
+        cross_folds=settings.folds,
         fold=fold,
         folds=folds,
     )
@@ -254,7 +256,7 @@ def train_member(
         seed=seed * 1000 + member,
     )
     labelled = (~np.isnan(bench.targets)).any(1)
-    rows = bench.split.training_rows(bench.families, without_fold=member)
+    rows = bench.split.training_rows(bench.families, without_fold=bench.split.fold_of(member))
     validation = np.flatnonzero(np.isin(bench.families, bench.split.validation) & labelled)
     checkpoint = out / "pretraining-checkpoint.safetensors"
     records = pretrain(
@@ -297,7 +299,11 @@ def metatrain_member(
             f"member {member}: no family has {settings.smallest_task} labelled crystals of one "
             "property; lower `smallest_task`, or give more labels"
         )
-    seen = set(bench.families[bench.split.training_rows(bench.families, without_fold=member)])
+    seen = set(
+        bench.families[
+            bench.split.training_rows(bench.families, without_fold=bench.split.fold_of(member))
+        ]
+    )
     records = []
     for method in METHODS:
         started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 The models are the networks and three global Gaussian processes: on the networks' residuals, on
 descriptors, and on descriptors with the networks' predictions. Views of a *training* family come
-from models fitted without it: the network of the member that left its fold out, and processes
+from models fitted without it: the networks of the members that left its fold out, and processes
 conditioned on the other folds (their kernels, a handful of numbers learned on all training
 families' crystals, stay). Views of a *new* family come from all of them.
 """
@@ -25,19 +25,20 @@ DESCRIPTOR_REACH, PREDICTION_REACH = 0.6, 0.4
 
 
 def cross_fitted(predictions: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return each crystal's network predictions by networks that have not seen it, [n, properties].
+    """Return each crystal's mean prediction by networks that have not seen it, [n, properties].
 
     Parameters
     ----------
     predictions
-        Of all members, [members, n, properties].
+        Of all members, [members, n, properties]; member m has left out fold m modulo their number.
     folds
         Fold of each crystal's family, [n]; -1 for a family that no member has seen, whose
-        predictions are the members' mean.
+        predictions are the mean of all members.
     """
     found = predictions.mean(0)
-    for member, own in enumerate(predictions):
-        found[folds == member] = own[folds == member]
+    count = folds.max() + 1
+    for fold in range(count):
+        found[folds == fold] = predictions[fold::count].mean(0)[folds == fold]
     return found
 
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-from matml.properties.gp_stack import GPStack, Views, draw_episodes, learn_stack
+from matml.properties.gp_stack import GPStack, Sequences, Views, learn_stack, sequential_loss
 from matml.properties.stacking import NOMINAL, StackedPredictor, _scales
 from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
 
@@ -67,26 +67,41 @@ def test_learning_finds_the_better_mean_and_the_kernel_that_errors_share():
             )
         )
         labels.append(truth)
-    stack = learn_stack(draw_episodes(views, labels, [2, 5]), 0.1)
+    stack = learn_stack(Sequences.draw(views, labels), 0.1, steps=400)
     assert stack.mean_weights[0] > 0.9
     assert stack.variances[0] > 2 * stack.variances[1]
 
 
-def test_families_too_small_for_the_shots_have_no_episode():
-    generator = np.random.default_rng(0)
-    sizes = [5, 10, 30]
-    labels = [generator.normal(size=n) for n in sizes]
-    views = [
-        Views(torch.from_numpy(y)[None], torch.eye(n).double()[None])
-        for n, y in zip(sizes, labels, strict=True)
-    ]
-    episodes = {e.shots: e for e in draw_episodes(views, labels, [0, 5, 20], draws=3)}
-    assert {k: len(e.labels) for k, e in episodes.items()} == {0: 9, 5: 6}
-    for k, group in episodes.items():
-        # queries are repeated where they are few, but never taken from the support
-        for row in group.labels.numpy():
-            assert not set(row[:k]) & set(row[k:])
-            assert len(set(row[:k])) == k
+def test_the_cost_is_that_of_predicting_one_crystal_after_another(points):
+    x, y = points
+    means = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 30)))
+    views = Views(means, torch.stack([matern(x, 1.0), matern(x, 2.0)]))
+    own = weights([0.3, 0.7], [0.5, 2.0])
+    rows = [np.arange(8), np.arange(8, 13)]
+    drawn = Sequences.draw([views[r] for r in rows], [y[r] for r in rows], orders=2, longest=6)
+    # the shorter family is padded to the longest, and the longer one cut
+    assert drawn.present.sum(1).tolist() == [6, 6, 5, 5]
+    found = sequential_loss(own.mean_weights, own.variances, own.noise, drawn)
+    for sequence, cost in zip(range(4), found.tolist(), strict=True):
+        n = int(drawn.present[sequence].sum())
+        labels = drawn.labels[sequence].numpy()
+        whole = Views(drawn.means[sequence], drawn.covariances[sequence])
+        each = []
+        for k in range(n):
+            mean, deviation = own.condition(whole[np.arange(k + 1)], labels[:k], k)
+            off = abs(mean[0] - labels[k])
+            each.append(np.sqrt(2) * off / deviation[0] + np.log(deviation[0]))
+        assert cost == pytest.approx(np.mean(each), rel=1e-3)
+
+
+def test_each_order_holds_a_crystal_once():
+    labels = [np.arange(7.0), np.arange(3.0)]
+    views = [Views(torch.from_numpy(y)[None], torch.eye(len(y)).double()[None]) for y in labels]
+    drawn = Sequences.draw(views, labels, orders=3)
+    for row, present in zip(drawn.labels, drawn.present, strict=True):
+        assert len(set(row[present > 0].tolist())) == present.sum()
+    assert (drawn.means[:, 0] == drawn.labels).all()
+    assert len({tuple(row) for row in drawn.labels[:3].tolist()}) > 1
 
 
 def test_predictions_of_a_family_come_from_networks_that_have_not_seen_it():
@@ -94,6 +109,9 @@ def test_predictions_of_a_family_come_from_networks_that_have_not_seen_it():
     found = cross_fitted(predictions, np.array([0, 1, 2, -1, 2]))
     assert found[:, 0].tolist() == [0, 1, 2, 1, 2]
     assert predictions[0, 1, 0] == 0
+    # two members a fold: 0 and 2 leave out fold 0
+    predictions = np.arange(4.0)[:, None, None] * np.ones((4, 3, 2))
+    assert cross_fitted(predictions, np.array([0, 1, -1]))[:, 0].tolist() == [1, 2, 1.5]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +155,7 @@ def test_views_are_symmetric_positive_and_the_same_for_any_company(fitted):
 def test_a_stack_survives_its_file(fitted, tmp_path):
     inputs, targets, models = fitted
     stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7)
-    before = StackedPredictor(models, stack, stack, {0: 2.0, 5: 1.5})
+    before = StackedPredictor(models, stack, {0: 2.0, 5: 1.5})
     before.save(tmp_path / "stack.safetensors")
     after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)
     for support in (np.arange(0), np.arange(6)):

@@ -38,7 +38,7 @@ def table():
 
 
 def make(table, **options):
-    chosen = {"smallest_family": 18, "smallest_task": 8, "members": 2} | options
+    chosen = {"smallest_family": 18, "smallest_task": 8, "members": 2, "cross_folds": 5} | options
     return split_families(table, **chosen)
 
 
@@ -48,6 +48,14 @@ def test_every_fourth_family_by_size_is_for_test(table):
     assert split.validation == ("b", "f")
     assert set(split.folds) == {"a", "c", "e", "g", "i", "j"}
     assert sorted(split.folds.values()) == [0, 0, 0, 1, 1, 1]
+
+
+def test_more_members_than_folds_share_them(table):
+    split = make(table, members=5, cross_folds=2)
+    assert split.cross_folds == 2
+    assert [split.fold_of(member) for member in range(5)] == [0, 1, 0, 1, 0]
+    # and there are never more folds than members
+    assert make(table, members=2, cross_folds=5).cross_folds == 2
 
 
 def test_families_too_small_for_a_task_are_dealt_to_members_too(table):
@@ -94,8 +102,8 @@ def test_duplicates_count_once(table):
 def test_too_few_families_is_an_error(table):
     with pytest.raises(MatmlError, match="lower `smallest_family`"):
         make(table, smallest_family=31)
-    with pytest.raises(MatmlError, match="members"):
-        make(table, members=9)
+    with pytest.raises(MatmlError, match="folds"):
+        make(table, members=9, cross_folds=9)
 
 
 def test_split_survives_the_file(table, tmp_path):

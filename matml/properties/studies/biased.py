@@ -71,7 +71,7 @@ def run_study(
     Parameters
     ----------
     folders
-        Of the members 0, 1, …; each holds `pretrained.safetensors`.
+        Of the members 0, 1, …, one a fold; each holds `pretrained.safetensors`.
 
     Returns
     -------
@@ -83,10 +83,11 @@ def run_study(
     MatmlError
         Where too few families have more than one anion class, or members are missing.
     """
-    if len(folders) != bench.split.members:
+    if len(folders) != bench.split.cross_folds:
         raise MatmlError(
-            f"--member: {len(folders)} folders are given, the split has {bench.split.members} "
-            "members; give the folder of each, in their order"
+            f"--member: {len(folders)} folders are given, training families are dealt into "
+            f"{bench.split.cross_folds} folds; give the folder of the first member of each, in "
+            "their order"
         )
     classes = anion_classes(bench.crystals.table)
     found = []
@@ -106,7 +107,11 @@ def _run_member(
 ) -> list[pd.DataFrame]:
     """Return the errors of one member, one table per part."""
     table = bench.crystals.table
-    seen = set(bench.families[bench.split.training_rows(bench.families, without_fold=member)])
+    seen = set(
+        bench.families[
+            bench.split.training_rows(bench.families, without_fold=bench.split.fold_of(member))
+        ]
+    )
     known = other_forms(bench, seen)
 
     def pairs_of(families: Sequence[str], without: Sequence[str] = ()) -> list[Pair]:

@@ -217,13 +217,13 @@ def study(
 
 
 def _fold(folder: Path, bench: Workbench) -> int:
-    """Return a member's number, which is that of the fold it was pre-trained without."""
+    """Return the fold that a member was pre-trained without, which its number tells."""
     if not folder.name.isdigit() or int(folder.name) >= bench.split.members:
         raise MatmlError(
             f"--member {folder}: the folder's name must be the member's number, from 0 to "
             f"{bench.split.members - 1}, since it tells which families its pre-training saw"
         )
-    return int(folder.name)
+    return bench.split.fold_of(int(folder.name))
 
 
 def _rule(
