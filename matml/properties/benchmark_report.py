@@ -5,15 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from matml.properties.benchmark import DEFAULT
-from matml.properties.compare import TITLES, bootstrap_interval
+from matml.properties.benchmark import ALL, DEFAULT, SEEN
+from matml.properties.compare import bootstrap_interval
 from matml.properties.targets import find_property
 
-OURS = ("gp_stack", "maml", "fomaml", DEFAULT)
+OURS = (
+    *("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head"),
+    *("gp_stack", DEFAULT),
+)
 """Methods that are not baselines."""
 TARGET_SHOTS = (5, 10, 20)
 """Numbers of labels over which the default is judged."""
-NAMES = TITLES | {DEFAULT: "chosen on validation families (default)"}
+NAMES = ALL | {DEFAULT: "chosen on validation families (default)"}
 METRICS = {"error": "mae", "spearman": "spearman", "inside": "coverage_90", "width": "width_90"}
 
 
@@ -21,6 +24,11 @@ def by_family(scores: pd.DataFrame, name: str, shots: int, column: str) -> pd.Da
     """Return one score, [families, methods]; families that every method has."""
     own = scores[(scores["property"] == name) & (scores["shots"] == shots)]
     return own.pivot_table(index="family", columns="method", values=column, dropna=False)
+
+
+def _baselines(table: pd.DataFrame | pd.Series) -> list[str]:
+    """Return the methods of a table that are not ours, in their usual order."""
+    return [method for method in ALL if method in table and method not in OURS]
 
 
 def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
@@ -70,7 +78,7 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
                     add(method, f"{named}_family_median", table[method].to_numpy(), np.median)
         error = by_family(scores, name, shots, "error")
         for ours in [m for m in (DEFAULT, "gp_stack") if m in error]:
-            for baseline in [m for m in TITLES if m in error and m not in OURS]:
+            for baseline in _baselines(error):
                 gain = (error[baseline] - error[ours]).to_numpy()
                 add(ours, f"mae_reduction_against_{baseline}", gain)
     return records
@@ -87,7 +95,7 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             f"\n{item.title.capitalize()} ({item.error_unit}); test families at each number of "
             f"labels: {', '.join(f'{k}: {n}' for k, n in families.items())}\n"
             "chosen on validation families: "
-            + ", ".join(f"fold {r.fold}: {TITLES[r.chosen]}" for r in chosen.itertuples())
+            + ", ".join(f"fold {r.fold}: {NAMES[r.chosen]}" for r in chosen.itertuples())
         )
         for column, title, average in (
             ("error", "mean absolute error, mean over families", "mean"),
@@ -113,7 +121,7 @@ def _print_paired(scores: pd.DataFrame, name: str, ours: str, echo: Callable[[st
         error = by_family(scores, name, shots, "error")
         if ours not in error:
             continue
-        for baseline in [m for m in TITLES if m in error and m not in OURS]:
+        for baseline in _baselines(error):
             gain = (error[baseline] - error[ours]).dropna().to_numpy()
             low, high = bootstrap_interval(gain)
             cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
@@ -134,7 +142,7 @@ def best_baseline_ratios(scores: pd.DataFrame, ours: str) -> pd.DataFrame:
     for name in dict.fromkeys(scores["property"]):
         for shots in TARGET_SHOTS:
             mean = by_family(scores, name, shots, "error").mean()
-            baselines = mean[[m for m in TITLES if m in mean and m not in OURS]]
+            baselines = mean[[m for m in _baselines(mean) if m not in SEEN]]
             if ours in mean and len(baselines):
                 cells.setdefault(shots, {})[name] = mean[ours] / baselines.min()
     return pd.DataFrame(cells)

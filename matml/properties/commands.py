@@ -192,9 +192,14 @@ def export(
 @click.option(
     "--skip",
     multiple=True,
-    type=click.Choice(["meta-learning", "fine-tuning"]),
-    help="Leave these methods out; they take longest.",
+    type=click.Choice(["meta-learning", "fine-tuning", "potential"]),
+    help="Leave these methods out; the first two take longest.",
 )
+@click.option(
+    "--methods",
+    help="Methods of meta-learning, separated by commas; all by default.",
+)
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
 @click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 @shared_options
 def benchmark(
@@ -206,6 +211,8 @@ def benchmark(
     shots,
     draws,
     skip,
+    methods,
+    jobs,
     json_file,
     structures,
     graphs,
@@ -225,8 +232,11 @@ def benchmark(
     from matml.processors import usable_threads
     from matml.properties.benchmark import PROPERTIES, run_benchmark
     from matml.properties.benchmark_report import print_tables, tidy_records
-    from matml.properties.metatrain import METHODS
+    from matml.properties.metatrain import ALL_METHODS
 
+    methods = tuple(ALL_METHODS) if methods is None else tuple(methods.split(","))
+    if unknown := [method for method in methods if method not in ALL_METHODS]:
+        raise MatmlError(f"--methods {unknown[0]!r}: known are {', '.join(ALL_METHODS)}")
     own = {
         "smallest_family": smallest_family,
         "held_out": [],
@@ -242,11 +252,13 @@ def benchmark(
         which=which or range(folds),
         folds=folds,
         names=names or PROPERTIES,
-        methods=() if "meta-learning" in skip else tuple(METHODS),
+        methods=() if "meta-learning" in skip else methods,
         fine_tune="fine-tuning" not in skip,
+        potential="potential" not in skip,
         seed=seed,
         device=device,
         threads=usable_threads(threads),
+        jobs=jobs,
     )
     print_tables(scores, click.echo)
     if json_file is not None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from matml.errors import MatmlError
 from matml.files import write_table
-from matml.properties import benchmark as module
+from matml.properties import benchmark_parts as module
 from matml.properties.benchmark import DEFAULT, rank_correlation
 from matml.properties.benchmark_report import OURS, best_baseline_ratios, tidy_records
 from matml.properties.commands import properties
