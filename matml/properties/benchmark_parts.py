@@ -187,6 +187,7 @@ def _member(run: FoldRun, bench: Workbench, member: int, out: Path) -> None:
         device=run.device,
         methods=run.methods,
         fine_tune=run.fine_tune,
+        names=run.names,
     )
 
 

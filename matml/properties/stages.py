@@ -367,6 +367,7 @@ def evaluate_member(
     device: str,
     methods: Sequence[str] = tuple(METHODS),
     fine_tune: bool = True,
+    names: Sequence[str] = (),
 ) -> None:
     """Predict every `shards`-th task's episodes with one member, adapted in each way.
 
@@ -378,6 +379,8 @@ def evaluate_member(
         Of meta-training, those that the member was meta-trained by.
     fine_tune
         Whether to fine-tune too, which takes longest.
+    names
+        Properties whose episodes are predicted; all by default.
     """
     if not 0 <= shard < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
@@ -385,6 +388,8 @@ def evaluate_member(
     trained = to_device(load_member(folder, recipe, methods), device)
     batches = bench.batches(device)
     episodes = read_table(run / EPISODES)
+    if names:
+        episodes = episodes[episodes["property"].isin(names)]
     # a family's draws stay together, since they are adapted to at once
     episodes = episodes[episodes.groupby(["property", "family"]).ngroup() % shards == shard]
     rows = np.unique(np.concatenate([*episodes["query"], *episodes["support"]]).astype(int))
