@@ -183,9 +183,18 @@ def export(
 
 @properties.command()
 @click.option("--out", required=True, type=FOLDER, help="Folder to keep the folds in.")
-@click.option("--folds", default=5, show_default=True, type=click.IntRange(3), help="Folds.")
+@click.option(
+    "--setting",
+    type=click.Choice(["A", "B", "C"]),
+    default="A",
+    show_default=True,
+    help="A: new families; B: a new property; C: energies of zeolites and perovskites.",
+)
+@click.option("--run", type=FOLDER, help="Folder of the trained members, for setting C.")
+@click.option("--frameworks", type=FILE, help="Zeolites for setting C; those of `zeose` else.")
+@click.option("--folds", type=click.IntRange(3), help="Folds; 5, and 6 in setting B.")
 @click.option("--fold", "which", multiple=True, type=int, help="Run only this fold; repeatable.")
-@click.option("--property", "names", multiple=True, help="Property to score; four by default.")
+@click.option("--property", "names", multiple=True, help="Property to score; all by default.")
 @click.option("--smallest-family", default=15, show_default=True, help="Members of a family.")
 @click.option("--shots", multiple=True, type=int, help="Support size; 0, 1, 2, 5, 10, 20.")
 @click.option("--draws", default=20, show_default=True, help="Supports per family and size.")
@@ -204,6 +213,9 @@ def export(
 @shared_options
 def benchmark(
     out,
+    setting,
+    run,
+    frameworks,
     folds,
     which,
     names,
@@ -225,6 +237,7 @@ def benchmark(
     from matml.errors import MatmlError
 
     settings = prepare(config_file, threads)
+    folds = folds or (6 if setting == "B" else 5)
     if wrong := [fold for fold in which if not 0 <= fold < folds]:
         raise MatmlError(f"--fold {wrong[0]}: must be from 0 to {folds - 1}, for --folds {folds}")
     from matml.config import PropertiesSection, validate
@@ -243,7 +256,25 @@ def benchmark(
         "shots": list(shots or (0, 1, 2, 5, 10, 20)),
         "test_draws": draws,
     }
+    if setting == "C":
+        # the members were trained with the run's own settings
+        own = {"test_draws": draws}
     settings = validate(PropertiesSection, settings.model_dump() | own, "benchmark")
+    if setting != "A":
+        from matml.properties import new_property_report
+        from matml.properties.other_settings import run_setting_b, run_setting_c
+
+        common = {"seed": seed, "device": device}
+        if setting == "B":
+            common |= {"names": names, "folds": folds, "potential": "potential" not in skip}
+            scores = run_setting_b(structures, graphs, out, settings, **common)
+        else:
+            common |= {"run": run, "frameworks": frameworks}
+            scores = run_setting_c(structures, graphs, out, settings, **common)
+        new_property_report.print_tables(scores, click.echo)
+        if json_file is not None:
+            write_json(json_file, new_property_report.tidy_records(scores, seed))
+        return
     scores = run_benchmark(
         structures,
         graphs,
