@@ -7,6 +7,7 @@ of its own; what is there is not made again, so that a stopped run goes on where
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +17,44 @@ from scipy.stats import rankdata
 from matml.config import PropertiesSection
 from matml.errors import MatmlError
 from matml.files import read_json, read_table, write_json, write_table
+from matml.properties.benchmark_parts import FoldRun, processes, run_parts
 from matml.properties.compare import (
+    TITLES,
     choose,
     episode_errors,
     family_errors,
     with_chosen_fine_tuning,
 )
 from matml.properties.intervals import half_widths
-from matml.properties.metatrain import METHODS
-from matml.properties.stacking import evaluate_stack
-from matml.properties.stages import (
-    EPISODES,
-    SETUP,
-    Workbench,
-    evaluate_baseline,
-    evaluate_member,
-    make_split,
-    metatrain_member,
-    train_member,
-)
+from matml.properties.potential import HOW, PACKAGE, potential_view
+from matml.properties.stages import EPISODES, Workbench
 from matml.properties.summarise import half_width_of, join_predictions, to_learned_scale
+from matml.structures.crystals import CrystalSet
 
 log = logging.getLogger(__name__)
 
-FAMILIES, RUN = "families.csv", "benchmark.json"
+FAMILIES, RUN, POTENTIAL = "families.csv", "benchmark.json", "potential.safetensors"
 DEFAULT = "default"
 """What a user gets: the method chosen, per fold and property, on validation families."""
+SEEN = {
+    "potential_ridge": "CHGNet features + ridge (has seen such materials)",
+    "potential_gp": "CHGNet features + GP (has seen such materials)",
+}
+"""Methods that know the test families' crystals, shown beside."""
+COMPARED = {
+    "support_ridge": "ridge on the support alone",
+    "support_gp": "GP on the support alone",
+    "embedding_ridge": "frozen network features + ridge",
+    "embedding_gp": "frozen network features + GP",
+    **SEEN,
+    "anil": "ANIL",
+    "meta_sgd": "Meta-SGD",
+    "ridge_head": "meta-learned ridge head",
+    "gp_head": "meta-learned GP head",
+}
+"""Methods that the benchmark compares beside those that a predictor may choose."""
+ALL = {m: (TITLES | COMPARED)[m] for m in [*list(TITLES)[:1], *COMPARED, *list(TITLES)[1:]]}
+"""All methods with their titles."""
 PROPERTIES = (
     "formation_energy_eV_per_atom",
     "bulk_modulus_GPa",
@@ -69,74 +82,13 @@ def check_run(out: Path, run: dict) -> None:
         )
 
 
-def run_fold(
-    structures: Path,
-    graphs: Path,
-    out: Path,
-    settings: PropertiesSection,
-    *,
-    fold: int,
-    folds: int,
-    names: Sequence[str],
-    methods: Sequence[str] = tuple(METHODS),
-    fine_tune: bool = True,
-    seed: int,
-    device: str,
-    threads: int,
-) -> pd.DataFrame:
-    """Return the scores of the test families of one fold, running what is not there yet.
-
-    Parameters
-    ----------
-    out
-        Folder of the fold.
-    names
-        Properties to score; the networks learn all those of the settings.
-    methods, fine_tune
-        As of `stages.evaluate_member`.
-    """
-    if (out / FAMILIES).exists():
-        return read_table(out / FAMILIES)
-    if not (out / SETUP).exists():
-        make_split(structures, graphs, out, settings, seed, fold=fold, folds=folds)
-    bench = Workbench.open(structures, graphs, out, settings)
-    chance = {"seed": seed, "device": device}
-    members = [out / "members" / str(member) for member in range(settings.members)]
-    tables = []
-    for member, folder in enumerate(members):
-        if not (folder / "pretraining.csv").exists():
-            train_member(bench, folder, settings, member=member, **chance)
-        if methods and not (folder / "metatraining.csv").exists():
-            metatrain_member(bench, folder, folder, settings, member=member, **chance)
-        tables.append(out / f"predictions/member-{member}.parquet")
-        if not tables[-1].exists():
-            evaluate_member(
-                bench,
-                out,
-                folder,
-                tables[-1],
-                settings,
-                member=member,
-                shard=0,
-                shards=1,
-                device=device,
-                methods=methods,
-                fine_tune=fine_tune,
-            )
-    others = []
-    for name in names:
-        table, model = out / f"predictions/baseline-{name}.parquet", f"{name}.safetensors"
-        if not table.exists():
-            own = {"name": name, "seed": seed, "threads": threads}
-            evaluate_baseline(bench, out, table, out / "baselines" / model, settings, **own)
-        others.append(table)
-        table = out / f"predictions/stack-{name}.parquet"
-        if not table.exists():
-            stack = out / "stacks" / model
-            evaluate_stack(bench, out, members, table, stack, settings, name=name, **chance)
-        others.append(table)
-    scores = score_fold(bench, out, tables, others, names).assign(fold=fold)
-    write_table(out / FAMILIES, scores)
+def run_fold(run: FoldRun, pool: Executor | None) -> pd.DataFrame:
+    """Return the scores of the test families of one fold, running what is not there yet."""
+    if (run.out / FAMILIES).exists():
+        return read_table(run.out / FAMILIES)
+    run_parts(run, pool)
+    scores = score_fold(run.open(), run.out, *run.tables(), run.names).assign(fold=run.fold)
+    write_table(run.out / FAMILIES, scores)
     return scores
 
 
@@ -161,8 +113,8 @@ def score_fold(
     errors = episode_errors(episodes, predictions, truth)
     validation, test = (errors[errors["part"] == part] for part in ("validation", "test"))
     choices = choose(family_errors(validation), names)
-    widths = half_widths(with_chosen_fine_tuning(validation, choices), truth)
-    test = with_chosen_fine_tuning(test, choices)
+    widths = half_widths(with_chosen_fine_tuning(validation, choices, ALL), truth)
+    test = with_chosen_fine_tuning(test, choices, ALL)
     found = []
     for row in test.itertuples():
         label, half = truth[row.property][np.asarray(row.query)], half_width_of(row, widths)
@@ -198,9 +150,11 @@ def run_benchmark(
     names: Sequence[str],
     methods: Sequence[str],
     fine_tune: bool,
+    potential: bool,
     seed: int,
     device: str,
     threads: int,
+    jobs: int,
 ) -> pd.DataFrame:
     """Return the scores of the test families of all finished folds.
 
@@ -208,6 +162,12 @@ def run_benchmark(
     ----------
     which
         Folds to run now.
+    methods, fine_tune
+        As of `stages.evaluate_member`.
+    potential
+        Whether to have the potential's features, if it is installed.
+    jobs
+        Processes to run members and properties in.
 
     Raises
     ------
@@ -226,22 +186,31 @@ def run_benchmark(
         "fine_tune": fine_tune,
         "seed": seed,
     }
-    check_run(out, made_with)
-    for fold in which:
-        log.info("fold %d of %d", fold, folds)
-        run_fold(
-            structures,
-            graphs,
-            out / f"fold-{fold}",
-            settings,
-            fold=fold,
-            folds=folds,
-            names=names,
-            methods=methods,
-            fine_tune=fine_tune,
-            seed=seed,
-            device=device,
-            threads=threads,
-        )
+    cache = out / POTENTIAL
+    if potential:
+        crystals = CrystalSet.open(structures, graphs)
+        if potential_view(crystals, cache) is None:
+            log.info("features of %s are left out; to have them, %s", PACKAGE, HOW)
+            potential = False
+    check_run(out, made_with | {"potential": potential})
+    with processes(jobs, threads) as pool:
+        for fold in which:
+            log.info("fold %d of %d", fold, folds)
+            run = FoldRun(
+                structures,
+                graphs,
+                out / f"fold-{fold}",
+                settings,
+                fold=fold,
+                folds=folds,
+                names=tuple(names),
+                methods=tuple(methods),
+                fine_tune=fine_tune,
+                potential=cache if potential else None,
+                seed=seed,
+                device=device,
+                threads=threads,
+            )
+            run_fold(run, pool)
     finished = [out / f"fold-{fold}" / FAMILIES for fold in range(folds)]
     return pd.concat([read_table(p) for p in finished if p.exists()], ignore_index=True)

@@ -5,15 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from matml.properties.benchmark import DEFAULT
-from matml.properties.compare import TITLES, bootstrap_interval
+from matml.properties.benchmark import ALL, DEFAULT, SEEN
+from matml.properties.compare import bootstrap_interval
 from matml.properties.targets import find_property
 
-OURS = ("gp_stack", "maml", "fomaml", DEFAULT)
+OURS = (
+    *("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head"),
+    *("gp_stack", DEFAULT),
+)
 """Methods that are not baselines."""
 TARGET_SHOTS = (5, 10, 20)
 """Numbers of labels over which the default is judged."""
-NAMES = TITLES | {DEFAULT: "chosen on validation families (default)"}
+NAMES = ALL | {DEFAULT: "chosen on validation families (default)"}
 METRICS = {"error": "mae", "spearman": "spearman", "inside": "coverage_90", "width": "width_90"}
 
 
@@ -23,6 +26,11 @@ def by_family(scores: pd.DataFrame, name: str, shots: int, column: str) -> pd.Da
     return own.pivot_table(index="family", columns="method", values=column, dropna=False)
 
 
+def _baselines(table: pd.DataFrame | pd.Series) -> list[str]:
+    """Return the methods of a table that are not ours, in their usual order."""
+    return [method for method in ALL if method in table and method not in OURS]
+
+
 def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
     """Return the benchmark as records of one measured value each.
 
@@ -30,49 +38,60 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
     over the same families; positive where ours is better.
     """
     records = []
+
+    def add(
+        name: str,
+        shots: int,
+        method: str,
+        metric: str,
+        values: np.ndarray,
+        average: Callable = np.mean,
+    ) -> None:
+        values = values[~np.isnan(values)]
+        if not len(values):
+            return
+        low, high = bootstrap_interval(values, average=average)
+        records.append(
+            {
+                "benchmark": "properties",
+                "setting": f"A, {name}",
+                "method": method,
+                "is_default": method == DEFAULT,
+                "shots": int(shots),
+                "metric": metric,
+                "value": float(average(values)),
+                "low": None if np.isnan(low) else low,
+                "high": None if np.isnan(high) else high,
+                "n_tasks": len(values),
+                "seed": seed,
+            }
+        )
+
     for name, shots in sorted(set(zip(scores["property"], scores["shots"], strict=True))):
         unit = find_property(name).error_unit
-
-        def add(
-            method: str,
-            metric: str,
-            values: np.ndarray,
-            average: Callable = np.mean,
-            name: str = name,
-            shots: int = shots,
-        ) -> None:
-            values = values[~np.isnan(values)]
-            if not len(values):
-                return
-            low, high = bootstrap_interval(values, average=average)
-            records.append(
-                {
-                    "benchmark": "properties",
-                    "setting": f"A, {name}",
-                    "method": method,
-                    "is_default": method == DEFAULT,
-                    "shots": int(shots),
-                    "metric": metric,
-                    "value": float(average(values)),
-                    "low": None if np.isnan(low) else low,
-                    "high": None if np.isnan(high) else high,
-                    "n_tasks": len(values),
-                    "seed": seed,
-                }
-            )
-
         for column, metric in METRICS.items():
             table = by_family(scores, name, shots, column)
             named = f"{metric}_{unit}" if column in ("error", "width") and unit else metric
             for method in [m for m in NAMES if m in table]:
-                add(method, f"{named}_family_mean", table[method].to_numpy())
+                add(name, shots, method, f"{named}_family_mean", table[method].to_numpy())
                 if column == "error":
-                    add(method, f"{named}_family_median", table[method].to_numpy(), np.median)
+                    add(
+                        name,
+                        shots,
+                        method,
+                        f"{named}_family_median",
+                        table[method].to_numpy(),
+                        np.median,
+                    )
         error = by_family(scores, name, shots, "error")
         for ours in [m for m in (DEFAULT, "gp_stack") if m in error]:
-            for baseline in [m for m in TITLES if m in error and m not in OURS]:
+            for baseline in _baselines(error):
                 gain = (error[baseline] - error[ours]).to_numpy()
-                add(ours, f"mae_reduction_against_{baseline}", gain)
+                add(name, shots, ours, f"mae_reduction_against_{baseline}", gain)
+    for than, metric in (("none", "0"), ("fewer", "fewer")):
+        for ours in (DEFAULT, "gp_stack"):
+            for (name, shots), gain in learning_gains(scores, ours, than).items():
+                add(name, shots, ours, f"mae_reduction_against_{metric}_shots", gain)
     return records
 
 
@@ -87,7 +106,7 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             f"\n{item.title.capitalize()} ({item.error_unit}); test families at each number of "
             f"labels: {', '.join(f'{k}: {n}' for k, n in families.items())}\n"
             "chosen on validation families: "
-            + ", ".join(f"fold {r.fold}: {TITLES[r.chosen]}" for r in chosen.itertuples())
+            + ", ".join(f"fold {r.fold}: {NAMES[r.chosen]}" for r in chosen.itertuples())
         )
         for column, title, average in (
             ("error", "mean absolute error, mean over families", "mean"),
@@ -113,7 +132,7 @@ def _print_paired(scores: pd.DataFrame, name: str, ours: str, echo: Callable[[st
         error = by_family(scores, name, shots, "error")
         if ours not in error:
             continue
-        for baseline in [m for m in TITLES if m in error and m not in OURS]:
+        for baseline in _baselines(error):
             gain = (error[baseline] - error[ours]).dropna().to_numpy()
             low, high = bootstrap_interval(gain)
             cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
@@ -134,10 +153,31 @@ def best_baseline_ratios(scores: pd.DataFrame, ours: str) -> pd.DataFrame:
     for name in dict.fromkeys(scores["property"]):
         for shots in TARGET_SHOTS:
             mean = by_family(scores, name, shots, "error").mean()
-            baselines = mean[[m for m in TITLES if m in mean and m not in OURS]]
+            baselines = mean[[m for m in _baselines(mean) if m not in SEEN]]
             if ours in mean and len(baselines):
                 cells.setdefault(shots, {})[name] = mean[ours] / baselines.min()
     return pd.DataFrame(cells)
+
+
+def learning_gains(scores: pd.DataFrame, ours: str, than: str) -> dict:
+    """Return by how much labels lower the error, per (property, shots) an array over families.
+
+    Large numbers of labels have fewer families, so that only differences on the same ones tell.
+
+    Parameters
+    ----------
+    than
+        "none": against no label; "fewer": against the next smaller number of labels.
+    """
+    gains = {}
+    for name in dict.fromkeys(scores["property"]):
+        own = scores[(scores["property"] == name) & (scores["method"] == ours)]
+        error = own.pivot_table(index="family", columns="shots", values="error")
+        counts = list(error.columns)
+        for i in range(1, len(counts)):
+            before = error[counts[0 if than == "none" else i - 1]]
+            gains[name, counts[i]] = (before - error[counts[i]]).dropna().to_numpy()
+    return gains
 
 
 def _print_targets(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
@@ -150,18 +190,13 @@ def _print_targets(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             f"\n{NAMES[ours]}: error over that of the best baseline in each cell; mean "
             f"{np.nanmean(ratios.to_numpy()):.3f}\n{ratios.to_string(float_format='{:.3f}'.format)}"
         )
-        rows = {}
-        for name in dict.fromkeys(scores["property"]):
-            before = by_family(scores, name, 0, "error")[ours]
-            for shots in sorted(set(scores["shots"]) - {0}):
-                after = by_family(scores, name, shots, "error")
-                if ours not in after:
-                    continue
-                gain = (before.loc[after.index] - after[ours]).to_numpy()
+        for than, title in (("none", "without labels"), ("fewer", "with the next fewer labels")):
+            rows: dict[str, dict[int, str]] = {}
+            for (name, shots), gain in learning_gains(scores, ours, than).items():
                 low, high = bootstrap_interval(gain)
                 cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
                 rows.setdefault(name, {})[shots] = cell
-        echo(
-            f"{NAMES[ours]}: error lower than without labels, on the same families\n"
-            + pd.DataFrame(rows).T.fillna("-").to_string()
-        )
+            echo(
+                f"{NAMES[ours]}: error lower than {title}, on the same families\n"
+                + pd.DataFrame(rows).T.fillna("-").to_string()
+            )

@@ -195,22 +195,39 @@ def export(
 
 @properties.command()
 @click.option("--out", required=True, type=FOLDER, help="Folder to keep the folds in.")
-@click.option("--folds", default=5, show_default=True, type=click.IntRange(3), help="Folds.")
+@click.option(
+    "--setting",
+    type=click.Choice(["A", "B", "C"]),
+    default="A",
+    show_default=True,
+    help="A: new families; B: a new property; C: energies of zeolites and perovskites.",
+)
+@click.option("--run", type=FOLDER, help="Folder of the trained members, for setting C.")
+@click.option("--frameworks", type=FILE, help="Zeolites for setting C; those of `zeose` else.")
+@click.option("--folds", type=click.IntRange(3), help="Folds; 5, and 6 in setting B.")
 @click.option("--fold", "which", multiple=True, type=int, help="Run only this fold; repeatable.")
-@click.option("--property", "names", multiple=True, help="Property to score; four by default.")
+@click.option("--property", "names", multiple=True, help="Property to score; all by default.")
 @click.option("--smallest-family", default=15, show_default=True, help="Members of a family.")
 @click.option("--shots", multiple=True, type=int, help="Support size; 0, 1, 2, 5, 10, 20.")
 @click.option("--draws", default=20, show_default=True, help="Supports per family and size.")
 @click.option(
     "--skip",
     multiple=True,
-    type=click.Choice(["meta-learning", "fine-tuning"]),
-    help="Leave these methods out; they take longest.",
+    type=click.Choice(["meta-learning", "fine-tuning", "potential"]),
+    help="Leave these methods out; the first two take longest.",
 )
+@click.option(
+    "--methods",
+    help="Methods of meta-learning, separated by commas; all by default.",
+)
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
 @click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 @shared_options
 def benchmark(
     out,
+    setting,
+    run,
+    frameworks,
     folds,
     which,
     names,
@@ -218,6 +235,8 @@ def benchmark(
     shots,
     draws,
     skip,
+    methods,
+    jobs,
     json_file,
     structures,
     graphs,
@@ -230,6 +249,7 @@ def benchmark(
     from matml.errors import MatmlError
 
     settings = prepare(config_file, threads)
+    folds = folds or (6 if setting == "B" else 5)
     if wrong := [fold for fold in which if not 0 <= fold < folds]:
         raise MatmlError(f"--fold {wrong[0]}: must be from 0 to {folds - 1}, for --folds {folds}")
     from matml.config import PropertiesSection, validate
@@ -237,15 +257,36 @@ def benchmark(
     from matml.processors import usable_threads
     from matml.properties.benchmark import PROPERTIES, run_benchmark
     from matml.properties.benchmark_report import print_tables, tidy_records
-    from matml.properties.metatrain import METHODS
+    from matml.properties.metatrain import ALL_METHODS
 
+    methods = tuple(ALL_METHODS) if methods is None else tuple(methods.split(","))
+    if unknown := [method for method in methods if method not in ALL_METHODS]:
+        raise MatmlError(f"--methods {unknown[0]!r}: known are {', '.join(ALL_METHODS)}")
     own = {
         "smallest_family": smallest_family,
         "held_out": [],
         "shots": list(shots or (0, 1, 2, 5, 10, 20)),
         "test_draws": draws,
     }
+    if setting == "C":
+        # the members were trained with the run's own settings
+        own = {"test_draws": draws}
     settings = validate(PropertiesSection, settings.model_dump() | own, "benchmark")
+    if setting != "A":
+        from matml.properties import new_property_report
+        from matml.properties.other_settings import run_setting_b, run_setting_c
+
+        common = {"seed": seed, "device": device}
+        if setting == "B":
+            common |= {"names": names, "folds": folds, "potential": "potential" not in skip}
+            scores = run_setting_b(structures, graphs, out, settings, **common)
+        else:
+            common |= {"run": run, "frameworks": frameworks}
+            scores = run_setting_c(structures, graphs, out, settings, **common)
+        new_property_report.print_tables(scores, click.echo)
+        if json_file is not None:
+            write_json(json_file, new_property_report.tidy_records(scores, seed))
+        return
     scores = run_benchmark(
         structures,
         graphs,
@@ -254,11 +295,13 @@ def benchmark(
         which=which or range(folds),
         folds=folds,
         names=names or PROPERTIES,
-        methods=() if "meta-learning" in skip else tuple(METHODS),
+        methods=() if "meta-learning" in skip else methods,
         fine_tune="fine-tuning" not in skip,
+        potential="potential" not in skip,
         seed=seed,
         device=device,
         threads=usable_threads(threads),
+        jobs=jobs,
     )
     print_tables(scores, click.echo)
     if json_file is not None:

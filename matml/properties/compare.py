@@ -1,6 +1,6 @@
 """Compare all methods on the same episodes: choose on validation families, report on test ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,14 +94,16 @@ def choose(validation: pd.DataFrame, properties: Sequence[str]) -> dict[str, Cho
     return choices
 
 
-def with_chosen_fine_tuning(table: pd.DataFrame, choices: dict[str, Choice]) -> pd.DataFrame:
-    """Return rows of the named methods, the chosen variant of fine-tuning under one name."""
+def with_chosen_fine_tuning(
+    table: pd.DataFrame, choices: dict[str, Choice], methods: Collection[str] = tuple(TITLES)
+) -> pd.DataFrame:
+    """Return rows of some methods, the chosen variant of fine-tuning under one name."""
     chosen = table["property"].map({name: c.fine_tuning for name, c in choices.items()})
     table = table.assign(
         method=table["method"].where(table["method"] != chosen, FINE_TUNED),
         variant=table["method"],
     )
-    return table[table["method"].isin(list(TITLES))]
+    return table[table["method"].isin(list(methods))]
 
 
 def bootstrap_interval(

@@ -7,12 +7,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from matml.errors import MatmlError
-from matml.meta import GradientSteps
+from matml.meta import GaussianHead, GradientSteps, HeadSteps
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.gp import ResidualGP
 from matml.properties.network import CrystalNetwork
+
+HEADS = {"ridge_head": "linear", "gp_head": "rbf"}
+"""Methods that adapt by a closed form, and their kernels on the network's features."""
+
+
+def read_labels(data: Data) -> tuple[tuple[Data], Tensor]:
+    """Return a batch and the labels of its one property, [crystals, properties], else NaN."""
+    labels = torch.full_like(data.target, float("nan"))
+    labels[:, data.column] = data.label
+    return (data,), labels
 
 
 @dataclass(frozen=True)
@@ -41,15 +53,21 @@ class NetworkRecipe:
         """Return a network with fresh weights."""
         return CrystalNetwork(len(self.properties), **self.network)
 
-    def build_inner(self, network: CrystalNetwork) -> GradientSteps:
-        """Return the inner loop of a meta-trained network, with initial rates."""
-        return GradientSteps(
-            network,
-            steps=self.inner_steps,
-            learning_rate=self.inner_learning_rate,
-            learn_rates="tensor",
-            largest_gradient=5.0,
-        )
+    def build_inner(self, network: CrystalNetwork, method: str = "maml") -> nn.Module:
+        """Return the inner loop of a meta-trained network, with initial rates or variances."""
+        if method in HEADS:
+            # what a label and a family differ by from the network, in standard deviations
+            start = {"noise": 0.3, "scale": 0.3}
+            return GaussianHead(network, "head", kernel=HEADS[method], read=read_labels, **start)
+        options = {
+            "steps": self.inner_steps,
+            "learning_rate": self.inner_learning_rate,
+            "learn_rates": "entry" if method == "meta_sgd" else "tensor",
+            "largest_gradient": 5.0,
+        }
+        if method == "anil":
+            return HeadSteps(network, "head", **options)
+        return GradientSteps(network, **options)
 
     def check_graphs(self, settings: dict[str, Any], origin: object) -> None:
         """Refuse graphs made with other settings.
@@ -80,26 +98,28 @@ class Member:
     pretrained
         The network, pre-trained without the families of its fold.
     meta_trained
-        Method ("maml", "fomaml") to (network, inner loop).
+        Method of `metatrain.ALL_METHODS` to (network, inner loop).
     residual_gp
         Property number to the Gaussian process on residuals over the embedding.
     """
 
     pretrained: CrystalNetwork
-    meta_trained: dict[str, tuple[CrystalNetwork, GradientSteps]]
+    meta_trained: dict[str, tuple[CrystalNetwork, nn.Module]]
     residual_gp: dict[int, ResidualGP]
 
 
-def save_network(path: Path, network: CrystalNetwork, inner: GradientSteps | None = None) -> None:
-    """Write a network's weights, with the learned rates of its inner loop where there are any."""
+def save_network(path: Path, network: CrystalNetwork, inner: nn.Module | None = None) -> None:
+    """Write a network's weights, with what its inner loop has learned where there is one."""
     tensors = pack("network", network.state_dict())
     if inner is not None:
         tensors |= pack("inner", inner.state_dict())
     save_checkpoint(path, tensors, {})
 
 
-def load_network(path: Path, recipe: NetworkRecipe) -> tuple[CrystalNetwork, GradientSteps]:
-    """Return a network in evaluation mode, and its inner loop.
+def load_network(
+    path: Path, recipe: NetworkRecipe, method: str = "maml"
+) -> tuple[CrystalNetwork, nn.Module]:
+    """Return a network in evaluation mode, and the inner loop of a method.
 
     Raises
     ------
@@ -108,7 +128,7 @@ def load_network(path: Path, recipe: NetworkRecipe) -> tuple[CrystalNetwork, Gra
     """
     tensors, _ = load_checkpoint(path)
     network = recipe.build()
-    inner = recipe.build_inner(network)
+    inner = recipe.build_inner(network, method)
     try:
         network.load_state_dict(unpack("network", tensors))
         if rates := unpack("inner", tensors):
@@ -142,7 +162,7 @@ def load_member(folder: Path, recipe: NetworkRecipe, methods: Sequence[str]) -> 
     """Return a member from its folder."""
     pretrained, _ = load_network(folder / "pretrained.safetensors", recipe)
     meta_trained = {
-        method: load_network(folder / f"{method}.safetensors", recipe) for method in methods
+        method: load_network(folder / f"{method}.safetensors", recipe, method) for method in methods
     }
     return Member(pretrained, meta_trained, load_residual_gps(folder / "residual_gp.safetensors"))
 

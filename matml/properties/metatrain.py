@@ -7,16 +7,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
 
-from matml.meta import MAML, GradientSteps, History, MetaTraining, Task, meta_train
+from matml.meta import (
+    MAML,
+    GaussianHead,
+    History,
+    MetaTraining,
+    Task,
+    gaussian_loss,
+    meta_train,
+)
 from matml.properties.batches import GraphBatches
+from matml.properties.members import read_labels
 from matml.properties.network import CrystalNetwork
 from matml.properties.split import labelled_members
 
 METHODS = {"maml": MAML(second_order=True), "fomaml": MAML(second_order=False)}
+"""What the workflow meta-trains by, and the rule of the outer loop."""
+ALL_METHODS = METHODS | dict.fromkeys(
+    ("anil", "meta_sgd", "ridge_head", "gp_head"), MAML(second_order=True)
+)
+"""All that a network can be meta-trained by; the inner loops are `NetworkRecipe.build_inner`'s."""
 
 
 def episode_loss(model, data: Data) -> Tensor:
@@ -96,7 +110,7 @@ class FamilyTasks:
 
 def metatrain(
     network: CrystalNetwork,
-    inner: GradientSteps,
+    inner: nn.Module,
     method: str,
     tasks: FamilyTasks,
     validation: FamilyTasks,
@@ -107,12 +121,12 @@ def metatrain(
     checkpoint: Path | None = None,
     title: str = "meta-training",
 ) -> History:
-    """Meta-train `network` and the learned rates of its inner loop, in place.
+    """Meta-train `network` and what its inner loop learns, in place.
 
     Parameters
     ----------
     method
-        "maml" (second order) or "fomaml".
+        Of `ALL_METHODS`.
     tasks
         Of families that the network has not seen in pre-training.
     validation
@@ -124,9 +138,9 @@ def metatrain(
     fixed = [validation.draw(generator) for _ in range(validation_tasks)]
     return meta_train(
         network,
-        episode_loss,
+        gaussian_loss(read_labels) if isinstance(inner, GaussianHead) else episode_loss,
         inner,
-        METHODS[method],
+        ALL_METHODS[method],
         tasks.draw,
         settings,
         validation_tasks=fixed,

@@ -24,8 +24,11 @@ from matml.properties.adaptation import (
 )
 from matml.properties.baselines import fit_baseline, save_baselines
 from matml.properties.batches import GraphBatches
+from matml.properties.closed_heads import ClosedHead
 from matml.properties.descriptors import describe
+from matml.properties.frozen import adapt_global_gp
 from matml.properties.members import (
+    HEADS,
     NetworkRecipe,
     load_member,
     load_network,
@@ -289,8 +292,9 @@ def metatrain_member(
     member: int,
     seed: int,
     device: str,
+    methods: Sequence[str] = tuple(METHODS),
 ) -> None:
-    """Meta-train one member, by every method, on families that its pre-training left out."""
+    """Meta-train one member, by each method, on families that its pre-training left out."""
     recipe = bench.recipe(settings)
     tasks = bench.tasks(bench.fold_families(member), settings, device)
     validation = bench.tasks(list(bench.split.validation), settings, device)
@@ -305,9 +309,9 @@ def metatrain_member(
         ]
     )
     records = []
-    for method in METHODS:
+    for method in methods:
         started = time.perf_counter()
-        network, inner = load_network(pretrained / "pretrained.safetensors", recipe)
+        network, inner = load_network(pretrained / "pretrained.safetensors", recipe, method)
         network.to(device)
         inner.to(device)
         checkpoint = out / f"{method}-checkpoint.safetensors"
@@ -369,6 +373,7 @@ def evaluate_member(
     device: str,
     methods: Sequence[str] = tuple(METHODS),
     fine_tune: bool = True,
+    names: Sequence[str] = (),
 ) -> None:
     """Predict every `shards`-th task's episodes with one member, adapted in each way.
 
@@ -380,6 +385,8 @@ def evaluate_member(
         Of meta-training, those that the member was meta-trained by.
     fine_tune
         Whether to fine-tune too, which takes longest.
+    names
+        Properties whose episodes are predicted; all by default.
     """
     if not 0 <= shard < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
@@ -387,13 +394,17 @@ def evaluate_member(
     trained = to_device(load_member(folder, recipe, methods), device)
     batches = bench.batches(device)
     episodes = read_table(run / EPISODES)
+    if names:
+        episodes = episodes[episodes["property"].isin(names)]
     # a family's draws stay together, since they are adapted to at once
     episodes = episodes[episodes.groupby(["property", "family"]).ngroup() % shards == shard]
     rows = np.unique(np.concatenate([*episodes["query"], *episodes["support"]]).astype(int))
     output = np.full(bench.targets.shape, np.nan)
     output[rows] = predict(trained.pretrained, batches, rows)
-    unadapted = {}
-    for method, (network, _) in trained.meta_trained.items():
+    unadapted, heads = {}, {}
+    for method, (network, inner) in trained.meta_trained.items():
+        if method in HEADS:
+            heads[method] = ClosedHead(network, inner, batches, rows)
         unadapted[method] = np.full(bench.targets.shape, np.nan)
         unadapted[method][rows] = predict(network, batches, rows)
     embeddings = np.zeros((len(bench.crystals), settings.width), np.float32)
@@ -417,7 +428,7 @@ def evaluate_member(
         ]
         predictions |= dict.fromkeys(variants, plain)
         if shots:
-            if methods or fine_tune:
+            if set(methods) - set(heads) or fine_tune:
                 support_data = [episode_batch(batches, rows, column) for rows in supports]
                 query_data = [batches.batch(rows) for rows in queries]
             predictions["network_gp"] = [
@@ -431,7 +442,13 @@ def evaluate_member(
                 )
                 for before, support, query in zip(plain, supports, queries, strict=True)
             ]
-            for method, (network, _) in trained.meta_trained.items():
+            for method, head in heads.items():
+                predictions[method] = [
+                    head.predict(support, query, column)
+                    for support, query in zip(supports, queries, strict=True)
+                ]
+            for method in [m for m in methods if m not in heads]:
+                network, _ = trained.meta_trained[method]
                 weights = meta_learned_weights(trained, method, support_data)
                 predictions[method] = predict_many(network, weights, query_data, column)
             for rate in settings.fine_tuning_learning_rates if fine_tune else []:
@@ -497,6 +514,7 @@ def evaluate_baseline(
     zero_shot = {kind: np.full(len(features), np.nan) for kind in fitted}
     for kind, baseline in fitted.items():
         zero_shot[kind][rows] = baseline.predict(features[rows])
+    adapted = adapt_global_gp(fitted["global_gp"].model, features, bench.targets[:, column], own)
     found = []
     for episode in own.itertuples():
         support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
@@ -513,10 +531,7 @@ def evaluate_baseline(
                     features[support], residuals, features[query]
                 )
                 predictions[f"{kind}_gp"] = plain + correction
-        if len(support):
-            predictions["global_gp"] = fitted["global_gp"].model.adapt(
-                features[support], labels, features[query]
-            )
+        predictions["global_gp"] = adapted[episode.episode]
         found += [(episode.episode, m, np.asarray(p, float)) for m, p in predictions.items()]
     save_baselines(model_out, fitted)
     write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))

@@ -5,14 +5,22 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 from matml.errors import MatmlError
 from matml.files import write_table
-from matml.properties import benchmark as module
-from matml.properties.benchmark import DEFAULT, rank_correlation
-from matml.properties.benchmark_report import OURS, best_baseline_ratios, tidy_records
+from matml.meta.checkpoint import save_checkpoint
+from matml.properties import benchmark_parts as module
+from matml.properties.benchmark import COMPARED, DEFAULT, rank_correlation
+from matml.properties.benchmark_report import (
+    OURS,
+    best_baseline_ratios,
+    learning_gains,
+    tidy_records,
+)
 from matml.properties.commands import properties
+from matml.properties.descriptors import describe
 
 NAME = "formation_energy_eV_per_atom"
 SETTINGS = """
@@ -28,6 +36,7 @@ smallest_query: 3
 trees: 10
 gp_subset: 60
 gp_steps: 5
+meta_batches: 1
 """
 OPTIONS = [
     "--folds=3",
@@ -36,8 +45,9 @@ OPTIONS = [
     "--shots=5",
     "--draws=2",
     f"--property={NAME}",
-    "--skip=meta-learning",
     "--skip=fine-tuning",
+    "--skip=potential",
+    "--skip=meta-learning",
 ]
 
 
@@ -50,16 +60,16 @@ def place(crystals, tmp_path_factory):
     return place
 
 
-def run(place, *more):
+def run(place, *more, out="out", options=OPTIONS):
     common = [
         f"--structures={place}/structures",
         f"--graphs={place}/graphs",
         f"--config={place}/properties.yaml",
-        f"--out={place}/out",
-        f"--json={place}/records.json",
+        f"--out={place}/{out}",
+        f"--json={place}/{out}.json",
     ]
     result = CliRunner().invoke(
-        properties, ["benchmark", *OPTIONS, *common, *more], catch_exceptions=False
+        properties, ["benchmark", *options, *common, *more], catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
     return result.output
@@ -90,7 +100,9 @@ def test_each_large_family_is_for_test_once(crystals, scores):
 def test_every_method_has_every_family(scores):
     counts = scores.pivot_table(index="method", columns="shots", values="family", aggfunc="count")
     assert (counts == counts.iloc[0]).all(axis=None)
-    assert {"gp_stack", "network_gp", "global_gp", "extra_trees_gp", DEFAULT} <= set(counts.index)
+    expected = {"gp_stack", "network_gp", "global_gp", "extra_trees_gp", DEFAULT}
+    expected |= {"support_ridge", "support_gp", "embedding_ridge", "embedding_gp"}
+    assert expected <= set(counts.index)
     assert scores["inside"].between(0, 1).all()
     assert (scores["width"] > 0).all()
 
@@ -110,10 +122,43 @@ def test_a_finished_benchmark_only_prints_again(place, first, monkeypatch):
 
 def test_a_fold_goes_on_from_what_is_there(place, first, scores, monkeypatch):
     (place / "out/fold-1/families.csv").unlink()
-    (place / f"out/fold-1/predictions/stack-{NAME}.parquet").unlink()
+    for part in ("stack", "embedding", "support"):
+        (place / f"out/fold-1/predictions/{part}-{NAME}.parquet").unlink()
     monkeypatch.setattr(module, "train_member", None)
     monkeypatch.setattr(module, "evaluate_baseline", None)
-    assert run(place, "--fold=1") == first
+    assert run(place, "--fold=1", "--jobs=2") == first
+
+
+def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals):
+    # some of the descriptors, in place of what a potential says of the same crystals
+    features = torch.from_numpy(describe(crystals)[:, :6]).float()
+    tensors = {"features": features, "energy_eV_per_atom": features[:, 0]}
+    ids = crystals.table["id"].tolist()
+    save_checkpoint(place / "more/potential.safetensors", tensors, {"ids": ids})
+    own = [option for option in OPTIONS if "potential" not in option and "meta" not in option]
+    run(place, "--methods=anil,gp_head", "--fold=0", "--draws=1", out="more", options=own)
+    scores = pd.read_csv(place / "more/fold-0/families.csv")
+    assert {"anil", "gp_head", "potential_ridge", "potential_gp"} <= set(scores["method"])
+    adapted = scores[scores["shots"] == 5].set_index(["method", "family"])["error"]
+    before = scores[scores["shots"] == 0].set_index(["method", "family"])["error"]
+    for method in ("anil", "gp_head", "potential_gp"):
+        assert not np.allclose(adapted[method], before[method])
+    assert not set(scores["chosen"]) & set(COMPARED)
+    with pytest.raises(MatmlError, match="--methods 'mammal'"):
+        run(place, "--methods=mammal", out="more", options=own)
+    save_checkpoint(place / "more/potential.safetensors", tensors, {"ids": [*ids[::-1][1:], "?"]})
+    with pytest.raises(MatmlError, match="has no features of"):
+        run(place, "--methods=anil,gp_head", out="more", options=own)
+
+
+def test_gains_are_those_of_the_same_families():
+    rows = [("a", 0, 4.0), ("b", 0, 1.0), ("a", 5, 3.0), ("b", 5, 1.0), ("a", 10, 2.5)]
+    table = pd.DataFrame(rows, columns=["family", "shots", "error"])
+    table = table.assign(property=NAME, method=DEFAULT)
+    none, fewer = (learning_gains(table, DEFAULT, than) for than in ("none", "fewer"))
+    np.testing.assert_allclose(none[NAME, 10], [1.5])
+    np.testing.assert_allclose(fewer[NAME, 10], [0.5])
+    np.testing.assert_allclose(none[NAME, 5], [1.0, 0.0])
 
 
 def test_a_folder_made_otherwise_is_refused(place, first):
@@ -124,7 +169,7 @@ def test_a_folder_made_otherwise_is_refused(place, first):
 
 
 def test_records_average_over_families_and_pair_them(place, first, scores):
-    records = pd.DataFrame(json.loads((place / "records.json").read_text()))
+    records = pd.DataFrame(json.loads((place / "out.json").read_text()))
     own = records[(records["shots"] == 5) & (records["method"] == "gp_stack")]
     own = own.set_index("metric")
     errors = scores[scores["shots"] == 5]
@@ -140,8 +185,10 @@ def test_records_average_over_families_and_pair_them(place, first, scores):
 def test_ratios_take_the_best_baseline_of_each_cell():
     rows = [
         {"property": NAME, "shots": k, "method": m, "family": f, "error": e, "fold": 0}
-        for k, errors in ((5, (1.0, 2.0, 0.5)), (10, (3.0, 2.0, 1.0)))
-        for m, e in zip(("global_gp", "pretrained", "gp_stack"), errors, strict=True)
+        for k, errors in ((5, (1.0, 2.0, 0.5, 0.1, 0.2)), (10, (3.0, 2.0, 1.0, 0.1, 0.2)))
+        for m, e in zip(
+            ("global_gp", "pretrained", "gp_stack", "potential_gp", "anil"), errors, strict=True
+        )
         for f in ("a", "b")
     ]
     ratios = best_baseline_ratios(pd.DataFrame(rows), "gp_stack")

@@ -1,0 +1,214 @@
+"""Gaussian processes for a property that nothing was trained on: a few labels, learned kernels.
+
+Such a property has no mean, no scale and no kernel of its own yet. Its mean and its scale follow
+from the labels in closed form (a flat prior on both; Rasmussen and Williams 2006, section 2.7).
+Kernels are learned on few-shot tasks of the properties that are known, each of which plays the new
+one, and the labels weigh them by their evidence.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from matml.properties.gp import JITTER
+
+VIEWS = ("predictions", "embedding", "descriptors")
+SUBSETS = ((0, 1, 2), (0, 2), (2,))
+"""Which views a kernel may use. What networks learned of a known property flatters their views of
+it; a kernel without them is there for a property that they know nothing of."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike crystals are in each view.
+
+    Attributes
+    ----------
+    square
+        Mean squared difference over the features, [..., views, n, n].
+    inner
+        Mean product of the features, [..., views, n, n].
+    """
+
+    square: Tensor
+    inner: Tensor
+
+    @classmethod
+    def of(cls, views: Sequence[np.ndarray]) -> "Likeness":
+        """Return that of n crystals from their standardised features, [n, features] per view."""
+        inner = torch.stack([torch.from_numpy(x @ x.T / x.shape[1]) for x in views])
+        own = inner.diagonal(dim1=-2, dim2=-1)
+        square = own[..., :, None] + own[..., None, :] - 2 * inner
+        return cls(square.clamp(min=0.0), inner)
+
+    def among(self, rows: np.ndarray) -> "Likeness":
+        """Return that of some of the crystals, or of several choices of them, [tasks, m]."""
+        rows = torch.as_tensor(np.asarray(rows))
+        if rows.dim() == 1:
+            rows = rows[None]
+            return Likeness(*(each[0] for each in _pick(self, rows)))
+        return Likeness(*_pick(self, rows))
+
+
+def _pick(likeness: Likeness, rows: Tensor) -> tuple[Tensor, Tensor]:
+    parts = (likeness.square, likeness.inner)
+    return tuple(p[:, rows[:, :, None], rows[:, None, :]].movedim(0, 1) for p in parts)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Tasks of one size: the crystals' likeness and their labels, the first `shots` known.
+
+    Attributes
+    ----------
+    likeness
+        Of [tasks, ..., shots + queries].
+    labels
+        [tasks, shots + queries].
+    """
+
+    likeness: Likeness
+    labels: Tensor
+    shots: int
+
+
+class LabelKernel:
+    """A Matern-3/2 plus a linear kernel per view, in units of what a property varies by.
+
+    Parameters
+    ----------
+    views
+        Numbers of the views it uses.
+    logarithms
+        Of the variance, the length and the linear part per view, and of the noise variance.
+    """
+
+    def __init__(self, views: Sequence[int], logarithms: Tensor | None = None) -> None:
+        self.views = list(views)
+        if logarithms is None:
+            share = math.log(1 / len(views))
+            start = [share, 0.0, share - 1] * len(views) + [-3.0]
+            logarithms = torch.tensor(start, dtype=torch.float64)
+        self.logarithms = logarithms
+
+    def gram(self, likeness: Likeness) -> Tensor:
+        """Return the covariance without noise, [..., n, n]."""
+        variance, length, linear = self.logarithms[:-1].exp().reshape(-1, 3).T[..., None, None]
+        square = likeness.square[..., self.views, :, :] + 1e-12
+        distance = math.sqrt(3) * square.sqrt() / length
+        shape = variance * (1 + distance) * torch.exp(-distance)
+        return (shape + linear * likeness.inner[..., self.views, :, :]).sum(-3)
+
+    @property
+    def noise(self) -> Tensor:
+        """Noise variance."""
+        return self.logarithms[-1].exp() + JITTER
+
+    def posterior(self, gram: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and deviation behind the first labels, and the log evidence of the labels.
+
+        Parameters
+        ----------
+        gram
+            [..., n, n].
+        labels
+            Of the first crystals, [..., k]; at least two for a deviation.
+
+        Returns
+        -------
+        tuple
+            [..., n - k] twice, and [...] up to a constant of k; the mean's prior is flat, the
+            scale's is Jeffreys'. Deviations are the scale of a Student t with k - 1 degrees.
+        """
+        k = labels.shape[-1]
+        noisy = gram[..., :k, :k] + self.noise * torch.eye(k, dtype=gram.dtype)
+        factor = torch.linalg.cholesky(noisy)
+        ones = torch.ones_like(labels)[..., None]
+        cross = gram[..., :k, k:]
+        sides = torch.cat([labels[..., None], ones, cross], -1)
+        half = torch.linalg.solve_triangular(factor, sides, upper=False)
+        y, one, c = half[..., :1], half[..., 1:2], half[..., 2:]
+        weight = one.square().sum(-2)
+        mean = (one * y).sum(-2) / weight
+        rest = y - one * mean[..., None, :]
+        square = rest.square().sum((-2, -1))
+        # what the mean leaves uncertain at the query
+        short = 1 - (one * c).sum(-2)
+        own = gram.diagonal(dim1=-2, dim2=-1)[..., k:] + self.noise
+        left = (own - c.square().sum(-2) + short.square() / weight).clamp(min=1e-12)
+        degrees = max(k - 1, 1)
+        deviation = (left * (square[..., None] / degrees).clamp(min=1e-12)).sqrt()
+        determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        evidence = -determinant - 0.5 * weight[..., 0].log()
+        evidence = evidence - 0.5 * (k - 1) * (square + 1e-12).log()
+        return mean + (c * rest).sum(-2), deviation, evidence
+
+
+def learn_kernel(
+    views: Sequence[int],
+    episodes: Sequence[Episodes],
+    *,
+    steps: int = 40,
+    learning_rate: float = 0.1,
+) -> LabelKernel:
+    """Return the kernel with the lowest error of queries over the episodes.
+
+    Errors are in units of the deviation of the task's labels, so that properties and families
+    count alike.
+    """
+    kernel = LabelKernel(views)
+    initial = kernel.logarithms.clone()
+    free = initial.clone().requires_grad_()
+    optimizer = torch.optim.Adam([free], lr=learning_rate)
+    kernel.logarithms = free
+    for _ in range(steps):
+        # a weak prior: a factor of e^3 either way
+        value = 0.5 * (free - initial).square().sum() / 9 / 100
+        for own in episodes:
+            mean, _, _ = kernel.posterior(kernel.gram(own.likeness), own.labels[..., : own.shots])
+            scale = own.labels.std(-1, keepdim=True).clamp(min=1e-6)
+            value = value + ((mean - own.labels[..., own.shots :]).abs() / scale).mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return LabelKernel(views, free.detach())
+
+
+@dataclass(frozen=True)
+class LabelProcess:
+    """Kernels that a new property's labels choose from."""
+
+    kernels: list[LabelKernel]
+
+    @classmethod
+    def learn(cls, tasks: Sequence[Sequence[Episodes]]) -> "LabelProcess":
+        """Return kernels learned on each known property's episodes, and on subsets of views."""
+        return cls(
+            [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS if episodes]
+        )
+
+    def predict(self, likeness: Likeness, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and half width of the 90 % interval at the crystals behind the labelled ones.
+
+        Kernels are averaged by their evidence. One label gives no scale: its interval is infinite.
+
+        Parameters
+        ----------
+        likeness
+            Of the labelled crystals and those behind them.
+        """
+        known = torch.from_numpy(np.asarray(labels, float))
+        found = [kernel.posterior(kernel.gram(likeness), known) for kernel in self.kernels]
+        means, deviations, evidence = (torch.stack(each) for each in zip(*found, strict=True))
+        weights = torch.softmax(evidence, 0)[:, None]
+        mean = (weights * means).sum(0)
+        # within and between the kernels
+        variance = (weights * (deviations.square() + (means - mean).square())).sum(0)
+        degrees = len(labels) - 1
+        reach = student.ppf(0.95, degrees) if degrees else math.inf
+        return mean.numpy(), reach * variance.sqrt().numpy()
