@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,16 +111,17 @@ def run_parts(run: FoldRun, pool: Executor | None) -> None:
     alone, together = run.property_kinds()
     members = [(run, "member", i) for i in range(run.settings.members)]
     # the longest first
-    _do([*members, *((run, kind, n) for kind in alone for n in run.names)], pool)
-    _do([(run, kind, n) for kind in together for n in run.names], pool)
+    call_all(run_part, [*members, *((run, kind, n) for kind in alone for n in run.names)], pool)
+    call_all(run_part, [(run, kind, n) for kind in together for n in run.names], pool)
 
 
-def _do(parts: Sequence[tuple], pool: Executor | None) -> None:
+def call_all(function: Callable, calls: Sequence[tuple], pool: Executor | None) -> None:
+    """Call a function with each of some arguments, in the pool's processes where there is one."""
     if pool is None:
-        for part in parts:
-            run_part(*part)
+        for arguments in calls:
+            function(*arguments)
         return
-    futures = [pool.submit(run_part, *part) for part in parts]
+    futures = [pool.submit(function, *arguments) for arguments in calls]
     try:
         for future in as_completed(futures):
             future.result()

@@ -279,6 +279,7 @@ def benchmark(
         common = {"seed": seed, "device": device}
         if setting == "B":
             common |= {"names": names, "folds": folds, "potential": "potential" not in skip}
+            common |= {"threads": usable_threads(threads), "jobs": jobs}
             scores = run_setting_b(structures, graphs, out, settings, **common)
         else:
             common |= {"run": run, "frameworks": frameworks}

@@ -22,14 +22,9 @@ from matml.errors import MatmlError
 from matml.files import read_table, write_table
 from matml.properties.benchmark import rank_correlation
 from matml.properties.label_kernels import LabelProcess
+from matml.properties.label_tasks import SHOTS, Episode, NetworkViews, family_tasks
 from matml.properties.members import load_network
-from matml.properties.new_property import (
-    SHOTS,
-    Episode,
-    NetworkViews,
-    family_tasks,
-    predict_episodes,
-)
+from matml.properties.new_property import predict_episodes
 from matml.properties.potential import HOW, PACKAGE, potential_view
 from matml.properties.split import labelled_members
 from matml.properties.stages import Workbench
@@ -178,12 +173,11 @@ def perovskites(bench: Workbench) -> np.ndarray:
 
 
 def episodes(rows: np.ndarray, settings: PropertiesSection, seed: int) -> list[Episode]:
-    """Return supports of some of the crystals and queries of the rest."""
-    found = []
+    """Return supports of some of the crystals, and the same query behind all of them."""
+    found, feasible = [], [k for k in SHOTS if len(rows) >= k + settings.smallest_query]
     for draw in range(settings.test_draws):
         order = np.random.default_rng([seed, draw]).permutation(rows)
-        for k in [k for k in SHOTS if len(rows) >= k + settings.smallest_query]:
-            found.append(("", draw, k, order[:k], order[max(SHOTS) :]))
+        found += [("", draw, k, order[:k], order[max(feasible) :]) for k in feasible]
     return found
 
 

@@ -3,7 +3,7 @@
 Such a property has no mean, no scale and no kernel of its own yet. Its mean and its scale follow
 from the labels in closed form (a flat prior on both; Rasmussen and Williams 2006, section 2.7).
 Kernels are learned on few-shot tasks of the properties that are known, each of which plays the new
-one, and the labels weigh them by their evidence.
+one, with how often each kernel is right; the labels weigh them by their evidence.
 """
 
 import math
@@ -70,11 +70,14 @@ class Episodes:
         Of [tasks, ..., shots + queries].
     labels
         [tasks, shots + queries].
+    network
+        What networks predict, where they know the property, as `labels`.
     """
 
     likeness: Likeness
     labels: Tensor
     shots: int
+    network: Tensor | None = None
 
 
 class LabelKernel:
@@ -180,35 +183,85 @@ def learn_kernel(
 
 
 @dataclass(frozen=True)
-class LabelProcess:
-    """Kernels that a new property's labels choose from."""
+class Expert:
+    """A kernel, about a flat mean or about what the networks predict up to a constant."""
 
-    kernels: list[LabelKernel]
+    kernel: LabelKernel
+    follows: bool
+
+    def rest(self, values: Tensor, network: Tensor | None) -> Tensor:
+        """Return values less the mean that the expert has."""
+        return values - network if self.follows else values
+
+
+@dataclass(frozen=True)
+class LabelProcess:
+    """Experts that a new property's labels choose from.
+
+    Attributes
+    ----------
+    experts, log_prior
+        With the logarithm of how often each is right, learned on the known properties' tasks.
+    """
+
+    experts: list[Expert]
+    log_prior: Tensor
 
     @classmethod
-    def learn(cls, tasks: Sequence[Sequence[Episodes]]) -> "LabelProcess":
-        """Return kernels learned on each known property's episodes, and on subsets of views."""
-        return cls(
-            [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS if episodes]
-        )
+    def learn(cls, tasks: Sequence[Sequence[Episodes]], *, iterations: int = 20) -> "LabelProcess":
+        """Return experts learned on each known property's episodes, and on subsets of views."""
+        tasks = [episodes for episodes in tasks if episodes]
+        kernels = [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS]
+        known = all(own.network is not None for episodes in tasks for own in episodes)
+        experts = [
+            Expert(kernel, f) for f in ([False, True] if known else [False]) for kernel in kernels
+        ]
+        # each property counts the same
+        evidence, share = [], []
+        for own in (own for episodes in tasks for own in episodes):
+            found = [_posterior(expert, own)[2] for expert in experts]
+            evidence.append(torch.stack(found))
+            share.append(torch.full_like(found[0], 1 / len(found[0])))
+        evidence, share = torch.cat(evidence, 1), torch.cat(share)
+        log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=evidence.dtype)
+        # expectation maximisation of a mixture's weights, with one task's worth for each expert
+        for _ in range(iterations):
+            responsible = torch.softmax(evidence + log_prior[:, None], 0)
+            weights = (responsible * share).sum(1) + 1 / len(experts) / len(tasks)
+            log_prior = (weights / weights.sum()).log()
+        return cls(experts, log_prior)
 
-    def predict(self, likeness: Likeness, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, likeness: Likeness, labels: np.ndarray, network: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and half width of the 90 % interval at the crystals behind the labelled ones.
 
-        Kernels are averaged by their evidence. One label gives no scale: its interval is infinite.
+        One label gives no scale: its interval is infinite.
 
         Parameters
         ----------
         likeness
             Of the labelled crystals and those behind them.
+        network
+            What the networks predict of all of these; needed where experts follow it.
         """
         known = torch.from_numpy(np.asarray(labels, float))
-        found = [kernel.posterior(kernel.gram(likeness), known) for kernel in self.kernels]
+        said = None if network is None else torch.from_numpy(np.asarray(network, float))
+        filled = torch.cat([known, known.new_zeros(likeness.inner.shape[-1] - len(known))])
+        own = Episodes(likeness, filled, len(known), said)
+        found = [_posterior(expert, own) for expert in self.experts]
         means, deviations, evidence = (torch.stack(each) for each in zip(*found, strict=True))
-        weights = torch.softmax(evidence, 0)[:, None]
+        weights = torch.softmax(evidence + self.log_prior, 0)[:, None]
         mean = (weights * means).sum(0)
-        # within and between the kernels
         variance = (weights * (deviations.square() + (means - mean).square())).sum(0)
         degrees = len(labels) - 1
         reach = student.ppf(0.95, degrees) if degrees else math.inf
         return mean.numpy(), reach * variance.sqrt().numpy()
+
+
+def _posterior(expert: Expert, own: Episodes) -> tuple[Tensor, Tensor, Tensor]:
+    """Return an expert's mean and deviation behind the known labels, and their log evidence."""
+    kernel, k = expert.kernel, own.shots
+    rest = expert.rest(own.labels, own.network)[..., :k]
+    mean, deviation, evidence = kernel.posterior(kernel.gram(own.likeness), rest)
+    return mean + own.network[..., k:] if expert.follows else mean, deviation, evidence

@@ -26,6 +26,8 @@ def run_setting_b(
     potential: bool,
     seed: int,
     device: str,
+    threads: int,
+    jobs: int,
 ) -> pd.DataFrame:
     """Return the scores of setting B: each of some properties in turn is new.
 
@@ -55,6 +57,8 @@ def run_setting_b(
         potential=potential,
         seed=seed,
         device=device,
+        threads=threads,
+        jobs=jobs,
     )
     return scores.assign(setting="B, " + scores["setting"])
 

@@ -7,6 +7,7 @@ from plotly.offline import get_plotlyjs
 
 from matml import __version__
 from matml.config import ReportSection
+from matml.report.benchmark import benchmark_section, has_benchmark
 from matml.report.crystals import crystals_section
 from matml.report.kinetics import badge, kinetics_headlines, kinetics_section, method_words
 from matml.report.markup import (
@@ -51,6 +52,9 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         ("sources", "Data, licences, citations", sources_section(results)),
         ("run", "How this was computed", run_section(results, figures)),
     ]
+    if has_benchmark(results):
+        benchmark = ("benchmark", "Benchmark of the predictors", benchmark_section(results))
+        sections.insert(3, benchmark)
     links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
     body = "".join(
         f'<section id="{name}"><h2>{escape(title)}</h2>{content}</section>'

@@ -228,3 +228,37 @@ def test_chromium_draws_all_figures_without_an_error(tmp_path, made):
     places = len(re.findall(r'class="chart[ "]', done.stdout))
     assert places >= 8
     assert done.stdout.count('class="main-svg"') >= places
+
+
+def test_the_benchmark_has_a_section_when_it_was_run(results):
+    folder = results
+    assert "benchmark" not in Page(make_page(folder, ReportSection())[0]).ids
+    records = [
+        {
+            "benchmark": "properties",
+            "setting": "B, within a family, bulk_modulus_GPa",
+            "method": method,
+            "is_default": method == "label_process",
+            "shots": shots,
+            "metric": "mae_log10(GPa)_family_mean",
+            "value": value / shots,
+            "low": 0.5 * value / shots,
+            "high": 2.5 * value / shots,
+            "n_tasks": 14,
+            "seed": 0,
+        }
+        for method, value in (("support_gp", 0.8125), ("label_process", 0.4375))
+        for shots in (5, 10)
+    ]
+    (folder / "properties-benchmark").mkdir()
+    write_text(folder / "properties-benchmark/B.json", json.dumps(records))
+    write_text(folder / "properties-benchmark/B.txt", "all <tables>")
+    page = Page(make_page(folder, ReportSection())[0])
+    assert "benchmark" in page.ids
+    assert {"0.1625", "0.0875", "0.08125", "0.04375"} <= set(page.values)
+    assert "Within a family, Bulk modulus" in page.text
+    assert "log10(GPa)" in page.text
+    assert "all <tables>" in page.text
+    write_text(folder / "properties-benchmark/B.json", json.dumps([{"setting": "B"}]))
+    with pytest.raises(MatmlError, match="its records lack 'method'"):
+        make_page(folder, ReportSection())

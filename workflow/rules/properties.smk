@@ -303,3 +303,46 @@ rule export:
         " {params.stacks:q}"
         " --evaluation {params.evaluation:q} --out {params.model:q}"
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+# not part of `all`: it trains anew for every fold, which takes far longer than a run
+rule properties_benchmark_setting:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        # setting C takes the run's own networks
+        members=lambda wildcards: (
+            expand(rules.pretrain.output.network, member=MEMBERS)
+            + [rules.split.output.split, rules.split.output.setup]
+            if wildcards.setting == "C"
+            else []
+        ),
+    output:
+        records=ensure(
+            f"{OUT}/properties-benchmark/{{setting,[ABC]}}.json", non_empty=True
+        ),
+        tables=ensure(
+            f"{OUT}/properties-benchmark/{{setting,[ABC]}}.txt", non_empty=True
+        ),
+    log:
+        f"{OUT}/logs/properties-benchmark-{{setting}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-benchmark-{{setting}}.tsv"
+    threads: workflow.cores
+    params:
+        # what is finished is kept, whatever becomes of the job
+        out=f"{OUT}/properties-benchmark/folds-{{setting}}",
+        run=f"{OUT}/properties",
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Benchmark of the predictors, setting {wildcards.setting}"
+    shell:
+        "matml properties benchmark --setting {wildcards.setting} --out {params.out:q}"
+        " --run {params.run:q} --jobs {threads} --json {output.records:q}"
+        " {params.common:q} --threads 1 2> >(tee {log:q} >&2) > {output.tables:q}"
+
+
+rule properties_benchmark:
+    input:
+        expand(rules.properties_benchmark_setting.output.records, setting=["A", "B"]),

@@ -1,0 +1,209 @@
+"""Settings B and C of the benchmark on few real crystals, and the process behind them."""
+
+import json
+import sqlite3
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from matml.errors import MatmlError
+from matml.files import write_table
+from matml.meta.checkpoint import save_checkpoint
+from matml.properties import new_property as module
+from matml.properties.commands import properties
+from matml.properties.frameworks import read_frameworks
+from matml.properties.label_kernels import (
+    Episodes,
+    Expert,
+    LabelKernel,
+    LabelProcess,
+    Likeness,
+    learn_kernel,
+)
+from matml.properties.new_property import OURS
+
+NAME = "bulk_modulus_GPa"
+SETTINGS = """
+properties: {formation_energy_eV_per_atom: 1.0, bulk_modulus_GPa: 0.3}
+smallest_task: 6
+members: 2
+width: 16
+layers: 2
+batch_size: 32
+epochs: 2
+smallest_query: 3
+trees: 5
+"""
+
+
+@pytest.fixture
+def views():
+    numbers = np.random.default_rng(1)
+    return [numbers.normal(size=(14, width)) for width in (3, 5, 4)]
+
+
+def test_the_posterior_is_a_gaussian_process_with_a_flat_mean(views):
+    kernel, likeness = LabelKernel([0, 2]), Likeness.of(views)
+    gram = kernel.gram(likeness)
+    labels = torch.linspace(-1, 2, 8, dtype=torch.float64)
+    mean, deviation, evidence = kernel.posterior(gram, labels)
+    # the same with a very wide prior on the mean, written out
+    wide = gram + 1e7
+    noisy = wide[:8, :8] + kernel.noise * torch.eye(8)
+    expected = wide[8:, :8] @ torch.linalg.solve(noisy, labels)
+    torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-5)
+    left = wide + kernel.noise * torch.eye(14)
+    left = left[8:, 8:] - left[8:, :8] @ torch.linalg.solve(noisy, wide[:8, 8:])
+    square = labels @ torch.linalg.solve(noisy, labels) / 7
+    torch.testing.assert_close(deviation, (left.diagonal() * square).sqrt(), rtol=1e-4, atol=1e-6)
+    # labels in other units, from another zero
+    moved, wider, same = kernel.posterior(gram, 10 * labels + 3)
+    torch.testing.assert_close(moved, 10 * mean + 3)
+    torch.testing.assert_close(wider, 10 * deviation)
+    assert same - evidence == pytest.approx(-7 * np.log(10))
+
+
+def test_a_kernel_learns_which_view_tells_the_labels(views):
+    likeness = Likeness.of(views)
+    generator, tasks = np.random.default_rng(0), []
+    for _ in range(20):
+        order = generator.permutation(14)
+        slope = generator.normal(size=3)
+        tasks.append((likeness.among(order), torch.from_numpy(views[0][order] @ slope)))
+    together = Likeness(
+        torch.stack([own.square for own, _ in tasks]), torch.stack([own.inner for own, _ in tasks])
+    )
+    episodes = [Episodes(together, torch.stack([labels for _, labels in tasks]), 8)]
+    learned = learn_kernel([0, 1, 2], episodes, steps=60)
+    variance, _, linear = learned.logarithms[:-1].exp().reshape(-1, 3).T
+    assert (variance + linear).argmax() == 0
+    process = LabelProcess.learn([episodes])
+    chosen = process.log_prior.exp()
+    assert chosen[2] < chosen[0] + chosen[1]  # the third sees descriptors only
+    mean, half = process.predict(tasks[0][0], tasks[0][1][:8].numpy())
+    off = np.abs(mean - tasks[0][1][8:].numpy())
+    assert off.mean() < 0.3 * tasks[0][1].std()
+    assert (off <= half).mean() > 0.5
+
+
+def test_experts_that_follow_the_network_take_over_where_it_is_right(views):
+    likeness = Likeness.of(views)
+    kernel = LabelKernel([2])
+    prior = torch.log(torch.tensor([0.5, 0.5], dtype=torch.float64))
+    process = LabelProcess([Expert(kernel, False), Expert(kernel, True)], prior)
+    network = np.sin(np.arange(14.0) * 7)
+    right, _ = process.predict(likeness, network[:6] + 5, network)
+    np.testing.assert_allclose(right, network[6:] + 5, atol=1e-3)
+    flat, _ = process.predict(likeness, network[:6] + 5, 100 * network[::-1].copy())
+    assert np.abs(flat - (network[6:] + 5)).mean() < 2
+
+
+@pytest.fixture(scope="module")
+def place(crystals, tmp_path_factory):
+    place = tmp_path_factory.mktemp("new-property")
+    write_table(place / "structures/structures.parquet", crystals.table)
+    crystals.graphs.save(place / "graphs")
+    (place / "properties.yaml").write_text(SETTINGS)
+    return place
+
+
+def run(place, *more):
+    common = [
+        f"--structures={place}/structures",
+        f"--graphs={place}/graphs",
+        f"--config={place}/properties.yaml",
+        f"--json={place}/records.json",
+    ]
+    result = CliRunner().invoke(properties, ["benchmark", *common, *more], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def setting_b(place):
+    options = ["--setting=B", f"--property={NAME}", "--smallest-family=10", "--draws=2"]
+    options += ["--skip=potential", "--folds=4", f"--out={place}/b"]
+    return options, run(place, *options)
+
+
+def test_setting_b_trains_without_the_property_and_tests_every_large_family(
+    place, crystals, setting_b, monkeypatch
+):
+    options, printed = setting_b
+    unique = crystals.table[crystals.table["duplicate_of"] == ""]
+    large = unique["family"].value_counts()
+    labelled = (
+        unique[unique["family"].isin(large[large >= 10].index)].groupby("family")[NAME].count()
+    )
+    scores = pd.concat(
+        [pd.read_csv(place / f"b/without-{NAME}/fold-{fold}/families.csv") for fold in (0, 1)]
+    )
+    own = scores[(scores["method"] == OURS) & (scores["setting"] == "within a family")]
+    own = own[own["shots"] == 5]
+    assert sorted(own["family"]) == sorted(labelled.index[labelled >= 8])
+    setup = json.loads((place / f"b/without-{NAME}/fold-0/setup.json").read_text())
+    assert NAME not in setup["properties"]
+    counts = scores.pivot_table(
+        index=["setting", "shots"], columns="method", values="family", aggfunc="count"
+    )
+    assert (counts[OURS] == counts.T).all(axis=None)
+    assert {"support_ridge", "embedding_gp", "extra_trees"} <= set(counts.columns)
+    assert "best baseline" in printed
+    records = pd.DataFrame(json.loads((place / "records.json").read_text()))
+    assert set(records.loc[records["is_default"], "method"]) == {OURS}
+    assert {s.split(",")[0] for s in records["setting"]} == {"B"}
+    # what is there is not made again
+    monkeypatch.setattr(module, "train_member", None)
+    monkeypatch.setattr(module, "predict_episodes", None)
+    assert run(place, *options) == printed
+
+
+def test_setting_c_takes_trained_members_and_labels_of_the_potential(place, crystals, setting_b):
+    # a table as ASE writes it
+    path = place / "frameworks.db"
+    silica = [crystals.structure(i) for i in range(9)]
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE systems (id, numbers, positions, cell)")
+        connection.execute("CREATE TABLE text_key_values (key, value, id)")
+        for number, structure in enumerate(silica):
+            blobs = (
+                np.array(structure.atomic_numbers, "<i4").tobytes(),
+                structure.cart_coords.astype("<f8").tobytes(),
+                structure.lattice.matrix.astype("<f8").tobytes(),
+            )
+            connection.execute("INSERT INTO systems VALUES (?, ?, ?, ?)", (number, *blobs))
+            connection.execute(
+                "INSERT INTO text_key_values VALUES ('fw', ?, ?)", (f"F{number}", number)
+            )
+    read = read_frameworks(path)
+    assert list(read) == [f"F{i}" for i in range(9)]
+    assert read["F3"].composition == silica[3].composition
+    np.testing.assert_allclose(read["F3"].distance_matrix, silica[3].distance_matrix, atol=1e-8)
+    (place / "wrong.db").write_text("no table")
+    with pytest.raises(MatmlError, match=r"wrong.db: is not the table of frameworks"):
+        read_frameworks(place / "wrong.db")
+    with pytest.raises(MatmlError, match="setting C takes trained members: give --run"):
+        run(place, "--setting=C", f"--out={place}/c")
+    # energies are made up: nothing is said of their errors
+    energy = torch.linspace(-8, -7, 9)
+    tensors = {"features": torch.zeros(9, 4), "energy_eV_per_atom": energy}
+    save_checkpoint(place / "c/zeolites-potential.safetensors", tensors, {"ids": list(read)})
+    settings = SETTINGS.replace(", bulk_modulus_GPa: 0.3", "")
+    (place / "properties.yaml").write_text(settings)
+    printed = run(
+        place,
+        "--setting=C",
+        f"--out={place}/c",
+        f"--run={place}/b/without-{NAME}/fold-0",
+        f"--frameworks={path}",
+        "--draws=2",
+    )
+    (place / "properties.yaml").write_text(SETTINGS)
+    assert "zeolites (surrogate labels)" in printed
+    scores = pd.read_csv(place / "c/frameworks.csv")
+    assert scores["setting"].str.contains("surrogate").any()
+    assert {OURS, "network_shift", "support_mean"} <= set(scores["method"])
+    assert np.isfinite(scores["error"]).all()
