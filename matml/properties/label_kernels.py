@@ -3,7 +3,7 @@
 Such a property has no mean, no scale and no kernel of its own yet. Its mean and its scale follow
 from the labels in closed form (a flat prior on both; Rasmussen and Williams 2006, section 2.7).
 Kernels are learned on few-shot tasks of the properties that are known, each of which plays the new
-one, with how often each kernel is right; the labels weigh them by their evidence.
+one; the labels weigh them by their evidence.
 """
 
 import math
@@ -86,7 +86,7 @@ class LabelKernel:
     Parameters
     ----------
     views
-        Numbers of the views it uses.
+        Numbers of the views it uses; none makes labels differ by noise alone.
     logarithms
         Of the variance, the length and the linear part per view, and of the noise variance.
     """
@@ -94,13 +94,15 @@ class LabelKernel:
     def __init__(self, views: Sequence[int], logarithms: Tensor | None = None) -> None:
         self.views = list(views)
         if logarithms is None:
-            share = math.log(1 / len(views))
+            share = -math.log(max(len(views), 1))
             start = [share, 0.0, share - 1] * len(views) + [-3.0]
             logarithms = torch.tensor(start, dtype=torch.float64)
         self.logarithms = logarithms
 
     def gram(self, likeness: Likeness) -> Tensor:
         """Return the covariance without noise, [..., n, n]."""
+        if not self.views:
+            return torch.zeros_like(likeness.inner[..., 0, :, :])
         variance, length, linear = self.logarithms[:-1].exp().reshape(-1, 3).T[..., None, None]
         square = likeness.square[..., self.views, :, :] + 1e-12
         distance = math.sqrt(3) * square.sqrt() / length
@@ -201,7 +203,7 @@ class LabelProcess:
     Attributes
     ----------
     experts, log_prior
-        With the logarithm of how often each is right, learned on the known properties' tasks.
+        With the logarithm of how often each is right.
     """
 
     experts: list[Expert]
@@ -209,13 +211,23 @@ class LabelProcess:
 
     @classmethod
     def learn(cls, tasks: Sequence[Sequence[Episodes]], *, iterations: int = 20) -> "LabelProcess":
-        """Return experts learned on each known property's episodes, and on subsets of views."""
+        """Return experts learned on each known property's episodes, and on subsets of views.
+
+        How often each is right is learned where the networks will know the property too. Where they
+        will not, all start alike: in the tasks at hand the networks were trained on the property
+        that plays the new one, and what they embed looks more useful than it will be.
+        """
         tasks = [episodes for episodes in tasks if episodes]
         kernels = [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS]
+        # what no view tells: the mean of the labels, or the networks shifted by it
+        kernels.append(LabelKernel([]))
         known = all(own.network is not None for episodes in tasks for own in episodes)
         experts = [
             Expert(kernel, f) for f in ([False, True] if known else [False]) for kernel in kernels
         ]
+        log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
+        if not known:
+            return cls(experts, log_prior)
         # each property counts the same
         evidence, share = [], []
         for own in (own for episodes in tasks for own in episodes):
@@ -223,7 +235,6 @@ class LabelProcess:
             evidence.append(torch.stack(found))
             share.append(torch.full_like(found[0], 1 / len(found[0])))
         evidence, share = torch.cat(evidence, 1), torch.cat(share)
-        log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=evidence.dtype)
         # expectation maximisation of a mixture's weights, with one task's worth for each expert
         for _ in range(iterations):
             responsible = torch.softmax(evidence + log_prior[:, None], 0)
