@@ -305,44 +305,60 @@ rule export:
         " {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
-# not part of `all`: it trains anew for every fold, which takes far longer than a run
-rule properties_benchmark_setting:
+# neither is part of `all`: the first trains anew for every fold, which takes far longer than a run,
+# and the second needs the packages of the extras `potential` and `zeolites`
+rule properties_benchmark:
     input:
         settings=SECTION,
         crystals=CRYSTALS,
-        # setting C takes the run's own networks
-        members=lambda wildcards: (
-            expand(rules.pretrain.output.network, member=MEMBERS)
-            + [rules.split.output.split, rules.split.output.setup]
-            if wildcards.setting == "C"
-            else []
-        ),
     output:
-        records=ensure(
-            f"{OUT}/properties-benchmark/{{setting,[ABC]}}.json", non_empty=True
-        ),
-        tables=ensure(
-            f"{OUT}/properties-benchmark/{{setting,[ABC]}}.txt", non_empty=True
-        ),
+        families=ensure(f"{OUT}/properties-benchmark/A.json", non_empty=True),
+        families_tables=ensure(f"{OUT}/properties-benchmark/A.txt", non_empty=True),
+        property=ensure(f"{OUT}/properties-benchmark/B.json", non_empty=True),
+        property_tables=ensure(f"{OUT}/properties-benchmark/B.txt", non_empty=True),
     log:
-        f"{OUT}/logs/properties-benchmark-{{setting}}.log",
+        f"{OUT}/logs/properties-benchmark.log",
     benchmark:
-        f"{OUT}/benchmarks/properties-benchmark-{{setting}}.tsv"
+        f"{OUT}/benchmarks/properties-benchmark.tsv"
     threads: workflow.cores
     params:
-        # what is finished is kept, whatever becomes of the job
-        out=f"{OUT}/properties-benchmark/folds-{{setting}}",
-        run=f"{OUT}/properties",
+        # what is finished is kept beside, whatever becomes of the job
+        out=subpath(output.families, parent=True),
         common=COMMON,
         sources=PROPERTY_SOURCES,
     message:
-        "Benchmark of the predictors, setting {wildcards.setting}"
+        "Benchmark of the predictors on new families and on new properties"
     shell:
-        "matml properties benchmark --setting {wildcards.setting} --out {params.out:q}"
-        " --run {params.run:q} --jobs {threads} --json {output.records:q}"
-        " {params.common:q} --threads 1 2> >(tee {log:q} >&2) > {output.tables:q}"
+        "(matml properties benchmark --setting A --out {params.out:q}/folds-A --jobs {threads}"
+        " {params.common:q} --json {output.families:q} > {output.families_tables:q}"
+        " && matml properties benchmark --setting B --out {params.out:q}/folds-B --jobs {threads}"
+        " {params.common:q} --json {output.property:q} > {output.property_tables:q})"
+        " 2>&1 | tee {log:q}"
 
 
-rule properties_benchmark:
+rule properties_benchmark_energies:
     input:
-        expand(rules.properties_benchmark_setting.output.records, setting=["A", "B"]),
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
+        networks=expand(rules.pretrain.output.network, member=MEMBERS),
+    output:
+        records=ensure(f"{OUT}/properties-benchmark/C.json", non_empty=True),
+        tables=ensure(f"{OUT}/properties-benchmark/C.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-benchmark-energies.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-benchmark-energies.tsv"
+    threads: 1
+    params:
+        out=subpath(output.records, parent=True),
+        run=subpath(input.split, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Benchmark of the predictors on energies of zeolites and perovskites"
+    shell:
+        "(matml properties benchmark --setting C --out {params.out:q}/C --run {params.run:q}"
+        " {params.common:q} --threads {threads} --json {output.records:q}"
+        " > {output.tables:q}) 2>&1 | tee {log:q}"
