@@ -22,6 +22,7 @@ from matml.kinetics.population import NORMAL_90, Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
 from matml.kinetics.series import (
     common_reference_temperature,
+    other_inputs,
     residual_function,
     to_series,
 )
@@ -362,10 +363,13 @@ def held_out_scores(calibration: Calibration, everything: Observations) -> dict[
 def prediction_columns(
     calibration: Calibration, temperature_K: np.ndarray, **others: float | np.ndarray
 ) -> dict[str, Tensor]:
-    """Return input columns for predictions at temperatures [M]."""
+    """Return input columns for predictions at temperatures [M]; other inputs at their median."""
     columns = {"temperature_K": torch.from_numpy(np.asarray(temperature_K, dtype=float))}
     for name, value in others.items():
         columns[name] = torch.from_numpy(np.broadcast_to(value, temperature_K.shape).astype(float))
+    points = calibration.observations.points
+    for name in other_inputs(calibration.population.equation, calibration.population.kind):
+        columns[name] = torch.full_like(columns["temperature_K"], float(points[name].median()))
     if calibration.reference_temperature_K is not None:
         columns["reference_temperature_K"] = torch.full_like(
             columns["temperature_K"], calibration.reference_temperature_K

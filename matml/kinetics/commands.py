@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from matml.kinetics.convert_commands import convert
+
 READABLE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -20,7 +22,8 @@ data_option = click.option(
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 EQUATION_HELP = (
     "jmak, jmak_incubation, jmak_incomplete, austin_rickett or impingement: fractions or TTT "
-    "points; c_curve: TTT points; softening: hardness; or a Python file that defines EQUATION."
+    "points; c_curve: TTT points; softening: hardness; grain_growth: grain sizes; or a Python file "
+    "that defines EQUATION."
 )
 
 equation_option = click.option(
@@ -33,6 +36,9 @@ equation_option = click.option(
 @click.group()
 def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
+
+
+kinetics.add_command(convert)
 
 
 @kinetics.command()

@@ -21,7 +21,7 @@ from matml.kinetics.calibrate import (
     pick_points,
 )
 from matml.kinetics.cooling import cooling_table, draw_cooling
-from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
+from matml.kinetics.diagrams import LEVELS, draw, level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
@@ -322,9 +322,7 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     """Write parameters, observations with residuals, the band, and the diagram."""
     grid = temperature_grid(result, rest)
     table = (
-        hardness_table(result, grid)
-        if result.population.kind == "hardness"
-        else time_table(result, grid)
+        level_table(result, grid) if result.population.kind in LEVELS else time_table(result, grid)
     )
     write_table(folder / "parameters.csv", result.parameters())
     write_table(folder / "observations.csv", result.residual_table())
