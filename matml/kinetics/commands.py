@@ -121,6 +121,24 @@ def learn(
     help="Where observations are improbable given the others, calibrate without them.",
 )
 @click.option(
+    "--robust",
+    is_flag=True,
+    help="Heavy-tailed errors (Student t, 4 degrees of freedom) of single observations: a gross "
+    "one pulls little, whether or not it is found out.",
+)
+@click.option(
+    "--offset-temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Standard deviation in K of an error of temperature that a run shares (column `run`).",
+)
+@click.option(
+    "--offset-time",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Standard deviation in s of the start of time that a run shares.",
+)
+@click.option(
     "--mcmc",
     is_flag=True,
     help="Check the posterior by the No-U-Turn sampler (needs matml[mcmc]; minutes): mcmc.csv.",
@@ -137,6 +155,9 @@ def calibrate(
     held_out: bool,
     points: int | None,
     without_outliers: bool,
+    robust: bool,
+    offset_temperature: float,
+    offset_time: float,
     mcmc: bool,
     config: Path | None,
     seed: int,
@@ -144,12 +165,14 @@ def calibrate(
 ) -> None:
     """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
     from matml.config import KineticsSection, read_section
+    from matml.kinetics.runs import RunOffsets
     from matml.kinetics.stages import calibrate_stage, limit_threads
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
     wanted = list(names)
-    options = {"robust": without_outliers, "mcmc": mcmc}
+    options = {"without_outliers": without_outliers, "mcmc": mcmc, "robust": robust}
+    options["offsets"] = RunOffsets(offset_temperature, offset_time)
     calibrate_stage(prior, data, alloys, out, wanted, held_out, points, settings, seed, **options)
 
 

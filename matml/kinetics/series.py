@@ -18,6 +18,7 @@ PADDING = {
     "fraction": 0.5,
     "reference_temperature_K": 1000.0,
     "start_temperature_K": 1000.0,
+    "run_number": -1.0,
     "target": 0.0,
 }
 """Harmless values for padding: every equation is finite there."""
@@ -105,8 +106,8 @@ def to_series(
     needed = [*filter(None, needed), *other_inputs(equation, observations.kind), observable.column]
     needed = list(dict.fromkeys(needed))
     _complain(observations, equation, needed)
-    if "start_temperature_K" in observations.points:
-        needed.append("start_temperature_K")
+    optional = ("start_temperature_K", "run_number")
+    needed += [name for name in optional if name in observations.points]
     blocks = [observations.points[observations.points["alloy"] == a] for a in observations.names]
     length = max(len(block) for block in blocks)
     mask = np.zeros((len(blocks), length))

@@ -1,8 +1,11 @@
 """The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
 
 import logging
+import math
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +17,8 @@ from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import (
+    NO_OFFSETS,
+    ROBUST_DOF,
     Calibration,
     calibrate,
     calibrate_without_outliers,
@@ -26,6 +31,7 @@ from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
 from matml.kinetics.prepare import read_and_report
+from matml.kinetics.runs import RunOffsets
 from matml.kinetics.scores import format_table, summarise, tidy_records, winners
 from matml.processors import usable_threads
 
@@ -97,8 +103,10 @@ def calibrate_stage(
     settings: KineticsSection,
     seed: int,
     *,
-    robust: bool = False,
+    without_outliers: bool = False,
     mcmc: bool = False,
+    robust: bool = False,
+    offsets: RunOffsets = NO_OFFSETS,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
@@ -117,11 +125,16 @@ def calibrate_stage(
         if not names:
             raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
     wanted = names or observations.names
+    method = partial(
+        calibrate_without_outliers if without_outliers else calibrate,
+        point_dof=ROBUST_DOF if robust else math.inf,
+        offsets=offsets,
+    )
     done, failed = [], {}
     for name in wanted:
         try:
             done.append(
-                _calibrate_one(population, observations, name, points, out, seed, robust, mcmc)
+                _calibrate_one(population, observations, name, points, out, seed, method, mcmc)
             )
         except MatmlError as error:
             if len(wanted) == 1:
@@ -283,7 +296,7 @@ def _calibrate_one(
     points: int | None,
     out: Path,
     seed: int,
-    robust: bool,
+    method: Callable[..., Calibration],
     mcmc: bool,
 ) -> dict[str, object]:
     """Calibrate one alloy and write its folder; returns its line of the summary."""
@@ -293,7 +306,6 @@ def _calibrate_one(
         )
     own = observations.select([name])
     used = own if points is None else pick_points(observations, name, points, seed)
-    method = calibrate_without_outliers if robust else calibrate
     result = method(population, used, name, seed)
     scores = held_out_scores(result, own)
     rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
