@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from matml.kinetics.check_commands import recovery
 from matml.kinetics.convert_commands import convert
 
 READABLE = click.Path(path_type=Path, dir_okay=False)
@@ -39,6 +40,7 @@ def kinetics() -> None:
 
 
 kinetics.add_command(convert)
+kinetics.add_command(recovery)
 
 
 @kinetics.command()
