@@ -270,6 +270,12 @@ def design_benchmark(
 @click.option("--shots", help="Comma-separated numbers of observations, for instance 1,2,3,5,10.")
 @click.option("--draws", type=click.IntRange(min=1), help="Random draws per alloy.")
 @click.option("--folds", type=click.IntRange(min=2), help="Grouped folds over alloys.")
+@click.option(
+    "--nuts",
+    is_flag=True,
+    help="Also compare the default with the No-U-Turn sampler on the same posterior, one draw per "
+    "alloy (needs matml[mcmc]; minutes for each number of shots).",
+)
 @click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
 @config_option
 @seed_option
@@ -284,6 +290,7 @@ def benchmark(
     shots: str | None,
     draws: int | None,
     folds: int | None,
+    nuts: bool,
     json_path: Path | None,
     config: Path | None,
     seed: int,
@@ -318,4 +325,4 @@ def benchmark(
         sets = measured_sets(real)
     else:
         raise MatmlError("give --data FILE with --equation, or --real FOLDER")
-    benchmark_stage(sets, settings, out, json_path, seed)
+    benchmark_stage(sets, settings, out, json_path, seed, nuts=nuts)

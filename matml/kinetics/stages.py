@@ -202,16 +202,21 @@ def benchmark_stage(
     out: Path | None,
     json_path: Path | None,
     seed: int,
+    *,
+    nuts: bool = False,
 ) -> None:
     """Compare the methods on each data set, print the tables, write scores and summaries.
 
-    Results of one set go to `out` itself, of several to a folder each.
+    Results of one set go to `out` itself, of several to a folder each. With `nuts` the default is
+    compared with the No-U-Turn sampler too.
     """
     records = []
     for name, data, alloys, equation in sets:
         folder = out if out is None or len(sets) == 1 else out / name
         scores = _benchmark_set(name, data, alloys, equation, settings, folder, seed)
         records += tidy_records(scores)
+        if nuts:
+            records += _against_nuts(name, data, alloys, equation, settings, seed)
     if json_path is not None:
         write_json(json_path, records)
 
@@ -265,6 +270,25 @@ def _benchmark_set(
         },
     )
     return scores
+
+
+def _against_nuts(
+    name: str,
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    settings: KineticsSection,
+    seed: int,
+) -> list[dict[str, object]]:
+    """Compare the default with the No-U-Turn sampler on one data set; prints, returns records."""
+    from matml.kinetics.nuts_benchmark import format_nuts, nuts_records, score_nuts
+
+    observations, declared = read_and_report(data, alloys), equation_named(equation)
+    scores = score_nuts(observations, declared, settings, seed, log.info)
+    unit = declared.observable(observations.kind).unit
+    records = nuts_records(scores, f"{name}, {declared.name}", unit, seed)
+    print(format_nuts(records))
+    return records
 
 
 def findings(scores: pd.DataFrame) -> list[str]:

@@ -53,7 +53,8 @@ def errors(name, points, alloys, equation, count, draws, folds):
     observations = read_observations(points, alloys)
     declared = equation_named(equation)
     settings = KineticsSection(meta_batches=1, meta_tasks=1)
-    for held in grouped_folds(observations, 6, 0)[:folds]:
+    every = grouped_folds(observations, 6, 0)
+    for held in (every[number - 1] for number in folds):
         population, _, _ = learn_population(
             observations, declared, settings, 0, held_out=held, origin=points
         )
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--folds", type=int, default=6)
+    parser.add_argument("--folds", type=int, nargs="*", default=[1, 2, 3, 4, 5, 6], help="Of 6.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name, points, alloys, equation in measured_sets(arguments.folder):

@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner
 
 from matml.cli import cli
 from matml.config import KineticsSimulation
 from matml.files import read_table
+from matml.kinetics.benchmark import DEFAULT_METHOD
 from matml.kinetics.equations import equation_named
+from matml.kinetics.observations import read_observations
 from matml.kinetics.recovery import draw_truth, observe
 
 
@@ -48,3 +51,24 @@ def test_the_command_prints_and_writes(tmp_path):
     # of processor time; the goals are 0.02 s for one alloy and 60 s for the population
     assert 0 < seconds["laplace_one / s"] < 0.1
     assert 0 < seconds["learn_population / s"] < 60
+
+
+def test_the_default_agrees_with_the_no_u_turn_sampler(simulated, quick):
+    pytest.importorskip("pyro", reason="the comparison needs Pyro (matml[mcmc])")
+    from matml.kinetics.nuts_benchmark import NUTS, format_nuts, nuts_records, score_nuts
+
+    folder = simulated / "jmak"
+    data = read_observations(folder / "observations.csv", folder / "alloys.csv")
+    few = data.select(data.names[::4])
+    settings = quick.model_copy(update={"shots": [5], "folds": 2})
+    scores = score_nuts(few, equation_named("jmak"), settings, 0, draws=60, warmup=60)
+    assert set(scores["method"]) == {DEFAULT_METHOD, NUTS}
+    records = nuts_records(scores, "simulated", "fraction", 0)
+    found = {(r["method"], r["metric"]): r for r in records}
+    ratio = found[DEFAULT_METHOD, "rmse_mean_over_nuts"]
+    # the chain is short
+    assert ratio["value"] == pytest.approx(1, abs=0.3)
+    assert ratio["low"] <= ratio["value"] <= ratio["high"]
+    cost = "processor time per alloy / s"
+    assert found[NUTS, cost]["value"] > 5 * found[DEFAULT_METHOD, cost]["value"]
+    assert "K=5" in format_nuts(records)
