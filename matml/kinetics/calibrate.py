@@ -42,7 +42,7 @@ from matml.meta.sampling import Posterior, sample_posterior
 
 DRAWS, PROPOSALS = 1000, 16_000
 
-ROBUST_DOF = 4.0
+ROBUST_DOF = 2.0
 """Degrees of freedom of single observations' errors where gross ones are to be expected."""
 
 NO_OFFSETS = RunOffsets()

@@ -125,7 +125,7 @@ def learn(
 @click.option(
     "--robust",
     is_flag=True,
-    help="Heavy-tailed errors (Student t, 4 degrees of freedom) of single observations: a gross "
+    help="Heavy-tailed errors (Student t, 2 degrees of freedom) of single observations: a gross "
     "one pulls little, whether or not it is found out.",
 )
 @click.option(
