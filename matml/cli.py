@@ -18,6 +18,7 @@ COMMANDS = {
     "candidates": ("matml.screening.commands:candidates", "Make candidate crystals."),
     "screen": ("matml.screening.commands:screen", "Rank candidates of a new family."),
     "kinetics": ("matml.kinetics.commands:kinetics", "Learn and calibrate kinetic equations."),
+    "data": ("matml.data_commands:data", "Download public data sets, checked by SHA-256."),
     "report": ("matml.report.commands:report", "Make the self-contained report page."),
 }
 

@@ -281,13 +281,13 @@ def learn_fold(
             support = training.points(rows, picks)
             own = alloys.iloc[rows.tolist()]
             predict = fit_method(method, equation, kind, learned, support, seed, own)
-            columns, mask = _queries(training, rows, picks)
+            columns, mask = queries_of(training, rows, picks)
             error = (predict(columns)[0] - columns["target"]).abs()[mask > 0]
             learned.widths[method, shots] = float(error.quantile(0.9))
     return learned
 
 
-def _queries(series: Series, rows: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def queries_of(series: Series, rows: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Return each task's columns [T, N], and the mask of what was not picked [T, N]."""
     columns = {name: column[rows] for name, column in series.columns.items()}
     mask = series.mask[rows].clone()
@@ -322,7 +322,7 @@ def score_alloys(
             if len(rows) == 0:
                 continue
             support = series.points(rows, picks)
-            columns, mask = _queries(series, rows, picks)
+            columns, mask = queries_of(series, rows, picks)
             alloys = unseen.alloys.iloc[rows.tolist()]
             for method in METHODS:
                 predict = fit_method(method, equation, kind, learned, support, seed, alloys)

@@ -1,6 +1,7 @@
 """A new alloy from a handful of observations: parameters, what determined them, and predictions."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,31 @@ from matml.kinetics.doubts import (
 from matml.kinetics.observations import Observations, determined_by_design
 from matml.kinetics.population import NORMAL_90, Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
+from matml.kinetics.runs import (
+    RunOffsets,
+    append_offsets,
+    number_runs,
+    offset_notes,
+    with_run_offsets,
+)
 from matml.kinetics.series import (
     common_reference_temperature,
+    other_inputs,
     residual_function,
     to_series,
 )
 from matml.kinetics.thinning import thin
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import Fit
+from matml.meta.robust import point_weights
 from matml.meta.sampling import Posterior, sample_posterior
 
 DRAWS, PROPOSALS = 1000, 16_000
+
+ROBUST_DOF = 2.0
+"""Degrees of freedom of single observations' errors where gross ones are to be expected."""
+
+NO_OFFSETS = RunOffsets()
 
 DETERMINED, PARTLY = 0.5, 2.0
 """Width from data over prior width below which data determined a parameter, or partly did."""
@@ -136,7 +151,8 @@ class Calibration:
         From the data's information at the most probable parameters. It is large where a parameter
         got narrower only since others did and the population ties them together.
         """
-        weights = 1 / (self.noise**2 + self._known_variance())
+        variance = self.noise**2 + self._known_variance()
+        weights = self._point_weights(variance) / variance
         jacobian = self.fit.jacobian[0]
         information = jacobian.mT @ (weights[:, None] * jacobian)
         covariance = self.prior.covariance
@@ -153,6 +169,13 @@ class Calibration:
             variance = torch.linalg.inv(information + known)[i, i]
             widths.append((variance / covariance[i, i]).sqrt())
         return torch.stack(widths)
+
+    def _point_weights(self, variance: Tensor) -> Tensor:
+        """Return what each observation counts, [N]: one unless errors are heavy-tailed."""
+        if math.isinf(self.prior.point_dof):
+            return torch.ones_like(variance)
+        squares = self.fit.residuals[0].square()
+        return point_weights(squares, variance, self.prior.point_dof)
 
     def _known_variance(self) -> Tensor:
         """Return the variances that were given with the observations [N]."""
@@ -181,6 +204,8 @@ class Calibration:
         points["residual"] = -residual
         points["residual_over_noise"] = -residual / noise
         points["probability"] = self.chances
+        if math.isfinite(self.prior.point_dof):
+            points["weight"] = self._point_weights(torch.from_numpy(noise.to_numpy() ** 2)).numpy()
         far = points["residual_over_noise"].abs() > 3
         points["outlier"] = np.where(
             np.isnan(self.chances), far, self.chances < OUTLIER_PROBABILITY
@@ -210,6 +235,7 @@ class Calibration:
                 "matrix": np.round(self.correlation(), 4).tolist(),
             },
             "noise": self.noise,
+            "error_dof_of_points": dof if math.isfinite(dof := self.prior.point_dof) else None,
             "noise_of_population": self.population.experience.prior.noise,
             "residual_rmse": rmse,
             "unit": observable.unit,
@@ -237,9 +263,23 @@ def reference_temperature(
 
 
 def calibrate(
-    population: Population, observations: Observations, alloy: str, seed: int
+    population: Population,
+    observations: Observations,
+    alloy: str,
+    seed: int,
+    *,
+    point_dof: float = math.inf,
+    offsets: RunOffsets = NO_OFFSETS,
 ) -> Calibration:
     """Calibrate one alloy of some observations under a population.
+
+    Parameters
+    ----------
+    point_dof
+        Degrees of freedom of single observations' errors; `ROBUST_DOF` lets a gross one pull
+        little.
+    offsets
+        Errors that the observations of a run share.
 
     Raises
     ------
@@ -268,10 +308,16 @@ def calibrate(
         own.points = thinned
     reference, assumed = reference_temperature(population, own)
     notes += assumed
+    prior = replace(population.experience.of(own.alloys), point_dof=point_dof)
+    plain, extra = equation, 0
+    if offsets:
+        equation = with_run_offsets(plain, population.kind, number_runs(own), offsets)
+        extra = len(equation.parameters) - len(plain.parameters)
+        prior = append_offsets(prior, extra)
+        population = replace(population, equation=equation)
     series = to_series(own, equation, reference)
     residual = residual_function(equation, population.kind)
     data = (series.columns, series.mask, series.known_variance)
-    prior = population.experience.of(own.alloys)
     # many observations need fewer proposals: the posterior is then nearly normal
     proposals = max(DRAWS, min(PROPOSALS, 4_000_000 // len(own.points)))
     posterior = sample_posterior(
@@ -289,7 +335,14 @@ def calibrate(
     notes += composition_notes(known.get("composition", {}), own)
     notes += contradiction_notes(own.points, population.experience.prior.noise)
     chances = left_out_probabilities(equation, population.kind, prior, series, seed)
-    least_squares = generic_least_squares(equation, population.kind, series, seed).position[0]
+    least_squares = generic_least_squares(plain, population.kind, series, seed).position[0]
+    least_squares = torch.nn.functional.pad(least_squares, (0, extra))
+    added = equation.parameters[len(plain.parameters) :]
+    notes += offset_notes(
+        [p.name for p in added],
+        posterior.draws[0, :, posterior.draws.shape[2] - extra :],
+        [p.scale for p in added],
+    )
     result = Calibration(
         alloy, population, own, reference, prior, posterior, least_squares, chances, notes, seed
     )
@@ -307,13 +360,19 @@ def calibrate(
 
 
 def calibrate_without_outliers(
-    population: Population, observations: Observations, alloy: str, seed: int
+    population: Population,
+    observations: Observations,
+    alloy: str,
+    seed: int,
+    *,
+    point_dof: float = math.inf,
+    offsets: RunOffsets = NO_OFFSETS,
 ) -> Calibration:
     """Calibrate one alloy, and where observations are flagged, again without them.
 
     At most a fifth of the observations is left out, the least probable first.
     """
-    first = calibrate(population, observations, alloy, seed)
+    first = calibrate(population, observations, alloy, seed, point_dof=point_dof, offsets=offsets)
     table = first.residual_table()
     flagged = table[table["outlier"]].sort_values("probability")["line"].tolist()
     flagged = flagged[: len(table) // 5]
@@ -321,7 +380,7 @@ def calibrate_without_outliers(
         return first
     kept = observations.select([alloy])
     kept.points = kept.points[~kept.points["line"].isin(flagged)].reset_index(drop=True)
-    again = calibrate(population, kept, alloy, seed)
+    again = calibrate(population, kept, alloy, seed, point_dof=point_dof, offsets=offsets)
     lines = ", ".join(str(line) for line in flagged)
     again.notes.insert(0, f"left out as improbable given the others: line(s) {lines}")
     return again
@@ -362,10 +421,13 @@ def held_out_scores(calibration: Calibration, everything: Observations) -> dict[
 def prediction_columns(
     calibration: Calibration, temperature_K: np.ndarray, **others: float | np.ndarray
 ) -> dict[str, Tensor]:
-    """Return input columns for predictions at temperatures [M]."""
+    """Return input columns for predictions at temperatures [M]; other inputs at their median."""
     columns = {"temperature_K": torch.from_numpy(np.asarray(temperature_K, dtype=float))}
     for name, value in others.items():
         columns[name] = torch.from_numpy(np.broadcast_to(value, temperature_K.shape).astype(float))
+    points = calibration.observations.points
+    for name in other_inputs(calibration.population.equation, calibration.population.kind):
+        columns[name] = torch.full_like(columns["temperature_K"], float(points[name].median()))
     if calibration.reference_temperature_K is not None:
         columns["reference_temperature_K"] = torch.full_like(
             columns["temperature_K"], calibration.reference_temperature_K

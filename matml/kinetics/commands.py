@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+from matml.kinetics.check_commands import recovery
+from matml.kinetics.convert_commands import convert
+
 READABLE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -20,7 +23,8 @@ data_option = click.option(
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 EQUATION_HELP = (
     "jmak, jmak_incubation, jmak_incomplete, austin_rickett or impingement: fractions or TTT "
-    "points; c_curve: TTT points; softening: hardness; or a Python file that defines EQUATION."
+    "points; c_curve: TTT points; softening: hardness; grain_growth: grain sizes; or a Python file "
+    "that defines EQUATION."
 )
 
 equation_option = click.option(
@@ -33,6 +37,10 @@ equation_option = click.option(
 @click.group()
 def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
+
+
+kinetics.add_command(convert)
+kinetics.add_command(recovery)
 
 
 @kinetics.command()
@@ -115,6 +123,24 @@ def learn(
     help="Where observations are improbable given the others, calibrate without them.",
 )
 @click.option(
+    "--robust",
+    is_flag=True,
+    help="Heavy-tailed errors (Student t, 2 degrees of freedom) of single observations: a gross "
+    "one pulls little, whether or not it is found out.",
+)
+@click.option(
+    "--offset-temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Standard deviation in K of an error of temperature that a run shares (column `run`).",
+)
+@click.option(
+    "--offset-time",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Standard deviation in s of the start of time that a run shares.",
+)
+@click.option(
     "--mcmc",
     is_flag=True,
     help="Check the posterior by the No-U-Turn sampler (needs matml[mcmc]; minutes): mcmc.csv.",
@@ -131,6 +157,9 @@ def calibrate(
     held_out: bool,
     points: int | None,
     without_outliers: bool,
+    robust: bool,
+    offset_temperature: float,
+    offset_time: float,
     mcmc: bool,
     config: Path | None,
     seed: int,
@@ -138,12 +167,14 @@ def calibrate(
 ) -> None:
     """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
     from matml.config import KineticsSection, read_section
+    from matml.kinetics.runs import RunOffsets
     from matml.kinetics.stages import calibrate_stage, limit_threads
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
     wanted = list(names)
-    options = {"robust": without_outliers, "mcmc": mcmc}
+    options = {"without_outliers": without_outliers, "mcmc": mcmc, "robust": robust}
+    options["offsets"] = RunOffsets(offset_temperature, offset_time)
     calibrate_stage(prior, data, alloys, out, wanted, held_out, points, settings, seed, **options)
 
 
@@ -239,6 +270,12 @@ def design_benchmark(
 @click.option("--shots", help="Comma-separated numbers of observations, for instance 1,2,3,5,10.")
 @click.option("--draws", type=click.IntRange(min=1), help="Random draws per alloy.")
 @click.option("--folds", type=click.IntRange(min=2), help="Grouped folds over alloys.")
+@click.option(
+    "--nuts",
+    is_flag=True,
+    help="Also compare the default with the No-U-Turn sampler on the same posterior, one draw per "
+    "alloy (needs matml[mcmc]; minutes for each number of shots).",
+)
 @click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
 @config_option
 @seed_option
@@ -253,6 +290,7 @@ def benchmark(
     shots: str | None,
     draws: int | None,
     folds: int | None,
+    nuts: bool,
     json_path: Path | None,
     config: Path | None,
     seed: int,
@@ -287,4 +325,4 @@ def benchmark(
         sets = measured_sets(real)
     else:
         raise MatmlError("give --data FILE with --equation, or --real FOLDER")
-    benchmark_stage(sets, settings, out, json_path, seed)
+    benchmark_stage(sets, settings, out, json_path, seed, nuts=nuts)

@@ -22,7 +22,7 @@ from matml.files import atomic
 from matml.kinetics.calibrate import reference_temperature
 from matml.kinetics.observations import ZERO_CELSIUS, Observations
 from matml.kinetics.population import Population
-from matml.kinetics.series import Series, residual_function, to_series
+from matml.kinetics.series import Series, other_inputs, residual_function, to_series
 from matml.meta.conditioned import TaskPriors
 from matml.meta.sampling import Posterior, sample_posterior
 
@@ -196,8 +196,17 @@ def design(
     if observations is not None:
         reference, _ = reference_temperature(population, observations)
         series = to_series(observations, population.equation, reference)
+    others = {}
+    for name in other_inputs(population.equation, population.kind):
+        if observations is None:
+            raise MatmlError(
+                f"equation {population.equation.name!r} needs {name}: give observations (--data) "
+                "with it; proposals are made for its median"
+            )
+        others[name] = float(observations.points[name].median())
     posterior = posterior_given(population, population.experience.of(alloys), series, seed)
-    candidates, target = feasible.grid(population.kind), region.grid(population.kind)
+    grids = feasible.grid(population.kind), region.grid(population.kind)
+    candidates, target = (grid.assign(**others) for grid in grids)
     chosen, gains, remaining = choose(
         predictions(population, posterior, candidates, reference),
         predictions(population, posterior, target, reference),

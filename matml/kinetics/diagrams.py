@@ -58,12 +58,20 @@ def time_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def hardness_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.DataFrame:
-    """Return the hardness over temperature after the shortest, middle and longest time measured.
+LEVELS = {"hardness": ("hardness", "HRC"), "grain_size": ("grain size", "um")}
+"""Kinds drawn as a level over temperature, with their names and units."""
 
-    Columns time_s, temperature_C, hardness_HRC, low_90_HRC, high_90_HRC, least_squares_HRC.
+
+def level_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.DataFrame:
+    """Return hardness or grain size over temperature after the shortest, middle and longest time.
+
+    Columns time_s, temperature_C, hardness_HRC, low_90_HRC, high_90_HRC, least_squares_HRC; and
+    the same with grain_size and um.
     """
-    equation = calibration.population.equation
+    equation, kind = calibration.population.equation, calibration.population.kind
+    column, unit = equation.observable(kind).column, LEVELS[kind][1]
+    # grain sizes are compared by their logarithm
+    value = _power if kind == "grain_size" else np.asarray
     measured = np.sort(calibration.observations.points["time_s"].unique())
     times = sorted({float(measured[0]), float(measured[len(measured) // 2]), float(measured[-1])})
     parts = []
@@ -71,18 +79,18 @@ def hardness_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.Da
         columns = prediction_columns(calibration, temperature_K, time_s=time)
         inputs = {name: column[None] for name, column in columns.items()}
         with torch.no_grad():
-            drawn = equation.predict("hardness", calibration.draws[:, None, :], inputs)
-            generic = equation.predict("hardness", calibration.least_squares, columns)
+            drawn = equation.predict(kind, calibration.draws[:, None, :], inputs)
+            generic = equation.predict(kind, calibration.least_squares, columns)
         low, middle, high = drawn.quantile(drawn.new_tensor([0.05, 0.5, 0.95]), dim=0).numpy()
         parts.append(
             pd.DataFrame(
                 {
                     "time_s": time,
                     "temperature_C": temperature_K - ZERO_CELSIUS,
-                    "hardness_HRC": middle,
-                    "low_90_HRC": low,
-                    "high_90_HRC": high,
-                    "least_squares_HRC": generic.numpy(),
+                    column: value(middle),
+                    f"low_90_{unit}": value(low),
+                    f"high_90_{unit}": value(high),
+                    f"least_squares_{unit}": value(generic.numpy()),
                 }
             )
         )
@@ -97,8 +105,8 @@ def draw(
     with mpl.rc_context({"font.size": 10, "svg.hashsalt": "matml", "svg.fonttype": "path"}):
         figure = Figure(figsize=(7.2, 5.0), layout="constrained")
         axes = figure.add_subplot()
-        if calibration.population.kind == "hardness":
-            _draw_hardness(axes, calibration, table, rest)
+        if calibration.population.kind in LEVELS:
+            _draw_levels(axes, calibration, table, rest)
         else:
             _draw_times(axes, calibration, table, rest)
         axes.grid(True, which="major", color="0.9", linewidth=0.8)
@@ -182,17 +190,25 @@ def _draw_times(
     axes.set_ylabel("temperature / °C")
 
 
-def _draw_hardness(
+def _draw_levels(
     axes: Axes, calibration: Calibration, table: pd.DataFrame, rest: pd.DataFrame | None
 ) -> None:
-    """Draw hardness against tempering temperature for three times, with the band and the data."""
+    """Draw hardness or grain size against temperature for three times, with band and data."""
     points = calibration.observations.points
+    kind = calibration.population.kind
+    column = calibration.population.equation.observable(kind).column
+    name, unit = LEVELS[kind]
     for (time, block), colour in zip(table.groupby("time_s"), COLOURS, strict=False):
         x = block["temperature_C"]
         axes.fill_between(
-            x, block["low_90_HRC"], block["high_90_HRC"], color=colour, alpha=0.18, linewidth=0
+            x,
+            block[f"low_90_{unit}"],
+            block[f"high_90_{unit}"],
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
         )
-        axes.plot(x, block["hardness_HRC"], color=colour, label=f"after {time:g} s, 90 % band")
+        axes.plot(x, block[column], color=colour, label=f"after {time:g} s, 90 % band")
     times = table["time_s"]
     style = {
         "cmap": mpl.colors.LinearSegmentedColormap.from_list(
@@ -203,7 +219,7 @@ def _draw_hardness(
     if rest is not None and len(rest):
         axes.scatter(
             rest["temperature_K"] - ZERO_CELSIUS,
-            rest["hardness_HRC"],
+            rest[column],
             c=rest["time_s"],
             s=10,
             alpha=0.6,
@@ -213,7 +229,7 @@ def _draw_hardness(
         )
     axes.scatter(
         points["temperature_K"] - ZERO_CELSIUS,
-        points["hardness_HRC"],
+        points[column],
         c=points["time_s"],
         s=48,
         edgecolors="black",
@@ -221,8 +237,10 @@ def _draw_hardness(
         label="used (coloured by time)",
         **style,
     )
-    axes.set_xlabel("tempering temperature / °C")
-    axes.set_ylabel("hardness / HRC")
+    axes.set_xlabel("tempering temperature / °C" if kind == "hardness" else "temperature / °C")
+    axes.set_ylabel(f"{name} / {unit.replace('um', 'µm')}")
+    if kind == "grain_size":
+        axes.set_yscale("log")
 
 
 def _power(log10_time: np.ndarray) -> np.ndarray:

@@ -84,6 +84,8 @@ def unit_notes(
             columns["target"] = changed.log10()
         else:
             columns[column] = changed
+            if column == "temperature_K" and "start_temperature_K" in columns:
+                columns["start_temperature_K"] = corrected(columns["start_temperature_K"])
         gain = evidence(columns) - as_given
         if gain > SUSPICIOUS_LOG_RATIO:
             unit = column.rsplit("_", 1)[1]
@@ -115,9 +117,9 @@ def composition_notes(known: dict[str, list[float]], observations: Observations)
 def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
     """Return a note for pairs of observations that no curve of this kind can both meet.
 
-    At one temperature a transformed fraction never falls with time, a hardness after tempering
-    never rises, and a TTT curve has one time for one fraction. Pairs count where they disagree by
-    more than four standard deviations of their difference.
+    At one temperature a transformed fraction and a grain size never fall with time, a hardness
+    after tempering never rises, and a TTT curve has one time for one fraction. Pairs count where
+    they disagree by more than four standard deviations of their difference.
 
     Parameters
     ----------
@@ -132,9 +134,15 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
     elif "fraction_transformed" in points:
         value, keys = points["fraction_transformed"], ["temperature_K"]
         what = "the fraction falls with time"
+    elif "grain_size_um" in points:
+        value = np.log10(points["grain_size_um"])
+        keys = ["temperature_K", "initial_grain_size_um"]
+        what = "the grain size falls with time (log10)"
     else:
         value, keys = -points["hardness_HRC"], ["temperature_K"]
         what = "the hardness rises with time"
+    if "start_temperature_K" in points:
+        keys.append("start_temperature_K")
     notes = []
     table = points.assign(value=value)
     for _, block in table.groupby(keys, sort=False):

@@ -13,7 +13,7 @@ from matml.kinetics.calibrate import Calibration
 from matml.kinetics.series import Series, residual_function, to_series
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import Fit, Residual
-from matml.meta.sampling import draw_noise, log_likelihood, weighted_squares
+from matml.meta.sampling import draw_task_noise, fit_quality, task_log_likelihood
 
 
 def nuts_draws(
@@ -54,15 +54,15 @@ def nuts_draws(
         ) from None
     pyro.set_rng_seed(seed)
     factor = torch.linalg.cholesky((fit.covariance + fit.covariance.mT) / 2)
-    data = support.columns, support.mask, support.known_variance, priors.noise
+    data = support.columns, support.mask, support.known_variance, priors
 
     def at(white: Tensor) -> Tensor:
         return fit.position + (factor @ white[..., None]).squeeze(-1)
 
     def potential(values: dict[str, Tensor]) -> Tensor:
         points = at(values["white"])[:, None]
-        squares = weighted_squares(residual, points, *data)
-        likelihood = log_likelihood(squares, support.mask, priors.noise_dof)
+        fitness = fit_quality(residual, points, *data)
+        likelihood = task_log_likelihood(fitness, support.mask, priors)
         return -(priors.log_density(points) + likelihood).sum()
 
     chain = MCMC(
@@ -75,9 +75,9 @@ def nuts_draws(
     chain.run()
     points = at(chain.get_samples()["white"]).transpose(0, 1)
     with torch.no_grad():
-        squares = weighted_squares(residual, points, *data)
+        fitness = fit_quality(residual, points, *data)
     generator = torch.Generator().manual_seed(seed)
-    return points, draw_noise(squares, support.mask, priors, generator)
+    return points, draw_task_noise(fitness, support.mask, priors, generator)
 
 
 def check_by_mcmc(calibration: Calibration) -> pd.DataFrame:

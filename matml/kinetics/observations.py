@@ -1,10 +1,17 @@
 """Observations of transformation kinetics: the tidy CSV, checked row by row.
 
 One row per observation: `alloy`, `temperature_K` or `temperature_C`, `time_s`, and what was
-measured: `fraction_transformed`, or `hardness_HRC`, or, for a point of a TTT curve, the fraction
-that the curve stands for in `ttt_fraction` (`assumed_fraction` is read too; then the time is what
-was measured). Optional: `sigma`, the standard deviation of the measurement on the scale on which
-it is compared (fraction; HRC; log10 of s), and `simulated`.
+measured: `fraction_transformed`, or `hardness_HRC`, or `grain_size_um` (with
+`initial_grain_size_um`), or, for a point of a TTT curve, the fraction that the curve stands for in
+`ttt_fraction` (`assumed_fraction` is read too; then the time is what was measured). Optional:
+
+- `sigma`, the standard deviation of the measurement on the scale on which it is compared (fraction;
+  HRC; log10 of um; log10 of s), and `simulated`;
+- `start_temperature_C` or `start_temperature_K`: the specimen was heated or cooled at a constant
+  rate from there, and reached the row's temperature at its time; empty where it was held;
+- `run`, the specimen or record that a row belongs to: rows of one run may share an error;
+- any other column of numbers, for equations that have it as an input.
+
 A second table may hold one row per alloy: `alloy`, `composition_group`, `reference_temperature_K`
 and composition columns ending in `_wt_pct` or `_at_pct`.
 
@@ -30,9 +37,12 @@ COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 2000.0
 MEASURED = {
     "fraction_transformed": "fraction",
     "hardness_HRC": "hardness",
+    "grain_size_um": "grain_size",
     "ttt_fraction": "ttt",
     "assumed_fraction": "ttt",
 }
+START = ("start_temperature_K", "start_temperature_C")
+USUAL_COLUMNS = {"alloy", "temperature_K", "temperature_C", "time_s", "sigma", "simulated", "run"}
 QUARANTINE_COLUMNS = ["file", "line", "alloy", "field", "value", "reason", "remedy"]
 
 
@@ -43,10 +53,11 @@ class Observations:
     Attributes
     ----------
     kind
-        "fraction", "ttt" or "hardness".
+        "fraction", "ttt", "hardness" or "grain_size".
     points
         One row per observation: alloy, temperature_K, time_s, `fraction` (of a TTT point),
-        the measured column, sigma (NaN where not given), line.
+        the measured column, sigma (NaN where not given), line; where the file has them run,
+        start_temperature_K, and other columns of numbers.
     alloys
         One row per alloy: alloy, composition_group, reference_temperature_K (NaN where not given),
         composition columns.
@@ -107,7 +118,9 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     columns = ["alloy", "temperature_K", "time_s", "value", "sigma", "line"]
     judged = pd.DataFrame(rows, columns=columns).astype(clean.dtypes.to_dict())
     points = pd.concat([clean, judged]).sort_values("line", ignore_index=True)
+    points, wrong = _add_others(raw, points, path, measured)
     points, repeated = _drop_duplicates(points, path)
+    bad += wrong
     quarantine = pd.DataFrame(bad + repeated, columns=QUARANTINE_COLUMNS)
     if points.empty:
         first = f"; the first: {_sentence(quarantine.iloc[0])}" if len(quarantine) else ""
@@ -183,10 +196,12 @@ def _clean_rows(
     offset = ZERO_CELSIUS if temperature == "temperature_C" else 0.0
     kelvin, time, value = numbers[temperature] + offset, numbers["time_s"], numbers[measured]
     good = (kelvin > COLDEST_K) & (kelvin <= HOTTEST_K) & (time > 0) & np.isfinite(time)
-    low, high = {"fraction_transformed": (0, 1), "hardness_HRC": (-20, 80)}.get(measured, (0, 1))
+    low, high = {
+        "fraction_transformed": (0, 1),
+        "hardness_HRC": (-20, 80),
+        "grain_size_um": (0.01, 1e5),
+    }.get(measured, (np.nextafter(0, 1), np.nextafter(1, 0)))
     inside = (value >= low) & (value <= high)
-    if MEASURED[measured] == "ttt":
-        inside = (value > 0) & (value < 1)
     good &= inside & (raw["alloy"].str.strip() != "").to_numpy()
     if "sigma" in raw:
         good &= (raw["sigma"].str.strip() == "").to_numpy()
@@ -221,7 +236,8 @@ def _measured_column(path: Path, raw: pd.DataFrame) -> str:
     if len(found) != 1:
         what = f"has {' and '.join(found)}" if found else "has no measured column"
         raise MatmlError(
-            f"{path}: {what}; give exactly one of fraction_transformed, hardness_HRC, ttt_fraction"
+            f"{path}: {what}; give exactly one of fraction_transformed, hardness_HRC, "
+            "grain_size_um, ttt_fraction"
         )
     return found[0]
 
@@ -301,13 +317,65 @@ def _measured_problem(value: float, column: str) -> tuple[str, str] | None:
         return "the fraction of a TTT curve lies strictly between 0 and 1", remedy
     if column == "hardness_HRC" and not -20 <= value <= 80:
         return "outside the Rockwell C scale", "Vickers or Brinell? convert to HRC"
+    if column == "grain_size_um" and not 0.01 <= value <= 1e5:
+        return "no grain is of that size in um", "millimetres, or an ASTM number? convert to um"
     return None
+
+
+def _add_others(
+    raw: pd.DataFrame, points: pd.DataFrame, path: Path, measured: str
+) -> tuple[pd.DataFrame, list[list[object]]]:
+    """Return the points with run, start temperature and other numbers; and what is wrong there.
+
+    Raises
+    ------
+    MatmlError
+        Where start temperatures stand in both scales.
+    """
+    rows = raw.loc[points["line"] - 2].reset_index(drop=True)
+    points, bad, keep = points.copy(), [], np.ones(len(points), dtype=bool)
+
+    def refuse(where: np.ndarray, name: str, reason: str, remedy: str) -> None:
+        for i in np.flatnonzero(where & keep):
+            row = points.iloc[i]
+            bad.append([str(path), row["line"], row["alloy"], name, rows[name][i], reason, remedy])
+        keep[where] = False
+
+    if "run" in rows:
+        points["run"] = rows["run"].str.strip()
+    starts = [name for name in START if name in rows]
+    if len(starts) > 1:
+        raise MatmlError(f"{path}: has both {' and '.join(START)}; give one")
+    others = [n for n in rows if n not in {*USUAL_COLUMNS, *MEASURED, *START}]
+    for name in [*starts, *others]:
+        given = (rows[name].str.strip() != "").to_numpy()
+        number = pd.to_numeric(rows[name], errors="coerce").to_numpy(float)
+        number = np.where(np.isfinite(number), number, np.nan)
+        if name in starts:
+            kelvin = number + (ZERO_CELSIUS if name == "start_temperature_C" else 0.0)
+            wrong = given & ~((kelvin > 0) & (kelvin <= HOTTEST_K))
+            refuse(wrong, name, "is no temperature of a ramp's start", "leave it empty for a hold")
+            points["start_temperature_K"] = np.where(given, kelvin, points["temperature_K"])
+        elif name == "initial_grain_size_um":
+            wrong = ~((number >= 0.01) & (number <= 1e5))
+            remedy = "give the size before holding, in um"
+            refuse(wrong, name, "is no grain size in um", remedy)
+            points[name] = number
+        elif not np.isnan(number).all():
+            points[name] = number
+    if measured == "grain_size_um" and "initial_grain_size_um" not in others:
+        raise MatmlError(
+            f"{path}: column 'initial_grain_size_um' is missing: grain growth starts from a size"
+        )
+    return points[keep].reset_index(drop=True), bad
 
 
 def _drop_duplicates(points: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[list[object]]]:
     """Keep equal rows once; returns the rest and quarantine rows for the repetitions."""
     keys = ["alloy", "temperature_K", "time_s", "value"]
-    first = points.groupby(keys, sort=False)["line"].transform("min") if len(points) else None
+    keys += [n for n in ("run", "start_temperature_K", "initial_grain_size_um") if n in points]
+    lines = points.groupby(keys, sort=False, dropna=False)["line"] if len(points) else None
+    first = None if lines is None else lines.transform("min")
     again = points.duplicated(keys)
     repeated = [
         [str(path), row.line, row.alloy, "", "", f"repeats line {origin}", "kept once"]

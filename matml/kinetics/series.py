@@ -17,6 +17,8 @@ PADDING = {
     "time_s": 1.0,
     "fraction": 0.5,
     "reference_temperature_K": 1000.0,
+    "start_temperature_K": 1000.0,
+    "run_number": -1.0,
     "target": 0.0,
 }
 """Harmless values for padding: every equation is finite there."""
@@ -100,10 +102,12 @@ def to_series(
         temperature.
     """
     observable = equation.observable(observations.kind)
-    if observable.column == "time_s":
-        needed = ["temperature_K", "time_s", "fraction"]
-    else:
-        needed = ["temperature_K", "time_s", observable.column]
+    needed = ["temperature_K", "time_s", "fraction" if observable.column == "time_s" else None]
+    needed = [*filter(None, needed), *other_inputs(equation, observations.kind), observable.column]
+    needed = list(dict.fromkeys(needed))
+    _complain(observations, equation, needed)
+    optional = ("start_temperature_K", "run_number")
+    needed += [name for name in optional if name in observations.points]
     blocks = [observations.points[observations.points["alloy"] == a] for a in observations.names]
     length = max(len(block) for block in blocks)
     mask = np.zeros((len(blocks), length))
@@ -131,6 +135,29 @@ def to_series(
     return Series(
         observations.names, tensors, torch.from_numpy(mask), torch.from_numpy(sigma).square()
     )
+
+
+def other_inputs(equation: Equation, kind: str) -> list[str]:
+    """Return the columns that an equation needs besides temperature, time and fraction."""
+    usual = {"temperature_K", "time_s", "fraction", "reference_temperature_K"}
+    return [i.name for i in equation.observable(kind).inputs if i.name not in usual]
+
+
+def _complain(observations: Observations, equation: Equation, needed: list[str]) -> None:
+    """Refuse observations that lack a column or value that the equation needs."""
+    points = observations.points
+    for name in needed:
+        if name not in points:
+            raise MatmlError(
+                f"equation {equation.name!r} needs the column {name!r} in the observations"
+            )
+        empty = points[name].isna()
+        if empty.any():
+            row = points[empty].iloc[0]
+            raise MatmlError(
+                f"line {row['line']}, alloy {row['alloy']!r}: equation {equation.name!r} needs "
+                f"{name}, which is empty or no number there; complete the row or leave it out"
+            )
 
 
 def common_reference_temperature(observations: Observations) -> float:

@@ -1,8 +1,11 @@
 """The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
 
 import logging
+import math
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +17,8 @@ from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import (
+    NO_OFFSETS,
+    ROBUST_DOF,
     Calibration,
     calibrate,
     calibrate_without_outliers,
@@ -21,11 +26,12 @@ from matml.kinetics.calibrate import (
     pick_points,
 )
 from matml.kinetics.cooling import cooling_table, draw_cooling
-from matml.kinetics.diagrams import draw, hardness_table, temperature_grid, time_table
+from matml.kinetics.diagrams import LEVELS, draw, level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
 from matml.kinetics.prepare import read_and_report
+from matml.kinetics.runs import RunOffsets
 from matml.kinetics.scores import format_table, summarise, tidy_records, winners
 from matml.processors import usable_threads
 
@@ -97,8 +103,10 @@ def calibrate_stage(
     settings: KineticsSection,
     seed: int,
     *,
-    robust: bool = False,
+    without_outliers: bool = False,
     mcmc: bool = False,
+    robust: bool = False,
+    offsets: RunOffsets = NO_OFFSETS,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
@@ -117,11 +125,16 @@ def calibrate_stage(
         if not names:
             raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
     wanted = names or observations.names
+    method = partial(
+        calibrate_without_outliers if without_outliers else calibrate,
+        point_dof=ROBUST_DOF if robust else math.inf,
+        offsets=offsets,
+    )
     done, failed = [], {}
     for name in wanted:
         try:
             done.append(
-                _calibrate_one(population, observations, name, points, out, seed, robust, mcmc)
+                _calibrate_one(population, observations, name, points, out, seed, method, mcmc)
             )
         except MatmlError as error:
             if len(wanted) == 1:
@@ -189,16 +202,21 @@ def benchmark_stage(
     out: Path | None,
     json_path: Path | None,
     seed: int,
+    *,
+    nuts: bool = False,
 ) -> None:
     """Compare the methods on each data set, print the tables, write scores and summaries.
 
-    Results of one set go to `out` itself, of several to a folder each.
+    Results of one set go to `out` itself, of several to a folder each. With `nuts` the default is
+    compared with the No-U-Turn sampler too.
     """
     records = []
     for name, data, alloys, equation in sets:
         folder = out if out is None or len(sets) == 1 else out / name
         scores = _benchmark_set(name, data, alloys, equation, settings, folder, seed)
         records += tidy_records(scores)
+        if nuts:
+            records += _against_nuts(name, data, alloys, equation, settings, seed)
     if json_path is not None:
         write_json(json_path, records)
 
@@ -254,6 +272,25 @@ def _benchmark_set(
     return scores
 
 
+def _against_nuts(
+    name: str,
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    settings: KineticsSection,
+    seed: int,
+) -> list[dict[str, object]]:
+    """Compare the default with the No-U-Turn sampler on one data set; prints, returns records."""
+    from matml.kinetics.nuts_benchmark import format_nuts, nuts_records, score_nuts
+
+    observations, declared = read_and_report(data, alloys), equation_named(equation)
+    scores = score_nuts(observations, declared, settings, seed, log.info)
+    unit = declared.observable(observations.kind).unit
+    records = nuts_records(scores, f"{name}, {declared.name}", unit, seed)
+    print(format_nuts(records))
+    return records
+
+
 def findings(scores: pd.DataFrame) -> list[str]:
     """Return plain sentences: how the default compares with generic least squares, by shots."""
     sentences = []
@@ -283,7 +320,7 @@ def _calibrate_one(
     points: int | None,
     out: Path,
     seed: int,
-    robust: bool,
+    method: Callable[..., Calibration],
     mcmc: bool,
 ) -> dict[str, object]:
     """Calibrate one alloy and write its folder; returns its line of the summary."""
@@ -293,7 +330,6 @@ def _calibrate_one(
         )
     own = observations.select([name])
     used = own if points is None else pick_points(observations, name, points, seed)
-    method = calibrate_without_outliers if robust else calibrate
     result = method(population, used, name, seed)
     scores = held_out_scores(result, own)
     rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
@@ -322,9 +358,7 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     """Write parameters, observations with residuals, the band, and the diagram."""
     grid = temperature_grid(result, rest)
     table = (
-        hardness_table(result, grid)
-        if result.population.kind == "hardness"
-        else time_table(result, grid)
+        level_table(result, grid) if result.population.kind in LEVELS else time_table(result, grid)
     )
     write_table(folder / "parameters.csv", result.parameters())
     write_table(folder / "observations.csv", result.residual_table())

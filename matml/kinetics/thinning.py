@@ -20,7 +20,7 @@ def thin(points: pd.DataFrame, measured: str, most: int = MOST_POINTS) -> pd.Dat
     Parameters
     ----------
     points
-        Observations, as in `Observations.points`.
+        Observations, as in `Observations.points`; runs and ramps are kept apart.
     measured
         Column of the measured value; its cells are as even as those of log time, so that steep
         parts of a curve keep their points.
@@ -33,6 +33,9 @@ def thin(points: pd.DataFrame, measured: str, most: int = MOST_POINTS) -> pd.Dat
     keys = [temperature]
     if "fraction" in points:
         keys.append(points["fraction"].to_numpy())
+    for name in ("run", "start_temperature_K", "initial_grain_size_um"):
+        if name in points:
+            keys.append(points[name].to_numpy())
     for cells in (256, 128, 64, 32, 16, 8, 4, 2, 1):
         both = [*keys, _cell(log_time, cells), _cell(value, cells)]
         code = pd.MultiIndex.from_arrays(both).factorize()[0]

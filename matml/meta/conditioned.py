@@ -47,6 +47,9 @@ class TaskPriors:
         Typical standard deviation of an observation, on the scale of the residuals.
     noise_dof
         A task's noise variance is noise^2 times dof / chi^2(dof): small where tasks' noises differ.
+    point_dof
+        Degrees of freedom of each observation's error: infinite for normal errors, small where
+        single observations may be grossly wrong (`matml.meta.robust`).
     """
 
     mean: Tensor
@@ -55,6 +58,7 @@ class TaskPriors:
     shares: Tensor
     noise: float
     noise_dof: float
+    point_dof: float = math.inf
 
     def __getitem__(self, rows: Tensor) -> "TaskPriors":
         """Return the priors of some tasks, repeated as `rows` says."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from matml.meta import robust
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import (
     Data,
@@ -108,7 +109,7 @@ def sample_posterior(
     """
     tasks, (count, size) = len(mask), (len(priors.shares), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
-    observations = data, mask, known_variance, priors.noise
+    observations = data, mask, known_variance, priors
 
     def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
         parts = []
@@ -120,18 +121,19 @@ def sample_posterior(
     sources = [priors.component(c) for c in range(count)]
     numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
     points = propose(sources, numbers)
-    squares = weighted_squares(residual, points, *observations)
+    fitness = fit_quality(residual, points, *observations)
     # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the
     # search for the most probable parameters begins at the best proposals
-    density = priors.log_density(points) + log_likelihood(squares, mask, priors.noise_dof)
+    density = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
     best = torch.nan_to_num(density, nan=-math.inf).topk(STARTS, 1).indices
     starts = points.gather(1, best[..., None].expand(-1, -1, size)).transpose(0, 1)
     ends = [count - 1] if count == 1 else [count - 1, 0]
-    fits = [most_probable(residual, priors, data, mask, known_variance, c, starts) for c in ends]
+    search = most_probable if math.isinf(priors.point_dof) else robust.most_probable
+    fits = [search(residual, priors, data, mask, known_variance, c, starts) for c in ends]
     peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     several = [proposals // (2 * len(ends))] * len(ends)
     near = propose(peaks, several)
-    squares = torch.cat([squares, weighted_squares(residual, near, *observations)], 1)
+    fitness = torch.cat([fitness, fit_quality(residual, near, *observations)], 1)
     points = torch.cat([points, near], 1)
     sources, numbers = sources + peaks, numbers + several
     total = sum(numbers)
@@ -139,7 +141,7 @@ def sample_posterior(
         _log_normal(points, mean, covariance) + math.log(number / total)
         for (mean, covariance), number in zip(sources, numbers, strict=True)
     ]
-    target = priors.log_density(points) + log_likelihood(squares, mask, priors.noise_dof)
+    target = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
     log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
     ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(tasks, draws).contiguous()
@@ -151,11 +153,50 @@ def sample_posterior(
     }
     return Posterior(
         points.gather(1, picks[..., None].expand(tasks, draws, size)),
-        draw_noise(squares.gather(1, picks), mask, priors, generator),
+        draw_task_noise(
+            fitness.gather(1, picks[..., None].expand(-1, -1, fitness.shape[-1])),
+            mask,
+            priors,
+            generator,
+        ),
         1 / importance.square().sum(1),
         torch.logsumexp(log_weights, 1) - math.log(points.shape[1]),
         Fit(**chosen),
     )
+
+
+def fit_quality(
+    residual: Residual,
+    points: Tensor,
+    data: Data,
+    mask: Tensor,
+    known_variance: Tensor,
+    priors: TaskPriors,
+) -> Tensor:
+    """Return what likelihood and noise follow from: weighted squares [B, S, 1].
+
+    With heavy-tailed errors the log likelihoods at each level of the noise instead, [B, S, U].
+    """
+    if math.isinf(priors.point_dof):
+        squares = weighted_squares(residual, points, data, mask, known_variance, priors.noise)
+        return squares[..., None]
+    return robust.level_log_likelihoods(residual, points, data, mask, known_variance, priors)
+
+
+def task_log_likelihood(fitness: Tensor, mask: Tensor, priors: TaskPriors) -> Tensor:
+    """Return log likelihoods [B, S], the task's noise integrated out."""
+    if math.isinf(priors.point_dof):
+        return log_likelihood(fitness[..., 0], mask, priors.noise_dof)
+    return torch.logsumexp(fitness, -1) - math.log(fitness.shape[-1])
+
+
+def draw_task_noise(
+    fitness: Tensor, mask: Tensor, priors: TaskPriors, generator: torch.Generator
+) -> Tensor:
+    """Return a draw of the noise [B, S] given the quality of the fit [B, S, U]."""
+    if math.isinf(priors.point_dof):
+        return draw_noise(fitness[..., 0], mask, priors, generator)
+    return robust.draw_noise(fitness, priors, generator)
 
 
 def _usable(fit: Fit, prior: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -160,7 +160,8 @@ def test_an_error_exits_with_two_and_no_traceback(tmp_path):
     assert "simulated_jmak" in result.stderr
 
 
-def test_measured_sets_are_found_or_named_as_missing(tmp_path):
+def test_measured_sets_are_found_or_named_as_missing(tmp_path, monkeypatch):
+    monkeypatch.delenv("MATML_KINETICS_DATA", raising=False)
     with pytest.raises(MatmlError, match="holds none of the measured sets"):
         run("benchmark", "--real", tmp_path)
     with pytest.raises(MatmlError, match="--data FILE"):

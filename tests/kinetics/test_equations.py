@@ -21,6 +21,7 @@ from matml.kinetics.equations.steels import (
 
 R = 8.314462618
 INPUTS = {
+    "initial_grain_size_um": torch.tensor([5.0, 10.0, 20.0, 40.0], dtype=torch.float64),
     "temperature_K": torch.tensor([840.0, 880.0, 910.0, 935.0], dtype=torch.float64),
     "time_s": torch.tensor([3.0, 60.0, 900.0, 5000.0], dtype=torch.float64),
     "fraction": torch.tensor([0.01, 0.3, 0.5, 0.99], dtype=torch.float64),

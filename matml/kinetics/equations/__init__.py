@@ -7,6 +7,7 @@ from matml.errors import MatmlError
 from matml.kinetics.equations.base import Equation, Input, Observable, Parameter
 from matml.kinetics.equations.c_curve import C_CURVE
 from matml.kinetics.equations.jmak import JMAK
+from matml.kinetics.equations.processes import GRAIN_GROWTH
 from matml.kinetics.equations.softening import SOFTENING
 from matml.kinetics.equations.variants import (
     AUSTIN_RICKETT,
@@ -25,6 +26,7 @@ EQUATIONS = {
         IMPINGEMENT,
         JMAK_INCUBATION,
         JMAK_INCOMPLETE,
+        GRAIN_GROWTH,
     )
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,6 +121,10 @@ class Observable:
     unsaturated
         `unsaturated(values, inputs, target, noise)`: residuals in noise widths whose gradient does
         not vanish far from the data, for gradient descent. None where `predict` does not saturate.
+    log_time_scale
+        `log_time_scale(values, inputs)`: ln of the time scale at a temperature, where the reaction
+        depends on temperature through it alone. Then it is additive, and observations on a ramp can
+        be predicted too; see `equivalent_time`. None where it is not.
     """
 
     column: str
@@ -129,6 +134,7 @@ class Observable:
     compared: Callable[[Tensor], Tensor]
     typical_noise: float
     unsaturated: Callable[[Values, Inputs, Tensor, float], Tensor] | None = None
+    log_time_scale: Callable[[Values, Inputs], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,8 @@ class Equation:
         Tensor
             Predictions, of the shape of the inputs.
         """
-        return self.observable(kind).predict(self.values(standardised), inputs)
+        values = self.values(standardised)
+        return self.observable(kind).predict(values, self._isothermal(kind, values, inputs))
 
     def descent_residual(self, kind: str, standardised: Tensor, columns: Inputs) -> Tensor:
         """Return residuals in typical noise widths for gradient descent.
@@ -232,11 +239,49 @@ class Equation:
         """
         observable = self.observable(kind)
         values = self.values(standardised)
+        columns = self._isothermal(kind, values, columns)
         if observable.unsaturated is not None:
             return observable.unsaturated(
                 values, columns, columns["target"], observable.typical_noise
             )
         return (observable.predict(values, columns) - columns["target"]) / observable.typical_noise
+
+    def _isothermal(self, kind: str, values: Values, inputs: Inputs) -> Inputs:
+        """Return the inputs with ramps replaced by the isothermal times that equal them."""
+        if "start_temperature_K" not in inputs:
+            return inputs
+        scale = self.observable(kind).log_time_scale
+        if scale is None:
+            raise MatmlError(
+                f"equation {self.name!r} cannot predict {kind!r} observations on a ramp; leave out "
+                "rows with a start temperature"
+            )
+        return {**inputs, "time_s": equivalent_time(scale, values, inputs)}
+
+
+RAMP_NODES = tuple(
+    zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(16)), strict=True)
+)
+"""Gauss-Legendre nodes and weights on -1 to 1: a rate that grows by 20 decades is exact to 1e-9."""
+
+
+def equivalent_time(
+    log_time_scale: Callable[[Values, Inputs], Tensor], values: Values, inputs: Inputs
+) -> Tensor:
+    """Return the time in s at `temperature_K` that equals the ramp from `start_temperature_K`.
+
+    A reaction that depends on temperature through a time scale tau(T) alone is additive: after a
+    ramp at a constant rate it has come as far as after tau(T) times the integral of dt / tau(T')
+    at the final temperature T (Cahn, Acta Metall. 4 (1956) 572). Where start and final temperature
+    are equal this is the time itself.
+    """
+    final, start = inputs["temperature_K"], inputs["start_temperature_K"]
+    reached, total = log_time_scale(values, inputs), None
+    for node, weight in RAMP_NODES:
+        between = {**inputs, "temperature_K": start + (final - start) * (1 + node) / 2}
+        part = reached - log_time_scale(values, between) + math.log(weight / 2)
+        total = part if total is None else torch.logaddexp(total, part)
+    return inputs["time_s"] * total.exp()
 
 
 TEMPERATURE = Input("temperature_K", "K")

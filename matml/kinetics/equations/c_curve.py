@@ -122,6 +122,7 @@ C_CURVE = Equation(
             lambda measured: measured,
             0.05,
             _double_log_residual,
+            log_half_time,
         ),
     },
 )

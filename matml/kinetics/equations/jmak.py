@@ -85,6 +85,7 @@ JMAK = Equation(
             lambda measured: measured,
             0.05,
             _double_log_residual,
+            log_half_time,
         ),
         "ttt": Observable(
             "time_s",

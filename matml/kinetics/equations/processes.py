@@ -115,11 +115,16 @@ def kissinger_rate(peak_temperature_K: Tensor, energy: Tensor, log_frequency: Te
     )
 
 
-def _grain_log10(values: Values, inputs: Inputs) -> Tensor:
-    """Return log10 of the grain size in micrometres after holding."""
+def _log_doubling_time(values: Values, inputs: Inputs) -> Tensor:
+    """Return ln of the time in s in which a grain of 10 um doubles at the inputs' temperatures."""
     inverse = 1 / inputs["temperature_K"] - 1 / inputs["reference_temperature_K"]
     energy = values["activation_energy_kJ_mol"] * 1000
-    doubling = values["doubling_time_s"].log() + energy / GAS_CONSTANT * inverse
+    return values["doubling_time_s"].log() + energy / GAS_CONSTANT * inverse
+
+
+def _grain_log10(values: Values, inputs: Inputs) -> Tensor:
+    """Return log10 of the grain size in micrometres after holding."""
+    doubling = _log_doubling_time(values, inputs)
     exponent = values["growth_exponent"]
     # in units of a grain of 10 um: the time in which one of that size doubles
     growth = (exponent * LN2).expm1() * (inputs["time_s"].log() - doubling).exp()
@@ -152,6 +157,7 @@ GRAIN_GROWTH = Equation(
             _grain_log10,
             lambda measured: measured.log10(),
             0.05,
+            log_time_scale=_log_doubling_time,
         )
     },
     needs_reference_temperature=True,

@@ -82,6 +82,7 @@ SOFTENING = Equation(
             hardness,
             lambda measured: measured,
             1.5,
+            log_time_scale=log_half_time,
         )
     },
     needs_reference_temperature=True,

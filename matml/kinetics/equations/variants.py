@@ -114,6 +114,7 @@ def _variant(
                 fraction,
                 lambda measured: measured,
                 0.05,
+                log_time_scale=log_half_time,
             ),
             "ttt": Observable(
                 "time_s",

@@ -1,0 +1,93 @@
+"""Files of instruments made a tidy CSV of observations, with a JSON of what they rest on."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from matml.errors import MatmlError
+from matml.files import write_json, write_table
+from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.records import SECONDS, Range, Record, observations_of, read_record
+from matml.provenance import file_hash
+
+log = logging.getLogger(__name__)
+
+ToUnit: TypeAlias = Callable[[Sequence[float]], Range]
+Change: TypeAlias = Callable[[Record, ToUnit, ToUnit], tuple[pd.DataFrame, dict[str, Any]]]
+"""Record, temperatures to kelvin, times to seconds -> its rows, and the baselines."""
+
+
+def convert_files(
+    files: Sequence[Path],
+    signal_column: str,
+    change: Change,
+    method: str,
+    *,
+    alloy: str,
+    temperature_column: str,
+    temperature_unit: str,
+    time_column: str,
+    time_unit: str,
+    separator: str | None,
+    decimal: str,
+    skip_lines: int,
+    most: int,
+    out: Path,
+) -> None:
+    """Write the observations of all files, each one run, and the baselines beside.
+
+    Raises
+    ------
+    MatmlError
+        Where a file cannot be converted: nothing is written then.
+    """
+    shift = ZERO_CELSIUS if temperature_unit == "C" else 0.0
+    scale = SECONDS[time_unit]
+    runs = [path.stem for path in files]
+    if len(set(runs)) < len(runs):
+        raise MatmlError("two files have one name: the name is the run's, so rename one")
+
+    def ordered(pair: Sequence[float], what: str) -> Range:
+        if not pair[0] < pair[1]:
+            raise MatmlError(f"{what}: {pair[0]:g} {pair[1]:g}: give the lower one first")
+        return float(pair[0]), float(pair[1])
+
+    def kelvin(pair: Sequence[float]) -> Range:
+        low, high = ordered(pair, "temperatures")
+        return low + shift, high + shift
+
+    def seconds(pair: Sequence[float]) -> Range:
+        start, end = ordered(pair, "times")
+        return start * scale, end * scale
+
+    tables, described = [], []
+    for path, run in zip(files, runs, strict=True):
+        record = read_record(
+            path,
+            (temperature_column, time_column, signal_column),
+            temperature_unit,
+            time_unit,
+            separator,
+            decimal,
+            skip_lines,
+        )
+        rows, stated = change(record, kelvin, seconds)
+        table, counts = observations_of(rows, alloy, run, most)
+        tables.append(table)
+        counts |= {"rows_without_numbers": record.dropped}
+        described.append({"run": run, "sha256": file_hash(path)} | stated | counts)
+        log.info(
+            "%s: %d rows made %d observations%s",
+            path,
+            counts["rows"],
+            counts["observations"],
+            f"; {counts['outside_baselines']} outside the baselines left out"
+            if counts["outside_baselines"]
+            else "",
+        )
+    write_table(out, pd.concat(tables, ignore_index=True))
+    write_json(out.with_suffix(".json"), {"alloy": alloy, "method": method, "runs": described})
+    log.info("%s: %d observations of alloy %s", out, sum(map(len, tables)), alloy)
