@@ -1,6 +1,7 @@
 """`matml candidates` and `matml screen`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,7 +45,7 @@ def candidates(
 @candidates.command()
 @click.option("--structures", type=EXISTING_FOLDER, required=True, help="Ingested crystals.")
 @click.option("--family", help="Label or common name; default from the settings.")
-@click.option("--property", "property_name", help="Label column; default from the settings.")
+@click.option("--property", "property_name", help="Label column; default: all of the settings.")
 @click.option("--shots", type=click.IntRange(min=2), help="How many; default from the settings.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--out", type=FILE, required=True, help="CSV to write.")
@@ -64,35 +65,76 @@ def support(
     make_support(structures, family, property_name, shots, seed, out, config)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", type=EXISTING_FOLDER, required=True, help="Trained few-shot predictor.")
+NEEDED = ("model", "support", "inputs", "known", "out")
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", type=EXISTING_FOLDER, help="Trained few-shot predictor.")
 @click.option("--property", "property_name", help="Label column; default from the settings.")
+@click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
 @click.option(
-    "--support", type=FILE, required=True, help="CSV: id or file, and a column named as --property."
+    "--objective",
+    "objectives",
+    multiple=True,
+    help="In place of --property and --goal, repeatable, the leading one first: "
+    "'bulk_modulus_GPa >= 150', '1 <= band_gap_eV <= 2', 'band_gap_eV = 1.5', "
+    "'formation_energy_eV_per_atom minimise', 'energy_above_hull_eV_per_atom <= 0.1'.",
 )
+@click.option(
+    "--rank-by",
+    type=click.Choice(["prediction", "probability", "expected_improvement", "pareto"]),
+    help="Default: settings.",
+)
+@click.option("--support", type=FILE, help="CSV: id or file, and a column named as each property.")
 @click.option(
     "--candidates",
     "inputs",
     type=EXISTING,
-    required=True,
     multiple=True,
     help="Structures in any form that ingest reads, or a folder it wrote; may be repeated.",
 )
-@click.option("--known", type=EXISTING_FOLDER, required=True, help="Ingested known crystals.")
+@click.option("--known", type=EXISTING_FOLDER, help="Ingested known crystals.")
 @click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs.")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the shortlist.")
-@click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
+@click.option("--out", type=FOLDER, help="Folder for the shortlist.")
 @click.option("--top", type=click.IntRange(min=1), help="Candidates written as CIF.")
+@click.option("--keep", type=click.IntRange(min=1), help="Rows of the shortlist.")
+@click.option("--diversity", type=click.FloatRange(0, 1, max_open=True), help="0: by score alone.")
+@click.option("--shard", type=click.IntRange(min=0), help="Screen this share only; then merge.")
+@click.option("--shards", type=click.IntRange(min=1), help="Number of shares.")
 @click.option("--config", type=FILE, help="YAML with the keys of the screening section.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all processors allowed.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
-def screen(**options: object) -> None:
+@click.pass_context
+def screen(context: click.Context, property_name: str | None, **options: Any) -> None:
     """Rank candidates of a new family after adapting a predictor to a few labelled members.
 
-    Writes shortlist.csv (best first), candidates/*.cif of the top, crystals/quarantine.csv,
-    summary.json.
+    Writes shortlist.csv (best first), candidates/*.cif of the top, scores.parquet of all
+    candidates, crystals/quarantine.csv, summary.json. Candidates in tables are streamed: their
+    number does not matter for memory.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if missing := [name for name in NEEDED if not options[name]]:
+        named = {"inputs": "candidates"}.get(missing[0], missing[0])
+        raise click.UsageError(f"Missing option '--{named}'.")
     from matml.screening.shortlist import screen_candidates
 
-    screen_candidates(**options)
+    screen_candidates(property=property_name, **options)
+
+
+@screen.command()
+@click.option(
+    "--shard",
+    "shards",
+    type=EXISTING_FOLDER,
+    required=True,
+    multiple=True,
+    help="Folder of a share that `matml screen --shard` wrote; repeat for all.",
+)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the shortlist.")
+def merge(shards: tuple[Path, ...], out: Path) -> None:
+    """Join the shares of a screening into one shortlist."""
+    from matml.screening.finish import finish
+
+    finish(shards, out)

@@ -76,7 +76,7 @@ def known(tmp_path_factory, embedded):
 @pytest.fixture(scope="module")
 def prepared(known):
     """Support and fluoride candidates, made by the commands themselves."""
-    settings = "anions: [F]\ntop: 7\nfewest_examples: 1\n"
+    settings = "anions: [F]\ntop: 7\nfewest_examples: 1\ndiversity: 0\n"
     (known / "screening.yaml").write_text(settings, encoding="utf-8")
     run("candidates", "--structures", known / "structures", "--out", known / "candidates",
         "--config", known / "screening.yaml")  # fmt: skip
@@ -105,13 +105,13 @@ def screen(prepared, out, *more, candidates=None, support=None):
 
 @pytest.fixture(autouse=True)
 def ridge(monkeypatch):
-    monkeypatch.setattr(shortlist, "load_predictor", lambda *_: RidgePredictor())
+    monkeypatch.setattr(shortlist, "load_predictor", lambda *_, **__: RidgePredictor())
 
 
 @pytest.fixture(scope="module")
 def screened(prepared):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shortlist, "load_predictor", lambda *_: RidgePredictor())
+        patch.setattr(shortlist, "load_predictor", lambda *_, **__: RidgePredictor())
         screen(prepared, prepared / "out", "--config", prepared / "screening.yaml",
                "--known-graphs", prepared / "graphs")  # fmt: skip
     return prepared / "out"
