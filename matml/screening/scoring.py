@@ -162,14 +162,13 @@ class Scorer:
         self.job, self.settings, self.objectives = job, job.settings, job.objectives
         self.names = learned_properties(job.objectives)
         known = read_known(job.known)
-        # errors of the user's own small file first, before anything costs time
+        self.predictor = job.load(job.model)
+        check_properties(self.predictor, job.objectives)
         self.supports = read_supports(job.support, self.names, set(known["id"]))
         self.support_crystals = {
             name: support_table(support, known, job.structures)
             for name, support in self.supports.items()
         }
-        self.predictor = job.load(job.model)
-        check_properties(self.predictor, job.objectives)
         self.graphs = graph_section(self.predictor, job.known_graphs)
         self.adapted: dict[str, Adapted] = {}
         self.domains: dict[str, Domain] = {}

@@ -11,6 +11,7 @@ import pandas as pd
 
 from matml.errors import MatmlError
 from matml.files import refuse_long_rows
+from matml.properties.targets import PROPERTIES
 from matml.screening.prototypes import family_rows
 from matml.structures.labels import EMPTY, check_label
 
@@ -42,8 +43,8 @@ class Support:
 def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) -> dict[str, Support]:
     """Read a support CSV with label columns of several properties: property to its support.
 
-    With several properties a cell may be empty where the crystal has no such label, and a
-    property without a column is left out.
+    With label columns of several properties a cell may be empty where the crystal has no such
+    label, and a property without a column is left out.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) ->
     """
     table = _read_text(path, properties[0])
     given = [name for name in properties if name in table]
-    if len(properties) == 1 or not given:
+    if sum(name in PROPERTIES for name in table) < 2 or not given:
         return {properties[0]: read_support(path, properties[0], known_ids)}
     return {name: _support_of(path, table, name, known_ids, skip_empty=True) for name in given}
 
@@ -156,18 +157,37 @@ def draw_supports(
 ) -> pd.DataFrame:
     """Labelled members of a family drawn for each of several properties, one column each.
 
-    A property of which the family has too few labels is left out, the first one excepted: it is
-    then predicted without any label of the family.
+    Of a property with fewer labelled members all are taken; one with fewer than two is left out,
+    and will be predicted without any label of the family.
+
+    Raises
+    ------
+    MatmlError
+        As `draw_support` for a single property; where no property has labels.
     """
-    drawn = draw_support(table, family, properties[0], shots, seed).set_index(["id", "formula"])
-    for name in properties[1:]:
-        try:
-            more = draw_support(table, family, name, shots, seed)
-        except MatmlError as error:
-            log.info("%s: no support (%s)", name, error)
+    if len(properties) == 1:
+        return draw_support(table, family, properties[0], shots, seed)
+    drawn: pd.DataFrame | None = None
+    for name in properties:
+        labelled = _labelled_members(table, family, name)
+        if len(labelled) < 2:
+            log.info("%s: %d labelled members of %s, too few", name, len(labelled), family)
             continue
-        drawn = drawn.join(more.set_index(["id", "formula"]), how="outer")
+        found = draw_support(table, family, name, min(shots, len(labelled)), seed)
+        log.info("%s: %d labelled members drawn", name, len(found))
+        found = found.set_index(["id", "formula"])
+        drawn = found if drawn is None else drawn.join(found, how="outer")
+    if drawn is None:
+        raise MatmlError(f"--family {family!r}: has no labels of {', '.join(properties)}")
     return drawn.reset_index()
+
+
+def _labelled_members(table: pd.DataFrame, family: str, property_name: str) -> pd.DataFrame:
+    """Members of a family with a label, one row per formula."""
+    if property_name not in table or not pd.api.types.is_float_dtype(table[property_name]):
+        raise MatmlError(f"--property {property_name!r}: the ingested crystals have no such label")
+    rows = family_rows(table, family)
+    return rows[rows[property_name].notna()].sort_values("id").drop_duplicates("formula")
 
 
 def draw_support(
@@ -188,10 +208,7 @@ def draw_support(
     MatmlError
         Where the family or property is unknown or has too few labelled members.
     """
-    if property_name not in table or not pd.api.types.is_float_dtype(table[property_name]):
-        raise MatmlError(f"--property {property_name!r}: the ingested crystals have no such label")
-    rows = family_rows(table, family)
-    rows = rows[rows[property_name].notna()].sort_values("id").drop_duplicates("formula")
+    rows = _labelled_members(table, family, property_name)
     if len(rows) < shots:
         raise MatmlError(
             f"--family {family!r}: {len(rows)} different members have a {property_name}, "
