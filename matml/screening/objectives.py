@@ -108,7 +108,7 @@ class Objective:
         improvement is in the distance to it.
         """
         if self.kind != "target":
-            return _log_improvement((self.utility(mean) - best) / deviation) + np.log(deviation)
+            return log_improvement((self.utility(mean) - best) / deviation) + np.log(deviation)
         return np.log(np.maximum(self._nearer(mean, deviation, -best), 1e-300))
 
     def _nearer(self, mean: np.ndarray, deviation: np.ndarray, distance: float) -> np.ndarray:
@@ -132,7 +132,7 @@ def _density(z: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
 
 
-def _log_improvement(z: np.ndarray) -> np.ndarray:
+def log_improvement(z: np.ndarray) -> np.ndarray:
     """Logarithm of phi(z) + z Phi(z), also far below zero, where both terms cancel."""
     z = np.maximum(z, -1e5)
     far = np.minimum(z, -1.0)
