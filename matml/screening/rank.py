@@ -39,9 +39,12 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     keys = zip(candidates["formula"], candidates["prototype"], strict=True)
     for cell, key in zip(cells, keys, strict=True):
         group = [int(place) for place in groups.get(key, [])]
+        known_composition.append(len(group) > 0)
+        if not group:
+            duplicate_of.append("")
+            continue
         match = first_equal([*(known_cells[place] for place in group), cell])[-1]
         duplicate_of.append(ids[group[match]] if match < len(group) else "")
-        known_composition.append(len(group) > 0)
     return pd.DataFrame({"duplicate_of": duplicate_of, "known_composition": known_composition})
 
 
