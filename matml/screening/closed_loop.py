@@ -107,7 +107,9 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
     several properties counts once in `all properties`. 95 % bootstrap over families.
     """
     found = []
-    for setting in [*dict.fromkeys(runs["property"]), "all properties"]:
+    settings = [*dict.fromkeys(runs["property"])]
+    settings += ["all properties"] if len(settings) > 1 else []
+    for setting in settings:
         own = runs if setting == "all properties" else runs[runs["property"] == setting]
         for strategy in [s for s in dict.fromkeys(own["strategy"]) if s]:
             part = own[own["strategy"].isin([strategy, ""])]

@@ -1,5 +1,6 @@
 """`matml candidates` and `matml screen`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,119 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
     from matml.screening.shortlist import screen_candidates
 
     screen_candidates(property=property_name, **options)
+
+
+@screen.command()
+@click.option("--model", type=EXISTING_FOLDER, required=True, help="Trained few-shot predictor.")
+@click.option("--property", "property_name", required=True, help="Label column.")
+@click.option("--goal", type=click.Choice(["minimise", "maximise"]), required=True)
+@click.option("--support", type=FILE, help="CSV of the labels so far: id or file, and the label.")
+@click.option(
+    "--candidates",
+    "inputs",
+    type=EXISTING,
+    required=True,
+    multiple=True,
+    help="What may be labelled next: a shortlist's CIFs, or any structures.",
+)
+@click.option("--known", type=EXISTING_FOLDER, required=True, help="Ingested known crystals.")
+@click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs.")
+@click.option("--number", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--strategy",
+    type=click.Choice(["top", "improvement", "mean", "information"]),
+    default="top",
+    show_default=True,
+    help="By probability of the best tenth, expected improvement, prediction, or information.",
+)
+@click.option("--out", type=FILE, required=True, help="CSV of what to label, in order.")
+@click.option("--device", default="cpu", show_default=True, help="torch device.")
+def suggest(property_name: str, **options: Any) -> None:
+    """Choose which candidates to label next, as a batch.
+
+    With the stacked Gaussian process the choice is from its joint posterior over the labelled
+    crystals and the candidates; each is chosen as if those before it had come out as predicted.
+    """
+    from matml.screening.suggest import suggest_labels
+
+    suggest_labels(property_name=property_name, **options)
+
+
+SHARED_OPTIONS = (
+    click.option(
+        "--model",
+        "models",
+        type=EXISTING_FOLDER,
+        required=True,
+        multiple=True,
+        help="Exported predictor; repeat for those of a cross-validation, whose test families add "
+        "up.",
+    ),
+    click.option("--structures", type=EXISTING_FOLDER, required=True, help="Ingested crystals."),
+    click.option("--graphs", type=EXISTING_FOLDER, required=True, help="Their graphs."),
+    click.option(
+        "--property", "names", multiple=True, help="Repeatable; by default the embedded four."
+    ),
+    click.option("--part", type=click.Choice(["test", "validation"]), default="test"),
+    click.option("--smallest-family", default=15, show_default=True, help="Labelled members."),
+    click.option("--json", "json_file", type=FILE, help="Write tidy records."),
+    click.option("--table", type=FILE, help="Write every draw, CSV or Parquet."),
+    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--device", default="cpu", show_default=True, help="torch device."),
+)
+
+
+def shared_options(command: Callable) -> Callable:
+    """Add the options that the tests on held-out families share."""
+    for option in reversed(SHARED_OPTIONS):
+        command = option(command)
+    return command
+
+
+@screen.command()
+@click.option("--shots", multiple=True, type=click.IntRange(0), help="Labels; 0, 5, 10, 20.")
+@click.option("--draws", default=20, show_default=True, help="Supports per family and size.")
+@shared_options
+def retrospective(shots: tuple[int, ...], draws: int, **options: Any) -> None:
+    """Test on real families never seen: is the true top among the predicted top?
+
+    The best tenth of a family (at least three crystals) is looked for among the predicted best
+    tenth and fifth, ours and baselines on the same draws.
+    """
+    from matml.screening import retrospective as study
+    from matml.screening.heldout import run_study
+
+    run_study(study, options, shots=list(shots or (0, 5, 10, 20)), draws=draws)
+
+
+@screen.command("closed-loop")
+@click.option("--starts", default=20, show_default=True, help="Random starts per family.")
+@click.option("--start-size", default=2, show_default=True, help="Labels at random at the start.")
+@click.option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    type=click.Choice(["top", "improvement", "mean", "information"]),
+    help="Repeatable; by default `top`.",
+)
+@shared_options
+def closed_loop(starts: int, start_size: int, strategies: tuple[str, ...], **options: Any) -> None:
+    """Simulate labelling one crystal after another until the best tenth is found.
+
+    Ours, extra-trees + GP and a global GP choose from the same random starts; random choice
+    stands beside.
+    """
+    from matml.screening import closed_loop as study
+    from matml.screening.heldout import run_study
+
+    run_study(
+        study,
+        options,
+        starts=starts,
+        start_size=start_size,
+        strategies=strategies or ("top",),
+    )
 
 
 @screen.command()

@@ -1,13 +1,15 @@
 """Real families that no training stage has seen, as tasks for testing a screening."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
+from matml.files import write_json, write_table
+from matml.properties.benchmark import PROPERTIES
 from matml.properties.targets import find_property
 from matml.screening.surrogates import CachingPredictor
 from matml.structures.crystals import CrystalSet
@@ -104,25 +106,65 @@ def held_out_families(
     return found
 
 
-def open_all(
-    models: Sequence[Path], structures: Path, graphs: Path, device: str, threads: int
-) -> tuple[list[CachingPredictor], CrystalSet]:
-    """The predictors and the crystals."""
+class Study(Protocol):
+    """A module that tests screening on held-out families."""
+
+    def run(
+        self, predictor: CachingPredictor, families: Sequence[HeldOutFamily], **options: Any
+    ) -> pd.DataFrame:
+        """Every draw of every family."""
+
+    def records(self, table: pd.DataFrame, seed: int) -> list[dict]:
+        """Tidy records."""
+
+    def print_records(self, rows: Sequence[dict], echo: Callable[[str], None]) -> None:
+        """Print them."""
+
+
+def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
+    """Run a study on the held-out families of one or several models; print and write its results.
+
+    Parameters
+    ----------
+    options
+        Of the command: models, structures, graphs, names, part, smallest_family, json_file, table,
+        threads, seed, device.
+
+    Raises
+    ------
+    MatmlError
+        Where a family is a test family of two of the models.
+    """
+    import click
     import torch
 
-    torch.set_num_threads(threads)
-    return (
-        [CachingPredictor.load(folder, device) for folder in models],
-        CrystalSet.open(structures, graphs),
-    )
+    torch.set_num_threads(options["threads"])
+    crystals = CrystalSet.open(options["structures"], options["graphs"])
+    tables = []
+    for number, folder in enumerate(options["models"]):
+        predictor = CachingPredictor.load(folder, options["device"])
+        names = options["names"] or [n for n in PROPERTIES if n in predictor.properties]
+        tasks = held_out_families(
+            predictor, crystals, names, part=options["part"], smallest=options["smallest_family"]
+        )
+        tables.append(study.run(predictor, tasks, seed=options["seed"], **more))
+        tables[-1]["model"] = number
+    table = pd.concat(tables, ignore_index=True)
+    twice = table.groupby(["property", "family"])["model"].nunique()
+    if (twice > 1).any():
+        raise MatmlError(
+            f"family {twice.idxmax()[1]}: is held out by two of the models, so it would count "
+            "twice; give models of different folds"
+        )
+    rows = study.records(table, options["seed"])
+    study.print_records(rows, click.echo)
+    if options["json_file"]:
+        write_json(options["json_file"], rows)
+    if options["table"]:
+        write_table(options["table"], table)
 
 
 def top_rows(labels: np.ndarray, share: float = 0.1) -> np.ndarray:
     """Rows of the best tenth, at least three, ties by row, larger is better."""
     number = min(len(labels), max(FEWEST_TOP, int(np.ceil(share * len(labels) - 1e-9))))
     return np.argsort(-labels, kind="stable")[:number]
-
-
-def by_family(table: pd.DataFrame, value: str, keys: Sequence[str]) -> pd.Series:
-    """Mean over draws of each family, indexed by `keys` and family."""
-    return table.groupby([*keys, "family"])[value].mean()

@@ -92,7 +92,8 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
     baseline with the largest mean share in the very cell.
     """
     found = []
-    settings = [*dict.fromkeys(scores["property"]), "all properties"]
+    settings = [*dict.fromkeys(scores["property"])]
+    settings += ["all properties"] if len(settings) > 1 else []
     for setting in settings:
         own = scores if setting == "all properties" else scores[scores["property"] == setting]
         for shots, part in own.groupby("shots"):

@@ -92,7 +92,7 @@ def screen_candidates(
         known_graphs=known_graphs,
         objectives=objectives_of(settings),
         settings=settings,
-        structures=_ingest_settings(known),
+        structures=ingest_settings(known),
         load=partial(load_predictor, seed=seed, device=device),
     )
     chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards)
@@ -197,7 +197,7 @@ def _score(chunk: Chunk) -> Scored:
     return _scorer.score(chunk)
 
 
-def _ingest_settings(known: Path) -> StructuresSection:
+def ingest_settings(known: Path) -> StructuresSection:
     """The settings with which the known crystals were ingested, so that prototypes compare."""
     path = Path(known) / "summary.json"
     if not path.is_file():
