@@ -3,6 +3,7 @@
 import csv
 import gzip
 import itertools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -214,33 +215,62 @@ def _csv_parts(path: Path, size: int) -> Iterator[pd.DataFrame]:
             raise MatmlError(f"{path}: cannot be read ({error}); make it again") from None
 
 
+class _Lines:
+    """Lines of a file with their numbers, which can be given back."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.number = file, 0
+        self.returned: deque[str] = deque()
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self.returned.popleft() if self.returned else next(self.file)
+        self.number += 1
+        self.taken.append(line)
+        return line
+
+    def give_back_all_but_one(self) -> None:
+        """Take the first of the lines taken only."""
+        back = self.taken[1:]
+        self.returned.extendleft(reversed(back))
+        self.number -= len(back)
+
+
 def _csv_rows(file: TextIO) -> Iterator[tuple[list[str], str]]:
-    """Rows of a CSV, and what is wrong with each ('' if nothing); broken lines in a row are one."""
-    reader = csv.reader(file)
+    """Rows of a CSV, and what is wrong with each ('' if nothing); broken lines in a row are one.
+
+    Where a row is broken only its first line is given up and reading begins anew behind it, so
+    that a quote that is never closed costs one row and not the rest of the file.
+    """
+    lines = _Lines(file)
+    reader = csv.reader(lines, strict=True)
     width = None
     broken: tuple[int, int, str] | None = None
     while True:
-        begin = reader.line_num + 1
+        lines.taken.clear()
         try:
             row = next(reader)
+            why = f"{len(row)} fields where the header has {width}"
         except StopIteration:
             break
         except csv.Error as error:
-            why = str(error)
-        else:
-            if not row:
-                continue
-            width = width or len(row)
-            if len(row) == width:
-                if broken:
-                    yield [], _lines(*broken)
-                    broken = None
-                yield row, ""
-                continue
-            why = f"{len(row)} fields where the header has {width}"
-        broken = (
-            (broken[0], reader.line_num, broken[2]) if broken else (begin, reader.line_num, why)
-        )
+            row, why = None, str(error)
+        if row == []:
+            continue
+        if width is None and row is not None:
+            width = len(row)
+        if row is not None and len(row) == width:
+            if broken:
+                yield [], _lines(*broken)
+                broken = None
+            yield row, ""
+            continue
+        lines.give_back_all_but_one()
+        reader = csv.reader(lines, strict=True)
+        broken = (broken[0], lines.number, broken[2]) if broken else (lines.number,) * 2 + (why,)
     if broken:
         yield [], _lines(*broken)
 

@@ -71,7 +71,10 @@ def crystal_of_cell(
     BadCrystal
         Where a check fails.
     """
-    check_geometry(lattice, np.ascontiguousarray(frac_coords @ lattice), numbers, settings)
+    # infinite numbers are told by the check
+    with np.errstate(invalid="ignore"):
+        cartesian = np.ascontiguousarray(frac_coords @ lattice)
+    check_geometry(lattice, cartesian, numbers, settings)
     shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
     prototype, family, name = classify(shape)
     kinds, counts = np.unique(symmetry.kind, return_counts=True)

@@ -41,4 +41,6 @@ def plain_cell(text: str, max_sites: int) -> tuple[np.ndarray, np.ndarray, np.nd
         positions = np.array([row[:3] for row in rows], dtype=np.float64)
     except ValueError:
         return None
+    if not (np.isfinite(lattice).all() and np.isfinite(positions).all()):
+        return None
     return lattice, positions, np.array([NUMBERS[name] for name in names], dtype=np.int64)
