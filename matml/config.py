@@ -276,6 +276,17 @@ class ScreeningSection(Section):
     goal: Literal["minimise", "maximise"] = Field(
         default="maximise", description="Whether low or high values rank first."
     )
+    objectives: list[str] = Field(
+        default=[],
+        description="What is wanted of several properties: 'bulk_modulus_GPa >= 150', "
+        "'1 <= band_gap_eV <= 2', 'band_gap_eV = 1.5', 'formation_energy_eV_per_atom minimise', "
+        "'energy_above_hull_eV_per_atom <= 0.1'; the first leads. Empty: `property` and `goal`.",
+    )
+    rank_by: Literal["prediction", "probability", "expected_improvement", "pareto"] = Field(
+        default="prediction",
+        description="Predicted worth of the goals with the probability of meeting the windows; "
+        "that probability alone; expected improvement over the labels times it; Pareto front.",
+    )
     shots: int = Field(
         default=10, ge=2, le=1000, description="Labelled members drawn as the default support."
     )
@@ -289,6 +300,40 @@ class ScreeningSection(Section):
     top: int = Field(
         default=20, ge=1, le=100_000, description="Candidates whose structures are written as CIF."
     )
+    keep: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Rows of the shortlist; all candidates' scores stand in scores.parquet.",
+    )
+    diversity: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="How much the first `top` are chosen to be unlike each other in composition "
+        "and not by score alone (0).",
+    )
+    stability: bool = Field(
+        default=True,
+        description="Whether the best candidates get their energy above the hull of the known "
+        "entries where no objective asks for it (needs known formation energies).",
+    )
+    shards: int = Field(
+        default=1, ge=1, le=10_000, description="Jobs among which the candidates are dealt."
+    )
+
+    @field_validator("objectives")
+    @classmethod
+    def _understood(cls, texts: list[str]) -> list[str]:
+        if texts:
+            # imported here: settings without objectives need no numpy
+            from matml.screening.objectives import parse_objectives
+
+            try:
+                parse_objectives(texts)
+            except MatmlError as error:
+                raise ValueError(str(error)) from None
+        return texts
 
     @field_validator("tolerance_factor", "octahedral_factor")
     @classmethod
@@ -431,11 +476,18 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _screened_property_is_learned(self) -> "Configuration":
-        if self.screening.property not in self.properties.properties:
-            raise ValueError(
-                f"screening.property = {self.screening.property}: is not among "
-                f"properties.properties ({', '.join(self.properties.properties)})"
-            )
+        wanted = {"screening.property": [self.screening.property]}
+        if self.screening.objectives:
+            from matml.screening.objectives import learned_properties, parse_objectives
+
+            found = learned_properties(parse_objectives(self.screening.objectives))
+            wanted = {"screening.objectives": found}
+        for key, names in wanted.items():
+            if missing := [name for name in names if name not in self.properties.properties]:
+                raise ValueError(
+                    f"{key} = {missing[0]}: is not among "
+                    f"properties.properties ({', '.join(self.properties.properties)})"
+                )
         return self
 
 

@@ -11,7 +11,8 @@ from matml.errors import MatmlError
 from matml.files import read_table, write_json, write_table
 from matml.screening import perovskites, prototypes
 from matml.screening.candidates import generate
-from matml.screening.support import draw_support
+from matml.screening.objectives import learned_properties, parse_objectives
+from matml.screening.support import draw_supports
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,10 @@ def make_support(
 ) -> None:
     """Write a support CSV drawn from the ingested crystals."""
     settings = read_section(ScreeningSection, config)
-    family, property_name = family or settings.family, property_name or settings.property
-    drawn = draw_support(
-        read_known(structures), family, property_name, shots or settings.shots, seed
-    )
+    family = family or settings.family
+    names = [property_name or settings.property]
+    if settings.objectives and property_name is None:
+        names = learned_properties(parse_objectives(settings.objectives))
+    drawn = draw_supports(read_known(structures), family, names, shots or settings.shots, seed)
     write_table(out, drawn)
     log.info("%d labelled members of %s drawn with seed %d: %s", len(drawn), family, seed, out)

@@ -1,7 +1,9 @@
-"""Ranking: predictions in order, what is already known marked, and a check against known values."""
+"""What is known already of candidates: copies, labels, and how far the labels reach."""
 
 from collections import Counter
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,31 +12,6 @@ from pymatgen.core import Element
 from matml.structures.duplicates import first_equal
 
 CELL = ("lattice", "frac_coords", "atomic_numbers")
-# columns of the shortlist before what the input knows about each candidate
-COLUMNS = [
-    "rank",
-    "id",
-    "formula",
-    "property",
-    "prediction",
-    "low",
-    "high",
-    "unit",
-    "distance",
-    "in_domain",
-    "rare_elements",
-    "beyond_labels",
-    "duplicate_of",
-    "known_composition",
-    "in_support",
-    "known_value",
-    "family",
-    "common_name",
-    "prototype",
-    "space_group_number",
-    "n_sites",
-    "volume_per_atom_A3",
-]
 
 
 def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -62,20 +39,18 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     keys = zip(candidates["formula"], candidates["prototype"], strict=True)
     for cell, key in zip(cells, keys, strict=True):
         group = [int(place) for place in groups.get(key, [])]
+        known_composition.append(len(group) > 0)
+        if not group:
+            duplicate_of.append("")
+            continue
         match = first_equal([*(known_cells[place] for place in group), cell])[-1]
         duplicate_of.append(ids[group[match]] if match < len(group) else "")
-        known_composition.append(len(group) > 0)
     return pd.DataFrame({"duplicate_of": duplicate_of, "known_composition": known_composition})
 
 
-def judge_domain(
-    predictions: pd.DataFrame,
-    candidates: pd.DataFrame,
-    labelled: pd.DataFrame,
-    property_name: str,
-    fewest_examples: int,
-) -> pd.DataFrame:
-    """Predictions with a stricter `in_domain`, and the reasons beside it.
+@dataclass(frozen=True)
+class Domain:
+    """Where labels of one property reach: elements and values.
 
     A distance between crystals does not tell that an element was never met with this property
     (no lanthanide stands in the dielectric table, say), and a model with a linear part then
@@ -83,33 +58,43 @@ def judge_domain(
     of its elements occurs in at least `fewest_examples` labelled crystals, and the prediction
     lies within the range of the labels.
 
-    Parameters
+    Attributes
     ----------
-    predictions
-        With `prediction` and `in_domain`, one row per candidate.
-    labelled
-        Crystals with labels that the model may have seen: `atomic_numbers` and the property.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `predictions` with new `in_domain`, and `rare_elements` (symbols, '' if none) and
-        `beyond_labels`.
+    rare
+        Symbols of the elements that too few labelled crystals hold, by atomic number.
+    low, high
+        Range of the labels.
     """
-    examples = Counter(z for numbers in labelled["atomic_numbers"] for z in set(map(int, numbers)))
-    rare = [
-        " ".join(
-            Element.from_Z(z).symbol
-            for z in sorted(set(map(int, numbers)))
-            if examples[z] < fewest_examples
-        )
-        for numbers in candidates["atomic_numbers"]
-    ]
-    low, high = labelled[property_name].min(), labelled[property_name].max()
-    beyond = ~predictions["prediction"].between(low, high)
-    judged = predictions.assign(rare_elements=rare, beyond_labels=beyond)
-    judged["in_domain"] &= (judged["rare_elements"] == "") & ~beyond
-    return judged
+
+    rare: dict[int, str]
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, labelled: pd.DataFrame, property_name: str, fewest_examples: int) -> "Domain":
+        """The domain of labelled crystals: `atomic_numbers` and the property."""
+        examples = Counter(z for row in labelled["atomic_numbers"] for z in set(map(int, row)))
+        rare = {e.Z: e.symbol for e in Element if examples[e.Z] < fewest_examples}
+        values = labelled[property_name]
+        return cls(rare, float(values.min()), float(values.max()))
+
+    def judge(self, predictions: pd.DataFrame, atomic_numbers: Sequence) -> pd.DataFrame:
+        """Predictions with a stricter `in_domain`, and the reasons beside it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `predictions` with new `in_domain`, and `rare_elements` (symbols, '' if none) and
+            `beyond_labels`.
+        """
+        rare = [
+            " ".join(self.rare[z] for z in sorted(set(map(int, row))) if z in self.rare)
+            for row in atomic_numbers
+        ]
+        beyond = ~predictions["prediction"].between(self.low, self.high)
+        judged = predictions.assign(rare_elements=rare, beyond_labels=beyond)
+        judged["in_domain"] &= (judged["rare_elements"] == "") & ~beyond
+        return judged
 
 
 def known_values(candidates: pd.DataFrame, known: pd.DataFrame, property_name: str) -> np.ndarray:
@@ -122,42 +107,6 @@ def known_values(candidates: pd.DataFrame, known: pd.DataFrame, property_name: s
     first = known["duplicate_of"].where(known["duplicate_of"] != "", known["id"])
     labels = known[property_name].groupby(first).mean()
     return candidates["duplicate_of"].map(labels).to_numpy(dtype=float)
-
-
-def shortlist(
-    candidates: pd.DataFrame,
-    predictions: pd.DataFrame,
-    property_name: str,
-    unit: str,
-    goal: Literal["minimise", "maximise"],
-) -> pd.DataFrame:
-    """All candidates: those in the domain first, in each part the best prediction first.
-
-    A prediction that deserves no trust must not head the list. Equal predictions stand in the
-    order of their ids; numbers are rounded to six digits.
-
-    Parameters
-    ----------
-    candidates
-        One row per candidate; columns beyond `COLUMNS` are kept behind them.
-    predictions
-        Rows in the same order: `prediction`, `low`, `high`, `distance`, `in_domain`, and what
-        `judge_domain` adds.
-    """
-    wanted = list(predictions.columns)
-    table = candidates.drop(columns=wanted, errors="ignore").reset_index(drop=True)
-    table = pd.concat([table, predictions[wanted].reset_index(drop=True)], axis=1)
-    table["property"], table["unit"] = property_name, unit
-    numbers = table.select_dtypes("floating").columns
-    table[numbers] = table[numbers].map(lambda value: float(f"{value:.6g}"))
-    table = table.sort_values(
-        ["in_domain", "prediction", "id"],
-        ascending=[False, goal == "minimise", True],
-        ignore_index=True,
-    )
-    table["rank"] = np.arange(1, len(table) + 1)
-    order = [name for name in COLUMNS if name in table]
-    return table[order + [name for name in table if name not in order]]
 
 
 def check_on_known(table: pd.DataFrame, support_mean: float) -> dict[str, Any]:

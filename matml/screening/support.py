@@ -1,6 +1,8 @@
 """The support set: a few labelled members of the new family, read from a CSV or drawn."""
 
 import difflib
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,11 @@ import pandas as pd
 
 from matml.errors import MatmlError
 from matml.files import refuse_long_rows
+from matml.properties.targets import PROPERTIES
 from matml.screening.prototypes import family_rows
-from matml.structures.labels import check_label
+from matml.structures.labels import EMPTY, check_label
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,24 @@ class Support:
         return len(self.labels)
 
 
+def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) -> dict[str, Support]:
+    """Read a support CSV with label columns of several properties: property to its support.
+
+    With label columns of several properties a cell may be empty where the crystal has no such
+    label, and a property without a column is left out.
+
+    Raises
+    ------
+    MatmlError
+        As `read_support`; where no property has a column.
+    """
+    table = _read_text(path, properties[0])
+    given = [name for name in properties if name in table]
+    if sum(name in PROPERTIES for name in table) < 2 or not given:
+        return {properties[0]: read_support(path, properties[0], known_ids)}
+    return {name: _support_of(path, table, name, known_ids, skip_empty=True) for name in given}
+
+
 def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support:
     """Read and check a support CSV: a column `id` or `file`, and one named as the property.
 
@@ -47,16 +70,28 @@ def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support
         finite number or outside the range of its property, one crystal with two different
         labels, fewer than two distinct labels.
     """
+    return _support_of(path, _read_text(path, property_name), property_name, known_ids)
+
+
+def _read_text(path: Path, property_name: str) -> pd.DataFrame:
+    """A CSV as text, so that a bad number can be shown as it was written."""
     path = Path(path)
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV with columns id and {property_name}")
     try:
-        # text, so that a bad number can be shown as it was written
         refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise MatmlError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
     table.columns = [str(column).strip() for column in table.columns]
+    return table
+
+
+def _support_of(
+    path: Path, table: pd.DataFrame, property_name: str, known_ids: set[str], skip_empty=False
+) -> Support:
+    """The labelled crystals of one property."""
+    path = Path(path)
     if property_name not in table:
         raise MatmlError(
             f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; name the "
@@ -69,6 +104,8 @@ def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support
     labels: dict[tuple[str, Path | None], float] = {}
     for number, row in enumerate(table.to_dict("records"), start=2):
         where = f"{path}, line {number}"
+        if skip_empty and row[property_name].strip().lower() in EMPTY:
+            continue
         key = _crystal(row, where, path.parent, known_ids)
         value = _number(row[property_name], property_name, where)
         if labels.setdefault(key, value) != value:
@@ -115,6 +152,44 @@ def _number(text: str, property_name: str, where: str) -> float:
     return value
 
 
+def draw_supports(
+    table: pd.DataFrame, family: str, properties: Sequence[str], shots: int, seed: int
+) -> pd.DataFrame:
+    """Labelled members of a family drawn for each of several properties, one column each.
+
+    Of a property with fewer labelled members all are taken; one with fewer than two is left out,
+    and will be predicted without any label of the family.
+
+    Raises
+    ------
+    MatmlError
+        As `draw_support` for a single property; where no property has labels.
+    """
+    if len(properties) == 1:
+        return draw_support(table, family, properties[0], shots, seed)
+    drawn: pd.DataFrame | None = None
+    for name in properties:
+        labelled = _labelled_members(table, family, name)
+        if len(labelled) < 2:
+            log.info("%s: %d labelled members of %s, too few", name, len(labelled), family)
+            continue
+        found = draw_support(table, family, name, min(shots, len(labelled)), seed)
+        log.info("%s: %d labelled members drawn", name, len(found))
+        found = found.set_index(["id", "formula"])
+        drawn = found if drawn is None else drawn.join(found, how="outer")
+    if drawn is None:
+        raise MatmlError(f"--family {family!r}: has no labels of {', '.join(properties)}")
+    return drawn.reset_index()
+
+
+def _labelled_members(table: pd.DataFrame, family: str, property_name: str) -> pd.DataFrame:
+    """Members of a family with a label, one row per formula."""
+    if property_name not in table or not pd.api.types.is_float_dtype(table[property_name]):
+        raise MatmlError(f"--property {property_name!r}: the ingested crystals have no such label")
+    rows = family_rows(table, family)
+    return rows[rows[property_name].notna()].sort_values("id").drop_duplicates("formula")
+
+
 def draw_support(
     table: pd.DataFrame, family: str, property_name: str, shots: int, seed: int
 ) -> pd.DataFrame:
@@ -133,10 +208,7 @@ def draw_support(
     MatmlError
         Where the family or property is unknown or has too few labelled members.
     """
-    if property_name not in table or not pd.api.types.is_float_dtype(table[property_name]):
-        raise MatmlError(f"--property {property_name!r}: the ingested crystals have no such label")
-    rows = family_rows(table, family)
-    rows = rows[rows[property_name].notna()].sort_values("id").drop_duplicates("formula")
+    rows = _labelled_members(table, family, property_name)
     if len(rows) < shots:
         raise MatmlError(
             f"--family {family!r}: {len(rows)} different members have a {property_name}, "

@@ -1,5 +1,6 @@
 """One document or structure to finished records: parse, check, symmetry, family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
 from matml.structures.parse import parse
+from matml.structures.plain_poscar import plain_cell
 from matml.structures.read import Document
 from matml.structures.symmetry import Symmetry, symmetrise
 
@@ -47,7 +49,32 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
     numbers, more = atomic_numbers(structure)
     lattice = np.ascontiguousarray(structure.lattice.matrix)
     frac_coords = np.ascontiguousarray(structure.frac_coords)
-    check_geometry(lattice, np.ascontiguousarray(frac_coords @ lattice), numbers, settings)
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
+
+
+def crystal_of_cell(
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    numbers: np.ndarray,
+    settings: StructuresSection,
+    notes: Sequence[str] = (),
+) -> Crystal:
+    """Check a cell and find its symmetry and family.
+
+    Parameters
+    ----------
+    lattice, frac_coords, numbers
+        Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
+
+    Raises
+    ------
+    BadCrystal
+        Where a check fails.
+    """
+    # infinite numbers are told by the check
+    with np.errstate(invalid="ignore"):
+        cartesian = np.ascontiguousarray(frac_coords @ lattice)
+    check_geometry(lattice, cartesian, numbers, settings)
     shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
     prototype, family, name = classify(shape)
     kinds, counts = np.unique(symmetry.kind, return_counts=True)
@@ -68,7 +95,7 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
         frac_coords=symmetry.frac_coords,
         atomic_numbers=symmetry.kind,
         orbit=symmetry.orbit,
-        notes="; ".join([*notes, *more]),
+        notes="; ".join(notes),
     )
 
 
@@ -98,6 +125,11 @@ def document_crystals(
     """Every crystal of a document with its id, or why it is none."""
     if document.bad is not None:
         return [(document.id, document.bad)]
+    if document.kind == "poscar" and (cell := plain_cell(document.text, settings.max_sites)):
+        try:
+            return [(document.id, crystal_of_cell(*cell, settings))]
+        except BadCrystal as bad:
+            return [(document.id, bad)]
     results: list[tuple[str, Crystal | BadCrystal]] = []
     for suffix, structure, notes in parse(document.kind, document.text, settings.max_sites):
         if isinstance(structure, BadCrystal):

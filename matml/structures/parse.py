@@ -15,6 +15,12 @@ from pymatgen.core.periodic_table import DummySpecies, Element, Species
 from pymatgen.io.cif import CifFile, CifParser
 from pymatgen.io.vasp import Poscar
 
+from matml.structures.databases import (
+    entries_of,
+    entry_suffixes,
+    is_optimade,
+    optimade_structure,
+)
 from matml.structures.errors import BadCrystal
 
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
@@ -50,9 +56,9 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
             return [("", bad, [])]
     else:
         parts = [text]
+    suffixes = entry_suffixes(parts)
     results: list[Parsed] = []
-    for number, part in enumerate(parts, start=1):
-        suffix = f"#{number}" if len(parts) > 1 else ""
+    for suffix, part in zip(suffixes, parts, strict=True):
         messages: list[str] = []
         result: Structure | BadCrystal
         try:
@@ -217,25 +223,27 @@ def cif_site_rows(text: str) -> int:
 
 
 def json_records(text: str) -> list[dict]:
-    """Records of a pymatgen JSON file: one structure or a list of them."""
+    """Records of a JSON file: structures of pymatgen, or entries as databases send them."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadCrystal(
             f"is not valid JSON ({error})", "write it with json.dump(structure.as_dict(), file)"
         ) from None
-    if isinstance(value, dict) and "structures" in value:
-        value = value["structures"]
-    records = value if isinstance(value, list) else [value]
+    records = entries_of(value)
     if not records:
         raise BadCrystal("holds an empty list", "give at least one structure")
     return records
 
 
 def read_json(record: dict, max_sites: int) -> Structure:
-    """Build the structure of one pymatgen dictionary."""
+    """Build the structure of one record: pymatgen's, the Materials Project's or OPTIMADE's."""
+    if is_optimade(record):
+        return optimade_structure(record, max_sites)
     if isinstance(record, dict) and isinstance(record.get("structure"), dict):
         record = record["structure"]
+    elif isinstance(record, dict) and isinstance(record.get("cif"), str):
+        return read_cif(record["cif"], max_sites)
     if not isinstance(record, dict) or "lattice" not in record or "sites" not in record:
         raise BadCrystal(
             "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",

@@ -1,5 +1,6 @@
 """Known crystals straight from the embedded tables, in the columns of `structures.parquet`."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,16 @@ import pandas as pd
 import pytest
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Poscar
+
+from matml.config import GraphsSection, StructuresSection
+from matml.screening import shortlist
+from matml.structures.build import build_graphs
+from matml.structures.ingest import ingest
+
+# the helpers are shared by the tests of this folder only
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ridge_screening import PROPERTY, RidgePredictor, run
 
 DATA = Path(__file__).parents[2] / "data" / "crystals"
 TABLES = ["formation_energy", "elastic", "dielectric"]
@@ -83,3 +94,33 @@ def known_table(embedded) -> pd.DataFrame:
         + [rows_of(alloys, "caesium chloride")],
         ignore_index=True,
     )
+
+
+@pytest.fixture(scope="session")
+def dielectric(tmp_path_factory, embedded):
+    """Perovskites and rocksalts of the embedded dielectric table, ingested, with graphs."""
+    folder = tmp_path_factory.mktemp("known")
+    table = pd.read_csv(DATA / "dielectric.csv.gz")
+    wanted = {name.split("/")[1] for structures in embedded.values() for name in structures}
+    table[table["material_id"].isin(wanted)].to_csv(folder / "dielectric.csv", index=False)
+    ingest([folder / "dielectric.csv"], folder / "structures", StructuresSection(), threads=1)
+    build_graphs(folder / "structures", folder / "graphs", GraphsSection(), threads=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(dielectric):
+    """Support and fluoride candidates, made by the commands themselves."""
+    settings = "anions: [F]\ntop: 7\nfewest_examples: 1\ndiversity: 0\n"
+    (dielectric / "screening.yaml").write_text(settings, encoding="utf-8")
+    run("candidates", "--structures", dielectric / "structures", "--out", dielectric / "candidates",
+        "--config", dielectric / "screening.yaml")  # fmt: skip
+    run("candidates", "support", "--structures", dielectric / "structures", "--property", PROPERTY,
+        "--shots", 8, "--seed", 1, "--out", dielectric / "support.csv")  # fmt: skip
+    return dielectric
+
+
+@pytest.fixture
+def ridge(monkeypatch):
+    """`matml screen` with the ridge predictor in place of a trained one."""
+    monkeypatch.setattr(shortlist, "load_predictor", lambda *_, **__: RidgePredictor())

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.screening.rank import check_on_known, flag_known, judge_domain, known_values, shortlist
+from matml.screening.rank import Domain, check_on_known, flag_known, known_values
 
 
 def perovskite(a, b, x, edge, shift=0.0):
@@ -71,47 +71,21 @@ def predictions(values):
     )
 
 
-@pytest.mark.parametrize(
-    ("goal", "order"), [("maximise", ["c", "a", "b", "d"]), ("minimise", ["d", "a", "b", "c"])]
-)
-def test_best_first_and_ties_by_id(goal, order):
-    candidates = pd.DataFrame({"id": ["b", "a", "c", "d"], "formula": "X", "tolerance_factor": 1.0})
-    ranked = shortlist(candidates, predictions([2, 2, 3, 1]), "band_gap_eV", "eV", goal)
-    assert ranked["id"].tolist() == order
-    assert ranked["rank"].tolist() == [1, 2, 3, 4]
-    assert list(ranked.columns)[:7] == [
-        *("rank", "id", "formula", "property", "prediction", "low", "high")
-    ]
-    assert list(ranked.columns)[-1] == "tolerance_factor"
-
-
-def test_out_of_domain_stands_last_whatever_its_prediction():
-    candidates = pd.DataFrame({"id": ["a", "b", "c"], "formula": "X"})
-    found = predictions([1, 50, 2]).assign(in_domain=[True, False, True])
-    ranked = shortlist(candidates, found, "refractive_index", "", "maximise")
-    assert ranked["id"].tolist() == ["c", "a", "b"]
-
-
 def test_unmet_elements_and_predictions_beyond_all_labels_leave_the_domain():
     labelled = pd.DataFrame(
         {"atomic_numbers": [[8, 22, 38]] * 5 + [[8, 58]], "refractive_index": [1.5, 2, 2, 2, 2, 3]}
     )
-    candidates = pd.DataFrame({"atomic_numbers": [[8, 22], [8, 58, 92], [22, 38], [8, 38]]})
+    candidates = [[8, 22], [8, 58, 92], [22, 38], [8, 38]]
     found = predictions([2.0, 2.5, 3.5, 1.4]).assign(in_domain=True)
-    judged = judge_domain(found, candidates, labelled, "refractive_index", fewest_examples=5)
+    judged = Domain.of(labelled, "refractive_index", 5).judge(found, candidates)
     assert judged["rare_elements"].tolist() == ["", "Ce U", "", ""]
     assert judged["beyond_labels"].tolist() == [False, False, True, True]
     assert judged["in_domain"].tolist() == [True, False, False, False]
     # what the model finds too far stays out
-    far = judge_domain(found.assign(in_domain=False), candidates, labelled, "refractive_index", 0)
-    assert not far["in_domain"].any()
-
-
-def test_numbers_are_rounded_to_six_digits():
-    ranked = shortlist(
-        pd.DataFrame({"id": ["a"], "formula": "X"}), predictions([1 / 3]), "p", "", "maximise"
+    far = Domain.of(labelled, "refractive_index", 0).judge(
+        found.assign(in_domain=False), candidates
     )
-    assert ranked["prediction"][0] == 0.333333
+    assert not far["in_domain"].any()
 
 
 def test_check_on_known_leaves_the_support_out():

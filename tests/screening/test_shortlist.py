@@ -2,116 +2,24 @@
 
 import json
 import re
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from pymatgen.core import Lattice, Structure
-from sklearn.linear_model import Ridge
+from ridge_screening import PROPERTY, RidgePredictor, screen
 
-from matml.cli import cli
-from matml.config import GraphsSection, StructuresSection
 from matml.errors import MatmlError
 from matml.files import read_table
 from matml.screening import shortlist
-from matml.structures.build import build_graphs
-from matml.structures.ingest import ingest
 
-DATA = Path(__file__).parents[2] / "data" / "crystals"
-PROPERTY = "refractive_index"
-
-
-class RidgePredictor:
-    """Ridge regression on mean atomic number and volume per atom, taught by the support alone."""
-
-    properties = {PROPERTY: "", "band_gap_eV": "eV"}  # noqa: RUF012
-    held_out_families = ()
-    recipe = SimpleNamespace(graphs=GraphsSection().model_dump())
-    method = "ridge"
-
-    def features(self, crystals):
-        mean = [np.mean(numbers) for numbers in crystals.table["atomic_numbers"]]
-        return np.column_stack([mean, crystals.table["volume_per_atom_A3"]])
-
-    def adapt(self, crystals, values, property_name, *, check_units):
-        assert len(crystals.graphs) == len(crystals) == len(values)
-        assert property_name in self.properties
-        known = self.features(crystals)
-        self.model = Ridge().fit(known, values)
-        self.centre, self.spread = known.mean(axis=0), known.std(axis=0)
-        self.error = np.std(values - self.model.predict(known)) + 0.1
-        return self
-
-    def predict_table(self, crystals):
-        assert len(crystals.graphs) == len(crystals)
-        rows = self.features(crystals)
-        value = self.model.predict(rows)
-        distance = np.abs((rows - self.centre) / self.spread).max(axis=1) / 4
-        return pd.DataFrame(
-            {
-                "prediction": value,
-                "low": value - 1.645 * self.error,
-                "high": value + 1.645 * self.error,
-                "distance": distance,
-                "in_domain": distance <= 1,
-            }
-        )
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory, embedded):
-    """Perovskites and rocksalts of the embedded dielectric table, ingested, with graphs."""
-    folder = tmp_path_factory.mktemp("known")
-    table = pd.read_csv(DATA / "dielectric.csv.gz")
-    wanted = {name.split("/")[1] for structures in embedded.values() for name in structures}
-    table[table["material_id"].isin(wanted)].to_csv(folder / "dielectric.csv", index=False)
-    ingest([folder / "dielectric.csv"], folder / "structures", StructuresSection(), threads=1)
-    build_graphs(folder / "structures", folder / "graphs", GraphsSection(), threads=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(known):
-    """Support and fluoride candidates, made by the commands themselves."""
-    settings = "anions: [F]\ntop: 7\nfewest_examples: 1\n"
-    (known / "screening.yaml").write_text(settings, encoding="utf-8")
-    run("candidates", "--structures", known / "structures", "--out", known / "candidates",
-        "--config", known / "screening.yaml")  # fmt: skip
-    run("candidates", "support", "--structures", known / "structures", "--property", PROPERTY,
-        "--shots", 8, "--seed", 1, "--out", known / "support.csv")  # fmt: skip
-    return known
-
-
-def run(*arguments):
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def screen(prepared, out, *more, candidates=None, support=None):
-    model = prepared / "model"
-    model.mkdir(exist_ok=True)
-    return run(
-        "screen", "--model", model, "--property", PROPERTY, "--known", prepared / "structures",
-        "--support", support or prepared / "support.csv", "--out", out, "--threads", 1,
-        "--candidates", candidates or prepared / "candidates", *more,
-    )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def ridge(monkeypatch):
-    monkeypatch.setattr(shortlist, "load_predictor", lambda *_: RidgePredictor())
+pytestmark = pytest.mark.usefixtures("ridge")
 
 
 @pytest.fixture(scope="module")
 def screened(prepared):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shortlist, "load_predictor", lambda *_: RidgePredictor())
+        patch.setattr(shortlist, "load_predictor", lambda *_, **__: RidgePredictor())
         screen(prepared, prepared / "out", "--config", prepared / "screening.yaml",
                "--known-graphs", prepared / "graphs")  # fmt: skip
     return prepared / "out"

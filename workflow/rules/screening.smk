@@ -5,6 +5,7 @@ CANDIDATES = [*SETTINGS.screening.candidates] or [
     f"{OUT}/candidates/candidates.parquet"
 ]
 SCREENING_SECTION = f"{OUT}/settings/screening.yaml"
+SHARD = f"{OUT}/screening/shards/{{shard}}"
 
 
 rule candidates:
@@ -53,7 +54,7 @@ rule support:
         " 2>&1 | tee {log:q}"
 
 
-rule screen:
+rule screen_shard:
     input:
         settings=SCREENING_SECTION,
         model=rules.export.output.card,
@@ -63,6 +64,42 @@ rule screen:
         watched=watched_files(SETTINGS.screening.candidates),
         crystals=[rules.ingest.output.structures, *rules.graphs.output],
     output:
+        scores=ensure(f"{SHARD}/scores.parquet", non_empty=True),
+        kept=ensure(f"{SHARD}/kept.parquet", non_empty=True),
+        state=ensure(f"{SHARD}/state.json", non_empty=True),
+        quarantine=ensure(f"{SHARD}/crystals/quarantine.csv", non_empty=True),
+    log:
+        f"{OUT}/logs/screen-{{shard}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/screen-{{shard}}.tsv"
+    threads: max(1, workflow.cores // SETTINGS.screening.shards)
+    params:
+        out=subpath(output.state, parent=True),
+        model=subpath(input.model, parent=True),
+        candidates=lambda wildcards, input: [
+            f"--candidates={path}" for path in input.candidates
+        ],
+        known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
+        shards=SETTINGS.screening.shards,
+        seed=SETTINGS.seed,
+        sources=source_hash("screening", "properties", "meta", "structures"),
+    message:
+        "Scoring the candidates, share {wildcards.shard}"
+    shell:
+        "matml screen --model {params.model:q} --support {input.support:q} {params.candidates:q}"
+        " {params.known:q} --config {input.settings:q} --seed {params.seed}"
+        " --shard {wildcards.shard} --shards {params.shards}"
+        " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule screen:
+    input:
+        settings=SCREENING_SECTION,
+        shards=expand(
+            rules.screen_shard.output.state, shard=range(SETTINGS.screening.shards)
+        ),
+        known=rules.ingest.output.structures,
+    output:
         shortlist=ensure(f"{OUT}/screening/shortlist.csv", non_empty=True),
         cifs=directory(f"{OUT}/screening/candidates"),
         summary=ensure(f"{OUT}/screening/summary.json", non_empty=True),
@@ -70,19 +107,14 @@ rule screen:
         f"{OUT}/logs/screen.log",
     benchmark:
         f"{OUT}/benchmarks/screen.tsv"
-    threads: workflow.cores
+    threads: 1
     params:
         out=subpath(output.shortlist, parent=True),
-        model=subpath(input.model, parent=True),
-        candidates=lambda wildcards, input: [
-            f"--candidates={path}" for path in input.candidates
+        shards=lambda wildcards, input: [
+            f"--shard={path.rsplit('/', 1)[0]}" for path in input.shards
         ],
-        known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
-        seed=SETTINGS.seed,
-        sources=source_hash("screening", "properties", "meta", "structures"),
+        sources=source_hash("screening", "properties", "structures"),
     message:
         "Ranking the candidates"
     shell:
-        "matml screen --model {params.model:q} --support {input.support:q} {params.candidates:q}"
-        " {params.known:q} --config {input.settings:q} --seed {params.seed}"
-        " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
+        "matml screen merge {params.shards:q} --out {params.out:q} 2>&1 | tee {log:q}"

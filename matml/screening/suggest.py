@@ -1,0 +1,120 @@
+"""`matml screen suggest`: which candidates to label next."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.errors import MatmlError
+from matml.files import write_table
+from matml.properties.targets import find_property
+from matml.screening.acquire import acquisition, choose_batch, turned
+from matml.screening.heldout import goal_sign
+from matml.screening.inputs import support_table
+from matml.screening.make import read_known
+from matml.screening.objectives import NORMAL_90, parse_objectives, to_scale
+from matml.screening.scoring import check_properties, graph_section
+from matml.screening.shortlist import ingest_settings
+from matml.screening.stream import read_chunks
+from matml.screening.support import read_support
+from matml.screening.surrogates import CachingPredictor, surrogate
+from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.ingest import crystal_row
+
+log = logging.getLogger(__name__)
+
+MOST_CANDIDATES = 2000
+"""The joint posterior grows with the square of their number."""
+
+
+def suggest_labels(
+    model: Path,
+    property_name: str,
+    goal: str,
+    support: Path | None,
+    inputs: Sequence[Path],
+    known: Path,
+    known_graphs: Path | None,
+    number: int,
+    strategy: str,
+    out: Path,
+    device: str,
+) -> None:
+    """Write the candidates to label next, in order, with what was expected of each.
+
+    Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
+    the batch is known, and `wanted`, the acquisition value at that time.
+
+    Raises
+    ------
+    MatmlError
+        For an unusable support, unknown property, more than 2,000 candidates or none.
+    """
+    predictor = CachingPredictor.load(model, device)
+    check_properties(predictor, parse_objectives([f"{property_name} {goal}"]))
+    known_table, settings = read_known(known), ingest_settings(known)
+    labels, labelled = np.zeros(0), known_table[:0]
+    if support is not None:
+        given = read_support(support, property_name, set(known_table["id"]))
+        labels, labelled = given.labels, support_table(given, known_table, settings)
+    candidates = _candidates(inputs, settings)
+    if len(candidates) > MOST_CANDIDATES:
+        raise MatmlError(
+            f"--candidates: {len(candidates):,} crystals; give at most {MOST_CANDIDATES:,}, such "
+            "as the structures of a shortlist (screen the rest first)"
+        )
+    table = pd.concat([labelled, candidates], ignore_index=True)
+    crystals = CrystalSet.from_table(table, graph_section(predictor, known_graphs))
+    method, sign = predictor.default_method(property_name), goal_sign(property_name, goal)
+    column = predictor.recipe.properties.index(property_name)
+    centre = predictor.standardisation.mean[column]
+    scale = predictor.standardisation.deviation[column]
+    values = sign * (to_scale(property_name, labels) - centre) / scale
+    known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
+    posterior = turned(surrogate(predictor, property_name, method, crystals), sign)
+    chosen = choose_batch(strategy, posterior, known_rows, values, number, pool)
+    mean, deviation = posterior.posterior(known_rows, values)
+    wanted = acquisition(strategy, posterior, known_rows, values)
+    from_scale = find_property(property_name).from_scale
+    centred, half = sign * mean * scale + centre, NORMAL_90 * deviation * scale
+    rows = table.iloc[chosen]
+    found = pd.DataFrame(
+        {
+            "order": np.arange(1, len(chosen) + 1),
+            "id": rows["id"].to_numpy(),
+            "formula": rows["formula"].to_numpy(),
+            property_name: from_scale(centred[chosen]),
+            f"{property_name}_low": from_scale((centred - half)[chosen]),
+            f"{property_name}_high": from_scale((centred + half)[chosen]),
+            "wanted": wanted[chosen],
+        }
+    )
+    write_table(out, found)
+    log.info(
+        "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
+        *(len(found), len(candidates), strategy, method, len(labels), out),
+    )
+
+
+def _candidates(inputs: Sequence[Path], settings) -> pd.DataFrame:
+    """The good crystals of the inputs, columns as in `structures.parquet`, one per id."""
+    tables = []
+    for chunk in read_chunks(inputs, settings):
+        if chunk.crystals is not None:
+            tables.append(chunk.crystals[chunk.crystals["duplicate_of"] == ""])
+            continue
+        rows = [
+            crystal_row(name, document.source, document.row, document.material_id, result)
+            for document in chunk.documents
+            for name, result in document_crystals(document, settings)
+            if isinstance(result, Crystal)
+        ]
+        tables.append(pd.DataFrame(rows))
+        if sum(map(len, tables)) > MOST_CANDIDATES:
+            break
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        raise MatmlError("--candidates: no structure in the inputs can be used; ingest them to see")
+    return pd.concat(tables, ignore_index=True).drop_duplicates("id", ignore_index=True)

@@ -1,0 +1,286 @@
+"""What to label next, and the tests on held-out families, with processes small enough to check."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from pymatgen.core import Element
+from scipy.stats import norm
+
+from matml.cli import cli
+from matml.errors import MatmlError
+from matml.properties.gp import ResidualGP
+from matml.properties.gp_stack import GPStack, Views
+from matml.screening import acquire, closed_loop, heldout, retrospective
+from matml.screening.acquire import choose_batch, labels_until_found, turned
+from matml.screening.heldout import goal_sign, held_out_families, top_rows
+from matml.screening.surrogates import CorrectedSurrogate, JointSurrogate, stack_surrogate
+from matml.structures.crystals import CrystalSet
+
+SIZE = 14
+
+
+def random_views(generator, size=SIZE):
+    def kernel():
+        root = generator.normal(size=(size, size))
+        return root @ root.T / size
+
+    means = torch.from_numpy(generator.normal(size=(3, size)))
+    return Views(means, torch.from_numpy(np.stack([kernel(), kernel()])))
+
+
+def weights(generator):
+    shares = generator.dirichlet(np.ones(3))
+    return GPStack(
+        torch.from_numpy(shares),
+        torch.from_numpy(generator.uniform(0.2, 1, 2)),
+        torch.tensor(0.1, dtype=torch.float64),
+    )
+
+
+@pytest.fixture
+def stack():
+    generator = np.random.default_rng(0)
+    views = random_views(generator)
+    fitted = SimpleNamespace(stack=weights(generator), zero=weights(generator))
+    return fitted, views, generator.normal(size=SIZE)
+
+
+@pytest.mark.parametrize("shots", [0, 1, 5])
+def test_the_joint_posterior_is_that_of_the_stack(stack, shots):
+    fitted, views, labels = stack
+    order = np.random.default_rng(1).permutation(SIZE)
+    rows, rest = order[:shots], order[shots:]
+    own = fitted.stack if shots else fitted.zero
+    expected = own.condition(views[order], labels[rows], shots)
+    mean, deviation = stack_surrogate(fitted, views).posterior(rows, labels[rows])
+    np.testing.assert_allclose(mean[rest], expected[0], atol=1e-9)
+    np.testing.assert_allclose(deviation[rest], expected[1], atol=1e-6)
+
+
+def test_a_turned_surrogate(stack):
+    fitted, views, labels = stack
+    model, rows = stack_surrogate(fitted, views), [3, 8]
+    for chosen in ([], rows):
+        mean, deviation = model.posterior(chosen, labels[chosen])
+        other = turned(model, -1).posterior(chosen, -labels[chosen])
+        np.testing.assert_allclose(other[0], -mean)
+        np.testing.assert_allclose(other[1], deviation)
+    assert turned(model, 1) is model
+
+
+def test_a_baseline_is_corrected_by_its_residual_process():
+    generator = np.random.default_rng(2)
+    features = generator.normal(size=(SIZE, 4))
+    residual = ResidualGP(np.zeros(4), np.ones(4), 0.5, 0.3, 0.05, 0.7)
+    plain, labels = generator.normal(size=SIZE), generator.normal(size=SIZE)
+    baseline = SimpleNamespace(residual_gp=residual)
+    model = CorrectedSurrogate(baseline, plain, features)
+    rows = [0, 4, 9]
+    mean, _ = model.posterior(rows, labels[rows])
+    shift, _ = residual.correct(features[rows], labels[rows] - plain[rows], features)
+    np.testing.assert_allclose(mean, plain + shift)
+    found = turned(model, -1).posterior(rows, -labels[rows])[0]
+    np.testing.assert_allclose(found, -mean)
+
+
+def test_information_is_the_variance_that_a_label_takes_away(stack):
+    fitted, views, labels = stack
+    model, rows = stack_surrogate(fitted, views), [2, 5]
+    found = acquire.acquisition("information", model, rows, labels[rows])
+
+    def total(chosen):
+        return model.joint(chosen, np.zeros(len(chosen)))[1].trace()
+
+    expected = [total(rows) - total([*rows, n]) for n in range(SIZE) if n not in rows]
+    np.testing.assert_allclose(np.delete(found, rows), expected, atol=1e-4)
+
+
+def test_improvement_and_top_by_their_definitions(stack):
+    fitted, views, labels = stack
+    model, rows = stack_surrogate(fitted, views), [1, 7, 10]
+    mean, deviation = model.posterior(rows, labels[rows])
+    samples = mean[:, None] + deviation[:, None] * np.random.default_rng(0).normal(size=200_000)
+    gain = np.maximum(samples - labels[rows].max(), 0).mean(1)
+    found = np.exp(acquire.acquisition("improvement", model, rows, labels[rows]))
+    np.testing.assert_allclose(found, gain, atol=0.01)
+    values = mean.copy()
+    values[rows] = labels[rows]
+    found = np.exp(acquire.acquisition("top", model, rows, labels[rows]))
+    np.testing.assert_allclose(found, norm.sf(np.quantile(values, 0.9), mean, deviation))
+
+
+def test_a_batch_does_not_ask_the_same_twice():
+    # two pairs of twins: the better pair first, but not both of it
+    covariance = np.kron(np.eye(3), [[1.0, 0.999], [0.999, 1.0]])
+    model = JointSurrogate(np.array([1.0, 0.99, 0.5, 0.49, -3, -3]), covariance, 0.01)
+    batch = choose_batch("information", model, [], np.zeros(0), 3)
+    assert {n // 2 for n in batch} == {0, 1, 2}
+    assert choose_batch("mean", model, [0], np.array([1.0]), 2, pool=[2, 3, 4]) == [2, 3]
+    assert len(choose_batch("top", model, [0, 1], np.zeros(2), 9)) == 4
+
+
+def test_labels_are_counted_from_the_start():
+    order = iter([7, 3, 1, 9])
+    assert labels_until_found(lambda _: next(order), [5, 2], [2, 3, 9]) == [2, 4, 6]
+    assert labels_until_found(lambda _: 0, [5, 2], [5]) == [2]
+
+
+def test_the_top_is_a_tenth_but_three():
+    values = np.arange(60.0)
+    assert top_rows(values).tolist() == [59, 58, 57, 56, 55, 54]
+    assert len(top_rows(values[:12])) == 3
+    assert retrospective.found_share(values, -values, 1) == 0
+    assert retrospective.found_share(values, values, 1) == 1
+    half = values.copy()
+    half[-3:] = -1
+    assert retrospective.found_share(values, half, 1) == 0.5
+
+
+class Predictor:
+    """Stands for a trained one: a default method by name, two families held out."""
+
+    properties = {"formation_energy_eV_per_atom": "eV/atom"}  # noqa: RUF012
+    recipe = SimpleNamespace(properties=("formation_energy_eV_per_atom",))
+    standardisation = SimpleNamespace(mean=np.array([-1.0]), deviation=np.array([2.0]))
+
+    def __init__(self, families):
+        self.card = {"test_families": families, "validation_families": []}
+
+    def default_method(self, name):
+        return "gp_stack"
+
+
+@pytest.fixture(scope="module")
+def salts(embedded):
+    """Rocksalts with their energies, dealt into two families."""
+    table = pd.read_csv(heldout_table())
+    energy = table.set_index("material_id")["formation_energy_eV_per_atom"]
+    found = {
+        name.split("/")[1]: structure
+        for name, structure in embedded["rocksalt"].items()
+        if name.startswith("formation_energy")
+    }
+    crystals = CrystalSet.from_structures(
+        list(found.values()), list(found), {"formation_energy_eV_per_atom": energy[list(found)]}
+    )
+    assert len(crystals) > 45
+    halves = np.where(np.arange(len(crystals)) % 2, "odd", "even")
+    return CrystalSet(crystals.table.assign(family=halves), crystals.graphs)
+
+
+def heldout_table():
+    from pathlib import Path
+
+    return Path(__file__).parents[2] / "data" / "crystals" / "formation_energy.csv.gz"
+
+
+def process_on_elements(predictor, name, method, crystals):
+    """A Gaussian process on electronegativities and volume; the baselines know nothing."""
+    strength = [[Element.from_Z(int(n)).X for n in z] for z in crystals.table["atomic_numbers"]]
+    rows = np.column_stack(
+        [np.min(strength, 1), np.max(strength, 1), crystals.table["volume_per_atom_A3"]]
+    )
+    rows = (rows - rows.mean(0)) / rows.std(0)
+    apart = np.square(rows[:, None] - rows[None]).sum(-1)
+    covariance = np.exp(-0.25 * apart) if method == "gp_stack" else np.eye(len(rows))
+    return JointSurrogate(np.zeros(len(rows)), covariance, 0.01)
+
+
+def test_families_are_turned_so_that_more_is_better(salts):
+    families = held_out_families(
+        Predictor(["even", "odd"]), salts, ["formation_energy_eV_per_atom"]
+    )
+    assert [f.family for f in families] == ["even", "odd"]
+    assert goal_sign("formation_energy_eV_per_atom") == -1 == families[0].sign
+    assert goal_sign("bulk_modulus_GPa") == 1
+    energies = families[0].crystals.table["formation_energy_eV_per_atom"].to_numpy()
+    np.testing.assert_allclose(families[0].labels, -(energies + 1) / 2)
+    with pytest.raises(MatmlError, match="no test family of the model has 900"):
+        held_out_families(
+            Predictor(["even"]), salts, ["formation_energy_eV_per_atom"], smallest=900
+        )
+    with pytest.raises(MatmlError, match="the model predicts formation_energy"):
+        held_out_families(Predictor(["even"]), salts, ["hardness"])
+
+
+@pytest.fixture
+def families(salts, monkeypatch):
+    for module in (retrospective, closed_loop):
+        monkeypatch.setattr(module, "surrogate", process_on_elements)
+    return held_out_families(Predictor(["even", "odd"]), salts, ["formation_energy_eV_per_atom"])
+
+
+def test_retrospective_on_real_salts(families):
+    scores = retrospective.run(Predictor([]), families, shots=[0, 10], draws=6)
+    again = retrospective.run(Predictor([]), families[1:], shots=[0, 10], draws=6)
+    own = scores[scores["family"] == "odd"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, again)
+    rows = pd.DataFrame(retrospective.records(scores, seed=3))
+    cell = rows[(rows["shots"] == 10) & (rows["metric"] == next(iter(retrospective.WITHIN)))]
+    share = cell.set_index("method")["value"]
+    assert share["default"] == share["gp_stack"] > 2 * share["chance"]
+    assert share["chance"] == pytest.approx(3 / (len(families[0]) - 10), abs=0.02)
+    gain = rows[rows["metric"].str.endswith("tenth_gain_over_best_baseline")]
+    gain = gain[(gain["shots"] == 10) & (gain["method"] == "default")]
+    best = share[["extra_trees_gp", "global_gp", "global_gp_gp"]].max()
+    assert gain["value"].iloc[0] == pytest.approx(share["default"] - best)
+    assert (rows["seed"] == 3).all()
+    assert set(rows["setting"]) == {"formation_energy_eV_per_atom"}
+
+
+def test_closed_loop_on_real_salts(families):
+    runs = closed_loop.run(Predictor([]), families, starts=4, start_size=2)
+    needed = runs.groupby("method")["labels_to_find_the_top_tenth"].mean()
+    top = [len(top_rows(task.labels)) for task in families]
+    size = [len(task) for task in families]
+    # the expected place of the last of t among n drawn at random
+    expected = np.mean([t * (n + 1) / (t + 1) for t, n in zip(top, size, strict=True)])
+    assert needed["random"] == pytest.approx(expected, rel=0.08)
+    assert needed["default"] == needed["gp_stack"] < 0.7 * needed["random"]
+    rows = pd.DataFrame(closed_loop.records(runs, seed=0))
+    over = rows[rows["metric"] == "labels_to_find_the_top_tenth_over_random"]
+    wide = runs.pivot_table(index="family", columns="method", values="labels_to_find_the_top_tenth")
+    ratio = (wide["default"] / wide["random"]).mean()
+    assert over.set_index("method")["value"]["default"] == pytest.approx(ratio)
+    assert (runs["labels_to_find_half_of_it"] <= runs["labels_to_find_the_top_tenth"]).all()
+
+
+def test_results_are_printed_and_written(families, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(heldout.CachingPredictor, "load", lambda *_: Predictor(["even", "odd"]))
+    monkeypatch.setattr(heldout.CrystalSet, "open", lambda *_: None)
+    monkeypatch.setattr(heldout, "held_out_families", lambda *_, **__: families)
+    options = {
+        "models": [tmp_path],
+        "structures": tmp_path,
+        "graphs": tmp_path,
+        "names": ["formation_energy_eV_per_atom"],
+        "part": "test",
+        "smallest_family": 15,
+        "json_file": tmp_path / "r.json",
+        "table": tmp_path / "r.csv",
+        "threads": 1,
+        "seed": 0,
+        "device": "cpu",
+    }
+    heldout.run_study(retrospective, options, shots=[10], draws=2)
+    heldout.run_study(closed_loop, options, starts=2, start_size=2)
+    told = capsys.readouterr().out
+    assert "families at each number of labels: 10: 2" in told
+    assert "random choice" in told
+    assert (tmp_path / "r.json").exists()
+    assert len(pd.read_csv(tmp_path / "r.csv")) > 10
+    with pytest.raises(MatmlError, match="held out by two of the models"):
+        heldout.run_study(retrospective, options | {"models": [tmp_path] * 2}, shots=[10], draws=2)
+
+
+def test_the_commands_are_there():
+    for command in ("suggest", "retrospective", "closed-loop", "merge"):
+        result = CliRunner().invoke(cli, ["screen", command, "--help"])
+        assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(cli, ["screen"])
+    assert result.exit_code == 2
+    assert "Missing option '--model'" in result.output

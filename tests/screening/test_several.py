@@ -1,0 +1,194 @@
+"""Several objectives at once, windows that nothing meets, and stability, from files to files."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from ridge_screening import PROPERTY, RidgePredictor, run
+
+from matml.errors import MatmlError
+from matml.files import read_table
+from matml.screening import shortlist
+from matml.screening.choice import dominated_by
+
+ENERGY = "formation_energy_eV_per_atom"
+HULL = "energy_above_hull_eV_per_atom"
+
+
+class EnergyPredictor(RidgePredictor):
+    """The ridge predictor with one more property; without labels it gives a constant."""
+
+    properties = {**RidgePredictor.properties, ENERGY: "eV/atom"}  # noqa: RUF012
+
+    def adapt(self, crystals, values, property_name, *, check_units):
+        if len(values):
+            return super().adapt(crystals, values, property_name, check_units=check_units)
+        return Constant()
+
+
+class Constant:
+    """One value for all, which no label has shaped."""
+
+    method = "constant"
+
+    def predict_table(self, crystals):
+        size = len(crystals)
+        values = {"prediction": -2.0, "low": -2.5, "high": -1.5, "distance": 0.5}
+        return pd.DataFrame({name: np.full(size, v) for name, v in values.items()}).assign(
+            in_domain=True
+        )
+
+
+@pytest.fixture(autouse=True)
+def predictor(monkeypatch):
+    monkeypatch.setattr(shortlist, "load_predictor", lambda *_, **__: EnergyPredictor())
+
+
+@pytest.fixture
+def support(prepared, tmp_path):
+    """Indices of all eight crystals; gaps of some."""
+    known = read_table(prepared / "structures" / "structures.parquet").set_index("id")
+    table = read_table(prepared / "support.csv")
+    table["band_gap_eV"] = known.loc[table["id"], "band_gap_eV"].to_numpy()
+    table.loc[2:3, "band_gap_eV"] = np.nan
+    assert table["band_gap_eV"].notna().sum() > 3
+    table.to_csv(tmp_path / "support.csv", index=False)
+    return tmp_path / "support.csv"
+
+
+def screen(prepared, out, support, *objectives, options=()):
+    model = prepared / "model"
+    model.mkdir(exist_ok=True)
+    stated = [word for text in objectives for word in ("--objective", text)]
+    run(
+        "screen", "--model", model, "--known", prepared / "structures", "--support", support,
+        "--out", out, "--threads", 1, "--candidates", prepared / "candidates",
+        "--config", prepared / "screening.yaml", *stated, *options,
+    )  # fmt: skip
+    return read_table(out / "shortlist.csv"), json.loads((out / "summary.json").read_text())
+
+
+def test_two_properties_with_gaps_in_the_support(prepared, tmp_path, support):
+    table, summary = screen(
+        prepared, tmp_path / "out", support, f"{PROPERTY} maximise", "band_gap_eV >= 5"
+    )
+    assert summary["properties"] == {PROPERTY: "", "band_gap_eV": "eV"}
+    by_property = pd.DataFrame(summary["support"]).groupby("property").size()
+    assert by_property[PROPERTY] == 8
+    assert 3 < by_property["band_gap_eV"] < 8
+    assert (table["property"] == PROPERTY).all()
+    assert table["probability"].between(0, 1).all()
+    # the probability of the window by its definition, from the columns given
+    from scipy.stats import norm
+
+    deviation = (table["band_gap_eV_high"] - table["band_gap_eV_low"]) / 2 / 1.645
+    expected = norm.sf(5, table["band_gap_eV"], deviation)
+    np.testing.assert_allclose(table["probability"], expected, atol=1e-4)
+    inside = table[table["in_domain"]]
+    assert inside["score"].is_monotonic_decreasing
+    criteria = np.column_stack([np.log(inside["prediction"]), norm.logsf(
+        5, inside["band_gap_eV"], deviation[: len(inside)])])  # fmt: skip
+    assert ((inside["pareto_front"] == 1) == ~dominated_by(criteria, criteria)).all()
+
+
+def test_ranking_by_front_and_by_probability(prepared, tmp_path, support):
+    stated = f"{PROPERTY} maximise", "band_gap_eV >= 5"
+    table, _ = screen(prepared, tmp_path / "a", support, *stated, options=("--rank-by", "pareto"))
+    assert table[table["in_domain"]]["pareto_front"].is_monotonic_increasing
+    table, _ = screen(
+        prepared, tmp_path / "b", support, *stated, options=("--rank-by", "probability")
+    )
+    assert table[table["in_domain"]]["probability"].is_monotonic_decreasing
+    table, _ = screen(
+        prepared, tmp_path / "c", support, *stated, options=("--rank-by", "expected_improvement")
+    )
+    worth = table["expected_improvement"] * table["probability"]
+    assert worth[table["in_domain"]].is_monotonic_decreasing
+
+
+def test_a_window_that_nothing_meets_names_the_nearest(prepared, tmp_path, support):
+    table, summary = screen(prepared, tmp_path / "out", support, "band_gap_eV >= 60")
+    assert summary["n_meet_all_windows"] == 0
+    best = table[table["in_domain"]].loc[lambda t: t["prediction"].idxmax()]
+    [note] = [n for n in summary["notes"] if "No candidate" in n]
+    assert f"'band_gap_eV >= 60': the nearest is {best['formula']}" in note
+    assert f"{best['prediction']:.4g} [{best['low']:.4g}, {best['high']:.4g}]" in note
+    # though all probabilities vanish, the order still tells which come nearest
+    assert table["probability"].max() < 1e-12
+    assert table["formula"][0] == best["formula"]
+
+
+def test_windows_that_exclude_each_other(prepared, tmp_path, support):
+    _, summary = screen(
+        prepared, tmp_path / "out", support, f"{PROPERTY} <= 1.45", f"{PROPERTY} maximise",
+        "band_gap_eV <= 4",
+    )  # fmt: skip
+    notes = " ".join(summary["notes"])
+    assert ("Each window is met" in notes) or ("No candidate of the domain" in notes)
+    assert summary["n_meet_all_windows"] == 0
+
+
+def test_an_objective_that_the_model_lacks(prepared, tmp_path, support):
+    with pytest.raises(MatmlError, match="does not predict bulk_modulus_GPa; the model predicts"):
+        screen(prepared, tmp_path / "out", support, "bulk_modulus_GPa >= 100")
+
+
+def test_a_property_without_labels_is_predicted_as_it_is_and_told(prepared, tmp_path, support):
+    known = read_table(prepared / "structures" / "structures.parquet")
+    with_energies = known.assign(**{ENERGY: np.linspace(-3, -1, len(known))})
+    folder = tmp_path / "known"
+    folder.mkdir()
+    with_energies.to_parquet(folder / "structures.parquet")
+    (folder / "summary.json").write_text((prepared / "structures" / "summary.json").read_text())
+    model = prepared / "model"
+    run(
+        "screen", "--model", model, "--known", folder, "--support", support, "--threads", 1,
+        "--out", tmp_path / "out", "--candidates", prepared / "candidates",
+        "--objective", f"{PROPERTY} maximise", "--objective", f"{HULL} <= 0.2",
+        "--config", prepared / "screening.yaml",
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert any(f"{ENERGY}: no label of this family was given" in n for n in summary["notes"])
+    assert any("lower bounds" in n for n in summary["notes"])
+    table = read_table(tmp_path / "out" / "shortlist.csv")
+    np.testing.assert_allclose(table[ENERGY], -2)
+    hull = table[ENERGY] - table[HULL]
+    assert (hull <= 1e-9).all()
+    # KMgF3 is known: the hull is at or below its energy
+    energy = with_energies.set_index("formula")[ENERGY]["KMgF3"]
+    assert hull[table["formula"] == "KMgF3"].iloc[0] <= np.min(energy) + 1e-5
+    np.testing.assert_allclose(table[f"{HULL}_high"] - table[HULL], 0.5, atol=1e-5)
+
+
+def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support):
+    known = read_table(prepared / "structures" / "structures.parquet")
+    folder = tmp_path / "known"
+    folder.mkdir()
+    known.assign(**{ENERGY: -2.0}).to_parquet(folder / "structures.parquet")
+    model = prepared / "model"
+    shared = (
+        "screen", "--model", model, "--known", folder, "--support", support, "--threads", 1,
+        "--candidates", prepared / "candidates", "--property", PROPERTY,
+    )  # fmt: skip
+    run(*shared, "--out", tmp_path / "with")
+    table = read_table(tmp_path / "with" / "shortlist.csv")
+    assert {HULL, f"{HULL}_low", "hull_entries", "decomposes_into", "nearest_known"} <= set(table)
+    (tmp_path / "off.yaml").write_text("stability: false\n")
+    run(*shared, "--out", tmp_path / "without", "--config", tmp_path / "off.yaml")
+    assert HULL not in read_table(tmp_path / "without" / "shortlist.csv")
+
+
+def test_the_first_candidates_are_not_alike(prepared, tmp_path, support):
+    stated = (f"{PROPERTY} maximise",)
+    plain, told = screen(prepared, tmp_path / "a", support, *stated, options=("--diversity", 0))
+    spread, _ = screen(prepared, tmp_path / "b", support, *stated, options=("--diversity", 0.6))
+    assert plain["rank"].tolist() == plain["score_rank"].tolist()
+    assert told["similarity_of_the_first"]["by_score"] == pytest.approx(
+        told["similarity_of_the_first"]["as_chosen"]
+    )
+    found = json.loads((tmp_path / "b" / "summary.json").read_text())["similarity_of_the_first"]
+    assert found["as_chosen"] < 0.9 * found["by_score"]
+    assert spread["score_rank"][0] == 1
+    assert set(spread["formula"]) == set(plain["formula"])
+    assert spread["score_rank"][7:].is_monotonic_increasing

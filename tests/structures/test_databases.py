@@ -1,0 +1,112 @@
+"""OPTIMADE responses and Materials Project JSON, in the shapes that their servers send."""
+
+import json
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from matml.config import StructuresSection
+from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.read import Document
+
+SALT = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+).get_primitive_structure()
+
+
+def optimade_entry(structure, identity="mp-22862", **changes):
+    """An entry with the fields of the OPTIMADE specification."""
+    names = [site.specie.symbol for site in structure]
+    attributes = {
+        "chemical_formula_reduced": "ClNa",
+        "nsites": len(structure),
+        "dimension_types": [1, 1, 1],
+        "lattice_vectors": structure.lattice.matrix.tolist(),
+        "cartesian_site_positions": structure.cart_coords.tolist(),
+        "species_at_sites": names,
+        "species": [
+            {"name": name, "chemical_symbols": [name], "concentration": [1.0]}
+            for name in sorted(set(names))
+        ],
+        "structure_features": [],
+    }
+    return {"id": identity, "type": "structures", "attributes": attributes | changes}
+
+
+def response(*entries):
+    return {"data": list(entries), "meta": {"api_version": "1.2.0", "more_data_available": False}}
+
+
+def read(value):
+    document = Document("file.json", "file.json", -1, "json", json.dumps(value))
+    return dict(document_crystals(document, StructuresSection()))
+
+
+def test_an_optimade_response():
+    found = read(response(optimade_entry(SALT, "a/1"), optimade_entry(SALT, "a/2")))
+    assert list(found) == ["file.json#a/1", "file.json#a/2"]
+    for crystal in found.values():
+        assert isinstance(crystal, Crystal)
+        assert (crystal.formula, crystal.common_name) == ("NaCl", "rocksalt")
+        assert crystal.volume_per_atom_A3 == pytest.approx(5.64**3 / 8)
+
+
+def test_a_single_optimade_entry():
+    found = read({"data": optimade_entry(SALT), "meta": {}})
+    assert [crystal.formula for crystal in found.values()] == ["NaCl"]
+
+
+BAD = {
+    "no cartesian_site_positions": {"cartesian_site_positions": None},
+    "not periodic": {"lattice_vectors": [[1, 0, 0], [0, 1, 0], [None, None, None]]},
+    "1 species_at_sites for 2": {"species_at_sites": ["Na"]},
+    "species 'Qq' is not described": {"species_at_sites": ["Na", "Qq"]},
+    "disordered": {
+        "species": [
+            {"name": "Na", "chemical_symbols": ["Na", "K"], "concentration": [0.5, 0.5]},
+            {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
+        ]
+    },
+    "no chemical element": {
+        "species": [
+            {"name": "Na", "chemical_symbols": ["X"], "concentration": [1.0]},
+            {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
+        ]
+    },
+    "overlapping atoms": {"cartesian_site_positions": [[0, 0, 0], [0.3, 0, 0]]},
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_entries_are_told_beside_good_ones(reason):
+    found = read(response(optimade_entry(SALT, "bad", **BAD[reason]), optimade_entry(SALT, "good")))
+    assert reason in found["file.json#bad"].reason
+    assert found["file.json#bad"].remedy
+    assert found["file.json#good"].formula == "NaCl"
+
+
+@pytest.mark.parametrize("wrap", [lambda docs: docs, lambda docs: {"data": docs}])
+def test_materials_project_documents(wrap):
+    docs = [
+        {"material_id": "mp-1", "formula_pretty": "NaCl", "structure": SALT.as_dict()},
+        {"material_id": "mp-2", "cif": SALT.to(fmt="cif")},
+        {"material_id": "mp-3", "structure": {"lattice": {}}},
+        "nonsense",
+    ]
+    found = read(wrap(docs))
+    assert list(found) == ["file.json#mp-1", "file.json#mp-2", "file.json#mp-3", "file.json#4"]
+    one, two, three, four = found.values()
+    assert np.isclose(one.volume_per_atom_A3, two.volume_per_atom_A3, rtol=1e-4)
+    assert not isinstance(three, Crystal)
+    assert not isinstance(four, Crystal)
+
+
+def test_entries_of_one_name_are_numbered():
+    found = read(response(optimade_entry(SALT, "same"), optimade_entry(SALT, "same")))
+    assert list(found) == ["file.json#1", "file.json#2"]
+
+
+def test_an_empty_response_says_so():
+    [bad] = read(response()).values()
+    assert "empty list" in bad.reason
