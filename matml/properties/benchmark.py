@@ -19,6 +19,7 @@ from matml.errors import MatmlError
 from matml.files import read_json, read_table, write_json, write_table
 from matml.properties.benchmark_parts import FoldRun, processes, run_parts
 from matml.properties.compare import (
+    STACK,
     TITLES,
     choose,
     episode_errors,
@@ -34,8 +35,8 @@ from matml.structures.crystals import CrystalSet
 log = logging.getLogger(__name__)
 
 FAMILIES, RUN, POTENTIAL = "families.csv", "benchmark.json", "potential.safetensors"
-DEFAULT = "default"
-"""What a user gets: the method chosen, per fold and property, on validation families."""
+DEFAULT = STACK
+"""What a user gets."""
 SEEN = {
     "potential_ridge": "CHGNet features + ridge (has seen such materials)",
     "potential_gp": "CHGNet features + GP (has seen such materials)",
@@ -102,7 +103,6 @@ def score_fold(
     """Return property, shots, method, family and the draws' mean scores on the test families.
 
     Scores: `error`, `spearman`, `inside` (share of 90 % intervals that hold the truth), `width`.
-    The method `DEFAULT` repeats the one that the validation families chose, named in `chosen`.
     """
     episodes = read_table(run / EPISODES)
     episodes = episodes[episodes["property"].isin(names)]
@@ -123,12 +123,7 @@ def score_fold(
     rank, inside, width = zip(*found, strict=True)
     test = test.assign(spearman=rank, inside=inside, width=[each.mean() for each in width])
     keys = ["property", "shots", "method", "family", "common_name"]
-    scores = test.groupby(keys, as_index=False)[["error", "spearman", "inside", "width"]].mean()
-    chosen = scores["property"].map({name: choice.method for name, choice in choices.items()})
-    default = scores[scores["method"] == chosen].assign(method=DEFAULT)
-    return pd.concat([scores, default], ignore_index=True).assign(
-        chosen=lambda table: table["property"].map({n: c.method for n, c in choices.items()})
-    )
+    return test.groupby(keys, as_index=False)[["error", "spearman", "inside", "width"]].mean()
 
 
 def rank_correlation(prediction: np.ndarray, truth: np.ndarray) -> float:

@@ -9,14 +9,11 @@ from matml.properties.benchmark import ALL, DEFAULT, SEEN
 from matml.properties.compare import bootstrap_interval
 from matml.properties.targets import find_property
 
-OURS = (
-    *("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head"),
-    *("gp_stack", DEFAULT),
-)
+OURS = ("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head", DEFAULT)
 """Methods that are not baselines."""
 TARGET_SHOTS = (5, 10, 20)
 """Numbers of labels over which the default is judged."""
-NAMES = ALL | {DEFAULT: "chosen on validation families (default)"}
+NAMES = ALL | {DEFAULT: f"{ALL[DEFAULT]} (default)"}
 METRICS = {"error": "mae", "spearman": "spearman", "inside": "coverage_90", "width": "width_90"}
 
 
@@ -34,8 +31,8 @@ def _baselines(table: pd.DataFrame | pd.Series) -> list[str]:
 def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
     """Return the benchmark as records of one measured value each.
 
-    `mae_reduction_against_<method>`: error of that method less the default's (or the stack's), mean
-    over the same families; positive where ours is better.
+    `mae_reduction_against_<method>`: error of that method less the default's, mean over the
+    same families; positive where ours is better.
     """
     records = []
 
@@ -84,14 +81,12 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
                         np.median,
                     )
         error = by_family(scores, name, shots, "error")
-        for ours in [m for m in (DEFAULT, "gp_stack") if m in error]:
-            for baseline in _baselines(error):
-                gain = (error[baseline] - error[ours]).to_numpy()
-                add(name, shots, ours, f"mae_reduction_against_{baseline}", gain)
+        for baseline in _baselines(error):
+            gain = (error[baseline] - error[DEFAULT]).to_numpy()
+            add(name, shots, DEFAULT, f"mae_reduction_against_{baseline}", gain)
     for than, metric in (("none", "0"), ("fewer", "fewer")):
-        for ours in (DEFAULT, "gp_stack"):
-            for (name, shots), gain in learning_gains(scores, ours, than).items():
-                add(name, shots, ours, f"mae_reduction_against_{metric}_shots", gain)
+        for (name, shots), gain in learning_gains(scores, DEFAULT, than).items():
+            add(name, shots, DEFAULT, f"mae_reduction_against_{metric}_shots", gain)
     return records
 
 
@@ -101,12 +96,9 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
         own = scores[scores["property"] == name]
         item = find_property(name)
         families = own.groupby("shots")["family"].nunique().to_dict()
-        chosen = own.drop_duplicates("fold").sort_values("fold")
         echo(
             f"\n{item.title.capitalize()} ({item.error_unit}); test families at each number of "
-            f"labels: {', '.join(f'{k}: {n}' for k, n in families.items())}\n"
-            "chosen on validation families: "
-            + ", ".join(f"fold {r.fold}: {NAMES[r.chosen]}" for r in chosen.itertuples())
+            f"labels: {', '.join(f'{k}: {n}' for k, n in families.items())}"
         )
         for column, title, average in (
             ("error", "mean absolute error, mean over families", "mean"),
@@ -120,8 +112,7 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             wide.index = pd.Index([NAMES[m] for m in wide.index], name="")
             digits = "{:.4f}".format if column in ("error", "width") else "{:.3f}".format
             echo(f"{title}\n{wide.to_string(float_format=digits, na_rep='-')}")
-        for ours in (DEFAULT, "gp_stack"):
-            _print_paired(scores, name, ours, echo)
+        _print_paired(scores, name, DEFAULT, echo)
     _print_targets(scores, echo)
 
 
@@ -182,21 +173,20 @@ def learning_gains(scores: pd.DataFrame, ours: str, than: str) -> dict:
 
 def _print_targets(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
     """Print the ratios to the best baseline and how adapting compares with no label."""
-    for ours in (DEFAULT, "gp_stack"):
-        ratios = best_baseline_ratios(scores, ours)
-        if ratios.empty:
-            continue
+    ratios = best_baseline_ratios(scores, DEFAULT)
+    if ratios.empty:
+        return
+    echo(
+        f"\n{NAMES[DEFAULT]}: error over that of the best baseline in each cell; mean "
+        f"{np.nanmean(ratios.to_numpy()):.3f}\n{ratios.to_string(float_format='{:.3f}'.format)}"
+    )
+    for than, title in (("none", "without labels"), ("fewer", "with the next fewer labels")):
+        rows: dict[str, dict[int, str]] = {}
+        for (name, shots), gain in learning_gains(scores, DEFAULT, than).items():
+            low, high = bootstrap_interval(gain)
+            cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+            rows.setdefault(name, {})[shots] = cell
         echo(
-            f"\n{NAMES[ours]}: error over that of the best baseline in each cell; mean "
-            f"{np.nanmean(ratios.to_numpy()):.3f}\n{ratios.to_string(float_format='{:.3f}'.format)}"
+            f"{NAMES[DEFAULT]}: error lower than {title}, on the same families\n"
+            + pd.DataFrame(rows).T.fillna("-").to_string()
         )
-        for than, title in (("none", "without labels"), ("fewer", "with the next fewer labels")):
-            rows: dict[str, dict[int, str]] = {}
-            for (name, shots), gain in learning_gains(scores, ours, than).items():
-                low, high = bootstrap_interval(gain)
-                cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-                rows.setdefault(name, {})[shots] = cell
-            echo(
-                f"{NAMES[ours]}: error lower than {title}, on the same families\n"
-                + pd.DataFrame(rows).T.fillna("-").to_string()
-            )

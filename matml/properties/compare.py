@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-FINE_TUNED = "fine_tuned"
+FINE_TUNED, STACK = "fine_tuned", "gp_stack"
 
 TITLES = {
     "support_mean": "mean of the support",
@@ -19,19 +19,21 @@ TITLES = {
     "network_gp": "pre-trained network + GP on support residuals",
     "fomaml": "FOMAML",
     "maml": "MAML",
-    "gp_stack": "stacked Gaussian process",
+    STACK: "stacked Gaussian process",
 }
 """Methods, weakest idea first; the titles are shown to people."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on the validation families for one property.
+    """What a user gets for one property.
 
     Attributes
     ----------
     method
-        The method with the lowest mean error over the shots; screening uses it.
+        The stacked Gaussian process where it was fitted: it holds the other models, and has learned
+        how far to trust each on all training families left out in turn, which are many more than
+        the validation families. Else the method with the lowest mean error over the shots there.
     fine_tuning
         The variant of fine-tuning with the lowest mean error; '' where none was tried.
     """
@@ -90,6 +92,8 @@ def choose(validation: pd.DataFrame, properties: Sequence[str]) -> dict[str, Cho
             fine_tuning = variants.idxmin()
             if variants.min() < fixed.min():
                 method = FINE_TUNED
+        if STACK in fixed.index:
+            method = STACK
         choices[name] = Choice(method, fine_tuning)
     return choices
 
@@ -195,8 +199,7 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
         title, method = titles[name].capitalize(), TITLES[choice.method]
         if own.empty:
             sentences.append(
-                f"{title}: no test family has labels enough for an episode; {method} was chosen on "
-                "the validation families."
+                f"{title}: no test family has labels enough for an episode; {method} is used."
             )
             continue
         unit = own["unit"].iloc[0] or "its own unit"
@@ -213,8 +216,9 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
                 f"({_verdict(row.low, row.high, row.n_families)}, {row.n_families} families)"
                 for row in gains.itertuples()
             ]
+            why = "is the default" if choice.method == STACK else "won on the validation families"
             sentences.append(
-                f"{title}: {method} won on the validation families. On the test families it lowers "
+                f"{title}: {method} {why}. On the test families it lowers "
                 f"the error of the pre-trained network as it is by, in {unit}: {'; '.join(parts)}."
             )
         errors = own[own["metric"] == "mae_family_mean"]

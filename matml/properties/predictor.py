@@ -190,7 +190,7 @@ class FewShotPredictor:
         property_name
             One of `properties`; may be left out where there is only one.
         method
-            How to adapt; by default the method that won on the validation families.
+            How to adapt; by default what the card names, such as the stacked process.
         check_units
             Refuse labels that miss the prediction before adapting by far and fit it in another
             common unit.

@@ -271,7 +271,7 @@ def _print(scores, choices, headline, sentences, titles) -> None:
         families = own.groupby("shots")["n_families"].max().to_dict()
         log.info(
             "\n%s: mean absolute error in %s, averaged over unseen families\n"
-            "(families at each number of labels: %s; * chosen on the validation families)\n%s",
+            "(families at each number of labels: %s; * the default)\n%s",
             titles[name].capitalize(),
             own["unit"].iloc[0],
             ", ".join(f"{k}: {n}" for k, n in families.items()),

@@ -266,8 +266,8 @@ def _legend(scores: Scores) -> str:
             f"<i></i>{escape(scores.titles[method])}</button>"
         )
     return (
-        '<p class="note">A click on a method shows or hides it. The thick line is the method that '
-        "was chosen on the validation families. Bars are 95 % intervals over families. "
+        '<p class="note">A click on a method shows or hides it. The thick line is the default '
+        "method. Bars are 95 % intervals over families. "
         "A line is broken where fewer families have members enough: means over other families are "
         "not joined.</p>"
         f'<div class="legend">{"".join(items)}</div>'
@@ -327,7 +327,7 @@ def _method_table(scores: Scores, name: str) -> str:
         rows.append([text_cell(scores.titles[method] + star), *cells])
     heading = f"<h4>{escape(sentence(property_title(name)))}{unit_text(scores.unit(name))}</h4>"
     head = ["method", *(f"{int(k)} labels" for k in shots)]
-    return heading + table(head, rows, sortable=True, note="★ chosen on the validation families.")
+    return heading + table(head, rows, sortable=True, note="★ the default.")
 
 
 def _parity(results: Results, scores: Scores, figures: Figures) -> str:

@@ -21,6 +21,7 @@ from matml.screening.stream import read_chunks
 from matml.screening.support import read_support
 from matml.screening.surrogates import CachingPredictor, surrogate
 from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import crystal_row
 
 log = logging.getLogger(__name__)

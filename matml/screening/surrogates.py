@@ -11,11 +11,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from matml.properties.baselines import Baseline
 from matml.properties.descriptors import describe
-from matml.properties.gp_stack import GPStack, Views
+from matml.properties.gp_stack import Views
 from matml.properties.predictor import FewShotPredictor
 from matml.properties.stacking import METHOD as STACK
 from matml.properties.stacking import StackedPredictor
@@ -70,21 +69,17 @@ class JointSurrogate:
         Before any label, [n] and [n, n].
     noise
         Variance of a label.
-    first
-        The same before any label, where other weights are used then.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     noise: float
-    first: tuple[np.ndarray, np.ndarray, float] | None = None
 
     def joint(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean [n] and covariance [n, n] without noise, given labels of `rows`."""
         rows = np.asarray(rows, dtype=int)
         if not len(rows):
-            mean, covariance, _ = self.first or (self.mean, self.covariance, 0)
-            return mean, covariance
+            return self.mean, self.covariance
         gram = self.covariance[np.ix_(rows, rows)] + (self.noise + JITTER) * np.eye(len(rows))
         solved = np.linalg.solve(gram, self.covariance[rows])
         mean = self.mean + solved.T @ (np.asarray(labels) - self.mean[rows])
@@ -93,8 +88,7 @@ class JointSurrogate:
     def posterior(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As of `Surrogate`."""
         mean, covariance = self.joint(rows, labels)
-        noise = self.first[2] if self.first and not len(rows) else self.noise
-        return mean, np.sqrt(np.maximum(covariance.diagonal() + noise, 1e-9))
+        return mean, np.sqrt(np.maximum(covariance.diagonal() + self.noise, 1e-9))
 
 
 @dataclass(frozen=True)
@@ -158,13 +152,10 @@ def surrogate(
 
 def stack_surrogate(fitted: StackedPredictor, views: Views) -> JointSurrogate:
     """The stacked process over a family's crystals."""
-
-    def prior(stack: GPStack) -> tuple[np.ndarray, np.ndarray, float]:
-        mean = torch.einsum("m,mn->n", stack.mean_weights, views.means)
-        covariance: Tensor = torch.einsum("k,kab->ab", stack.variances, views.covariances)
-        return mean.numpy(), covariance.numpy(), float(stack.noise)
-
-    return JointSurrogate(*prior(fitted.stack), first=prior(fitted.zero))
+    stack = fitted.stack
+    mean = torch.einsum("m,mn->n", stack.mean_weights, views.means)
+    covariance = torch.einsum("k,kab->ab", stack.variances, views.covariances)
+    return JointSurrogate(mean.numpy(), covariance.numpy(), float(stack.noise))
 
 
 def _adapted(

@@ -12,7 +12,7 @@ from matml.errors import MatmlError
 from matml.files import write_table
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties import benchmark_parts as module
-from matml.properties.benchmark import COMPARED, DEFAULT, rank_correlation
+from matml.properties.benchmark import DEFAULT, rank_correlation
 from matml.properties.benchmark_report import (
     OURS,
     best_baseline_ratios,
@@ -100,18 +100,11 @@ def test_each_large_family_is_for_test_once(crystals, scores):
 def test_every_method_has_every_family(scores):
     counts = scores.pivot_table(index="method", columns="shots", values="family", aggfunc="count")
     assert (counts == counts.iloc[0]).all(axis=None)
-    expected = {"gp_stack", "network_gp", "global_gp", "extra_trees_gp", DEFAULT}
+    expected = {"gp_stack", "network_gp", "global_gp", "extra_trees_gp"}
     expected |= {"support_ridge", "support_gp", "embedding_ridge", "embedding_gp"}
     assert expected <= set(counts.index)
     assert scores["inside"].between(0, 1).all()
     assert (scores["width"] > 0).all()
-
-
-def test_the_default_is_what_the_validation_families_chose(scores):
-    for _, fold in scores.groupby("fold"):
-        chosen = fold[fold["method"] == fold["chosen"].iloc[0]]
-        default = fold[fold["method"] == DEFAULT]
-        np.testing.assert_array_equal(chosen["error"], default["error"])
 
 
 def test_a_finished_benchmark_only_prints_again(place, first, monkeypatch):
@@ -143,7 +136,6 @@ def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals
     before = scores[scores["shots"] == 0].set_index(["method", "family"])["error"]
     for method in ("anil", "gp_head", "potential_gp"):
         assert not np.allclose(adapted[method], before[method])
-    assert not set(scores["chosen"]) & set(COMPARED)
     with pytest.raises(MatmlError, match="--methods 'mammal'"):
         run(place, "--methods=mammal", out="more", options=own)
     save_checkpoint(place / "more/potential.safetensors", tensors, {"ids": [*ids[::-1][1:], "?"]})

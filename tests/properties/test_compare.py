@@ -47,6 +47,11 @@ def test_the_lowest_error_over_positive_shots_is_chosen():
     assert choose(table(errors), ["p"])["p"] == Choice("fine_tuned", VARIANTS[0])
 
 
+def test_the_stack_is_the_default_wherever_it_was_fitted():
+    errors = {("maml", 5, "u"): 0.1, ("gp_stack", 5, "u"): 0.2, (VARIANTS[0], 5, "u"): 0.3}
+    assert choose(table(errors), ["p"])["p"] == Choice("gp_stack", VARIANTS[0])
+
+
 def test_a_property_without_validation_families_takes_the_common_choice():
     errors = {("pretrained", 5, "u"): 2.0, ("maml", 5, "u"): 1.0, (VARIANTS[0], 5, "u"): 3.0}
     assert choose(table(errors), ["p", "q"])["q"].method == "maml"
