@@ -265,14 +265,14 @@ class FewShotPredictor:
     def distance(self, crystals: CrystalSet) -> np.ndarray:
         """Return the distance to the nearest training crystal, [crystals].
 
-        In the networks' embeddings, mean over the members; 1 is the 95th percentile of the
-        distances of training families that a member had not seen.
+        In the networks' embeddings, mean over one member of each fold; 1 is the 95th percentile of
+        the distances of training families that a member had not seen.
         """
         batches = GraphBatches(crystals, device=self.device)
         rows = np.arange(len(crystals))
         each = []
         for number, (member, far) in enumerate(
-            zip(self.members, self.card["far_distances"], strict=True)
+            zip(self.members, self.card["far_distances"], strict=False)
         ):
             known = self.training[f"embeddings.{number}"].float().numpy()
             each.append(nearest_distances(embed(member.pretrained, batches, rows), known) / far)
