@@ -24,9 +24,19 @@ def matern32(a: Tensor, b: Tensor) -> Tensor:
     Tensor
         [..., n, m].
     """
+    return _matern32_at(_distances(a, b))
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return Euclidean distances, [..., n, m], with a gradient at 0."""
     square = (a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]) - 2 * a @ b.mT
-    distance = (square.clamp(min=0) + 1e-12).sqrt() * math.sqrt(3)
-    return (1 + distance) * torch.exp(-distance)
+    return (square.clamp(min=0) + 1e-12).sqrt()
+
+
+def _matern32_at(distance: Tensor) -> Tensor:
+    """Return the correlation at distances in units of the length scale."""
+    scaled = distance * math.sqrt(3)
+    return (1 + scaled) * torch.exp(-scaled)
 
 
 def _standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -284,14 +294,60 @@ def learn_residual_gp(
     initial = torch.tensor(start, dtype=torch.float64).log()
     free = initial.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
+    groups = _grouped(x, y, episodes)
     for _ in range(steps):
         value = 0.5 * (free - initial).square().sum()
-        for support, query in episodes:
-            mean, deviation = _condition_residual(free.exp(), x[support], y[support], x[query])
+        for group in groups:
+            mean, deviation = group.condition(free.exp())
             # a Laplace likelihood: errors are judged by their absolute value
-            value = value + ((mean - y[query]).abs() / deviation + deviation.log()).mean()
+            value = value + ((mean - group.truth).abs() / deviation + deviation.log()).mean(1).sum()
         optimizer.zero_grad()
         (value / (1 + len(episodes))).backward()
         optimizer.step()
     shift, variance, noise, length = free.detach().exp().tolist()
     return ResidualGP(centre, scale, shift, variance, noise, length)
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Episodes with equally many support and query crystals.
+
+    Attributes
+    ----------
+    within, across
+        Distances among the support's and from query to support, in units of the root of the number
+        of features: [episodes, k, k] and [episodes, m, k].
+    residuals, truth
+        [episodes, k] and [episodes, m].
+    """
+
+    within: Tensor
+    across: Tensor
+    residuals: Tensor
+    truth: Tensor
+
+    def condition(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `_condition_residual` does, for all episodes at once, [episodes, m]."""
+        shift, variance, noise, length = parameters
+        gram = shift + variance * _matern32_at(self.within / length)
+        gram = gram + (noise + JITTER) * torch.eye(gram.shape[-1], dtype=gram.dtype)
+        cross = shift + variance * _matern32_at(self.across / length)
+        solved = torch.linalg.solve(gram, torch.cat([self.residuals[..., None], cross.mT], -1))
+        mean = (cross @ solved[..., :1])[..., 0]
+        explained = (cross * solved[..., 1:].mT).sum(-1)
+        return mean, (shift + variance + noise - explained).clamp(min=1e-9).sqrt()
+
+
+def _grouped(
+    x: Tensor, y: Tensor, episodes: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[_Alike]:
+    """Return the episodes grouped by their sizes."""
+    sizes: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for support, query in episodes:
+        sizes.setdefault((len(support), len(query)), []).append((support, query))
+    groups = []
+    for alike in sizes.values():
+        support, query = (torch.from_numpy(np.stack(rows)) for rows in zip(*alike, strict=True))
+        a, b = x[support] / math.sqrt(x.shape[1]), x[query] / math.sqrt(x.shape[1])
+        groups.append(_Alike(_distances(a, a), _distances(b, a), y[support], y[query]))
+    return groups
