@@ -116,8 +116,7 @@ def turned(model: Surrogate, sign: int) -> Surrogate:
         return model
     if not isinstance(model, JointSurrogate):
         return Turned(model, sign)
-    first = None if model.first is None else (-model.first[0], *model.first[1:])
-    return JointSurrogate(-model.mean, model.covariance, model.noise, first)
+    return JointSurrogate(-model.mean, model.covariance, model.noise)
 
 
 def labels_until_found(

@@ -121,7 +121,8 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
                 def add(
                     method: str, name: str, values: pd.Series, about=(setting, strategy)
                 ) -> None:
-                    each = values.groupby("family").mean().to_numpy()
+                    # a method that is the default of one property only has no value for others
+                    each = values.groupby("family").mean().dropna().to_numpy()
                     low, high = bootstrap_interval(each)
                     found.append(
                         {

@@ -45,7 +45,7 @@ def weights(generator):
 def stack():
     generator = np.random.default_rng(0)
     views = random_views(generator)
-    fitted = SimpleNamespace(stack=weights(generator), zero=weights(generator))
+    fitted = SimpleNamespace(stack=weights(generator))
     return fitted, views, generator.normal(size=SIZE)
 
 
@@ -54,8 +54,7 @@ def test_the_joint_posterior_is_that_of_the_stack(stack, shots):
     fitted, views, labels = stack
     order = np.random.default_rng(1).permutation(SIZE)
     rows, rest = order[:shots], order[shots:]
-    own = fitted.stack if shots else fitted.zero
-    expected = own.condition(views[order], labels[rows], shots)
+    expected = fitted.stack.condition(views[order], labels[rows], shots)
     mean, deviation = stack_surrogate(fitted, views).posterior(rows, labels[rows])
     np.testing.assert_allclose(mean[rest], expected[0], atol=1e-9)
     np.testing.assert_allclose(deviation[rest], expected[1], atol=1e-6)
@@ -247,6 +246,15 @@ def test_closed_loop_on_real_salts(families):
     ratio = (wide["default"] / wide["random"]).mean()
     assert over.set_index("method")["value"]["default"] == pytest.approx(ratio)
     assert (runs["labels_to_find_half_of_it"] <= runs["labels_to_find_the_top_tenth"]).all()
+
+
+def test_a_method_of_some_families_only_leaves_no_hole(families):
+    runs = closed_loop.run(Predictor([]), families, starts=2, start_size=2)
+    own = runs[runs["method"] == "gp_stack"].head(2)
+    runs = pd.concat([runs, own.assign(method="network_gp")], ignore_index=True)
+    rows = pd.DataFrame(closed_loop.records(runs, seed=0))
+    assert rows["value"].notna().all()
+    assert set(rows[rows["method"] == "network_gp"]["n_tasks"]) == {1}
 
 
 def test_results_are_printed_and_written(families, tmp_path, monkeypatch, capsys):
