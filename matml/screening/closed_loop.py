@@ -154,7 +154,7 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
 def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
     """Print labels needed, ratios to random choice and paired differences."""
     table = pd.DataFrame(rows)
-    titles = TITLES | {DEFAULT: "default (chosen on validation)", RANDOM: "random choice"}
+    titles = TITLES | {DEFAULT: "default", RANDOM: "random choice"}
     table["title"] = table["method"].map(titles)
     for setting, own in table.groupby("setting", sort=False):
         echo(f"\n{setting}; {own['n_tasks'].max()} families [95 % bootstrap over families]")

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 BENCHMARK = "screening_retrospective"
 DEFAULT = "default"
-"""What a user gets: the method chosen on validation families."""
+"""What a user gets: the method that the model names for the property."""
 WITHIN = {"share_of_top_tenth_in_predicted_tenth": 1, "share_of_top_tenth_in_predicted_fifth": 2}
 CHANCE = "chance"
 
@@ -136,7 +136,7 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
 def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
     """Print the shares and the paired gains per setting."""
     table = pd.DataFrame(rows)
-    titles = TITLES | {DEFAULT: "default (chosen on validation)", CHANCE: "blind choice"}
+    titles = TITLES | {DEFAULT: "default", CHANCE: "blind choice"}
     table["title"] = table["method"].map(titles)
     for metric in WITHIN:
         echo(f"\n{metric.replace('_', ' ')}, mean over families [95 % bootstrap over families]")

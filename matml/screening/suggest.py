@@ -18,7 +18,7 @@ from matml.screening.objectives import NORMAL_90, parse_objectives, to_scale
 from matml.screening.scoring import check_properties, graph_section
 from matml.screening.shortlist import ingest_settings
 from matml.screening.stream import read_chunks
-from matml.screening.support import read_support
+from matml.screening.support import read_supports
 from matml.screening.surrogates import CachingPredictor, surrogate
 from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.crystals import CrystalSet
@@ -58,7 +58,7 @@ def suggest_labels(
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
     if support is not None:
-        given = read_support(support, property_name, set(known_table["id"]))
+        given = read_supports(support, [property_name], set(known_table["id"]))[property_name]
         labels, labelled = given.labels, support_table(given, known_table, settings)
     candidates = _candidates(inputs, settings)
     if len(candidates) > MOST_CANDIDATES:
