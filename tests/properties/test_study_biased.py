@@ -327,7 +327,7 @@ def test_scores_are_paired_by_family():
 
 
 def test_missing_members_and_impossible_parts_are_named(folder, bench, settings):
-    with pytest.raises(MatmlError, match="1 folders are given, the split has 2"):
+    with pytest.raises(MatmlError, match="1 folders are given, training families are dealt into 2"):
         biased.run_study(bench, [folder / "members/0"], settings, TINY)
     with pytest.raises(MatmlError, match="fewer than the 99 parts"):
         biased.deal_families([], 99, 0)
