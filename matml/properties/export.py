@@ -118,7 +118,9 @@ def export_predictor(
                 name: {
                     "unit": find_property(name).unit,
                     **choice,
-                    "expected_error": _expected_error(choice),
+                    "expected_error": _expected_error(
+                        choice, bench.standardisation.deviation[bench.names.index(name)]
+                    ),
                     "training_labels": int((~np.isnan(bench.targets[training, column])).sum()),
                     "scores": _scores(scores, name),
                 }
@@ -186,11 +188,14 @@ def _ingest_settings(structures: Path) -> dict:
     return section.model_dump(mode="json", exclude={"inputs", "labels"})
 
 
-def _expected_error(choice: dict) -> float:
-    """Return the half width of the networks' 90 % interval before any label, learned scale."""
+def _expected_error(choice: dict, spread: float) -> float:
+    """Return the half width of the networks' 90 % interval before any label, learned scale.
+
+    Where no validation family tells, the spread of the training labels, which is wide.
+    """
     widths = choice["half_widths"]
     own = widths.get("pretrained") or widths[choice["method"]]
-    return own[min(own, key=int)]
+    return own[min(own, key=int)] if own else float(spread)
 
 
 def _scores(scores: pd.DataFrame, name: str) -> list[dict]:

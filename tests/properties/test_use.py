@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from matml.errors import MatmlError
 from matml.properties.commands import properties
-from matml.properties.export import SHIPPED
+from matml.properties.export import SHIPPED, _expected_error
 from matml.properties.predictor import FewShotPredictor
 from matml.properties.ship import ship_model, size_of
 from matml.properties.targets import find_property
@@ -265,3 +265,10 @@ def test_the_shipped_model_reaches_its_stated_score(pytestconfig, tmp_path, name
     ]
     # one draw of each family; the card's value is the mean over several draws
     assert np.mean(errors) == pytest.approx(stated[0]["value"], rel=0.25)
+
+
+def test_without_validation_families_labels_are_judged_by_their_spread():
+    choice = {"method": "gp_stack", "half_widths": {"pretrained": {}, "gp_stack": {}}}
+    assert _expected_error(choice, 0.3) == 0.3
+    choice["half_widths"]["pretrained"] = {"5": 0.1, "0": 0.2}
+    assert _expected_error(choice, 0.3) == 0.2
