@@ -91,6 +91,37 @@ class Learned:
     average: float
 
 
+def learn_without(
+    observations: Observations,
+    equation: Equation,
+    held: Sequence[str],
+    settings: KineticsSection,
+    seed: int,
+) -> tuple[float | None, Experience]:
+    """Return the reference temperature (K, where there is one) and the default population.
+
+    Both are learned without the alloys `held`.
+    """
+    subset = observations.select([n for n in observations.names if n not in set(held)])
+    reference = (
+        common_reference_temperature(subset) if equation.needs_reference_temperature else None
+    )
+    training, kind = to_series(subset, equation, reference), observations.kind
+    groups = int(subset.alloys["composition_group"].nunique())
+    gaussian = learn_gaussian(equation, kind, training, settings.pseudo_tasks, groups)
+    experience = learn_experience(
+        equation,
+        kind,
+        training,
+        gaussian.fit,
+        gaussian.prior.noise,
+        subset.alloys,
+        settings.pseudo_tasks,
+        seed,
+    )
+    return reference, experience
+
+
 def grouped_folds(observations: Observations, folds: int, seed: int) -> list[list[str]]:
     """Return the held-out alloys of each fold: whole composition groups, folds of similar size.
 

@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 
 from matml.config import KineticsSection
-from matml.kinetics.benchmark import grouped_folds
+from matml.kinetics.benchmark import grouped_folds, learn_without
 from matml.kinetics.design import choose
 from matml.kinetics.equations import Equation
-from matml.kinetics.experience import Experience, learn_experience
+from matml.kinetics.experience import Experience
 from matml.kinetics.observations import Observations
-from matml.kinetics.population import learn_gaussian
 from matml.kinetics.scores import weighted_mean, weighted_median
 from matml.kinetics.series import (
     Series,
-    common_reference_temperature,
     residual_function,
     to_series,
 )
@@ -49,23 +47,7 @@ def score_designs(
     kind, records = observations.kind, []
     group = observations.alloys.set_index("alloy")["composition_group"]
     for number, held in enumerate(grouped_folds(observations, settings.folds, seed), start=1):
-        subset = observations.select([n for n in observations.names if n not in set(held)])
-        reference = (
-            common_reference_temperature(subset) if equation.needs_reference_temperature else None
-        )
-        training = to_series(subset, equation, reference)
-        groups = int(subset.alloys["composition_group"].nunique())
-        gaussian = learn_gaussian(equation, kind, training, settings.pseudo_tasks, groups)
-        experience = learn_experience(
-            equation,
-            kind,
-            training,
-            gaussian.fit,
-            gaussian.prior.noise,
-            subset.alloys,
-            settings.pseudo_tasks,
-            seed,
-        )
+        reference, experience = learn_without(observations, equation, held, settings, seed)
         names = [n for n in held if (observations.points["alloy"] == n).sum() >= most + 2]
         unseen = observations.select(names)
         series = to_series(unseen, equation, reference)

@@ -11,14 +11,18 @@ import numpy as np
 import pandas as pd
 
 from matml.config import KineticsSection
-from matml.kinetics.benchmark import DEFAULT_METHOD, draw_points, grouped_folds, queries_of
+from matml.kinetics.benchmark import (
+    DEFAULT_METHOD,
+    draw_points,
+    grouped_folds,
+    learn_without,
+    queries_of,
+)
 from matml.kinetics.equations import Equation
-from matml.kinetics.experience import learn_experience
 from matml.kinetics.mcmc import nuts_draws
 from matml.kinetics.observations import Observations
-from matml.kinetics.population import learn_gaussian
 from matml.kinetics.predict import predict_draws
-from matml.kinetics.series import common_reference_temperature, residual_function, to_series
+from matml.kinetics.series import residual_function, to_series
 from matml.meta.sampling import sample_posterior
 
 NUTS = "no-u-turn sampler"
@@ -41,23 +45,7 @@ def score_nuts(
     kind, residual = observations.kind, residual_function(equation, observations.kind)
     rows = []
     for number, held in enumerate(grouped_folds(observations, settings.folds, seed), start=1):
-        subset = observations.select([n for n in observations.names if n not in set(held)])
-        reference = (
-            common_reference_temperature(subset) if equation.needs_reference_temperature else None
-        )
-        training = to_series(subset, equation, reference)
-        groups = int(subset.alloys["composition_group"].nunique())
-        learned = learn_gaussian(equation, kind, training, settings.pseudo_tasks, groups)
-        experience = learn_experience(
-            equation,
-            kind,
-            training,
-            learned.fit,
-            learned.prior.noise,
-            subset.alloys,
-            settings.pseudo_tasks,
-            seed,
-        )
+        reference, experience = learn_without(observations, equation, held, settings, seed)
         unseen = observations.select(held)
         series = to_series(unseen, equation, reference)
         for shots in settings.shots:

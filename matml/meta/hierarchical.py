@@ -70,6 +70,13 @@ class Fit:
     jacobian: Tensor
     converged: Tensor
 
+    def best_of(self, starts: int) -> "Fit":
+        """Return the fit with the lowest objective of each task, of `starts` blocks of B tasks."""
+        objective = self.objective.reshape(starts, -1)
+        tasks = objective.shape[1]
+        rows = objective.argmin(0) * tasks + torch.arange(tasks)
+        return Fit(*(getattr(self, name)[rows] for name in Fit.__dataclass_fields__))
+
 
 @dataclass
 class LearnedPrior:

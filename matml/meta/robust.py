@@ -121,6 +121,4 @@ def most_probable(
     pull = (offset * torch.linalg.solve(every.covariance, offset[..., None]).squeeze(-1)).sum(1)
     objective = ((masks * (priors.point_dof + 1) * errors).sum(1) + pull) / 2
     fit = replace(fit, objective=torch.nan_to_num(objective, nan=1e300))
-    best = fit.objective.reshape(count, tasks).argmin(0)
-    rows = best * tasks + torch.arange(tasks)
-    return Fit(*(getattr(fit, name)[rows] for name in Fit.__dataclass_fields__))
+    return fit.best_of(count)

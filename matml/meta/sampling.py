@@ -76,9 +76,7 @@ def most_probable(
         steps=30,
         tolerance=1e-3,
     )
-    best = fit.objective.reshape(count, tasks).argmin(0)
-    rows = best * tasks + torch.arange(tasks)
-    return Fit(*(getattr(fit, name)[rows] for name in Fit.__dataclass_fields__))
+    return fit.best_of(count)
 
 
 @torch.no_grad()

@@ -18,13 +18,13 @@ from matml.properties.adaptation import (
     residual_gp_correction,
 )
 from matml.properties.batches import GraphBatches
+from matml.properties.compare import STACK
 from matml.properties.descriptors import describe
 from matml.properties.intervals import width_at
 from matml.properties.knowledge import known_elements, unseen_elements
 from matml.properties.members import Member
 from matml.properties.metatrain import episode_batch
 from matml.properties.pretrain import embed, predict
-from matml.properties.stacking import METHOD as STACK
 from matml.properties.targets import find_property
 from matml.structures.crystals import CrystalSet
 

@@ -13,6 +13,7 @@ from matml.config import PropertiesSection
 from matml.errors import MatmlError
 from matml.files import read_table, write_table
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from matml.properties.compare import STACK
 from matml.properties.descriptors import describe
 from matml.properties.gp_stack import (
     GPStack,
@@ -29,7 +30,6 @@ from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_
 
 log = logging.getLogger(__name__)
 
-METHOD = "gp_stack"
 NOMINAL = 1.645
 """Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
 FEWEST_CRYSTALS = 4
@@ -152,7 +152,7 @@ def evaluate_stack(
             prediction, half_width = fitted.condition(
                 views[np.searchsorted(rows, chosen)], bench.targets[support, column], len(support)
             )
-            found.append((episode.episode, METHOD, prediction, half_width))
+            found.append((episode.episode, STACK, prediction, half_width))
     fitted.save(model_out)
     columns = ["episode", "method", "prediction", "half_width"]
     write_table(out, pd.DataFrame(found, columns=columns))

@@ -249,7 +249,7 @@ class Scorer:
 
     def predictions(self, name: str, crystals: CrystalSet) -> pd.DataFrame:
         """Predictions of one property: prediction, low, high, distance, in_domain."""
-        found = _predict(self.adapted[name], crystals)
+        found = self.adapted[name].predict_table(crystals)
         return self.domains[name].judge(found, crystals.table["atomic_numbers"])
 
     def judged(
@@ -308,7 +308,7 @@ class Scorer:
         given, labels = given[~np.isnan(labels)], labels[~np.isnan(labels)]
         support = CrystalSet.from_table(given, self.graphs) if len(given) else []
         adapted = self.predictor.adapt(support, labels, FORMATION_ENERGY, check_units=False)
-        predictions = _predict(adapted, CrystalSet.from_table(rows, self.graphs))
+        predictions = adapted.predict_table(CrystalSet.from_table(rows, self.graphs))
         columns = {
             f"{FORMATION_ENERGY}{suffix}": predictions[name].to_numpy()
             for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high"))
@@ -336,11 +336,6 @@ class Scorer:
                 places.append(place)
         table = pd.DataFrame(rows)
         return table, chunk.extra.iloc[places].reset_index(drop=True), quarantine
-
-
-def _predict(adapted: Adapted, crystals: CrystalSet) -> pd.DataFrame:
-    """The predictor's table: prediction, low, high, distance, in_domain."""
-    return adapted.predict_table(crystals)
 
 
 def hull_columns(

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from matml.properties.baselines import Baseline
+from matml.properties.compare import STACK
 from matml.properties.descriptors import describe
 from matml.properties.gp_stack import Views
 from matml.properties.predictor import FewShotPredictor
-from matml.properties.stacking import METHOD as STACK
 from matml.properties.stacking import StackedPredictor
 from matml.properties.targets import find_property
 from matml.screening.objectives import normal
