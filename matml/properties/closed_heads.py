@@ -47,12 +47,13 @@ class ClosedHead:
 
     def predict(self, support: np.ndarray, query: np.ndarray, column: int) -> np.ndarray:
         """Return standardised predictions of one property at the query, [m]."""
+        # a tensor of one element would index numpy's array as an integer does
+        labels = torch.full((len(support), self.targets.shape[1]), float("nan"))
+        labels[:, column] = torch.from_numpy(self.targets[np.asarray(support), column])
         # arrays read from a table cannot be written to, which torch warns of
         support, query = (
             torch.tensor(rows.tolist(), dtype=torch.long) for rows in (support, query)
         )
-        labels = torch.full((len(support), self.targets.shape[1]), float("nan"))
-        labels[:, column] = torch.from_numpy(self.targets[support, column])
         data = (self.features[support].to(self.device), labels.to(self.device))
         with torch.no_grad():
             model = self.inner.adapt(self.module, None, data)

@@ -135,8 +135,9 @@ def test_pooled_ridge_is_tuned_on_validation_families_only(numbers, episodes):
     )
 
 
+@pytest.mark.parametrize("shots", [1, 5])
 @pytest.mark.parametrize("method", ["ridge_head", "gp_head"])
-def test_a_closed_head_predicts_as_the_whole_network_does(crystals, names, targets, method):
+def test_a_closed_head_predicts_as_the_whole_network_does(crystals, names, targets, method, shots):
     batches = GraphBatches(crystals, targets)
     recipe = NetworkRecipe(tuple(names), {"width": 8, "layers": 1}, {}, 1, 0.01)
     torch.manual_seed(0)
@@ -144,7 +145,7 @@ def test_a_closed_head_predicts_as_the_whole_network_does(crystals, names, targe
     inner = recipe.build_inner(network, method)
     assert isinstance(inner, GaussianHead)
     rows = np.flatnonzero(~np.isnan(targets[:, 0]))[:12]
-    support, query = rows[:5], rows[5:]
+    support, query = rows[:shots], rows[shots:]
     model = inner.adapt(network, None, episode_batch(batches, support, 0))
     with torch.no_grad():
         expected = model(episode_batch(batches, query, 0))[:, 0].numpy()
