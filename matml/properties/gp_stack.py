@@ -6,18 +6,27 @@ process whose mean is a weighted mean of theirs and whose covariance is a weight
 kernels; labels of the family condition it exactly. Its dozen weights are learned on training
 families, each predicted crystal by crystal, with means and covariances from models that have not
 seen the family (cross-fitting by family), since only there is what a new family leaves to learn.
+
+Families differ in how far the models are off, so that the covariance holds up to a factor of the
+family's own, inverse gamma distributed; the family's labels tell of it, in closed form (a Student-t
+process, Shah, Wilson and Ghahramani 2014, arXiv 1402.4306). Predictions do not depend on it.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import gammaln
 from torch import Tensor
 from torch.nn import functional
 
 JITTER = 1e-6
+FREEDOM = (1.0, 100.0)
+"""Least and most degrees of freedom of the families' factors: from wild to all alike."""
+ALIKE, ONE = torch.tensor(1e12, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -53,16 +62,24 @@ class GPStack:
         [kernels].
     noise
         Variance of a label.
+    freedom, spread
+        Degrees of freedom and scale of the inverse gamma distribution of a family's factor, whose
+        shape and rate are half of `freedom` and of `freedom * spread`. All alike, by default.
     """
 
     mean_weights: Tensor
     variances: Tensor
     noise: Tensor
+    freedom: Tensor = ALIKE
+    spread: Tensor = ONE
 
     def condition(
         self, views: Views, labels: np.ndarray, shots: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return posterior mean and deviation (noise included) of the crystals after the support.
+        """Return posterior mean and scale (noise included) of the crystals after the support.
+
+        The scale is that of Student's t: the deviation before the factor, times the root of what
+        the labels let expect of the factor.
 
         Parameters
         ----------
@@ -72,7 +89,7 @@ class GPStack:
             [shots].
         """
         labels = torch.as_tensor(np.asarray(labels, dtype=float))
-        mean, deviation = _condition(
+        mean, deviation, misfit = _condition(
             self.mean_weights,
             self.variances,
             self.noise,
@@ -81,7 +98,19 @@ class GPStack:
             labels[None],
             shots,
         )
-        return mean[0].numpy(), deviation[0].numpy()
+        return mean[0].numpy(), (deviation * self.factor(misfit, shots).sqrt())[0].numpy()
+
+    def factor(self, misfit: Tensor | float, shots: int) -> Tensor:
+        """Return what a family's labels let expect of the factor of its covariance.
+
+        Parameters
+        ----------
+        misfit
+            Squared norm of the whitened residuals of the labels.
+        shots
+            Number of labels.
+        """
+        return (self.freedom * self.spread + misfit) / (self.freedom + shots)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights, for a file."""
@@ -89,12 +118,15 @@ class GPStack:
             "mean_weights": self.mean_weights,
             "variances": self.variances,
             "noise": self.noise,
+            "freedom": self.freedom,
+            "spread": self.spread,
         }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "GPStack":
         """Return what `tensors` gave."""
-        return cls(tensors["mean_weights"], tensors["variances"], tensors["noise"])
+        names = [field.name for field in fields(cls) if field.name in tensors]
+        return cls(**{name: tensors[name] for name in names})
 
 
 def _condition(
@@ -105,8 +137,11 @@ def _condition(
     covariances: Tensor,
     labels: Tensor,
     shots: int,
-) -> tuple[Tensor, Tensor]:
-    """Return posterior means and deviations at the queries of several episodes, [episodes, m].
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return posterior means and deviations at the queries of several episodes, and misfits.
+
+    Means and deviations are [episodes, m]. The misfit, [episodes, 1], is the squared norm of the
+    whitened residuals of the support, `shots` on average where the covariance is right.
 
     Parameters
     ----------
@@ -119,7 +154,7 @@ def _condition(
     covariance = torch.einsum("k,ekab->eab", variances, covariances)
     spread = covariance.diagonal(dim1=1, dim2=2)[:, shots:] + noise
     if shots == 0:
-        return mean, spread.sqrt()
+        return mean, spread.sqrt(), spread.new_zeros(len(spread), 1)
     gram = covariance[:, :shots, :shots] + (noise + JITTER) * torch.eye(shots).to(covariance)
     cross = covariance[:, shots:, :shots]
     factor = torch.linalg.cholesky(gram)
@@ -131,6 +166,7 @@ def _condition(
     return (
         mean[:, shots:] + (half.mT @ residual)[..., 0],
         (spread - explained).clamp(min=1e-9).sqrt(),
+        residual[..., 0].square().sum(1, keepdim=True),
     )
 
 
@@ -147,17 +183,56 @@ def sequential_loss(
     their deviations (the prequential view of the likelihood, Dawid 1984, 10.2307/2981683). The
     cost is that of a Laplace distribution, since errors are judged by their absolute value.
     """
+    ahead, deviation = _one_ahead(mean_weights, variances, noise, sequences)
+    each = (math.sqrt(2) * ahead.abs() + deviation.log()) * sequences.present
+    return each.sum(1) / sequences.present.sum(1)
+
+
+def _one_ahead(
+    mean_weights: Tensor, variances: Tensor, noise: Tensor, sequences: "Sequences"
+) -> tuple[Tensor, Tensor]:
+    """Return each crystal's error over its deviation given those before it, and the deviation.
+
+    Both are [families, n]; a missing crystal has error 0 and deviation 1.
+    """
     mean = torch.einsum("m,fmn->fn", mean_weights, sequences.means)
     covariance = torch.einsum("k,fkab->fab", variances, sequences.covariances)
     present = sequences.present
-    # a missing crystal has variance 1, no error and no part in the cost
     diagonal = (noise + JITTER) * present + (1 - present)
     factor = torch.linalg.cholesky(covariance + torch.diag_embed(diagonal))
     residual = ((sequences.labels - mean) * present)[..., None]
-    ahead = torch.linalg.solve_triangular(factor, residual, upper=False)[..., 0].abs()
-    deviation = factor.diagonal(dim1=1, dim2=2).log()
-    each = (math.sqrt(2) * ahead + deviation) * present
-    return each.sum(1) / present.sum(1)
+    ahead = torch.linalg.solve_triangular(factor, residual, upper=False)[..., 0]
+    return ahead, factor.diagonal(dim1=1, dim2=2)
+
+
+def family_factors(misfit: np.ndarray, crystals: np.ndarray) -> tuple[float, float]:
+    """Return the most probable degrees of freedom and scale of the families' factors.
+
+    By the likelihood of whole families, each a multivariate Student t.
+
+    Parameters
+    ----------
+    misfit
+        Squared norm of a family's whitened residuals, [families].
+    crystals
+        Their number, [families].
+    """
+
+    def cost(logarithms: np.ndarray) -> float:
+        freedom, spread = np.exp(logarithms)
+        each = (
+            gammaln((freedom + crystals) / 2)
+            - gammaln(freedom / 2)
+            - crystals / 2 * np.log(freedom * spread)
+            - (freedom + crystals) / 2 * np.log1p(misfit / (freedom * spread))
+        )
+        return -float(each.mean())
+
+    start = np.log([4.0, max(float(misfit.sum() / crystals.sum()), 1e-6)])
+    bounds = [np.log(FREEDOM), (start[1] - 5, start[1] + 5)]
+    found = minimize(cost, start, method="Nelder-Mead", bounds=bounds)
+    freedom, spread = np.exp(found.x)
+    return float(freedom), float(spread)
 
 
 @dataclass(frozen=True)
@@ -283,4 +358,7 @@ def learn_stack(
         value.backward()
         optimizer.step()
     with torch.no_grad():
-        return GPStack(*(part.detach().clone() for part in parts()))
+        learned = [part.detach().clone() for part in parts()]
+        ahead, _ = _one_ahead(*learned, sequences)
+    factors = family_factors(ahead.square().sum(1).numpy(), sequences.present.sum(1).numpy())
+    return GPStack(*learned, *(torch.tensor(each, dtype=torch.float64) for each in factors))

@@ -213,6 +213,16 @@ def fit_stack(
             for k in shots:
                 if found := _scores(without, views[i], labels[i], k, seed):
                     scores[k][i] = found
+    # families for validation shape nothing of the stack, and are large as those that users have
+    single = labelled_members(bench.crystals.table, name).to_numpy()
+    for i, family in enumerate(bench.split.validation, len(groups)):
+        rows = np.flatnonzero((bench.families == family) & single)
+        if len(rows) < FEWEST_CRYSTALS:
+            continue
+        own_views = models.views(inputs[rows])
+        for k in shots:
+            if found := _scores(stack, own_views, bench.targets[rows, column], k, seed):
+                scores[k][i] = found
     return StackedPredictor(models, stack, _scales(scores))
 
 

@@ -5,6 +5,7 @@ labels, `information` for what tells most of the others.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr
@@ -116,7 +117,7 @@ def turned(model: Surrogate, sign: int) -> Surrogate:
         return model
     if not isinstance(model, JointSurrogate):
         return Turned(model, sign)
-    return JointSurrogate(-model.mean, model.covariance, model.noise)
+    return replace(model, mean=-model.mean)
 
 
 def labels_until_found(

@@ -15,7 +15,7 @@ import torch
 from matml.properties.baselines import Baseline
 from matml.properties.compare import STACK
 from matml.properties.descriptors import describe
-from matml.properties.gp_stack import Views
+from matml.properties.gp_stack import GPStack, Views
 from matml.properties.predictor import FewShotPredictor
 from matml.properties.stacking import StackedPredictor
 from matml.properties.targets import find_property
@@ -69,26 +69,41 @@ class JointSurrogate:
         Before any label, [n] and [n, n].
     noise
         Variance of a label.
+    stack
+        Tells from the labels' misfit how far the family's errors are larger or smaller than the
+        covariance says; without it they are as it says.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     noise: float
+    stack: GPStack | None = None
 
     def joint(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean [n] and covariance [n, n] without noise, given labels of `rows`."""
         rows = np.asarray(rows, dtype=int)
         if not len(rows):
             return self.mean, self.covariance
-        gram = self.covariance[np.ix_(rows, rows)] + (self.noise + JITTER) * np.eye(len(rows))
-        solved = np.linalg.solve(gram, self.covariance[rows])
+        solved = np.linalg.solve(self._gram(rows), self.covariance[rows])
         mean = self.mean + solved.T @ (np.asarray(labels) - self.mean[rows])
         return mean, self.covariance - self.covariance[:, rows] @ solved
 
     def posterior(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As of `Surrogate`."""
         mean, covariance = self.joint(rows, labels)
-        return mean, np.sqrt(np.maximum(covariance.diagonal() + self.noise, 1e-9))
+        variance = np.maximum(covariance.diagonal() + self.noise, 1e-9)
+        return mean, np.sqrt(variance * self._factor(np.asarray(rows, dtype=int), labels))
+
+    def _factor(self, rows: np.ndarray, labels: np.ndarray) -> float:
+        if self.stack is None:
+            return 1.0
+        residual = np.asarray(labels, dtype=float) - self.mean[rows]
+        misfit = residual @ np.linalg.solve(self._gram(rows), residual)
+        return float(self.stack.factor(misfit, len(rows)))
+
+    def _gram(self, rows: np.ndarray) -> np.ndarray:
+        """Return the covariance of the labels of some rows."""
+        return self.covariance[np.ix_(rows, rows)] + (self.noise + JITTER) * np.eye(len(rows))
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ def stack_surrogate(fitted: StackedPredictor, views: Views) -> JointSurrogate:
     stack = fitted.stack
     mean = torch.einsum("m,mn->n", stack.mean_weights, views.means)
     covariance = torch.einsum("k,kab->ab", stack.variances, views.covariances)
-    return JointSurrogate(mean.numpy(), covariance.numpy(), float(stack.noise))
+    return JointSurrogate(mean.numpy(), covariance.numpy(), float(stack.noise), stack)
 
 
 def _adapted(

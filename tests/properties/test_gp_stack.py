@@ -6,13 +6,20 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-from matml.properties.gp_stack import GPStack, Sequences, Views, learn_stack, sequential_loss
+from matml.properties.gp_stack import (
+    GPStack,
+    Sequences,
+    Views,
+    family_factors,
+    learn_stack,
+    sequential_loss,
+)
 from matml.properties.stacking import NOMINAL, StackedPredictor, _scales
 from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
 
 
-def weights(means, variances, noise=0.01):
-    values = (torch.tensor(v, dtype=torch.float64) for v in (means, variances, noise))
+def weights(means, variances, noise=0.01, *factors):
+    values = (torch.tensor(v, dtype=torch.float64) for v in (means, variances, noise, *factors))
     return GPStack(*values)
 
 
@@ -37,6 +44,32 @@ def test_conditioning_is_that_of_a_textbook_gaussian_process(points):
     np.testing.assert_allclose(mean, expected, atol=1e-4)
     # ours is the deviation of a label, not of the function
     np.testing.assert_allclose(deviation, np.sqrt(spread**2 + 0.01), atol=1e-4)
+
+
+def test_intervals_follow_the_misfit_of_the_familys_labels(points):
+    x, y = points
+    views = Views(torch.zeros(1, 30).double(), matern(x, 1.0)[None])
+    usual, wild = weights([1.0], [1.0]), weights([1.0], [1.0], 0.01, 3.0, 0.5)
+    gram = matern(x[:6], 1.0).numpy() + 0.01 * np.eye(6)
+    for scale in (0.1, 1.0, 10.0):
+        labels = scale * y[:6]
+        mean, deviation = usual.condition(views[np.arange(9)], labels, 6)
+        same, t_scale = wild.condition(views[np.arange(9)], labels, 6)
+        np.testing.assert_array_equal(mean, same)
+        # conjugate update of the inverse gamma distribution: shape 3 / 2, rate 3 * 0.5 / 2
+        expected = (1.5 + labels @ np.linalg.solve(gram, labels)) / (3 + 6)
+        np.testing.assert_allclose(np.square(t_scale / deviation), expected, rtol=1e-3)
+
+
+def test_degrees_of_freedom_and_scale_are_found_again():
+    generator = np.random.default_rng(4)
+    for freedom, spread in ((4.0, 0.5), (12.0, 2.0)):
+        factors = freedom * spread / generator.chisquare(freedom, 4000)
+        crystals = generator.integers(4, 26, 4000)
+        found = family_factors(factors * generator.chisquare(crystals), crystals)
+        np.testing.assert_allclose(found, (freedom, spread), rtol=0.1)
+    # families that are all alike
+    assert family_factors(generator.chisquare(crystals), crystals)[0] > 50
 
 
 def test_without_labels_the_mean_is_the_weighted_one(points):
@@ -154,7 +187,7 @@ def test_views_are_symmetric_positive_and_the_same_for_any_company(fitted):
 
 def test_a_stack_survives_its_file(fitted, tmp_path):
     inputs, targets, models = fitted
-    stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7)
+    stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7, 0.01, 4.0, 0.5)
     before = StackedPredictor(models, stack, {0: 2.0, 5: 1.5})
     before.save(tmp_path / "stack.safetensors")
     after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)

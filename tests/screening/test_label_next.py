@@ -37,7 +37,7 @@ def weights(generator):
     return GPStack(
         torch.from_numpy(shares),
         torch.from_numpy(generator.uniform(0.2, 1, 2)),
-        torch.tensor(0.1, dtype=torch.float64),
+        *(torch.tensor(value, dtype=torch.float64) for value in (0.1, 3.0, 0.7)),
     )
 
 
