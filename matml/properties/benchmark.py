@@ -19,6 +19,7 @@ from matml.errors import MatmlError
 from matml.files import read_json, read_table, write_json, write_table
 from matml.properties.benchmark_parts import FoldRun, processes, run_parts
 from matml.properties.compare import (
+    FINE_TUNED,
     STACK,
     TITLES,
     choose,
@@ -42,9 +43,16 @@ SEEN = {
     "potential_gp": "CHGNet features + GP (has seen such materials)",
 }
 """Methods that know the test families' crystals, shown beside."""
+ONE = "one_"
+"""Before the name of a method that has one network instead of the ensemble of all members."""
+SINGLE = ("pretrained", FINE_TUNED, "network_gp")
+"""Methods whose predictions are means over the members; scored for single members, too."""
 COMPARED = {
     "support_ridge": "ridge on the support alone",
     "support_gp": "GP on the support alone",
+    f"{ONE}embedding_ridge": "frozen features of one network + ridge",
+    f"{ONE}embedding_gp": "frozen features of one network + GP",
+    **{f"{ONE}{m}": TITLES[m].replace("pre-trained", "one pre-trained") for m in SINGLE},
     "embedding_ridge": "frozen network features + ridge",
     "embedding_gp": "frozen network features + GP",
     **SEEN,
@@ -103,10 +111,24 @@ def score_fold(
     """Return property, shots, method, family and the draws' mean scores on the test families.
 
     Scores: `error`, `spearman`, `inside` (share of 90 % intervals that hold the truth), `width`.
+    Those of a single network are means over the members.
     """
     episodes = read_table(run / EPISODES)
     episodes = episodes[episodes["property"].isin(names)]
-    predictions = join_predictions(*([read_table(path) for path in p] for p in (members, others)))
+    single, rest = ([read_table(path) for path in paths] for paths in (members, others))
+    of_all = _score(bench, episodes, join_predictions(single, rest), names)
+    single = [own[own["method"].str.startswith(SINGLE)] for own in single]
+    of_one = _score(bench, episodes, pd.concat(single), names)
+    of_one = of_one.assign(method=ONE + of_one["method"])
+    keys = ["property", "shots", "method", "family", "common_name"]
+    scores = pd.concat([of_all, of_one], ignore_index=True)
+    return scores.groupby(keys, as_index=False)[["error", "spearman", "inside", "width"]].mean()
+
+
+def _score(
+    bench: Workbench, episodes: pd.DataFrame, predictions: pd.DataFrame, names: Sequence[str]
+) -> pd.DataFrame:
+    """Return the scores of each prediction for an episode of a test family."""
     predictions = predictions[predictions["episode"].isin(episodes["episode"])]
     predictions = to_learned_scale(predictions, episodes, bench)
     truth = {name: bench.labels[:, i] for i, name in enumerate(bench.names)}
@@ -121,9 +143,7 @@ def score_fold(
         off = np.abs(np.asarray(row.prediction) - label)
         found.append((rank_correlation(row.prediction, label), (off <= half).mean(), 2 * half))
     rank, inside, width = zip(*found, strict=True)
-    test = test.assign(spearman=rank, inside=inside, width=[each.mean() for each in width])
-    keys = ["property", "shots", "method", "family", "common_name"]
-    return test.groupby(keys, as_index=False)[["error", "spearman", "inside", "width"]].mean()
+    return test.assign(spearman=rank, inside=inside, width=[each.mean() for each in width])
 
 
 def rank_correlation(prediction: np.ndarray, truth: np.ndarray) -> float:

@@ -81,7 +81,7 @@ class FoldRun:
     def property_kinds(self) -> tuple[list[str], list[str]]:
         """Return what is done per property: what needs no member, and what needs all of them."""
         alone = ["baseline", "support", *(["potential"] if self.potential else [])]
-        return alone, ["stack", "embedding"]
+        return alone, ["stack", "embedding", "one_embedding"]
 
     def tables(self) -> tuple[list[Path], list[Path]]:
         """Return the tables of the members and those of the rest."""
@@ -204,19 +204,20 @@ def _by_features(run: FoldRun, bench: Workbench, kind: str, name: str, out: Path
     options = {"subset": settings.gp_subset, "steps": settings.gp_steps, "seed": run.seed}
     if kind == "support":
         found: Iterable = by_support_alone(describe(bench.crystals), *own)
-    elif kind == "embedding":
-        found = by_frozen_features(kind, _embeddings(run, bench), *own, **options)
+    elif kind in ("embedding", "one_embedding"):
+        members = run.members if kind == "embedding" else run.members[:1]
+        found = by_frozen_features(kind, _embeddings(run, bench, members), *own, **options)
     else:
         features = potential_view(bench.crystals, run.potential).features
         found = by_frozen_features(kind, features, *own, **options)
     write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
 
 
-def _embeddings(run: FoldRun, bench: Workbench) -> np.ndarray:
+def _embeddings(run: FoldRun, bench: Workbench, members: Sequence[Path]) -> np.ndarray:
     """Return the members' embeddings of all crystals side by side, [crystals, members * width]."""
     recipe, batches = bench.recipe(run.settings), bench.batches(run.device)
     found = []
-    for folder in run.members:
+    for folder in members:
         network, _ = load_network(folder / "pretrained.safetensors", recipe)
         found.append(embed(network.to(run.device), batches, np.arange(len(bench.crystals))))
     return np.hstack(found).astype(float)

@@ -1,16 +1,18 @@
 """Tables and tidy records of the properties' benchmark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pandas as pd
 
-from matml.properties.benchmark import ALL, DEFAULT, SEEN
+from matml.properties.benchmark import ALL, DEFAULT, SEEN, SINGLE
 from matml.properties.compare import bootstrap_interval
 from matml.properties.targets import find_property
 
 OURS = ("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head", DEFAULT)
 """Methods that are not baselines."""
+ENSEMBLES = (*SINGLE, "embedding_ridge", "embedding_gp")
+"""Baselines that have all members of the ensemble that the default was given."""
 TARGET_SHOTS = (5, 10, 20)
 """Numbers of labels over which the default is judged."""
 NAMES = ALL | {DEFAULT: f"{ALL[DEFAULT]} (default)"}
@@ -135,16 +137,23 @@ def _print_paired(scores: pd.DataFrame, name: str, ours: str, echo: Callable[[st
         )
 
 
-def best_baseline_ratios(scores: pd.DataFrame, ours: str) -> pd.DataFrame:
+def best_baseline_ratios(
+    scores: pd.DataFrame, ours: str, without: Collection[str] = ()
+) -> pd.DataFrame:
     """Return our error over the best baseline's, [properties, shots], for the target shots.
 
     The best baseline is that with the lowest family-averaged error in the very cell.
+
+    Parameters
+    ----------
+    without
+        Baselines to leave out.
     """
     cells = {}
     for name in dict.fromkeys(scores["property"]):
         for shots in TARGET_SHOTS:
             mean = by_family(scores, name, shots, "error").mean()
-            baselines = mean[[m for m in _baselines(mean) if m not in SEEN]]
+            baselines = mean[[m for m in _baselines(mean) if m not in {*SEEN, *without}]]
             if ours in mean and len(baselines):
                 cells.setdefault(shots, {})[name] = mean[ours] / baselines.min()
     return pd.DataFrame(cells)
@@ -173,13 +182,15 @@ def learning_gains(scores: pd.DataFrame, ours: str, than: str) -> dict:
 
 def _print_targets(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
     """Print the ratios to the best baseline and how adapting compares with no label."""
-    ratios = best_baseline_ratios(scores, DEFAULT)
-    if ratios.empty:
-        return
-    echo(
-        f"\n{NAMES[DEFAULT]}: error over that of the best baseline in each cell; mean "
-        f"{np.nanmean(ratios.to_numpy()):.3f}\n{ratios.to_string(float_format='{:.3f}'.format)}"
-    )
+    for without, which in (((), "best baseline"), (ENSEMBLES, "best baseline of one network")):
+        ratios = best_baseline_ratios(scores, DEFAULT, without)
+        if ratios.empty:
+            return
+        echo(
+            f"\n{NAMES[DEFAULT]}: error over that of the {which} in each cell; mean "
+            f"{np.nanmean(ratios.to_numpy()):.3f}\n"
+            f"{ratios.to_string(float_format='{:.3f}'.format)}"
+        )
     for than, title in (("none", "without labels"), ("fewer", "with the next fewer labels")):
         rows: dict[str, dict[int, str]] = {}
         for (name, shots), gain in learning_gains(scores, DEFAULT, than).items():

@@ -14,6 +14,7 @@ from matml.meta.checkpoint import save_checkpoint
 from matml.properties import benchmark_parts as module
 from matml.properties.benchmark import DEFAULT, rank_correlation
 from matml.properties.benchmark_report import (
+    ENSEMBLES,
     OURS,
     best_baseline_ratios,
     learning_gains,
@@ -102,9 +103,18 @@ def test_every_method_has_every_family(scores):
     assert (counts == counts.iloc[0]).all(axis=None)
     expected = {"gp_stack", "network_gp", "global_gp", "extra_trees_gp"}
     expected |= {"support_ridge", "support_gp", "embedding_ridge", "embedding_gp"}
+    expected |= {"one_pretrained", "one_network_gp", "one_embedding_ridge", "one_embedding_gp"}
     assert expected <= set(counts.index)
     assert scores["inside"].between(0, 1).all()
     assert (scores["width"] > 0).all()
+
+
+def test_errors_of_one_network_are_means_over_the_members(place, first, scores):
+    """A mean of predictions is never farther off than its parts are on average."""
+    error = scores.pivot_table(index=["family", "shots"], columns="method", values="error")
+    for method in ("pretrained", "network_gp"):
+        assert (error[f"one_{method}"] >= error[method] - 1e-12).all()
+        assert (error[f"one_{method}"] > error[method] + 1e-6).any()
 
 
 def test_a_finished_benchmark_only_prints_again(place, first, monkeypatch):
@@ -115,7 +125,7 @@ def test_a_finished_benchmark_only_prints_again(place, first, monkeypatch):
 
 def test_a_fold_goes_on_from_what_is_there(place, first, scores, monkeypatch):
     (place / "out/fold-1/families.csv").unlink()
-    for part in ("stack", "embedding", "support"):
+    for part in ("stack", "embedding", "one_embedding", "support"):
         (place / f"out/fold-1/predictions/{part}-{NAME}.parquet").unlink()
     monkeypatch.setattr(module, "train_member", None)
     monkeypatch.setattr(module, "evaluate_baseline", None)
@@ -185,6 +195,8 @@ def test_ratios_take_the_best_baseline_of_each_cell():
     ]
     ratios = best_baseline_ratios(pd.DataFrame(rows), "gp_stack")
     assert ratios.loc[NAME].to_dict() == {5: 0.5, 10: 0.5}
+    ratios = best_baseline_ratios(pd.DataFrame(rows), "gp_stack", ENSEMBLES)
+    assert ratios.loc[NAME].to_dict() == {5: 0.5, 10: pytest.approx(1 / 3)}
     assert "global_gp" not in OURS
     table = pd.DataFrame(rows).assign(spearman=0.0, inside=1.0, width=1.0)
     assert all(record["low"] <= record["high"] for record in tidy_records(table, 0))
