@@ -18,6 +18,7 @@ from matml.properties.benchmark_report import (
     OURS,
     best_baseline_ratios,
     learning_gains,
+    mean_ratios,
     tidy_records,
 )
 from matml.properties.commands import properties
@@ -197,6 +198,12 @@ def test_ratios_take_the_best_baseline_of_each_cell():
     assert ratios.loc[NAME].to_dict() == {5: 0.5, 10: 0.5}
     ratios = best_baseline_ratios(pd.DataFrame(rows), "gp_stack", ENSEMBLES)
     assert ratios.loc[NAME].to_dict() == {5: 0.5, 10: pytest.approx(1 / 3)}
+    means = mean_ratios(pd.DataFrame(rows), "gp_stack")
+    assert means.index.tolist()[0] == "potential_gp"
+    assert means.loc["global_gp", "ratio"] == pytest.approx((0.5 / 1 + 1 / 3) / 2)
+    assert means.loc["pretrained", "ratio"] == pytest.approx((0.5 / 2 + 1 / 2) / 2)
+    # families do not differ
+    np.testing.assert_allclose(means["low"], means["high"])
     assert "global_gp" not in OURS
     table = pd.DataFrame(rows).assign(spearman=0.0, inside=1.0, width=1.0)
     assert all(record["low"] <= record["high"] for record in tidy_records(table, 0))
