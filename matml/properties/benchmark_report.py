@@ -114,25 +114,25 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             wide.index = pd.Index([NAMES[m] for m in wide.index], name="")
             digits = "{:.4f}".format if column in ("error", "width") else "{:.3f}".format
             echo(f"{title}\n{wide.to_string(float_format=digits, na_rep='-')}")
-        _print_paired(scores, name, DEFAULT, echo)
+        _print_paired(scores, name, echo)
     _print_targets(scores, echo)
 
 
-def _print_paired(scores: pd.DataFrame, name: str, ours: str, echo: Callable[[str], None]) -> None:
+def _print_paired(scores: pd.DataFrame, name: str, echo: Callable[[str], None]) -> None:
     """Print how much lower our error is than each baseline's, paired over families."""
     rows: dict[str, dict[int, str]] = {}
     for shots in sorted(set(scores["shots"])):
         error = by_family(scores, name, shots, "error")
-        if ours not in error:
+        if DEFAULT not in error:
             continue
         for baseline in _baselines(error):
-            gain = (error[baseline] - error[ours]).dropna().to_numpy()
+            gain = (error[baseline] - error[DEFAULT]).dropna().to_numpy()
             low, high = bootstrap_interval(gain)
             cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
             rows.setdefault(NAMES[baseline], {})[shots] = cell
     if rows:
         echo(
-            f"{NAMES[ours]}: error lower than that of (95 % bootstrap over families)\n"
+            f"{NAMES[DEFAULT]}: error lower than that of (95 % bootstrap over families)\n"
             + pd.DataFrame(rows).T.fillna("-").to_string()
         )
 

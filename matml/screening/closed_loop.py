@@ -65,10 +65,8 @@ def run(
             for method, model in models.items():
                 for strategy in strategies:
                     needed = labels_until_found(_chooser(strategy, model, task), begin, wanted)
-                    row = about | {"method": method, "strategy": strategy} | _needed(needed)
-                    found.append(row)
-                    if method == default:
-                        found.append(row | {"method": DEFAULT})
+                    shown = DEFAULT if method == default else method
+                    found.append(about | {"method": shown, "strategy": strategy} | _needed(needed))
         log.info("%s, %s: %d crystals", task.property, task.name, len(task))
     return pd.DataFrame(found)
 
@@ -144,7 +142,7 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
                     add(method, metric, wide[method])
                     if method != RANDOM:
                         add(method, f"{metric}_over_random", wide[method] / wide[RANDOM])
-                for ours in (DEFAULT, STACK):
+                for ours in [m for m in (DEFAULT, STACK) if m in wide]:
                     for baseline in LOOP_BASELINES:
                         gain = wide[baseline] - wide[ours]
                         add(ours, f"{metric}_fewer_than_{baseline}", gain)

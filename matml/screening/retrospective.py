@@ -44,8 +44,8 @@ def run(
     """Score all methods on the same draws: property, family, shots, method, draw, and the shares.
 
     The support is drawn from the family; all its other labelled crystals are ranked. Families with
-    fewer than 2 K or K + 10 labelled crystals sit out at K labels. The method `DEFAULT` is what a
-    user gets; with `CHANCE` the expected share of a blind choice stands beside.
+    fewer than 2 K or K + 10 labelled crystals sit out at K labels. What a user gets is shown as the
+    method `DEFAULT`; with `CHANCE` the expected share of a blind choice stands beside.
     """
     rows = []
     for task in families:
@@ -74,9 +74,8 @@ def run(
                     scores = {
                         w: found_share(truth, task.sign * mean[query], n) for w, n in WITHIN.items()
                     }
-                    rows.append(about | scores | {"method": method})
-                    if method == default:
-                        rows.append(about | scores | {"method": DEFAULT})
+                    shown = DEFAULT if method == default else method
+                    rows.append(about | scores | {"method": shown})
                 top = len(top_rows(truth))
                 chance = {w: min(1.0, n * top / len(query)) for w, n in WITHIN.items()}
                 rows.append(about | chance | {"method": CHANCE})
@@ -124,7 +123,7 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
                     add(method, metric, values)
                 baselines = [m for m in BASELINES if m in wide]
                 best = wide[baselines].mean().idxmax()
-                for ours in (DEFAULT, STACK):
+                for ours in [m for m in (DEFAULT, STACK) if m in wide]:
                     for baseline in [*baselines, CHANCE]:
                         gain = (wide[ours] - wide[baseline]).dropna().to_numpy()
                         add(ours, f"{metric}_gain_over_{baseline}", gain)
