@@ -25,7 +25,9 @@ from matml.properties.knowledge import known_elements, unseen_elements
 from matml.properties.members import Member
 from matml.properties.metatrain import episode_batch
 from matml.properties.pretrain import embed, predict
+from matml.properties.stacking import AdaptedStack
 from matml.properties.targets import find_property
+from matml.properties.views import Inputs
 from matml.structures.crystals import CrystalSet
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 BASELINES = ("extra_trees", "global_gp")
 CHUNK = 2048
 """Crystals predicted at once, which bounds memory."""
-STACK_CHUNK = 256
-"""The stack's, whose covariances grow with the square."""
 Structures = CrystalSet | Structure | Iterable[Structure]
 """What is predicted: one structure or several, or a set of crystals."""
 
@@ -122,6 +122,8 @@ class AdaptedPredictor:
         if not len(structures):
             raise MatmlError("no structure to predict: give at least one")
         crystals = self.predictor.crystals(structures)
+        if len(crystals) <= CHUNK:
+            return self._predict_chunk(crystals)
         parts = [
             self._predict_chunk(crystals.subset(np.arange(i, min(i + CHUNK, len(crystals)))))
             for i in range(0, len(crystals), CHUNK)
@@ -136,7 +138,7 @@ class AdaptedPredictor:
         if self._stack is None:
             value = self._predict(crystals)
         else:
-            value, half_width = self._stack(crystals)
+            value, half_width = self._stack.predict(self.predictor.inputs(crystals))
             half_width = half_width * deviation
         value = value * deviation + standardisation.mean[self.column]
         distance = self.predictor.distance(crystals)
@@ -216,23 +218,14 @@ class AdaptedPredictor:
             return corrected
         return with_weights(network, repeat_weights(dict(network.named_parameters()), 1))
 
-    def _prepare_stack(
-        self, support: CrystalSet | None, labels: np.ndarray
-    ) -> Callable[[CrystalSet], tuple[np.ndarray, np.ndarray]]:
-        """Return the function from crystals to standardised predictions and half widths."""
-        fitted, predictor = self.predictor.fitted_stack(self.property_name), self.predictor
-        known = None if support is None else predictor.inputs(support)
-
-        def predicted(crystals: CrystalSet) -> tuple[np.ndarray, np.ndarray]:
-            parts = []
-            for start in range(0, len(crystals), STACK_CHUNK):
-                rows = np.arange(start, min(start + STACK_CHUNK, len(crystals)))
-                query = predictor.inputs(crystals.subset(rows))
-                parts.append(fitted.predict(query[:0] if known is None else known, labels, query))
-            means, half_widths = zip(*parts, strict=True)
-            return np.concatenate(means), np.concatenate(half_widths)
-
-        return predicted
+    def _prepare_stack(self, support: CrystalSet | None, labels: np.ndarray) -> AdaptedStack:
+        """Return the stack given the support."""
+        predictor, fitted = self.predictor, self.predictor.fitted_stack(self.property_name)
+        if support is None:
+            known = predictor.training
+            nothing = Inputs(*(known[name][:0].numpy() for name in ("descriptors", "predictions")))
+            return fitted.adapt(nothing, labels)
+        return fitted.adapt(predictor.inputs(support), labels)
 
     def _prepare_baseline(
         self, kind: str, support: CrystalSet | None, labels: np.ndarray

@@ -11,6 +11,39 @@ from torch import Tensor
 JITTER = 1e-6
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """Crystals to which covariances are asked, in a process's own terms.
+
+    Attributes
+    ----------
+    x
+        Standardised features, [k, d].
+    solved
+        Their covariance with the training rows, through the inverse of those rows' own, [n, k].
+    """
+
+    x: Tensor
+    solved: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a process says of crystals one by one.
+
+    Attributes
+    ----------
+    mean, variance
+        [m].
+    cross
+        Covariance with other crystals, [m, k].
+    """
+
+    mean: Tensor
+    cross: Tensor
+    variance: Tensor
+
+
 def matern32(a: Tensor, b: Tensor) -> Tensor:
     """Return the Matern-3/2 correlation of scaled inputs (Rasmussen and Williams 2006, eq. 4.17).
 
@@ -119,6 +152,31 @@ class GlobalGP:
         covariance = self._kernel(x, x) - half.mT @ half
         mean = cross.mT @ self.alpha
         return mean * self.deviation + self.mean, covariance * self.deviation**2
+
+    def anchor(self, features: np.ndarray) -> "Anchor":
+        """Return crystals, [k, d], in the form to which `at` gives covariances."""
+        x = self._standardise(features)
+        return Anchor(x, torch.cholesky_solve(self._kernel(self.x, x), self.factor))
+
+    def at(self, features: np.ndarray, anchor: "Anchor") -> tuple["Block", "Block"]:
+        """Return what `posterior` and `prior` say of crystals one by one, and beside `anchor`'s.
+
+        The cost of covariances among the crystals, which would grow with the square of their
+        number, is left out.
+        """
+        x = self._standardise(features)
+        known = self._kernel(self.x, x)
+        half = torch.linalg.solve_triangular(self.factor, known, upper=False)
+        matern, linear, constant = self.variance
+        alone = matern + linear * x.square().mean(1) + constant
+        beside = self._kernel(x, anchor.x)
+        mean, scale = known.mT @ self.alpha, self.deviation**2
+        posterior = Block(
+            mean * self.deviation + self.mean,
+            (beside - known.mT @ anchor.solved) * scale,
+            (alone - half.square_().sum(0)) * scale,
+        )
+        return posterior, Block(torch.zeros_like(mean), beside * scale, alone * scale)
 
     def prior(self, features: np.ndarray) -> Tensor:
         """Return the covariance before any training row, [n, n]."""
