@@ -183,7 +183,7 @@ def nearest_distances(embeddings: np.ndarray, known: np.ndarray) -> np.ndarray:
     half_squares = b.square().sum(1) / 2
     # the nearest one by squares, its distance without their rounding
     parts = [
-        (part - b[torch.addmm(half_squares, part, b.mT, alpha=-1).argmin(1)]).norm(dim=1)
+        (part - b[torch.addmm(half_squares, part, b.mT, alpha=-1).min(1).indices]).norm(dim=1)
         for part in a.split(256)
     ]
     return torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)

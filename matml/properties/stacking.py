@@ -35,7 +35,7 @@ NOMINAL = 1.645
 """Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
-CHUNK = 256
+CHUNK = 512
 """Crystals predicted at once, so that what is made of them stays small."""
 ORDERS = 4
 """Random orders of a family's crystals."""
