@@ -1,14 +1,17 @@
 """One document or structure to finished records: parse, check, symmetry, family."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from pymatgen.core import Composition, Structure
-from pymatgen.core.periodic_table import Element
 
 from matml.config import StructuresSection
+from matml.structures.cell import cell_volume
 from matml.structures.check import atomic_numbers, check_geometry
+from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
 from matml.structures.parse import parse
@@ -77,16 +80,12 @@ def crystal_of_cell(
     check_geometry(lattice, cartesian, numbers, settings)
     shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
     prototype, family, name = classify(shape)
-    kinds, counts = np.unique(symmetry.kind, return_counts=True)
-    composition = Composition(
-        {Element.from_Z(int(z)): int(n) for z, n in zip(kinds, counts, strict=True)}
-    )
-    volume = abs(float(np.linalg.det(symmetry.lattice)))
+    amounts = Counter(symmetry.kind.tolist())
     return Crystal(
-        formula=composition.reduced_formula,
-        anonymous_formula=composition.anonymized_formula,
+        formula=reduced_formula(tuple(sorted(amounts.items()))),
+        anonymous_formula=anonymised_formula(tuple(sorted(amounts.values()))),
         n_sites=len(symmetry.kind),
-        volume_per_atom_A3=volume / len(symmetry.kind),
+        volume_per_atom_A3=cell_volume(symmetry.lattice) / len(symmetry.kind),
         space_group_number=shape.space_group_number,
         prototype=prototype,
         family=family,
@@ -97,6 +96,18 @@ def crystal_of_cell(
         orbit=symmetry.orbit,
         notes="; ".join(notes),
     )
+
+
+@lru_cache(maxsize=8192)
+def reduced_formula(amounts: tuple[tuple[int, int], ...]) -> str:
+    """pymatgen's reduced formula of atomic numbers with their amounts."""
+    return Composition({element_of(z): n for z, n in amounts}).reduced_formula
+
+
+@lru_cache(maxsize=8192)
+def anonymised_formula(amounts: tuple[int, ...]) -> str:
+    """pymatgen's anonymised formula, which depends on the amounts of the elements alone."""
+    return Composition({element_of(z): n for z, n in enumerate(amounts, 1)}).anonymized_formula
 
 
 def symmetries(
