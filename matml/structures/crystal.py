@@ -11,6 +11,7 @@ from pymatgen.core import Composition, Structure
 from matml.config import StructuresSection
 from matml.structures.cell import cell_volume
 from matml.structures.check import atomic_numbers, check_geometry
+from matml.structures.cubic import CubicCrystals
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
@@ -39,8 +40,13 @@ class Crystal:
     notes: str
 
 
-def crystal_of(structure: Structure, settings: StructuresSection, notes: list[str]) -> Crystal:
-    """Check a structure and find its symmetry and family.
+def crystal_of(
+    structure: Structure,
+    settings: StructuresSection,
+    notes: list[str],
+    cubic: CubicCrystals | None = None,
+) -> Crystal:
+    """Check a structure and find its symmetry and family; `cubic` as of `symmetrise`.
 
     Raises
     ------
@@ -52,7 +58,7 @@ def crystal_of(structure: Structure, settings: StructuresSection, notes: list[st
     numbers, more = atomic_numbers(structure)
     lattice = np.ascontiguousarray(structure.lattice.matrix)
     frac_coords = np.ascontiguousarray(structure.frac_coords)
-    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], cubic)
 
 
 def crystal_of_cell(
@@ -61,6 +67,7 @@ def crystal_of_cell(
     numbers: np.ndarray,
     settings: StructuresSection,
     notes: Sequence[str] = (),
+    cubic: CubicCrystals | None = None,
 ) -> Crystal:
     """Check a cell and find its symmetry and family.
 
@@ -78,7 +85,7 @@ def crystal_of_cell(
     with np.errstate(invalid="ignore"):
         cartesian = np.ascontiguousarray(frac_coords @ lattice)
     check_geometry(lattice, cartesian, numbers, settings)
-    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
+    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings, cubic)
     prototype, family, name = classify(shape)
     amounts = Counter(symmetry.kind.tolist())
     return Crystal(
@@ -111,7 +118,11 @@ def anonymised_formula(amounts: tuple[int, ...]) -> str:
 
 
 def symmetries(
-    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, settings: StructuresSection
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    numbers: np.ndarray,
+    settings: StructuresSection,
+    cubic: CubicCrystals | None = None,
 ) -> tuple[Symmetry, Symmetry]:
     """The symmetry that names the family, and the one that the crystal is snapped on to.
 
@@ -122,12 +133,12 @@ def symmetries(
     """
     wide = max(settings.family_symprec_A, settings.symprec_A)
     try:
-        shape = symmetrise(lattice, frac_coords, numbers, wide)
+        shape = symmetrise(lattice, frac_coords, numbers, wide, cubic)
     except BadCrystal:
-        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
+        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A, cubic)
     if shape.displacement <= settings.symprec_A or wide == settings.symprec_A:
         return shape, shape
-    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
+    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A, cubic)
 
 
 def document_crystals(

@@ -13,6 +13,7 @@ os.environ.setdefault("SPGLIB_WARNING", "OFF")
 import spglib
 
 from matml.structures.cell import cell_volume
+from matml.structures.cubic import CubicCrystals
 from matml.structures.errors import BadCrystal
 
 REFERENCE_VOLUME_A3 = 15.0
@@ -64,7 +65,11 @@ class Symmetry:
 
 
 def symmetrise(
-    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, symprec: float
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    numbers: np.ndarray,
+    symprec: float,
+    cubic: CubicCrystals | None = None,
 ) -> Symmetry:
     """Find the symmetry of a crystal; distances keep to within `symprec` of the original.
 
@@ -78,6 +83,9 @@ def symmetrise(
         Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
     symprec
         Tolerance at that scale, angstrom.
+    cubic
+        What is known of cubic crystals already. With it, distances may differ by up to a ten
+        thousandth of an angstrom, and the order of atoms, with what came before.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def symmetrise(
     pattern = np.array([rank.setdefault(z, len(rank)) for z in numbers.tolist()])
     wrapped = np.round(frac_coords - np.floor(frac_coords), 6) % 1.0
     found = _search(
-        np.round(lattice * scale, 5).tobytes(), wrapped.tobytes(), pattern.tobytes(), symprec
+        np.round(lattice * scale, 5).tobytes(), wrapped.tobytes(), pattern.tobytes(), symprec, cubic
     )
     ideal_volume = cell_volume(found.lattice)
     wanted = volume * len(found.kind) / len(numbers)
@@ -109,11 +117,19 @@ def symmetrise(
 
 
 @lru_cache(maxsize=4096)
-def _search(lattice_bytes: bytes, frac_bytes: bytes, kind_bytes: bytes, symprec: float) -> Symmetry:
+def _search(
+    lattice_bytes: bytes,
+    frac_bytes: bytes,
+    kind_bytes: bytes,
+    symprec: float,
+    cubic: CubicCrystals | None,
+) -> Symmetry:
     """Symmetry of a normalised cell given as the bytes of its arrays."""
     lattice = np.frombuffer(lattice_bytes).reshape(3, 3)
     frac_coords = np.frombuffer(frac_bytes).reshape(-1, 3)
     kind = np.frombuffer(kind_bytes, dtype=np.int64)
+    if cubic and (found := cubic.find(lattice, frac_coords, kind, symprec)) is not None:
+        return found
     for tolerance in (symprec, symprec / 10, symprec / 100):
         try:
             # kinds start at 1: spglib takes them for atomic numbers
@@ -121,6 +137,9 @@ def _search(lattice_bytes: bytes, frac_bytes: bytes, kind_bytes: bytes, symprec:
         except spglib.SpglibError:
             continue
         if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
+            if cubic and tolerance == symprec:
+                to_basis = FROM_CENTRING[dataset.international[0]]
+                cubic.add(dataset, lattice, frac_coords, kind, symprec, found, to_basis)
             return found
     raise BadCrystal(
         f"spglib finds no consistent space group at symprec {symprec:g} A",
