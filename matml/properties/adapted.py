@@ -98,16 +98,18 @@ class AdaptedPredictor:
         """Unit of labels and predictions, '' where they have none."""
         return find_property(self.property_name).unit
 
-    def predict(self, structures: Structures) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, structures: Structures, processes: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions [n] and their 90 % intervals [n, 2] (low, high), in `unit`.
 
-        The model is not changed: the same crystals give the same numbers at every call. Whether a
-        crystal is within what the model knows is said by `predict_table`.
+        The model is not changed: the same crystals give the same numbers at every call, to within
+        rounding. Whether a crystal is within what the model knows is said by `predict_table`.
+        Several `processes` find the symmetry of thousands of structures (then keep the work of a
+        script under `if __name__ == "__main__":`).
         """
-        table = self.predict_table(structures)
+        table = self.predict_table(structures, processes)
         return table["prediction"].to_numpy(), table[["low", "high"]].to_numpy()
 
-    def predict_table(self, structures: Structures) -> pd.DataFrame:
+    def predict_table(self, structures: Structures, processes: int = 1) -> pd.DataFrame:
         """Return predictions in the property's unit with what there is to say of each crystal.
 
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
@@ -121,7 +123,7 @@ class AdaptedPredictor:
             structures = listed(structures)
         if not len(structures):
             raise MatmlError("no structure to predict: give at least one")
-        crystals = self.predictor.crystals(structures)
+        crystals = self.predictor.crystals(structures, processes)
         if len(crystals) <= CHUNK:
             return self._predict_chunk(crystals)
         parts = [

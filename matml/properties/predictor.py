@@ -130,8 +130,13 @@ class FewShotPredictor:
         """Families that no training stage has seen."""
         return [*self.card["test_families"], *self.card["validation_families"]]
 
-    def crystals(self, structures: Structures) -> CrystalSet:
+    def crystals(self, structures: Structures, processes: int = 1) -> CrystalSet:
         """Return structures as a set of crystals, with graphs as the model knows them.
+
+        Parameters
+        ----------
+        processes
+            As of `CrystalSet.from_structures`.
 
         Raises
         ------
@@ -148,7 +153,11 @@ class FewShotPredictor:
                         "Structure"
                     )
             structures = CrystalSet.from_structures(
-                structures, settings=self.structures_section, graph_section=self.graph_section
+                structures,
+                settings=self.structures_section,
+                graph_section=self.graph_section,
+                processes=processes,
+                carry_over=True,
             )
             if len(structures.quarantine):
                 bad = structures.quarantine.iloc[0]

@@ -53,12 +53,23 @@ def crystal_of(
     BadCrystal
         Where a check fails.
     """
+    lattice, frac_coords, numbers, more = cell_of(structure)
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], cubic)
+
+
+def cell_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Lattice, fractional coordinates and atomic numbers as of `crystal_of_cell`, and notes.
+
+    Raises
+    ------
+    BadCrystal
+        For a structure that is not periodic or not ordered.
+    """
     if not structure.is_3d_periodic:
         raise BadCrystal("not periodic in all three directions", "give a bulk crystal")
-    numbers, more = atomic_numbers(structure)
+    numbers, notes = atomic_numbers(structure)
     lattice = np.ascontiguousarray(structure.lattice.matrix)
-    frac_coords = np.ascontiguousarray(structure.frac_coords)
-    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], cubic)
+    return lattice, np.ascontiguousarray(structure.frac_coords), numbers, notes
 
 
 def crystal_of_cell(
