@@ -150,8 +150,10 @@ class CrystalSet:
             crystal_with_graph, settings=settings, graphs=graph_section, carry_over=carry_over
         )
         cells = [_cell_or_bad(structure) for structure in structures]
-        few = len(cells) < FEWEST_FOR_PROCESSES
-        found = map_ordered(work, cells, 1 if few else processes, "structures", chunk_size=128)
+        if processes > 1 and len(cells) >= FEWEST_FOR_PROCESSES:
+            found = map_ordered(work, cells, processes, "structures", chunk_size=128)
+        else:
+            found = map(work, cells)
         rows, kept, quarantine, graphs = [], [], [], []
         for index, (name, made) in enumerate(zip(names, found, strict=True)):
             if isinstance(made, BadCrystal):
