@@ -25,7 +25,9 @@ from matml.properties.knowledge import known_elements, unseen_elements
 from matml.properties.members import Member
 from matml.properties.metatrain import episode_batch
 from matml.properties.pretrain import embed, predict
+from matml.properties.stacking import AdaptedStack
 from matml.properties.targets import find_property
+from matml.properties.views import Inputs
 from matml.structures.crystals import CrystalSet
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 BASELINES = ("extra_trees", "global_gp")
 CHUNK = 2048
 """Crystals predicted at once, which bounds memory."""
-STACK_CHUNK = 256
-"""The stack's, whose covariances grow with the square."""
 Structures = CrystalSet | Structure | Iterable[Structure]
 """What is predicted: one structure or several, or a set of crystals."""
 
@@ -98,16 +98,18 @@ class AdaptedPredictor:
         """Unit of labels and predictions, '' where they have none."""
         return find_property(self.property_name).unit
 
-    def predict(self, structures: Structures) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, structures: Structures, processes: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions [n] and their 90 % intervals [n, 2] (low, high), in `unit`.
 
-        The model is not changed: the same crystals give the same numbers at every call. Whether a
-        crystal is within what the model knows is said by `predict_table`.
+        The model is not changed: the same crystals give the same numbers at every call, to within
+        rounding. Whether a crystal is within what the model knows is said by `predict_table`.
+        Several `processes` find the symmetry of thousands of structures (then keep the work of a
+        script under `if __name__ == "__main__":`).
         """
-        table = self.predict_table(structures)
+        table = self.predict_table(structures, processes)
         return table["prediction"].to_numpy(), table[["low", "high"]].to_numpy()
 
-    def predict_table(self, structures: Structures) -> pd.DataFrame:
+    def predict_table(self, structures: Structures, processes: int = 1) -> pd.DataFrame:
         """Return predictions in the property's unit with what there is to say of each crystal.
 
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
@@ -121,7 +123,9 @@ class AdaptedPredictor:
             structures = listed(structures)
         if not len(structures):
             raise MatmlError("no structure to predict: give at least one")
-        crystals = self.predictor.crystals(structures)
+        crystals = self.predictor.crystals(structures, processes)
+        if len(crystals) <= CHUNK:
+            return self._predict_chunk(crystals)
         parts = [
             self._predict_chunk(crystals.subset(np.arange(i, min(i + CHUNK, len(crystals)))))
             for i in range(0, len(crystals), CHUNK)
@@ -136,7 +140,7 @@ class AdaptedPredictor:
         if self._stack is None:
             value = self._predict(crystals)
         else:
-            value, half_width = self._stack(crystals)
+            value, half_width = self._stack.predict(self.predictor.inputs(crystals))
             half_width = half_width * deviation
         value = value * deviation + standardisation.mean[self.column]
         distance = self.predictor.distance(crystals)
@@ -216,23 +220,14 @@ class AdaptedPredictor:
             return corrected
         return with_weights(network, repeat_weights(dict(network.named_parameters()), 1))
 
-    def _prepare_stack(
-        self, support: CrystalSet | None, labels: np.ndarray
-    ) -> Callable[[CrystalSet], tuple[np.ndarray, np.ndarray]]:
-        """Return the function from crystals to standardised predictions and half widths."""
-        fitted, predictor = self.predictor.fitted_stack(self.property_name), self.predictor
-        known = None if support is None else predictor.inputs(support)
-
-        def predicted(crystals: CrystalSet) -> tuple[np.ndarray, np.ndarray]:
-            parts = []
-            for start in range(0, len(crystals), STACK_CHUNK):
-                rows = np.arange(start, min(start + STACK_CHUNK, len(crystals)))
-                query = predictor.inputs(crystals.subset(rows))
-                parts.append(fitted.predict(query[:0] if known is None else known, labels, query))
-            means, half_widths = zip(*parts, strict=True)
-            return np.concatenate(means), np.concatenate(half_widths)
-
-        return predicted
+    def _prepare_stack(self, support: CrystalSet | None, labels: np.ndarray) -> AdaptedStack:
+        """Return the stack given the support."""
+        predictor, fitted = self.predictor, self.predictor.fitted_stack(self.property_name)
+        if support is None:
+            known = predictor.training
+            nothing = Inputs(*(known[name][:0].numpy() for name in ("descriptors", "predictions")))
+            return fitted.adapt(nothing, labels)
+        return fitted.adapt(predictor.inputs(support), labels)
 
     def _prepare_baseline(
         self, kind: str, support: CrystalSet | None, labels: np.ndarray

@@ -9,6 +9,41 @@ import torch
 from torch import Tensor
 
 JITTER = 1e-6
+CACHED = 1 << 17
+"""Covariances made at once."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Crystals to which covariances are asked, in a process's own terms.
+
+    Attributes
+    ----------
+    x
+        Standardised features, [k, d].
+    solved
+        Their covariance with the training rows, through the inverse of those rows' own, [n, k].
+    """
+
+    x: Tensor
+    solved: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a process says of crystals one by one.
+
+    Attributes
+    ----------
+    mean, variance
+        [m].
+    cross
+        Covariance with other crystals, [m, k].
+    """
+
+    mean: Tensor
+    cross: Tensor
+    variance: Tensor
 
 
 def matern32(a: Tensor, b: Tensor) -> Tensor:
@@ -114,11 +149,36 @@ class GlobalGP:
     def posterior(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return mean [n] and covariance [n, n] (without noise), given the training rows."""
         x = self._standardise(features)
-        cross = self._kernel(self.x, x)
+        cross = self._gram(self.x, x)
         half = torch.linalg.solve_triangular(self.factor, cross, upper=False)
         covariance = self._kernel(x, x) - half.mT @ half
         mean = cross.mT @ self.alpha
         return mean * self.deviation + self.mean, covariance * self.deviation**2
+
+    def anchor(self, features: np.ndarray) -> "Anchor":
+        """Return crystals, [k, d], in the form to which `at` gives covariances."""
+        x = self._standardise(features)
+        return Anchor(x, torch.cholesky_solve(self._gram(self.x, x), self.factor))
+
+    def at(self, features: np.ndarray, anchor: "Anchor") -> tuple["Block", "Block"]:
+        """Return what `posterior` and `prior` say of crystals one by one, and beside `anchor`'s.
+
+        The cost of covariances among the crystals, which would grow with the square of their
+        number, is left out.
+        """
+        x = self._standardise(features)
+        known = self._gram(self.x, x)
+        half = torch.linalg.solve_triangular(self.factor, known, upper=False)
+        matern, linear, constant = self.variance
+        alone = matern + linear * x.square().mean(1) + constant
+        beside = self._kernel(x, anchor.x)
+        mean, scale = known.mT @ self.alpha, self.deviation**2
+        posterior = Block(
+            mean * self.deviation + self.mean,
+            (beside - known.mT @ anchor.solved) * scale,
+            (alone - half.square_().sum(0)) * scale,
+        )
+        return posterior, Block(torch.zeros_like(mean), beside * scale, alone * scale)
 
     def prior(self, features: np.ndarray) -> Tensor:
         """Return the covariance before any training row, [n, n]."""
@@ -154,6 +214,14 @@ class GlobalGP:
         scaled = a * self.weights, b * self.weights
         return matern * matern32(*scaled) + linear * (a @ b.mT) / a.shape[1] + constant
 
+    def _gram(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return `_kernel` of many rows, in parts that stay in the processor's cache."""
+        found = a.new_empty(len(a), len(b))
+        rows = max(16, CACHED // max(1, len(b)))
+        for start in range(0, len(a), rows):
+            found[start : start + rows] = self._kernel(a[start : start + rows], b)
+        return found
+
     def _learn(self, x: Tensor, y: Tensor) -> None:
         """Learn inverse length scales, variances and noise on a subset."""
         dimensions = x.shape[1]
@@ -181,7 +249,7 @@ class GlobalGP:
 
     def _condition(self, x: Tensor, y: Tensor) -> None:
         self.x = x
-        gram = self._kernel(x, x)
+        gram = self._gram(x, x)
         gram.diagonal().add_(self.noise)
         self.factor = torch.linalg.cholesky(gram)
         self.alpha = torch.cholesky_solve(y[:, None], self.factor)[:, 0]

@@ -51,6 +51,25 @@ class Views:
 
 
 @dataclass(frozen=True)
+class QueryViews:
+    """What the models say of m crystals one by one, and of how they go with a support.
+
+    Attributes
+    ----------
+    means
+        [models, m].
+    cross
+        Covariances with the k crystals of the support, [kernels, m, k].
+    variances
+        [kernels, m].
+    """
+
+    means: Tensor
+    cross: Tensor
+    variances: Tensor
+
+
+@dataclass(frozen=True)
 class GPStack:
     """The learned weights.
 
@@ -88,17 +107,24 @@ class GPStack:
         labels
             [shots].
         """
-        labels = torch.as_tensor(np.asarray(labels, dtype=float))
-        mean, deviation, misfit = _condition(
-            self.mean_weights,
-            self.variances,
-            self.noise,
-            views.means[None],
-            views.covariances[None],
-            labels[None],
-            shots,
+        support = Views(views.means[:, :shots], views.covariances[:, :shots, :shots])
+        query = QueryViews(
+            views.means[:, shots:],
+            views.covariances[:, shots:, :shots],
+            views.covariances.diagonal(dim1=1, dim2=2)[:, shots:],
         )
-        return mean[0].numpy(), (deviation * self.factor(misfit, shots).sqrt())[0].numpy()
+        return self.given(support, labels).at(query)
+
+    def given(self, views: Views, labels: np.ndarray) -> "ConditionedStack":
+        """Return the process given the support's views and labels, [shots]."""
+        mean = self.mean_weights @ views.means
+        gram = torch.einsum("k,kab->ab", self.variances, views.covariances)
+        gram = gram + (self.noise + JITTER) * torch.eye(len(gram)).to(gram)
+        factor = torch.linalg.cholesky(gram)
+        residual = torch.as_tensor(np.asarray(labels, dtype=float)) - mean
+        solved = torch.cholesky_solve(residual[:, None], factor)[:, 0]
+        widening = self.factor(residual @ solved, len(residual))
+        return ConditionedStack(self, factor, solved, widening)
 
     def factor(self, misfit: Tensor | float, shots: int) -> Tensor:
         """Return what a family's labels let expect of the factor of its covariance.
@@ -129,45 +155,34 @@ class GPStack:
         return cls(**{name: tensors[name] for name in names})
 
 
-def _condition(
-    mean_weights: Tensor,
-    variances: Tensor,
-    noise: Tensor,
-    means: Tensor,
-    covariances: Tensor,
-    labels: Tensor,
-    shots: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return posterior means and deviations at the queries of several episodes, and misfits.
+@dataclass(frozen=True)
+class ConditionedStack:
+    """The stack given a support.
 
-    Means and deviations are [episodes, m]. The misfit, [episodes, 1], is the squared norm of the
-    whitened residuals of the support, `shots` on average where the covariance is right.
-
-    Parameters
+    Attributes
     ----------
-    means, covariances
-        [episodes, models, shots + m] and [episodes, kernels, shots + m, shots + m].
-    labels
-        [episodes, shots].
+    stack
+        The weights.
+    factor, solved
+        Cholesky factor of the support's covariance, [k, k], and its residuals through the inverse
+        of that covariance, [k].
+    widening
+        Expected factor of the family's covariance.
     """
-    mean = torch.einsum("m,emn->en", mean_weights, means)
-    covariance = torch.einsum("k,ekab->eab", variances, covariances)
-    spread = covariance.diagonal(dim1=1, dim2=2)[:, shots:] + noise
-    if shots == 0:
-        return mean, spread.sqrt(), spread.new_zeros(len(spread), 1)
-    gram = covariance[:, :shots, :shots] + (noise + JITTER) * torch.eye(shots).to(covariance)
-    cross = covariance[:, shots:, :shots]
-    factor = torch.linalg.cholesky(gram)
-    half = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
-    residual = torch.linalg.solve_triangular(
-        factor, (labels - mean[:, :shots])[..., None], upper=False
-    )
-    explained = half.square().sum(1)
-    return (
-        mean[:, shots:] + (half.mT @ residual)[..., 0],
-        (spread - explained).clamp(min=1e-9).sqrt(),
-        residual[..., 0].square().sum(1, keepdim=True),
-    )
+
+    stack: GPStack
+    factor: Tensor
+    solved: Tensor
+    widening: Tensor
+
+    def at(self, query: QueryViews) -> tuple[np.ndarray, np.ndarray]:
+        """Return posterior mean and scale (noise included), [m]."""
+        stack = self.stack
+        cross = torch.einsum("k,kab->ab", stack.variances, query.cross)
+        half = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
+        mean = stack.mean_weights @ query.means + cross @ self.solved
+        variance = stack.variances @ query.variances + stack.noise - half.square().sum(0)
+        return mean.numpy(), (variance.clamp(min=1e-9) * self.widening).sqrt().numpy()
 
 
 def sequential_loss(

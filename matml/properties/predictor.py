@@ -1,6 +1,7 @@
 """Few-shot prediction for users: load, adapt to a few labels, predict with intervals."""
 
 import logging
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,18 +15,15 @@ from matml.meta.checkpoint import load_checkpoint
 from matml.properties import label_checks
 from matml.properties.adapted import AdaptedPredictor, Structures, listed
 from matml.properties.baselines import Baseline, load_baseline
-from matml.properties.batches import GraphBatches
-from matml.properties.descriptors import describe
 from matml.properties.export import CARD, FORMAT, SHIPPED, TRAINING, check_files, stack_file
 from matml.properties.knowledge import check_element_features, restore
 from matml.properties.members import (
     Member,
     NetworkRecipe,
     load_member,
-    nearest_distances,
     to_device,
 )
-from matml.properties.pretrain import embed, predict
+from matml.properties.seen import Seen, see
 from matml.properties.stacking import StackedPredictor
 from matml.properties.targets import Property, Standardisation, find_property
 from matml.properties.views import Inputs
@@ -80,6 +78,11 @@ class FewShotPredictor:
             folder / CARD,
         )
         self.training = restore(tensors)
+        self._known_embeddings = [
+            self.training[f"embeddings.{number}"].float().numpy()
+            for number in range(min(len(members), len(card["far_distances"])))
+        ]
+        self._last: tuple[weakref.ref[CrystalSet], Seen] | None = None
         self.graph_section = validate(GraphsSection, recipe.graphs, f"{folder / CARD}, graphs")
         self.structures_section = validate(
             StructuresSection, card["structures"], f"{folder / CARD}, structures"
@@ -127,8 +130,13 @@ class FewShotPredictor:
         """Families that no training stage has seen."""
         return [*self.card["test_families"], *self.card["validation_families"]]
 
-    def crystals(self, structures: Structures) -> CrystalSet:
+    def crystals(self, structures: Structures, processes: int = 1) -> CrystalSet:
         """Return structures as a set of crystals, with graphs as the model knows them.
+
+        Parameters
+        ----------
+        processes
+            As of `CrystalSet.from_structures`.
 
         Raises
         ------
@@ -145,7 +153,11 @@ class FewShotPredictor:
                         "Structure"
                     )
             structures = CrystalSet.from_structures(
-                structures, settings=self.structures_section, graph_section=self.graph_section
+                structures,
+                settings=self.structures_section,
+                graph_section=self.graph_section,
+                processes=processes,
+                carry_over=True,
             )
             if len(structures.quarantine):
                 bad = structures.quarantine.iloc[0]
@@ -228,7 +240,7 @@ class FewShotPredictor:
         """Compare labels with what the networks say before any; return warnings."""
         column = self.recipe.properties.index(item.name)
         mean, deviation = self.standardisation.mean[column], self.standardisation.deviation[column]
-        predicted = self.network_predictions(support)[:, column] * deviation + mean
+        predicted = self.inputs(support).predictions[:, column] * deviation + mean
         scale = self.card["properties"][item.name]["expected_error"]
         return label_checks.check_units(support, values, item, predicted, scale, deviation)
 
@@ -251,16 +263,22 @@ class FewShotPredictor:
             self.folder / stack_file(property_name), inputs, targets[known]
         )
 
+    def seen(self, crystals: CrystalSet) -> Seen:
+        """Return what the models tell of crystals before any label.
+
+        That of the crystals asked for last is kept, since each adapted predictor of a screening
+        asks for the same.
+        """
+        if self._last is None or self._last[0]() is not crystals:
+            far = self.card["far_distances"]
+            known = self._known_embeddings
+            told = see(crystals, self.members, known, far, self.device)
+            self._last = weakref.ref(crystals), told
+        return self._last[1]
+
     def inputs(self, crystals: CrystalSet) -> Inputs:
         """Return what the stack sees of crystals of a new family."""
-        return Inputs(describe(crystals), self.network_predictions(crystals))
-
-    def network_predictions(self, crystals: CrystalSet) -> np.ndarray:
-        """Return the networks' mean before any label, [crystals, properties], standardised."""
-        batches = GraphBatches(crystals, device=self.device)
-        rows = np.arange(len(crystals))
-        each = [predict(member.pretrained, batches, rows) for member in self.members]
-        return np.mean(np.array(each, dtype=float), 0)
+        return self.seen(crystals).inputs
 
     def distance(self, crystals: CrystalSet) -> np.ndarray:
         """Return the distance to the nearest training crystal, [crystals].
@@ -268,12 +286,4 @@ class FewShotPredictor:
         In the networks' embeddings, mean over one member of each fold; 1 is the 95th percentile of
         the distances of training families that a member had not seen.
         """
-        batches = GraphBatches(crystals, device=self.device)
-        rows = np.arange(len(crystals))
-        each = []
-        for number, (member, far) in enumerate(
-            zip(self.members, self.card["far_distances"], strict=False)
-        ):
-            known = self.training[f"embeddings.{number}"].float().numpy()
-            each.append(nearest_distances(embed(member.pretrained, batches, rows), known) / far)
-        return np.mean(each, 0)
+        return self.seen(crystals).distance

@@ -16,6 +16,7 @@ from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.compare import STACK
 from matml.properties.descriptors import describe
 from matml.properties.gp_stack import (
+    ConditionedStack,
     GPStack,
     Sequences,
     Views,
@@ -26,7 +27,7 @@ from matml.properties.members import load_network
 from matml.properties.pretrain import predict
 from matml.properties.split import labelled_members
 from matml.properties.stages import EPISODES, Workbench
-from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
+from matml.properties.views import Anchors, FamilyModels, Inputs, cross_fitted, training_views
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ NOMINAL = 1.645
 """Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
+CHUNK = 512
+"""Crystals predicted at once, so that what is made of them stays small."""
 ORDERS = 4
 """Random orders of a family's crystals."""
 FEWEST_FAMILIES = 8
@@ -70,15 +73,10 @@ class StackedPredictor:
         below = [k for k in self.scales if k <= shots]
         return self.scales[max(below) if below else min(self.scales)]
 
-    def predict(
-        self, support: Inputs, labels: np.ndarray, query: Inputs
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return prediction and half width of its 90 % interval at the query, [m]."""
-        both = Inputs(
-            np.vstack([support.descriptors, query.descriptors]),
-            np.vstack([support.predictions, query.predictions]),
-        )
-        return self.condition(self.models.views(both), labels, len(labels))
+    def adapt(self, support: Inputs, labels: np.ndarray) -> "AdaptedStack":
+        """Return the stack given a support and its standardised labels, [k]; k may be 0."""
+        given = self.stack.given(self.models.views(support), labels)
+        return AdaptedStack(self, self.models.anchors(support), given)
 
     def save(self, path: Path) -> None:
         """Write all but the training crystals to one file."""
@@ -94,6 +92,34 @@ class StackedPredictor:
             GPStack.from_tensors(unpack("stack", tensors)),
             {int(k): scale for k, scale in state["scales"].items()},
         )
+
+
+@dataclass(frozen=True)
+class AdaptedStack:
+    """The stack of one property given a support.
+
+    Attributes
+    ----------
+    fitted
+        The stack.
+    support
+        The support as the models see it.
+    given
+        The process given the support.
+    """
+
+    fitted: StackedPredictor
+    support: Anchors
+    given: ConditionedStack
+
+    def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        """Return prediction and half width of its 90 % interval, [m]."""
+        parts = []
+        for start in range(0, len(query.predictions), CHUNK):
+            part = query[start : start + CHUNK]
+            parts.append(self.given.at(self.fitted.models.query_views(part, self.support)))
+        mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mean, deviation * self.fitted.scale(len(self.given.solved))
 
 
 def network_predictions(

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from matml.meta.checkpoint import pack, unpack
-from matml.properties.gp import GlobalGP, matern32
-from matml.properties.gp_stack import Views
+from matml.properties.gp import Anchor, GlobalGP, matern32
+from matml.properties.gp_stack import QueryViews, Views
 
 PROCESSES = ("residual", "descriptors", "augmented")
 DESCRIPTOR_REACH, PREDICTION_REACH = 0.6, 0.4
@@ -133,19 +133,63 @@ class FamilyModels:
         residual, of_residual = self.residual.posterior(both)
         descriptors, of_descriptors = self.descriptors.posterior(inputs.descriptors)
         augmented, of_augmented = self.augmented.posterior(both)
-        standard = torch.from_numpy((both - self.centre) / self.scale)
-        predicted = standard[:, inputs.descriptors.shape[1] :]
+        standard, predicted = self._standard(inputs)
         covariances = [
             torch.ones_like(of_residual),
             of_residual,
             self.residual.prior(both),
-            _correlation(standard, DESCRIPTOR_REACH),
-            _correlation(predicted, PREDICTION_REACH),
+            _correlation(standard, standard, DESCRIPTOR_REACH),
+            _correlation(predicted, predicted, PREDICTION_REACH),
             of_descriptors,
             of_augmented,
         ]
         means = [network, network + residual, descriptors, augmented]
         return Views(torch.stack(means), torch.stack(covariances))
+
+    def anchors(self, support: Inputs) -> "Anchors":
+        """Return a support in the form to which `query_views` gives covariances."""
+        both = support.augmented
+        return Anchors(
+            self.residual.anchor(both),
+            self.descriptors.anchor(support.descriptors),
+            self.augmented.anchor(both),
+            *self._standard(support),
+        )
+
+    def query_views(self, inputs: Inputs, support: "Anchors") -> QueryViews:
+        """Return the parts of `views` that predictions from a support need, block by block."""
+        both = inputs.augmented
+        network = torch.from_numpy(inputs.predictions[:, self.column])
+        residual, prior = self.residual.at(both, support.residual)
+        descriptors, _ = self.descriptors.at(inputs.descriptors, support.descriptors)
+        augmented, _ = self.augmented.at(both, support.augmented)
+        standard, predicted = self._standard(inputs)
+        one = torch.ones_like(residual.variance)
+        return QueryViews(
+            torch.stack([network, network + residual.mean, descriptors.mean, augmented.mean]),
+            torch.stack(
+                [
+                    torch.ones_like(residual.cross),
+                    residual.cross,
+                    prior.cross,
+                    _correlation(standard, support.standard, DESCRIPTOR_REACH),
+                    _correlation(predicted, support.predicted, PREDICTION_REACH),
+                    descriptors.cross,
+                    augmented.cross,
+                ]
+            ),
+            torch.stack(
+                [
+                    *(one, residual.variance, prior.variance, one, one),
+                    *(descriptors.variance, augmented.variance),
+                ]
+            ),
+        )
+
+    def _standard(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return the standardised inputs, all of them and the predictions alone."""
+        standard = torch.from_numpy((inputs.augmented - self.centre) / self.scale)
+        return standard, standard[:, inputs.descriptors.shape[1] :]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that was learned but the training crystals."""
@@ -162,6 +206,25 @@ class FamilyModels:
         processes = [GlobalGP.from_hyper_parameters(unpack(name, tensors)) for name in PROCESSES]
         waiting = cls(column, *processes, tensors["centre"].numpy(), tensors["scale"].numpy())
         return waiting.refit(inputs, targets)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """A support as the models of a property see it.
+
+    Attributes
+    ----------
+    residual, descriptors, augmented
+        In terms of the Gaussian processes.
+    standard, predicted
+        Standardised inputs, [k, features], and the predictions among them, [k, properties].
+    """
+
+    residual: Anchor
+    descriptors: Anchor
+    augmented: Anchor
+    standard: Tensor
+    predicted: Tensor
 
 
 def training_views(
@@ -189,7 +252,7 @@ def training_views(
         yield without[fold].views(inputs[rows])
 
 
-def _correlation(standard: Tensor, reach: float) -> Tensor:
-    """Return the Matern-3/2 correlation of standardised inputs, [n, n]."""
-    scaled = standard / (reach * math.sqrt(standard.shape[1]))
-    return matern32(scaled, scaled)
+def _correlation(first: Tensor, second: Tensor, reach: float) -> Tensor:
+    """Return the Matern-3/2 correlation of standardised inputs, [n, m]."""
+    length = reach * math.sqrt(first.shape[1])
+    return matern32(first / length, second / length)

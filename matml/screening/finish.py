@@ -22,7 +22,7 @@ from matml.screening.make import read_known
 from matml.screening.objectives import FORMATION_ENERGY, HULL, Objective, normal, parse_objectives
 from matml.screening.rank import check_on_known
 from matml.screening.shortlist import DESCRIBED, KEPT, QUARANTINE, STATE
-from matml.structures.duplicates import find_duplicates
+from matml.structures.duplicates import copies
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     objectives = parse_objectives(state["objectives"])
     known = read_known(Path(state["job"]["known"]))
     kept = best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""})
-    kept, copies = without_copies(kept)
-    state["counts"]["copies"] += copies
+    kept, left_out = without_copies(kept)
+    state["counts"]["copies"] += left_out
     table, alike = ranked(kept, objectives, state["properties"], settings, known)
     table["cif"] = ""
     names = write_structures(table.head(settings.top), Path(out) / "candidates")
@@ -89,11 +89,11 @@ def finish(folders: Sequence[Path], out: Path) -> None:
 
 def without_copies(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Rows without those equal to an earlier one, with distinct ids, and how many were equal."""
-    copies = np.array(find_duplicates(rows.assign(id=rows.index.astype(str)), threads=1)) != ""
-    rows = rows[~copies].reset_index(drop=True)
+    repeated = copies(rows)
+    rows = rows[~repeated].reset_index(drop=True)
     number = rows.groupby("id").cumcount() + 1
     ids = rows["id"].where(number == 1, rows["id"] + "~" + number.astype(str))
-    return rows.assign(id=ids), int(copies.sum())
+    return rows.assign(id=ids), int(repeated.sum())
 
 
 def ranked(

@@ -10,6 +10,7 @@ import pandas as pd
 from matml.screening.choice import dominated_by
 from matml.screening.objectives import Objective
 from matml.screening.scoring import Scored
+from matml.structures.duplicates import copies
 
 LARGEST_FRONT = 1000
 MOST_KNOWN = 20_000
@@ -81,12 +82,18 @@ class Keeper:
         if not parts:
             return pd.DataFrame()
         rows = pd.concat(parts, ignore_index=True).drop_duplicates(["id", "source", "row"])
-        return best_first(rows)
+        # what the front holds of copies was counted where it fell out of the best
+        return best_first(rows[~copies(rows)])
 
     def _compact(self) -> None:
         parts = [part for part in (self.best, *self.waiting) if len(part)]
         if parts:
-            self.best = best_first(pd.concat(parts, ignore_index=True)).head(self.number)
+            rows = best_first(pd.concat(parts, ignore_index=True))
+            # copies from other chunks must not take the places of other crystals; each is worse
+            # than what it equals, so it could not come back when that one falls out
+            repeated = copies(rows)
+            self.counts["copies"] += int(repeated.sum())
+            self.best = rows[~repeated].head(self.number).reset_index(drop=True)
         if len(self.best) == self.number:
             last = self.best.iloc[-1]
             self.threshold = bool(last["in_domain"]), float(last["score"])

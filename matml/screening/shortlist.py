@@ -7,7 +7,7 @@ import multiprocessing
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ QUARANTINE = "crystals/quarantine.csv"
 SECONDS_BETWEEN_LINES = 15.0
 DESCRIBED = 1000
 """Best rows of which stability and known neighbours are looked up."""
+MOST_WAITING = 32
+"""Scored chunks that wait for one before them."""
 FEWEST_CHUNKS = 4
 """Chunks below which starting processes costs more than it saves."""
 
@@ -167,20 +169,29 @@ def stream(job: Job, chunks: Iterator[Chunk], out: Path, workers: int, seed: int
 
 
 def score_all(scorer: Scorer, chunks: Iterator[Chunk], workers: int) -> Iterator[Scored]:
-    """Yield scored chunks in their order, on several processes where there are chunks enough."""
+    """Yield scored chunks in their order, on several processes where there are chunks enough.
+
+    This process is one of them: it scores whatever the others have no room for, from the first
+    chunk on, while they are still starting.
+    """
     first = list(itertools.islice(chunks, FEWEST_CHUNKS))
     chunks = itertools.chain(first, chunks)
     if workers == 1 or len(first) < FEWEST_CHUNKS:
         yield from map(scorer.score, chunks)
         return
     context = multiprocessing.get_context("spawn")
-    waiting: deque = deque()
-    with ProcessPoolExecutor(workers, context, _start_worker, (scorer.job,)) as pool:
+    waiting: deque[Future] = deque()
+    with ProcessPoolExecutor(workers - 1, context, _start_worker, (scorer.job,)) as pool:
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_score, chunk))
-                # few chunks under way, so that memory does not depend on how many there are
-                if len(waiting) > 2 * workers:
+                if sum(not each.done() for each in waiting) < 2 * (workers - 1):
+                    waiting.append(pool.submit(_score, chunk))
+                else:
+                    own: Future = Future()
+                    own.set_result(scorer.score(chunk))
+                    waiting.append(own)
+                # few chunks wait, so that memory does not depend on how many there are
+                while waiting and (waiting[0].done() or len(waiting) > MOST_WAITING):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import itertools
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,10 @@ from matml.config import StructuresSection
 from matml.errors import MatmlError
 from matml.structures.errors import BadCrystal
 from matml.structures.labels import RESERVED
+from matml.structures.pages import Pages, warn_of_missing_pages
 from matml.structures.read import Document, is_table, read_inputs, table_stem
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1024
 """Candidates scored at once."""
@@ -98,7 +102,9 @@ def _parts(path: Path, settings: StructuresSection, size: int) -> Iterator[Part]
     elif is_table(path.name):
         yield from _table_parts(path, size, required=True)
     else:
-        for documents in _grouped(iter(read_inputs([path], settings).items), size):
+        items = read_inputs([path], settings).items
+        warn_of_missing_pages(items)
+        for documents in _grouped(iter(items), size):
             yield documents, None, pd.DataFrame(index=range(len(documents)))
 
 
@@ -110,6 +116,8 @@ def _folder_parts(folder: Path, settings: StructuresSection, size: int) -> Itera
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     ]
 
+    pages = Pages()
+
     def documents() -> Iterator[Document]:
         for path in names:
             name = path.relative_to(folder).as_posix()
@@ -120,11 +128,14 @@ def _folder_parts(folder: Path, settings: StructuresSection, size: int) -> Itera
             except MatmlError:
                 continue  # no structure: notes, pictures and the like
             for item in items:
+                pages.add(item)
                 own = name if len(items) == 1 else f"{name}/{item.id}"
                 yield replace(item, id=own, source=name)
 
     for found in _grouped(documents(), size):
         yield found, None, pd.DataFrame(index=range(len(found)))
+    for sentence in pages.missing():
+        log.warning("%s", sentence)
     for path in names:
         if is_table(path.name):
             yield from _table_parts(path, size, required=False)

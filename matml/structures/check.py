@@ -7,6 +7,8 @@ from pymatgen.core.periodic_table import DummySpecies, Element
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.config import StructuresSection
+from matml.structures.cell import cell_volume
+from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 
 MAX_ATOMIC_NUMBER = 103
@@ -32,15 +34,17 @@ def atomic_numbers(structure: Structure) -> tuple[np.ndarray, list[str]]:
     numbers = np.empty(len(structure), dtype=np.int64)
     decorated = False
     for index, site in enumerate(structure):
-        items = list(site.species.items())
-        if len(items) != 1 or abs(items[0][1] - 1) > 1e-6:
+        # `elements` and `num_atoms` are looked up, `items` is made anew
+        kinds, occupancy = site.species.elements, site.species.num_atoms
+        if len(kinds) != 1 or abs(occupancy - 1) > 1e-6:
+            items = site.species.items()
             content = " ".join(f"{species}{amount:g}" for species, amount in items) or "nothing"
             raise BadCrystal(
                 f"disordered: site {index + 1} holds {content}",
                 "give an ordered model: one element with occupancy 1 on each site "
                 "(pymatgen's OrderDisorderedStructureTransformation makes one)",
             )
-        species = items[0][0]
+        species = kinds[0]
         element = getattr(species, "element", species)
         if isinstance(species, DummySpecies) or not isinstance(element, Element):
             raise BadCrystal(
@@ -86,7 +90,7 @@ def check_geometry(
         raise BadCrystal("holds no atoms", "give at least one site")
     if not (np.isfinite(lattice).all() and np.isfinite(cartesian).all()):
         raise BadCrystal("lattice or coordinates are not finite numbers", "correct the numbers")
-    volume = abs(float(np.linalg.det(lattice)))
+    volume = cell_volume(lattice)
     per_atom = volume / len(numbers)
     low, high = settings.min_volume_per_atom_A3, settings.max_volume_per_atom_A3
     if not low <= per_atom <= high:
@@ -94,11 +98,11 @@ def check_geometry(
             f"volume per atom {per_atom:.4g} A^3 is outside {low:g} to {high:g}",
             "check the lattice (in angstrom) and that no atom is missing or doubled",
         )
-    areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
-    if (volume / areas).min() < 0.3 or np.linalg.norm(lattice, axis=1).max() > 1000:
+    heights = 1 / np.sqrt(np.square(np.linalg.inv(lattice)).sum(axis=0))
+    if heights.min() < 0.3 or np.square(lattice).sum(axis=1).max() > 1000**2:
         raise BadCrystal(
             f"the cell is degenerate: edges {np.round(np.linalg.norm(lattice, axis=1), 3)} A, "
-            f"heights {np.round(volume / areas, 3)} A",
+            f"heights {np.round(heights, 3)} A",
             "give a reduced cell with edges in angstrom and angles between 20 and 160 degrees",
         )
     radii = RADII_A[numbers]
@@ -111,8 +115,8 @@ def check_geometry(
     if pair.any():
         worst = np.flatnonzero(pair)[np.argmin(distance[pair] / limit[pair])]
         i, j = int(centre[worst]), int(other[worst])
-        names = f"{Element.from_Z(int(numbers[i])).symbol} (site {i + 1}) and "
-        names += f"{Element.from_Z(int(numbers[j])).symbol} (site {j + 1})"
+        names = f"{element_of(int(numbers[i])).symbol} (site {i + 1}) and "
+        names += f"{element_of(int(numbers[j])).symbol} (site {j + 1})"
         raise BadCrystal(
             f"overlapping atoms: {names} are {distance[worst]:.3f} A apart, "
             f"less than {limit[worst]:.3f} A",

@@ -1,14 +1,18 @@
 """One document or structure to finished records: parse, check, symmetry, family."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from pymatgen.core import Composition, Structure
-from pymatgen.core.periodic_table import Element
 
 from matml.config import StructuresSection
+from matml.structures.cell import cell_volume
 from matml.structures.check import atomic_numbers, check_geometry
+from matml.structures.cubic import CubicCrystals
+from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
 from matml.structures.parse import parse
@@ -36,20 +40,36 @@ class Crystal:
     notes: str
 
 
-def crystal_of(structure: Structure, settings: StructuresSection, notes: list[str]) -> Crystal:
-    """Check a structure and find its symmetry and family.
+def crystal_of(
+    structure: Structure,
+    settings: StructuresSection,
+    notes: list[str],
+    cubic: CubicCrystals | None = None,
+) -> Crystal:
+    """Check a structure and find its symmetry and family; `cubic` as of `symmetrise`.
 
     Raises
     ------
     BadCrystal
         Where a check fails.
     """
+    lattice, frac_coords, numbers, more = cell_of(structure)
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], cubic)
+
+
+def cell_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Lattice, fractional coordinates and atomic numbers as of `crystal_of_cell`, and notes.
+
+    Raises
+    ------
+    BadCrystal
+        For a structure that is not periodic or not ordered.
+    """
     if not structure.is_3d_periodic:
         raise BadCrystal("not periodic in all three directions", "give a bulk crystal")
-    numbers, more = atomic_numbers(structure)
+    numbers, notes = atomic_numbers(structure)
     lattice = np.ascontiguousarray(structure.lattice.matrix)
-    frac_coords = np.ascontiguousarray(structure.frac_coords)
-    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
+    return lattice, np.ascontiguousarray(structure.frac_coords), numbers, notes
 
 
 def crystal_of_cell(
@@ -58,6 +78,7 @@ def crystal_of_cell(
     numbers: np.ndarray,
     settings: StructuresSection,
     notes: Sequence[str] = (),
+    cubic: CubicCrystals | None = None,
 ) -> Crystal:
     """Check a cell and find its symmetry and family.
 
@@ -75,18 +96,14 @@ def crystal_of_cell(
     with np.errstate(invalid="ignore"):
         cartesian = np.ascontiguousarray(frac_coords @ lattice)
     check_geometry(lattice, cartesian, numbers, settings)
-    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
+    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings, cubic)
     prototype, family, name = classify(shape)
-    kinds, counts = np.unique(symmetry.kind, return_counts=True)
-    composition = Composition(
-        {Element.from_Z(int(z)): int(n) for z, n in zip(kinds, counts, strict=True)}
-    )
-    volume = abs(float(np.linalg.det(symmetry.lattice)))
+    amounts = Counter(symmetry.kind.tolist())
     return Crystal(
-        formula=composition.reduced_formula,
-        anonymous_formula=composition.anonymized_formula,
+        formula=reduced_formula(tuple(sorted(amounts.items()))),
+        anonymous_formula=anonymised_formula(tuple(sorted(amounts.values()))),
         n_sites=len(symmetry.kind),
-        volume_per_atom_A3=volume / len(symmetry.kind),
+        volume_per_atom_A3=cell_volume(symmetry.lattice) / len(symmetry.kind),
         space_group_number=shape.space_group_number,
         prototype=prototype,
         family=family,
@@ -99,8 +116,24 @@ def crystal_of_cell(
     )
 
 
+@lru_cache(maxsize=8192)
+def reduced_formula(amounts: tuple[tuple[int, int], ...]) -> str:
+    """pymatgen's reduced formula of atomic numbers with their amounts."""
+    return Composition({element_of(z): n for z, n in amounts}).reduced_formula
+
+
+@lru_cache(maxsize=8192)
+def anonymised_formula(amounts: tuple[int, ...]) -> str:
+    """pymatgen's anonymised formula, which depends on the amounts of the elements alone."""
+    return Composition({element_of(z): n for z, n in enumerate(amounts, 1)}).anonymized_formula
+
+
 def symmetries(
-    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, settings: StructuresSection
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    numbers: np.ndarray,
+    settings: StructuresSection,
+    cubic: CubicCrystals | None = None,
 ) -> tuple[Symmetry, Symmetry]:
     """The symmetry that names the family, and the one that the crystal is snapped on to.
 
@@ -111,12 +144,12 @@ def symmetries(
     """
     wide = max(settings.family_symprec_A, settings.symprec_A)
     try:
-        shape = symmetrise(lattice, frac_coords, numbers, wide)
+        shape = symmetrise(lattice, frac_coords, numbers, wide, cubic)
     except BadCrystal:
-        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
+        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A, cubic)
     if shape.displacement <= settings.symprec_A or wide == settings.symprec_A:
         return shape, shape
-    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
+    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A, cubic)
 
 
 def document_crystals(

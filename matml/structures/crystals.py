@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,41 @@ from matml.config import GraphsSection, StructuresSection
 from matml.errors import MatmlError
 from matml.files import read_table
 from matml.structures.build import graph_of, graph_settings
-from matml.structures.crystal import crystal_of
+from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
+from matml.structures.cubic import CubicCrystals
 from matml.structures.errors import BadCrystal
+from matml.structures.graph import CrystalGraph
 from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
+from matml.structures.parallel import map_ordered
 from matml.structures.store import GraphStore
+
+FEWEST_FOR_PROCESSES = 2000
+"""Structures below which starting processes costs more than it saves."""
+CUBIC = CubicCrystals()
+"""What this process knows of cubic crystals, for those who ask to carry it over."""
+
+Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
+
+
+def _cell_or_bad(structure: Structure) -> Cell | BadCrystal:
+    try:
+        return cell_of(structure)
+    except BadCrystal as bad:
+        return bad
+
+
+def crystal_with_graph(
+    cell: Cell | BadCrystal, settings: StructuresSection, graphs: GraphsSection, carry_over: bool
+) -> tuple[Crystal, CrystalGraph] | BadCrystal:
+    """A cell's crystal and its graph, or why it is none."""
+    if isinstance(cell, BadCrystal):
+        return cell
+    try:
+        crystal = crystal_of_cell(*cell[:3], settings, cell[3], CUBIC if carry_over else None)
+    except BadCrystal as bad:
+        return bad
+    ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
+    return crystal, graph_of(ideal, graphs)
 
 
 @dataclass(frozen=True)
@@ -76,6 +108,9 @@ class CrystalSet:
         labels: Mapping[str, Sequence[float]] | pd.DataFrame | None = None,
         settings: StructuresSection | None = None,
         graph_section: GraphsSection | None = None,
+        *,
+        processes: int = 1,
+        carry_over: bool = False,
     ) -> "CrystalSet":
         """Check structures, find their symmetry and family and build their graphs, in memory.
 
@@ -89,6 +124,12 @@ class CrystalSet:
             Columns of numbers, one value per structure.
         settings, graph_section
             The sections `structures` and `graphs` of the configuration.
+        processes
+            Processes to use where there are thousands of structures. They are spawned: a script
+            that asks for several must keep its work under `if __name__ == "__main__":`.
+        carry_over
+            Take the symmetry of a cubic crystal from one met before that has the same operations,
+            which is several times faster (`matml.structures.cubic`).
 
         Examples
         --------
@@ -105,22 +146,24 @@ class CrystalSet:
         names = [str(i) for i in range(len(structures))] if ids is None else [str(i) for i in ids]
         if len(names) != len(structures) or len(set(names)) != len(names):
             raise MatmlError("ids: must be distinct and as many as there are structures")
+        work = partial(
+            crystal_with_graph, settings=settings, graphs=graph_section, carry_over=carry_over
+        )
+        cells = [_cell_or_bad(structure) for structure in structures]
+        if processes > 1 and len(cells) >= FEWEST_FOR_PROCESSES:
+            found = map_ordered(work, cells, processes, "structures", chunk_size=128)
+        else:
+            found = map(work, cells)
         rows, kept, quarantine, graphs = [], [], [], []
-        for index, (name, structure) in enumerate(zip(names, structures, strict=True)):
-            try:
-                crystal = crystal_of(structure, settings, [])
-            except BadCrystal as bad:
+        for index, (name, made) in enumerate(zip(names, found, strict=True)):
+            if isinstance(made, BadCrystal):
                 quarantine.append(
-                    quarantine_row(name, "", index, "crystal", "", bad.reason, bad.remedy)
+                    quarantine_row(name, "", index, "crystal", "", made.reason, made.remedy)
                 )
                 continue
+            crystal, graph = made
             rows.append(crystal_row(name, "", index, "", crystal))
-            graphs.append(
-                graph_of(
-                    (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit),
-                    graph_section,
-                )
-            )
+            graphs.append(graph)
             kept.append(index)
         table = pd.DataFrame(rows, columns=None if rows else ["id"])
         if labels is not None:

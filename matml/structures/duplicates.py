@@ -49,9 +49,19 @@ def find_duplicates(table: pd.DataFrame, threads: int | None = None) -> list[str
     tasks = [[tuple(column[row] for column in columns) for row in rows] for rows in several]
     duplicate_of = [""] * len(table)
     ids = table["id"].tolist()
-    found = map_ordered(first_equal, tasks, threads, "duplicates", chunk_size=16)
+    found = (
+        map(first_equal, tasks)
+        if threads == 1
+        else map_ordered(first_equal, tasks, threads, "duplicates", chunk_size=16)
+    )
     for rows, matches in zip(several, found, strict=True):
         for position, match in enumerate(matches):
             if match != position:
                 duplicate_of[rows[position]] = ids[rows[match]]
     return duplicate_of
+
+
+def copies(table: pd.DataFrame) -> np.ndarray:
+    """Whether each row of a table like `structures.parquet` equals one before it, [rows]."""
+    numbered = table.assign(id=np.arange(len(table)).astype(str))
+    return np.array(find_duplicates(numbered, threads=1), dtype=str) != ""

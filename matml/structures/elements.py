@@ -6,6 +6,7 @@ so the values are asked for here, once.
 """
 
 import warnings
+from functools import cache
 
 from pymatgen.core.periodic_table import Element
 
@@ -14,3 +15,9 @@ with warnings.catch_warnings():
     ELECTRONEGATIVITY: dict[str, float] = {
         element.symbol: float(element.X) for element in Element if element.Z > 0
     }
+
+
+@cache
+def element_of(atomic_number: int) -> Element:
+    """The element; pymatgen's own `from_Z` searches through all of them."""
+    return Element.from_Z(atomic_number)

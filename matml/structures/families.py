@@ -19,9 +19,8 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-from pymatgen.core.periodic_table import Element
 
-from matml.structures.elements import ELECTRONEGATIVITY
+from matml.structures.elements import ELECTRONEGATIVITY, element_of
 from matml.structures.prototypes import PROTOTYPES
 from matml.structures.symmetry import Symmetry
 
@@ -172,7 +171,7 @@ def anions_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray)
         Row vectors (3, 3) in angstrom, coordinates (atoms, 3) and atomic numbers of a cell.
     """
     kinds = np.unique(numbers)
-    symbols = [Element.from_Z(int(z)).symbol for z in kinds]
+    symbols = [element_of(int(z)).symbol for z in kinds]
     nonmetals = sum(s in STRONG_ANIONS or s in WEAK_ANIONS for s in symbols)
     nearest = nearest_by_element(lattice, frac_coords, numbers, kinds) if nonmetals > 1 else None
     return anions(symbols, nearest)
@@ -187,7 +186,7 @@ def classify(symmetry: Symmetry) -> tuple[str, str, str]:
         With atomic numbers for `kind`.
     """
     kinds, counts = np.unique(symmetry.kind, return_counts=True)
-    symbols = [Element.from_Z(int(z)).symbol for z in kinds]
+    symbols = [element_of(int(z)).symbol for z in kinds]
     anionic = anions_of(symmetry.lattice, symmetry.frac_coords, symmetry.kind)
     _, first = np.unique(symmetry.orbit, return_index=True)
     orbit_kind = symmetry.kind[first]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
+from matml.structures.cell import cell_volume
+
 PERIODIC = np.ones(3, dtype=np.int64)
 # find_points_in_spheres keeps atoms up to this beyond the radius; far below any tie tolerance
 SEARCH_TOLERANCE_A = 1e-9
@@ -88,7 +90,7 @@ def nearest_neighbours(
     centre, neighbour, distance
         As from `neighbour_search`.
     """
-    volume_per_atom = abs(np.linalg.det(lattice)) / len(cartesian)
+    volume_per_atom = cell_volume(lattice) / len(cartesian)
     # a sphere that holds the wanted number at the mean density, and a little more
     radius = 1.08 * (3 * (neighbours + 5) * volume_per_atom / (4 * np.pi)) ** (1 / 3)
     while True:

@@ -16,6 +16,7 @@ from matml.files import write_json, write_table
 from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
+from matml.structures.pages import warn_of_missing_pages
 from matml.structures.parallel import map_ordered
 from matml.structures.read import Documents, read_inputs
 from matml.structures.user_labels import LabelFile, read_label_file
@@ -95,6 +96,7 @@ def gather(
 ) -> Gathered:
     """Return the crystals of documents, checked and classified, with their labels."""
     label_file = read_label_file(labels) if labels else None
+    warn_of_missing_pages(documents.items)
     work = partial(document_crystals, settings=settings)
     found = map_ordered(work, documents.items, threads, "crystals")
 

@@ -73,7 +73,8 @@ def run_one(options: dict) -> None:
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     state = json.loads((paths["out"] / STATE).read_text())
-    processes = state["workers"] if workers.ru_maxrss else 0
+    # the main process is one of them
+    processes = state["workers"] - 1 if workers.ru_maxrss else 0
     found = {
         "seconds": time.perf_counter() - start,
         "scoring_seconds": state["seconds"],

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pymatgen.core import Element, Structure
 from matml.errors import MatmlError
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
 from matml.properties import label_checks
+from matml.properties.batches import GraphBatches
 from matml.properties.knowledge import known_elements
 from matml.properties.predictor import FewShotPredictor
 from matml.properties.targets import find_property
@@ -192,7 +194,8 @@ def test_other_units_are_refused_when_adapting(predictor, labelled, monkeypatch)
     # the tiny network of the tests knows too little; its place is taken by the labels
     known = np.zeros((len(values), 2))
     known[:, column] = (np.log10(values) - mean) / deviation
-    monkeypatch.setattr(predictor, "network_predictions", lambda crystals: known[: len(crystals)])
+    told = SimpleNamespace(predictions=known)
+    monkeypatch.setattr(predictor, "inputs", lambda crystals: told)
     monkeypatch.setitem(predictor.card["properties"][NAME], "expected_error", 0.1)
     few = np.flatnonzero(values < 100)[:1]
     changed = values.copy()
@@ -259,3 +262,43 @@ def test_crystal_sets_and_structures_agree(predictor, crystals, labelled):
     plain = adapted.predict_table(labelled[0][6:])
     made = adapted.predict_table(CrystalSet.from_structures(labelled[0][6:]))
     np.testing.assert_array_equal(plain["prediction"], made["prediction"])
+
+
+def test_networks_run_once_over_crystals(predictor, crystals, labelled, monkeypatch):
+    adapted = [
+        predictor.adapt(*labelled, NAME),
+        predictor.adapt([], [], "formation_energy_eV_per_atom"),
+    ]
+    few, calls = crystals.subset(np.arange(20)), []
+    network = predictor.members[0].pretrained
+    whole = network.embedding
+    monkeypatch.setattr(network, "embedding", lambda data: calls.append(1) or whole(data))
+    tables = [each.predict_table(few) for each in adapted]
+    assert len(calls) == 1
+    np.testing.assert_array_equal(tables[0]["distance"], tables[1]["distance"])
+    # what is kept belongs to these crystals alone
+    other = crystals.subset(np.arange(20, 40))
+    assert (predictor.distance(other) != predictor.distance(few)).any()
+
+
+def test_what_is_told_of_a_crystal_does_not_depend_on_its_batch(predictor, crystals):
+    from matml.properties.pretrain import embed, predict
+
+    told = predictor.seen(crystals)
+    rows = np.arange(0, len(crystals), 7)
+    batches = GraphBatches(crystals)
+    members = [member.pretrained for member in predictor.members]
+    np.testing.assert_allclose(
+        told.inputs.predictions[rows],
+        np.mean([predict(network, batches, rows) for network in members], 0),
+        atol=1e-5,
+    )
+    far = predictor.card["far_distances"]
+    assert len(far) == len(members)
+    each = []
+    for number, network in enumerate(members):
+        known = predictor.training[f"embeddings.{number}"].float().numpy()
+        own = embed(network, batches, rows)
+        square = ((own[:, None].astype(float) - known[None]) ** 2).sum(-1).min(1)
+        each.append(np.sqrt(square) / far[number])
+    np.testing.assert_allclose(told.distance[rows], np.mean(each, 0), rtol=1e-3, atol=1e-4)

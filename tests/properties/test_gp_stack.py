@@ -185,6 +185,31 @@ def test_views_are_symmetric_positive_and_the_same_for_any_company(fitted):
     torch.testing.assert_close(fewer.means, views[np.arange(5)].means)
 
 
+@pytest.mark.parametrize("shots", [0, 1, 7])
+def test_blocks_are_those_of_the_full_covariances(fitted, shots):
+    inputs, targets, models = fitted
+    support, query = inputs[np.arange(20, 20 + shots)], inputs[np.arange(40, 52)]
+    both = Inputs(
+        np.vstack([support.descriptors, query.descriptors]),
+        np.vstack([support.predictions, query.predictions]),
+    )
+    views = models.views(both)
+    blocks = models.query_views(query, models.anchors(support))
+    full = views.covariances
+    torch.testing.assert_close(blocks.means, views.means[:, shots:], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(blocks.cross, full[:, shots:, :shots], rtol=1e-9, atol=1e-9)
+    variances = full.diagonal(dim1=1, dim2=2)[:, shots:]
+    torch.testing.assert_close(blocks.variances, variances, rtol=1e-9, atol=1e-9)
+    # and so are predictions
+    fitted_stack = StackedPredictor(
+        models, weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7), {0: 2.0, 5: 1.5}
+    )
+    labels = targets[20 : 20 + shots]
+    expected = fitted_stack.condition(views, labels, shots)
+    found = fitted_stack.adapt(support, labels).predict(query)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
 def test_a_stack_survives_its_file(fitted, tmp_path):
     inputs, targets, models = fitted
     stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7, 0.01, 4.0, 0.5)
@@ -193,7 +218,7 @@ def test_a_stack_survives_its_file(fitted, tmp_path):
     after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)
     for support in (np.arange(0), np.arange(6)):
         found = [
-            each.predict(inputs[support], targets[support], inputs[np.arange(10, 20)])
+            each.adapt(inputs[support], targets[support]).predict(inputs[np.arange(10, 20)])
             for each in (before, after)
         ]
         np.testing.assert_allclose(found[0], found[1], rtol=1e-9)

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from pymatgen.core import Lattice, Structure
 from ridge_screening import PROPERTY, run, screen
 
 from matml.config import StructuresSection
@@ -166,6 +167,11 @@ def test_a_folder_of_all_kinds(prepared, tmp_path, small_chunks):
     assert names == ["deep/POSCAR_a", *("part/" + made["material_id"][1:4])]
 
 
+ROCKSALT = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+).get_primitive_structure()
+
+
 def scored(rows, generator, start):
     """Rows as the scorer gives them, random scores."""
     table = pd.DataFrame(
@@ -173,7 +179,11 @@ def scored(rows, generator, start):
             "id": [f"c{start + n:05d}" for n in range(rows)],
             "source": "x",
             "row": np.arange(start, start + rows),
-            "formula": "NaCl",
+            "formula": [f"Na{start + n}Cl" for n in range(rows)],
+            "prototype": "AB_cF8_225_a_b",
+            "lattice": [ROCKSALT.lattice.matrix.ravel()] * rows,
+            "frac_coords": [ROCKSALT.frac_coords.ravel()] * rows,
+            "atomic_numbers": [np.array(ROCKSALT.atomic_numbers)] * rows,
             PROPERTY: generator.normal(size=rows).round(1),
             "probability": 1.0,
             "distance": 0.5,
@@ -230,6 +240,25 @@ def test_copies_across_chunks_are_found_at_the_end(prepared, tmp_path, small_chu
     assert summary["n_candidates_read"] == len(made) + 5
     assert summary["n_copies_left_out"] == 5
     assert summary["n_in_shortlist"] == len(made)
+
+
+def test_copies_from_other_chunks_do_not_take_places():
+    generator = np.random.default_rng(3)
+    objectives = parse_objectives([f"{PROPERTY} maximise"])
+    keeper, tables = Keeper(20, PROPERTY, objectives), []
+    for n in range(5):
+        table = scored(400, generator, 400 * n).assign(in_domain=True)
+        # one crystal, ever a little better, is the best of each chunk many times over
+        again = table.index < 30
+        table["formula"] = table["formula"].where(~again, "NaCl")
+        table["score"] = table["score"].where(~again, 9.0 + 0.1 * n)
+        keeper.add(Scored(table, table[[]], [], 400, 0, np.zeros((400, 1)), np.zeros((400, 0))))
+        tables.append(table)
+    every = pd.concat(tables)
+    best = every.sort_values(["score", "id"], ascending=[False, True])
+    expected = best.drop_duplicates("formula").head(20)
+    assert keeper.kept()["id"].tolist() == expected["id"].tolist()
+    assert keeper.counts["copies"] == 5 * 30 - 1
 
 
 def test_ids_that_repeat_are_told_apart():

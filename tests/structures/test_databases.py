@@ -1,14 +1,18 @@
 """OPTIMADE responses and Materials Project JSON, in the shapes that their servers send."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
 from matml.config import StructuresSection
+from matml.screening.stream import read_chunks
 from matml.structures.crystal import Crystal, document_crystals
-from matml.structures.read import Document
+from matml.structures.ingest import gather
+from matml.structures.pages import warn_of_missing_pages
+from matml.structures.read import Document, read_inputs
 
 SALT = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -110,3 +114,56 @@ def test_entries_of_one_name_are_numbered():
 def test_an_empty_response_says_so():
     [bad] = read(response()).values()
     assert "empty list" in bad.reason
+
+
+def page(number, available, more, *, linked=True):
+    """A document with so many entries."""
+    value = response(*[optimade_entry(SALT, f"a/{i}") for i in range(number)])
+    link = {"href": "https://example.org/structures?page_offset=2"} if more else None
+    value["links"] = {"next": link} if linked else {}
+    value["meta"] |= {"more_data_available": more}
+    if available is not None:
+        value["meta"]["data_available"] = available
+    return value
+
+
+def written(folder, *values):
+    for number, value in enumerate(values, start=1):
+        (folder / f"page-{number}.json").write_text(json.dumps(value))
+    return read_inputs([folder], StructuresSection()).items
+
+
+@pytest.mark.parametrize(
+    ("pages", "said"),
+    [
+        ([page(2, 5, True)], "page-1.json: holds 2 entries .* 2 of 5 entries are read"),
+        ([page(2, 5, True), page(2, 5, True)], "page-2.json: holds 2 .* 4 of 5 entries"),
+        ([page(2, None, True)], "page-1.json: holds 2 entries .* only 2 entries are read"),
+        ([page(2, 5, True, linked=False)], "2 of 5 entries are read"),
+        ([page(2, 3, True), page(1, 3, False)], None),
+        ([page(2, None, True), page(1, None, False)], None),
+        ([page(2, 2, False)], None),
+        ([response(optimade_entry(SALT))], None),
+    ],
+)
+def test_missing_pages_of_a_response_are_told(tmp_path, caplog, pages, said):
+    items = written(tmp_path, *pages)
+    warn_of_missing_pages(items)
+    if said is None:
+        assert not caplog.records
+    else:
+        (record,) = caplog.records
+        assert re.search(said, record.getMessage())
+
+
+def test_screening_and_ingestion_tell_of_missing_pages_once(tmp_path, caplog):
+    settings = StructuresSection()
+    written(tmp_path, page(2, 5, True), page(2, 5, True))
+    assert sum(map(len, read_chunks([tmp_path], settings))) == 2
+    assert len(caplog.records) == 1
+    caplog.clear()
+    assert len(list(read_chunks([tmp_path / "page-1.json"], settings))) == 1
+    assert "2 of 5" in caplog.records[0].getMessage()
+    caplog.clear()
+    gather(read_inputs([tmp_path], settings), settings, None, 1)
+    assert "4 of 5" in caplog.records[0].getMessage()

@@ -1,0 +1,70 @@
+"""What the networks and the descriptors tell of crystals before any label, by one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from matml.properties.batches import GraphBatches
+from matml.properties.descriptors import describe
+from matml.properties.members import Member, nearest_distances
+from matml.properties.views import Inputs
+from matml.structures.crystals import CrystalSet
+
+BATCH = 256
+"""Crystals a network takes at once."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is told of n crystals.
+
+    Attributes
+    ----------
+    inputs
+        Descriptors and the networks' mean predictions, as the stack takes them.
+    distance
+        To the nearest training crystal, [n]; see `FewShotPredictor.distance`.
+    """
+
+    inputs: Inputs
+    distance: np.ndarray
+
+
+def see(
+    crystals: CrystalSet,
+    members: Sequence[Member],
+    known: Sequence[np.ndarray],
+    far: Sequence[float],
+    device: str,
+) -> Seen:
+    """Return what the members tell of crystals; each network runs once over each of them.
+
+    Parameters
+    ----------
+    members
+        All of them predict.
+    known, far
+        Embeddings of the training crystals [training, width] and the unit of distances, for the
+        first members: those that tell distances.
+    """
+    batches = GraphBatches(crystals, device=device)
+    predictions, distances = [], []
+    for start in range(0, len(crystals), BATCH):
+        data = batches.batch(np.arange(start, min(start + BATCH, len(crystals))))
+        # what does not depend on the weights is the same for all
+        data.graph = members[0].pretrained.prepare(data)
+        total, distance = 0.0, 0.0
+        for number, member in enumerate(members):
+            network = member.pretrained.eval()
+            with torch.no_grad():
+                embedding = network.embedding(data)
+                total = total + network.head(embedding).cpu().numpy().astype(float)
+            if number < len(known):
+                nearest = nearest_distances(embedding.cpu().numpy(), known[number])
+                distance = distance + nearest / far[number]
+        predictions.append(total / len(members))
+        distances.append(distance / len(known))
+    inputs = Inputs(describe(crystals), np.concatenate(predictions))
+    return Seen(inputs, np.concatenate(distances))
