@@ -130,7 +130,7 @@ def _print_block(
     for item in records.itertuples():
         label = NAMES[item.method]
         if item.metric == "training_processor_seconds":
-            if column == "fraction" and item.fraction < 1:
+            if column == "fraction":
                 continue
             label, text = f"{label}: processor s to train", f"{item.value:.0f}"
         elif item.metric == "mae_range_over_seeds":
@@ -151,11 +151,11 @@ def _print_block(
 
 
 STYLES = {
-    # method: colour, marker
-    "extra_trees_gp": ("#009e73", "^"),
-    "global_gp": ("#0072b2", "s"),
-    "pretrained": ("#6b6b6b", "D"),
-    STACK: ("#d55e00", "o"),
+    # method: title, colour, marker
+    "extra_trees_gp": ("extra-trees + GP", "#009e73", "^"),
+    "global_gp": ("global GP", "#0072b2", "s"),
+    "pretrained": ("networks as they are", "#6b6b6b", "D"),
+    STACK: ("default", "#d55e00", "o"),
 }
 
 
@@ -182,7 +182,14 @@ def draw(table: pd.DataFrame, path: Path, *, shots: int) -> None:
             left.set_ylabel(f"mean absolute error{unit}")
             left.set_title(f"{item.title}, {len(families)} unseen families", loc="left")
         handles, titles = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, titles, loc="outside upper center", ncols=3, frameon=False)
+        figure.legend(
+            handles,
+            titles,
+            title=f"with {shots} labels of the new family, if not said otherwise",
+            loc="outside upper center",
+            ncols=3,
+            frameon=False,
+        )
         for suffix in (".png", ".svg"):
             metadata = {"Date": None} if suffix == ".svg" else {}
             with atomic(path.with_suffix(suffix)) as temporary:
@@ -193,27 +200,20 @@ def _draw_sizes(axes: Axes, own: pd.DataFrame, shots: int) -> None:
     """Draw error against the number of training labels."""
     sized = own[own["epochs"] == own["epochs"].max()]
     drawn = sized[sized["sampling"] == "crystals"]
-    for number, (method, (colour, marker)) in enumerate(STYLES.items()):
-        line = {"color": colour, "marker": marker, "markersize": 4.5}
+    for number, (method, (label, colour, marker)) in enumerate(STYLES.items()):
         chosen = drawn[(drawn["method"] == method) & (drawn["shots"] == shots)]
-        label = f"{NAMES[method]}, {shots} labels"
-        if method == "pretrained":
-            label = f"{NAMES[method]} (no label)"
         # side by side, where intervals would cover each other
-        shift = 1.03 ** (number - 1.5)
-        _line(axes, chosen, "labels", label=label, shift=shift, **line)
-    colour = STYLES[STACK][0]
-    chosen = drawn[(drawn["method"] == STACK) & (drawn["shots"] == 0)]
-    if len(chosen):
-        label = f"{NAMES[STACK]}, no label"
-        dashed = {"color": colour, "linestyle": "--", "marker": ""}
-        _line(axes, chosen, "labels", label=label, interval=False, **dashed)
-    whole = sized[(sized["method"] == STACK) & (sized["shots"] == shots)]
-    if (whole["sampling"] == "families").any():
-        whole = whole[(whole["sampling"] == "families") | (whole["fraction"] == 1)]
-        label = f"{NAMES[STACK]}, {shots} labels, whole families left out"
-        dotted = {"color": colour, "linestyle": ":", "marker": "o", "markerfacecolor": "white"}
-        _line(axes, whole, "labels", label=label, interval=False, **dotted)
+        style = {"color": colour, "marker": marker, "markersize": 4.5}
+        _line(axes, chosen, "labels", label=label, shift=1.03 ** (number - 1.5), **style)
+    ours, own_colour = sized[sized["method"] == STACK], STYLES[STACK][1]
+    chosen = ours[(ours["sampling"] == "crystals") & (ours["shots"] == 0)]
+    style = {"color": own_colour, "interval": False, "label": "default, no label"}
+    _line(axes, chosen, "labels", linestyle="--", **style)
+    chosen = ours[ours["shots"] == shots]
+    if (chosen["sampling"] == "families").any():
+        chosen = chosen[(chosen["sampling"] == "families") | (chosen["fraction"] == 1)]
+        style |= {"label": "default, whole families left out", "markerfacecolor": "white"}
+        _line(axes, chosen, "labels", linestyle=":", marker="o", **style)
     _logarithmic(axes)
     axes.set_xlabel("training labels of the property")
 
@@ -221,7 +221,7 @@ def _draw_sizes(axes: Axes, own: pd.DataFrame, shots: int) -> None:
 def _draw_times(axes: Axes, own: pd.DataFrame, shots: int) -> None:
     """Draw error against the processor time of training, all training crystals."""
     full = own[(own["fraction"] == 1) & (own["shots"] == shots)]
-    for method, (colour, marker) in STYLES.items():
+    for method, (_, colour, marker) in STYLES.items():
         chosen = full[full["method"] == method]
         spots = _line(axes, chosen, "seconds", color=colour, marker=marker, markersize=4.5)
         if method == STACK:
@@ -230,8 +230,9 @@ def _draw_times(axes: Axes, own: pd.DataFrame, shots: int) -> None:
                     f"{epochs} epochs",
                     (seconds, error),
                     textcoords="offset points",
-                    xytext=(4, -11),
-                    fontsize=7,
+                    xytext=(-4, -10),
+                    ha="right",
+                    fontsize=7.5,
                     color=colour,
                 )
     _logarithmic(axes)
