@@ -223,13 +223,13 @@ def study_shots(
     "samplings",
     multiple=True,
     type=click.Choice(["crystals", "families"]),
-    help="What is drawn at random; both.",
+    help="What is drawn at random; may be repeated; crystals.",
 )
 @click.option(
     "--epochs",
     multiple=True,
     type=click.IntRange(1),
-    help="Epochs to try on all crystals beside those of the settings; 5, 15, 30.",
+    help="Fewer epochs to try on all crystals, with the first seed; 5, 15, 30.",
 )
 @click.option("--members", type=click.IntRange(1), help="Networks; one a fold of cross-fitting.")
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Samples.")
@@ -271,7 +271,7 @@ def study_size(
 
     parts = sizes.plan(
         sorted(set(fractions)) or (0.1, 0.2, 0.5),
-        tuple(dict.fromkeys(samplings)) or ("crystals", "families"),
+        tuple(dict.fromkeys(samplings)) or ("crystals",),
         sorted(set(epochs)) or (5, 15, 30),
         settings.epochs,
         range(seed, seed + seeds),

@@ -65,20 +65,19 @@ def plan(
 ) -> list[Part]:
     """Return the parts: sizes at full epochs, and fewer epochs on all training crystals.
 
-    A sample of everything is the same however it is drawn.
+    A sample of everything is the same however it is drawn, and comes first. Fewer epochs are tried
+    with the first seed alone.
     """
-    found = []
-    for seed in seeds:
-        everything = Part("crystals", 1.0, full_epochs, seed)
-        thinned = [
-            Part(sampling, fraction, full_epochs, seed)
-            for sampling in samplings
-            for fraction in fractions
-            if fraction < 1
-        ]
-        shorter = [replace(everything, epochs=count) for count in epochs if count != full_epochs]
-        found += [everything, *thinned, *shorter]
-    return found
+    found = [Part("crystals", 1.0, full_epochs, seed) for seed in seeds]
+    thinned = [
+        Part(sampling, fraction, full_epochs, seed)
+        for sampling in samplings
+        for seed in seeds
+        for fraction in fractions
+        if fraction < 1
+    ]
+    shorter = [replace(found[0], epochs=count) for count in epochs if count != full_epochs]
+    return [*found, *thinned, *shorter]
 
 
 def sample(families: np.ndarray, part: Part) -> np.ndarray:
