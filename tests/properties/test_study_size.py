@@ -40,10 +40,12 @@ def test_a_family_is_kept_whole_or_not_at_all():
 
 def test_a_sample_of_everything_is_planned_once():
     parts = plan((0.1, 1.0), ("crystals", "families"), (5, 60), 60, (0, 1))
-    everything, shorter = Part("crystals", 1.0, 60, 0), Part("crystals", 1.0, 5, 0)
-    assert parts[:2] == [everything, Part("crystals", 1.0, 60, 1)]
-    assert len(parts) == len(set(parts)) == 2 + 4 + 1
-    assert parts[-1] == shorter
+    assert parts[0] == Part("crystals", 1.0, 60, 0)
+    assert parts[-1] == Part("crystals", 1.0, 5, 0)
+    assert {(p.sampling, p.seed) for p in parts[1:-1]} == {
+        (sampling, seed) for sampling in ("crystals", "families") for seed in (0, 1)
+    }
+    assert len(parts) == len(set(parts)) == 1 + 4 + 1
 
 
 def test_only_training_labels_are_taken_away(bench):

@@ -229,10 +229,12 @@ def study_shots(
     "--epochs",
     multiple=True,
     type=click.IntRange(1),
-    help="Fewer epochs to try on all crystals, with the first seed; 5, 15, 30.",
+    help="Fewer epochs to try on all crystals; 5, 15, 30.",
 )
 @click.option("--members", type=click.IntRange(1), help="Networks; one a fold of cross-fitting.")
-@click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Samples.")
+@click.option(
+    "--seeds", default=2, show_default=True, type=click.IntRange(1), help="Samples of each size."
+)
 @click.option("--property", "names", multiple=True, help="Property; may be repeated.")
 @click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 @click.option("--figure", "figure_file", type=FILE, help="Draw the errors, PNG and SVG.")

@@ -65,10 +65,10 @@ def plan(
 ) -> list[Part]:
     """Return the parts: sizes at full epochs, and fewer epochs on all training crystals.
 
-    A sample of everything is the same however it is drawn, and comes first. Fewer epochs are tried
-    with the first seed alone.
+    All crystals, which come first, are one sample however they are drawn: they are trained on with
+    the first seed alone.
     """
-    found = [Part("crystals", 1.0, full_epochs, seed) for seed in seeds]
+    everything = Part("crystals", 1.0, full_epochs, seeds[0])
     thinned = [
         Part(sampling, fraction, full_epochs, seed)
         for sampling in samplings
@@ -76,8 +76,8 @@ def plan(
         for fraction in fractions
         if fraction < 1
     ]
-    shorter = [replace(found[0], epochs=count) for count in epochs if count != full_epochs]
-    return [*found, *thinned, *shorter]
+    shorter = [replace(everything, epochs=count) for count in epochs if count != full_epochs]
+    return [everything, *thinned, *shorter]
 
 
 def sample(families: np.ndarray, part: Part) -> np.ndarray:

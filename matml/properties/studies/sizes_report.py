@@ -31,7 +31,7 @@ def summarise(table: pd.DataFrame, seed: int) -> list[dict]:
     """Return tidy records of the table that `sizes.run_study` gave.
 
     Intervals are over families, errors first averaged over seeds; `mae_range_over_seeds` is the
-    largest less the smallest of the seeds' means. `mae_reduction_against_best_baseline` is that
+    largest less the smallest of the samples' means. `mae_reduction_against_best_baseline` is that
     baseline's error (lowest mean error of the same part and number of shots) less the default's,
     paired; `..._on_all_data` that of the best baseline trained on all crystals.
     """
@@ -103,7 +103,7 @@ def print_tables(records: Sequence[dict], echo: Callable[[str], None]) -> None:
         echo(
             f"\n{item.title.capitalize()}, {shots} labels, {families} test families: mean "
             f"absolute error{f' ({item.error_unit})' if item.error_unit else ''} "
-            "[95 % over families], seeds averaged"
+            "[95 % over families], samples of one size averaged"
         )
         full = own[(own["fraction"] == 1) & (own["epochs"] == full_epochs)]
         for sampling, sized in own[own["epochs"] == full_epochs].groupby("sampling", sort=False):
@@ -115,13 +115,7 @@ def print_tables(records: Sequence[dict], echo: Callable[[str], None]) -> None:
         timed = own[own["fraction"] == 1]
         if (timed["epochs"] < full_epochs).any():
             title = {n: f"{n} epochs" for n in sorted(timed["epochs"].unique())}
-            _print_block(
-                "all training crystals, fewer epochs with the first seed",
-                timed,
-                "epochs",
-                title,
-                echo,
-            )
+            _print_block("all training crystals", timed, "epochs", title, echo)
 
 
 def _print_block(
@@ -227,8 +221,6 @@ def _draw_sizes(axes: Axes, own: pd.DataFrame, shots: int) -> None:
 def _draw_times(axes: Axes, own: pd.DataFrame, shots: int) -> None:
     """Draw error against the processor time of training, all training crystals."""
     full = own[(own["fraction"] == 1) & (own["shots"] == shots)]
-    # fewer epochs were tried with one seed
-    full = full[full["seed"] == full["seed"].min()]
     for method, (_, colour, marker) in STYLES.items():
         chosen = full[full["method"] == method]
         spots = _line(axes, chosen, "seconds", color=colour, marker=marker, markersize=4.5)
