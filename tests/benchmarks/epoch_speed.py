@@ -194,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--epochs", type=int, default=30, help="of cgcnn2, at each rate")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of cgcnn2")
     parser.add_argument("--budgets", type=int, nargs="+", default=[15, 30, 60], help="of ours")
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each that are timed")
     parser.add_argument("--batch-size", type=int, default=128)
@@ -254,7 +255,7 @@ def main() -> None:
             print(f"one epoch, {len(each)} rounds, {text}", flush=True)
         torch.set_flush_denormal(True)
         peers = {}
-        for rate in RATES:
+        for rate in options.rates:
             history, best, last = train_peer(peer, parts, rate, options.epochs, error, options.seed)
             peers[f"cgcnn2, rate {rate:g}"] = (
                 min(history),
