@@ -15,6 +15,7 @@ import torch
 
 from matml.config import PropertiesSection
 from matml.files import read_table, write_table
+from matml.processors import keep_memory
 from matml.properties.descriptors import describe
 from matml.properties.frozen import by_frozen_features, by_support_alone
 from matml.properties.members import load_network
@@ -144,6 +145,7 @@ def processes(jobs: int, threads: int) -> Iterator[Executor | None]:
 
 def _prepare(threads: int) -> None:
     """Set a new process up as the command line does."""
+    keep_memory()
     torch.set_num_threads(threads)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 

@@ -24,11 +24,12 @@ def shared_options(command: Callable) -> Callable:
 
 
 def prepare(config_file: Path | None, threads: int):
-    """Return the settings, after bounding the threads of all libraries."""
+    """Return the settings, after bounding the threads of torch and keeping freed memory."""
     import torch
 
     from matml.config import PropertiesSection, read_section
-    from matml.processors import usable_threads
+    from matml.processors import keep_memory, usable_threads
 
+    keep_memory()
     torch.set_num_threads(usable_threads(threads))
     return read_section(PropertiesSection, config_file)

@@ -158,14 +158,18 @@ def evaluate_stack(
     name: str,
     seed: int,
     device: str,
-) -> None:
-    """Fit the stack of one property and predict its episodes; standardised scale."""
+) -> float:
+    """Fit the stack of one property and predict its episodes; standardised scale.
+
+    Returns the processor seconds of fitting.
+    """
     if name not in bench.names:
         raise MatmlError(f"--property {name}: the split was made for {', '.join(bench.names)}")
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     column = bench.names.index(name)
     inputs = Inputs(describe(bench.crystals), network_predictions(bench, members, settings, device))
     fitted = fit_stack(bench, inputs, column, settings, seed=seed)
+    seconds = time.process_time() - busy
     log.info("%s: stack fitted in %.0f s", name, time.perf_counter() - started)
     episodes = read_table(run / EPISODES)
     found = []
@@ -182,6 +186,7 @@ def evaluate_stack(
     fitted.save(model_out)
     columns = ["episode", "method", "prediction", "half_width"]
     write_table(out, pd.DataFrame(found, columns=columns))
+    return seconds
 
 
 def fit_stack(

@@ -37,6 +37,7 @@ from matml.properties.members import (
     to_device,
 )
 from matml.properties.metatrain import METHODS, FamilyTasks, episode_batch, metatrain
+from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import Pretraining, embed, predict, pretrain
 from matml.properties.split import Split, draw_episodes, same_materials, split_families
 from matml.properties.targets import Standardisation, find_property
@@ -231,6 +232,41 @@ def make_split(
         log.info("  %s: %d %s families with labels enough", name, count, part)
 
 
+def pretrain_member(
+    bench: Workbench,
+    settings: PropertiesSection,
+    *,
+    member: int,
+    seed: int,
+    device: str,
+    checkpoint: Path | None = None,
+) -> tuple[CrystalNetwork, list[dict[str, float]]]:
+    """Return one network, pre-trained without the families of its fold, and its history."""
+    torch.manual_seed(seed * 1000 + member)
+    network = bench.recipe(settings).build().to(device)
+    own = Pretraining(
+        weights=tuple(settings.properties[name] for name in bench.names),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        seed=seed * 1000 + member,
+    )
+    labelled = (~np.isnan(bench.targets)).any(1)
+    rows = bench.split.training_rows(bench.families, without_fold=bench.split.fold_of(member))
+    validation = np.flatnonzero(np.isin(bench.families, bench.split.validation) & labelled)
+    records = pretrain(
+        network,
+        bench.batches(device),
+        rows[labelled[rows]],
+        own,
+        validation_rows=validation,
+        checkpoint=checkpoint,
+        title=f"member {member}: pre-training",
+    )
+    return network, records
+
+
 def train_member(
     bench: Workbench,
     out: Path,
@@ -246,30 +282,9 @@ def train_member(
         raise MatmlError(
             f"--member {member}: the split has the members 0 to {bench.split.members - 1}"
         )
-    recipe = bench.recipe(settings)
-    torch.manual_seed(seed * 1000 + member)
-    network = recipe.build().to(device)
-    batches = bench.batches(device)
-    own = Pretraining(
-        weights=tuple(settings.properties[name] for name in bench.names),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        seed=seed * 1000 + member,
-    )
-    labelled = (~np.isnan(bench.targets)).any(1)
-    rows = bench.split.training_rows(bench.families, without_fold=bench.split.fold_of(member))
-    validation = np.flatnonzero(np.isin(bench.families, bench.split.validation) & labelled)
     checkpoint = out / "pretraining-checkpoint.safetensors"
-    records = pretrain(
-        network,
-        batches,
-        rows[labelled[rows]],
-        own,
-        validation_rows=validation,
-        checkpoint=checkpoint,
-        title=f"member {member}: pre-training",
+    network, records = pretrain_member(
+        bench, settings, member=member, seed=seed, device=device, checkpoint=checkpoint
     )
     tasks = bench.tasks(bench.fold_families(member), settings, device)
     save_residual_gps(
@@ -483,8 +498,11 @@ def evaluate_baseline(
     name: str,
     seed: int,
     threads: int,
-) -> None:
-    """Predict every episode of one property with the baselines; standardised scale."""
+) -> dict[str, float]:
+    """Predict every episode of one property with the baselines; standardised scale.
+
+    Returns the processor seconds of fitting each.
+    """
     if name not in bench.names:
         raise MatmlError(f"--property {name}: the split was made for {', '.join(bench.names)}")
     column = bench.names.index(name)
@@ -492,9 +510,9 @@ def evaluate_baseline(
     training = bench.split.training_rows(bench.families)
     training = training[~np.isnan(bench.targets[training, column])]
     shots = [k for k in settings.shots if k > 0]
-    fitted = {}
+    fitted, seconds = {}, {}
     for kind in ("extra_trees", "global_gp"):
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         fitted[kind] = fit_baseline(
             kind,
             features[training],
@@ -507,6 +525,7 @@ def evaluate_baseline(
             seed=seed,
             threads=threads,
         )
+        seconds[kind] = time.process_time() - busy
         log.info("%s, %s: fitted in %.0f s", name, kind, time.perf_counter() - started)
     episodes = read_table(run / EPISODES)
     own = episodes[episodes["property"] == name]
@@ -535,3 +554,4 @@ def evaluate_baseline(
         found += [(episode.episode, m, np.asarray(p, float)) for m, p in predictions.items()]
     save_baselines(model_out, fitted)
     write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
+    return seconds

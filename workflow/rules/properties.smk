@@ -362,3 +362,38 @@ rule properties_benchmark_energies:
         "(matml properties benchmark --setting C --out {params.out:q}/C --run {params.run:q}"
         " {params.common:q} --threads {threads} --json {output.records:q}"
         " > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+# not part of `all` either: it trains the members anew for every size and seed
+rule properties_sizes:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=rules.split.output.split,
+        episodes=[rules.split.output.episodes, rules.split.output.setup],
+    output:
+        records=ensure(f"{OUT}/properties-sizes/sizes.json", non_empty=True),
+        tables=ensure(f"{OUT}/properties-sizes/sizes.txt", non_empty=True),
+        figure=ensure(
+            multiext(
+                f"{OUT}/properties-sizes/error_against_training_size", ".png", ".svg"
+            ),
+            non_empty=True,
+        ),
+    log:
+        f"{OUT}/logs/properties-sizes.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-sizes.tsv"
+    threads: 1
+    params:
+        # what is finished is kept beside, whatever becomes of the job
+        out=subpath(output.records, parent=True),
+        run=subpath(input.split, parent=True),
+        common=COMMON,
+        sources=PROPERTY_SOURCES,
+    message:
+        "Errors on unseen families against training-set size and time to train"
+    shell:
+        "(matml properties study-size --run {params.run:q} --out {params.out:q}/parts"
+        " --figure {output.figure[0]:q} --json {output.records:q}"
+        " {params.common:q} --threads {threads} > {output.tables:q}) 2>&1 | tee {log:q}"

@@ -208,4 +208,93 @@ def study_shots(
         shots_report.draw(tables, figure_file, default_steps=settings.inner_steps)
 
 
-STUDIES = (study_biased_support, study_forgetting, study_shots)
+@click.command("study-size")
+@click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
+@click.option("--out", required=True, type=FOLDER, help="Folder to keep what is trained in.")
+@click.option(
+    "--fraction",
+    "fractions",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the training crystals to keep; 0.1, 0.2, 0.5 and, always, 1.",
+)
+@click.option(
+    "--sampling",
+    "samplings",
+    multiple=True,
+    type=click.Choice(["crystals", "families"]),
+    help="What is drawn at random; may be repeated; crystals.",
+)
+@click.option(
+    "--epochs",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Fewer epochs to try on all crystals; 5, 15, 30.",
+)
+@click.option("--members", type=click.IntRange(1), help="Networks; one a fold of cross-fitting.")
+@click.option(
+    "--seeds", default=2, show_default=True, type=click.IntRange(1), help="Samples of each size."
+)
+@click.option("--property", "names", multiple=True, help="Property; may be repeated.")
+@click.option("--json", "json_file", type=FILE, help="Write tidy records.")
+@click.option("--figure", "figure_file", type=FILE, help="Draw the errors, PNG and SVG.")
+@click.option("--figure-shots", default=10, show_default=True, help="Labels in the figure.")
+@shared_options
+def study_size(
+    run,
+    out,
+    fractions,
+    samplings,
+    epochs,
+    members,
+    seeds,
+    names,
+    json_file,
+    figure_file,
+    figure_shots,
+    structures,
+    graphs,
+    config_file,
+    threads,
+    device,
+    seed,
+) -> None:
+    """Error on unseen families against training-set size and against time to train."""
+    from matml.errors import MatmlError
+
+    settings, bench = open_study(run, structures, graphs, config_file, threads)
+    if figure_file and figure_shots not in settings.shots:
+        raise MatmlError(
+            f"--figure-shots {figure_shots}: the run's episodes have {settings.shots} labels"
+        )
+    from matml.files import write_json
+    from matml.processors import usable_threads
+    from matml.properties.studies import sizes, sizes_report
+
+    parts = sizes.plan(
+        sorted(set(fractions)) or (0.1, 0.2, 0.5),
+        tuple(dict.fromkeys(samplings)) or ("crystals",),
+        sorted(set(epochs)) or (5, 15, 30),
+        settings.epochs,
+        range(seed, seed + seeds),
+    )
+    table = sizes.run_study(
+        bench,
+        run,
+        out,
+        settings,
+        parts,
+        names or STUDIED,
+        members=members or bench.split.cross_folds,
+        device=device,
+        threads=usable_threads(threads),
+    )
+    records = sizes_report.summarise(table, seed)
+    sizes_report.print_tables(records, click.echo)
+    if json_file:
+        write_json(json_file, records)
+    if figure_file:
+        sizes_report.draw(table, figure_file, shots=figure_shots)
+
+
+STUDIES = (study_biased_support, study_forgetting, study_shots, study_size)
