@@ -20,7 +20,8 @@ from torch import Tensor
 from matml.errors import MatmlError
 from matml.files import atomic
 from matml.kinetics.calibrate import reference_temperature
-from matml.kinetics.observations import ZERO_CELSIUS, Observations
+from matml.kinetics.measured import ZERO_CELSIUS
+from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population
 from matml.kinetics.series import Series, other_inputs, residual_function, to_series
 from matml.meta.conditioned import TaskPriors

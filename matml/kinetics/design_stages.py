@@ -12,7 +12,7 @@ from matml.kinetics.alloys import group_alloys, read_alloys
 from matml.kinetics.design import Region, design, draw_design
 from matml.kinetics.design_benchmark import format_designs, score_designs, summarise_designs
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.population import Population
 from matml.kinetics.prepare import read_and_report
 from matml.kinetics.stages import DataSet

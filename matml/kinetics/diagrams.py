@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from matml.files import atomic
 from matml.kinetics.calibrate import Calibration, prediction_columns
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.measured import ZERO_CELSIUS
 
 FRACTIONS = (0.01, 0.5, 0.99)
 COLOURS = ("#1b6ca8", "#2e7d32", "#b3541e")

@@ -343,11 +343,11 @@ def data_card(observations: Observations, origin: Path, seed: int) -> dict[str, 
         "observations": len(points),
         "reference_temperatures_given": bool(alloys["reference_temperature_K"].notna().any()),
         "quarantined_rows": len(observations.quarantine),
-        "temperature_K": [
-            float(points["temperature_K"].min()),
-            float(points["temperature_K"].max()),
-        ],
-        "time_s": [float(points["time_s"].min()), float(points["time_s"].max())],
+        **{
+            name: [float(points[name].min()), float(points[name].max())]
+            for name in ("temperature_K", "time_s", "heating_rate_K_per_s")
+            if name in points
+        },
         "composition": {
             name: [float(alloys[name].min()), float(alloys[name].max())]
             for name in composition_columns(alloys)
