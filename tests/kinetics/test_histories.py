@@ -168,24 +168,25 @@ def test_a_missing_file_alone_is_an_error_with_its_line(tmp_path):
 
 def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
     """Simulated dilatometry whose heating slows down: refused as a ramp, calibrated as a path."""
-    time = np.linspace(0, 3000, 3001)
-    kelvin = 700 + 550 * (time / 3000) ** 0.6
-    history = History(time, kelvin)
     truth = {"half_time_s": 300.0, "activation_energy_kJ_mol": 180.0, "avrami_exponent": 1.8}
-    jmak = equation_named("jmak")
-    inputs = along(history, time[1:]) | {"reference_temperature_K": torch.tensor(1000.0).double()}
-    fraction = np.r_[0, jmak.predict("fraction", jmak.standardise(truth), inputs).numpy()]
-    parent, product = 1e-3 + 14e-6 * kelvin, -6e-3 + 23e-6 * kelvin
-    noise = np.random.default_rng(3).normal(0, 2e-7, len(time))
-    length = (1 - fraction) * parent + fraction * product + noise
-    record = tmp_path / "curved.csv"
-    pd.DataFrame({"time": time, "temperature": kelvin, "length": length}).to_csv(
-        record, index=False
-    )
+    jmak, records = equation_named("jmak"), []
+    for duration in (300.0, 10_000.0):
+        time = np.linspace(0, duration, 3001)
+        kelvin = 700 + 550 * (time / duration) ** 0.6
+        inputs = along(History(time, kelvin), time[1:])
+        inputs["reference_temperature_K"] = torch.tensor(1000.0).double()
+        fraction = np.r_[0, jmak.predict("fraction", jmak.standardise(truth), inputs).numpy()]
+        parent, product = 1e-3 + 14e-6 * kelvin, -6e-3 + 23e-6 * kelvin
+        noise = np.random.default_rng(3).normal(0, 2e-7, len(time))
+        length = (1 - fraction) * parent + fraction * product + noise
+        table = pd.DataFrame({"time": time, "temperature": kelvin, "length": length})
+        records.append(tmp_path / f"{duration:g}.csv")
+        table.to_csv(records[-1], index=False)
     out = tmp_path / "points.csv"
     arguments = [
-        *("kinetics", "convert", "dilatometer", record, "--alloy", "D", "--temperature-unit", "K"),
-        *("--time-unit", "s", "--parent", 710, 800, "--product", 1215, 1245, "--out", out),
+        *("kinetics", "convert", "dilatometer", *records, "--alloy", "D", "--most", 20),
+        *("--temperature-unit", "K", "--time-unit", "s", "--out", out),
+        *("--parent", 710, 780, "--product", 1215, 1245),
     ]
     arguments = [str(part) for part in arguments]
     refused = CliRunner().invoke(cli, arguments)
@@ -193,7 +194,7 @@ def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
     assert "--own-path" in str(refused.exception) + refused.output
     CliRunner().invoke(cli, [*arguments, "--own-path"], catch_exceptions=False)
     found = read_observations(out)
-    assert set(found.points["path"]) == {"points_paths/curved.csv"}
+    assert set(found.points["path"]) == {"points_paths/300.csv", "points_paths/10000.csv"}
     from matml.config import KineticsSection
     from matml.kinetics.calibrate import calibrate
     from matml.kinetics.population import learn_population
