@@ -23,6 +23,7 @@ SMALL_STEP_K = 5.0
 """Temperature steps up to which `FEW` Gauss-Legendre points are exact for any rate met here."""
 
 FEW = 6
+LEGENDRE = {count: np.polynomial.legendre.leggauss(count) for count in (FEW, NODES)}
 NEGLIGIBLE = 1e-300
 """Share of nodes that are not used."""
 
@@ -186,7 +187,7 @@ def path_columns(points: pd.DataFrame, histories: dict[str, History]) -> pd.Data
     shares = np.full_like(nodes, NEGLIGIBLE)
     shares[:, 0] = 1.0
     if "start_temperature_K" in points:
-        ramp, weights = np.polynomial.legendre.leggauss(NODES)
+        ramp, weights = LEGENDRE[NODES]
         start = points["start_temperature_K"].to_numpy(float)[:, None]
         nodes = start + (nodes - start) * (1 + ramp) / 2
         shares = np.repeat(weights[None] / 2, len(points), 0)
@@ -205,8 +206,7 @@ def _steps(temperature_K: np.ndarray, duration_s: np.ndarray) -> tuple[np.ndarra
     """Return points and masses of steps of constant rate, each by Gauss-Legendre."""
     first, change = temperature_K[:-1], np.diff(temperature_K)
     found, small = [], np.abs(change) <= SMALL_STEP_K
-    for steps, count in ((small, FEW), (~small, NODES)):
-        at, weight = np.polynomial.legendre.leggauss(count)
+    for steps, (at, weight) in ((small, LEGENDRE[FEW]), (~small, LEGENDRE[NODES])):
         found.append(
             (
                 (first[steps, None] + change[steps, None] * (1 + at) / 2).ravel(),

@@ -270,6 +270,9 @@ RAMP_NODES = tuple(
 NODES = 24
 """Nodes along a path: more than of a ramp, since it may spend little time where it counts."""
 
+MOST_E_FOLDS = 600.0
+"""Ratio of rates along a history, as ln, up to which it is finite in double precision."""
+
 PATH = tuple((f"path_temperature_{i}_K", f"path_share_{i}") for i in range(NODES))
 """Inputs of an observation on a temperature history: nodes, and shares of its time spent there."""
 
@@ -285,23 +288,23 @@ def equivalent_time(
     the `start_temperature_K` of a ramp at a constant rate; where start and final temperature are
     equal this is the time itself.
     """
-    reached, total = log_time_scale(values, inputs), None
-    for temperature, log_share in _history_nodes(inputs):
+    reached, total = log_time_scale(values, inputs), 0.0
+    for temperature, share in _history_nodes(inputs):
         between = {**inputs, "temperature_K": temperature}
-        part = reached - log_time_scale(values, between) + log_share
-        total = part if total is None else torch.logaddexp(total, part)
-    return inputs["time_s"] * total.exp()
+        faster = (reached - log_time_scale(values, between)).clamp(-MOST_E_FOLDS, MOST_E_FOLDS)
+        total = total + share * faster.exp()
+    return inputs["time_s"] * total
 
 
 def _history_nodes(inputs: Inputs) -> Iterator[tuple[Tensor, Tensor | float]]:
-    """Yield temperature and ln of the share of time at each node of the inputs' histories."""
+    """Yield temperature and share of the time at each node of the inputs' histories."""
     if PATH[0][0] in inputs:
         for temperature, share in PATH:
-            yield inputs[temperature], inputs[share].log()
+            yield inputs[temperature], inputs[share]
         return
     final, start = inputs["temperature_K"], inputs["start_temperature_K"]
     for node, weight in RAMP_NODES:
-        yield start + (final - start) * (1 + node) / 2, math.log(weight / 2)
+        yield start + (final - start) * (1 + node) / 2, weight / 2
 
 
 TEMPERATURE = Input("temperature_K", "K")
