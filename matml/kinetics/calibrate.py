@@ -33,6 +33,7 @@ from matml.kinetics.series import (
     other_inputs,
     residual_function,
     to_series,
+    with_alloy_inputs,
 )
 from matml.kinetics.thinning import thin
 from matml.meta.conditioned import TaskPriors
@@ -425,8 +426,9 @@ def prediction_columns(
     columns = {"temperature_K": torch.from_numpy(np.asarray(temperature_K, dtype=float))}
     for name, value in others.items():
         columns[name] = torch.from_numpy(np.broadcast_to(value, temperature_K.shape).astype(float))
-    points = calibration.observations.points
-    for name in other_inputs(calibration.population.equation, calibration.population.kind):
+    equation = calibration.population.equation
+    points = with_alloy_inputs(calibration.observations, equation)
+    for name in other_inputs(equation, calibration.population.kind):
         columns[name] = torch.full_like(columns["temperature_K"], float(points[name].median()))
     if calibration.reference_temperature_K is not None:
         columns["reference_temperature_K"] = torch.full_like(

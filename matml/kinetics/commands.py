@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from matml.kinetics.check_commands import recovery
+from matml.kinetics.check_commands import equations, recovery
 from matml.kinetics.convert_commands import convert
 
 READABLE = click.Path(path_type=Path, dir_okay=False)
@@ -22,9 +22,8 @@ data_option = click.option(
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 EQUATION_HELP = (
-    "jmak, jmak_incubation, jmak_incomplete, austin_rickett or impingement: fractions or TTT "
-    "points; c_curve: TTT points; softening: hardness; grain_growth: grain sizes; or a Python file "
-    "that defines EQUATION."
+    "Name of an equation, as jmak: `matml kinetics equations` lists them; or a Python file that "
+    "defines EQUATION."
 )
 
 equation_option = click.option(
@@ -41,6 +40,7 @@ def kinetics() -> None:
 
 kinetics.add_command(convert)
 kinetics.add_command(recovery)
+kinetics.add_command(equations)
 
 
 @kinetics.command()
@@ -192,6 +192,7 @@ def calibrate(
 @click.option("--time", nargs=2, type=float, help="Shortest and longest time in s that matters.")
 @click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")
 @click.option("--feasible-time", nargs=2, type=float, help="What can be measured, s.")
+@click.option("--heating-rate", nargs=2, type=float, help="Slowest and fastest in K/s (peaks).")
 @click.option("--points", type=click.IntRange(min=1, max=50), default=3, show_default=True)
 @click.option("--out", type=FOLDER, required=True)
 @seed_option
@@ -205,6 +206,7 @@ def design(
     time: tuple[float, float] | None,
     feasible_temperature: tuple[float, float] | None,
     feasible_time: tuple[float, float] | None,
+    heating_rate: tuple[float, float] | None,
     points: int,
     out: Path,
     seed: int,
@@ -215,8 +217,8 @@ def design(
     from matml.kinetics.stages import limit_threads
 
     limit_threads(threads)
-    wanted = (temperature, time)
-    feasible = (feasible_temperature or temperature, feasible_time or time)
+    wanted = (temperature, time, heating_rate)
+    feasible = (feasible_temperature or temperature, feasible_time or time, heating_rate)
     design_stage(prior, data, alloys, name, wanted, feasible, points, out, seed)
 
 

@@ -26,6 +26,13 @@ from matml.kinetics.calibrate import (
     pick_points,
 )
 from matml.kinetics.cooling import cooling_table, draw_cooling
+from matml.kinetics.curves import (
+    curve_table,
+    draw_curves,
+    follows_histories,
+    has_curves,
+    run_table,
+)
 from matml.kinetics.diagrams import LEVELS, draw, level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import Observations
@@ -356,12 +363,21 @@ def _calibrate_one(
 
 def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) -> None:
     """Write parameters, observations with residuals, the band, and the diagram."""
+    write_table(folder / "parameters.csv", result.parameters())
+    write_table(folder / "observations.csv", result.residual_table())
+    if follows_histories(result.observations.points):
+        runs = run_table(result)
+        write_table(folder / "runs.csv", runs)
+        draw_curves(result, runs, [folder / "runs.png", folder / "runs.svg"], along=True)
+    if has_curves(result):
+        curves = curve_table(result)
+        write_table(folder / "curve.csv", curves)
+        draw_curves(result, curves, [folder / "curve.png", folder / "curve.svg"])
+        return
     grid = temperature_grid(result, rest)
     table = (
         level_table(result, grid) if result.population.kind in LEVELS else time_table(result, grid)
     )
-    write_table(folder / "parameters.csv", result.parameters())
-    write_table(folder / "observations.csv", result.residual_table())
     write_table(folder / "ttt.csv", table)
     draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
     if result.population.equation.name == "c_curve":
