@@ -128,7 +128,7 @@ def to_series(
     target = observable.compared(tensors.pop(observable.column))
     tensors["target"] = torch.where(torch.from_numpy(mask) > 0, target, PADDING["target"])
     if equation.needs_reference_temperature:
-        reference = observations.alloys["reference_temperature_K"].to_numpy(float)
+        reference = observations.alloys["reference_temperature_K"].to_numpy(float, copy=True)
         if reference_temperature_K is not None:
             reference = np.where(np.isnan(reference), reference_temperature_K, reference)
         if np.isnan(reference).any():
