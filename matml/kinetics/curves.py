@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from matml.files import atomic
 from matml.kinetics.calibrate import Calibration
-from matml.kinetics.histories import History, path_columns
+from matml.kinetics.histories import History, on_history, path_columns
 from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.series import with_alloy_inputs
 
@@ -57,7 +57,7 @@ SHOWN = {
     "temperature_K": ("{:.0f} °C", ZERO_CELSIUS),
     "strain": ("strain {:g}", 0.0),
     "strain_rate_per_s": ("{:g} /s", 0.0),
-    "initial_grain_size_um": ("{:g} µm", 0.0),
+    "initial_grain_size_um": ("{:.3g} µm", 0.0),
     "run": ("run {}", 0.0),
 }
 """How a condition is named in a legend."""
@@ -69,14 +69,6 @@ def has_curves(calibration: Calibration) -> bool:
     return kind in ACROSS and "ttt" not in calibration.population.equation.observables
 
 
-def follows_histories(points: pd.DataFrame) -> bool:
-    """Return whether some observations lie on a ramp or path."""
-    if "path" in points and (points["path"] != "").any():
-        return True
-    ramped = points.get("start_temperature_K", points.get("temperature_K"))
-    return ramped is not None and bool((ramped != points["temperature_K"]).any())
-
-
 def curve_table(calibration: Calibration) -> pd.DataFrame:
     """Return the curves: condition columns, `curve` (a label), the measured column, low and high.
 
@@ -84,6 +76,7 @@ def curve_table(calibration: Calibration) -> pd.DataFrame:
     """
     kind = calibration.population.kind
     across, points = ACROSS[kind], _points(calibration)
+    points = points[~on_history(points)].reset_index(drop=True)
     inputs = [i.name for i in calibration.population.equation.observable(kind).inputs]
     apart = [n for n in inputs if n != across.column and n in points and n != "run_number"]
     apart = [n for n in apart if not n.endswith("_wt_pct")]
@@ -105,6 +98,7 @@ def curve_table(calibration: Calibration) -> pd.DataFrame:
 def run_table(calibration: Calibration) -> pd.DataFrame:
     """Return the fraction along each run's ramp or path, as `curve_table`; over its own time."""
     points, paths = _points(calibration), calibration.observations.paths
+    points = points[on_history(points)].reset_index(drop=True)
     keys = [n for n in ("run", "path", "start_temperature_K") if n in points]
     parts = []
     for rows in _conditions(points, keys):
@@ -132,6 +126,7 @@ def draw_curves(
 ) -> None:
     """Draw curves with bands and data to PNG or SVG files; `along` runs against their time."""
     kind, points = calibration.population.kind, _points(calibration)
+    points = points[on_history(points) == along]
     across = Axis("time_s", "time on the run's clock / s") if along else ACROSS[kind]
     up = _up(calibration)
     with mpl.rc_context({"font.size": 10, "svg.hashsalt": "matml", "svg.fonttype": "path"}):
@@ -142,7 +137,7 @@ def draw_curves(
             x = block[across.column] - across.offset
             low, high = block["low_90"] - up.offset, block["high_90"] - up.offset
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            name = ", ".join(filter(None, [str(label), "90 % band"]))
+            name = f"{label or 'calibrated'}, 90 % band"
             axes.plot(x, block[up.column] - up.offset, color=colour, label=name)
             own = points[_belongs(points, block)]
             axes.scatter(
@@ -169,7 +164,10 @@ def draw_curves(
             fontsize=11,
             loc="left",
         )
-        axes.legend(frameon=False, fontsize=8.5)
+        if table["curve"].nunique() > 3:
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        else:
+            axes.legend(frameon=False, fontsize=8.5)
         for path in paths:
             with atomic(path) as temporary:
                 metadata = {"Date": None} if path.suffix == ".svg" else None

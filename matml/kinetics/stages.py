@@ -28,12 +28,12 @@ from matml.kinetics.cooling import cooling_table, draw_cooling
 from matml.kinetics.curves import (
     curve_table,
     draw_curves,
-    follows_histories,
     has_curves,
     run_table,
 )
 from matml.kinetics.diagrams import LEVELS, draw, level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
+from matml.kinetics.histories import on_history
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
 from matml.kinetics.prepare import read_and_report
@@ -376,14 +376,16 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     """Write parameters, observations with residuals, the band, and the diagram."""
     write_table(folder / "parameters.csv", result.parameters())
     write_table(folder / "observations.csv", result.residual_table())
-    if follows_histories(result.observations.points):
+    along = on_history(result.observations.points)
+    if along.any():
         runs = run_table(result)
         write_table(folder / "runs.csv", runs)
         draw_curves(result, runs, [folder / "runs.png", folder / "runs.svg"], along=True)
-    if has_curves(result):
+    if has_curves(result) and not along.all():
         curves = curve_table(result)
         write_table(folder / "curve.csv", curves)
         draw_curves(result, curves, [folder / "curve.png", folder / "curve.svg"])
+    if has_curves(result):
         return
     grid = temperature_grid(result, rest)
     table = (

@@ -11,10 +11,12 @@ from scipy.integrate import solve_ivp
 
 from matml.cli import cli
 from matml.errors import MatmlError
+from matml.kinetics.curves import run_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.histories import History, path_columns, read_history
 from matml.kinetics.observations import read_observations
 from matml.kinetics.paths import fraction_along
+from matml.kinetics.runs import RunOffsets, with_run_offsets
 from matml.kinetics.series import to_series
 
 R = 8.31446261815324
@@ -210,6 +212,26 @@ def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
         origin=folder / "observations.csv",
     )[0]
     found.alloys["reference_temperature_K"] = 1000.0
-    table = calibrate(population, found, "D", 0).parameters().set_index("parameter")
+    result = calibrate(population, found, "D", 0)
+    table = result.parameters().set_index("parameter")
     for name, value in truth.items():
         assert table.loc[name, "median"] == pytest.approx(value, rel=0.1)
+    # the curve along each record passes through what was measured on it
+    for run, block in run_table(result).groupby("curve"):
+        own = found.points[found.points["run"] == run]
+        curve = np.interp(own["time_s"], block["time_s"], block["fraction_transformed"])
+        np.testing.assert_allclose(curve, own["fraction_transformed"], atol=0.03)
+
+
+def test_an_offset_of_temperature_shifts_a_whole_path():
+    jmak = equation_named("jmak")
+    runs = with_run_offsets(jmak, ["a"], RunOffsets(temperature_K=10.0))
+    vector = torch.cat([jmak.standardise(TRUTH), torch.tensor([1.5]).double()])
+    inputs = along(HISTORY, TIMES) | {"run_number": torch.zeros(6).double()}
+    hotter = History(HISTORY.time_s, HISTORY.temperature_K + 15.0)
+    torch.testing.assert_close(
+        runs.predict("fraction", vector, inputs),
+        jmak.predict("fraction", vector[:3], along(hotter, TIMES)),
+        rtol=1e-9,
+        atol=1e-12,
+    )
