@@ -262,13 +262,13 @@ class Equation:
         return {**inputs, "time_s": equivalent_time(scale, values, inputs)}
 
 
-RAMP_NODES = tuple(
-    zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(16)), strict=True)
-)
-"""Gauss-Legendre nodes and weights on -1 to 1: a rate that grows by 20 decades is exact to 1e-9."""
+NODES = 16
+"""Nodes along a history: a rate that changes by 20 decades along it is exact to 1e-9."""
 
-NODES = 24
-"""Nodes along a path: more than of a ramp, since it may spend little time where it counts."""
+RAMP_NODES = tuple(
+    zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(NODES)), strict=True)
+)
+"""Gauss-Legendre nodes and weights on -1 to 1: those of a constant rate."""
 
 MOST_E_FOLDS = 600.0
 """Ratio of rates along a history, as ln, up to which it is finite in double precision."""
