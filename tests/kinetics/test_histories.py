@@ -10,12 +10,16 @@ from click.testing import CliRunner
 from scipy.integrate import solve_ivp
 
 from matml.cli import cli
+from matml.config import KineticsDataset, KineticsSection
 from matml.errors import MatmlError
+from matml.kinetics.calibrate import calibrate
 from matml.kinetics.curves import run_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.histories import History, path_columns, read_history
 from matml.kinetics.observations import read_observations
 from matml.kinetics.paths import fraction_along
+from matml.kinetics.population import learn_population
+from matml.kinetics.prepare import prepare_dataset
 from matml.kinetics.runs import RunOffsets, with_run_offsets
 from matml.kinetics.series import to_series
 
@@ -197,9 +201,6 @@ def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
     CliRunner().invoke(cli, [*arguments, "--own-path"], catch_exceptions=False)
     found = read_observations(out)
     assert set(found.points["path"]) == {"points_paths/300.csv", "points_paths/10000.csv"}
-    from matml.config import KineticsSection
-    from matml.kinetics.calibrate import calibrate
-    from matml.kinetics.population import learn_population
 
     folder = simulated / "jmak"
     known = read_observations(folder / "observations.csv", folder / "alloys.csv")
@@ -235,3 +236,13 @@ def test_an_offset_of_temperature_shifts_a_whole_path():
         rtol=1e-9,
         atol=1e-12,
     )
+
+
+def test_a_prepared_set_takes_its_paths_along(tmp_path):
+    table = write_paths(tmp_path, "X,1,a.csv,,50,0.1\nX,2,,580,60,0.2\n")
+    dataset = KineticsDataset(equation="jmak", observations=table)
+    prepare_dataset("own", KineticsSection(datasets={"own": dataset}), tmp_path / "out", 0)
+    before, after = read_observations(table), read_observations(tmp_path / "out/observations.csv")
+    columns = ["temperature_K", "time_s", "fraction_transformed"]
+    pd.testing.assert_frame_equal(after.points[columns], before.points[columns])
+    assert after.points["path"].tolist() == ["paths/0_a.csv", ""]
