@@ -1,7 +1,7 @@
 """A new alloy from a handful of observations: parameters, what determined them, and predictions."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from matml.kinetics.observations import Observations, determined_by_design
 from matml.kinetics.population import NORMAL_90, Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
 from matml.kinetics.runs import (
+    NO_OFFSETS,
     RunOffsets,
     append_offsets,
     number_runs,
     offset_notes,
+    with_a_new_run,
     with_run_offsets,
 )
 from matml.kinetics.series import (
@@ -33,6 +35,7 @@ from matml.kinetics.series import (
     other_inputs,
     residual_function,
     to_series,
+    with_alloy_inputs,
 )
 from matml.kinetics.thinning import thin
 from matml.meta.conditioned import TaskPriors
@@ -44,8 +47,6 @@ DRAWS, PROPOSALS = 1000, 16_000
 
 ROBUST_DOF = 2.0
 """Degrees of freedom of single observations' errors where gross ones are to be expected."""
-
-NO_OFFSETS = RunOffsets()
 
 DETERMINED, PARTLY = 0.5, 2.0
 """Width from data over prior width below which data determined a parameter, or partly did."""
@@ -81,6 +82,8 @@ class Calibration:
         What the data could not determine, and what looks wrong.
     seed
         Of the draws.
+    offsets, runs
+        Of runs, and those that were observed.
     """
 
     alloy: str
@@ -93,6 +96,8 @@ class Calibration:
     chances: np.ndarray
     notes: list[str]
     seed: int
+    offsets: RunOffsets = NO_OFFSETS
+    runs: list[str] = field(default_factory=list)
 
     @property
     def draws(self) -> Tensor:
@@ -183,12 +188,19 @@ class Calibration:
         return torch.tensor(given).square()
 
     def predict(self, columns: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return prediction, low and high of new observations (90 %) on the residual scale [M]."""
+        """Return prediction, low and high of new observations (90 %) on the residual scale [M].
+
+        Those of an observed run (`run_number`) have its offset as estimated, those of a new run
+        (`len(runs)`) one from the offsets' prior, and others none.
+        """
         batch = {name: column[None] for name, column in columns.items()}
+        equation, draws = self.population.equation, self.posterior.draws
+        if self.offsets:
+            equation, draws = with_a_new_run(equation, draws, self.runs, self.offsets, self.seed)
         result = predict_draws(
-            self.population.equation,
+            equation,
             self.population.kind,
-            self.posterior.draws,
+            draws,
             self.posterior.noise,
             batch,
             self.seed,
@@ -309,9 +321,10 @@ def calibrate(
     reference, assumed = reference_temperature(population, own)
     notes += assumed
     prior = replace(population.experience.of(own.alloys), point_dof=point_dof)
-    plain, extra = equation, 0
+    plain, extra, runs = equation, 0, []
     if offsets:
-        equation = with_run_offsets(plain, population.kind, number_runs(own), offsets)
+        runs = number_runs(own)
+        equation = with_run_offsets(plain, runs, offsets)
         extra = len(equation.parameters) - len(plain.parameters)
         prior = append_offsets(prior, extra)
         population = replace(population, equation=equation)
@@ -344,7 +357,18 @@ def calibrate(
         [p.scale for p in added],
     )
     result = Calibration(
-        alloy, population, own, reference, prior, posterior, least_squares, chances, notes, seed
+        alloy,
+        population,
+        own,
+        reference,
+        prior,
+        posterior,
+        least_squares,
+        chances,
+        notes,
+        seed,
+        offsets,
+        runs,
     )
     outliers = result.residual_table()
     for row in outliers[outliers["outlier"]].itertuples():
@@ -403,6 +427,8 @@ def held_out_scores(calibration: Calibration, everything: Observations) -> dict[
     if rest.empty:
         return {}
     own.points = rest
+    if calibration.offsets:
+        number_runs(own, calibration.runs)
     equation, kind = calibration.population.equation, calibration.population.kind
     series = to_series(own, equation, calibration.reference_temperature_K)
     columns = {name: column[0] for name, column in series.columns.items()}
@@ -425,8 +451,9 @@ def prediction_columns(
     columns = {"temperature_K": torch.from_numpy(np.asarray(temperature_K, dtype=float))}
     for name, value in others.items():
         columns[name] = torch.from_numpy(np.broadcast_to(value, temperature_K.shape).astype(float))
-    points = calibration.observations.points
-    for name in other_inputs(calibration.population.equation, calibration.population.kind):
+    equation = calibration.population.equation
+    points = with_alloy_inputs(calibration.observations, equation)
+    for name in other_inputs(equation, calibration.population.kind):
         columns[name] = torch.full_like(columns["temperature_K"], float(points[name].median()))
     if calibration.reference_temperature_K is not None:
         columns["reference_temperature_K"] = torch.full_like(

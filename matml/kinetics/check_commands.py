@@ -86,3 +86,18 @@ def recovery(
         )
     if json_path is not None:
         write_json(json_path, records)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
+def equations(name: str | None, json_path: Path | None) -> None:
+    """List the equations: columns they need, parameters with units and ranges, source."""
+    from matml.files import write_json
+    from matml.kinetics.equations import EQUATIONS, equation_named
+    from matml.kinetics.equations.listing import described, format_equation
+
+    chosen = list(EQUATIONS.values()) if name is None else [equation_named(name)]
+    print("\n\n".join(format_equation(equation) for equation in chosen))
+    if json_path is not None:
+        write_json(json_path, [described(equation) for equation in chosen])

@@ -1,10 +1,11 @@
 """`matml kinetics …`: simulate, prepare, learn, calibrate, benchmark."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from matml.kinetics.check_commands import recovery
+from matml.kinetics.check_commands import equations, recovery
 from matml.kinetics.convert_commands import convert
 
 READABLE = click.Path(path_type=Path, dir_okay=False)
@@ -22,9 +23,8 @@ data_option = click.option(
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 EQUATION_HELP = (
-    "jmak, jmak_incubation, jmak_incomplete, austin_rickett or impingement: fractions or TTT "
-    "points; c_curve: TTT points; softening: hardness; grain_growth: grain sizes; or a Python file "
-    "that defines EQUATION."
+    "Name of an equation, as jmak: `matml kinetics equations` lists them; or a Python file that "
+    "defines EQUATION."
 )
 
 equation_option = click.option(
@@ -34,6 +34,19 @@ equation_option = click.option(
 )
 
 
+def offset_options(command: Callable) -> Callable:
+    """Add the options of errors that runs share."""
+    for name, what in (
+        ("--offset-time", "s of the start of time that a run shares."),
+        ("--offset-temperature", "K of an error of temperature that a run shares (column `run`)."),
+    ):
+        option = click.option(
+            name, type=click.FloatRange(min=0), help=f"Standard deviation in {what}"
+        )
+        command = option(command)
+    return command
+
+
 @click.group()
 def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
@@ -41,6 +54,7 @@ def kinetics() -> None:
 
 kinetics.add_command(convert)
 kinetics.add_command(recovery)
+kinetics.add_command(equations)
 
 
 @kinetics.command()
@@ -81,6 +95,7 @@ def prepare(dataset: str, out: Path, config: Path | None, seed: int) -> None:
     type=click.FloatRange(0, 0.9),
     help="Share of composition groups kept from learning; 0 learns from all.",
 )
+@offset_options
 @config_option
 @seed_option
 @threads_option
@@ -90,18 +105,22 @@ def learn(
     equation: str,
     out: Path,
     held_out: float | None,
+    offset_temperature: float | None,
+    offset_time: float | None,
     config: Path | None,
     seed: int,
     threads: int,
 ) -> None:
     """Learn a population of alloys: population.json, training_parameters.csv, learn.json."""
     from matml.config import KineticsSection, read_section
+    from matml.kinetics.runs import RunOffsets
     from matml.kinetics.stages import learn_stage, limit_threads
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
     share = settings.held_out if held_out is None else held_out
-    learn_stage(data, alloys, equation, settings, out, share, seed)
+    offsets = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
+    learn_stage(data, alloys, equation, settings, out, share, seed, offsets)
 
 
 @kinetics.command()
@@ -128,18 +147,7 @@ def learn(
     help="Heavy-tailed errors (Student t, 2 degrees of freedom) of single observations: a gross "
     "one pulls little, whether or not it is found out.",
 )
-@click.option(
-    "--offset-temperature",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    help="Standard deviation in K of an error of temperature that a run shares (column `run`).",
-)
-@click.option(
-    "--offset-time",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    help="Standard deviation in s of the start of time that a run shares.",
-)
+@offset_options
 @click.option(
     "--mcmc",
     is_flag=True,
@@ -158,8 +166,8 @@ def calibrate(
     points: int | None,
     without_outliers: bool,
     robust: bool,
-    offset_temperature: float,
-    offset_time: float,
+    offset_temperature: float | None,
+    offset_time: float | None,
     mcmc: bool,
     config: Path | None,
     seed: int,
@@ -174,7 +182,8 @@ def calibrate(
     settings = read_section(KineticsSection, config)
     wanted = list(names)
     options = {"without_outliers": without_outliers, "mcmc": mcmc, "robust": robust}
-    options["offsets"] = RunOffsets(offset_temperature, offset_time)
+    if offset_temperature is not None or offset_time is not None:
+        options["offsets"] = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
     calibrate_stage(prior, data, alloys, out, wanted, held_out, points, settings, seed, **options)
 
 
@@ -192,6 +201,7 @@ def calibrate(
 @click.option("--time", nargs=2, type=float, help="Shortest and longest time in s that matters.")
 @click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")
 @click.option("--feasible-time", nargs=2, type=float, help="What can be measured, s.")
+@click.option("--heating-rate", nargs=2, type=float, help="Slowest and fastest in K/s (peaks).")
 @click.option("--points", type=click.IntRange(min=1, max=50), default=3, show_default=True)
 @click.option("--out", type=FOLDER, required=True)
 @seed_option
@@ -205,6 +215,7 @@ def design(
     time: tuple[float, float] | None,
     feasible_temperature: tuple[float, float] | None,
     feasible_time: tuple[float, float] | None,
+    heating_rate: tuple[float, float] | None,
     points: int,
     out: Path,
     seed: int,
@@ -215,8 +226,8 @@ def design(
     from matml.kinetics.stages import limit_threads
 
     limit_threads(threads)
-    wanted = (temperature, time)
-    feasible = (feasible_temperature or temperature, feasible_time or time)
+    wanted = (temperature, time, heating_rate)
+    feasible = (feasible_temperature or temperature, feasible_time or time, heating_rate)
     design_stage(prior, data, alloys, name, wanted, feasible, points, out, seed)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
 from matml.files import write_json, write_table
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.records import SECONDS, Range, Record, observations_of, read_record
 from matml.provenance import file_hash
 
@@ -36,8 +37,12 @@ def convert_files(
     skip_lines: int,
     most: int,
     out: Path,
+    own_path: bool = False,
 ) -> None:
     """Write the observations of all files, each one run, and the baselines beside.
+
+    With `own_path` each run's temperatures become a path, in the folder `<out>_paths`; the rows
+    that `change` returns hold them.
 
     Raises
     ------
@@ -76,6 +81,8 @@ def convert_files(
         )
         rows, stated = change(record, kelvin, seconds)
         table, counts = observations_of(rows, alloy, run, most)
+        if own_path:
+            table = _on_own_path(table, rows, out, run)
         tables.append(table)
         counts |= {"rows_without_numbers": record.dropped}
         described.append({"run": run, "sha256": file_hash(path)} | stated | counts)
@@ -91,3 +98,16 @@ def convert_files(
     write_table(out, pd.concat(tables, ignore_index=True))
     write_json(out.with_suffix(".json"), {"alloy": alloy, "method": method, "runs": described})
     log.info("%s: %d observations of alloy %s", out, sum(map(len, tables)), alloy)
+
+
+def _on_own_path(table: pd.DataFrame, rows: pd.DataFrame, out: Path, run: str) -> pd.DataFrame:
+    """Write a run's temperature history; returns its observations, which name it."""
+    history = rows[["time_s", "temperature_K"]].assign(
+        time_s=lambda path: path["time_s"] - path["time_s"].iloc[0],
+        temperature_C=lambda path: (path["temperature_K"] - ZERO_CELSIUS).round(3),
+    )
+    path = out.with_name(f"{out.stem}_paths") / f"{run}.csv"
+    write_table(path, history[["time_s", "temperature_C"]])
+    there = np.interp(table["time_s"], history["time_s"], history["temperature_C"])
+    table = table.drop(columns="start_temperature_C")
+    return table.assign(temperature_C=there.round(3), path=f"{path.parent.name}/{path.name}")

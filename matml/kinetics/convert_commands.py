@@ -36,6 +36,12 @@ COMMON = (
         show_default=True,
         help="Observations per file: more are averaged, since neighbours share their errors.",
     ),
+    click.option(
+        "--own-path",
+        is_flag=True,
+        help="Follow each record's own temperatures, straight or not: they are written to the "
+        "folder OUT_paths and named in the column `path`.",
+    ),
     click.option("--out", type=READABLE, required=True, help="CSV; baselines go to a JSON beside."),
 )
 
@@ -58,7 +64,7 @@ def convert() -> None:
 @click.option("--parent", **TEMPERATURES, help="Temperatures where all is parent phase.")
 @click.option("--product", **TEMPERATURES, help="Temperatures where all has transformed.")
 @click.option("--hold", **TIMES, help="Times of an isothermal hold; without, a ramp is meant.")
-def dilatometer(files, length_column, parent, product, hold, **options) -> None:
+def dilatometer(files, length_column, parent, product, hold, own_path, **options) -> None:
     """Convert lengths by the lever rule between two straight baselines.
 
     A ramp needs --parent and --product. A hold may do without: then its first length is the
@@ -73,11 +79,11 @@ def dilatometer(files, length_column, parent, product, hold, **options) -> None:
 
     def change(record, kelvin, seconds):
         if hold is None:
-            return dilatometer_ramp(record, kelvin(parent), kelvin(product))
+            return dilatometer_ramp(record, kelvin(parent), kelvin(product), own_path)
         ranges = [None if r is None else kelvin(r) for r in (parent, product)]
-        return dilatometer_hold(record, seconds(hold), *ranges)
+        return dilatometer_hold(record, seconds(hold), *ranges, own_path)
 
-    convert_files(files, length_column, change, "lever rule", **options)
+    convert_files(files, length_column, change, "lever rule", own_path=own_path, **options)
 
 
 @convert.command()
@@ -85,7 +91,7 @@ def dilatometer(files, length_column, parent, product, hold, **options) -> None:
 @click.option("--heat-column", default="heat_flow", show_default=True, help="Heat flow; any unit.")
 @click.option("--peak", **TEMPERATURES, help="Temperatures of the peak's feet, for a ramp.")
 @click.option("--hold", **TIMES, help="Times of an isothermal hold with the whole peak in it.")
-def dsc(files, heat_column, peak, hold, **options) -> None:
+def dsc(files, heat_column, peak, hold, own_path, **options) -> None:
     """Convert heat flows by partial areas over a straight baseline between the peak's feet."""
     from matml.errors import MatmlError
     from matml.kinetics.convert import convert_files
@@ -96,7 +102,7 @@ def dsc(files, heat_column, peak, hold, **options) -> None:
 
     def change(record, kelvin, seconds):
         if hold is None:
-            return calorimeter_ramp(record, kelvin(peak))
-        return calorimeter_hold(record, seconds(hold))
+            return calorimeter_ramp(record, kelvin(peak), own_path)
+        return calorimeter_hold(record, seconds(hold), own_path)
 
-    convert_files(files, heat_column, change, "partial areas", **options)
+    convert_files(files, heat_column, change, "partial areas", own_path=own_path, **options)

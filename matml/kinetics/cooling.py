@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matml.files import atomic
 from matml.kinetics.calibrate import Calibration, prediction_columns
 from matml.kinetics.diagrams import COLOURS, FRACTIONS
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.paths import scheil_temperature
 
 RATES_K_S = np.geomspace(1e-3, 100, 31)

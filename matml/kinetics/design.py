@@ -20,9 +20,16 @@ from torch import Tensor
 from matml.errors import MatmlError
 from matml.files import atomic
 from matml.kinetics.calibrate import reference_temperature
-from matml.kinetics.observations import ZERO_CELSIUS, Observations
+from matml.kinetics.measured import ZERO_CELSIUS
+from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population
-from matml.kinetics.series import Series, other_inputs, residual_function, to_series
+from matml.kinetics.series import (
+    Series,
+    other_inputs,
+    residual_function,
+    to_series,
+    with_alloy_inputs,
+)
 from matml.meta.conditioned import TaskPriors
 from matml.meta.sampling import Posterior, sample_posterior
 
@@ -37,18 +44,24 @@ class Region:
 
     Attributes
     ----------
-    temperature_K, time_s
-        Lowest and highest; the time is not used where it is what is measured.
+    temperature_K, time_s, heating_rate_K_per_s
+        Lowest and highest, of those that are conditions of the kind of observation.
     fractions
         Of a TTT diagram.
     """
 
-    temperature_K: tuple[float, float]
-    time_s: tuple[float, float]
+    temperature_K: tuple[float, float] | None = None
+    time_s: tuple[float, float] | None = None
+    heating_rate_K_per_s: tuple[float, float] | None = None
     fractions: Sequence[float] = FRACTIONS
 
     def grid(self, kind: str) -> pd.DataFrame:
-        """Return conditions on a regular grid: temperature, and fraction or time."""
+        """Return conditions on a regular grid: temperature, and fraction or time if it counts."""
+        if kind == "peak_temperature":
+            rates = np.geomspace(*self.heating_rate_K_per_s, TEMPERATURES)
+            return pd.DataFrame({"heating_rate_K_per_s": rates})
+        if kind == "martensite":
+            return pd.DataFrame({"temperature_K": np.linspace(*self.temperature_K, TEMPERATURES)})
         temperature = np.linspace(*self.temperature_K, TEMPERATURES)
         if kind == "ttt":
             second, name = np.array(self.fractions, dtype=float), "fraction"
@@ -105,6 +118,7 @@ def posterior_given(
     if series is None:
         nothing = torch.zeros(1, 1, dtype=torch.float64)
         names = ["temperature_K", "reference_temperature_K", "time_s", "fraction", "target"]
+        names += other_inputs(population.equation, population.kind)
         columns = {name: nothing + 0.5 if name == "fraction" else nothing + 1e3 for name in names}
         series = Series(["new"], columns, nothing, nothing)
     return sample_posterior(
@@ -197,13 +211,21 @@ def design(
         reference, _ = reference_temperature(population, observations)
         series = to_series(observations, population.equation, reference)
     others = {}
+    varied = region.grid(population.kind)
+    points = None if observations is None else with_alloy_inputs(observations, population.equation)
     for name in other_inputs(population.equation, population.kind):
-        if observations is None:
+        if name in varied:
+            continue
+        if points is None and name in alloys and alloys[name].notna().all():
+            others[name] = float(alloys[name].iloc[0])
+            continue
+        if points is None:
             raise MatmlError(
                 f"equation {population.equation.name!r} needs {name}: give observations (--data) "
-                "with it; proposals are made for its median"
+                "with it, or, where it belongs to the alloy, the table of alloys; proposals are "
+                "made for its median"
             )
-        others[name] = float(observations.points[name].median())
+        others[name] = float(points[name].median())
     posterior = posterior_given(population, population.experience.of(alloys), series, seed)
     grids = feasible.grid(population.kind), region.grid(population.kind)
     candidates, target = (grid.assign(**others) for grid in grids)
@@ -213,7 +235,9 @@ def design(
         float(posterior.noise.median()),
         count,
     )
-    shown = candidates.assign(temperature_C=candidates["temperature_K"] - ZERO_CELSIUS)
+    shown = candidates.copy()
+    if "temperature_K" in shown:
+        shown["temperature_C"] = shown["temperature_K"] - ZERO_CELSIUS
     proposals = shown.iloc[chosen].reset_index(drop=True)
     proposals.insert(0, "experiment", range(1, count + 1))
     proposals["variance_left"] = np.array(remaining[1:]) / remaining[0]
@@ -226,8 +250,21 @@ def draw_design(result: Design, path: Path) -> None:
     """Draw the expected reduction over the conditions, with the proposals on it."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    table = result.candidates
-    if result.kind == "ttt":
+    table, along = result.candidates, "temperature_C"
+    if result.kind in ("martensite", "peak_temperature"):
+        if result.kind == "peak_temperature":
+            along = "heating_rate_K_per_s"
+            axes.set_xscale("log")
+        axes.plot(table[along], 100 * table["expected_reduction"], color="#1b6ca8")
+        reduction = table.set_index(along)["expected_reduction"]
+        height = [100 * float(reduction.loc[value]) for value in result.proposals[along]]
+        axes.set_ylabel("variance that one measurement takes / %")
+        axes.set_ylim(0, None)
+        for _, point in result.points.iterrows():
+            kelvin = point.get("temperature_K", np.nan)
+            measured = point.get("heating_rate_K_per_s", kelvin - ZERO_CELSIUS)
+            axes.axvline(measured, color="0.8", linewidth=1, zorder=0)
+    elif result.kind == "ttt":
         for fraction, block in table.groupby("fraction"):
             axes.plot(
                 block["temperature_C"],
@@ -263,12 +300,12 @@ def draw_design(result: Design, path: Path) -> None:
     for row, y in zip(result.proposals.itertuples(), height, strict=True):
         axes.annotate(
             str(row.experiment),
-            (row.temperature_C, y),
+            (getattr(row, along), y),
             ha="center",
             va="center",
             bbox={"boxstyle": "circle", "facecolor": "#ffd54f", "edgecolor": "black"},
         )
-    axes.set_xlabel("temperature / °C")
+    axes.set_xlabel("temperature / °C" if along == "temperature_C" else "heating rate / (K/s)")
     axes.set_title(f"{result.alloy}: where to measure next")
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:])

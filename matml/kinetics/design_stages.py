@@ -12,15 +12,15 @@ from matml.kinetics.alloys import group_alloys, read_alloys
 from matml.kinetics.design import Region, design, draw_design
 from matml.kinetics.design_benchmark import format_designs, score_designs, summarise_designs
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.population import Population
 from matml.kinetics.prepare import read_and_report
 from matml.kinetics.stages import DataSet
 
 log = logging.getLogger(__name__)
 
-Ranges = tuple[tuple[float, float] | None, tuple[float, float] | None]
-"""Lowest and highest temperature in C, and time in s."""
+Ranges = tuple[tuple[float, float] | None, ...]
+"""Lowest and highest temperature in C, time in s, and heating rate in K/s."""
 
 
 def design_stage(
@@ -61,25 +61,35 @@ def design_stage(
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
     draw_design(result, out / "design.png")
-    second = "fraction" if population.kind == "ttt" else "time_s"
     for row in result.proposals.to_dict("records"):
-        what = f"{row[second]:g}" if second == "fraction" else f"{row[second]:.3g} s"
-        what = f"time to fraction {what}" if second == "fraction" else f"after {what}"
         print(
-            f"{row['experiment']}. {row['temperature_C']:.0f} C, {what}: "
+            f"{row['experiment']}. {_experiment(row)}: "
             f"{100 * row['variance_left']:.0f} % of the variance expected to be left"
         )
 
 
+WORDS = {
+    "temperature_C": "{:.0f} C",
+    "fraction": "time to fraction {:g}",
+    "time_s": "after {:.3g} s",
+    "heating_rate_K_per_s": "heating at {:.3g} K/s",
+}
+"""How a condition of a proposed experiment is said."""
+
+
+def _experiment(row: dict[str, object]) -> str:
+    """Return a proposed experiment in words."""
+    return ", ".join(words.format(row[name]) for name, words in WORDS.items() if name in row)
+
+
 def _region(population: Population, ranges: Ranges) -> Region:
     """Return the region of ranges; the population's own where none is given."""
-    temperature, time = ranges
     known = population.data_card
     found = {}
-    for name, given, shift in (
-        ("temperature_K", temperature, ZERO_CELSIUS),
-        ("time_s", time, 0.0),
-    ):
+    names = ("temperature_K", "time_s", "heating_rate_K_per_s")
+    for name, given, shift in zip(names, ranges, (ZERO_CELSIUS, 0.0, 0.0), strict=True):
+        if name not in known:
+            continue
         low, high = known[name] if not given else (given[0] + shift, given[1] + shift)
         if not 0 < low < high:
             raise MatmlError(f"{name}: the range {low:g} to {high:g} is empty or not positive")

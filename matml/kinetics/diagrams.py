@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from matml.files import atomic
 from matml.kinetics.calibrate import Calibration, prediction_columns
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.histories import on_history
+from matml.kinetics.measured import ZERO_CELSIUS
 
 FRACTIONS = (0.01, 0.5, 0.99)
 COLOURS = ("#1b6ca8", "#2e7d32", "#b3541e")
@@ -160,6 +161,10 @@ def _draw_times(
             zorder=1,
         )
     column = "fraction" if "fraction" in points else "fraction_transformed"
+    # where the temperature changed, a time at the last one is no point of this diagram
+    held, along = points[~on_history(points)], int(on_history(points).sum())
+    if along:
+        axes.plot([], [], " ", label=f"{along} along ramps or paths: see runs.png")
     colour_map = mpl.colors.LinearSegmentedColormap.from_list("fractions", COLOURS)
     style = {"cmap": colour_map, "vmin": 0.0, "vmax": 1.0}
     if rest is not None and len(rest):
@@ -174,9 +179,9 @@ def _draw_times(
             **style,
         )
     axes.scatter(
-        points["time_s"],
-        points["temperature_K"] - ZERO_CELSIUS,
-        c=points[column],
+        held["time_s"],
+        held["temperature_K"] - ZERO_CELSIUS,
+        c=held[column],
         s=48,
         edgecolors="black",
         linewidths=1,

@@ -8,7 +8,9 @@ import torch
 
 from matml.kinetics.alloys import composition_columns
 from matml.kinetics.equations import Equation
-from matml.kinetics.observations import ZERO_CELSIUS, Observations
+from matml.kinetics.equations.base import PATH
+from matml.kinetics.measured import APART, ZERO_CELSIUS
+from matml.kinetics.observations import Observations
 from matml.kinetics.series import Series, residual_function
 from matml.meta.conditioned import TaskPriors
 from matml.meta.sampling import sample_posterior
@@ -84,8 +86,9 @@ def unit_notes(
             columns["target"] = changed.log10()
         else:
             columns[column] = changed
-            if column == "temperature_K" and "start_temperature_K" in columns:
-                columns["start_temperature_K"] = corrected(columns["start_temperature_K"])
+            if column == "temperature_K":
+                histories = ["start_temperature_K", *(temperature for temperature, _ in PATH)]
+                columns |= {n: corrected(columns[n]) for n in histories if n in columns}
         gain = evidence(columns) - as_given
         if gain > SUSPICIOUS_LOG_RATIO:
             unit = column.rsplit("_", 1)[1]
@@ -135,14 +138,17 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
         value, keys = points["fraction_transformed"], ["temperature_K"]
         what = "the fraction falls with time"
     elif "grain_size_um" in points:
-        value = np.log10(points["grain_size_um"])
-        keys = ["temperature_K", "initial_grain_size_um"]
+        value, keys = np.log10(points["grain_size_um"]), ["temperature_K"]
         what = "the grain size falls with time (log10)"
-    else:
+    elif "particle_radius_nm" in points:
+        value, keys = np.log10(points["particle_radius_nm"]), ["temperature_K"]
+        what = "the radius falls with time (log10)"
+    elif "hardness_HRC" in points:
         value, keys = -points["hardness_HRC"], ["temperature_K"]
         what = "the hardness rises with time"
-    if "start_temperature_K" in points:
-        keys.append("start_temperature_K")
+    else:
+        return []
+    keys += [name for name in APART if name in points and name != "run"]
     notes = []
     table = points.assign(value=value)
     for _, block in table.groupby(keys, sort=False):

@@ -2,13 +2,18 @@
 
 One row per observation: `alloy`, `temperature_K` or `temperature_C`, `time_s`, and what was
 measured: `fraction_transformed`, or `hardness_HRC`, or `grain_size_um` (with
-`initial_grain_size_um`), or, for a point of a TTT curve, the fraction that the curve stands for in
-`ttt_fraction` (`assumed_fraction` is read too; then the time is what was measured). Optional:
+`initial_grain_size_um`), or `particle_radius_nm`, or, for a point of a TTT curve, the fraction that
+the curve stands for in `ttt_fraction` (`assumed_fraction` is read too; then the time is what was
+measured). `martensite_fraction` needs a temperature alone; `peak_temperature_K` (or `_C`) needs
+`heating_rate_K_per_s` (or `_per_min`) instead of both. Optional:
 
 - `sigma`, the standard deviation of the measurement on the scale on which it is compared (fraction;
   HRC; log10 of um; log10 of s), and `simulated`;
 - `start_temperature_C` or `start_temperature_K`: the specimen was heated or cooled at a constant
   rate from there, and reached the row's temperature at its time; empty where it was held;
+- `path`, a CSV next to this one of the temperature history that the specimen followed (`time_s`,
+  `temperature_C` or `temperature_K`); the row's time is on its clock, which starts with it, and the
+  row's temperature may be left empty;
 - `run`, the specimen or record that a row belongs to: rows of one run may share an error;
 - any other column of numbers, for equations that have it as an input.
 
@@ -29,20 +34,22 @@ import pandas as pd
 from matml.errors import MatmlError
 from matml.files import refuse_long_rows
 from matml.kinetics.alloys import group_alloys, read_alloys
+from matml.kinetics.histories import History, follow_paths
+from matml.kinetics.measured import (
+    APART,
+    HOTTEST_K,
+    INPUTS,
+    MEASURED,
+    ZERO_CELSIUS,
+    in_usual_units,
+    measured_problem,
+    temperature_problem,
+)
 
-ZERO_CELSIUS = 273.15
-COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 2000.0
-"""Range of temperatures at which a diffusional transformation is measured; wide on purpose."""
-
-MEASURED = {
-    "fraction_transformed": "fraction",
-    "hardness_HRC": "hardness",
-    "grain_size_um": "grain_size",
-    "ttt_fraction": "ttt",
-    "assumed_fraction": "ttt",
-}
 START = ("start_temperature_K", "start_temperature_C")
-USUAL_COLUMNS = {"alloy", "temperature_K", "temperature_C", "time_s", "sigma", "simulated", "run"}
+USUAL_COLUMNS = {
+    *("alloy", "temperature_K", "temperature_C", "time_s", "sigma", "simulated", "run", "path")
+}
 QUARANTINE_COLUMNS = ["file", "line", "alloy", "field", "value", "reason", "remedy"]
 
 
@@ -53,11 +60,11 @@ class Observations:
     Attributes
     ----------
     kind
-        "fraction", "ttt", "hardness" or "grain_size".
+        As equations know it, for instance "fraction".
     points
-        One row per observation: alloy, temperature_K, time_s, `fraction` (of a TTT point),
-        the measured column, sigma (NaN where not given), line; where the file has them run,
-        start_temperature_K, and other columns of numbers.
+        One row per observation: alloy, temperature_K and time_s (where the kind has them),
+        `fraction` (of a TTT point), the measured column, sigma (NaN where not given), line; where
+        the file has them run, path, start_temperature_K, and other columns of numbers.
     alloys
         One row per alloy: alloy, composition_group, reference_temperature_K (NaN where not given),
         composition columns.
@@ -67,6 +74,8 @@ class Observations:
         What looks wrong but may be right, one sentence each.
     simulated
         Whether any of it is simulated.
+    paths
+        Temperature histories by the name in the column `path`.
     """
 
     kind: str
@@ -75,6 +84,7 @@ class Observations:
     quarantine: pd.DataFrame
     warnings: list[str] = field(default_factory=list)
     simulated: bool = False
+    paths: dict[str, History] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -91,6 +101,7 @@ class Observations:
             self.quarantine,
             self.warnings,
             self.simulated,
+            self.paths,
         )
 
 
@@ -103,11 +114,14 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
         Where the file or a column is missing, measured columns are mixed, or no row is left.
     """
     path = Path(path)
-    raw = _read_text_table(path)
+    raw = in_usual_units(_read_text_table(path), path)
     measured = _measured_column(path, raw)
-    kind = MEASURED[measured]
-    temperature = _temperature_column(path, raw)
-    rows, bad = [], []
+    what = MEASURED[measured]
+    paths, bad = {}, []
+    if "path" in raw and "time_s" in what.conditions:
+        raw, paths, bad = follow_paths(raw, path)
+    temperature = _temperature_column(path, raw) if "temperature" in what.conditions else None
+    rows = []
     good, clean = _clean_rows(raw, temperature, measured)
     for line, row in _lines(raw[~good]):
         values, problem = _check_row(row, temperature, measured)
@@ -115,8 +129,7 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
             rows.append(values | {"line": line})
         else:
             bad.append([str(path), line, row["alloy"].strip(), *problem])
-    columns = ["alloy", "temperature_K", "time_s", "value", "sigma", "line"]
-    judged = pd.DataFrame(rows, columns=columns).astype(clean.dtypes.to_dict())
+    judged = pd.DataFrame(rows, columns=list(clean)).astype(clean.dtypes.to_dict())
     points = pd.concat([clean, judged]).sort_values("line", ignore_index=True)
     points, wrong = _add_others(raw, points, path, measured)
     points, repeated = _drop_duplicates(points, path)
@@ -130,8 +143,9 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     for name in lost:
         reason = quarantine.loc[quarantine["alloy"] == name, "reason"].iloc[0]
         warnings.append(f"{path}: alloy {name!r} has no usable row left ({reason})")
-    warnings += suspicious_temperatures(points, temperature)
-    points = points.rename(columns={"value": "fraction" if kind == "ttt" else measured})
+    if temperature is not None:
+        warnings += suspicious_temperatures(points, temperature)
+    points = points.rename(columns={"value": "fraction" if what.kind == "ttt" else measured})
     names = list(dict.fromkeys(points["alloy"]))
     if alloys_path is None:
         alloys = pd.DataFrame({"alloy": names})
@@ -140,7 +154,7 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
         warnings += missing
     alloys = group_alloys(alloys)
     simulated = "simulated" in raw and raw["simulated"].str.lower().isin(["true", "1"]).any()
-    return Observations(kind, points, alloys, quarantine, warnings, bool(simulated))
+    return Observations(what.kind, points, alloys, quarantine, warnings, bool(simulated), paths)
 
 
 def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:
@@ -183,39 +197,32 @@ def _read_text_table(path: Path) -> pd.DataFrame:
 
 
 def _clean_rows(
-    raw: pd.DataFrame, temperature: str, measured: str
+    raw: pd.DataFrame, temperature: str | None, measured: str
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Return which rows are plainly right [R], and these as points: a long file goes fast.
 
     The others are judged one by one, by `_check_row`.
     """
-    numbers = {
-        name: pd.to_numeric(raw[name], errors="coerce").to_numpy(float)
-        for name in (temperature, "time_s", measured)
-    }
-    offset = ZERO_CELSIUS if temperature == "temperature_C" else 0.0
-    kelvin, time, value = numbers[temperature] + offset, numbers["time_s"], numbers[measured]
-    good = (kelvin > COLDEST_K) & (kelvin <= HOTTEST_K) & (time > 0) & np.isfinite(time)
-    low, high = {
-        "fraction_transformed": (0, 1),
-        "hardness_HRC": (-20, 80),
-        "grain_size_um": (0.01, 1e5),
-    }.get(measured, (np.nextafter(0, 1), np.nextafter(1, 0)))
-    inside = (value >= low) & (value <= high)
-    good &= inside & (raw["alloy"].str.strip() != "").to_numpy()
+    what, points = MEASURED[measured], {"alloy": raw["alloy"].str.strip()}
+
+    def numbers(name: str) -> np.ndarray:
+        return pd.to_numeric(raw[name], errors="coerce").to_numpy(float)
+
+    value = numbers(measured)
+    good = (value > what.low) & (value < what.high)
+    good |= ((value == what.low) | (value == what.high)) & (not what.strict)
+    good &= (points["alloy"] != "").to_numpy()
+    if temperature is not None:
+        offset = ZERO_CELSIUS if temperature == "temperature_C" else 0.0
+        points["temperature_K"] = kelvin = numbers(temperature) + offset
+        good &= (kelvin > what.coldest_K) & (kelvin <= HOTTEST_K)
+    if "time_s" in what.conditions:
+        points["time_s"] = time = numbers("time_s")
+        good &= (time > 0) & np.isfinite(time)
     if "sigma" in raw:
         good &= (raw["sigma"].str.strip() == "").to_numpy()
-    clean = pd.DataFrame(
-        {
-            "alloy": raw["alloy"].str.strip(),
-            "temperature_K": kelvin,
-            "time_s": time,
-            "value": value,
-            "sigma": np.nan,
-            "line": raw.index + 2,
-        }
-    )
-    return good, clean[good]
+    points |= {"value": value, "sigma": np.nan, "line": raw.index + 2}
+    return good, pd.DataFrame(points, index=raw.index)[good]
 
 
 def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
@@ -227,18 +234,17 @@ def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _measured_column(path: Path, raw: pd.DataFrame) -> str:
     """Return the one measured column of a table."""
-    for name in ("alloy", "time_s"):
-        if name not in raw:
-            raise MatmlError(
-                f"{path}: column {name!r} is missing; the columns are {', '.join(raw.columns)}"
-            )
     found = [name for name in MEASURED if name in raw]
     if len(found) != 1:
         what = f"has {' and '.join(found)}" if found else "has no measured column"
-        raise MatmlError(
-            f"{path}: {what}; give exactly one of fraction_transformed, hardness_HRC, "
-            "grain_size_um, ttt_fraction"
-        )
+        names = ", ".join(name for name in MEASURED if name != "assumed_fraction")
+        raise MatmlError(f"{path}: {what}; give exactly one of {names}")
+    for name in ("alloy", *MEASURED[found[0]].conditions):
+        if name not in raw and name != "temperature":
+            raise MatmlError(
+                f"{path}: column {name!r} is missing, which {found[0]} needs; the columns are "
+                f"{', '.join(raw.columns)}"
+            )
     return found[0]
 
 
@@ -252,13 +258,14 @@ def _temperature_column(path: Path, raw: pd.DataFrame) -> str:
 
 
 def _check_row(
-    row: dict[str, str], temperature: str, measured: str
+    row: dict[str, str], temperature: str | None, measured: str
 ) -> tuple[dict[str, object], tuple[str, str, str, str] | None]:
     """Return the row's values, or (field, value, reason, remedy) of its first fault."""
     if not row["alloy"].strip():
         return {}, ("alloy", "", "is empty", "name the alloy")
-    numbers = {}
-    for name in (temperature, "time_s", measured):
+    what, numbers = MEASURED[measured], {}
+    timed = "time_s" in what.conditions
+    for name in (*filter(None, [temperature]), *(("time_s",) if timed else ()), measured):
         number = _number(row[name])
         if isinstance(number, str):
             return {}, (name, row[name], number, "give one finite number")
@@ -267,21 +274,20 @@ def _check_row(
     sigma = _number(given_sigma) if given_sigma else math.nan
     if isinstance(sigma, str) or sigma <= 0:
         return {}, ("sigma", given_sigma, "is not a positive number", "leave it empty if unknown")
-    kelvin = numbers[temperature] + (ZERO_CELSIUS if temperature == "temperature_C" else 0.0)
-    if problem := _temperature_problem(kelvin, temperature):
-        return {}, (temperature, row[temperature], *problem)
-    if numbers["time_s"] <= 0:
-        return {}, ("time_s", row["time_s"], "time must be positive", "count from reaching it")
-    if problem := _measured_problem(numbers[measured], measured):
+    values: dict[str, object] = {"alloy": row["alloy"].strip()}
+    if temperature is not None:
+        kelvin = numbers[temperature] + (ZERO_CELSIUS if temperature == "temperature_C" else 0.0)
+        if problem := temperature_problem(kelvin, temperature, what.coldest_K):
+            return {}, (temperature, row[temperature], *problem)
+        values["temperature_K"] = kelvin
+    if timed:
+        if numbers["time_s"] <= 0:
+            reason = "time must be positive"
+            return {}, ("time_s", row["time_s"], reason, "count from reaching it")
+        values["time_s"] = numbers["time_s"]
+    if problem := measured_problem(numbers[measured], measured):
         return {}, (measured, row[measured], *problem)
-    values = {
-        "alloy": row["alloy"].strip(),
-        "temperature_K": kelvin,
-        "time_s": numbers["time_s"],
-        "value": numbers[measured],
-        "sigma": sigma,
-    }
-    return values, None
+    return values | {"value": numbers[measured], "sigma": sigma}, None
 
 
 def _number(text: str) -> float | str:
@@ -295,33 +301,6 @@ def _number(text: str) -> float | str:
     return number if math.isfinite(number) else "is not finite"
 
 
-def _temperature_problem(kelvin: float, column: str) -> tuple[str, str] | None:
-    """Return (reason, remedy) for a temperature at which nothing of this kind is measured."""
-    if kelvin <= COLDEST_K:
-        reason = f"{kelvin:.6g} K is {kelvin - ZERO_CELSIUS:.6g} C, too cold for diffusion"
-        other = "temperature_C" if column == "temperature_K" else "a corrected value"
-        return reason, f"probably Celsius given as kelvin: use {other}"
-    if kelvin > HOTTEST_K:
-        reason = f"{kelvin:.6g} K is above the melting range of the alloys meant here"
-        return reason, "check the unit: kelvin given as Celsius, or Fahrenheit?"
-    return None
-
-
-def _measured_problem(value: float, column: str) -> tuple[str, str] | None:
-    """Return (reason, remedy) for a measured value outside its physical range."""
-    if column == "fraction_transformed" and not 0 <= value <= 1:
-        remedy = "percent? divide by 100" if 1 < value <= 100 else "give 0 to 1"
-        return "a fraction lies between 0 and 1", remedy
-    if MEASURED[column] == "ttt" and not 0 < value < 1:
-        remedy = "percent? divide by 100" if 1 <= value < 100 else "take 0.01 for a start curve"
-        return "the fraction of a TTT curve lies strictly between 0 and 1", remedy
-    if column == "hardness_HRC" and not -20 <= value <= 80:
-        return "outside the Rockwell C scale", "Vickers or Brinell? convert to HRC"
-    if column == "grain_size_um" and not 0.01 <= value <= 1e5:
-        return "no grain is of that size in um", "millimetres, or an ASTM number? convert to um"
-    return None
-
-
 def _add_others(
     raw: pd.DataFrame, points: pd.DataFrame, path: Path, measured: str
 ) -> tuple[pd.DataFrame, list[list[object]]]:
@@ -333,6 +312,7 @@ def _add_others(
         Where start temperatures stand in both scales.
     """
     rows = raw.loc[points["line"] - 2].reset_index(drop=True)
+    needed = MEASURED[measured].conditions
     points, bad, keep = points.copy(), [], np.ones(len(points), dtype=bool)
 
     def refuse(where: np.ndarray, name: str, reason: str, remedy: str) -> None:
@@ -341,8 +321,9 @@ def _add_others(
             bad.append([str(path), row["line"], row["alloy"], name, rows[name][i], reason, remedy])
         keep[where] = False
 
-    if "run" in rows:
-        points["run"] = rows["run"].str.strip()
+    for name in ("run", "path"):
+        if name in rows:
+            points[name] = rows[name].str.strip()
     starts = [name for name in START if name in rows]
     if len(starts) > 1:
         raise MatmlError(f"{path}: has both {' and '.join(START)}; give one")
@@ -356,24 +337,20 @@ def _add_others(
             wrong = given & ~((kelvin > 0) & (kelvin <= HOTTEST_K))
             refuse(wrong, name, "is no temperature of a ramp's start", "leave it empty for a hold")
             points["start_temperature_K"] = np.where(given, kelvin, points["temperature_K"])
-        elif name == "initial_grain_size_um":
-            wrong = ~((number >= 0.01) & (number <= 1e5))
-            remedy = "give the size before holding, in um"
-            refuse(wrong, name, "is no grain size in um", remedy)
+        elif name in INPUTS:
+            low, high, reason, remedy = INPUTS[name]
+            wrong = (given | (name in needed)) & ~((number >= low) & (number <= high))
+            refuse(wrong, name, reason, remedy)
             points[name] = number
         elif not np.isnan(number).all():
             points[name] = number
-    if measured == "grain_size_um" and "initial_grain_size_um" not in others:
-        raise MatmlError(
-            f"{path}: column 'initial_grain_size_um' is missing: grain growth starts from a size"
-        )
     return points[keep].reset_index(drop=True), bad
 
 
 def _drop_duplicates(points: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[list[object]]]:
     """Keep equal rows once; returns the rest and quarantine rows for the repetitions."""
-    keys = ["alloy", "temperature_K", "time_s", "value"]
-    keys += [n for n in ("run", "start_temperature_K", "initial_grain_size_um") if n in points]
+    usual = ("alloy", "temperature_K", "time_s", "value", *APART)
+    keys = [name for name in usual if name in points]
     lines = points.groupby(keys, sort=False, dropna=False)["line"] if len(points) else None
     first = None if lines is None else lines.transform("min")
     again = points.duplicated(keys)
@@ -396,11 +373,13 @@ def _sentence(row: pd.Series) -> str:
 def determined_by_design(points: pd.DataFrame) -> list[str]:
     """Return what the design of one alloy's observations cannot determine, one sentence each."""
     notes = []
-    count, temperatures = len(points), points["temperature_K"].nunique()
+    count = len(points)
     if count == 1:
         notes.append("one observation: it fixes one combination of parameters; the rest is prior")
-    elif temperatures == 1:
+    elif "temperature_K" in points and np.ptp(points["temperature_K"]) == 0:
         notes.append("one temperature: how the rate depends on temperature is prior alone")
+    elif "peak_temperature_K" in points and np.ptp(points["heating_rate_K_per_s"]) == 0:
+        notes.append("one heating rate: the activation energy is prior alone")
     if count > 1 and "fraction" in points and len(set(points["fraction"])) == 1:
         notes.append("one fraction: the exponent is prior alone")
     if "fraction_transformed" in points:

@@ -23,6 +23,7 @@ from matml.kinetics.equations import Equation, equation_named
 from matml.kinetics.experience import Experience, learn_experience
 from matml.kinetics.learner import MetaLearned, meta_learn
 from matml.kinetics.observations import Observations
+from matml.kinetics.runs import NO_OFFSETS, RunOffsets, number_runs_of_each, with_run_offsets
 from matml.kinetics.series import (
     Series,
     common_reference_temperature,
@@ -201,7 +202,12 @@ def generic_prior(equation: Equation, kind: str) -> GaussianPrior:
 
 
 def learn_gaussian(
-    equation: Equation, kind: str, series: Series, pseudo_tasks: float, groups: int
+    equation: Equation,
+    kind: str,
+    series: Series,
+    pseudo_tasks: float,
+    groups: int,
+    offsets: int = 0,
 ) -> LearnedPrior:
     """Return the Gaussian prior of training alloys by EM, widened for a new alloy.
 
@@ -209,6 +215,8 @@ def learn_gaussian(
     ----------
     groups
         Composition groups among the alloys.
+    offsets
+        How many of the last parameters are offsets of runs; the result is without them.
     """
     learned = learn_prior(
         residual_function(equation, kind),
@@ -217,7 +225,21 @@ def learn_gaussian(
         series.mask,
         series.known_variance,
         pseudo_tasks=pseudo_tasks,
+        nuisance=offsets,
     )
+    if offsets:
+        size = len(equation.parameters) - offsets
+        prior, fit = learned.prior, learned.fit
+        learned = replace(
+            learned,
+            prior=replace(prior, mean=prior.mean[:size], covariance=prior.covariance[:size, :size]),
+            fit=replace(
+                fit,
+                position=fit.position[:, :size],
+                covariance=fit.covariance[:, :size, :size],
+                jacobian=fit.jacobian[..., :size],
+            ),
+        )
     return replace(learned, prior=for_a_new_task(learned.prior, groups))
 
 
@@ -280,8 +302,12 @@ def learn_population(
     *,
     held_out: list[str],
     origin: Path,
+    offsets: RunOffsets = NO_OFFSETS,
 ) -> tuple[Population, Series, Tensor]:
     """Learn a population from all alloys but the held-out ones.
+
+    With `offsets` each run's own errors of temperature and start are estimated along, so that they
+    count neither as differences between alloys nor as noise of single observations.
 
     Returns
     -------
@@ -297,13 +323,19 @@ def learn_population(
     reference = (
         common_reference_temperature(subset) if equation.needs_reference_temperature else None
     )
+    shifted, extra = equation, 0
+    if offsets:
+        runs = [str(number) for number in range(number_runs_of_each(subset))]
+        shifted = with_run_offsets(equation, runs, offsets)
+        extra = len(shifted.parameters) - len(equation.parameters)
     series = to_series(subset, equation, reference)
     learned = learn_gaussian(
-        equation,
+        shifted,
         observations.kind,
         series,
         settings.pseudo_tasks,
         int(subset.alloys["composition_group"].nunique()),
+        extra,
     )
     experience = learn_experience(
         equation,
@@ -324,7 +356,7 @@ def learn_population(
         learn_starts(equation, observations.kind, series, learned.prior, settings, seed),
         training,
         held_out,
-        data_card(subset, origin, seed),
+        data_card(subset, origin, seed) | offsets.to_record(),
         learned.log_evidence,
     )
     return population, series, learned.fit.position
@@ -343,11 +375,11 @@ def data_card(observations: Observations, origin: Path, seed: int) -> dict[str, 
         "observations": len(points),
         "reference_temperatures_given": bool(alloys["reference_temperature_K"].notna().any()),
         "quarantined_rows": len(observations.quarantine),
-        "temperature_K": [
-            float(points["temperature_K"].min()),
-            float(points["temperature_K"].max()),
-        ],
-        "time_s": [float(points["time_s"].min()), float(points["time_s"].max())],
+        **{
+            name: [float(points[name].min()), float(points[name].max())]
+            for name in ("temperature_K", "time_s", "heating_rate_K_per_s")
+            if name in points
+        },
         "composition": {
             name: [float(alloys[name].min()), float(alloys[name].max())]
             for name in composition_columns(alloys)

@@ -4,6 +4,8 @@ import logging
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from matml.config import KineticsSection
 from matml.errors import MatmlError
 from matml.files import write_json, write_table
@@ -56,6 +58,8 @@ def prepare_dataset(name: str, settings: KineticsSection, out: Path, seed: int) 
     points = observations.points.drop(columns="line")
     if observations.kind == "ttt":
         points = points.rename(columns={"fraction": "ttt_fraction"})
+    if observations.paths:
+        points["path"] = points["path"].map(_copy_paths(observations, out)).fillna("")
     points["simulated"] = observations.simulated
     write_table(out / "observations.csv", points)
     write_table(out / "alloys.csv", observations.alloys)
@@ -74,6 +78,16 @@ def prepare_dataset(name: str, settings: KineticsSection, out: Path, seed: int) 
         },
     )
     log.info("%s: %d observations of %d alloys", out, len(points), len(observations.alloys))
+
+
+def _copy_paths(observations: Observations, out: Path) -> dict[str, str]:
+    """Write the temperature histories in the folder `paths` of `out`; returns old to new names."""
+    names = {}
+    for number, (name, history) in enumerate(observations.paths.items()):
+        names[name] = f"paths/{number}_{Path(name).stem}.csv"
+        columns = {"time_s": history.time_s, "temperature_K": history.temperature_K}
+        write_table(out / names[name], pd.DataFrame(columns))
+    return names
 
 
 def read_and_report(data: Path, alloys: Path | None) -> Observations:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
-from matml.kinetics.observations import ZERO_CELSIUS
+from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.signals import baseline, lever_rule, partial_area
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -153,6 +153,26 @@ def steady_rate(record: Record, start_K: float, end_K: float) -> tuple[float, Re
     MatmlError
         Where the record does not pass them, or not at a constant rate.
     """
+    part = passage(record, start_K, end_K)
+    rate, at = np.polyfit(part.time_s, part.temperature_K, 1)
+    stray = float(np.abs(part.temperature_K - at - rate * part.time_s).max())
+    if stray > max(2.0, STEADY_RAMP * abs(end_K - start_K)):
+        raise MatmlError(
+            f"{record.path}: between {start_K:.1f} and {end_K:.1f} K the temperature strays by "
+            f"{stray:.1f} K from a constant rate of {rate:.3g} K/s; narrow the ranges, "
+            "or follow the record's own temperatures: --own-path"
+        )
+    return float(rate), part
+
+
+def passage(record: Record, start_K: float, end_K: float) -> Record:
+    """Return the part of a record from when it passes one temperature until it passes another.
+
+    Raises
+    ------
+    MatmlError
+        Where it does not.
+    """
     heating = end_K > start_K
     passed = record.temperature_K >= start_K if heating else record.temperature_K <= start_K
     there = record.temperature_K >= end_K if heating else record.temperature_K <= end_K
@@ -163,15 +183,7 @@ def steady_rate(record: Record, start_K: float, end_K: float) -> tuple[float, Re
             f"{record.path}: does not pass from {start_K:.1f} to {end_K:.1f} K: it runs from "
             f"{record.temperature_K[0]:.1f} to {record.temperature_K[-1]:.1f} K"
         )
-    part = record.between(record.time_s[first], record.time_s[last])
-    rate, at = np.polyfit(part.time_s, part.temperature_K, 1)
-    stray = float(np.abs(part.temperature_K - at - rate * part.time_s).max())
-    if stray > max(2.0, STEADY_RAMP * abs(end_K - start_K)):
-        raise MatmlError(
-            f"{record.path}: between {start_K:.1f} and {end_K:.1f} K the temperature strays by "
-            f"{stray:.1f} K from a constant rate of {rate:.3g} K/s; narrow the ranges"
-        )
-    return float(rate), part
+    return record.between(record.time_s[first], record.time_s[last])
 
 
 def hold_temperature(record: Record) -> float:
@@ -187,13 +199,14 @@ def hold_temperature(record: Record) -> float:
     if stray > STEADY_HOLD_K:
         raise MatmlError(
             f"{record.path}: the temperature strays by {stray:.1f} K from its mean {mean:.1f} K "
-            "during the hold: give later or earlier times in --hold, or treat it as a ramp"
+            "during the hold: give later or earlier times in --hold, or follow the record's own "
+            "temperatures: --own-path"
         )
     return mean
 
 
 def dilatometer_ramp(
-    record: Record, parent_K: Range, product_K: Range
+    record: Record, parent_K: Range, product_K: Range, own_path: bool = False
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return observations of a ramp by the lever rule, and the baselines they rest on.
 
@@ -202,6 +215,8 @@ def dilatometer_ramp(
     parent_K, product_K
         Temperatures between which the length is that of the parent (product) alone. The reaction
         is counted from the end of the parent's.
+    own_path
+        Take the record's own temperatures, at any rate, for the history; here and below.
     """
     heating = np.mean(product_K) > np.mean(parent_K)
     start, end = (parent_K[1], product_K[0]) if heating else (parent_K[0], product_K[1])
@@ -210,7 +225,7 @@ def dilatometer_ramp(
             f"{record.path}: the ranges of parent ({parent_K[0]:g} to {parent_K[1]:g} K) and "
             f"product ({product_K[0]:g} to {product_K[1]:g} K) overlap"
         )
-    rate, part = steady_rate(record, start, end)
+    part, rate = _passed(record, start, end, own_path)
     lines = [baseline(record.temperature_K, record.signal, *r) for r in (parent_K, product_K)]
     fraction = lever_rule(part.temperature_K, part.signal, *lines)
     stated = {
@@ -221,7 +236,11 @@ def dilatometer_ramp(
 
 
 def dilatometer_hold(
-    record: Record, hold_s: Range, parent_K: Range | None, product_K: Range | None
+    record: Record,
+    hold_s: Range,
+    parent_K: Range | None,
+    product_K: Range | None,
+    own_path: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return observations of a hold by the lever rule, and the lines they rest on.
 
@@ -235,7 +254,7 @@ def dilatometer_hold(
         reaction is taken to begin and to end with the hold.
     """
     part = record.between(*hold_s)
-    kelvin = hold_temperature(part)
+    kelvin = None if own_path else hold_temperature(part)
     few = max(1, len(part.signal) // 100)
     lines, stated = [], {}
     ends = (part.signal[:few].mean(), part.signal[-few:].mean())
@@ -258,7 +277,9 @@ def dilatometer_hold(
     return _hold(part, kelvin, hold_s[0], fraction), {"temperature_K": kelvin} | stated
 
 
-def calorimeter_ramp(record: Record, peak_K: Range) -> tuple[pd.DataFrame, dict[str, Any]]:
+def calorimeter_ramp(
+    record: Record, peak_K: Range, own_path: bool = False
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return observations of a ramp by partial areas between the feet of the peak.
 
     Parameters
@@ -268,17 +289,19 @@ def calorimeter_ramp(record: Record, peak_K: Range) -> tuple[pd.DataFrame, dict[
     """
     rising = record.temperature_K[-1] > record.temperature_K[0]
     start, end = peak_K if rising else peak_K[::-1]
-    rate, part = steady_rate(record, start, end)
+    part, rate = _passed(record, start, end, own_path)
     feet = float(part.time_s[0]), float(part.time_s[-1])
     fraction = partial_area(part.time_s, part.signal, *feet)
     stated = _feet(part, feet) | {"peak_K": [start, end]}
     return _ramp(part, start, rate, fraction), {"rate_K_s": rate, "start_K": start} | stated
 
 
-def calorimeter_hold(record: Record, hold_s: Range) -> tuple[pd.DataFrame, dict[str, Any]]:
+def calorimeter_hold(
+    record: Record, hold_s: Range, own_path: bool = False
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return observations of a hold by partial areas between its ends."""
     part = record.between(*hold_s)
-    kelvin = hold_temperature(part)
+    kelvin = None if own_path else hold_temperature(part)
     feet = float(part.time_s[0]), float(part.time_s[-1])
     fraction = partial_area(part.time_s, part.signal, *feet)
     return _hold(part, kelvin, hold_s[0], fraction), {"temperature_K": kelvin} | _feet(part, feet)
@@ -322,8 +345,23 @@ def observations_of(
     return shown, counts
 
 
-def _ramp(part: Record, start_K: float, rate: float, fraction: np.ndarray) -> pd.DataFrame:
-    """Return a ramp's rows; times follow from the rate, since temperature is what counts."""
+def _passed(
+    record: Record, start_K: float, end_K: float, own_path: bool
+) -> tuple[Record, float | None]:
+    """Return the part of a record between two temperatures, and its constant rate if it has one."""
+    if own_path:
+        return passage(record, start_K, end_K), None
+    rate, part = steady_rate(record, start_K, end_K)
+    return part, rate
+
+
+def _ramp(part: Record, start_K: float, rate: float | None, fraction: np.ndarray) -> pd.DataFrame:
+    """Return a ramp's rows; times follow from the rate, since temperature is what counts.
+
+    Without a rate the record's own times and temperatures are a path's.
+    """
+    if rate is None:
+        return _hold(part, part.temperature_K, float(part.time_s[0]), fraction)
     return pd.DataFrame(
         {
             "temperature_K": part.temperature_K,
@@ -334,10 +372,12 @@ def _ramp(part: Record, start_K: float, rate: float, fraction: np.ndarray) -> pd
     )
 
 
-def _hold(part: Record, kelvin: float, start_s: float, fraction: np.ndarray) -> pd.DataFrame:
+def _hold(
+    part: Record, kelvin: float | np.ndarray | None, start_s: float, fraction: np.ndarray
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "temperature_K": kelvin,
+            "temperature_K": part.temperature_K if kelvin is None else kelvin,
             "time_s": part.time_s - start_s,
             "fraction_transformed": fraction,
         }

@@ -8,15 +8,19 @@ parameters and their intervals become as wide as it makes them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
 from matml.kinetics.equations.base import Equation, Inputs, Observable, Parameter, Values
 from matml.kinetics.observations import Observations
-from matml.kinetics.population import NORMAL_90
 from matml.meta.conditioned import TaskPriors
+
+LARGE = 1.6448536269514722
+"""Standard deviations of an offset beyond which one in ten lies."""
 
 EARLIEST_SHARE = 0.01
 """Share of a time that is left at least when a late start is taken off it."""
@@ -39,6 +43,20 @@ class RunOffsets:
 
     def __bool__(self) -> bool:
         return self.temperature_K > 0 or self.time_s > 0
+
+    def to_record(self) -> dict[str, float]:
+        """Return them for the data card of a population; empty without any."""
+        if not self:
+            return {}
+        return {"offset_temperature_K": self.temperature_K, "offset_time_s": self.time_s}
+
+    @staticmethod
+    def of_card(card: dict[str, Any]) -> "RunOffsets":
+        """Return those that a population was learned with."""
+        return RunOffsets(card.get("offset_temperature_K", 0.0), card.get("offset_time_s", 0.0))
+
+
+NO_OFFSETS = RunOffsets()
 
 
 @dataclass(frozen=True)
@@ -91,8 +109,13 @@ def append_offsets(priors: TaskPriors, count: int) -> OffsetPriors:
     return OffsetPriors(**fields | {"mean": mean, "covariance": covariance}, offsets=count)
 
 
-def number_runs(observations: Observations) -> list[str]:
+def number_runs(observations: Observations, known: list[str] | None = None) -> list[str]:
     """Return the runs of one alloy, and number the observations by them (column `run_number`).
+
+    Parameters
+    ----------
+    known
+        Runs that were observed before: others are all numbered as the one after them, a new run.
 
     Raises
     ------
@@ -105,20 +128,34 @@ def number_runs(observations: Observations) -> list[str]:
             "an offset shared by a run needs the column 'run' in the observations: the specimen or "
             "record that a row belongs to"
         )
-    runs = [name for name in dict.fromkeys(points["run"]) if name]
-    numbers = {name: number for number, name in enumerate(runs)}
+    runs = known
+    if runs is None:
+        runs = [name for name in dict.fromkeys(points["run"]) if name]
+    numbers = {name: float(number) for number, name in enumerate(runs)}
+    found = points["run"].map(numbers).fillna(float(len(runs)))
     # rows without a run share nothing
-    observations.points = points.assign(run_number=points["run"].map(numbers).fillna(-1.0))
+    observations.points = points.assign(run_number=found.where(points["run"] != "", -1.0))
     return runs
 
 
+def number_runs_of_each(observations: Observations) -> int:
+    """Return the most runs of an alloy, and number each alloy's observations by its own."""
+    parts, most = [], 0
+    for name in observations.names:
+        own = observations.select([name])
+        most = max(most, len(number_runs(own)))
+        parts.append(own.points)
+    observations.points = pd.concat(parts, ignore_index=True)
+    return most
+
+
 def with_run_offsets(
-    equation: Equation, kind: str, runs: list[str], offsets: RunOffsets
+    equation: Equation, runs: list[str], offsets: RunOffsets, first: int = 0
 ) -> Equation:
     """Return the equation with offsets of each run as further parameters.
 
     Observations carry the number of their run in the input `run_number`; without that input, or
-    with -1, nothing is shifted.
+    with -1, nothing is shifted. `first` is the number of the first run.
     """
     extra: list[Parameter] = []
     names: dict[str, list[str]] = {}
@@ -135,7 +172,7 @@ def with_run_offsets(
 
     def offset(values: Values, inputs: Inputs, column: str) -> Tensor | float:
         total: Tensor | float = 0.0
-        for number, name in enumerate(names[column]):
+        for number, name in enumerate(names[column], first):
             here = inputs["run_number"] == number
             total = total + torch.where(here, values[name], torch.zeros_like(values[name]))
         return total
@@ -143,10 +180,10 @@ def with_run_offsets(
     def shifted(values: Values, inputs: Inputs) -> Inputs:
         if "run_number" not in inputs:
             return inputs
-        moved = {
-            **inputs,
-            "temperature_K": inputs["temperature_K"] + offset(values, inputs, "temperature"),
-        }
+        moved = dict(inputs)
+        if "temperature_K" in inputs:
+            hotter = offset(values, inputs, "temperature")
+            moved["temperature_K"] = inputs["temperature_K"] + hotter
         if "time_s" in inputs:
             time = inputs["time_s"]
             late = offset(values, inputs, "time")
@@ -156,30 +193,45 @@ def with_run_offsets(
     def wrap(function: Callable) -> Callable:
         return lambda values, inputs, *rest: function(values, shifted(values, inputs), *rest)
 
-    plain = equation.observable(kind)
-    predict = wrap(plain.predict)
-    if plain.column == "time_s":
+    def wrapped(plain: Observable) -> Observable:
+        predict = wrap(plain.predict)
+        if plain.column == "time_s":
 
-        def predict_time(values: Values, inputs: Inputs) -> Tensor:
-            value = plain.predict(values, shifted(values, inputs))
-            if "run_number" not in inputs or not names["time"]:
-                return value
-            time = 10**value
-            recorded = time + offset(values, inputs, "time")
-            return torch.maximum(recorded, EARLIEST_SHARE * time).log10()
+            def predict_time(values: Values, inputs: Inputs) -> Tensor:
+                value = plain.predict(values, shifted(values, inputs))
+                if "run_number" not in inputs or not names["time"]:
+                    return value
+                time = 10**value
+                recorded = time + offset(values, inputs, "time")
+                return torch.maximum(recorded, EARLIEST_SHARE * time).log10()
 
-        predict = predict_time
-    observable: Observable = replace(
-        plain,
-        predict=predict,
-        unsaturated=wrap(plain.unsaturated) if plain.unsaturated else None,
-        log_time_scale=wrap(plain.log_time_scale) if plain.log_time_scale else None,
-    )
+            predict = predict_time
+        return replace(
+            plain,
+            predict=predict,
+            unsaturated=wrap(plain.unsaturated) if plain.unsaturated else None,
+            log_time_scale=wrap(plain.log_time_scale) if plain.log_time_scale else None,
+        )
+
     return replace(
         equation,
         parameters=(*equation.parameters, *extra),
-        observables={**equation.observables, kind: observable},
+        observables={kind: wrapped(plain) for kind, plain in equation.observables.items()},
     )
+
+
+def with_a_new_run(
+    equation: Equation, draws: Tensor, runs: list[str], offsets: RunOffsets, seed: int
+) -> tuple[Equation, Tensor]:
+    """Return the equation and draws [..., S, P] with the offsets of one run more, from their prior.
+
+    Observations of it are numbered `len(runs)`; `equation` and `draws` have the others' already.
+    """
+    wider = with_run_offsets(equation, ["a new one"], offsets, first=len(runs))
+    count = len(wider.parameters) - len(equation.parameters)
+    generator = torch.Generator().manual_seed(seed)
+    new = torch.randn((*draws.shape[:-1], count), generator=generator, dtype=draws.dtype)
+    return wider, torch.cat([draws, new], -1)
 
 
 def offset_notes(names: list[str], draws: Tensor, sizes: list[float]) -> list[str]:
@@ -196,7 +248,7 @@ def offset_notes(names: list[str], draws: Tensor, sizes: list[float]) -> list[st
             size * draws[:, i].quantile(draws.new_tensor([0.05, 0.5, 0.95]))
         ).tolist()
         if low > 0 or high < 0:
-            far = abs(middle) > NORMAL_90 * size
+            far = abs(middle) > LARGE * size
             more = ": more than stated, look at this run" if far else ""
             notes.append(f"{name}: {middle:+.3g} ({low:+.3g} to {high:+.3g}){more}")
     return notes

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.equations.base import Equation
+from matml.kinetics.equations.base import PATH, Equation
+from matml.kinetics.histories import History, path_columns
 from matml.kinetics.observations import Observations
 from matml.meta.hierarchical import Data, Residual
 
@@ -22,6 +24,7 @@ PADDING = {
     "target": 0.0,
 }
 """Harmless values for padding: every equation is finite there."""
+PADDING |= {temperature: 1000.0 for temperature, _ in PATH}
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,16 @@ def to_series(
         temperature.
     """
     observable = equation.observable(observations.kind)
-    needed = ["temperature_K", "time_s", "fraction" if observable.column == "time_s" else None]
-    needed = [*filter(None, needed), *other_inputs(equation, observations.kind), observable.column]
-    needed = list(dict.fromkeys(needed))
-    _complain(observations, equation, needed)
-    optional = ("start_temperature_K", "run_number")
-    needed += [name for name in optional if name in observations.points]
-    blocks = [observations.points[observations.points["alloy"] == a] for a in observations.names]
+    inputs = [i.name for i in observable.inputs if i.name != "reference_temperature_K"]
+    needed = list(dict.fromkeys([*inputs, observable.column]))
+    points = with_alloy_inputs(observations, equation)
+    _complain(points, equation, needed)
+    optional = ["start_temperature_K", "run_number"]
+    if "path" in points and (points["path"] != "").any():
+        points = _on_paths(points, observations.paths)
+        optional = ["run_number", *(name for pair in PATH for name in pair)]
+    needed += [name for name in optional if name in points]
+    blocks = [points[points["alloy"] == name] for name in observations.names]
     length = max(len(block) for block in blocks)
     mask = np.zeros((len(blocks), length))
     sigma = np.zeros_like(mask)
@@ -122,7 +128,7 @@ def to_series(
     target = observable.compared(tensors.pop(observable.column))
     tensors["target"] = torch.where(torch.from_numpy(mask) > 0, target, PADDING["target"])
     if equation.needs_reference_temperature:
-        reference = observations.alloys["reference_temperature_K"].to_numpy(float)
+        reference = observations.alloys["reference_temperature_K"].to_numpy(float, copy=True)
         if reference_temperature_K is not None:
             reference = np.where(np.isnan(reference), reference_temperature_K, reference)
         if np.isnan(reference).any():
@@ -143,13 +149,43 @@ def other_inputs(equation: Equation, kind: str) -> list[str]:
     return [i.name for i in equation.observable(kind).inputs if i.name not in usual]
 
 
-def _complain(observations: Observations, equation: Equation, needed: list[str]) -> None:
+def with_alloy_inputs(observations: Observations, equation: Equation) -> pd.DataFrame:
+    """Return the points with inputs that belong to the alloy (composition) from its table.
+
+    An element without a column, or not given, counts as absent.
+    """
+    points, alloys = observations.points, observations.alloys.set_index("alloy")
+    for name in other_inputs(equation, observations.kind):
+        amount = name.endswith(("_wt_pct", "_at_pct"))
+        if name not in points and (name in alloys or amount):
+            empty = pd.Series(np.nan, index=alloys.index)
+            values = pd.to_numeric(alloys.get(name, empty), errors="coerce")
+            values = values.fillna(0.0) if amount else values
+            points = points.assign(**{name: points["alloy"].map(values)})
+    return points
+
+
+def _on_paths(points: pd.DataFrame, histories: dict[str, History]) -> pd.DataFrame:
+    """Return the points with the nodes of their paths, and temperatures by them.
+
+    An average of observations (`thinning`) lies on the path, though its mean temperature may not.
+    """
+    points = points.reset_index(drop=True)
+    temperature = points["temperature_K"].to_numpy(float).copy()
+    for name, rows in points.groupby("path").groups.items():
+        if name:
+            temperature[rows] = histories[name].at(points["time_s"].to_numpy(float)[rows])
+    points = points.assign(temperature_K=temperature)
+    return pd.concat([points, path_columns(points, histories)], axis=1)
+
+
+def _complain(points: pd.DataFrame, equation: Equation, needed: list[str]) -> None:
     """Refuse observations that lack a column or value that the equation needs."""
-    points = observations.points
     for name in needed:
         if name not in points:
             raise MatmlError(
-                f"equation {equation.name!r} needs the column {name!r} in the observations"
+                f"equation {equation.name!r} needs the column {name!r} in the observations, or, "
+                "where it belongs to the alloy, in the table of alloys"
             )
         empty = points[name].isna()
         if empty.any():

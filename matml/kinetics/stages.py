@@ -17,7 +17,6 @@ from matml.errors import MatmlError
 from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import (
-    NO_OFFSETS,
     ROBUST_DOF,
     Calibration,
     calibrate,
@@ -26,12 +25,19 @@ from matml.kinetics.calibrate import (
     pick_points,
 )
 from matml.kinetics.cooling import cooling_table, draw_cooling
+from matml.kinetics.curves import (
+    curve_table,
+    draw_curves,
+    has_curves,
+    run_table,
+)
 from matml.kinetics.diagrams import LEVELS, draw, level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
+from matml.kinetics.histories import on_history
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import Population, learn_population, split_groups
 from matml.kinetics.prepare import read_and_report
-from matml.kinetics.runs import RunOffsets
+from matml.kinetics.runs import NO_OFFSETS, RunOffsets
 from matml.kinetics.scores import format_table, summarise, tidy_records, winners
 from matml.processors import usable_threads
 
@@ -56,13 +62,20 @@ def learn_stage(
     out: Path,
     held_out_share: float,
     seed: int,
+    offsets: RunOffsets = NO_OFFSETS,
 ) -> None:
     """Learn a population and write it."""
     began = time.perf_counter()
     observations = read_and_report(data, alloys)
     held_out = split_groups(observations, held_out_share, seed)[1] if held_out_share > 0 else []
     population, series, positions = learn_population(
-        observations, equation_named(equation), settings, seed, held_out=held_out, origin=data
+        observations,
+        equation_named(equation),
+        settings,
+        seed,
+        held_out=held_out,
+        origin=data,
+        offsets=offsets,
     )
     values = {k: v.numpy() for k, v in population.equation.values(positions).items()}
     population.save(out / "population.json")
@@ -106,9 +119,11 @@ def calibrate_stage(
     without_outliers: bool = False,
     mcmc: bool = False,
     robust: bool = False,
-    offsets: RunOffsets = NO_OFFSETS,
+    offsets: RunOffsets | None = None,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
+
+    Without `offsets` they are those that the population was learned with, if the data name runs.
 
     Raises
     ------
@@ -118,6 +133,9 @@ def calibrate_stage(
     began = time.perf_counter()
     population = Population.load(prior)
     observations = read_and_report(data, alloys)
+    if offsets is None:
+        named = "run" in observations.points
+        offsets = RunOffsets.of_card(population.data_card) if named else NO_OFFSETS
     if held_out:
         present = [name for name in population.held_out if name in observations.names]
         names = names or one_per_group(observations, present)[: settings.calibrated_alloys]
@@ -356,12 +374,23 @@ def _calibrate_one(
 
 def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) -> None:
     """Write parameters, observations with residuals, the band, and the diagram."""
+    write_table(folder / "parameters.csv", result.parameters())
+    write_table(folder / "observations.csv", result.residual_table())
+    along = on_history(result.observations.points)
+    if along.any():
+        runs = run_table(result)
+        write_table(folder / "runs.csv", runs)
+        draw_curves(result, runs, [folder / "runs.png", folder / "runs.svg"], along=True)
+    if has_curves(result) and not along.all():
+        curves = curve_table(result)
+        write_table(folder / "curve.csv", curves)
+        draw_curves(result, curves, [folder / "curve.png", folder / "curve.svg"])
+    if has_curves(result):
+        return
     grid = temperature_grid(result, rest)
     table = (
         level_table(result, grid) if result.population.kind in LEVELS else time_table(result, grid)
     )
-    write_table(folder / "parameters.csv", result.parameters())
-    write_table(folder / "observations.csv", result.residual_table())
     write_table(folder / "ttt.csv", table)
     draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
     if result.population.equation.name == "c_curve":

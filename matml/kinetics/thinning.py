@@ -8,6 +8,8 @@ log time and measured value are averaged and count as one.
 import numpy as np
 import pandas as pd
 
+from matml.kinetics.measured import APART
+
 MOST_POINTS = 300
 """Observations of an alloy above which they are thinned."""
 
@@ -27,15 +29,15 @@ def thin(points: pd.DataFrame, measured: str, most: int = MOST_POINTS) -> pd.Dat
     """
     if len(points) <= most:
         return points
+    # where time or temperature are no conditions, there is one cell of them
+    columns = points.columns
+    points = points.assign(**{n: 1.0 for n in ("time_s", "temperature_K") if n not in points})
     log_time = np.log(points["time_s"].to_numpy())
     value = log_time if measured == "time_s" else points[measured].to_numpy()
-    temperature = np.round(points["temperature_K"].to_numpy() / TEMPERATURE_CELL_K)
-    keys = [temperature]
+    keys = [np.round(points["temperature_K"].to_numpy() / TEMPERATURE_CELL_K)]
     if "fraction" in points:
         keys.append(points["fraction"].to_numpy())
-    for name in ("run", "start_temperature_K", "initial_grain_size_um"):
-        if name in points:
-            keys.append(points[name].to_numpy())
+    keys += [points[name].to_numpy() for name in APART if name in points]
     for cells in (256, 128, 64, 32, 16, 8, 4, 2, 1):
         both = [*keys, _cell(log_time, cells), _cell(value, cells)]
         code = pd.MultiIndex.from_arrays(both).factorize()[0]
@@ -46,7 +48,7 @@ def thin(points: pd.DataFrame, measured: str, most: int = MOST_POINTS) -> pd.Dat
     averaged = group[numbers.tolist()].mean()
     averaged["time_s"] = np.exp(averaged["time_s"])
     first = group[[name for name in points.columns if name not in averaged]].first()
-    return pd.concat([averaged, first], axis=1)[points.columns].iloc[:most].reset_index(drop=True)
+    return pd.concat([averaged, first], axis=1)[columns].iloc[:most].reset_index(drop=True)
 
 
 def _cell(values: np.ndarray, cells: int) -> np.ndarray:

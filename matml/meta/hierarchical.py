@@ -298,6 +298,7 @@ def learn_prior(
     rounds: int = 200,
     tolerance: float = 1e-4,
     pseudo_tasks: float = 2.0,
+    nuisance: int = 0,
 ) -> LearnedPrior:
     """Learn prior mean, covariance and noise from tasks by EM.
 
@@ -315,6 +316,9 @@ def learn_prior(
         Strength of an inverse-Wishart prior on the covariance, in tasks: with few tasks it keeps
         directions that they do not span from collapsing. Zero is maximum likelihood. The
         pseudo-tasks' covariance is a tenth of the initial one.
+    nuisance
+        The last so many parameters are a task's own, with a known distribution that is not learned:
+        their part of the initial prior stays, independent of the others.
 
     Returns
     -------
@@ -344,6 +348,7 @@ def learn_prior(
         if len(history) > 1 and history[-1] - history[-2] < tolerance * tasks:
             return LearnedPrior(prior, fit, history)
         prior = _maximise(fit, prior, mask, extra, scatter, pseudo_tasks)
+        prior = _with_known(prior, initial, nuisance)
     return LearnedPrior(prior, fit, history)
 
 
@@ -387,6 +392,17 @@ def _maximise(
     noise_variance = share.square() * expected + prior.noise**2 * known_variance / total
     variance = float((mask * noise_variance).sum() / mask.sum())
     return replace(prior, mean=mean, covariance=covariance, noise=math.sqrt(max(variance, 1e-12)))
+
+
+def _with_known(prior: GaussianPrior, known: GaussianPrior, count: int) -> GaussianPrior:
+    """Return the prior with the last parameters as known, independent of the others."""
+    if count == 0:
+        return prior
+    mean, covariance = prior.mean.clone(), prior.covariance.clone()
+    mean[-count:] = known.mean[-count:]
+    covariance[-count:, :-count] = covariance[:-count, -count:] = 0.0
+    covariance[-count:, -count:] = known.covariance[-count:, -count:]
+    return replace(prior, mean=mean, covariance=covariance)
 
 
 def draw_posterior(

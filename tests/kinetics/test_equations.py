@@ -20,8 +20,14 @@ from matml.kinetics.equations.steels import (
 )
 
 R = 8.314462618
+STEEL = {"C": 0.4, "Mn": 0.7, "Si": 0.25, "Ni": 0.5, "Cr": 0.9, "Mo": 0.2}
 INPUTS = {
     "initial_grain_size_um": torch.tensor([5.0, 10.0, 20.0, 40.0], dtype=torch.float64),
+    "strain": torch.tensor([0.1, 0.3, 0.5, 0.2], dtype=torch.float64),
+    "strain_rate_per_s": torch.tensor([0.1, 1.0, 3.0, 30.0], dtype=torch.float64),
+    "heating_rate_K_per_s": torch.tensor([0.02, 0.1, 0.7, 5.0], dtype=torch.float64),
+    "grain_size_ASTM": torch.tensor([7.0, 8.0, 5.0, 6.0], dtype=torch.float64),
+    **{f"{e}_wt_pct": torch.full((4,), a, dtype=torch.float64) for e, a in STEEL.items()},
     "temperature_K": torch.tensor([840.0, 880.0, 910.0, 935.0], dtype=torch.float64),
     "time_s": torch.tensor([3.0, 60.0, 900.0, 5000.0], dtype=torch.float64),
     "fraction": torch.tensor([0.01, 0.3, 0.5, 0.99], dtype=torch.float64),

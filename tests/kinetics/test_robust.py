@@ -136,7 +136,7 @@ def test_a_shared_offset_is_found_and_widens_the_intervals(population):
 
 def test_a_late_start_is_found():
     equation = equation_named("jmak")
-    runs = with_run_offsets(equation, "fraction", ["a", "b"], RunOffsets(time_s=5.0))
+    runs = with_run_offsets(equation, ["a", "b"], RunOffsets(time_s=5.0))
     position = torch.cat([equation.start(), torch.tensor([2.0, 0.0]).double()])
     inputs = {
         "temperature_K": torch.full((3,), 900.0).double(),
@@ -149,7 +149,7 @@ def test_a_late_start_is_found():
     found = runs.predict("fraction", position, inputs)
     torch.testing.assert_close(found, equation.predict("fraction", position[:3], earlier))
     # for a measured time the same offset is added to the prediction
-    runs = with_run_offsets(equation, "ttt", ["a", "b"], RunOffsets(time_s=5.0))
+    runs = with_run_offsets(equation, ["a", "b"], RunOffsets(time_s=5.0))
     inputs["fraction"] = torch.full((3,), 0.5).double()
     time = 10 ** runs.predict("ttt", position, inputs)
     plain = 10 ** equation.predict("ttt", position[:3], inputs)

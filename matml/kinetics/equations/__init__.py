@@ -4,11 +4,16 @@ import importlib.util
 from pathlib import Path
 
 from matml.errors import MatmlError
+from matml.kinetics.equations.austenite import AUSTENITE
 from matml.kinetics.equations.base import Equation, Input, Observable, Parameter
 from matml.kinetics.equations.c_curve import C_CURVE
+from matml.kinetics.equations.coarsening import LSW
 from matml.kinetics.equations.jmak import JMAK
+from matml.kinetics.equations.martensite import KOISTINEN_MARBURGER, VAN_BOHEMEN
+from matml.kinetics.equations.peaks import KISSINGER
 from matml.kinetics.equations.processes import GRAIN_GROWTH
-from matml.kinetics.equations.softening import SOFTENING
+from matml.kinetics.equations.recrystallisation import SELLARS
+from matml.kinetics.equations.softening import HOLLOMON_JAFFE, SOFTENING
 from matml.kinetics.equations.variants import (
     AUSTIN_RICKETT,
     IMPINGEMENT,
@@ -27,6 +32,13 @@ EQUATIONS = {
         JMAK_INCUBATION,
         JMAK_INCOMPLETE,
         GRAIN_GROWTH,
+        SELLARS,
+        LSW,
+        KISSINGER,
+        HOLLOMON_JAFFE,
+        KOISTINEN_MARBURGER,
+        VAN_BOHEMEN,
+        *AUSTENITE,
     )
 }
 

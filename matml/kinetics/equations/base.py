@@ -7,7 +7,7 @@ quarter of that range, so that typical values lie within about -2 and 2.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -247,41 +247,64 @@ class Equation:
         return (observable.predict(values, columns) - columns["target"]) / observable.typical_noise
 
     def _isothermal(self, kind: str, values: Values, inputs: Inputs) -> Inputs:
-        """Return the inputs with ramps replaced by the isothermal times that equal them."""
-        if "start_temperature_K" not in inputs:
+        """Return the inputs with ramps and paths replaced by the isothermal times that equal them.
+
+        At one temperature inputs stay as they are.
+        """
+        if "start_temperature_K" not in inputs and PATH[0][0] not in inputs:
             return inputs
         scale = self.observable(kind).log_time_scale
         if scale is None:
             raise MatmlError(
-                f"equation {self.name!r} cannot predict {kind!r} observations on a ramp; leave out "
-                "rows with a start temperature"
+                f"equation {self.name!r} cannot predict {kind!r} observations on a ramp or path; "
+                "leave out rows with a start temperature or path"
             )
         return {**inputs, "time_s": equivalent_time(scale, values, inputs)}
 
 
+NODES = 16
+"""Nodes along a history: a rate that changes by 20 decades along it is exact to 1e-9."""
+
 RAMP_NODES = tuple(
-    zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(16)), strict=True)
+    zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(NODES)), strict=True)
 )
-"""Gauss-Legendre nodes and weights on -1 to 1: a rate that grows by 20 decades is exact to 1e-9."""
+"""Gauss-Legendre nodes and weights on -1 to 1: those of a constant rate."""
+
+MOST_E_FOLDS = 600.0
+"""Ratio of rates along a history, as ln, up to which it is finite in double precision."""
+
+PATH = tuple((f"path_temperature_{i}_K", f"path_share_{i}") for i in range(NODES))
+"""Inputs of an observation on a temperature history: nodes, and shares of its time spent there."""
 
 
 def equivalent_time(
     log_time_scale: Callable[[Values, Inputs], Tensor], values: Values, inputs: Inputs
 ) -> Tensor:
-    """Return the time in s at `temperature_K` that equals the ramp from `start_temperature_K`.
+    """Return the time in s at `temperature_K` that equals a ramp or path to it.
 
     A reaction that depends on temperature through a time scale tau(T) alone is additive: after a
-    ramp at a constant rate it has come as far as after tau(T) times the integral of dt / tau(T')
-    at the final temperature T (Cahn, Acta Metall. 4 (1956) 572). Where start and final temperature
-    are equal this is the time itself.
+    history it has come as far as after tau(T) times the integral of dt / tau(T') at the final
+    temperature T (Cahn, Acta Metall. 4 (1956) 572). Inputs hold the nodes of a path (`PATH`), or
+    the `start_temperature_K` of a ramp at a constant rate; where start and final temperature are
+    equal this is the time itself.
     """
+    reached, total = log_time_scale(values, inputs), 0.0
+    for temperature, share in _history_nodes(inputs):
+        between = {**inputs, "temperature_K": temperature}
+        faster = (reached - log_time_scale(values, between)).clamp(-MOST_E_FOLDS, MOST_E_FOLDS)
+        total = total + share * faster.exp()
+    return inputs["time_s"] * total
+
+
+def _history_nodes(inputs: Inputs) -> Iterator[tuple[Tensor, Tensor | float]]:
+    """Yield temperature and share of the time at each node of the inputs' histories."""
+    if PATH[0][0] in inputs:
+        for temperature, share in PATH:
+            yield inputs[temperature], inputs[share]
+        return
     final, start = inputs["temperature_K"], inputs["start_temperature_K"]
-    reached, total = log_time_scale(values, inputs), None
     for node, weight in RAMP_NODES:
-        between = {**inputs, "temperature_K": start + (final - start) * (1 + node) / 2}
-        part = reached - log_time_scale(values, between) + math.log(weight / 2)
-        total = part if total is None else torch.logaddexp(total, part)
-    return inputs["time_s"] * total.exp()
+        yield start + (final - start) * (1 + node) / 2, weight / 2
 
 
 TEMPERATURE = Input("temperature_K", "K")

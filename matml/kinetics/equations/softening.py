@@ -24,12 +24,22 @@ from matml.kinetics.equations.base import (
 from matml.kinetics.equations.jmak import log_half_time
 
 
-def hollomon_jaffe(temperature_K: Tensor, time_s: Tensor, constant: float = 20.0) -> Tensor:
+def hollomon_jaffe(
+    temperature_K: Tensor, time_s: Tensor, constant: Tensor | float = 20.0
+) -> Tensor:
     """Return the tempering parameter T (C + log10 t), T in K and t in hours.
 
     Source: Hollomon and Jaffe, Trans. AIME 162 (1945) 223; C = 20 is the usual choice for t in h.
     """
     return temperature_K * (constant + torch.log10(time_s / 3600))
+
+
+def _master_hardness(values: Values, inputs: Inputs) -> Tensor:
+    """Return the hardness in HRC on the straight master curve of the tempering parameter."""
+    constant, reference = values["constant"], inputs["reference_temperature_K"]
+    parameter = hollomon_jaffe(inputs["temperature_K"], inputs["time_s"], constant)
+    beyond = parameter - reference * constant  # one hour at the reference temperature
+    return values["hour_hardness_HRC"] - values["slope_HRC_per_1000"] * beyond / 1000
 
 
 def hardness(values: Values, inputs: Inputs) -> Tensor:
@@ -83,6 +93,44 @@ SOFTENING = Equation(
             lambda measured: measured,
             1.5,
             log_time_scale=log_half_time,
+        )
+    },
+    needs_reference_temperature=True,
+)
+
+HOLLOMON_JAFFE = Equation(
+    name="hollomon_jaffe",
+    title="Tempering, Hollomon-Jaffe",
+    source="Hollomon and Jaffe, Trans. AIME 162 (1945) 223, master curve straight",
+    parameters=(
+        Parameter(
+            "hour_hardness_HRC",
+            "HRC",
+            20.0,
+            65.0,
+            45.0,
+            "identity",
+            "after one hour at the reference temperature",
+        ),
+        Parameter(
+            "slope_HRC_per_1000",
+            "HRC",
+            1.0,
+            15.0,
+            5.0,
+            "log",
+            "hardness lost per 1000 of T (C + log10 t), T in K and t in h",
+        ),
+        Parameter("constant", "", 10.0, 30.0, 20.0, "identity", "C of T (C + log10 t)"),
+    ),
+    observables={
+        "hardness": Observable(
+            "hardness_HRC",
+            "HRC",
+            (TEMPERATURE, TIME, REFERENCE),
+            _master_hardness,
+            lambda measured: measured,
+            1.5,
         )
     },
     needs_reference_temperature=True,

@@ -12,14 +12,17 @@ those of the open implementation arthursn/transformation-diagrams.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import torch
 from scipy.integrate import quad
 
 from matml.kinetics.equations.base import GAS_CONSTANT
 
-Composition = Mapping[str, float]
-"""Element symbol to wt %; what is missing is zero."""
+Composition = Mapping[str, Any]
+"""Element symbol to wt %, a number or a tensor; what is missing is zero."""
 
 ACTIVATION_ENERGY_J_MOL = 27_500 * 4.184
 
@@ -42,8 +45,8 @@ class Reaction:
     undercooling_exponent: int
     root_of_molybdenum: bool = False
 
-    def log_composition_factor(self, composition: Composition) -> float:
-        """Return ln C."""
+    def log_composition_factor(self, composition: Composition) -> Any:
+        """Return ln C, a number or a tensor."""
         total = self.constant
         for element, slope in self.slopes.items():
             amount = composition.get(element, 0.0)
@@ -70,12 +73,14 @@ REACTIONS = {
 }
 
 
+@lru_cache(maxsize=4096)
 def li_integral(fraction: float) -> float:
     """Return S(X), for X between 0 and 1."""
     value, _ = quad(lambda x: 1 / (x ** (0.4 * (1 - x)) * (1 - x) ** (0.4 * x)), 0.0, fraction)
     return value
 
 
+@lru_cache(maxsize=4096)
 def kirkaldy_integral(fraction: float) -> float:
     """Return I(X) of Kirkaldy and Venugopalan 1984, for X between 0 and 1.
 
@@ -131,21 +136,34 @@ def li_time(
     return np.exp(log_time)
 
 
-def eutectoid_temperature_K(composition: Composition) -> float:
+def carbon_term(composition: Composition, slope: float) -> Any:
+    """Return 1 - exp(-slope C), of a number or a tensor of wt % carbon."""
+    carbon = composition.get("C", 0.0)
+    return -torch.expm1(-slope * carbon) if torch.is_tensor(carbon) else -np.expm1(-slope * carbon)
+
+
+def eutectoid_temperature_K(composition: Composition) -> Any:
     """Return Ac1 = 723 C - 10.7 Mn + 29.1 Si - 16.9 Ni + 16.9 Cr (Andrews, JISI 203 (1965) 721)."""
     slopes = {"Mn": -10.7, "Si": 29.1, "Ni": -16.9, "Cr": 16.9}
     return 996.15 + sum(k * composition.get(element, 0.0) for element, k in slopes.items())
 
 
-def bainite_start_K(composition: Composition) -> float:
+def ferrite_start_K(composition: Composition) -> Any:
+    """Return Ac3 = 910 C - 203 sqrt(C) - 30 Mn + 44.7 Si - 15.2 Ni - 11 Cr + 31.5 Mo (Andrews)."""
+    slopes = {"Mn": -30.0, "Si": 44.7, "Ni": -15.2, "Cr": -11.0, "Mo": 31.5}
+    solutes = sum(k * composition.get(element, 0.0) for element, k in slopes.items())
+    return 1183.15 - 203 * composition.get("C", 0.0) ** 0.5 + solutes
+
+
+def bainite_start_K(composition: Composition) -> Any:
     """Return Bs (van Bohemen, Mater. Sci. Technol. 28 (2012) 487)."""
     slopes = {"Mn": 86.0, "Si": 23.0, "Cr": 67.0, "Ni": 33.0, "Mo": 75.0}
     solutes = sum(k * composition.get(element, 0.0) for element, k in slopes.items())
-    return 839 + 273.15 - solutes - 270 * (1 - np.exp(-1.33 * composition.get("C", 0.0)))
+    return 839 + 273.15 - solutes - 270 * carbon_term(composition, 1.33)
 
 
-def martensite_start_K(composition: Composition) -> float:
+def martensite_start_K(composition: Composition) -> Any:
     """Return Ms (van Bohemen, Mater. Sci. Technol. 28 (2012) 487)."""
     slopes = {"Mn": 31.0, "Si": 13.0, "Cr": 10.0, "Ni": 18.0, "Mo": 12.0}
     solutes = sum(k * composition.get(element, 0.0) for element, k in slopes.items())
-    return 565 + 273.15 - solutes - 600 * (1 - np.exp(-0.96 * composition.get("C", 0.0)))
+    return 565 + 273.15 - solutes - 600 * carbon_term(composition, 0.96)
