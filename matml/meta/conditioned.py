@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from matml.meta.hierarchical import Residual
+
 CENTRE_VARIANCE = 4.0
 """Variance of the centre, in S: the centre is learned, so it is as good as free."""
 
@@ -50,6 +52,9 @@ class TaskPriors:
     point_dof
         Degrees of freedom of each observation's error: infinite for normal errors, small where
         single observations may be grossly wrong (`matml.meta.robust`).
+    log_design
+        `log_design(z [B, S, N, P], columns) -> [B, S, N]`: log density of where each observation
+        was made, given the parameters. None where that says nothing of a task.
     """
 
     mean: Tensor
@@ -59,6 +64,7 @@ class TaskPriors:
     noise: float
     noise_dof: float
     point_dof: float = math.inf
+    log_design: Residual | None = None
 
     def __getitem__(self, rows: Tensor) -> "TaskPriors":
         """Return the priors of some tasks, repeated as `rows` says."""
@@ -108,7 +114,7 @@ class ConditionedPrior:
         Kernel amplitude * exp(-|x - x'|^2 / 2 length^2).
     dof
         Degrees of freedom of e.
-    noise, noise_dof
+    noise, noise_dof, log_design
         As in `TaskPriors`.
     scores
         Leave-group-out log density by what was tried, for the record.
@@ -125,6 +131,7 @@ class ConditionedPrior:
     noise: float
     noise_dof: float = 8.0
     scores: dict[str, float] = field(default_factory=dict)
+    log_design: Residual | None = None
 
     def of(self, features: Tensor) -> TaskPriors:
         """Return the priors of tasks with features [B, F]; a row of NaN is a task unknown."""
@@ -142,6 +149,7 @@ class ConditionedPrior:
             shares,
             self.noise,
             self.noise_dof,
+            log_design=self.log_design,
         )
 
     def _kernel(self, first: Tensor, second: Tensor) -> Tensor:

@@ -107,7 +107,11 @@ def sample_posterior(
     """
     tasks, (count, size) = len(mask), (len(priors.shares), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
-    observations = data, mask, known_variance, priors
+
+    def judged(points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the quality of fit [B, S, U] and the log posterior [B, S] of proposals."""
+        fitness = fit_quality(residual, points, data, mask, known_variance, priors)
+        return fitness, log_posterior(points, fitness, data, mask, priors)
 
     def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
         parts = []
@@ -119,11 +123,10 @@ def sample_posterior(
     sources = [priors.component(c) for c in range(count)]
     numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
     points = propose(sources, numbers)
-    fitness = fit_quality(residual, points, *observations)
+    fitness, target = judged(points)
     # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the
     # search for the most probable parameters begins at the best proposals
-    density = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
-    best = torch.nan_to_num(density, nan=-math.inf).topk(STARTS, 1).indices
+    best = torch.nan_to_num(target, nan=-math.inf).topk(STARTS, 1).indices
     starts = points.gather(1, best[..., None].expand(-1, -1, size)).transpose(0, 1)
     ends = [count - 1] if count == 1 else [count - 1, 0]
     search = most_probable if math.isinf(priors.point_dof) else robust.most_probable
@@ -131,7 +134,8 @@ def sample_posterior(
     peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     several = [proposals // (2 * len(ends))] * len(ends)
     near = propose(peaks, several)
-    fitness = torch.cat([fitness, fit_quality(residual, near, *observations)], 1)
+    near_fitness, near_target = judged(near)
+    fitness, target = torch.cat([fitness, near_fitness], 1), torch.cat([target, near_target], 1)
     points = torch.cat([points, near], 1)
     sources, numbers = sources + peaks, numbers + several
     total = sum(numbers)
@@ -139,7 +143,6 @@ def sample_posterior(
         _log_normal(points, mean, covariance) + math.log(number / total)
         for (mean, covariance), number in zip(sources, numbers, strict=True)
     ]
-    target = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
     log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
     ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(tasks, draws).contiguous()
@@ -188,6 +191,16 @@ def task_log_likelihood(fitness: Tensor, mask: Tensor, priors: TaskPriors) -> Te
     return torch.logsumexp(fitness, -1) - math.log(fitness.shape[-1])
 
 
+def log_posterior(
+    points: Tensor, fitness: Tensor, data: Data, mask: Tensor, priors: TaskPriors
+) -> Tensor:
+    """Return log posterior densities of parameters [B, S, P] up to a constant, [B, S]."""
+    value = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
+    if priors.log_design is None:
+        return value
+    return value + _over_observations(priors.log_design, points, data, mask)
+
+
 def draw_task_noise(
     fitness: Tensor, mask: Tensor, priors: TaskPriors, generator: torch.Generator
 ) -> Tensor:
@@ -223,14 +236,23 @@ def weighted_squares(
 ) -> Tensor:
     """Return the weighted sum of squared residuals of parameters [B, S, P], [B, S]."""
     weights = inverse_variances(mask, known_variance, noise)
-    tasks, observations = mask.shape
+
+    def squares(copies: Tensor, columns: Data) -> Tensor:
+        return residual(copies, columns).square()
+
+    return _over_observations(squares, points, data, weights)
+
+
+def _over_observations(function: Residual, points: Tensor, data: Data, weights: Tensor) -> Tensor:
+    """Return the weighted sum over observations of a pointwise function at [B, S, P], [B, S]."""
+    tasks, observations = weights.shape
     found = []
     # a block of proposals at a time bounds the memory
-    for part in points.split(max(1, 2_000_000 // mask.numel()), dim=1):
+    for part in points.split(max(1, 2_000_000 // weights.numel()), dim=1):
         shape = (tasks, part.shape[1], observations)
         copies = part[:, :, None].expand(*shape, part.shape[2])
         columns = {name: column[:, None].expand(shape) for name, column in data.items()}
-        found.append((weights[:, None] * residual(copies, columns).square()).sum(2))
+        found.append((weights[:, None] * function(copies, columns)).sum(2))
     return torch.cat(found, 1)
 
 
