@@ -285,9 +285,7 @@ def set_noise(
 
     # one after the other: they hardly depend on each other
     best, dof = training, 4.0
-    timings = timing_candidates(
-        equation, kind, series.columns["time_s"][series.mask > 0], TIMED_SHARES
-    )
+    timings = timing_candidates(equation, kind, series, TIMED_SHARES)
     if len(timings) > 1:
         tried = [with_noise(replace(training, log_design=t), 1.0, dof) for t in timings]
         best = max(tried, key=score)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from matml.kinetics.equations.base import Equation
+from matml.kinetics.series import Series
 
 STEP = 0.02
 """Of the central difference in ln t."""
@@ -61,11 +62,12 @@ class Timing:
 
 
 def timing_candidates(
-    equation: Equation, kind: str, times: Tensor, shares: tuple[float, ...]
+    equation: Equation, kind: str, series: Series, shares: tuple[float, ...]
 ) -> list[Timing | None]:
     """Return what may be assumed of the times of training alloys, first that they say nothing."""
     if kind != "fraction":
         return [None]
+    times = series.columns["time_s"][series.mask > 0]
     # at least three decades: training alloys may all be alike
     span = max(float(times.log().max() - times.log().min()), math.log(1e3))
     return [None, *(Timing(equation, share, span) for share in shares)]
