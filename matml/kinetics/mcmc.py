@@ -62,7 +62,8 @@ def nuts_draws(
     def potential(values: dict[str, Tensor]) -> Tensor:
         points = at(values["white"])[:, None]
         fitness = fit_quality(residual, points, *data)
-        return -log_posterior(points, fitness, support.columns, support.mask, priors).sum()
+        parts = priors.log_components(points)
+        return -log_posterior(points, parts, fitness, support.columns, support.mask, priors).sum()
 
     chain = MCMC(
         NUTS(potential_fn=potential, max_tree_depth=6),

@@ -26,8 +26,8 @@ class Timing:
     """Log density of the times of measured fractions, given the alloy's parameters.
 
     A mixture over ln t: `share` of the times follow the transformation, with the density
-    df / d ln t, the rest are spread over the whole range, whatever the alloy. On a ramp the rate is
-    chosen and not the time, which then says nothing.
+    df / d ln t, the rest are spread over the whole range, whatever the alloy. On a ramp or path its
+    rate is chosen and not the time, which then says nothing.
 
     Attributes
     ----------
@@ -45,6 +45,8 @@ class Timing:
 
     def __call__(self, position: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
         """Return log densities [...] at parameters [..., P]."""
+        # behind the equation's own there may be offsets of runs
+        position = position[..., : len(self.equation.parameters)]
         early, late = (
             self.equation.predict(
                 "fraction",
@@ -55,9 +57,9 @@ class Timing:
         )
         slope = ((late - early) / (2 * STEP)).clamp(min=0.0)
         value = (self.share * slope + (1 - self.share) / self.span).log()
-        if "start_temperature_K" in columns:
-            held = columns["start_temperature_K"] == columns["temperature_K"]
-            value = value * held.to(value)
+        for name, temperature in columns.items():
+            if name == "start_temperature_K" or name.startswith("path_temperature_"):
+                value = value * (temperature == columns["temperature_K"])
         return value
 
 

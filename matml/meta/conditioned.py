@@ -87,14 +87,17 @@ class TaskPriors:
 
     def log_density(self, points: Tensor) -> Tensor:
         """Return log densities of points [B, S, P], [B, S]."""
+        return torch.logsumexp(self.log_components(points) + self.shares.log(), -1)
+
+    def log_components(self, points: Tensor) -> Tensor:
+        """Return log densities of points [B, S, P] under each component, [B, S, C]."""
         size = points.shape[-1]
         factor = torch.linalg.cholesky(self.covariance)
         offset = (points - self.mean[:, None]).mT
         squares = torch.linalg.solve_triangular(factor, offset, upper=False).square().sum(1)
         logdet = 2 * factor.diagonal().log().sum() + size * math.log(2 * math.pi)
         scales = self.factors[:, None]
-        parts = -(squares[..., None] / scales + size * scales.log() + logdet) / 2
-        return torch.logsumexp(parts + self.shares.log(), -1)
+        return -(squares[..., None] / scales + size * scales.log() + logdet) / 2
 
 
 @dataclass(frozen=True)

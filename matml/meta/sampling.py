@@ -25,6 +25,10 @@ STARTS = 4
 """Proposals from which each task's most probable parameters are sought."""
 
 
+BLOCK = 500_000
+"""Residuals that are evaluated at once."""
+
+
 @dataclass(frozen=True)
 class Posterior:
     """Draws from the posterior of B tasks.
@@ -108,10 +112,11 @@ def sample_posterior(
     tasks, (count, size) = len(mask), (len(priors.shares), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
 
-    def judged(points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the quality of fit [B, S, U] and the log posterior [B, S] of proposals."""
+    def judged(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return proposals' log components of the prior, quality of fit, and log posterior."""
+        parts = priors.log_components(points)
         fitness = fit_quality(residual, points, data, mask, known_variance, priors)
-        return fitness, log_posterior(points, fitness, data, mask, priors)
+        return parts, fitness, log_posterior(points, parts, fitness, data, mask, priors)
 
     def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
         parts = []
@@ -123,10 +128,10 @@ def sample_posterior(
     sources = [priors.component(c) for c in range(count)]
     numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
     points = propose(sources, numbers)
-    fitness, target = judged(points)
+    found = judged(points)
     # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the
     # search for the most probable parameters begins at the best proposals
-    best = torch.nan_to_num(target, nan=-math.inf).topk(STARTS, 1).indices
+    best = torch.nan_to_num(found[2], nan=-math.inf).topk(STARTS, 1).indices
     starts = points.gather(1, best[..., None].expand(-1, -1, size)).transpose(0, 1)
     ends = [count - 1] if count == 1 else [count - 1, 0]
     search = most_probable if math.isinf(priors.point_dof) else robust.most_probable
@@ -134,16 +139,13 @@ def sample_posterior(
     peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     several = [proposals // (2 * len(ends))] * len(ends)
     near = propose(peaks, several)
-    near_fitness, near_target = judged(near)
-    fitness, target = torch.cat([fitness, near_fitness], 1), torch.cat([target, near_target], 1)
+    pairs = zip(found, judged(near), strict=True)
+    parts, fitness, target = (torch.cat(pair, 1) for pair in pairs)
     points = torch.cat([points, near], 1)
-    sources, numbers = sources + peaks, numbers + several
-    total = sum(numbers)
-    mixture = [
-        _log_normal(points, mean, covariance) + math.log(number / total)
-        for (mean, covariance), number in zip(sources, numbers, strict=True)
-    ]
-    log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
+    peak_parts = [_log_normal(points, *peak)[..., None] for peak in peaks]
+    counts = torch.tensor(numbers + several, dtype=points.dtype)
+    mixture = torch.cat([parts, *peak_parts], -1) + (counts / counts.sum()).log()
+    log_weights = torch.nan_to_num(target - torch.logsumexp(mixture, -1), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
     ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(tasks, draws).contiguous()
     picks = torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points.shape[1] - 1)
@@ -192,10 +194,19 @@ def task_log_likelihood(fitness: Tensor, mask: Tensor, priors: TaskPriors) -> Te
 
 
 def log_posterior(
-    points: Tensor, fitness: Tensor, data: Data, mask: Tensor, priors: TaskPriors
+    points: Tensor, parts: Tensor, fitness: Tensor, data: Data, mask: Tensor, priors: TaskPriors
 ) -> Tensor:
-    """Return log posterior densities of parameters [B, S, P] up to a constant, [B, S]."""
-    value = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
+    """Return log posterior densities of parameters [B, S, P] up to a constant, [B, S].
+
+    Parameters
+    ----------
+    parts
+        Log densities under the prior's components, [B, S, C].
+    fitness
+        From `fit_quality`.
+    """
+    prior = torch.logsumexp(parts + priors.shares.log(), -1)
+    value = prior + task_log_likelihood(fitness, mask, priors)
     if priors.log_design is None:
         return value
     return value + _over_observations(priors.log_design, points, data, mask)
@@ -245,15 +256,12 @@ def weighted_squares(
 
 def _over_observations(function: Residual, points: Tensor, data: Data, weights: Tensor) -> Tensor:
     """Return the weighted sum over observations of a pointwise function at [B, S, P], [B, S]."""
-    tasks, observations = weights.shape
-    found = []
-    # a block of proposals at a time bounds the memory
-    for part in points.split(max(1, 2_000_000 // weights.numel()), dim=1):
-        shape = (tasks, part.shape[1], observations)
-        copies = part[:, :, None].expand(*shape, part.shape[2])
-        columns = {name: column[:, None].expand(shape) for name, column in data.items()}
-        found.append((weights[:, None] * function(copies, columns)).sum(2))
-    return torch.cat(found, 1)
+    # one vector for all observations of a proposal, to broadcast: what depends on the parameters
+    # alone is computed once
+    columns = {name: column[:, None] for name, column in data.items()}
+    # a block of proposals at a time stays in the processor's cache
+    blocks = points[:, :, None].split(max(1, BLOCK // weights.numel()), dim=1)
+    return torch.cat([(weights[:, None] * function(part, columns)).sum(2) for part in blocks], 1)
 
 
 def log_likelihood(squares: Tensor, mask: Tensor, dof: float) -> Tensor:
