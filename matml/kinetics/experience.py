@@ -17,6 +17,7 @@ from torch import Tensor
 from matml.kinetics.alloys import composition_columns
 from matml.kinetics.equations import Equation
 from matml.kinetics.series import Series, residual_function
+from matml.kinetics.timing import Timing, timing_candidates
 from matml.meta.conditioned import ConditionedPrior, TaskPriors, learn_conditioned_prior
 from matml.meta.hierarchical import Fit
 from matml.meta.sampling import sample_posterior
@@ -36,6 +37,9 @@ NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
 
 The small ones are for a pool that one misfitted alloy dominates.
 """
+
+TIMED_SHARES = (0.95,)
+"""What is tried of the share of times that follow the transformation, besides none."""
 
 EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16
 
@@ -146,12 +150,13 @@ class Experience:
             "alloy_positions": p.positions.tolist(),
             "alloy_weights": p.weights.tolist(),
             "window": list(self.window),
+            "timing": {"share": t.share, "span": t.span} if (t := p.log_design) else None,
             "log_score_by_setting": p.scores,
         }
 
     @staticmethod
-    def from_record(stored: dict[str, Any]) -> "Experience":
-        """Return the experience of a record.
+    def from_record(stored: dict[str, Any], equation: Equation) -> "Experience":
+        """Return the experience of a record, learned with an equation.
 
         Raises
         ------
@@ -168,6 +173,7 @@ class Experience:
             for row in stored["alloy_features"]
         ]
         features = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(columns))
+        timing = stored.get("timing")
         prior = ConditionedPrior(
             tensor("centre"),
             tensor("covariance"),
@@ -180,6 +186,7 @@ class Experience:
             float(stored["noise"]),
             float(stored["noise_dof"]),
             dict(stored["log_score_by_setting"]),
+            Timing(equation, float(timing["share"]), float(timing["span"])) if timing else None,
         )
         size = len(prior.centre)
         shapes = prior.covariance.shape, prior.positions.shape, prior.weights.shape
@@ -231,28 +238,34 @@ def learn_experience(
         noise,
         pseudo_tasks=pseudo_tasks,
     )
-    noise, dof = set_noise(equation, kind, series, training, seed)
+    training = set_noise(equation, kind, series, training, seed)
+    noise = training.noise
     measured = series.columns["target"][series.mask > 0]
     window = (float(measured.min()) - 2 * noise, float(measured.max()) + 2 * noise)
-    return Experience(replace(prior, noise=noise, noise_dof=dof), features, window)
+    prior = replace(
+        prior, noise=noise, noise_dof=training.noise_dof, log_design=training.log_design
+    )
+    return Experience(prior, features, window)
 
 
 def set_noise(
     equation: Equation, kind: str, series: Series, training: TaskPriors, seed: int
-) -> tuple[float, float]:
-    """Return noise and its degrees of freedom with the best few-shot predictions.
+) -> TaskPriors:
+    """Return the priors with the noise, its degrees of freedom and use of the times that are best.
 
     The mean log predictive density of up to 16 observations of each training alloy, given a few
     others and the alloy's prior predicted from other groups.
     """
     rows, support, query = _episodes(series, seed)
     if len(rows) == 0:
-        return training.noise, training.noise_dof
+        return training
     residual = residual_function(equation, kind)
     inputs = {name: column[:, None] for name, column in query.columns.items()}
 
-    def score(factor: float, dof: float) -> float:
-        tried = replace(training, noise=factor * training.noise, noise_dof=dof)
+    def with_noise(tried: TaskPriors, factor: float, dof: float) -> TaskPriors:
+        return replace(tried, noise=factor * training.noise, noise_dof=dof)
+
+    def score(tried: TaskPriors) -> float:
         posterior = sample_posterior(
             residual,
             tried[rows],
@@ -270,11 +283,16 @@ def set_noise(
         density = torch.logsumexp(-(error + variance.log()) / 2, 1)
         return float(((query.mask * density).sum(1) / query.mask.sum(1)).mean())
 
-    # one after the other: the two hardly depend on each other
-    factor = max(NOISE_FACTORS, key=lambda tried: score(tried, 4.0))
-    dof = max(NOISE_DOFS, key=lambda tried: score(factor, tried))
-    factor = max(NOISE_FACTORS, key=lambda tried: score(tried, dof))
-    return factor * training.noise, dof
+    # one after the other: they hardly depend on each other
+    best, dof = training, 4.0
+    timings = timing_candidates(equation, kind, series, TIMED_SHARES)
+    if len(timings) > 1:
+        tried = [with_noise(replace(training, log_design=t), 1.0, dof) for t in timings]
+        best = max(tried, key=score)
+    factor = max(NOISE_FACTORS, key=lambda tried: score(with_noise(best, tried, dof)))
+    dof = max(NOISE_DOFS, key=lambda tried: score(with_noise(best, factor, tried)))
+    factor = max(NOISE_FACTORS, key=lambda tried: score(with_noise(best, tried, dof)))
+    return with_noise(best, factor, dof)
 
 
 def _episodes(series: Series, seed: int) -> tuple[Tensor, Series, Series]:

@@ -13,7 +13,7 @@ from matml.kinetics.calibrate import Calibration
 from matml.kinetics.series import Series, residual_function, to_series
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import Fit, Residual
-from matml.meta.sampling import draw_task_noise, fit_quality, task_log_likelihood
+from matml.meta.sampling import draw_task_noise, fit_quality, log_posterior
 
 
 def nuts_draws(
@@ -62,8 +62,8 @@ def nuts_draws(
     def potential(values: dict[str, Tensor]) -> Tensor:
         points = at(values["white"])[:, None]
         fitness = fit_quality(residual, points, *data)
-        likelihood = task_log_likelihood(fitness, support.mask, priors)
-        return -(priors.log_density(points) + likelihood).sum()
+        parts = priors.log_components(points)
+        return -log_posterior(points, parts, fitness, support.columns, support.mask, priors).sum()
 
     chain = MCMC(
         NUTS(potential_fn=potential, max_tree_depth=6),

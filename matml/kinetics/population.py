@@ -143,7 +143,7 @@ class Population:
             mean = torch.tensor(stored["mean"], dtype=torch.float64)
             covariance = torch.tensor(stored["covariance"], dtype=torch.float64)
             noise = float(stored["noise"])
-            experience = Experience.from_record(stored["experience"])
+            experience = Experience.from_record(stored["experience"], equation)
             learned = {
                 name: MetaLearned(
                     torch.tensor(item["start"], dtype=torch.float64),

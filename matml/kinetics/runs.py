@@ -6,6 +6,7 @@ the standard deviation that the user states, so that it is estimated along with 
 parameters and their intervals become as wide as it makes them.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,11 +93,11 @@ class OffsetPriors(TaskPriors):
         own = torch.special.ndtri(inner.new_tensor((1 + content) / 2))
         return torch.cat([inner, own.expand(len(inner), self.offsets)], 1)
 
-    def log_density(self, points: Tensor) -> Tensor:
-        """Return log densities of points [B, S, P], [B, S], up to a constant."""
+    def log_components(self, points: Tensor) -> Tensor:
+        """Return log densities of points [B, S, P] under each component, [B, S, C]."""
         size = points.shape[-1] - self.offsets
-        own = points[..., size:].square().sum(-1) / 2
-        return self.population.log_density(points[..., :size]) - own
+        own = (points[..., size:].square() + math.log(2 * math.pi)).sum(-1) / 2
+        return self.population.log_components(points[..., :size]) - own[..., None]
 
 
 def append_offsets(priors: TaskPriors, count: int) -> OffsetPriors:

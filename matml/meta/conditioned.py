@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from matml.meta.hierarchical import Residual
+
 CENTRE_VARIANCE = 4.0
 """Variance of the centre, in S: the centre is learned, so it is as good as free."""
 
@@ -50,6 +52,9 @@ class TaskPriors:
     point_dof
         Degrees of freedom of each observation's error: infinite for normal errors, small where
         single observations may be grossly wrong (`matml.meta.robust`).
+    log_design
+        `log_design(z [B, S, N, P], columns) -> [B, S, N]`: log density of where each observation
+        was made, given the parameters. None where that says nothing of a task.
     """
 
     mean: Tensor
@@ -59,6 +64,7 @@ class TaskPriors:
     noise: float
     noise_dof: float
     point_dof: float = math.inf
+    log_design: Residual | None = None
 
     def __getitem__(self, rows: Tensor) -> "TaskPriors":
         """Return the priors of some tasks, repeated as `rows` says."""
@@ -81,14 +87,17 @@ class TaskPriors:
 
     def log_density(self, points: Tensor) -> Tensor:
         """Return log densities of points [B, S, P], [B, S]."""
+        return torch.logsumexp(self.log_components(points) + self.shares.log(), -1)
+
+    def log_components(self, points: Tensor) -> Tensor:
+        """Return log densities of points [B, S, P] under each component, [B, S, C]."""
         size = points.shape[-1]
         factor = torch.linalg.cholesky(self.covariance)
         offset = (points - self.mean[:, None]).mT
         squares = torch.linalg.solve_triangular(factor, offset, upper=False).square().sum(1)
         logdet = 2 * factor.diagonal().log().sum() + size * math.log(2 * math.pi)
         scales = self.factors[:, None]
-        parts = -(squares[..., None] / scales + size * scales.log() + logdet) / 2
-        return torch.logsumexp(parts + self.shares.log(), -1)
+        return -(squares[..., None] / scales + size * scales.log() + logdet) / 2
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class ConditionedPrior:
         Kernel amplitude * exp(-|x - x'|^2 / 2 length^2).
     dof
         Degrees of freedom of e.
-    noise, noise_dof
+    noise, noise_dof, log_design
         As in `TaskPriors`.
     scores
         Leave-group-out log density by what was tried, for the record.
@@ -125,6 +134,7 @@ class ConditionedPrior:
     noise: float
     noise_dof: float = 8.0
     scores: dict[str, float] = field(default_factory=dict)
+    log_design: Residual | None = None
 
     def of(self, features: Tensor) -> TaskPriors:
         """Return the priors of tasks with features [B, F]; a row of NaN is a task unknown."""
@@ -142,6 +152,7 @@ class ConditionedPrior:
             shares,
             self.noise,
             self.noise_dof,
+            log_design=self.log_design,
         )
 
     def _kernel(self, first: Tensor, second: Tensor) -> Tensor:
@@ -181,7 +192,7 @@ def learn_conditioned_prior(
     *,
     amplitudes: Sequence[float] = (0.0, 0.3, 1.0, 3.0),
     lengths: Sequence[float] = (1.5, 3.0, 6.0),
-    dofs: Sequence[float] = (3.0, 8.0, 30.0),
+    dofs: Sequence[float] = (3.0, 8.0),
     pseudo_tasks: float = 2.0,
 ) -> tuple[ConditionedPrior, TaskPriors]:
     """Learn the prior from fitted tasks.

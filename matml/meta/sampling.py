@@ -25,6 +25,10 @@ STARTS = 4
 """Proposals from which each task's most probable parameters are sought."""
 
 
+BLOCK = 500_000
+"""Residuals that are evaluated at once."""
+
+
 @dataclass(frozen=True)
 class Posterior:
     """Draws from the posterior of B tasks.
@@ -107,7 +111,12 @@ def sample_posterior(
     """
     tasks, (count, size) = len(mask), (len(priors.shares), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
-    observations = data, mask, known_variance, priors
+
+    def judged(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return proposals' log components of the prior, quality of fit, and log posterior."""
+        parts = priors.log_components(points)
+        fitness = fit_quality(residual, points, data, mask, known_variance, priors)
+        return parts, fitness, log_posterior(points, parts, fitness, data, mask, priors)
 
     def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
         parts = []
@@ -119,11 +128,10 @@ def sample_posterior(
     sources = [priors.component(c) for c in range(count)]
     numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
     points = propose(sources, numbers)
-    fitness = fit_quality(residual, points, *observations)
+    found = judged(points)
     # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the
     # search for the most probable parameters begins at the best proposals
-    density = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
-    best = torch.nan_to_num(density, nan=-math.inf).topk(STARTS, 1).indices
+    best = torch.nan_to_num(found[2], nan=-math.inf).topk(STARTS, 1).indices
     starts = points.gather(1, best[..., None].expand(-1, -1, size)).transpose(0, 1)
     ends = [count - 1] if count == 1 else [count - 1, 0]
     search = most_probable if math.isinf(priors.point_dof) else robust.most_probable
@@ -131,16 +139,13 @@ def sample_posterior(
     peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     several = [proposals // (2 * len(ends))] * len(ends)
     near = propose(peaks, several)
-    fitness = torch.cat([fitness, fit_quality(residual, near, *observations)], 1)
+    pairs = zip(found, judged(near), strict=True)
+    parts, fitness, target = (torch.cat(pair, 1) for pair in pairs)
     points = torch.cat([points, near], 1)
-    sources, numbers = sources + peaks, numbers + several
-    total = sum(numbers)
-    mixture = [
-        _log_normal(points, mean, covariance) + math.log(number / total)
-        for (mean, covariance), number in zip(sources, numbers, strict=True)
-    ]
-    target = priors.log_density(points) + task_log_likelihood(fitness, mask, priors)
-    log_weights = torch.nan_to_num(target - torch.logsumexp(torch.stack(mixture), 0), nan=-math.inf)
+    peak_parts = [_log_normal(points, *peak)[..., None] for peak in peaks]
+    counts = torch.tensor(numbers + several, dtype=points.dtype)
+    mixture = torch.cat([parts, *peak_parts], -1) + (counts / counts.sum()).log()
+    log_weights = torch.nan_to_num(target - torch.logsumexp(mixture, -1), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
     ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(tasks, draws).contiguous()
     picks = torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points.shape[1] - 1)
@@ -188,6 +193,25 @@ def task_log_likelihood(fitness: Tensor, mask: Tensor, priors: TaskPriors) -> Te
     return torch.logsumexp(fitness, -1) - math.log(fitness.shape[-1])
 
 
+def log_posterior(
+    points: Tensor, parts: Tensor, fitness: Tensor, data: Data, mask: Tensor, priors: TaskPriors
+) -> Tensor:
+    """Return log posterior densities of parameters [B, S, P] up to a constant, [B, S].
+
+    Parameters
+    ----------
+    parts
+        Log densities under the prior's components, [B, S, C].
+    fitness
+        From `fit_quality`.
+    """
+    prior = torch.logsumexp(parts + priors.shares.log(), -1)
+    value = prior + task_log_likelihood(fitness, mask, priors)
+    if priors.log_design is None:
+        return value
+    return value + _over_observations(priors.log_design, points, data, mask)
+
+
 def draw_task_noise(
     fitness: Tensor, mask: Tensor, priors: TaskPriors, generator: torch.Generator
 ) -> Tensor:
@@ -223,15 +247,21 @@ def weighted_squares(
 ) -> Tensor:
     """Return the weighted sum of squared residuals of parameters [B, S, P], [B, S]."""
     weights = inverse_variances(mask, known_variance, noise)
-    tasks, observations = mask.shape
-    found = []
-    # a block of proposals at a time bounds the memory
-    for part in points.split(max(1, 2_000_000 // mask.numel()), dim=1):
-        shape = (tasks, part.shape[1], observations)
-        copies = part[:, :, None].expand(*shape, part.shape[2])
-        columns = {name: column[:, None].expand(shape) for name, column in data.items()}
-        found.append((weights[:, None] * residual(copies, columns).square()).sum(2))
-    return torch.cat(found, 1)
+
+    def squares(copies: Tensor, columns: Data) -> Tensor:
+        return residual(copies, columns).square()
+
+    return _over_observations(squares, points, data, weights)
+
+
+def _over_observations(function: Residual, points: Tensor, data: Data, weights: Tensor) -> Tensor:
+    """Return the weighted sum over observations of a pointwise function at [B, S, P], [B, S]."""
+    # one vector for all observations of a proposal, to broadcast: what depends on the parameters
+    # alone is computed once
+    columns = {name: column[:, None] for name, column in data.items()}
+    # a block of proposals at a time stays in the processor's cache
+    blocks = points[:, :, None].split(max(1, BLOCK // weights.numel()), dim=1)
+    return torch.cat([(weights[:, None] * function(part, columns)).sum(2) for part in blocks], 1)
 
 
 def log_likelihood(squares: Tensor, mask: Tensor, dof: float) -> Tensor:

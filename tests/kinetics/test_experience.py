@@ -70,10 +70,10 @@ def test_noise_is_found_and_its_spread_over_alloys_too():
         # pooled residuals that one misfitted alloy dominates: four times the noise
         priors = TaskPriors(0 * truth, 0.36 * unit, one.expand(60, 1), one, 0.4, 8.0)
         found[spread] = set_noise(equation, "ttt", series, priors, seed=0)
-    assert found[0.0][0] == pytest.approx(0.1)
-    assert 0.06 <= found[1.0][0] <= 0.15
-    assert found[1.0][1] == 2.0
-    assert found[0.0][1] > found[1.0][1]
+    assert found[0.0].noise == pytest.approx(0.1)
+    assert 0.06 <= found[1.0].noise <= 0.15
+    assert found[1.0].noise_dof == 2.0
+    assert found[0.0].noise_dof > found[1.0].noise_dof
 
 
 def test_draws_beyond_the_measured_range_count_as_its_end():

@@ -163,7 +163,7 @@ def test_offsets_leave_the_population_prior_as_it_is():
     )  # fmt: skip
     longer = append_offsets(base, 2)
     point = torch.tensor([[[0.1, 0.2, 1.0, -2.0]]]).double()
-    expected = base.log_density(point[..., :2]) - (1 + 4) / 2
+    expected = base.log_density(point[..., :2]) - (1 + 4) / 2 - math.log(2 * math.pi)
     torch.testing.assert_close(longer.log_density(point), expected)
     assert longer.component(0)[1][0].diagonal().tolist() == pytest.approx([6.0, 12.0, 1.0, 1.0])
     assert longer.half_width(0.9)[0, 2:].tolist() == pytest.approx([1.645, 1.645], abs=1e-3)
