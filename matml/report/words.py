@@ -29,6 +29,14 @@ SOURCES = {
     ),
 }
 LICENCE = "CC BY 4.0"
+HULL = "energy_above_hull_eV_per_atom"
+
+
+def ordinal(value: float) -> str:
+    """Return `1st`, `2nd`, `3rd`, `4th` …"""
+    place = int(value)
+    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10)
+    return f"{place:,}{ending or 'th'}"
 
 
 def split_unit(column: str) -> tuple[str, str]:
