@@ -36,7 +36,7 @@ FIRST = 5
 def overview(results: Results) -> str:
     """Return the section's markup: three answers, and the tables behind them."""
     scores, headlines = Scores.read(results), kinetics_headlines(results)
-    answers = [_candidates(results), _predictors(scores), _kinetics(headlines)]
+    answers = [_candidates(results), _predictors(scores), _kinetics(results, headlines)]
     answers = [answer for answer in answers if answer]
     if not answers:
         return missing("This run holds no scores yet.")
@@ -107,13 +107,13 @@ def _stable(row: dict[str, Any]) -> Cell:
     if pd.isna(value):
         return text_cell("not looked up")
     if isinstance(lacking, str) and lacking:
-        words, kind = "not known: gaps", "far"
+        words, kind = "unknown: gaps", "far"
     elif row.get(f"{HULL}_high", value) <= 0:
-        words, kind = "below the known hull", ""
+        words, kind = "below the hull", ""
     elif row.get(f"{HULL}_low", value) > 0:
-        words, kind = "above the known hull", "far"
+        words, kind = "above the hull", "far"
     else:
-        words, kind = "near the known hull", ""
+        words, kind = "near the hull", ""
     ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"), 2)
     shown = f'{words}<br>{number(value, 2)} <span class="interval">{ends}</span>'
     return Cell(shown, value, kind)
@@ -148,7 +148,7 @@ def _predictors(scores: Scores | None) -> str:
         better += ours["value"] < best["value"]
         change = 100 * (ours["value"] / best["value"] - 1)
         sign = "+" if change > 0 else ""
-        words = f"{number(best['value'])} (ours {sign}{number(change, 2)} %)<br>"
+        words = f"{number(best['value'])} (ours\u00a0{sign}{number(change, 2)}\u00a0%)<br>"
         words += f'<span class="which">{escape(scores.titles[best["method"]])}</span>'
         rows.append([*cells, Cell(words, float(best["value"]), "num")])
     if not rows:
@@ -188,7 +188,7 @@ def _error(row: pd.Series) -> Cell:
     )
 
 
-def _kinetics(headlines: list[dict[str, Any]]) -> str:
+def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
     """Return how calibrated kinetics compare with plain least squares on unseen alloys."""
     if not headlines:
         return ""
@@ -203,7 +203,7 @@ def _kinetics(headlines: list[dict[str, Any]]) -> str:
     return _answer(
         "Kinetics",
         f"From {first['shots']} observations of a new alloy, the calibrated equation predicts its "
-        f"others {_against(headlines)}.",
+        f"others {_against(results, headlines)}.",
         table(
             ["data set", "error", "least squares"],
             rows,
@@ -217,20 +217,36 @@ def _kinetics(headlines: list[dict[str, Any]]) -> str:
     )
 
 
-def _against(headlines: list[dict[str, Any]]) -> str:
+def _paired(results: Results, item: dict[str, Any]) -> int:
+    """Return 1 where the default is clearly better than least squares, -1 where clearly worse.
+
+    By the paired difference over alloys where the scores hold it, else by the intervals of both.
+    """
+    ours, plain = item["default"], item["generic"]
+    scores = results.table(f"kinetics/{item['dataset']}/scores.csv", ("method", "metric", "shots"))
+    paired = scores[
+        (scores["method"] == plain["method"])
+        & (scores["metric"] == "rmse_minus_default_mean")
+        & (scores["shots"] == item["shots"])
+    ]
+    if len(paired):
+        low, high = paired.iloc[0][["low", "high"]]
+        return int(low > 0) - int(high < 0)
+    return int(ours["high"] < plain["low"]) - int(ours["low"] > plain["high"])
+
+
+def _against(results: Results, headlines: list[dict[str, Any]]) -> str:
     """Return how the errors compare with those of least squares, data set by data set."""
     told = []
     for item in headlines:
         ratio = item["generic"]["value"] / item["default"]["value"]
-        apart = item["default"]["high"] < item["generic"]["low"]
-        words = (
-            f"with <b>{number(ratio, 2)} times</b> less error than plain least squares"
-            if ratio > 1 and apart
-            else "<b>about as well</b> as plain least squares"
-            if item["generic"]["low"] <= item["default"]["high"]
-            and item["default"]["low"] <= item["generic"]["high"]
-            else "<b>worse</b> than plain least squares"
-        )
+        verdict = _paired(results, item)
+        if verdict > 0:
+            words = f"with <b>{number(ratio, 2)} times</b> less error than plain least squares"
+        elif verdict < 0:
+            words = f"with <b>{number(1 / ratio, 2)} times the error</b> of plain least squares"
+        else:
+            words = "<b>about as well</b> as plain least squares"
         told.append((words, title_of(item["dataset"])))
     return ", ".join(f"{words} ({escape(name)})" for words, name in told)
 
