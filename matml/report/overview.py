@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.report.candidate import STABLE, stability_words
 from matml.report.kinetics import badge, kinetics_headlines, method_words
 from matml.report.markup import (
     Cell,
@@ -31,6 +32,8 @@ SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_
 """Methods without a neural network: what one would take instead."""
 USUAL_SHOTS = 10
 FIRST = 5
+MOST_PROPERTIES = 2
+"""Columns that there is room for; the list below has all."""
 
 
 def overview(results: Results) -> str:
@@ -70,7 +73,7 @@ def _candidates(results: Results) -> str:
             "The whole list",
         )
     summary = results.json("screening/summary.json") or {}
-    predicted = predicted_properties(rows, summary.get("properties") or {})
+    predicted = predicted_properties(rows, summary)[:MOST_PROPERTIES]
     first, leading = new.iloc[0].to_dict(), predicted[0]
     unit = f" {leading.unit}" if leading.unit not in ("", "1") else ""
     total = summary.get("n_ranked", len(rows))
@@ -103,20 +106,12 @@ def _candidates(results: Results) -> str:
 
 def _stable(row: dict[str, Any]) -> Cell:
     """Return what can be said of a candidate's stability, in few words."""
-    value, lacking = row[HULL], row.get("hull_missing")
+    words, value = stability_words(row), row[HULL]
     if pd.isna(value):
-        return text_cell("not looked up")
-    if isinstance(lacking, str) and lacking:
-        words, kind = "unknown: gaps", "far"
-    elif row.get(f"{HULL}_high", value) <= 0:
-        words, kind = "below the hull", ""
-    elif row.get(f"{HULL}_low", value) > 0:
-        words, kind = "above the hull", "far"
-    else:
-        words, kind = "near the hull", ""
+        return text_cell(words)
     ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"), 2)
     shown = f'{words}<br>{number(value, 2)} <span class="interval">{ends}</span>'
-    return Cell(shown, value, kind)
+    return Cell(shown, value, "" if words in STABLE else "far")
 
 
 def _predictors(scores: Scores | None) -> str:

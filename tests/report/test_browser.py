@@ -155,7 +155,7 @@ def test_searching_and_filtering(visit, shortlist):
 
     page.get_by_label("inside of what the model knows").check()
     page.get_by_label("new", exact=True).check()
-    page.get_by_label("hull without gaps").check()
+    page.get_by_label("below or near the hull, without gaps").check()
     page.get_by_text("Filter by number").click()
     page.get_by_label("Band gap (eV) at least").fill("2")
     page.get_by_label("Refractive index at most").fill("3.5")
@@ -163,6 +163,7 @@ def test_searching_and_filtering(visit, shortlist):
         shortlist["in_domain"]
         & ~shortlist["known_composition"]
         & (shortlist["hull_missing"] == "")
+        & (shortlist["energy_above_hull_eV_per_atom"] - 0.1 <= 0)
         & (shortlist["band_gap_eV"] >= 2)
         & (shortlist["prediction"] <= 3.5)
     ]

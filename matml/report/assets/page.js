@@ -203,7 +203,7 @@
       if (type === "checkbox" ? !checked : value.trim() === "") return true;
       const own = row.cells[columns[dataset.key]].dataset.value;
       if (own === undefined) return false;
-      return { equals: () => own === value, text: () => found(own, value),
+      return { equals: () => value.split("|").includes(own), text: () => found(own, value),
         min: () => Number(own) >= Number(value), max: () => Number(own) <= Number(value),
       }[dataset.filter]();
     };
