@@ -56,7 +56,7 @@ def visit(chromium, file):
 
     def open_page(**options):
         context = chromium.new_context(offline=True, accept_downloads=True, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: told.append((message.type, message.text)))
@@ -153,12 +153,13 @@ def test_searching_and_filtering(visit, shortlist):
     page.get_by_role("button", name="Clear all filters").click()
     api.expect(page.locator(ROWS)).to_have_count(len(shortlist))
 
-    page.get_by_label("inside of what the model knows").check()
-    page.get_by_label("new", exact=True).check()
-    page.get_by_label("below or near the hull, without gaps").check()
-    page.get_by_text("Filter by number").click()
-    page.get_by_label("Band gap (eV) at least").fill("2")
-    page.get_by_label("Refractive index at most").fill("3.5")
+    filters = page.locator("#shortlist-filters")
+    filters.get_by_label("inside of what the model knows").check()
+    filters.get_by_label("new", exact=True).check()
+    filters.get_by_label("below or near the hull, without gaps").check()
+    filters.get_by_text("Filter by number").click()
+    filters.get_by_label("Band gap (eV) at least").fill("2")
+    filters.get_by_label("Refractive index at most").fill("3.5")
     keep = shortlist[
         shortlist["in_domain"]
         & ~shortlist["known_composition"]

@@ -6,15 +6,15 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const dark = () => root.dataset.theme === "dark";
 
-  // libraries stand in the page as text, so that opening it does not wait for them
-  const start = (id) => {
-    const kept = at(id);
-    if (!kept || kept.dataset.started) return;
-    kept.dataset.started = "yes";
+  // libraries stand in the page packed (gzip, base64), so that opening it does not wait for them
+  const started = {};
+  const start = (id) => started[id] ??= (async () => {
+    const bytes = Uint8Array.from(atob(at(id).textContent), (letter) => letter.charCodeAt(0));
+    const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
-    script.textContent = kept.textContent;
+    script.textContent = await new Response(unpacked).text();
     document.head.append(script);
-  };
+  })();
 
   const save = (name, text, type) => {
     const link = document.createElement("a");
@@ -90,9 +90,9 @@
     });
     place.closest("figure").append(line);
   };
-  const drawAll = () => {
+  const drawAll = async () => {
     if (!charts.length) return;
-    start("plotly-code");
+    await start("plotly-code");
     charts.forEach(draw);
   };
   const redraw = () => charts.filter((chart) => chart.drawn).forEach(draw);
@@ -101,16 +101,15 @@
       if (!isIntersecting) continue;
       watcher.unobserve(target);
       const chart = charts.find(({ place }) => place === target);
-      start("plotly-code");
-      if (!chart.drawn) draw(chart);
+      start("plotly-code").then(() => chart.drawn || draw(chart));
     }
   }, { rootMargin: "500px 0px" });
   // those far from the view follow one by one
-  const drawRest = () => {
+  const drawRest = async () => {
     const next = charts.find((chart) => !chart.drawn && chart.place.offsetParent);
     if (!next) return;
-    start("plotly-code");
-    draw(next);
+    await start("plotly-code");
+    if (!next.drawn) draw(next);
     setTimeout(drawRest, 50);
   };
   addEventListener("load", () => {
@@ -237,14 +236,16 @@
     .map((crystal) => [crystal.rank, crystal]));
   let current = null;
   let viewer = null;
-  const drawCrystal = () => {
+  const drawCrystal = async () => {
     const crystal = crystals.get(current);
     const place = at("crystal");
     if (!place) return;
     place.hidden = at("crystal-words").hidden = !crystal;
     at("no-crystal").hidden = Boolean(crystal);
     if (!crystal) return;
-    start("viewer-code");
+    await start("viewer-code");
+    // another candidate may have been opened meanwhile
+    if (crystal.rank !== current) return;
     try {
       viewer ??= $3Dmol.createViewer(place, { antialias: true });
     } catch { viewer = null; }
