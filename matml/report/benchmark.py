@@ -170,7 +170,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
             "data": data,
             "layout": {
                 "xaxis": axis(
-                    f"error of the other method less the default's{unit_text(unit)}",
+                    f"error above the default's<br>{unit_text(unit).strip()}",
                     zeroline=True,
                     zerolinewidth=2,
                 ),
@@ -185,8 +185,9 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
                 "uirevision": "kept",
             },
         },
-        f"<b>{escape(words)}</b>: paired differences on the same tasks, with 95 % intervals over "
-        "tasks. Right of zero the default is better; open circles: no clear difference.",
+        f"<b>{escape(words)}</b>: error of each method less the default's on the same tasks, with "
+        "95 % intervals over tasks. Right of zero the default is better; open circles: no clear "
+        "difference.",
         f"{words}: the default against {len(others)} other methods at {first} labels; clearly "
         f"better than {clear} of {len(shown)}.",
         height=110 + 30 * len(others),

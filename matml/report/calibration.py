@@ -1,11 +1,10 @@
 """How many values lie inside intervals of a nominal level: the intervals' calibration."""
 
-from statistics import NormalDist
-
 import numpy as np
 import pandas as pd
 
 from matml.properties.compare import bootstrap_interval
+from matml.properties.intervals import LEVEL, LEVELS, normal_ratio
 from matml.report.charts import GREY, axis, style_of
 from matml.report.drawing import Drawing, FigureSet, labels_menu, rounded, show_only
 from matml.report.markup import escape
@@ -19,10 +18,6 @@ from matml.report.parity import (
 )
 from matml.report.scores import FEWEST_FAMILIES, Scores
 from matml.report.words import property_title, sentence
-
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-KEPT = 0.9
-"""Level of the intervals in the files."""
 
 
 def distances(name: str, rows: pd.DataFrame) -> np.ndarray:
@@ -53,7 +48,7 @@ def coverage(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     reach = pd.Series(distances(name, rows), rows.index)
     records = []
     for level in LEVELS:
-        edge = NormalDist().inv_cdf(0.5 + level / 2) / NormalDist().inv_cdf(0.5 + KEPT / 2)
+        edge = normal_ratio(level)
         # a value on the edge of its interval is inside, however its ends were rounded
         inside = (reach <= edge * (1 + 1e-9)).groupby(rows["family"]).mean().to_numpy()
         low, high = (
@@ -65,14 +60,36 @@ def coverage(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records, columns=columns)
 
 
+def scored(scores: Scores, name: str) -> dict[tuple[str, int], pd.DataFrame]:
+    """Return the coverage of the chosen method by labels as the evaluation has measured it.
+
+    Over all draws of labels, so that it replaces that of the single predictions, which are of one
+    draw. Empty for results whose evaluation did not measure all levels.
+    """
+    levels = {f"coverage_{100 * level:.0f}": level for level in LEVELS}
+    if "n_families" not in scores.rows:
+        return {}
+    own = scores.rows[(scores.rows["property"] == name) & scores.rows["metric"].isin(levels)]
+    tables = {}
+    for shots, group in own.groupby("shots"):
+        table = group.assign(level=group["metric"].map(levels)).sort_values("level")
+        if len(table) < len(levels):
+            continue
+        few = table["n_families"] < FEWEST_FAMILIES
+        table[["low", "high"]] = table[["low", "high"]].mask(few)
+        columns = ["level", "value", "low", "high", "n_families"]
+        tables[("chosen", int(shots))] = table[columns].assign(n_crystals=np.nan)
+    return tables
+
+
 def calibration_note() -> str:
     """Return what the figures show, as markup."""
     return (
         '<p class="note">Of all values that were to lie inside intervals of a nominal level, how '
-        "many did: mean over unseen families, after one draw of labels. Below the dashed line the "
-        "intervals are too narrow, above it too wide. The files keep the 90 % interval; the other "
-        "levels follow from its width as of a normal distribution. Bars: 95 % interval over "
-        f"families, where there are at least {FEWEST_FAMILIES}.</p>"
+        "many did, mean over unseen families. Below the dashed line the intervals are too narrow, "
+        "above it too wide. Predictions come with the 90 % interval; the other levels follow from "
+        "its width as of a normal distribution. Bars: 95 % interval over families, where there are "
+        f"at least {FEWEST_FAMILIES}.</p>"
     )
 
 
@@ -99,10 +116,10 @@ def calibration_drawings(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
         tables = {
             (str(role), int(shots)): coverage(name, group)
             for (role, shots), group in own.groupby(["role", "shots"])
-        }
+        } | scored(scores, name)
         title = sentence(property_title(name))
         kept = {
-            shots: 100 * float(table.loc[table["level"] == KEPT, "value"].iloc[0])
+            shots: 100 * float(table.loc[table["level"] == LEVEL, "value"].iloc[0])
             for (role, shots), table in tables.items()
             if role == "chosen"
         }
@@ -161,12 +178,10 @@ def _calibration(tables: dict[tuple[str, int], pd.DataFrame]) -> dict:
                 "line": {"color": colour, "width": 1.8},
                 "marker": {"color": colour, "symbol": symbol, "size": 7},
                 "customdata": [
-                    [f"{100 * row.level:g}", _span(row), row.n_crystals, row.n_families]
-                    for row in table.itertuples()
+                    [f"{100 * row.level:g}", _span(row), _size(row)] for row in table.itertuples()
                 ],
                 "hovertemplate": f"<b>{k} labels</b><br>nominal %{{customdata[0]}} %<br>"
-                "observed %{y:.0f} %%{customdata[1]}<br>%{customdata[2]} crystals of "
-                "%{customdata[3]} families<extra></extra>",
+                "observed %{y:.0f} %%{customdata[1]}<br>%{customdata[2]}<extra></extra>",
                 "meta": {"method": role, "shots": k},
             }
         )
@@ -185,6 +200,13 @@ def _calibration(tables: dict[tuple[str, int], pd.DataFrame]) -> dict:
 
 def _span(row) -> str:
     return "" if np.isnan(row.low) else f" [{100 * row.low:.0f}, {100 * row.high:.0f}]"
+
+
+def _size(row) -> str:
+    """Return what stands behind a share."""
+    if np.isnan(row.n_crystals):
+        return f"{row.n_families} families, all draws of labels"
+    return f"{row.n_crystals} crystals of {row.n_families} families"
 
 
 def _floor(tables: dict[tuple[str, int], pd.DataFrame]) -> float:

@@ -109,7 +109,7 @@ def learning_curves(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": titles.get(method, method),
+                "name": titles.get(method, method) + (" (default)" if default else ""),
                 "x": [None if math.isnan(k) else place[k] + shift for k in own["shots"]],
                 "y": _plain(value),
                 "error_y": {

@@ -135,6 +135,7 @@ def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
                 f"elements. {_extremes(tables[int(chosen['shots'])], unit)}",
                 height=130 + 24 * len(groups),
                 subject=name,
+                least_width=260 + 11 * len(elements),
             )
         )
     return drawings
@@ -259,6 +260,7 @@ def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) ->
                 f"{_extremes(table, unit_text(unit))}",
                 height=150 + 34 * len(groups),
                 subject=name,
+                least_width=260 + 11 * len(elements),
             )
         )
     return drawings

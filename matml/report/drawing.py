@@ -35,6 +35,8 @@ class Drawing:
         What it is of, for a menu that picks one of several figures.
     panels
         Key of `meta` whose values stand side by side in the static file.
+    least_width
+        In px, below which the figure scrolls sideways instead of shrinking; 0 for none.
     """
 
     name: str
@@ -44,6 +46,19 @@ class Drawing:
     height: int = 340
     subject: str = ""
     panels: str = ""
+    least_width: int = 0
+
+    def markup(self, figures: Figures) -> str:
+        """Return the figure's place in the page."""
+        drawn = figures.add(self.spec, self.caption, self.height, summary=self.summary)
+        if self.least_width:
+            # reachable with the keyboard, since it may scroll
+            drawn = (
+                f'<div class="wide-figure" tabindex="0" role="group" '
+                f'aria-label="{escape(self.name)} (scrolls)">'
+                f'<div style="min-width:{self.least_width}px">{drawn}</div></div>'
+            )
+        return f'<div data-subject="{escape(self.subject)}">{drawn}</div>'
 
 
 @dataclass(frozen=True)
@@ -78,12 +93,7 @@ class FigureSet:
         parts = [f'<div class="menus">{menus}</div>'] if menus else []
         if self.legend:
             parts.append(_legend(self.legend))
-        drawn = "".join(
-            f'<div data-subject="{escape(item.subject)}">'
-            + figures.add(item.spec, item.caption, item.height, summary=item.summary)
-            + "</div>"
-            for item in self.drawings
-        )
+        drawn = "".join(item.markup(figures) for item in self.drawings)
         wide = " wide" if len(self.drawings) == 1 else ""
         parts.append(f'<div class="grid{wide}">{drawn}</div>')
         return f'<div class="figure-set">{"".join(parts)}</div>'

@@ -105,7 +105,7 @@ def aims(rows: pd.DataFrame, summary: dict) -> list[Aim]:
         known = {aim.column for aim in found}
         for column, title in (
             (HULL, "energy above the hull of known phases (eV/atom)"),
-            (DISTANCE, "distance to the training data (1: usual for a new family)"),
+            (DISTANCE, "distance to the training data (1: far)"),
         ):
             if column in rows and column not in known and rows[column].notna().any():
                 found.append(Aim(column, title, "low", -rows[column].to_numpy(float)))
@@ -214,10 +214,10 @@ def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Drawing:
         {
             "data": data,
             "layout": {
-                "xaxis": axis(f"{second.title}, wanted: {second.wanted}"),
-                "yaxis": axis(f"{first.title}, wanted: {first.wanted}"),
+                "xaxis": axis(f"{second.title}<br>wanted: {second.wanted}"),
+                "yaxis": axis(f"{first.title}<br>wanted: {first.wanted}"),
                 "showlegend": True,
-                "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+                "legend": {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0},
                 "uirevision": "kept",
             },
         },
@@ -276,7 +276,7 @@ def _points(rows: pd.DataFrame, places: np.ndarray, first: Aim, second: Aim, nam
         "y": rounded(own[first.column]),
         "customdata": told,
         "hovertemplate": "<b>%{customdata[0]}</b>, rank %{customdata[1]}<br>"
-        f"{escape(first.title)}: %{{customdata[2]}}<br>{escape(second.title.split(' (1:')[0])}: "
+        f"{escape(first.title)}: %{{customdata[2]}}<br>{escape(second.title)}: "
         "%{customdata[3]}<br>distance %{customdata[4]}%{customdata[5]}%{customdata[6]}"
         "%{customdata[7]}"
         "<extra></extra>",

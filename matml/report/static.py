@@ -105,7 +105,8 @@ def numbers_of(drawing: Drawing) -> pd.DataFrame:
 
 
 def _title(layout: dict[str, Any], key: str) -> str:
-    return str(layout.get(key, {}).get("title", {}).get("text", ""))
+    text = str(layout.get(key, {}).get("title", {}).get("text", ""))
+    return _plain(text.replace("<br>", ", " if "wanted" in text else " "))
 
 
 def _plain(text: object) -> str:
@@ -184,7 +185,7 @@ def render(drawing: Drawing) -> Figure:
             axes.label_outer()
             # one title for all panels
             axes.set_xlabel("")
-            figure.supxlabel(_plain(_title(layout, "xaxis")), fontsize=9)
+            figure.supxlabel(_title(layout, "xaxis"), fontsize=9)
     if columns > 1 and drawing.name.startswith("parity"):
         _shared_legend(figure, panels)
     return figure
@@ -250,6 +251,10 @@ def _draw(axes: Axes, trace: dict[str, Any]) -> None:
             label=label if "markers" not in mode else "_",
             alpha=trace.get("opacity", 1),
         )
+    if mode == "lines+text":
+        for place in zip(x, y, trace["text"], strict=True):
+            if place[2]:
+                axes.annotate(place[2], place[:2], fontsize=7, color="0.4", ha="right")
     if "markers" in mode:
         _draw_marks(axes, x, y, trace, label)
 
@@ -307,7 +312,7 @@ def _dress(axes: Axes, layout: dict[str, Any], *, named: bool) -> None:
     """Set titles, scales, ranges, grid and legend as the page has them."""
     for key, letter in (("xaxis", "x"), ("yaxis", "y")):
         given = layout.get(key, {})
-        axes.set(**{f"{letter}label": _plain(_title(layout, key))})
+        axes.set(**{f"{letter}label": _title(layout, key)})
         logarithmic = given.get("type") == "log"
         if logarithmic:
             axes.set(**{f"{letter}scale": "log"})

@@ -306,7 +306,10 @@ def _cct(cooled: pd.DataFrame, start: float) -> dict[str, Any]:
                 line={"color": GREY, "width": 0.7},
                 hovertemplate=f"cooling at {rate:g} K/s<extra></extra>",
                 showlegend=False,
-                opacity=0.6,
+                mode="lines+text",
+                text=[""] * (len(drop) - 1) + [f"{rate:g} K/s"],
+                textposition="top left",
+                textfont={"size": 10},
             )
         )
     for (fraction, own), colour in zip(cooled.groupby("fraction"), COLOURS, strict=False):
