@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from matml.report.markup import Cell, count, escape, formula, interval, number, table, text_cell
-from matml.report.words import HULL, ordinal, property_title, sentence, split_unit, unit_text
+from matml.report.words import (
+    FORMATION_ENERGY,
+    HULL,
+    ordinal,
+    property_title,
+    sentence,
+    split_unit,
+    unit_text,
+)
 
 FACTS = {
     "common_name": "family",
@@ -18,6 +26,10 @@ FACTS = {
     "volume_per_atom_A3": "volume per atom (Å³)",
     "known_value": "known value of the first property",
 }
+
+GAPS = "unknown: gaps"
+STABLE = ("below the hull", "near the hull")
+"""Within the 90 % interval not above the hull, of which no entries are known to be missing."""
 
 
 class Predicted(Protocol):
@@ -54,6 +66,17 @@ def trust_words(row: dict[str, Any]) -> str:
     if row.get("beyond_labels") is True:
         reasons.append("beyond all values")
     return ", ".join(reasons) or "outside"
+
+
+def stability_words(row: dict[str, Any]) -> str:
+    """Return in few words what the known entries say of a candidate's stability."""
+    if not _given(row, HULL):
+        return "not looked up"
+    if _given(row, "hull_missing"):
+        return GAPS
+    if row.get(f"{HULL}_high", row[HULL]) <= 0:
+        return "below the hull"
+    return "above the hull" if row.get(f"{HULL}_low", row[HULL]) > 0 else "near the hull"
 
 
 def _given(row: dict[str, Any], name: str) -> bool:
@@ -95,6 +118,8 @@ def _predictions(
         for entry in objectives
     ]
     told = {name for name, *_ in listed}
+    if FORMATION_ENERGY not in told and _given(row, FORMATION_ENERGY):
+        listed.append((FORMATION_ENERGY, "", None, {}))
     listed += [(item.name, "", item, {}) for item in predicted if item.name not in told]
     rows = []
     for name, wish, item, entry in listed:
@@ -109,13 +134,16 @@ def _predictions(
             [
                 text_cell(title),
                 text_cell(wish or "–"),
-                Cell(number(value), value, "num"),
-                Cell(interval(low, high), None, "num interval"),
+                Cell(
+                    f'{number(value)} <span class="interval">{interval(low, high)}</span>',
+                    value,
+                    "num",
+                ),
                 Cell("–" if chance is None else f"{number(100 * chance, 2)} %", chance, "num"),
                 text_cell(place, "num"),
             ]
         )
-    head = ["property", "wanted", "predicted", "90 % interval", "chance", "by this alone"]
+    head = ["property", "wanted", "predicted [90 %]", "chance", "by this alone"]
     note = []
     if _given(row, "probability"):
         note.append(f"Chance to meet all windows at once: {number(100 * row['probability'], 2)} %.")
@@ -149,7 +177,7 @@ def _stability(row: dict[str, Any]) -> str:
     if _given(row, "decomposes_into"):
         told.append(f"The most stable known mixture is {_phases(row['decomposes_into'])}.")
     if _given(row, "hull_entries"):
-        told.append(f"{count(row['hull_entries'])} known compounds span this system.")
+        told.append(f"Known compounds in this system: {count(row['hull_entries'])}.")
     if _given(row, "hull_missing"):
         told.append(
             f"<strong class='far'>No known compound of {escape(row['hull_missing'])}: stability "

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.report.candidate import STABLE, stability_words
 from matml.report.kinetics import badge, kinetics_headlines, method_words
 from matml.report.markup import (
     Cell,
@@ -31,12 +32,14 @@ SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_
 """Methods without a neural network: what one would take instead."""
 USUAL_SHOTS = 10
 FIRST = 5
+MOST_PROPERTIES = 2
+"""Columns that there is room for; the list below has all."""
 
 
 def overview(results: Results) -> str:
     """Return the section's markup: three answers, and the tables behind them."""
     scores, headlines = Scores.read(results), kinetics_headlines(results)
-    answers = [_candidates(results), _predictors(scores), _kinetics(headlines)]
+    answers = [_candidates(results), _predictors(scores), _kinetics(results, headlines)]
     answers = [answer for answer in answers if answer]
     if not answers:
         return missing("This run holds no scores yet.")
@@ -70,7 +73,7 @@ def _candidates(results: Results) -> str:
             "The whole list",
         )
     summary = results.json("screening/summary.json") or {}
-    predicted = predicted_properties(rows, summary.get("properties") or {})
+    predicted = predicted_properties(rows, summary)[:MOST_PROPERTIES]
     first, leading = new.iloc[0].to_dict(), predicted[0]
     unit = f" {leading.unit}" if leading.unit not in ("", "1") else ""
     total = summary.get("n_ranked", len(rows))
@@ -103,20 +106,12 @@ def _candidates(results: Results) -> str:
 
 def _stable(row: dict[str, Any]) -> Cell:
     """Return what can be said of a candidate's stability, in few words."""
-    value, lacking = row[HULL], row.get("hull_missing")
+    words, value = stability_words(row), row[HULL]
     if pd.isna(value):
-        return text_cell("not looked up")
-    if isinstance(lacking, str) and lacking:
-        words, kind = "not known: gaps", "far"
-    elif row.get(f"{HULL}_high", value) <= 0:
-        words, kind = "below the known hull", ""
-    elif row.get(f"{HULL}_low", value) > 0:
-        words, kind = "above the known hull", "far"
-    else:
-        words, kind = "near the known hull", ""
+        return text_cell(words)
     ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"), 2)
     shown = f'{words}<br>{number(value, 2)} <span class="interval">{ends}</span>'
-    return Cell(shown, value, kind)
+    return Cell(shown, value, "" if words in STABLE else "far")
 
 
 def _predictors(scores: Scores | None) -> str:
@@ -148,7 +143,7 @@ def _predictors(scores: Scores | None) -> str:
         better += ours["value"] < best["value"]
         change = 100 * (ours["value"] / best["value"] - 1)
         sign = "+" if change > 0 else ""
-        words = f"{number(best['value'])} (ours {sign}{number(change, 2)} %)<br>"
+        words = f"{number(best['value'])} (ours\u00a0{sign}{number(change, 2)}\u00a0%)<br>"
         words += f'<span class="which">{escape(scores.titles[best["method"]])}</span>'
         rows.append([*cells, Cell(words, float(best["value"]), "num")])
     if not rows:
@@ -188,7 +183,7 @@ def _error(row: pd.Series) -> Cell:
     )
 
 
-def _kinetics(headlines: list[dict[str, Any]]) -> str:
+def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
     """Return how calibrated kinetics compare with plain least squares on unseen alloys."""
     if not headlines:
         return ""
@@ -203,7 +198,7 @@ def _kinetics(headlines: list[dict[str, Any]]) -> str:
     return _answer(
         "Kinetics",
         f"From {first['shots']} observations of a new alloy, the calibrated equation predicts its "
-        f"others {_against(headlines)}.",
+        f"others {_against(results, headlines)}.",
         table(
             ["data set", "error", "least squares"],
             rows,
@@ -217,20 +212,36 @@ def _kinetics(headlines: list[dict[str, Any]]) -> str:
     )
 
 
-def _against(headlines: list[dict[str, Any]]) -> str:
+def _paired(results: Results, item: dict[str, Any]) -> int:
+    """Return 1 where the default is clearly better than least squares, -1 where clearly worse.
+
+    By the paired difference over alloys where the scores hold it, else by the intervals of both.
+    """
+    ours, plain = item["default"], item["generic"]
+    scores = results.table(f"kinetics/{item['dataset']}/scores.csv", ("method", "metric", "shots"))
+    paired = scores[
+        (scores["method"] == plain["method"])
+        & (scores["metric"] == "rmse_minus_default_mean")
+        & (scores["shots"] == item["shots"])
+    ]
+    if len(paired):
+        low, high = paired.iloc[0][["low", "high"]]
+        return int(low > 0) - int(high < 0)
+    return int(ours["high"] < plain["low"]) - int(ours["low"] > plain["high"])
+
+
+def _against(results: Results, headlines: list[dict[str, Any]]) -> str:
     """Return how the errors compare with those of least squares, data set by data set."""
     told = []
     for item in headlines:
         ratio = item["generic"]["value"] / item["default"]["value"]
-        apart = item["default"]["high"] < item["generic"]["low"]
-        words = (
-            f"with <b>{number(ratio, 2)} times</b> less error than plain least squares"
-            if ratio > 1 and apart
-            else "<b>about as well</b> as plain least squares"
-            if item["generic"]["low"] <= item["default"]["high"]
-            and item["default"]["low"] <= item["generic"]["high"]
-            else "<b>worse</b> than plain least squares"
-        )
+        verdict = _paired(results, item)
+        if verdict > 0:
+            words = f"with <b>{number(ratio, 2)} times</b> less error than plain least squares"
+        elif verdict < 0:
+            words = f"with <b>{number(1 / ratio, 2)} times the error</b> of plain least squares"
+        else:
+            words = "<b>about as well</b> as plain least squares"
         told.append((words, title_of(item["dataset"])))
     return ", ".join(f"{words} ({escape(name)})" for words, name in told)
 

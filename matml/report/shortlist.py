@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from matml.config import ReportSection
-from matml.report.candidate import candidate_template, trust_words
+from matml.report.candidate import STABLE, candidate_template, stability_words, trust_words
 from matml.report.markup import (
     Cell,
     count,
@@ -53,14 +53,16 @@ def read_shortlist(results: Results) -> pd.DataFrame | None:
     return None if rows is None or rows.empty else rows.sort_values("rank")
 
 
-def predicted_properties(rows: pd.DataFrame, units: dict[str, str]) -> list[Predicted]:
+def predicted_properties(rows: pd.DataFrame, summary: dict[str, Any]) -> list[Predicted]:
     """Return the properties that candidates were ranked by, the leading one first."""
     leading = str(rows["property"].iloc[0]) if "property" in rows else "prediction"
     unit = "" if pd.isna(rows["unit"].iloc[0]) else str(rows["unit"].iloc[0])
     found = [Predicted(leading, unit, ("prediction", "low", "high"))]
-    for name, own in units.items():
+    # what was predicted for the hull alone has no objective of its own
+    asked = {word for text in summary.get("objectives", []) for word in text.split()}
+    for name, own in (summary.get("properties") or {}).items():
         columns = (name, f"{name}_low", f"{name}_high")
-        if name != leading and set(columns) <= set(rows):
+        if name != leading and name in asked and set(columns) <= set(rows):
             found.append(Predicted(name, own, columns))
     return found
 
@@ -84,7 +86,7 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
         wanted = ", ".join(objective_words(text) for text in summary["objectives"])
         parts.append(f"<p>Wanted: <b>{escape(wanted)}</b>.</p>")
     shown = rows.head(settings.candidates_shown)
-    predicted = predicted_properties(rows, summary.get("properties") or {})
+    predicted = predicted_properties(rows, summary)
     crystals = _crystals(results, shown, settings.crystals_shown)
     parts += [
         _filters(shown, predicted),
@@ -156,7 +158,9 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         if windows:
             cells.append(number_cell(row["probability"], 2))
         if stable:
-            cells += [prediction_cell(row, hull, rows), _coverage(row)]
+            words = stability_words(row)
+            cells.append(prediction_cell(row, hull, rows))
+            cells.append(text_cell(words, "" if words in STABLE else "far"))
         cells += [
             number_cell(row["distance"], 2),
             text_cell(trust_words(row), "" if row["in_domain"] else "far"),
@@ -168,11 +172,12 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
     if windows:
         head, keys = [*head, "chance to meet all windows"], [*keys, "probability"]
     if stable:
-        head = [*head, "above the hull (eV/atom)", "hull"]
-        keys = [*keys, HULL, "hull"]
+        head = [*head, "above the hull (eV/atom)", "stability"]
+        keys = [*keys, HULL, "stability"]
     hull_words = (
         "“Above the hull”: energy above the most stable mixture of <em>known</em> entries, a lower "
-        "bound; below zero mostly means that known entries are missing (“gaps”). "
+        "bound; below zero mostly means that known entries are missing (“gaps”: an element or a "
+        "pair of elements without any known compound). "
         if stable
         else ""
     )
@@ -197,15 +202,6 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
     )
 
 
-def _coverage(row: dict[str, Any]) -> Cell:
-    """Return whether all elements and pairs of elements of a candidate have known entries."""
-    if pd.isna(row[HULL]):
-        return text_cell("not looked up")
-    lacking = row.get("hull_missing")
-    gaps = isinstance(lacking, str) and lacking != ""
-    return Cell("gaps" if gaps else "covered", "gaps" if gaps else "covered", "far" if gaps else "")
-
-
 def _status(row: dict[str, Any]) -> str:
     """Return in words whether a candidate is known."""
     if row.get("in_support") is True:
@@ -219,22 +215,24 @@ def _status(row: dict[str, Any]) -> str:
 def _filters(rows: pd.DataFrame, predicted: list[Predicted]) -> str:
     """Return the search field and the filters above the table."""
     flags = [("trust", "inside", "inside of what the model knows"), ("known", "new", "new")]
-    numbers = [(item.name, item.title, item.columns[0]) for item in predicted]
+    both = ("min", "max")
+    numbers = [(item.name, item.title, item.columns[0], both) for item in predicted]
     if "probability" in rows:
-        numbers.append(("probability", "Chance to meet all windows", "probability"))
+        numbers.append(("probability", "Chance to meet all windows", "probability", ("min",)))
     if HULL in rows and rows[HULL].notna().any():
-        flags.append(("hull", "covered", "hull without gaps"))
-        numbers.append((HULL, "Above the hull (eV/atom)", HULL))
-    numbers.append(("distance", "Distance", "distance"))
+        flags.append(("stability", "|".join(STABLE), "below or near the hull, without gaps"))
+        numbers.append((HULL, "Above the hull (eV/atom)", HULL, both))
+    numbers.append(("distance", "Distance", "distance", ("max",)))
     boxes = "".join(
         f'<label><input type="checkbox" data-filter="equals" data-key="{key}" '
         f'value="{escape(value)}"> {escape(words)}</label>'
         for key, value, words in flags
     )
     fields = ""
-    for key, title, column in numbers:
+    for key, title, column, kinds in numbers:
         values = rows[column].dropna()
-        for kind, word in (("min", "at least"), ("max", "at most")):
+        for kind in kinds:
+            word = {"min": "at least", "max": "at most"}[kind]
             edge = values.min() if kind == "min" else values.max()
             hint = "" if values.empty else f' placeholder="{edge:.3g}"'
             fields += (

@@ -30,6 +30,7 @@ SOURCES = {
 }
 LICENCE = "CC BY 4.0"
 HULL = "energy_above_hull_eV_per_atom"
+FORMATION_ENERGY = "formation_energy_eV_per_atom"
 
 
 def ordinal(value: float) -> str:

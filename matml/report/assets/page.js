@@ -101,11 +101,23 @@
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       watcher.unobserve(target);
+      const chart = charts.find(({ place }) => place === target);
       start("plotly-code");
-      draw(charts.find((chart) => chart.place === target));
+      if (!chart.drawn) draw(chart);
     }
   }, { rootMargin: "500px 0px" });
-  addEventListener("load", () => setTimeout(() => charts.forEach(({ place }) => watcher.observe(place))));
+  // those far from the view follow one by one
+  const drawRest = () => {
+    const next = charts.find((chart) => !chart.drawn && chart.place.offsetParent);
+    if (!next) return;
+    start("plotly-code");
+    draw(next);
+    setTimeout(drawRest, 50);
+  };
+  addEventListener("load", () => {
+    setTimeout(() => charts.forEach(({ place }) => watcher.observe(place)));
+    setTimeout(drawRest, 2000);
+  });
   addEventListener("beforeprint", drawAll);
 
   // one legend for the figures that follow it, up to the next heading of its section
@@ -192,7 +204,7 @@
       if (type === "checkbox" ? !checked : value.trim() === "") return true;
       const own = row.cells[columns[dataset.key]].dataset.value;
       if (own === undefined) return false;
-      return { equals: () => own === value, text: () => found(own, value),
+      return { equals: () => value.split("|").includes(own), text: () => found(own, value),
         min: () => Number(own) >= Number(value), max: () => Number(own) <= Number(value),
       }[dataset.filter]();
     };
