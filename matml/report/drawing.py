@@ -144,10 +144,10 @@ def matches(trace: Mapping[str, Any], chosen: Mapping[str, str]) -> bool:
     return True
 
 
-def rounded(values: Any) -> list[float | None]:
-    """Return plain floats of `DIGITS` significant digits; what is not finite becomes None."""
+def rounded(values: Any, digits: int = DIGITS) -> list[float | None]:
+    """Return plain floats of so many significant digits; what is not finite becomes None."""
     return [
-        float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+        float(f"{value:.{digits}g}") if np.isfinite(value) else None
         for value in np.asarray(values, dtype=float)
     ]
 

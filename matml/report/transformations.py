@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matml.report import drawing
 from matml.report.charts import BLUE, GREEN, GREY, ORANGE, axis, faint
-from matml.report.drawing import Drawing, rounded
+from matml.report.drawing import Drawing
 from matml.report.markup import count
 from matml.report.results import Results
 
@@ -22,6 +23,11 @@ LEVELS = {
 """Column of a level: its name, the unit in its files, what a diagram shows, and over what."""
 OBSERVED = ("fraction", "fraction_transformed", "ttt_fraction", *LEVELS)
 PLACE_BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}
+
+
+def rounded(values: Any) -> list[float | None]:
+    """Return plain floats with the digits of the files, for times that span decades."""
+    return drawing.rounded(values, 7)
 
 
 def alloy_drawings(
