@@ -109,7 +109,7 @@ def learning_curves(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": titles.get(method, method),
+                "name": titles.get(method, method) + (" (default)" if default else ""),
                 "x": [None if math.isnan(k) else place[k] + shift for k in own["shots"]],
                 "y": _plain(value),
                 "error_y": {
@@ -146,49 +146,6 @@ def learning_curves(
             "yaxis": axis(
                 y_title, **({"type": "log", "dtick": "D2"} if log_y else {"rangemode": "tozero"})
             ),
-            "showlegend": False,
-        },
-    }
-
-
-def parity(rows: pd.DataFrame, title: str) -> dict[str, Any]:
-    """Return prediction against truth with the line of equality.
-
-    Parameters
-    ----------
-    rows
-        Columns truth, prediction, low, high, formula, family_title.
-    """
-    ends = [
-        float(min(rows["truth"].min(), rows["prediction"].min())),
-        float(max(rows["truth"].max(), rows["prediction"].max())),
-    ]
-    margin = 0.05 * (ends[1] - ends[0]) or 1.0
-    both = [ends[0] - margin, ends[1] + margin]
-    return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": ends,
-                "y": ends,
-                "line": {"color": GREY, "width": 1, "dash": "dash"},
-                "hoverinfo": "skip",
-            },
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rows["truth"].tolist(),
-                "y": rows["prediction"].tolist(),
-                "marker": {"color": BLUE, "size": 6, "opacity": 0.65},
-                "customdata": rows[["formula", "family_title", "low", "high"]].to_numpy().tolist(),
-                "hovertemplate": "%{customdata[0]} (%{customdata[1]})<br>truth %{x:.3g}, "
-                "predicted %{y:.3g} [%{customdata[2]:.3g}, %{customdata[3]:.3g}]<extra></extra>",
-            },
-        ],
-        "layout": {
-            "xaxis": axis(f"calculated {title}", range=both),
-            "yaxis": axis(f"predicted {title}", range=both),
             "showlegend": False,
         },
     }

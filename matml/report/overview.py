@@ -17,8 +17,8 @@ from matml.report.markup import (
     table,
     text_cell,
 )
-from matml.report.predictors import Scores, few_shot_table, findings
 from matml.report.results import Results
+from matml.report.scores import Scores, few_shot_table, findings
 from matml.report.shortlist import (
     best_new,
     objective_words,

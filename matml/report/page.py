@@ -15,6 +15,7 @@ from matml.report.kinetics import kinetics_section
 from matml.report.markup import Figures, escape
 from matml.report.methods import methods_section
 from matml.report.overview import overview
+from matml.report.pareto import candidate_figures
 from matml.report.predictors import predictors_section
 from matml.report.provenance import run_section, sources_section
 from matml.report.results import Results
@@ -45,7 +46,11 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     results, figures = Results(folder), Figures()
     sections = [
         ("found", "What was found", overview(results)),
-        ("shortlist", "Candidates, best first", shortlist_section(results, settings)),
+        (
+            "shortlist",
+            "Candidates, best first",
+            shortlist_section(results, settings) + candidate_figures(results, figures),
+        ),
         ("predictors", "Properties of a new family", predictors_section(results, figures)),
         ("kinetics", "Transformations of a new alloy", kinetics_section(results, figures)),
         ("crystals", "Crystals and their families", crystals_section(results, figures, settings)),
@@ -54,8 +59,8 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         ("run", "How this was computed", run_section(results, figures)),
     ]
     if has_benchmark(results):
-        benchmark = ("benchmark", "Benchmark of the predictors", benchmark_section(results))
-        sections.insert(3, benchmark)
+        benchmark = benchmark_section(results, figures)
+        sections.insert(3, ("benchmark", "Benchmark of the predictors", benchmark))
     links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
     body = "".join(
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">'
@@ -67,6 +72,8 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         (assets / name).read_text(encoding="utf-8")
         for name in ("page.css", "page.js", "3Dmol-min.js")
     )
+    style += (assets / "figures.css").read_text(encoding="utf-8")
+    menus = (assets / "figures.js").read_text(encoding="utf-8")
     # the libraries are kept packed and run when the first figure or crystal is to be drawn
     kept = {
         "plotly-code": get_plotlyjs() if figures.specs else "",
@@ -92,7 +99,8 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         f"{body}</main>"
         "<footer><p>Every number on this page was read from a file of the run's results. The page "
         "holds all it needs and loads nothing. Figures: plotly.js (MIT licence); crystals: "
-        f"3Dmol.js (BSD-3-Clause).</p></footer>{libraries}<script>{_inline(script)}</script>"
+        f"3Dmol.js (BSD-3-Clause).</p></footer>{libraries}<script>{_inline(menus)}</script>"
+        f"<script>{_inline(script)}</script>"
         "</body></html>\n"
     )
     return page, len(set(results.used))

@@ -59,7 +59,7 @@ def unit_text(unit: object) -> str:
     return f" ({text})" if text else ""
 
 
-ACRONYMS = {name.lower(): name for name in ("TTT", "JMAK", "MAML", "FOMAML", "HRC")}
+ACRONYMS = {name.lower(): name for name in ("TTT", "JMAK", "MAML", "FOMAML", "HRC", "GP")}
 
 
 def title_of(name: str) -> str:

@@ -42,6 +42,7 @@
   const draw = (chart) => {
     const { place, spec } = chart;
     const data = themed(spec.data);
+    place.dispatchEvent(new CustomEvent("matml:draw", { bubbles: true, detail: data }));
     for (const trace of data) {
       if (trace.marker && trace.marker.symbol === "circle-open") trace.marker.color = colour("--ink");
     }
