@@ -55,7 +55,8 @@ def visit(chromium, file):
     contexts, told, asked = [], [], []
 
     def open_page(**options):
-        context = chromium.new_context(offline=True, accept_downloads=True, **options)
+        options = {"offline": True, "reduced_motion": "reduce"} | options
+        context = chromium.new_context(**options)
         context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
