@@ -28,6 +28,7 @@ SETTINGS = {
     "B": "A new property from its first labels",
     "C": "Energies relative to others of a kind",
 }
+ERROR = "mae_(.*_)?family_mean"
 REDUCTION = "^mae_reduction_against_"
 USUAL_SHOTS = 10
 COLUMNS = ("setting", "method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
@@ -104,7 +105,7 @@ def difference_drawings(found: pd.DataFrame) -> list[Drawing]:
         own = own.assign(other=own["metric"].str.replace(REDUCTION, "", regex=True))
         if own.empty:
             continue
-        errors = found[(found["setting"] == setting) & found["metric"].str.match("mae_.*_mean$")]
+        errors = found[(found["setting"] == setting) & found["metric"].str.fullmatch(ERROR)]
         unit = errors["metric"].iloc[0] if len(errors) else ""
         unit = unit.removeprefix("mae_").removesuffix("family_mean").rstrip("_")
         drawings.append(_differences(str(setting), own, unit))

@@ -89,7 +89,11 @@ class FigureSet:
         """Return the figures with their menus and legend; nothing for no figures."""
         if not self.drawings:
             return ""
-        menus = "".join(_menu(menu) for menu in self.menus if len(menu.options) > 1)
+        menus = "".join(
+            _menu(menu, f"menu-{len(figures.specs) + 1}-{menu.key}")
+            for menu in self.menus
+            if len(menu.options) > 1
+        )
         parts = [f'<div class="menus">{menus}</div>'] if menus else []
         if self.legend:
             parts.append(_legend(self.legend))
@@ -99,15 +103,15 @@ class FigureSet:
         return f'<div class="figure-set">{"".join(parts)}</div>'
 
 
-def _menu(menu: Menu) -> str:
+def _menu(menu: Menu, name: str) -> str:
     options = "".join(
         f'<option value="{escape(value)}"{" selected" if value == menu.chosen else ""}>'
         f"{escape(words)}</option>"
         for value, words in menu.options.items()
     )
     return (
-        f'<label>{escape(menu.label)} <select data-show="{escape(menu.key)}">{options}</select>'
-        "</label>"
+        f'<span><label for="{name}">{escape(menu.label)}</label>'
+        f'<select id="{name}" data-show="{escape(menu.key)}">{options}</select></span>'
     )
 
 
