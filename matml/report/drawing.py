@@ -79,11 +79,14 @@ class FigureSet:
     ----------
     legend
         Value of the key `family` to its words, in the order of the styles.
+    wide
+        Whether a figure takes the page's whole width.
     """
 
     drawings: Sequence[Drawing]
     menus: Sequence[Menu] = ()
     legend: Mapping[str, str] = field(default_factory=dict)
+    wide: bool = False
 
     def markup(self, figures: Figures) -> str:
         """Return the figures with their menus and legend; nothing for no figures."""
@@ -98,7 +101,7 @@ class FigureSet:
         if self.legend:
             parts.append(_legend(self.legend))
         drawn = "".join(item.markup(figures) for item in self.drawings)
-        wide = " wide" if len(self.drawings) == 1 else ""
+        wide = " wide" if self.wide else ""
         parts.append(f'<div class="grid{wide}">{drawn}</div>')
         return f'<div class="figure-set">{"".join(parts)}</div>'
 

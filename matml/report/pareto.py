@@ -73,13 +73,13 @@ def candidate_figures(results: Results, figures: Figures) -> str:
         )
         parts += [
             "<h3>What is gained, and what is given up</h3>",
-            FigureSet(fronts, menus).markup(figures),
+            FigureSet(fronts, menus, wide=True).markup(figures),
         ]
     if maps:
         parts += ["<h3>Elements of the candidates</h3>"]
         subjects = {item.subject: sentence(property_title(item.subject)) for item in maps}
         menu = Menu("subject", "Property", subjects, maps[0].subject)
-        parts.append(FigureSet(maps, (menu,)).markup(figures))
+        parts.append(FigureSet(maps, (menu,), wide=True).markup(figures))
     return "".join(parts)
 
 

@@ -192,7 +192,10 @@ def _parity(name, own, title, unit, places, chosen) -> dict:
                 "mode": "text",
                 "x": [first - 0.5 * margin],
                 "y": [last + 0.5 * margin],
-                "text": [agreement(name, group, unit).replace(", ", "<br>", 1)],
+                "text": [
+                    agreement(name, group, unit).replace(", ", "<br>", 1)
+                    + f"<br>({count(len(group))} crystals, all families)"
+                ],
                 "textposition": "bottom right",
                 "textfont": {"size": 11},
                 "hoverinfo": "skip",
