@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from matml.errors import MatmlError
-from matml.report.charts import GREEN, GREY, ORANGE, axis
+from matml.report.charts import GREEN, GREY, ORANGE, axis, error_bars
 from matml.report.drawing import Drawing, FigureSet, labels_menu, rounded, show_only
 from matml.report.markup import (
     Cell,
@@ -137,15 +137,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
                 "name": f"{k} labels",
                 "x": rounded(part["value"]),
                 "y": [escape(title_of(other)) for other in part["other"]],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": rounded(high - part["value"]),
-                    "arrayminus": rounded(part["value"] - low),
-                    "color": GREY,
-                    "thickness": 1.4,
-                    "width": 3,
-                },
+                "error_x": error_bars(part["value"], low, high, color=GREY, thickness=1.4, width=3),
                 "marker": {
                     "size": 9,
                     "color": [kind[0] for kind in kinds],

@@ -143,6 +143,16 @@ def test_parity_holds_every_prediction_once_and_menus_part_them(results):
     assert [t for t in marks if t["visible"]] == chosen
 
 
+def test_many_crystals_are_thinned_and_it_is_said(results):
+    file = results / PREDICTIONS
+    rows = read_table(file)
+    write_table(file, pd.concat([rows.head(40)] * 50))
+    drawing = parity_drawings(read_predictions(Results(results)), Scores.read(Results(results)))[0]
+    marks = [trace for trace in drawing.spec["data"] if trace["mode"] == "markers"]
+    assert sum(len(trace["x"]) for trace in marks) == 800
+    assert "800 drawn of 2,000 crystals" in json.dumps(drawing.spec)
+
+
 def test_families_of_one_name_stay_apart(results):
     file = results / PREDICTIONS
     table = read_table(file)
