@@ -57,7 +57,7 @@ def summarise(
 
     widths = half_widths(validation, truth)
     scores = score_table(test, choices, units)
-    coverage = _coverage(test, validation, truth, choices, units)
+    coverage = coverage_table(test, validation, truth, choices, units)
     scores = pd.concat([scores, coverage], ignore_index=True)
     write_table(out / "scores.csv", scores)
     write_table(out / "predictions.parquet", _parity(test, truth, widths, bench, choices))
@@ -165,7 +165,7 @@ def half_width_of(row, widths: dict, level: float = LEVEL) -> np.ndarray:
     return np.full(len(row.query), width_at(widths, row.property, row.method, row.shots))
 
 
-def _coverage(test, validation, truth, choices, units) -> pd.DataFrame:
+def coverage_table(test, validation, truth, choices, units) -> pd.DataFrame:
     """Return the coverage of the chosen methods' intervals on the test families, by level.
 
     A user gets the 90 % interval; the other levels, in the same way, tell whether the shape of the

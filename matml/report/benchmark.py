@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from matml.errors import MatmlError
-from matml.report.charts import GREEN, GREY, ORANGE, axis
+from matml.report.charts import GREEN, GREY, ORANGE, axis, error_bars
 from matml.report.drawing import Drawing, FigureSet, labels_menu, rounded, show_only
 from matml.report.markup import (
     Cell,
@@ -28,6 +28,7 @@ SETTINGS = {
     "B": "A new property from its first labels",
     "C": "Energies relative to others of a kind",
 }
+ERROR = "mae_(.*_)?family_mean"
 REDUCTION = "^mae_reduction_against_"
 USUAL_SHOTS = 10
 COLUMNS = ("setting", "method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
@@ -104,7 +105,7 @@ def difference_drawings(found: pd.DataFrame) -> list[Drawing]:
         own = own.assign(other=own["metric"].str.replace(REDUCTION, "", regex=True))
         if own.empty:
             continue
-        errors = found[(found["setting"] == setting) & found["metric"].str.match("mae_.*_mean$")]
+        errors = found[(found["setting"] == setting) & found["metric"].str.fullmatch(ERROR)]
         unit = errors["metric"].iloc[0] if len(errors) else ""
         unit = unit.removeprefix("mae_").removesuffix("family_mean").rstrip("_")
         drawings.append(_differences(str(setting), own, unit))
@@ -136,15 +137,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
                 "name": f"{k} labels",
                 "x": rounded(part["value"]),
                 "y": [escape(title_of(other)) for other in part["other"]],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": rounded(high - part["value"]),
-                    "arrayminus": rounded(part["value"] - low),
-                    "color": GREY,
-                    "thickness": 1.4,
-                    "width": 3,
-                },
+                "error_x": error_bars(part["value"], low, high, color=GREY, thickness=1.4, width=3),
                 "marker": {
                     "size": 9,
                     "color": [kind[0] for kind in kinds],

@@ -5,7 +5,7 @@ import pandas as pd
 
 from matml.properties.compare import bootstrap_interval
 from matml.properties.intervals import LEVEL, LEVELS, normal_ratio
-from matml.report.charts import GREY, axis, style_of
+from matml.report.charts import GREY, axis, error_bars, style_of
 from matml.report.drawing import Drawing, FigureSet, labels_menu, rounded, show_only
 from matml.report.markup import escape
 from matml.report.parity import (
@@ -167,14 +167,7 @@ def _calibration(tables: dict[tuple[str, int], pd.DataFrame]) -> dict:
                 "name": f"{k} labels",
                 "x": rounded(100 * table["level"] + shift),
                 "y": rounded(value),
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": rounded(high - value),
-                    "arrayminus": rounded(value - low),
-                    "thickness": 1,
-                    "width": 2,
-                },
+                "error_y": error_bars(value, low, high, thickness=1, width=2),
                 "line": {"color": colour, "width": 1.8},
                 "marker": {"color": colour, "symbol": symbol, "size": 7},
                 "customdata": [

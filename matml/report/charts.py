@@ -52,6 +52,17 @@ def style_of(position: int) -> tuple[str, str, str]:
     return CYCLE[place], SYMBOLS[place], ("solid", "dash", "dot")[turn % 3]
 
 
+def error_bars(value: pd.Series, low: pd.Series, high: pd.Series, **more: Any) -> dict[str, Any]:
+    """Return the bars from `low` to `high` about `value`."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": _plain(high.astype(float) - value),
+        "arrayminus": _plain(value - low.astype(float)),
+        **more,
+    }
+
+
 def _plain(values: pd.Series) -> list[float | None]:
     """Return floats with None for what is missing, as JSON has it."""
     return [None if math.isnan(value) else value for value in values.astype(float)]
@@ -112,14 +123,7 @@ def learning_curves(
                 "name": titles.get(method, method) + (" (default)" if default else ""),
                 "x": [None if math.isnan(k) else place[k] + shift for k in own["shots"]],
                 "y": _plain(value),
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": _plain(high - value),
-                    "arrayminus": _plain(value - low),
-                    "thickness": 1.2,
-                    "width": 3,
-                },
+                "error_y": error_bars(value, low, high, thickness=1.2, width=3),
                 "line": {"color": colour, "width": 3.5 if default else 1.6, "dash": dash},
                 "marker": {"color": colour, "symbol": symbol, "size": 9 if default else 7},
                 "customdata": [

@@ -85,7 +85,7 @@ def family_map_set(rows: pd.DataFrame, scores: Scores) -> FigureSet:
         Menu("shown", "Colour", SHOWN, "prediction"),
         _one(subject_menu(drawings)),
     )
-    return FigureSet(drawings, menus)
+    return FigureSet(drawings, menus, wide=True)
 
 
 def _one(menu: Menu) -> Menu:
@@ -190,7 +190,7 @@ def _heat(
         "hoverongaps": False,
         "colorbar": {"title": {"text": escape(title), "side": "right"}, "thickness": 12},
         "hovertemplate": "<b>%{x}</b> in %{y}<br>mean %{customdata[1]}<br>predictions from "
-        "%{customdata[2]}<br>%{customdata[0]} crystals, such as %{customdata[3]}<extra></extra>",
+        "%{customdata[2]}<br>crystals: %{customdata[0]}, such as %{customdata[3]}<extra></extra>",
     }
 
 

@@ -79,35 +79,42 @@ class FigureSet:
     ----------
     legend
         Value of the key `family` to its words, in the order of the styles.
+    wide
+        Whether a figure takes the page's whole width.
     """
 
     drawings: Sequence[Drawing]
     menus: Sequence[Menu] = ()
     legend: Mapping[str, str] = field(default_factory=dict)
+    wide: bool = False
 
     def markup(self, figures: Figures) -> str:
         """Return the figures with their menus and legend; nothing for no figures."""
         if not self.drawings:
             return ""
-        menus = "".join(_menu(menu) for menu in self.menus if len(menu.options) > 1)
+        menus = "".join(
+            _menu(menu, f"menu-{len(figures.specs) + 1}-{menu.key}")
+            for menu in self.menus
+            if len(menu.options) > 1
+        )
         parts = [f'<div class="menus">{menus}</div>'] if menus else []
         if self.legend:
             parts.append(_legend(self.legend))
         drawn = "".join(item.markup(figures) for item in self.drawings)
-        wide = " wide" if len(self.drawings) == 1 else ""
+        wide = " wide" if self.wide else ""
         parts.append(f'<div class="grid{wide}">{drawn}</div>')
         return f'<div class="figure-set">{"".join(parts)}</div>'
 
 
-def _menu(menu: Menu) -> str:
+def _menu(menu: Menu, name: str) -> str:
     options = "".join(
         f'<option value="{escape(value)}"{" selected" if value == menu.chosen else ""}>'
         f"{escape(words)}</option>"
         for value, words in menu.options.items()
     )
     return (
-        f'<label>{escape(menu.label)} <select data-show="{escape(menu.key)}">{options}</select>'
-        "</label>"
+        f'<span><label for="{name}">{escape(menu.label)}</label>'
+        f'<select id="{name}" data-show="{escape(menu.key)}">{options}</select></span>'
     )
 
 

@@ -21,12 +21,12 @@ MOST_POINTS = 1500
 DISTANCE = "distance"
 NAMES = {
     "known": "candidates of well-known systems",
-    "inside": "other candidates inside of what the model knows",
-    "all": "candidates outside",
+    "inside": "other trusted candidates",
+    "all": "candidates not trusted",
 }
 TRUST = {
-    "known": "inside of what the model knows, and of well-known systems",
-    "inside": "inside of what the model knows",
+    "known": "trusted, of well-known systems",
+    "inside": "trusted",
     "all": "all",
 }
 """Which candidates are drawn, the fewest first.
@@ -34,6 +34,12 @@ TRUST = {
 A system is well known where each of its elements and binary systems has a known compound: without,
 the energy above the hull is no more than the formation energy from what is left.
 """
+GROUPS = {
+    "known": "trusted candidates of well-known systems (each element and binary system has a "
+    "known compound)",
+    "inside": "trusted candidates (inside of what the model knows)",
+    "all": "candidates",
+}
 FEWEST = 10
 """Candidates below which a narrower choice is not shown first."""
 
@@ -67,13 +73,13 @@ def candidate_figures(results: Results, figures: Figures) -> str:
         )
         parts += [
             "<h3>What is gained, and what is given up</h3>",
-            FigureSet(fronts, menus).markup(figures),
+            FigureSet(fronts, menus, wide=True).markup(figures),
         ]
     if maps:
         parts += ["<h3>Elements of the candidates</h3>"]
         subjects = {item.subject: sentence(property_title(item.subject)) for item in maps}
         menu = Menu("subject", "Property", subjects, maps[0].subject)
-        parts.append(FigureSet(maps, (menu,)).markup(figures))
+        parts.append(FigureSet(maps, (menu,), wide=True).markup(figures))
     return "".join(parts)
 
 
@@ -222,9 +228,9 @@ def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Drawing:
             },
         },
         f"<b>{escape(sentence(first.title))}</b> against {escape(second.title)}. Of the "
-        f"{count(total)} candidates {escape(TRUST[chosen])}, none beats one of these "
+        f"{count(total)} {GROUPS[chosen]}, none beats one of these "
         f"{count(len(front))} in both: {', '.join(formula(text) for text in names)}{others}.",
-        f"{sentence(words)} of {count(total)} candidates. On the Pareto front: "
+        f"{sentence(words)} of {count(total)} {GROUPS[chosen]}. On the Pareto front: "
         f"{', '.join(names)}{others}.",
         height=460,
         subject=sentence(second.title),

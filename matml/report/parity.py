@@ -3,7 +3,7 @@
 import pandas as pd
 
 from matml.properties.targets import PROPERTIES
-from matml.report.charts import GREY, axis, faint
+from matml.report.charts import GREY, axis, error_bars, faint
 from matml.report.drawing import (
     Drawing,
     FigureSet,
@@ -22,6 +22,8 @@ from matml.report.words import family_title, property_title, sentence, unit_text
 PREDICTIONS = "properties/evaluation/predictions.parquet"
 COLUMNS = ("property", "method", "shots", "family", "common_name", "truth", "prediction")
 USUAL_SHOTS = 10
+MOST_POINTS = 800
+"""Crystals drawn of one property, method and number of labels; the numbers told are of all."""
 
 
 def read_predictions(results: Results) -> pd.DataFrame | None:
@@ -192,13 +194,18 @@ def _parity(name, own, title, unit, places, chosen) -> dict:
                 "mode": "text",
                 "x": [first - 0.5 * margin],
                 "y": [last + 0.5 * margin],
-                "text": [agreement(name, group, unit).replace(", ", "<br>", 1)],
+                "text": [
+                    agreement(name, group, unit).replace(", ", "<br>", 1)
+                    + f"<br>({_drawn(len(group))} crystals, all families)"
+                ],
                 "textposition": "bottom right",
                 "textfont": {"size": 11},
                 "hoverinfo": "skip",
                 "meta": key,
             }
         )
+        if len(group) > MOST_POINTS:
+            group = group.sample(MOST_POINTS, random_state=0)
         for family, part in group.groupby("family", sort=False):
             colour, symbol = places[str(family)]
             family_name = escape(part["family_title"].iloc[0])
@@ -209,15 +216,12 @@ def _parity(name, own, title, unit, places, chosen) -> dict:
                     "name": str(part["family_title"].iloc[0]),
                     "x": rounded(part["truth"]),
                     "y": rounded(part["prediction"]),
-                    "error_y": {
-                        "type": "data",
-                        "symmetric": False,
-                        "array": rounded(part["high"] - part["prediction"]),
-                        "arrayminus": rounded(part["prediction"] - part["low"]),
-                        "color": faint(colour, 0.35),
-                        "thickness": 1,
-                        "width": 0,
-                    },
+                    "error_y": error_bars(
+                        *(part[column].round(5) for column in ("prediction", "low", "high")),
+                        color=faint(colour, 0.35),
+                        thickness=1,
+                        width=0,
+                    ),
                     "marker": {"color": colour, "symbol": symbol, "size": 7, "opacity": 0.8},
                     "customdata": [
                         [subscripts(text), escape(identity), low, high]
@@ -248,6 +252,13 @@ def _parity(name, own, title, unit, places, chosen) -> dict:
             "uirevision": "kept",
         },
     }
+
+
+def _drawn(number_of: int) -> str:
+    """Return how many crystals there are, and how many of them are drawn."""
+    if number_of <= MOST_POINTS:
+        return count(number_of)
+    return f"{count(MOST_POINTS)} drawn of {count(number_of)}"
 
 
 def parity_section_note() -> str:

@@ -22,7 +22,6 @@ LEVELS = {
 }
 """Column of a level: its name, the unit in its files, what a diagram shows, and over what."""
 OBSERVED = ("fraction", "fraction_transformed", "ttt_fraction", *LEVELS)
-PLACE_BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}
 
 
 def rounded(values: Any) -> list[float | None]:
@@ -273,16 +272,16 @@ def _ttt(
     ends = pd.concat(times)
     ends = ends[np.isfinite(ends) & (ends > 0)]
     low, high = ends.quantile(0.02), ends.quantile(0.98)
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": _log_time([math.log10(low) - 1, math.log10(high) + 1]),
-            "yaxis": axis("temperature (°C)"),
-            "showlegend": True,
-            "legend": PLACE_BELOW,
-            "uirevision": "kept",
-        },
-    }
+    return _figure(
+        data, _log_time([math.log10(low) - 1, math.log10(high) + 1]), axis("temperature (°C)")
+    )
+
+
+def _figure(data: list, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+    """Return a figure with its legend below."""
+    legend = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}
+    layout = {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "uirevision": "kept"}
+    return {"data": data, "layout": layout}
 
 
 def _log_time(ends: list[float]) -> dict[str, Any]:
@@ -341,16 +340,11 @@ def _cct(cooled: pd.DataFrame, start: float) -> dict[str, Any]:
             )
         )
     shown = cooled["time_s"][cooled["time_s"] > 0]
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": _log_time([math.log10(shown.min()) - 0.5, math.log10(shown.max()) + 0.5]),
-            "yaxis": axis("temperature (°C)"),
-            "showlegend": True,
-            "legend": PLACE_BELOW,
-            "uirevision": "kept",
-        },
-    }
+    return _figure(
+        data,
+        _log_time([math.log10(shown.min()) - 0.5, math.log10(shown.max()) + 0.5]),
+        axis("temperature (°C)"),
+    )
 
 
 def _levels(
@@ -387,13 +381,4 @@ def _levels(
             data.append(_marks(points, "temperature_C", column, name))
     # grain sizes are compared by their logarithm
     scale = {"type": "log"} if column == "grain_size_um" else {}
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": axis(over),
-            "yaxis": axis(f"{words} ({_unit(unit)})", **scale),
-            "showlegend": True,
-            "legend": PLACE_BELOW,
-            "uirevision": "kept",
-        },
-    }
+    return _figure(data, axis(over), axis(f"{words} ({_unit(unit)})", **scale))
