@@ -449,10 +449,10 @@ class ReportSection(Section):
         default=20, ge=1, le=100, description="Largest families drawn in the bar chart."
     )
     candidates_shown: int = Field(
-        default=50, ge=1, le=1000, description="Rows of the shortlist on the page."
+        default=100, ge=1, le=1000, description="Rows of the shortlist on the page (5 kB each)."
     )
     crystals_shown: int = Field(
-        default=6, ge=0, le=50, description="Best candidates that can be looked at and turned."
+        default=20, ge=0, le=200, description="Best candidates that can be looked at and turned."
     )
 
 

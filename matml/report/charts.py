@@ -52,6 +52,17 @@ def style_of(position: int) -> tuple[str, str, str]:
     return CYCLE[place], SYMBOLS[place], ("solid", "dash", "dot")[turn % 3]
 
 
+def error_bars(value: pd.Series, low: pd.Series, high: pd.Series, **more: Any) -> dict[str, Any]:
+    """Return the bars from `low` to `high` about `value`."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": _plain(high.astype(float) - value),
+        "arrayminus": _plain(value - low.astype(float)),
+        **more,
+    }
+
+
 def _plain(values: pd.Series) -> list[float | None]:
     """Return floats with None for what is missing, as JSON has it."""
     return [None if math.isnan(value) else value for value in values.astype(float)]
@@ -109,17 +120,10 @@ def learning_curves(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": titles.get(method, method),
+                "name": titles.get(method, method) + (" (default)" if default else ""),
                 "x": [None if math.isnan(k) else place[k] + shift for k in own["shots"]],
                 "y": _plain(value),
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": _plain(high - value),
-                    "arrayminus": _plain(value - low),
-                    "thickness": 1.2,
-                    "width": 3,
-                },
+                "error_y": error_bars(value, low, high, thickness=1.2, width=3),
                 "line": {"color": colour, "width": 3.5 if default else 1.6, "dash": dash},
                 "marker": {"color": colour, "symbol": symbol, "size": 9 if default else 7},
                 "customdata": [
@@ -146,49 +150,6 @@ def learning_curves(
             "yaxis": axis(
                 y_title, **({"type": "log", "dtick": "D2"} if log_y else {"rangemode": "tozero"})
             ),
-            "showlegend": False,
-        },
-    }
-
-
-def parity(rows: pd.DataFrame, title: str) -> dict[str, Any]:
-    """Return prediction against truth with the line of equality.
-
-    Parameters
-    ----------
-    rows
-        Columns truth, prediction, low, high, formula, family_title.
-    """
-    ends = [
-        float(min(rows["truth"].min(), rows["prediction"].min())),
-        float(max(rows["truth"].max(), rows["prediction"].max())),
-    ]
-    margin = 0.05 * (ends[1] - ends[0]) or 1.0
-    both = [ends[0] - margin, ends[1] + margin]
-    return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": ends,
-                "y": ends,
-                "line": {"color": GREY, "width": 1, "dash": "dash"},
-                "hoverinfo": "skip",
-            },
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rows["truth"].tolist(),
-                "y": rows["prediction"].tolist(),
-                "marker": {"color": BLUE, "size": 6, "opacity": 0.65},
-                "customdata": rows[["formula", "family_title", "low", "high"]].to_numpy().tolist(),
-                "hovertemplate": "%{customdata[0]} (%{customdata[1]})<br>truth %{x:.3g}, "
-                "predicted %{y:.3g} [%{customdata[2]:.3g}, %{customdata[3]:.3g}]<extra></extra>",
-            },
-        ],
-        "layout": {
-            "xaxis": axis(f"calculated {title}", range=both),
-            "yaxis": axis(f"predicted {title}", range=both),
             "showlegend": False,
         },
     }

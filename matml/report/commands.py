@@ -1,4 +1,4 @@
-"""`matml report`: the page."""
+"""`matml report`: the page, and its figures as files."""
 
 from pathlib import Path
 
@@ -14,9 +14,14 @@ import click
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="HTML file to write.")
 @click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    help="Folder for every figure as PNG, SVG and CSV; it is replaced. None are written without.",
+)
+@click.option(
     "--config", type=click.Path(path_type=Path), help="YAML with the keys of the report section."
 )
-def report(results: Path, out: Path, config: Path | None) -> None:
+def report(results: Path, out: Path, figures: Path | None, config: Path | None) -> None:
     """Make one page of a run's results that needs no network; missing parts are left out."""
     from matml.config import ReportSection, read_section
     from matml.files import write_text
@@ -25,3 +30,9 @@ def report(results: Path, out: Path, config: Path | None) -> None:
     page, used = make_page(results, read_section(ReportSection, config))
     write_text(out, page)
     click.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB from {used} result files")
+    if figures is not None:
+        from matml.report.results import Results
+        from matml.report.static import write_figures
+
+        written = write_figures(Results(results), figures)
+        click.echo(f"{figures}: {written} figures, each as PNG, SVG and CSV")

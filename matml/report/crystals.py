@@ -75,6 +75,7 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
             ["property (unit)", "crystals with a value", "families with a value"],
             rows,
             note="Values of quantum-mechanical calculations as published; see the sources below.",
+            caption="Known values of each property",
         )
     )
     columns = [f"n_{name}" for name in labels if f"n_{name}" in families]
@@ -91,7 +92,12 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
     parts.append(
         details(
             "The largest families as a table",
-            table(["common name", "prototype", "crystals", *titles], family_rows, sortable=True),
+            table(
+                ["common name", "prototype", "crystals", *titles],
+                family_rows,
+                sortable=True,
+                caption="The largest families",
+            ),
         )
     )
     parts.append(_quarantine(results))

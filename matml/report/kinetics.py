@@ -1,14 +1,15 @@
 """The part of the page about kinetics: scores by number of observations, calibrated alloys."""
 
-import math
 from typing import Any
 
 import pandas as pd
 
-from matml.report.charts import BLUE, GREEN, GREY, ORANGE, axis, faint, learning_curves, style_of
+from matml.report.charts import learning_curves, style_of
+from matml.report.drawing import Drawing
 from matml.report.markup import (
     Cell,
     Figures,
+    bare,
     count,
     escape,
     interval,
@@ -18,12 +19,11 @@ from matml.report.markup import (
     text_cell,
 )
 from matml.report.results import Results
+from matml.report.transformations import alloy_drawings
 from matml.report.words import title_of, unit_text
 
 ERROR = "rmse_mean"
 COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
-TTT_COLUMNS = ("fraction", "temperature_C", "time_s", "low_90_s", "high_90_s")
-HARDNESS_COLUMNS = ("time_s", "temperature_C", "hardness_HRC", "low_90_HRC", "high_90_HRC")
 GENERIC = "least squares, generic start"
 METHOD_WORDS = {
     "mean of the training alloys": "mean of the training alloys, no adaptation",
@@ -129,11 +129,6 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
     else:
         methods = list(dict.fromkeys(rows["method"]))
         words = {method: method_words(method) for method in methods}
-        unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
-        spec = learning_curves(rows, methods, words, methods, f"error{unit}", log_y=True)
-        spec["layout"]["xaxis"]["title"]["text"] = "observations of the new alloy"
-        for trace in spec["data"]:
-            trace["hovertemplate"] = trace["hovertemplate"].replace("labels", "observations")
         legend = "".join(
             f'<button type="button" data-method="{escape(method)}" '
             f'style="--colour:{style_of(position)[0]};--dash:solid"><i></i>'
@@ -141,20 +136,51 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
             for position, method in enumerate(methods)
         )
         parts.append(f'<div class="legend">{legend}</div>')
-        parts.append(
-            figures.add(
-                spec,
-                f"Error (root mean square) on the other observations of {_tasks(rows)} held-out "
-                "alloys, with 95 % intervals over alloys; logarithmic axis. The thick line is the "
-                "default method.",
-            )
-        )
+        curve = error_drawing(dataset, rows)
+        parts.append(figures.add(curve.spec, curve.caption, summary=curve.summary))
+        unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
         parts.append(_score_table(rows, methods, words, unit))
     if summary.get("findings"):
         told = "".join(f"<li>{escape(_in_words(text))}</li>" for text in summary["findings"])
         parts.append(f"<ul class='findings'>{told}</ul>")
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
+
+
+def error_drawing(dataset: str, rows: pd.DataFrame) -> Drawing:
+    """Return the errors of all methods by number of observations.
+
+    Parameters
+    ----------
+    rows
+        Output of `error_rows`, not empty.
+    """
+    methods = list(dict.fromkeys(rows["method"]))
+    words = {method: method_words(method) for method in methods}
+    unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
+    title = f"root-mean-square error{unit}"
+    spec = learning_curves(rows, methods, words, methods, title, log_y=True)
+    spec["layout"]["xaxis"]["title"]["text"] = "observations of the new alloy"
+    for trace in spec["data"]:
+        trace["hovertemplate"] = trace["hovertemplate"].replace("labels", "observations")
+    default = rows[rows["is_default"].astype(bool)].sort_values("shots")
+    told = ", ".join(
+        f"{bare(number(row.value))} from {row.shots} observations" for row in default.itertuples()
+    )
+    return Drawing(
+        f"errors-{dataset}",
+        spec,
+        f"Error (root mean square) on the other observations of {_tasks(rows)} held-out "
+        "alloys, with 95 % intervals over alloys; logarithmic axis. The thick line is the "
+        "default method.",
+        f"{title_of(dataset)}, error by number of observations{unit}; the default: {told}.",
+    )
+
+
+def error_drawings(results: Results) -> list[Drawing]:
+    """Return the error curves of all data sets."""
+    found = [(dataset, error_rows(results, dataset)) for dataset in datasets(results)]
+    return [error_drawing(dataset, rows) for dataset, rows in found if not rows.empty]
 
 
 def _in_words(text: str) -> str:
@@ -220,7 +246,11 @@ def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -
         place = name.rsplit("/", 1)[0]
         record = results.json(name)
         alloy = record.get("alloy", place.rsplit("/", 1)[1])
-        drawn = _diagram(results, figures, place, record, simulated)
+        drawings = alloy_drawings(results, dataset, place, record, simulated)
+        drawn = "".join(
+            figures.add(item.spec, item.caption, item.height, summary=item.summary)
+            for item in drawings
+        ) or missing("No diagram was made for this alloy that this page knows.")
         parameters = results.table(
             f"{place}/parameters.csv", ("parameter", "unit", "median", "low_90", "high_90")
         )
@@ -229,7 +259,8 @@ def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -
         notes = f"<ul class='note'>{notes}</ul>" if notes else ""
         parts.append(
             f"<section class='alloy'><h4>{escape(alloy)}</h4>"
-            f"<div class='pair'>{drawn}<div>{body}{_held_out(record)}{notes}</div></div></section>"
+            f"<div class='pair'><div>{drawn}</div>"
+            f"<div>{body}{_held_out(record)}{notes}</div></div></section>"
         )
     return parts
 
@@ -274,158 +305,3 @@ def _parameters(parameters: pd.DataFrame) -> str:
         rows,
         note="“Data”, “prior” or both: what made the interval as narrow as it is.",
     )
-
-
-def _diagram(
-    results: Results, figures: Figures, place: str, record: dict[str, Any], simulated: bool
-) -> str:
-    """Return the time-temperature diagram, or hardness against temperature, of one alloy."""
-    curves = results.table(f"{place}/ttt.csv", ("temperature_C",))
-    if curves is None:
-        curves = results.table(f"{place}/hardness.csv", ("temperature_C",))
-    if curves is None:
-        return missing("No diagram was made for this alloy.")
-    points = _points(results, place)
-    used = record.get("observations")
-    told = f" from {count(used)} observations" if isinstance(used, int) else ""
-    kind = " Simulated data." if simulated else ""
-    if set(TTT_COLUMNS) <= set(curves):
-        caption = (
-            f"Time to transform 1, 50 and 99 %, calibrated{told}. Bands: 90 % credible. Dashed: "
-            f"least squares from a generic start.{kind}"
-        )
-        return figures.add(_ttt(curves, points), caption, height=400)
-    if set(HARDNESS_COLUMNS) <= set(curves):
-        caption = (
-            f"Hardness after tempering for three times, calibrated{told}. Bands: 90 % credible. "
-            f"Dashed: least squares from a generic start.{kind}"
-        )
-        return figures.add(_hardness(curves, points), caption, height=400)
-    return missing("The diagram's table has columns that this page does not know.")
-
-
-def _points(results: Results, place: str) -> pd.DataFrame | None:
-    """Return the observations that an alloy was calibrated from."""
-    for name in ("observations.csv", "points.csv", "residuals.csv"):
-        points = results.table(f"{place}/{name}")
-        if points is not None and {"temperature_K", "time_s"} <= set(points):
-            return points
-    return None
-
-
-def _band(x: list[float], y: list[float], colour: str) -> dict[str, Any]:
-    """Return a closed band."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": x,
-        "y": y,
-        "fill": "toself",
-        "fillcolor": faint(colour),
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
-def _ttt(curves: pd.DataFrame, points: pd.DataFrame | None) -> dict[str, Any]:
-    """Return time (logarithmic) against temperature with bands, and the observations."""
-    data: list[dict[str, Any]] = []
-    for (fraction, own), colour in zip(
-        curves.groupby("fraction"), (BLUE, GREEN, ORANGE), strict=False
-    ):
-        heights = own["temperature_C"].tolist()
-        data.append(
-            _band(
-                own["low_90_s"].tolist() + own["high_90_s"].tolist()[::-1],
-                heights + heights[::-1],
-                colour,
-            )
-        )
-        if "least_squares_time_s" in own:
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": own["least_squares_time_s"].tolist(),
-                    "y": heights,
-                    "line": {"color": GREY, "width": 1, "dash": "dash"},
-                    "hoverinfo": "skip",
-                    "showlegend": False,
-                }
-            )
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": f"{100 * float(fraction):g} %",
-                "x": own["time_s"].tolist(),
-                "y": heights,
-                "line": {"color": colour, "width": 2.5},
-                "hovertemplate": "%{x:.3g} s at %{y:.0f} °C<extra>%{fullData.name}</extra>",
-            }
-        )
-    ends = curves["time_s"]
-    if points is not None:
-        ends = pd.concat([ends, points["time_s"]])
-        data.append(_marks(points["time_s"], points["temperature_K"] - 273.15))
-    low, high = ends.quantile(0.02), ends.quantile(0.98)
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": axis(
-                "time (s)",
-                type="log",
-                range=[math.log10(low) - 1, math.log10(high) + 1],
-                exponentformat="e",
-            ),
-            "yaxis": axis("temperature (°C)"),
-            "showlegend": True,
-        },
-    }
-
-
-def _hardness(curves: pd.DataFrame, points: pd.DataFrame | None) -> dict[str, Any]:
-    """Return hardness against temperature with bands, and the observations."""
-    data: list[dict[str, Any]] = []
-    for (time, own), colour in zip(curves.groupby("time_s"), (BLUE, GREEN, ORANGE), strict=False):
-        places = own["temperature_C"].tolist()
-        data.append(
-            _band(
-                places + places[::-1],
-                own["low_90_HRC"].tolist() + own["high_90_HRC"].tolist()[::-1],
-                colour,
-            )
-        )
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": f"{float(time):g} s",
-                "x": places,
-                "y": own["hardness_HRC"].tolist(),
-                "line": {"color": colour, "width": 2.5},
-            }
-        )
-    if points is not None and "hardness_HRC" in points:
-        data.append(_marks(points["temperature_K"] - 273.15, points["hardness_HRC"]))
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": axis("tempering temperature (°C)"),
-            "yaxis": axis("hardness (HRC)"),
-            "showlegend": True,
-        },
-    }
-
-
-def _marks(x: pd.Series, y: pd.Series) -> dict[str, Any]:
-    """Return the observations as open circles."""
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "observed",
-        "x": x.tolist(),
-        "y": y.tolist(),
-        "marker": {"symbol": "circle-open", "size": 10, "line": {"width": 2}},
-    }

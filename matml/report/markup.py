@@ -1,5 +1,6 @@
 """Small pieces of HTML: escaped text, numbers, tables, figures. No piece loads anything."""
 
+import base64
 import html
 import json
 import math
@@ -92,6 +93,10 @@ def table(
     sortable: bool = False,
     tall: bool = False,
     note: str = "",
+    caption: str = "",
+    keys: Sequence[str] = (),
+    sorted_by: int | None = None,
+    name: str = "",
 ) -> str:
     """Return a table that scrolls sideways on narrow screens.
 
@@ -103,27 +108,49 @@ def table(
         Whether a long table scrolls within its own frame.
     note
         Markup below the table.
+    caption
+        Plain text that screen readers announce; by default the column titles.
+    keys
+        Names of the columns for the page's script.
+    sorted_by
+        Column that the rows are given in the ascending order of.
+    name
+        Id of the table.
     """
     rows = list(rows)
     columns = ""
     for position, title in enumerate(head):
         numeric = bool(rows) and "num" in rows[0][position].kind.split()
-        kind = ' class="num"' if numeric else ""
+        more = ' class="num"' if numeric else ""
+        if keys:
+            more += f' data-key="{escape(keys[position])}"'
+        if position == sorted_by:
+            more += ' aria-sort="ascending"'
         shown = f'<button type="button">{title}</button>' if sortable else title
-        columns += f'<th scope="col"{kind}>{shown}</th>'
+        columns += f'<th scope="col"{more}>{shown}</th>'
     body = "".join(f"<tr>{''.join(cell.markup() for cell in row)}</tr>" for row in rows)
-    kind = ' class="sortable"' if sortable else ""
-    caption = f'<p class="note">{note}</p>' if note else ""
+    kind = (f' id="{name}"' if name else "") + (' class="sortable"' if sortable else "")
+    told = escape(caption or bare(", ".join(head)))
+    below = f'<p class="note">{note}</p>' if note else ""
     frame = "scroll tall" if tall else "scroll"
     return (
-        f'<div class="{frame}"><table{kind}><thead><tr>{columns}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{caption}"
+        f'<div class="{frame}"><table{kind}><caption class="hidden">{told}</caption>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>{below}"
     )
 
 
 def details(summary: str, content: str) -> str:
     """Return a part that is folded until it is clicked."""
     return f"<details><summary>{summary}</summary>{content}</details>"
+
+
+def download(name: str, kind: str, content: bytes, words: str) -> str:
+    """Return a link that saves a file which the page itself holds."""
+    text = base64.b64encode(content).decode("ascii")
+    return (
+        f'<a class="button" download="{escape(name)}" href="data:{kind};base64,{text}">'
+        f"{escape(words)}</a>"
+    )
 
 
 def missing(what: str) -> str:
@@ -156,19 +183,26 @@ class Figures:
 
     specs: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, spec: dict[str, Any], caption: str, height: int = 320) -> str:
-        """Return the place of a plotly figure (`data`, `layout`) with its caption (markup)."""
+    def add(
+        self, spec: dict[str, Any], caption: str, height: int = 320, *, summary: str = ""
+    ) -> str:
+        """Return the place of a plotly figure (`data`, `layout`) with its caption (markup).
+
+        `summary` tells in plain text what is to be seen, for those who do not see it; by default
+        the caption.
+        """
         self.specs.append(spec)
         name = f"figure-{len(self.specs)}"
         return (
             f'<figure><div class="chart" id="{name}" style="height:{height}px" role="img" '
-            f'aria-label="{escape(_bare(caption))}"></div><figcaption>{caption}</figcaption>'
+            f'aria-label="{escape(summary or bare(caption))}"></div>'
+            f"<figcaption>{caption}</figcaption>"
             f'<script type="application/json" data-for="{name}">{script_json(spec)}</script>'
             "</figure>"
         )
 
 
-def _bare(markup: str) -> str:
+def bare(markup: str) -> str:
     """Return markup without its tags."""
     text, inside = [], False
     for letter in markup:

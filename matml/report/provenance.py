@@ -30,7 +30,7 @@ def run_times(results: Results) -> pd.DataFrame:
         measured = pd.read_csv(results.folder / name, sep="\t", na_values="-")
         results.used.append(name)
         rule = name.removeprefix("benchmarks/").removesuffix(".tsv")
-        if rule.startswith("settings-") or measured.empty:
+        if measured.empty:
             continue
         rows.append(
             {
@@ -65,11 +65,24 @@ def sources_section(results: Results) -> str:
                 rows[-1][-1].shown += doi(identifier)
             else:
                 rows[-1].append(text_cell("–"))
-        parts.append(table(["file", "crystals", "what it holds", "licence", "please cite"], rows))
+        parts.append(
+            table(
+                ["file", "crystals", "what it holds", "licence", "please cite"],
+                rows,
+                caption="Sources of the crystals, their licences, and what to cite",
+            )
+        )
+        if any(name in SOURCES for name in summary["sources"]):
+            parts.append(
+                "<p>All three are of the Materials Project: A. Jain et al., APL Materials 1 (2013) "
+                f"011002, {doi('10.1063/1.4812323')}.</p>"
+            )
     for name in results.names("kinetics/*/summary.json"):
         kinetics = results.json(name) or {}
         kind = "simulated from published parameters" if kinetics.get("simulated") else "measured"
-        source = kinetics.get("source") or kinetics.get("sources") or ""
+        data = kinetics.get("data") or {}
+        told = [data.get("published"), data.get("equation")]
+        source = kinetics.get("source") or kinetics.get("sources") or [t for t in told if t]
         text = ", ".join(map(str, source)) if isinstance(source, list) else str(source)
         told = f": {escape(text)}" if text else ""
         parts.append(f"<p>Kinetics, <code>{escape(name.split('/')[1])}</code>: {kind}{told}.</p>")
@@ -97,29 +110,65 @@ def run_section(results: Results, figures: Figures) -> str:
     versions = results.json("settings/versions.json")
     if versions is not None:
         rows = [[text_cell(name), text_cell(version)] for name, version in versions.items()]
-        parts.append(details("Versions", table(["package", "version"], rows)))
+        parts.append(details("Versions", table(["package", "version"], rows, caption="Versions")))
     return "\n".join(parts)
 
 
+def rule_of(job: str) -> str:
+    """Return the rule of a job such as `properties-pretrain-3` or `kinetics-mine-calibrate`."""
+    parts = job.split("-")
+    if parts[0] == "kinetics" and len(parts) > 2:
+        return f"kinetics-{parts[-1]}"
+    return "-".join(parts[:2]) if parts[0] == "properties" else parts[0]
+
+
+def by_rule(times: pd.DataFrame) -> pd.DataFrame:
+    """Return jobs, seconds, processor seconds and largest memory of each rule, longest first."""
+    grouped = times.assign(rule=times["rule"].map(rule_of)).groupby("rule")
+    table = grouped.agg(
+        jobs=("seconds", "size"),
+        seconds=("seconds", "sum"),
+        processor_seconds=("processor_seconds", "sum"),
+        memory_MB=("memory_MB", "max"),
+    )
+    return table.sort_values("processor_seconds", ascending=False).reset_index()
+
+
 def _times(results: Results, figures: Figures) -> str:
-    """Return a figure and a table of run times."""
+    """Return a figure and tables of run times."""
     times = run_times(results)
     if times.empty:
         return missing("This run has kept no run times.")
     longest = times.head(12)
-    rows = [
-        [
-            text_cell(row.rule),
-            number_cell(row.seconds),
-            number_cell(row.processor_seconds),
-            number_cell(row.memory_MB),
-        ]
-        for row in times.itertuples(index=False)
+    rules = by_rule(times)
+    head = ["seconds", "processor seconds", "largest memory, MB"]
+    measures = ["seconds", "processor_seconds", "memory_MB"]
+    per_rule = [
+        [text_cell(row["rule"]), count_cell(row["jobs"]), *(number_cell(row[n]) for n in measures)]
+        for row in rules.to_dict("records")
+    ]
+    per_job = [
+        [text_cell(row["rule"]), *(number_cell(row[n]) for n in measures)]
+        for row in times.to_dict("records")
+    ]
+    total = [
+        text_cell("all rules", "best"),
+        count_cell(len(times)),
+        number_cell(times["seconds"].sum(), kind="best"),
+        number_cell(times["processor_seconds"].sum(), kind="best"),
+        number_cell(times["memory_MB"].max(), kind="best"),
     ]
     return (
         f"<p>{count(len(times))} jobs took {number(times['processor_seconds'].sum())} seconds of "
         f"processor time together; the largest needed {number(times['memory_MB'].max())} MB of "
-        "memory.</p>"
+        "memory.</p><h3>Run time of each rule</h3>"
+        + table(
+            ["rule", "jobs", *head],
+            [*per_rule, total],
+            caption="Run time of each rule of the workflow",
+            note="Wall-clock seconds are added over the jobs of a rule, though jobs ran side by "
+            "side; memory is the largest of any job.",
+        )
         + figures.add(
             bars(longest["rule"].tolist(), longest["seconds"].round(1).tolist(), "seconds"),
             f"The {len(longest)} longest jobs of the run, wall-clock time.",
@@ -127,8 +176,6 @@ def _times(results: Results, figures: Figures) -> str:
         )
         + details(
             "All jobs",
-            table(
-                ["job", "seconds", "processor seconds", "largest memory, MB"], rows, sortable=True
-            ),
+            table(["job", *head], per_job, sortable=True, caption="Run time of each job"),
         )
     )

@@ -1,14 +1,19 @@
-"""The part of the page about screening: the ranked candidates, and their crystals to turn."""
+"""The part of the page about screening: ranked candidates to be sorted, filtered and opened."""
 
+import io
+import zipfile
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from matml.config import ReportSection
+from matml.report.candidate import STABLE, candidate_template, stability_words, trust_words
 from matml.report.markup import (
     Cell,
     count,
     count_cell,
+    download,
     escape,
     formula,
     interval,
@@ -20,16 +25,46 @@ from matml.report.markup import (
     text_cell,
 )
 from matml.report.results import Results
-from matml.report.words import property_title, unit_text
+from matml.report.words import HULL, property_title, sentence, split_unit, unit_text
 
 SHORTLIST = "screening/shortlist.csv"
 COLUMNS = ("rank", "id", "formula", "prediction", "low", "high", "unit", "distance", "in_domain")
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""A fixed one, so that the same results make the same page."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A predicted property of the shortlist: its words, unit, and the columns that hold it."""
+
+    name: str
+    unit: str
+    columns: tuple[str, str, str]
+
+    @property
+    def title(self) -> str:
+        """Name and unit for a heading."""
+        return sentence(property_title(self.name)) + unit_text(self.unit)
 
 
 def read_shortlist(results: Results) -> pd.DataFrame | None:
     """Return the shortlist of a run with at least one row, or None."""
     rows = results.table(SHORTLIST, COLUMNS)
     return None if rows is None or rows.empty else rows.sort_values("rank")
+
+
+def predicted_properties(rows: pd.DataFrame, summary: dict[str, Any]) -> list[Predicted]:
+    """Return the properties that candidates were ranked by, the leading one first."""
+    leading = str(rows["property"].iloc[0]) if "property" in rows else "prediction"
+    unit = "" if pd.isna(rows["unit"].iloc[0]) else str(rows["unit"].iloc[0])
+    found = [Predicted(leading, unit, ("prediction", "low", "high"))]
+    # what was predicted for the hull alone has no objective of its own
+    asked = {word for text in summary.get("objectives", []) for word in text.split()}
+    for name, own in (summary.get("properties") or {}).items():
+        columns = (name, f"{name}_low", f"{name}_high")
+        if name != leading and name in asked and set(columns) <= set(rows):
+            found.append(Predicted(name, own, columns))
+    return found
 
 
 def shortlist_section(results: Results, settings: ReportSection) -> str:
@@ -47,94 +82,124 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
             "keeping those that are neutral and whose ions fit by size. That they can be made in "
             "the laboratory is not known.</p>"
         )
+    if summary.get("objectives"):
+        wanted = ", ".join(objective_words(text) for text in summary["objectives"])
+        parts.append(f"<p>Wanted: <b>{escape(wanted)}</b>.</p>")
+    shown = rows.head(settings.candidates_shown)
+    predicted = predicted_properties(rows, summary)
+    crystals = _crystals(results, shown, settings.crystals_shown)
+    parts += [
+        _filters(shown, predicted),
+        _table(shown, predicted, len(rows)),
+        _downloads(rows, shown, crystals, settings.crystals_shown),
+    ]
     if summary.get("notes"):
         notes = "".join(f"<li>{escape(note)}</li>" for note in summary["notes"])
-        parts.append(f'<ul class="findings">{notes}</ul>')
-    name = str(rows["property"].iloc[0]) if "property" in rows else "prediction"
-    parts.append(_viewer(results, rows, settings.crystals_shown))
-    parts.append(_table(rows.head(settings.candidates_shown), name, len(rows)))
+        parts.append(f'<h3>What to know about this list</h3><ul class="findings">{notes}</ul>')
+    parts.append(_dialog(results, shown, predicted, crystals))
     return "\n".join(parts)
 
 
-def candidate_headline(results: Results) -> tuple[str, str] | None:
-    """Return (formula, prediction with interval) of the best candidate not known before."""
-    rows = read_shortlist(results)
-    if rows is None:
-        return None
+def objective_words(text: str) -> str:
+    """Return an objective such as `bulk_modulus_GPa >= 150` in words."""
+    words = []
+    for part in text.split():
+        title, unit = split_unit(part)
+        words.append(title if part.isidentifier() else {">=": "≥", "<=": "≤"}.get(part, part))
+        if unit and part.isidentifier():
+            words.append(f"({unit})")
+    return " ".join(words)
+
+
+def best_new(rows: pd.DataFrame, number_of: int) -> pd.DataFrame:
+    """Return the first candidates whose composition the data did not hold before."""
     known = rows.get("known_composition")
-    new = rows if known is None else rows[~known.astype(bool)]
-    if new.empty:
-        return None
-    best = new.iloc[0]
-    name = str(best["property"]) if "property" in rows else "prediction"
-    unit = "" if pd.isna(best["unit"]) or best["unit"] in ("", "1") else f" {best['unit']}"
+    return (rows if known is None else rows[~known.astype(bool)]).head(number_of)
+
+
+def bar(value: float, low: float, high: float, ends: tuple[float, float]) -> str:
+    """Return a small drawing of a value and its interval on the scale from `ends`."""
+    size = ends[1] - ends[0] or 1.0
+
+    def place(at: float) -> float:
+        return round(100 * min(1.0, max(0.0, (at - ends[0]) / size)), 1)
+
+    if any(pd.isna(item) for item in (value, low, high)):
+        return ""
     return (
-        formula(best["formula"]),
-        f"{escape(property_title(name))} {number(best['prediction'])}{escape(unit)} "
-        f"{interval(best['low'], best['high'])}",
+        f'<span class="bar" aria-hidden="true" style="--low:{place(low)}%;'
+        f'--high:{place(high)}%;--at:{place(value)}%"></span>'
     )
 
 
-def _table(rows: pd.DataFrame, name: str, total: int) -> str:
+def prediction_cell(row: dict[str, Any], columns: tuple[str, str, str], rows: pd.DataFrame) -> Cell:
+    """Return a cell with a prediction, its interval, and both drawn on the scale of the list."""
+    value, low, high = (row[name] for name in columns)
+    ends = float(rows[columns[1]].min()), float(rows[columns[2]].max())
+    shown = (
+        f'{number(value)} <span class="interval">{interval(low, high)}</span>'
+        f"{bar(value, low, high, ends)}"
+    )
+    return Cell(shown, value, "num")
+
+
+def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
     """Return the sortable shortlist."""
-    unit = rows["unit"].iloc[0]
-    extra = [
-        (column, title)
-        for column, title in (
-            ("tolerance_factor", "tolerance factor"),
-            ("known_value", "known value"),
-        )
-        if column in rows and rows[column].notna().any()
-    ]
+    windows, stable = "probability" in rows, HULL in rows and rows[HULL].notna().any()
+    hull = (HULL, f"{HULL}_low", f"{HULL}_high")
     body = []
     for row in rows.to_dict("records"):
-        body.append(
-            [
-                count_cell(row["rank"]),
-                Cell(formula(row["formula"]), row["formula"]),
-                number_cell(row["prediction"]),
-                Cell(interval(row["low"], row["high"]), row["low"], "num interval"),
-                number_cell(row["distance"], 2),
-                text_cell(_trust(row), "" if row["in_domain"] else "far"),
-                *(number_cell(row[column]) for column, _ in extra),
-                text_cell(_status(row)),
-            ]
+        opens = (
+            f'<button type="button" class="open" data-open="{int(row["rank"])}" '
+            f'aria-haspopup="dialog">{formula(row["formula"])}</button>'
         )
-    head = [
-        "rank",
-        "formula",
-        f"{escape(property_title(name))}{unit_text(unit)}",
-        "90 % interval",
-        "distance",
-        "trust",
-        *(title for _, title in extra),
-        "known?",
-    ]
+        cells = [count_cell(row["rank"]), Cell(opens, row["formula"], "name")]
+        cells += [prediction_cell(row, item.columns, rows) for item in predicted]
+        if windows:
+            cells.append(number_cell(row["probability"], 2))
+        if stable:
+            words = stability_words(row)
+            cells.append(prediction_cell(row, hull, rows))
+            cells.append(text_cell(words, "" if words in STABLE else "far"))
+        cells += [
+            number_cell(row["distance"], 2),
+            text_cell(trust_words(row), "" if row["in_domain"] else "far"),
+            text_cell(_status(row)),
+        ]
+        body.append(cells)
+    head = ["rank", "formula", *(escape(item.title) for item in predicted)]
+    keys = ["rank", "formula", *(item.name for item in predicted)]
+    if windows:
+        head, keys = [*head, "chance to meet all windows"], [*keys, "probability"]
+    if stable:
+        head = [*head, "above the hull (eV/atom)", "stability"]
+        keys = [*keys, HULL, "stability"]
+    hull_words = (
+        "“Above the hull”: energy above the most stable mixture of <em>known</em> entries, a lower "
+        "bound; below zero mostly means that known entries are missing (“gaps”: an element or a "
+        "pair of elements without any known compound). "
+        if stable
+        else ""
+    )
     return table(
-        head,
+        [*head, "distance", "trust", "known?"],
         body,
         sortable=True,
         tall=len(body) > 15,
-        note=f"The first {count(len(rows))} of {count(total)}; a click on a title sorts. "
+        name="shortlist-table",
+        keys=[*keys, "distance", "trust", "known"],
+        sorted_by=0,
+        caption="Ranked candidates; a button in each row opens the crystal and the reasons.",
+        note=f"The first {count(len(rows))} of {count(total)}. A formula opens the crystal, its "
+        "nearest known neighbours and why it ranks there; a column’s title sorts. In brackets: "
+        "90 % interval, drawn to the scale of the list. "
+        f"{hull_words}"
         "<dfn>Distance</dfn> is how far a candidate lies from all crystals that the model has "
         "learned from: 1 is a distance that 95 % of crystals of families left out in training "
         "stay below. “Trust” tells when a prediction lies outside of what the model knows: far "
         "from the data, with elements that hardly any labelled crystal holds, or beyond all known "
         "values. “Known?” tells whether the data already hold this crystal.",
     )
-
-
-def _trust(row: dict[str, Any]) -> str:
-    """Return why a prediction lies outside of what the model knows, or that it does not."""
-    if row["in_domain"]:
-        return "inside"
-    reasons = ["far from the data"] if row["distance"] > 1 else []
-    rare = row.get("rare_elements")
-    if isinstance(rare, str) and rare:
-        reasons.append(f"rare: {rare}")
-    if row.get("beyond_labels") is True:
-        reasons.append("beyond all values")
-    return ", ".join(reasons) or "outside"
 
 
 def _status(row: dict[str, Any]) -> str:
@@ -147,30 +212,149 @@ def _status(row: dict[str, Any]) -> str:
     return "same composition" if row.get("known_composition") is True else "new"
 
 
-def _viewer(results: Results, rows: pd.DataFrame, most: int) -> str:
-    """Return a viewer of the first candidates that have a CIF file."""
+def _filters(rows: pd.DataFrame, predicted: list[Predicted]) -> str:
+    """Return the search field and the filters above the table."""
+    flags = [("trust", "inside", "inside of what the model knows"), ("known", "new", "new")]
+    both = ("min", "max")
+    numbers = [(item.name, item.title, item.columns[0], both) for item in predicted]
+    if "probability" in rows:
+        numbers.append(("probability", "Chance to meet all windows", "probability", ("min",)))
+    if HULL in rows and rows[HULL].notna().any():
+        flags.append(("stability", "|".join(STABLE), "below or near the hull, without gaps"))
+        numbers.append((HULL, "Above the hull (eV/atom)", HULL, both))
+    numbers.append(("distance", "Distance", "distance", ("max",)))
+    boxes = "".join(
+        f'<label><input type="checkbox" data-filter="equals" data-key="{key}" '
+        f'value="{escape(value)}"> {escape(words)}</label>'
+        for key, value, words in flags
+    )
+    fields = ""
+    for key, title, column, kinds in numbers:
+        values = rows[column].dropna()
+        for kind in kinds:
+            word = {"min": "at least", "max": "at most"}[kind]
+            edge = values.min() if kind == "min" else values.max()
+            hint = "" if values.empty else f' placeholder="{edge:.3g}"'
+            fields += (
+                f"<label><span>{escape(title)} {word}</span> "
+                f'<input type="number" step="any" data-filter="{kind}" '
+                f'data-key="{escape(key)}"{hint}></label>'
+            )
+    return (
+        '<form class="filters" id="shortlist-filters" role="search" '
+        'aria-label="Search and filter the candidates">'
+        '<label class="search"><span>Search by formula or elements, such as '
+        "<code>PbO3</code>, <code>Pb O</code>, <code>-Hg</code></span> "
+        '<input type="search" data-filter="text" data-key="formula" autocomplete="off" '
+        'spellcheck="false"></label>'
+        f'<div class="flags">{boxes}</div>'
+        f'<details><summary>Filter by number</summary><div class="fields">{fields}</div></details>'
+        '<p class="note"><output id="shortlist-count" aria-live="polite">'
+        f"{len(rows)} of {len(rows)} candidates shown.</output> "
+        '<button type="reset">Clear all filters</button></p></form>'
+    )
+
+
+def _crystals(results: Results, rows: pd.DataFrame, most: int) -> dict[int, tuple[str, str]]:
+    """Return file name and CIF of the first candidates that have one, by rank."""
     named = rows["cif"] if "cif" in rows else pd.Series("", index=rows.index)
-    crystals = []
-    for file, row in zip(named, rows.to_dict("records"), strict=True):
+    crystals: dict[int, tuple[str, str]] = {}
+    for file, rank in zip(named, rows["rank"], strict=True):
         if len(crystals) == most:
             break
         if not isinstance(file, str) or not file:
             continue
         text = results.text(f"screening/candidates/{file}")
         if text is not None:
-            crystals.append({"rank": int(row["rank"]), "formula": row["formula"], "cif": text})
-    if not crystals:
-        return "" if most == 0 else missing("No candidate's crystal was kept to be looked at.")
-    buttons = "".join(
-        f'<button type="button" data-crystal="{position}" '
-        f'aria-pressed="{"true" if position == 0 else "false"}">'
-        f"{crystal['rank']}. {formula(crystal['formula'])}</button>"
-        for position, crystal in enumerate(crystals)
+            crystals[int(rank)] = (file, text)
+    return crystals
+
+
+def _downloads(
+    rows: pd.DataFrame, shown: pd.DataFrame, crystals: dict[int, tuple[str, str]], most: int
+) -> str:
+    """Return links to the list and its crystals, which the page itself holds."""
+    links = [
+        '<button type="button" class="button" data-save-csv="shown">Save the rows shown (CSV)'
+        "</button>",
+        '<button type="button" class="button" data-save-csv="all">'
+        f"Save all {count(len(shown))} rows (CSV)</button>",
+    ]
+    if crystals:
+        links.append(
+            download(
+                "candidates-cif.zip",
+                "application/zip",
+                _zipped(crystals),
+                f"Save {len(crystals)} crystals (CIF, one zip)",
+            )
+        )
+    elif most:
+        links.append(missing("No candidate's crystal was kept to be looked at."))
+    rest = len(rows) - len(shown)
+    note = (
+        f'<p class="note">{count(rest)} more candidates are in screening/shortlist.csv.</p>'
+        if rest
+        else ""
+    )
+    # row by row, since a quoted cell may hold a line break
+    head, *lines = (
+        part.to_csv(index=False, header=header, lineterminator="\n").rstrip("\n")
+        for header, part in [
+            (True, shown.iloc[:0]),
+            *((False, shown.iloc[[place]]) for place in range(len(shown))),
+        ]
+    )
+    held = {"head": head, "rows": dict(zip(shown["rank"].astype(int), lines, strict=True))}
+    return (
+        f'<p class="downloads">{" ".join(links)}</p>{note}'
+        f'<script type="application/json" id="shortlist-data">{script_json(held)}</script>'
+    )
+
+
+def _zipped(crystals: dict[int, tuple[str, str]]) -> bytes:
+    """Return a zip archive of CIF files."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, text in crystals.values():
+            archive.writestr(zipfile.ZipInfo(file, ZIP_DATE), text, zipfile.ZIP_DEFLATED)
+    return written.getvalue()
+
+
+def _dialog(
+    results: Results,
+    rows: pd.DataFrame,
+    predicted: list[Predicted],
+    crystals: dict[int, tuple[str, str]],
+) -> str:
+    """Return the window that a row opens, with one template a candidate."""
+    explained = {entry["rank"]: entry for entry in results.json("screening/explained.json") or []}
+    templates = "".join(
+        candidate_template(row, predicted, explained.get(int(row["rank"])))
+        for row in rows.to_dict("records")
+    )
+    held = [{"rank": rank, "file": file, "cif": text} for rank, (file, text) in crystals.items()]
+    viewer = (
+        '<div class="viewer"><div id="crystal" tabindex="0" role="application" '
+        'aria-label="Crystal structure. Arrow keys turn it, plus and minus zoom." '
+        'aria-describedby="crystal-words"></div>'
+        '<p class="note" id="crystal-words">Drag or use the arrow keys to turn; scroll, pinch, + '
+        "or − to zoom. Two unit cells along each direction. <span id='elements'></span></p>"
+        '<p class="note" id="no-crystal" hidden>The crystal of this candidate is not on the page: '
+        "it is kept for the first ones only.</p></div>"
+    )
+    data = (
+        f'<script type="application/json" id="crystal-data">{script_json(held)}</script>'
+        if held
+        else ""
     )
     return (
-        f'<div class="viewer"><div class="choices">{buttons}</div>'
-        '<div id="crystal" role="img" aria-label="Crystal structure, to be turned by dragging">'
-        "</div><p class='note'>Drag to turn, scroll or pinch to zoom: two unit cells along each "
-        "direction. Colours tell elements apart: <span id='elements'></span></p>"
-        f'<script type="application/json" id="crystal-data">{script_json(crystals)}</script></div>'
+        '<dialog id="candidate" aria-labelledby="candidate-title"><div class="bar-top">'
+        '<h2 id="candidate-title" tabindex="-1"></h2><div class="buttons">'
+        '<button type="button" data-step="-1">Previous</button>'
+        '<button type="button" data-step="1">Next</button>'
+        '<button type="button" class="button" id="save-cif">Save CIF</button>'
+        '<button type="button" id="close-candidate">Close</button></div></div>'
+        f'<div class="halves">{viewer if held else ""}<div id="candidate-why"></div></div>'
+        f'<div id="candidate-rest"></div></dialog>{templates}{data}'
     )

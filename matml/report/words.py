@@ -29,6 +29,15 @@ SOURCES = {
     ),
 }
 LICENCE = "CC BY 4.0"
+HULL = "energy_above_hull_eV_per_atom"
+FORMATION_ENERGY = "formation_energy_eV_per_atom"
+
+
+def ordinal(value: float) -> str:
+    """Return `1st`, `2nd`, `3rd`, `4th` …"""
+    place = int(value)
+    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10)
+    return f"{place:,}{ending or 'th'}"
 
 
 def split_unit(column: str) -> tuple[str, str]:
@@ -50,7 +59,7 @@ def unit_text(unit: object) -> str:
     return f" ({text})" if text else ""
 
 
-ACRONYMS = {name.lower(): name for name in ("TTT", "JMAK", "MAML", "FOMAML", "HRC")}
+ACRONYMS = {name.lower(): name for name in ("TTT", "JMAK", "MAML", "FOMAML", "HRC", "GP")}
 
 
 def title_of(name: str) -> str:

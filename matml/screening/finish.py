@@ -16,6 +16,7 @@ from matml.files import atomic, read_json, read_table, write_json, write_table
 from matml.properties.elements import element_features
 from matml.properties.targets import PROPERTIES
 from matml.screening.choice import diverse_order, likeness, pareto_fronts
+from matml.screening.explain import explain
 from matml.screening.hull import KnownHull
 from matml.screening.keep import CELL_COLUMNS, best_first, merge_states
 from matml.screening.make import read_known
@@ -35,12 +36,15 @@ LATER_COLUMNS = [
     *("known_composition", "nearest_known", "changed_atoms", "in_support", "known_value"),
     *("family", "common_name", "prototype", "space_group_number", "n_sites", "volume_per_atom_A3"),
 ]
+VALUES = ("prediction", "low", "high")
 POOL = 20
 """How many times as many candidates as are shown the diverse ones are chosen from."""
 
 
 def finish(folders: Sequence[Path], out: Path) -> None:
-    """Write `shortlist.csv`, `candidates/*.cif` and `summary.json` from streamed shards.
+    """Write the shortlist of one or several streamed shards.
+
+    `shortlist.csv`, `candidates/*.cif`, `explained.json` (of the first) and `summary.json`.
 
     Raises
     ------
@@ -68,6 +72,12 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     table, alike = ranked(kept, objectives, state["properties"], settings, known)
     table["cif"] = ""
     names = write_structures(table.head(settings.top), Path(out) / "candidates")
+    leading = next(iter(state["properties"]))
+    values = {f"{leading}{s}": table[n] for n, s in zip(VALUES, ("", "_low", "_high"), strict=True)}
+    criteria = _criteria(table.assign(**values), objectives)
+    write_json(
+        Path(out) / "explained.json", explain(table, settings.top, objectives, criteria, known)
+    )
     table.loc[table.index[: len(names)], "cif"] = names
     shown = table.drop(columns=[*CELL_COLUMNS, "row", "material_id", "notes"], errors="ignore")
     write_table(Path(out) / "shortlist.csv", _rounded(shown))

@@ -302,3 +302,122 @@ def results(tmp_path):
     for write in (write_structures, write_properties, write_screening, write_kinetics, write_run):
         write(folder)
     return folder
+
+
+FORMULAS = [
+    *("PtPbO3", "BiSbS3", "LaScS3", "FeSnS3", "FeRuO3", "CdPdO3", "BaPbS3", "MnHgO3"),
+    *("HgPbS3", "NiPbS3", "BaPdO3", "HgRuO3", "AgSbO3", "InRhO3", "PdPbO3", "ScBiS3"),
+    *("LaRhO3", "HgIrO3", "TlRhO3", "InBiS3", "KMgF3", "CsCaBr3", "BaSnO3", "RbCdF3"),
+]
+HULL = "energy_above_hull_eV_per_atom"
+
+
+def write_several(folder: Path) -> None:
+    """A shortlist by two objectives, with stability, crystals, reasons and neighbours."""
+    random = np.random.default_rng(7)
+    n = len(FORMULAS)
+    index, gap = random.uniform(1.5, 4, n), random.uniform(0.5, 5, n)
+    hull = random.normal(0, 0.2, n)
+    hull[-1] = np.nan
+    table = pd.DataFrame(
+        {
+            "rank": np.arange(1, n + 1),
+            "id": [f"c/{name}" for name in FORMULAS],
+            "formula": FORMULAS,
+            "property": "refractive_index",
+            "prediction": index,
+            "low": index - 0.3,
+            "high": index + 0.4,
+            "unit": "",
+            "probability": random.uniform(0, 1, n),
+            "score": np.linspace(4, 1, n),
+            "score_rank": [2, 1, *range(3, n + 1)],
+            "pareto_front": [1, 1, *[2] * (n - 2)],
+            "band_gap_eV": gap,
+            "band_gap_eV_low": gap - 0.5,
+            "band_gap_eV_high": gap + 0.5,
+            HULL: hull,
+            f"{HULL}_low": hull - 0.1,
+            f"{HULL}_high": hull + 0.1,
+            "hull_entries": 4.0,
+            "hull_missing": ["" if place % 3 else "S-Sb" for place in range(n)],
+            "decomposes_into": "0.60 PbO2 + 0.40 Pt",
+            "distance": random.uniform(0.3, 1.2, n),
+            "in_domain": [place < n - 5 for place in range(n)],
+            "rare_elements": ["" if place < n - 2 else "Rb" for place in range(n)],
+            "duplicate_of": ["" if place < n - 3 else "dielectric/mp-9" for place in range(n)],
+            "known_composition": [place >= n - 3 for place in range(n)],
+            "nearest_known": "dielectric/mp-1 (PtO2)",
+            "changed_atoms": 0.2,
+            "in_support": False,
+            "tolerance_factor": 0.95,
+            "cif": [f"{place + 1:02d}.cif" if place < 3 else "" for place in range(n)],
+        }
+    )
+    write_table(folder / "screening/shortlist.csv", table)
+    for place, other in enumerate(("Pb", "Bi", "La")):
+        text = CIF.replace("Sr", other)
+        write_text(folder / f"screening/candidates/{place + 1:02d}.cif", text)
+    write_json(
+        folder / "screening/summary.json",
+        {
+            "notes": ["24 candidates ranked."],
+            "objectives": ["refractive_index maximise", "band_gap_eV >= 2"],
+            "properties": {"refractive_index": "", "band_gap_eV": "eV"},
+            "n_ranked": 4242,
+        },
+    )
+    explained = [
+        {
+            "rank": rank,
+            "id": table["id"][rank - 1],
+            "objectives": [
+                {
+                    "objective": "refractive_index maximise",
+                    "property": "refractive_index",
+                    "probability": None,
+                    "place": rank,
+                    "of": 4242,
+                },
+                {
+                    "objective": "band_gap_eV >= 2",
+                    "property": "band_gap_eV",
+                    "probability": 0.87654 / rank,
+                    "place": 3,
+                    "of": 4242,
+                },
+            ],
+            "nearest": [
+                {
+                    "id": "dielectric/mp-77",
+                    "formula": "PtO2",
+                    "family": "marcasite <b>",
+                    "same_prototype": False,
+                    "changed_atoms": 0.2,
+                    "values": {"refractive_index": 4.625, "bulk_modulus_GPa": 203.5},
+                },
+                {
+                    "id": "dielectric/mp-78",
+                    "formula": "KTaO3",
+                    "family": "cubic perovskite",
+                    "same_prototype": True,
+                    "changed_atoms": 0.4,
+                    "values": {"refractive_index": 2.375},
+                },
+            ],
+        }
+        for rank in (1, 2, 3)
+    ]
+    write_json(folder / "screening/explained.json", explained)
+
+
+@pytest.fixture(scope="session")
+def several_results(tmp_path_factory):
+    """Results as of a whole run, screened by two objectives; not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("several") / "results"
+    for write in (write_structures, write_properties, write_several, write_kinetics, write_run):
+        write(folder)
+    write_json(
+        folder / "candidates/summary.json", {"n_candidates": 4242, "family": "cubic perovskite"}
+    )
+    return folder

@@ -1,4 +1,4 @@
-# The page, made of result files only, and the checksums of all results.
+# The page and its figures, made of result files only, and the checksums of all results.
 
 
 rule report:
@@ -19,6 +19,8 @@ rule report:
         kinetics=KINETICS_RESULTS,
     output:
         page=ensure(f"{OUT}/report.html", non_empty=True),
+        # each figure as PNG and SVG, with a CSV of the numbers drawn
+        figures=directory(f"{OUT}/figures"),
     log:
         f"{OUT}/logs/report.log",
     benchmark:
@@ -26,12 +28,19 @@ rule report:
     threads: 1
     params:
         results=subpath(output.page, parent=True),
-        sources=source_hash("report"),
+        sources=source_hash(
+            "report",
+            "properties/compare.py",
+            "properties/intervals.py",
+            "properties/targets.py",
+            "screening/choice.py",
+            "screening/objectives.py",
+        ),
     message:
-        "Making the report"
+        "Making the report and its figures"
     shell:
         "matml report --results {params.results:q} --config {input.section:q} --out {output.page:q}"
-        " 2>&1 | tee {log:q}"
+        " --figures {output.figures:q} 2>&1 | tee {log:q}"
 
 
 rule checksums:

@@ -102,6 +102,7 @@ rule screen:
     output:
         shortlist=ensure(f"{OUT}/screening/shortlist.csv", non_empty=True),
         cifs=directory(f"{OUT}/screening/candidates"),
+        explained=ensure(f"{OUT}/screening/explained.json", non_empty=True),
         summary=ensure(f"{OUT}/screening/summary.json", non_empty=True),
     log:
         f"{OUT}/logs/screen.log",

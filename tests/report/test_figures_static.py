@@ -1,0 +1,132 @@
+"""Static files of the figures: whole, from the same numbers, and for every figure."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from matml.files import read_table
+from matml.report import static
+from matml.report.results import Results
+from matml.report.static import all_drawings, numbers_of, render, write_figures
+
+
+def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, tmp_path):
+    folder = tmp_path / "figures"
+    number = write_figures(Results(results), folder)
+    drawings = all_drawings(Results(results))
+    assert number == len(drawings) >= 9
+    names = {drawing.name for drawing in drawings}
+    assert len(names) == len(drawings)
+    for kind in ("png", "svg", "csv"):
+        assert {file.stem for file in folder.glob(f"*.{kind}")} == names
+    for kind in ("learning-curve", "parity", "calibration", "map", "pareto", "ttt", "errors"):
+        assert any(name.startswith(kind) for name in names)
+    for file in folder.glob("*.png"):
+        with Image.open(file) as picture:
+            colours = picture.convert("RGB").getcolors(1_000_000)
+        # white alone would be an empty picture
+        assert len(colours) > 20
+    for file in folder.glob("*.svg"):
+        assert file.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+    assert not list(folder.parent.glob(".figures-*"))
+    kept = read_table(results / "properties/evaluation/predictions.parquet")
+    table = pd.read_csv(folder / "parity-bulk_modulus_GPa.csv")
+    assert len(table) == len(kept)
+    own = table[table["method"] == "chosen"].sort_values("calculated bulk modulus (GPa)")
+    wanted = kept[kept["method"] == "global_gp_gp"].sort_values("truth")
+    assert np.allclose(own["calculated bulk modulus (GPa)"], wanted["truth"], rtol=1e-4)
+    assert np.allclose(own["predicted bulk modulus (GPa)"], wanted["prediction"], rtol=1e-4)
+    assert np.allclose(own["plus"], 20, rtol=1e-3)
+    assert set(own["about"]) == {"SrTiO3"}
+    scores = pd.read_csv(results / "properties/evaluation/scores.csv")
+    errors = scores[
+        (scores["property"] == "refractive_index") & (scores["metric"] == "mae_family_mean")
+    ]
+    drawn = pd.read_csv(folder / "learning-curve-refractive_index.csv")
+    drawn = drawn["mean absolute error"].dropna()
+    assert np.allclose(np.sort(drawn), np.sort(errors["value"]), rtol=1e-6)
+
+
+@pytest.fixture
+def two(results, monkeypatch):
+    """Two figures only, since each takes half a second to write: a map and a parity plot."""
+    found = all_drawings(Results(results))
+    picked = [next(d for d in found if d.name.startswith(kind)) for kind in ("map", "parity")]
+    monkeypatch.setattr(static, "all_drawings", lambda _: picked)
+
+
+@pytest.fixture
+def few(two, results, tmp_path):
+    folder = tmp_path / "few"
+    write_figures(Results(results), folder)
+    return folder
+
+
+def test_the_same_run_writes_the_same_files(results, few, tmp_path):
+    folder = few
+    again = tmp_path / "again"
+    write_figures(Results(results), again)
+    for file in folder.iterdir():
+        assert file.read_bytes() == (again / file.name).read_bytes()
+
+
+def test_a_failure_leaves_the_old_folder(results, few, monkeypatch):
+    folder = few
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def fail(drawing):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(static, "render", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        write_figures(Results(results), folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert not list(folder.parent.glob(".few-*"))
+
+
+def test_stale_figures_go(results, few):
+    folder = few
+    (folder / "old.png").write_bytes(b"")
+    write_figures(Results(results), folder)
+    assert not (folder / "old.png").exists()
+
+
+def test_numbers_of_labels_stand_side_by_side(results):
+    rows = read_table(results / "properties/evaluation/predictions.parquet")
+    rows = pd.concat([rows, rows.assign(shots=5, prediction=rows["truth"])])
+    rows.to_parquet(results / "properties/evaluation/predictions.parquet")
+    drawing = next(d for d in all_drawings(Results(results)) if d.name.startswith("parity"))
+    panels = render(drawing).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["5 labels", "10 labels"]
+    # the panel of five labels has points on the diagonal alone, the other one has not
+    for axes, exact in zip(panels, (True, False), strict=True):
+        points = np.concatenate(
+            [line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"]
+        )
+        assert len(points) == 40
+        assert np.allclose(points[:, 0], points[:, 1], rtol=1e-4) == exact
+
+
+def test_no_results_no_figures(empty_results, tmp_path):
+    assert write_figures(Results(empty_results), tmp_path / "figures") == 0
+    assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_empty_numbers_of_a_figure_without_points(results):
+    for drawing in all_drawings(Results(results)):
+        assert len(numbers_of(drawing)) > 0
+
+
+def test_the_command_writes_page_and_figures(two, results, tmp_path):
+    from click.testing import CliRunner
+
+    from matml.cli import cli
+
+    out, folder = tmp_path / "report.html", tmp_path / "papers"
+    arguments = ["report", "--results", str(results), "--out", str(out), "--figures", str(folder)]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert "2 figures, each as PNG, SVG and CSV" in done.output
+    assert out.is_file()
+    assert len(list(folder.glob("*.png"))) == 2

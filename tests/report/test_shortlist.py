@@ -1,0 +1,124 @@
+"""The shortlist as it stands in the page's markup: reasons, neighbours, files to save."""
+
+import base64
+import io
+import json
+import re
+import zipfile
+
+import pandas as pd
+import pytest
+
+from matml.config import ReportSection
+from matml.files import read_json, write_json
+from matml.report.markup import number
+from matml.report.page import make_page
+from matml.report.shortlist import objective_words
+from matml.report.words import ordinal
+
+
+@pytest.fixture(scope="module")
+def markup(several_results):
+    return make_page(several_results, ReportSection())[0]
+
+
+def template(markup: str, rank: int) -> str:
+    [found] = re.findall(rf'<template id="candidate-{rank}">(.*?)</template>', markup, re.DOTALL)
+    return found
+
+
+def test_every_candidate_shown_opens(markup):
+    opened = re.findall(r'data-open="(\d+)"', markup)
+    assert opened == [str(rank) for rank in range(1, 25)]
+    assert all(template(markup, int(rank)) for rank in opened)
+
+
+def test_why_a_candidate_ranks_there(markup, several_results):
+    row = pd.read_csv(several_results / "screening/shortlist.csv").iloc[1]
+    text = re.sub(r"<.*?>", " ", template(markup, 2))
+    for value in (row["prediction"], row["band_gap_eV"], row["energy_above_hull_eV_per_atom"]):
+        assert number(value) in text
+    assert f"{number(100 * 0.87654 / 2, 2)} %" in text  # chance of its window
+    assert f"{number(100 * row['probability'], 2)} %" in text  # of all
+    assert "2nd of 4,242" in text
+    assert "By score alone it is 1st; it was moved down" in text
+    assert "first Pareto front" in text
+    assert "No known compound of S-Sb" not in text
+    assert "No known compound of S-Sb" in re.sub(r"<.*?>", " ", template(markup, 4))
+    assert "Equal to the known crystal dielectric/mp-9" in template(markup, 24)
+    assert "rare: Rb" in template(markup, 24)
+
+
+def test_neighbours_with_their_known_values(markup):
+    own = template(markup, 1)
+    for value in ("4.625", "203.5", "2.375", "0.4"):
+        assert f'data-value="{value}"' in own
+    assert "marcasite &lt;b&gt;" in own
+    assert "cubic perovskite (the same)" in own
+    # of a candidate that was not explained, the nearest one of the shortlist is told
+    assert "dielectric/mp-1 (PtO2): 20 % of the atoms" in template(markup, 9)
+
+
+def test_files_to_save_are_those_of_the_run(markup, several_results):
+    [data] = re.findall(
+        r'download="candidates-cif.zip" href="data:application/zip;base64,(.*?)"', markup
+    )
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(data))) as archive:
+        assert archive.namelist() == ["01.cif", "02.cif", "03.cif"]
+        for name in archive.namelist():
+            file = several_results / "screening/candidates" / name
+            assert archive.read(name).decode() == file.read_text()
+    [held] = re.findall(r'id="shortlist-data">(.*?)</script>', markup)
+    held = json.loads(held)
+    text = "\n".join([held["head"], *held["rows"].values(), ""])
+    pd.testing.assert_frame_equal(
+        pd.read_csv(io.StringIO(text)), pd.read_csv(several_results / "screening/shortlist.csv")
+    )
+
+
+def test_the_same_results_make_the_same_page(markup, several_results):
+    assert make_page(several_results, ReportSection())[0] == markup
+
+
+def test_the_first_screen_names_the_best_new_candidate(markup):
+    first = markup.split('<section id="shortlist"')[0]
+    text = re.sub(r"<.*?>", "", first)
+    assert "Of 4,242 candidates the first new one is PtPbO3" in text
+    assert "Predicted, not calculated or made" in text
+    assert "simulated data" in text
+    # the default of the test data is itself a simple method, 0.0727 and 0.0757 are the others'
+    assert "lower than that of the best simple method" in text
+
+
+def test_a_default_worse_than_least_squares_is_told(tmp_path, results):
+    file = results / "kinetics/simulated_ttt/scores.csv"
+    scores = pd.read_csv(file)
+    scores.loc[scores["is_default"], ["value", "low", "high"]] *= 10
+    scores.to_csv(file, index=False)
+    text = re.sub(r"<.*?>", "", make_page(results, ReportSection())[0])
+    assert "with 2.2 times the error of plain least squares (Simulated TTT)" in text
+
+
+def test_a_hostile_formula_stays_text(results):
+    file = results / "screening/shortlist.csv"
+    table = pd.read_csv(file)
+    table["formula"] = "<img src=x onerror=alert(1)>"
+    table["oxidation_states"] = "</template><script>alert(2)</script>"
+    table.to_csv(file, index=False)
+    text = make_page(results, ReportSection())[0]
+    assert "<img src=x" not in text
+    assert "<script>alert(2)" not in text
+
+
+def test_words():
+    assert objective_words("bulk_modulus_GPa >= 150") == "bulk modulus (GPa) ≥ 150"
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 22, 1003)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "22nd", "1,003rd",
+    ]  # fmt: skip
+
+
+def test_explained_of_an_older_run_may_be_missing(results):
+    assert not (results / "screening/explained.json").exists()
+    write_json(results / "screening/explained.json", [])
+    assert read_json(results / "screening/explained.json") == []
+    assert "Why it ranks here" in make_page(results, ReportSection())[0]
