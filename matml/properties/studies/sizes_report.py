@@ -227,7 +227,7 @@ def _draw_times(axes: Axes, own: pd.DataFrame, shots: int) -> None:
         if method == STACK:
             for (seconds, error), epochs in zip(spots, sorted(set(chosen["epochs"])), strict=True):
                 axes.annotate(
-                    f"{epochs} epochs",
+                    str(epochs),
                     (seconds, error),
                     textcoords="offset points",
                     xytext=(-4, -10),
@@ -236,7 +236,7 @@ def _draw_times(axes: Axes, own: pd.DataFrame, shots: int) -> None:
                     color=colour,
                 )
     _logarithmic(axes)
-    axes.set_xlabel("processor time to train, s")
+    axes.set_xlabel("processor time to train, s (small numbers: epochs)")
 
 
 def _line(
