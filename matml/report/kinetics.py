@@ -19,6 +19,7 @@ from matml.report.markup import (
     text_cell,
 )
 from matml.report.results import Results
+from matml.report.scores import methods_of
 from matml.report.transformations import alloy_drawings
 from matml.report.words import title_of, unit_text
 
@@ -127,7 +128,7 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
     if rows.empty:
         parts.append(missing("This data set has no scores."))
     else:
-        methods = list(dict.fromkeys(rows["method"]))
+        methods = methods_of(rows)
         words = {method: method_words(method) for method in methods}
         legend = "".join(
             f'<button type="button" data-method="{escape(method)}" '
@@ -155,7 +156,7 @@ def error_drawing(dataset: str, rows: pd.DataFrame) -> Drawing:
     rows
         Output of `error_rows`, not empty.
     """
-    methods = list(dict.fromkeys(rows["method"]))
+    methods = methods_of(rows)
     words = {method: method_words(method) for method in methods}
     unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
     title = f"root-mean-square error{unit}"

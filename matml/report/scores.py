@@ -16,6 +16,12 @@ FEWEST_FAMILIES = 4
 """An interval over fewer families says nothing about families in general."""
 
 
+def methods_of(rows: pd.DataFrame) -> list[str]:
+    """Return the methods of a table, the default first: its colour is no other method's."""
+    default = rows[rows["is_default"].astype(bool)]["method"]
+    return list(dict.fromkeys([*default, *rows["method"]]))
+
+
 @dataclass(frozen=True)
 class Scores:
     """The scores of all properties, with the words for methods."""
@@ -30,7 +36,7 @@ class Scores:
         rows = results.table(SCORES, COLUMNS)
         if rows is None or rows.empty:
             return None
-        methods = list(dict.fromkeys(rows["method"]))
+        methods = methods_of(rows)
         titles = {method: method.replace("_", " ") for method in methods}
         if "title" in rows:
             titles |= dict(zip(rows["method"], rows["title"], strict=True))
