@@ -101,10 +101,11 @@ class AdaptedPredictor:
     def predict(self, structures: Structures, processes: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions [n] and their 90 % intervals [n, 2] (low, high), in `unit`.
 
-        The model is not changed: the same crystals give the same numbers at every call, to within
-        rounding. Whether a crystal is within what the model knows is said by `predict_table`.
-        Several `processes` find the symmetry of thousands of structures (then keep the work of a
-        script under `if __name__ == "__main__":`).
+        The model is not changed: the same list gives the same numbers at every call, whatever was
+        asked in between. A crystal in other company, or with several `processes`, gives the same
+        to about five digits. Whether it is within what the model knows is said by
+        `predict_table`. Several `processes` find the symmetry of thousands of structures (then
+        keep the work of a script under `if __name__ == "__main__":`).
         """
         table = self.predict_table(structures, processes)
         return table["prediction"].to_numpy(), table[["low", "high"]].to_numpy()

@@ -1,9 +1,10 @@
 """A set of crystals with their graphs: what predictors and screening work on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,6 @@ from matml.structures.store import GraphStore
 
 FEWEST_FOR_PROCESSES = 2000
 """Structures below which starting processes costs more than it saves."""
-CUBIC = CubicCrystals()
-"""What this process knows of cubic crystals, for those who ask to carry it over."""
 
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
 
@@ -36,14 +35,27 @@ def _cell_or_bad(structure: Structure) -> Cell | BadCrystal:
         return bad
 
 
+@lru_cache(maxsize=1)
+def _met_in(call: str) -> CubicCrystals:
+    """What this process has met of cubic crystals in one call of `from_structures`."""
+    return CubicCrystals()
+
+
+def _nothing_met() -> None:
+    """Nothing is carried over."""
+
+
 def crystal_with_graph(
-    cell: Cell | BadCrystal, settings: StructuresSection, graphs: GraphsSection, carry_over: bool
+    cell: Cell | BadCrystal,
+    settings: StructuresSection,
+    graphs: GraphsSection,
+    cubic: Callable[[], CubicCrystals | None],
 ) -> tuple[Crystal, CrystalGraph] | BadCrystal:
     """A cell's crystal and its graph, or why it is none."""
     if isinstance(cell, BadCrystal):
         return cell
     try:
-        crystal = crystal_of_cell(*cell[:3], settings, cell[3], CUBIC if carry_over else None)
+        crystal = crystal_of_cell(*cell[:3], settings, cell[3], cubic())
     except BadCrystal as bad:
         return bad
     ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
@@ -129,7 +141,10 @@ class CrystalSet:
             that asks for several must keep its work under `if __name__ == "__main__":`.
         carry_over
             Take the symmetry of a cubic crystal from one met before that has the same operations,
-            which is several times faster (`matml.structures.cubic`).
+            which is several times faster (`matml.structures.cubic`). Met before in this call, so
+            that the same structures in the same order give the same numbers whatever was asked
+            before; in another order or number, and with several `processes`, distances may differ
+            by up to a ten thousandth of an angstrom.
 
         Examples
         --------
@@ -146,9 +161,9 @@ class CrystalSet:
         names = [str(i) for i in range(len(structures))] if ids is None else [str(i) for i in ids]
         if len(names) != len(structures) or len(set(names)) != len(names):
             raise MatmlError("ids: must be distinct and as many as there are structures")
-        work = partial(
-            crystal_with_graph, settings=settings, graphs=graph_section, carry_over=carry_over
-        )
+        # a name, not the thing itself: each process keeps its own over all its chunks
+        cubic = partial(_met_in, uuid4().hex) if carry_over else _nothing_met
+        work = partial(crystal_with_graph, settings=settings, graphs=graph_section, cubic=cubic)
         cells = [_cell_or_bad(structure) for structure in structures]
         if processes > 1 and len(cells) >= FEWEST_FOR_PROCESSES:
             found = map_ordered(work, cells, processes, "structures", chunk_size=128)

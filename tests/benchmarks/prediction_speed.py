@@ -58,10 +58,9 @@ def small_cells(most_atoms: int, count: int | None) -> tuple[list[Structure], fl
 
 def forget() -> None:
     """Forget the symmetry of all crystals met so far."""
-    from matml.structures import crystals, symmetry
+    from matml.structures import symmetry
 
     symmetry._search.cache_clear()
-    crystals.CUBIC.known.clear()
 
 
 def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
@@ -69,15 +68,15 @@ def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
     from matml.structures.build import graph_of
     from matml.structures.check import check_geometry
     from matml.structures.crystal import cell_of, symmetries
-    from matml.structures.crystals import CUBIC
+    from matml.structures.cubic import CubicCrystals
     from matml.structures.families import classify
 
     forget()
-    clock, settings = Clock(), predictor.structures_section
+    clock, settings, cubic = Clock(), predictor.structures_section, CubicCrystals()
     for structure in structures:
         lattice, frac, numbers, _ = clock.run("elements and coordinates", cell_of, structure)
         clock.run("checks", check_geometry, lattice, frac @ lattice, numbers, settings)
-        shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings, CUBIC)
+        shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings, cubic)
         clock.run("family", classify, shape)
         cell = ideal.lattice, ideal.frac_coords, ideal.kind, ideal.orbit
         clock.run("neighbours and graph", graph_of, cell, predictor.graph_section)

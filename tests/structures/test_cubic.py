@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 from matml.config import StructuresSection
 from matml.structures import symmetry
 from matml.structures.crystal import crystal_of
+from matml.structures.crystals import CrystalSet
 from matml.structures.cubic import CubicCrystals
 from matml.structures.graph import crystal_graph
 
@@ -129,3 +130,21 @@ def test_a_finer_tolerance_has_its_own_crystals(searches, carried):
     fine = SETTINGS.model_copy(update={"family_symprec_A": 0.001, "symprec_A": 0.001})
     carried(antifluorite_halide(0.24), fine)
     assert len(searches) == 2
+
+
+def test_a_call_does_not_depend_on_those_before_it(searches):
+    def placed(structure, seed):
+        """Positions off by less than what is carried over allows."""
+        return structure.copy().perturb(2e-5, seed=seed)
+
+    asked = [placed(antifluorite_halide(x), i) for i, x in enumerate((0.235, 0.244))]
+    other = [placed(antifluorite_halide(0.24), 9)]
+
+    fresh = CubicCrystals()
+    expected = [crystal_of(structure, SETTINGS, [], fresh).frac_coords for structure in asked]
+    assert len(searches) == 1  # the second is told from the first
+    symmetry._search.cache_clear()
+    CrystalSet.from_structures(other, carry_over=True)
+    found = CrystalSet.from_structures(asked, carry_over=True).table["frac_coords"]
+    for one, again in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, np.reshape(again, (-1, 3)))
