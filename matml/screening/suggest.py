@@ -9,6 +9,7 @@ import pandas as pd
 
 from matml.errors import MatmlError
 from matml.files import write_table
+from matml.properties.compare import STACK
 from matml.properties.targets import find_property
 from matml.screening.acquire import acquisition, choose_batch, turned
 from matml.screening.heldout import goal_sign
@@ -80,6 +81,10 @@ def suggest_labels(
     wanted = acquisition(strategy, posterior, known_rows, values)
     from_scale = find_property(property_name).from_scale
     centred, half = sign * mean * scale + centre, NORMAL_90 * deviation * scale
+    if method == STACK:
+        # as `predict` has it: calibrated, and wider far from the training crystals
+        half = predictor.fitted_stack(property_name).scale(len(labels)) * deviation * scale
+        half = half * np.maximum(predictor.distance(crystals), 1)
     rows = table.iloc[chosen]
     found = pd.DataFrame(
         {

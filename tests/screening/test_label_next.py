@@ -12,11 +12,15 @@ from scipy.stats import norm
 
 from matml.cli import cli
 from matml.errors import MatmlError
+from matml.files import read_table
+from matml.properties.export import SHIPPED
 from matml.properties.gp import ResidualGP
 from matml.properties.gp_stack import GPStack, Views
+from matml.properties.predictor import FewShotPredictor
 from matml.screening import acquire, closed_loop, heldout, retrospective
 from matml.screening.acquire import choose_batch, labels_until_found, turned
 from matml.screening.heldout import goal_sign, held_out_families, top_rows
+from matml.screening.suggest import suggest_labels
 from matml.screening.surrogates import CorrectedSurrogate, JointSurrogate, stack_surrogate
 from matml.structures.crystals import CrystalSet
 
@@ -295,3 +299,24 @@ def test_the_commands_are_there():
     result = CliRunner().invoke(cli, ["screen"])
     assert result.exit_code == 2
     assert "Missing option '--model'" in result.output
+
+
+def test_suggestions_have_the_intervals_of_predictions(prepared, tmp_path):
+    structures, support = prepared / "structures", read_table(prepared / "support.csv")
+    suggest_labels(
+        SHIPPED, "refractive_index", "maximise", prepared / "support.csv", [structures],
+        structures, None, 4, "top", tmp_path / "next.csv", "cpu",
+    )  # fmt: skip
+    found = read_table(tmp_path / "next.csv")
+    predictor = FewShotPredictor.load()
+    known = read_table(structures / "structures.parquet").set_index("id", drop=False)
+
+    def crystals(ids):
+        return CrystalSet.from_table(known.loc[ids], predictor.graph_section)
+
+    adapted = predictor.adapt(
+        crystals(support["id"]), support["refractive_index"], "refractive_index", check_units=False
+    )
+    table = adapted.predict_table(crystals(found["id"]))
+    for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high")):
+        np.testing.assert_allclose(found[f"refractive_index{suffix}"], table[name], rtol=1e-4)
