@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.screening.choice import dominated_by
-from matml.screening.objectives import Objective
+from matml.screening.objectives import Objective, to_scale
 from matml.screening.scoring import Scored
 from matml.structures.duplicates import copies
 
@@ -125,7 +125,11 @@ class Keeper:
         if not self.windows or not inside.any():
             return
         self.counts["meet_all_windows"] += int((gaps[inside] == 0).all(1).sum())
-        measures = {str(w): gaps[:, i] for i, w in enumerate(self.windows)}
+        # by the prediction that is shown: in deviations the least certain would be the nearest
+        measures = {
+            str(w): w.gap(to_scale(w.property, table[w.property].to_numpy(float)))
+            for w in self.windows
+        }
         measures["all windows"] = gaps.max(1)
         for name, gap in measures.items():
             own = np.where(inside, gap, np.inf)

@@ -53,7 +53,7 @@ def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) ->
     """
     table = _read_text(path, properties[0])
     given = [name for name in properties if name in table]
-    if sum(name in PROPERTIES for name in table) < 2 or not given:
+    if not given or (given == [properties[0]] and sum(n in PROPERTIES for n in table) < 2):
         return {properties[0]: read_support(path, properties[0], known_ids)}
     return {name: _support_of(path, table, name, known_ids, skip_empty=True) for name in given}
 

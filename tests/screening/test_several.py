@@ -11,6 +11,9 @@ from matml.errors import MatmlError
 from matml.files import read_table
 from matml.screening import shortlist
 from matml.screening.choice import dominated_by
+from matml.screening.keep import Keeper
+from matml.screening.objectives import parse_objectives
+from matml.screening.support import read_supports
 
 ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"
@@ -117,6 +120,24 @@ def test_a_window_that_nothing_meets_names_the_nearest(prepared, tmp_path, suppo
     # though all probabilities vanish, the order still tells which come nearest
     assert table["probability"].max() < 1e-12
     assert table["formula"][0] == best["formula"]
+
+
+def test_the_nearest_to_a_window_is_nearest_by_prediction_not_the_least_certain():
+    table = pd.DataFrame({"in_domain": True, "id": ["sure", "vague"], "formula": ["A", "B"]})
+    table = table.assign(probability=0.0, **{ENERGY: [-3.4, -2.5]})
+    table[f"{ENERGY}_low"], table[f"{ENERGY}_high"] = [-3.41, -4.5], [-3.39, -0.5]
+    windows = parse_objectives([f"{ENERGY} <= -30"])
+    keeper = Keeper(10, ENERGY, windows)
+    keeper._note_nearest(table, np.array([[2660.0], [14.0]]))
+    assert keeper.nearest[str(windows[0])]["id"] == "sure"
+
+
+def test_the_leading_property_may_be_without_a_column(prepared):
+    path = prepared / "support.csv"
+    known = set(read_table(prepared / "structures" / "structures.parquet")["id"])
+    assert set(read_supports(path, [ENERGY, PROPERTY], known)) == {PROPERTY}
+    with pytest.raises(MatmlError, match=f"no column '{ENERGY}'"):
+        read_supports(path, [ENERGY], known)
 
 
 def test_windows_that_exclude_each_other(prepared, tmp_path, support):
