@@ -51,6 +51,9 @@ ROBUST_DOF = 2.0
 DETERMINED, PARTLY = 0.5, 2.0
 """Width from data over prior width below which data determined a parameter, or partly did."""
 
+LEAST_SHOWN = 1e-6
+"""Probability of an outlier below which its size means nothing."""
+
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
 
@@ -372,9 +375,12 @@ def calibrate(
     )
     outliers = result.residual_table()
     for row in outliers[outliers["outlier"]].itertuples():
-        chance = (
-            f", {row.probability:.1g} probable given the others" if row.probability >= 0 else ""
-        )
+        chance = ""
+        if row.probability >= 0:
+            # none is impossible: 0 is what rounding leaves
+            least = row.probability < LEAST_SHOWN
+            share = f"less than {LEAST_SHOWN:g}" if least else f"{row.probability:.1g}"
+            chance = f", {share} probable given the others"
         notes.append(
             f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit{chance}; "
             "check it"

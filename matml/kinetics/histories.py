@@ -121,7 +121,8 @@ def follow_paths(
     shift = ZERO_CELSIUS if column == "temperature_C" else 0.0
     histories, bad = {}, []
     for name in sorted(set(names) - {""}):
-        rows = raw.index[names == name]
+        # labels, since rows of earlier paths may be left out by now
+        rows = names.index[names == name]
         try:
             history = read_history(file.parent / name)
         except MatmlError as error:

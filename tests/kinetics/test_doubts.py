@@ -73,6 +73,14 @@ def test_zeros_ones_and_wrong_times_do_no_harm(population, tmp_path):
     assert row_of(result, "half_time_s")["high_90"] < 1e5
 
 
+def test_contradictory_points_are_improbable_not_impossible(population, tmp_path):
+    rows = [(1173.15, t, fraction_at(1173.15, t)) for t in np.geomspace(60, 1500, 12)]
+    rows.append((1173.15, 1e5, 0.0))
+    notes = [n for n in calibrated(population, tmp_path, rows).notes if "given the others" in n]
+    assert any("less than 1e-06 probable" in note for note in notes)
+    assert not any(", 0 probable" in note for note in notes)
+
+
 def test_an_outlier_is_named_by_its_line_and_only_it(population, tmp_path):
     times = np.geomspace(60, 1500, 7)
     rows = [(t, s, fraction_at(t, s)) for t in (1143.15, 1173.15) for s in times]
@@ -86,6 +94,7 @@ def test_an_outlier_is_named_by_its_line_and_only_it(population, tmp_path):
     flagged = spoilt.residual_table().query("outlier")["line"].tolist()
     assert flagged == [11]
     assert any("line 11" in note and "given the others" in note for note in spoilt.notes)
+    assert not any(", 0 probable" in note for note in spoilt.notes)
     # without it the estimate is that of the clean record
     robust = calibrate_without_outliers(population, spoilt.observations, "X", 0)
     assert robust.notes[0].endswith("line(s) 11")

@@ -173,6 +173,18 @@ def test_a_missing_file_alone_is_an_error_with_its_line(tmp_path):
         read_history(tmp_path / "c.csv")
 
 
+def test_rows_lost_on_one_path_leave_those_of_the_next(tmp_path):
+    rows = ["alloy,temperature_C,time_s,fraction_transformed,path"]
+    rows += ["A,,50,0.2,missing.csv", "A,,900,0.9,a.csv", "A,,150,0.6,a.csv", "A,,160,0.7,b.csv"]
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("time_s,temperature_C\n0,500\n200,600\n")
+    (tmp_path / "points.csv").write_text("\n".join(rows) + "\n")
+    found = read_observations(tmp_path / "points.csv")
+    assert found.points["line"].tolist() == [4, 5]
+    assert found.points["temperature_K"].tolist() == pytest.approx([848.15, 853.15])
+    assert found.quarantine["line"].tolist() == [3, 2]
+
+
 def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
     """Simulated dilatometry whose heating slows down: refused as a ramp, calibrated as a path."""
     truth = {"half_time_s": 300.0, "activation_energy_kJ_mol": 180.0, "avrami_exponent": 1.8}
