@@ -192,7 +192,7 @@ def learn_conditioned_prior(
     *,
     amplitudes: Sequence[float] = (0.0, 0.3, 1.0, 3.0),
     lengths: Sequence[float] = (1.5, 3.0, 6.0),
-    dofs: Sequence[float] = (3.0, 8.0),
+    dofs: Sequence[float] = (3.0, 8.0, 30.0),
     pseudo_tasks: float = 2.0,
 ) -> tuple[ConditionedPrior, TaskPriors]:
     """Learn the prior from fitted tasks.
