@@ -38,7 +38,7 @@ NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
 The small ones are for a pool that one misfitted alloy dominates.
 """
 
-TIMED_SHARES = (0.5, 0.8, 0.95)
+TIMED_SHARES = (0.95,)
 """What is tried of the share of times that follow the transformation, besides none."""
 
 EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16

@@ -140,13 +140,21 @@ def test_composition_is_used_where_it_tells(simulated):
     assert shape[0] < shape[1]
 
 
-def test_learned_from_forty_alloys_the_intervals_of_others_cover():
-    """Fractions of 40 simulated alloys teach the prior; 400 others have ten observations each."""
+@pytest.mark.parametrize(("whole", "most_bias"), [(True, 0.04), (False, 0.05)])
+def test_learned_from_forty_alloys_the_intervals_of_others_cover(whole, most_bias):
+    """Fractions of 40 simulated alloys teach the prior; 400 others have ten observations each.
+
+    Times follow the transformation from 5 to 95 %, as the likelihood takes them to do, or stand
+    near 20, 50 and 80 % only, which biases the exponent a little (0.043 of its spread).
+    """
     noise = torch.full((440,), 0.03, dtype=torch.float64)
     equation, truth, series = jmak_series(440, 0 * noise, seed=8, points=18)
     columns = dict(series.columns)
     generator = torch.Generator().manual_seed(1)
     jitter = torch.randn(440, 18, generator=generator, dtype=torch.float64)
+    if whole:
+        aimed = 0.05 + 0.9 * torch.rand(440, 18, generator=generator, dtype=torch.float64)
+        columns["target"] = equation.predict("ttt", truth[:, None], columns | {"fraction": aimed})
     columns["time_s"] = 10 ** (columns["target"] + 0.05 * jitter)
     clean = equation.predict("fraction", truth[:, None], columns)
     jitter = torch.randn(440, 18, generator=generator, dtype=torch.float64)
@@ -175,7 +183,7 @@ def test_learned_from_forty_alloys_the_intervals_of_others_cover():
     # 400 intervals of 90 %: two standard errors are 0.03
     assert (covered - 0.9).abs().max() < 0.05
     bias = (posterior.draws.mean(1) - truth[40:]).mean(0) / truth[40:].std(0)
-    assert bias.abs().max() < 0.04
+    assert bias.abs().max() < most_bias
 
 
 def test_without_pyro_the_check_says_what_to_install(monkeypatch):
