@@ -140,13 +140,7 @@ class GPStack:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights, for a file."""
-        return {
-            "mean_weights": self.mean_weights,
-            "variances": self.variances,
-            "noise": self.noise,
-            "freedom": self.freedom,
-            "spread": self.spread,
-        }
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "GPStack":

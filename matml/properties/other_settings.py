@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,11 +26,14 @@ def run_setting_b(
     folds: int,
     potential: bool,
     seed: int,
-    device: str,
-    threads: int,
-    jobs: int,
+    **running: Any,
 ) -> pd.DataFrame:
     """Return the scores of setting B: each of some properties in turn is new.
+
+    Parameters
+    ----------
+    running
+        Device, threads and jobs, as of `run_new_property`.
 
     Raises
     ------
@@ -56,9 +60,7 @@ def run_setting_b(
         folds=folds,
         potential=potential,
         seed=seed,
-        device=device,
-        threads=threads,
-        jobs=jobs,
+        **running,
     )
     return scores.assign(setting="B, " + scores["setting"])
 

@@ -214,8 +214,8 @@ def fit_stack(
         own, targets, column, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
     )
     # a repeated crystal would tell its own label
-    single = labelled_members(bench.crystals.table, name).to_numpy()[training]
-    groups = [np.flatnonzero((families == f) & single) for f in np.unique(families)]
+    single = labelled_members(bench.crystals.table, name).to_numpy()
+    groups = [np.flatnonzero((families == f) & single[training]) for f in np.unique(families)]
     groups = [rows for rows in groups if len(rows) >= FEWEST_CRYSTALS]
     if not groups:
         raise MatmlError(
@@ -234,6 +234,12 @@ def fit_stack(
     stack = learn_stack(sequences, scale, seed=seed)
     shots = sorted({*settings.shots, 2})
     scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]] = {k: {} for k in shots}
+
+    def score(family: int, weights: GPStack, seen: Views, values: np.ndarray) -> None:
+        for k in shots:
+            if found := _scores(weights, seen, values, k, seed):
+                scores[k][family] = found
+
     for fold in np.unique(group_folds):
         # an interval must hold for families whose labels did not shape the weights
         others = np.flatnonzero(np.repeat(group_folds != fold, ORDERS))
@@ -241,19 +247,12 @@ def fit_stack(
         if len(others):
             without = learn_stack(sequences[others], scale, start=stack, steps=25, seed=seed)
         for i in np.flatnonzero(group_folds == fold):
-            for k in shots:
-                if found := _scores(without, views[i], labels[i], k, seed):
-                    scores[k][i] = found
+            score(i, without, views[i], labels[i])
     # families for validation shape nothing of the stack, and are large as those that users have
-    single = labelled_members(bench.crystals.table, name).to_numpy()
     for i, family in enumerate(bench.split.validation, len(groups)):
         rows = np.flatnonzero((bench.families == family) & single)
-        if len(rows) < FEWEST_CRYSTALS:
-            continue
-        own_views = models.views(inputs[rows])
-        for k in shots:
-            if found := _scores(stack, own_views, bench.targets[rows, column], k, seed):
-                scores[k][i] = found
+        if len(rows) >= FEWEST_CRYSTALS:
+            score(i, stack, models.views(inputs[rows]), bench.targets[rows, column])
     return StackedPredictor(models, stack, _scales(scores))
 
 
