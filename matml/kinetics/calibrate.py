@@ -40,6 +40,7 @@ from matml.kinetics.series import (
 from matml.kinetics.thinning import thin
 from matml.meta.conditioned import TaskPriors
 from matml.meta.hierarchical import Fit
+from matml.meta.modes import most_probable_of_all
 from matml.meta.robust import point_weights
 from matml.meta.sampling import Posterior, sample_posterior
 
@@ -137,7 +138,7 @@ class Calibration:
                 {
                     "parameter": parameter.name,
                     "unit": parameter.unit,
-                    "most_probable": float(parameter.value(self.fit.position[0, i])),
+                    "most_probable": float(parameter.value(peak(self.draws[:, i]))),
                     "median": middle,
                     "low_90": low,
                     "high_90": high,
@@ -262,6 +263,23 @@ class Calibration:
         }
 
 
+def peak(draws: Tensor) -> Tensor:
+    """Return the most probable of draws [S] of one quantity, within its central 90 %.
+
+    Of the quantity by itself, as its interval is: where parameters depend on each other, the most
+    probable of all their combinations may lie outside the intervals of single ones. By a Gaussian
+    kernel of Silverman's width (Density Estimation, 1986, equation 3.31).
+    """
+    low, high = draws.quantile(draws.new_tensor([0.05, 0.95]))
+    inside = draws[(draws >= low) & (draws <= high)]
+    quarter = draws.quantile(draws.new_tensor([0.25, 0.75]))
+    width = 0.9 * torch.minimum(draws.std(), (quarter[1] - quarter[0]) / 1.34) * len(draws) ** -0.2
+    if width <= 0:
+        return draws.median()
+    squares = ((inside[:, None] - draws) / width).square()
+    return inside[torch.exp(-squares / 2).sum(1).argmax()]
+
+
 def reference_temperature(
     population: Population, own: Observations
 ) -> tuple[float | None, list[str]]:
@@ -339,6 +357,8 @@ def calibrate(
     posterior = sample_posterior(
         residual, prior, *data, draws=DRAWS, proposals=proposals, seed=seed
     )
+    mode = most_probable_of_all(residual, prior, *data, posterior)
+    posterior = replace(posterior, fit=mode)
     effective = float(posterior.effective[0])
     if effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(

@@ -232,6 +232,25 @@ NEW = (
 )
 
 
+def estimates_lie_in_their_intervals(population, data, alloy):
+    """Two observations under one condition, as they are and pulled far apart."""
+    column = population.equation.observable(population.kind).column
+    for factors in ((1.0, 1.0), (1.7, 0.6)):
+        own = data.select([alloy])
+        name = "temperature_K" if "temperature_K" in own.points else "heating_rate_K_per_s"
+        rows = own.points[own.points[name] == own.points[name].iloc[0]].iloc[:2]
+        value = rows[column] * list(factors[: len(rows)])
+        value = value.clip(0, 1) if "fraction" in column else value
+        own.points = rows.assign(**{column: value}).reset_index(drop=True)
+        result = calibrate(population, own, alloy, 0)
+        for row in result.parameters().itertuples():
+            assert row.low_90 <= row.median <= row.high_90
+            assert row.low_90 <= row.most_probable <= row.high_90
+        # the fit is the mode of the very posterior that the draws are from
+        assert bool(result.fit.converged[0])
+        assert float((result.fit.position - result.draws).square().sum(1).min()) < 4
+
+
 @pytest.mark.parametrize("name", NEW)
 def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
     """Learned from 12 alloys, 4 others from 4 points each: the truth lies in the intervals."""
@@ -263,6 +282,7 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
         closer.append(
             float((result.fit.position[0] - truth[alloy]).norm() - (prior - truth[alloy]).norm())
         )
+        estimates_lie_in_their_intervals(population, data, alloy)
     # 90 % of 8 to 24 values: fewer than three quarters would be strange
     assert np.mean(inside) >= 0.75
     assert np.mean(closer) < 0
