@@ -4,6 +4,9 @@ All observations here are simulated: parameters drawn from a population, conditi
 experiment, noise added.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +17,13 @@ from matml.cli import cli
 from matml.config import KineticsSection
 from matml.errors import MatmlError
 from matml.kinetics.calibrate import calibrate
-from matml.kinetics.equations import equation_named
+from matml.kinetics.equations import EQUATIONS, equation_named
 from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
 from matml.kinetics.equations.peaks import log_frequency
 from matml.kinetics.equations.processes import kissinger_energy, sellars_half_time
 from matml.kinetics.equations.recrystallisation import sellars_factor
 from matml.kinetics.equations.steels import li_time, martensite_start_K
+from matml.kinetics.listing import described, described_by_name
 from matml.kinetics.observations import read_observations
 from matml.kinetics.population import learn_population
 
@@ -342,6 +346,19 @@ def test_other_units_are_the_same_observations(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(cli, ["kinetics", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_list_of_equations_is_in_step_and_needs_no_torch():
+    stored = described_by_name(None)
+    assert stored == [described(equation) for equation in EQUATIONS.values()]
+    script = (
+        "import sys; from click.testing import CliRunner; from matml.cli import cli; "
+        "found = CliRunner().invoke(cli, ['kinetics', 'equations'], catch_exceptions=False); "
+        "assert 'kissinger:' in found.output; "
+        "print([m for m in ('torch', 'numpy', 'pandas', 'scipy') if m in sys.modules])"
+    )
+    call = [sys.executable, "-c", script]
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("name", ["kissinger", "koistinen_marburger"])
