@@ -18,6 +18,7 @@ from matml.kinetics.doubts import (
     left_out_probabilities,
     unit_notes,
 )
+from matml.kinetics.equations.base import NEAR_STEP
 from matml.kinetics.observations import Observations, determined_by_design
 from matml.kinetics.population import NORMAL_90, Population
 from matml.kinetics.predict import generic_least_squares, predict_draws
@@ -214,7 +215,7 @@ class Calibration:
 
     def residual_table(self) -> pd.DataFrame:
         """Return the observations with prediction, residual in noise units, and an outlier flag."""
-        points = self.observations.points.copy()
+        points = self.observations.points.drop(columns=NEAR_STEP, errors="ignore")
         noise = (self.noise**2 + points["sigma"].fillna(0) ** 2) ** 0.5
         residual = self.fit.residuals[0].numpy()
         points["residual"] = -residual
@@ -344,7 +345,7 @@ def calibrate(
     prior = replace(population.experience.of(own.alloys), point_dof=point_dof)
     plain, extra, runs = equation, 0, []
     if offsets:
-        runs = number_runs(own)
+        runs = number_runs(own, offsets)
         equation = with_run_offsets(plain, runs, offsets)
         extra = len(equation.parameters) - len(plain.parameters)
         prior = append_offsets(prior, extra)
@@ -454,7 +455,7 @@ def held_out_scores(calibration: Calibration, everything: Observations) -> dict[
         return {}
     own.points = rest
     if calibration.offsets:
-        number_runs(own, calibration.runs)
+        number_runs(own, calibration.offsets, calibration.runs)
     equation, kind = calibration.population.equation, calibration.population.kind
     series = to_series(own, equation, calibration.reference_temperature_K)
     columns = {name: column[0] for name, column in series.columns.items()}
