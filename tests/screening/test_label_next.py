@@ -320,3 +320,36 @@ def test_suggestions_have_the_intervals_of_predictions(prepared, tmp_path):
     table = adapted.predict_table(crystals(found["id"]))
     for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high")):
         np.testing.assert_allclose(found[f"refractive_index{suffix}"], table[name], rtol=1e-4)
+
+
+def test_what_cannot_be_suggested_is_reported(prepared, tmp_path, caplog):
+    poscar = "{0}\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\n{0} Cl\n1 1\ndirect\n0 0 0\n{1}\n"
+    rows = [
+        ("salt", poscar.format("K", "0.5 0.5 0.5")),
+        ("unknown", poscar.format("Qq", "0.5 0.5 0.5")),
+        ("overlapping", poscar.format("K", "0.1 0 0")),
+    ]
+
+    def suggest(rows):
+        pd.DataFrame(rows, columns=["id", "poscar"]).to_csv(tmp_path / "own.csv", index=False)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            suggest_labels(
+                SHIPPED, "refractive_index", "maximise", prepared / "support.csv",
+                [tmp_path / "own.csv"], prepared / "structures", None, 4, "top",
+                tmp_path / "next.csv", "cpu",
+            )  # fmt: skip
+
+    suggest(rows)
+    assert read_table(tmp_path / "next.csv")["id"].tolist() == ["own/salt"]
+    bad = read_table(tmp_path / "next_quarantine.csv")
+    assert bad["id"].tolist() == ["own/unknown", "own/overlapping"]
+    # the header is row 1, the first candidate row 2
+    assert bad["row"].tolist() == [3, 4]
+    assert bad[["reason", "remedy"]].notna().all(axis=None)
+    assert "2 candidates could not be used: see" in caplog.text
+    suggest(rows[:1])
+    assert not (tmp_path / "next_quarantine.csv").exists()
+    assert "could not be used" not in caplog.text
+    with pytest.raises(MatmlError, match=r"none of the 2 crystals .* first, own/unknown: .*Qq"):
+        suggest(rows[1:])
