@@ -21,7 +21,7 @@ from matml.screening import acquire, closed_loop, heldout, retrospective
 from matml.screening.acquire import choose_batch, labels_until_found, turned
 from matml.screening.heldout import goal_sign, held_out_families, top_rows
 from matml.screening.suggest import suggest_labels
-from matml.screening.surrogates import CorrectedSurrogate, JointSurrogate, stack_surrogate
+from matml.screening.surrogates import JITTER, CorrectedSurrogate, JointSurrogate, stack_surrogate
 from matml.structures.crystals import CrystalSet
 
 SIZE = 14
@@ -62,6 +62,22 @@ def test_the_joint_posterior_is_that_of_the_stack(stack, shots):
     mean, deviation = stack_surrogate(fitted, views).posterior(rows, labels[rows])
     np.testing.assert_allclose(mean[rest], expected[0], atol=1e-9)
     np.testing.assert_allclose(deviation[rest], expected[1], atol=1e-6)
+
+
+def test_the_labels_covariance_is_solved_once(stack, monkeypatch):
+    fitted, views, labels = stack
+    model, rows, solves = stack_surrogate(fitted, views), [1, 4, 6], []
+    residual = labels[rows] - model.mean[rows]
+    gram = model.covariance[np.ix_(rows, rows)] + (model.noise + JITTER) * np.eye(3)
+    factor = fitted.stack.factor(residual @ np.linalg.inv(gram) @ residual, 3)
+    solve = np.linalg.solve
+    monkeypatch.setattr(np.linalg, "solve", lambda *given: solves.append(1) or solve(*given))
+    mean, deviation = model.posterior(rows, labels[rows])
+    assert len(solves) == 1
+    joint_mean, covariance = model.joint(rows, labels[rows])
+    np.testing.assert_array_equal(mean, joint_mean)
+    expected = (covariance.diagonal() + model.noise) * float(factor)
+    np.testing.assert_allclose(deviation, np.sqrt(expected), rtol=1e-10)
 
 
 def test_a_turned_surrogate(stack):
