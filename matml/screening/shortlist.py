@@ -100,7 +100,7 @@ def screen_candidates(
         trust_labels=trust_labels,
     )
     chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards)
-    stream(job, chunks, Path(out), workers, seed)
+    stream(job, chunks, Path(out), workers, seed, (shard or 0, shards))
     if shard is None:
         finish([Path(out)], Path(out))
 
@@ -119,8 +119,18 @@ def load_predictor(model: Path, seed: int, device: str) -> Predictor:
     return FewShotPredictor.load(model, device)
 
 
-def stream(job: Job, chunks: Iterator[Chunk], out: Path, workers: int, seed: int) -> None:
-    """Score all chunks; write `scores.parquet`, `kept.parquet`, `state.json` and the quarantine."""
+def stream(
+    job: Job,
+    chunks: Iterator[Chunk],
+    out: Path,
+    workers: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+) -> None:
+    """Score all chunks; write `scores.parquet`, `kept.parquet`, `state.json` and the quarantine.
+
+    `shard` is the number of the share and how many there are.
+    """
     start = time.perf_counter()
     scorer = Scorer(job)
     adapted = time.perf_counter()
@@ -159,6 +169,8 @@ def stream(job: Job, chunks: Iterator[Chunk], out: Path, workers: int, seed: int
             "known_graphs": None if job.known_graphs is None else str(job.known_graphs),
         },
         "seed": seed,
+        "shard": shard[0],
+        "shards": shard[1],
         "workers": workers,
         "adaptation_seconds": round(adapted - start, 3),
         "seconds": round(seconds, 3),
