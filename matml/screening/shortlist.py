@@ -19,6 +19,7 @@ from matml.config import ScreeningSection, StructuresSection, read_section, vali
 from matml.errors import MatmlError
 from matml.files import atomic, read_json, write_json, write_table
 from matml.screening.keep import Keeper, ScoreWriter, typed
+from matml.screening.mark import CELLS, mark_copies
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.stream import Chunk, read_chunks
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
 QUARANTINE = "crystals/quarantine.csv"
+CELLS_OF_SCORES = "cells.parquet"
+"""What copies are told from; goes when they are marked."""
 SECONDS_BETWEEN_LINES = 15.0
 DESCRIBED = 1000
 """Best rows of which stability and known neighbours are looked up."""
@@ -136,12 +139,17 @@ def stream(
     adapted = time.perf_counter()
     keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
     last = time.monotonic()
-    with atomic(out / SCORES) as scores, atomic(out / QUARANTINE) as refused:
+    with (
+        atomic(out / SCORES) as scores,
+        atomic(out / QUARANTINE) as refused,
+        atomic(out / CELLS_OF_SCORES) as cells,
+    ):
         pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
-        writer = ScoreWriter(scores)
+        writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
         for scored in score_all(scorer, chunks, workers):
             keeper.add(scored)
             writer.write(scored.table)
+            cell_writer.write(scored.table)
             if scored.quarantine:
                 pd.DataFrame(scored.quarantine).to_csv(refused, mode="a", header=False, index=False)
             if time.monotonic() - last > SECONDS_BETWEEN_LINES:
@@ -149,6 +157,10 @@ def stream(
                 rate = keeper.counts["read"] / (time.perf_counter() - adapted)
                 log.info("%d candidates, %.0f/s", keeper.counts["read"], rate)
         writer.close()
+        cell_writer.close()
+        if keeper.counts["ranked"]:
+            mark_copies(scores, cells)
+    (out / CELLS_OF_SCORES).unlink()
     seconds = time.perf_counter() - adapted
     kept = keeper.kept()
     if job.settings.stability:
