@@ -209,10 +209,8 @@ class ScoreWriter:
     def write(self, table: pd.DataFrame) -> None:
         """Take rows in; they are written when a row group is full."""
         if len(table):
-            own = (
-                table[self.columns] if self.columns else table.drop(columns=UNSAID, errors="ignore")
-            )
-            self.parts.append(own)
+            said = self.columns or [name for name in table if name not in UNSAID]
+            self.parts.append(table[said])
             self.size += len(table)
         if self.size >= ROW_GROUP:
             self._flush()

@@ -253,6 +253,11 @@ def test_copies_across_chunks_are_found_at_the_end(prepared, tmp_path, small_chu
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["n_candidates_read"] == len(made) + 5
     assert summary["n_copies_left_out"] == 5
+    scores = read_table(tmp_path / "out" / "scores.parquet")
+    again = scores["id"].str.contains("/again")
+    assert again.sum() == scores["is_copy"].sum() == 5
+    assert scores.loc[again, "is_copy"].all()
+    assert not (tmp_path / "out" / "cells.parquet").exists()
     found = f"5 of the {len(made) + 5} crystals read were found to equal another"
     assert any(note.startswith(found) for note in summary["notes"])
     assert summary["n_in_shortlist"] == len(made)
