@@ -360,7 +360,8 @@ def _notes(
     if counts["copies"]:
         notes.append(
             f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
-            "and stand once in the shortlist."
+            "and stand once in the shortlist; only the best were compared (`is_copy` in "
+            "scores.parquet marks all of a share)."
         )
     notes += [
         f"{name}: no label of this family was given, so it is predicted as for any new family."
