@@ -11,6 +11,10 @@ coordinates alone, so what one search has found is carried over, wherever that i
   would have to divide the number of atoms of every kind.
 
 Sites then have the same site-symmetry groups, hence the same Wyckoff letters.
+
+Whether a crystal was searched or told from another, its coordinates are the average of its own over
+the operations. The origin of the operations, which a search finds up to rounding, shifts all atoms
+alike, so that distances do not depend on what was met before.
 """
 
 from collections import OrderedDict
@@ -83,20 +87,19 @@ class KnownCubic:
         Averaging over the operations, as a matrix on the coordinates one after another.
     constant
         What is added to that, [3 atoms].
-    averaged
-        The coordinates after averaging, (atoms, 3).
-    source, to_primitive
-        Atom that each of the primitive cell stands for, and (3, 3) from the coordinates of the
-        one cell to those of the other.
+    source, to_primitive, shift
+        Atom that each of the primitive cell stands for, (3, 3) from the coordinates of the one
+        cell to those of the other, and what is added to them, (atoms of the primitive cell, 3):
+        the same for all but for whole edges.
     """
 
     found: "Symmetry"
     lattice: np.ndarray
     average: np.ndarray
     constant: np.ndarray
-    averaged: np.ndarray
     source: np.ndarray
     to_primitive: np.ndarray
+    shift: np.ndarray
 
     def carried_over(
         self, lattice: np.ndarray, cell: Arranged, tolerance: float
@@ -108,7 +111,7 @@ class KnownCubic:
         moved = np.abs((averaged - cell.frac_coords) @ lattice).max()
         if moved > tolerance:
             return None
-        frac = self.found.frac_coords + (averaged - self.averaged)[self.source] @ self.to_primitive
+        frac = averaged[self.source] @ self.to_primitive + self.shift
         frac -= np.floor(frac + 1e-12)
         return replace(
             self.found,
@@ -151,8 +154,8 @@ class CubicCrystals:
         symprec: float,
         found: "Symmetry",
         to_basis: np.ndarray,
-    ) -> None:
-        """Keep a crystal where it can tell of others.
+    ) -> "Symmetry":
+        """Keep a crystal where it can tell of others; its symmetry, as it would be told itself.
 
         Parameters
         ----------
@@ -168,24 +171,30 @@ class CubicCrystals:
             or np.gcd.reduce(np.bincount(kind)) != translations
             or found.displacement > symprec / 1000
         ):
-            return
+            return found
         cell = Arranged.of(frac_coords, kind)
         # about the new origin
         shift = dataset.translations + rotations @ cell.origin - cell.origin
         averaging = _averaging(rotations, shift, cell.frac_coords, cell.kind)
         if averaging is None:
-            return
+            return found
         average, constant = averaging
+        averaged = (average @ cell.frac_coords.ravel() + constant).reshape(-1, 3)
         _, source = np.unique(dataset.mapping_to_primitive[cell.order], return_index=True)
+        to_primitive = dataset.transformation_matrix.T @ to_basis
+        apart = found.frac_coords - averaged[source] @ to_primitive
         known = KnownCubic(
             replace(found, kind=cell.kind[source]),
             lattice,
             average,
             constant,
-            (average @ cell.frac_coords.ravel() + constant).reshape(-1, 3),
             source,
-            dataset.transformation_matrix.T @ to_basis,
+            to_primitive,
+            apart[0] + np.round(apart - apart[0]),
         )
+        own = known.carried_over(lattice, cell, symprec / 1000)
+        if own is None:
+            return found
         key = cell.kind.tobytes(), symprec
         alike = self.known.setdefault(key, [])
         self.known.move_to_end(key)
@@ -193,6 +202,7 @@ class CubicCrystals:
         del alike[CRYSTALS:]
         if len(self.known) > PATTERNS:
             self.known.popitem(last=False)
+        return own
 
 
 def _averaging(

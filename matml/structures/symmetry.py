@@ -84,8 +84,8 @@ def symmetrise(
     symprec
         Tolerance at that scale, angstrom.
     cubic
-        What is known of cubic crystals already. With it, distances may differ by up to a ten
-        thousandth of an angstrom, and the order of atoms, with what came before.
+        What is known of cubic crystals already. Distances do not depend on it but for rounding
+        (1e-14 angstrom); origin and order of atoms may.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _search(
     lattice = np.frombuffer(lattice_bytes).reshape(3, 3)
     frac_coords = np.frombuffer(frac_bytes).reshape(-1, 3)
     kind = np.frombuffer(kind_bytes, dtype=np.int64)
-    if cubic and (found := cubic.find(lattice, frac_coords, kind, symprec)) is not None:
+    if cubic is not None and (found := cubic.find(lattice, frac_coords, kind, symprec)) is not None:
         return found
     for tolerance in (symprec, symprec / 10, symprec / 100):
         try:
@@ -137,9 +137,10 @@ def _search(
         except spglib.SpglibError:
             continue
         if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
-            if cubic and tolerance == symprec:
+            if tolerance == symprec:
                 to_basis = FROM_CENTRING[dataset.international[0]]
-                cubic.add(dataset, lattice, frac_coords, kind, symprec, found, to_basis)
+                cubic = CubicCrystals() if cubic is None else cubic
+                found = cubic.add(dataset, lattice, frac_coords, kind, symprec, found, to_basis)
             return found
     raise BadCrystal(
         f"spglib finds no consistent space group at symprec {symprec:g} A",
