@@ -139,7 +139,7 @@ def _search(
         if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
             if cubic and tolerance == symprec:
                 to_basis = FROM_CENTRING[dataset.international[0]]
-                cubic.add(dataset, lattice, frac_coords, kind, symprec, found, to_basis)
+                cubic.add(dataset, frac_coords, kind, symprec, found, to_basis)
             return found
     raise BadCrystal(
         f"spglib finds no consistent space group at symprec {symprec:g} A",
