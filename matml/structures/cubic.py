@@ -427,9 +427,7 @@ def _other_operations(
     rare = np.flatnonzero(kind == 0)
     identity = np.eye(3, dtype=np.int64)
     translated = first[(rotations == identity).all((1, 2))]
-    pairs: list[tuple[np.ndarray, int]] = [
-        (identity, int(j)) for j in rare if j not in translated
-    ]
+    pairs: list[tuple[np.ndarray, int]] = [(identity, int(j)) for j in rare if j not in translated]
     # more translations would have to divide the number of atoms of every kind
     if np.gcd.reduce(np.bincount(kind)) == len(translated):
         pairs = []
