@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-CACHED = 1 << 17
+CACHED = 1 << 18
 """Covariances made at once, which stay in the processor's cache."""
 SINGLE_FROM = 2000
 """Rows from which variances are solved for in single precision; with fewer it would save little."""
