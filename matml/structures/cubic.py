@@ -18,12 +18,16 @@ Sites then have the same site-symmetry groups, hence the same Wyckoff letters.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from math import sqrt
+from itertools import chain, groupby, islice, permutations, product
+from math import gcd, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from matml.structures.cell import first_places
 
 if TYPE_CHECKING:
     import spglib
@@ -53,6 +57,8 @@ MOST_ATOMS = 40
 """Atoms beyond which averaging costs as much as a search."""
 MOST_DISTANCES = 20_000
 """Distances beyond which refuting other operations does."""
+WAYS = 8
+"""Ways to arrange a cell that are tried."""
 ROUNDING = 1e-4
 """What a coordinate may lie below a cell's edge and count as on it."""
 CRYSTALS, PATTERNS, MOST_BYTES = 24, 1024, 1 << 26
@@ -61,7 +67,7 @@ CRYSTALS, PATTERNS, MOST_BYTES = 24, 1024, 1 << 26
 
 @dataclass(frozen=True)
 class Arranged:
-    """A cell whose atoms stand in an order and about an origin that the input's own do not touch.
+    """A cell whose atoms stand in an order that the input's does not touch, or hardly.
 
     Attributes
     ----------
@@ -79,19 +85,26 @@ class Arranged:
     given: np.ndarray
 
     @classmethod
-    def of(cls, frac_coords: np.ndarray, kind: np.ndarray) -> "Arranged":
-        """Arrange a cell; `kind` is numbered from 0 without gaps."""
-        given = np.argsort(np.bincount(kind), kind="stable")
-        number = np.empty_like(given)
-        number[given] = np.arange(len(given))
-        kind = number[kind]
-        frac_coords = frac_coords - frac_coords[kind.argmin()]
-        frac_coords -= np.floor(frac_coords + ROUNDING)
-        x, y, z = frac_coords.round(3).T
-        order = np.lexsort((z, y, x, kind))
-        frac_coords = frac_coords[order]
-        frac_coords -= frac_coords.mean(0)
-        return cls(frac_coords, kind[order], order, given)
+    def ways(cls, frac_coords: np.ndarray, kind: np.ndarray) -> "Iterator[Arranged]":
+        """All ways to arrange a cell: any atom of the rarest kind may be first, and kinds of equal
+        numbers take turns. `kind` is numbered from 0 without gaps.
+        """
+        counts = np.bincount(kind).tolist()
+        kinds = sorted(range(len(counts)), key=counts.__getitem__)
+        groups = [tuple(group) for _, group in groupby(kinds, counts.__getitem__)]
+        for turn in product(*map(permutations, groups)):
+            given = np.array(list(chain(*turn)))
+            number = np.empty_like(given)
+            number[given] = np.arange(len(given))
+            own = number[kind]
+            for first in np.flatnonzero(own == 0):
+                moved = frac_coords - frac_coords[first]
+                moved -= np.floor(moved + ROUNDING)
+                x, y, z = moved.round(3).T
+                order = np.lexsort((z, y, x, own))
+                moved = moved[order]
+                moved -= moved.mean(0)
+                yield cls(moved, own[order], order, given)
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,7 @@ class Known:
         # the new place of each atom is that of the atom which comes there
         constant = -np.einsum("gai,gix->ax", moves, shift).ravel() / number
         average = average.reshape(3 * atoms, 3 * atoms) / number
-        _, source = np.unique(dataset.mapping_to_primitive[cell.order], return_index=True)
+        source = np.array(first_places(dataset.mapping_to_primitive[cell.order])[1])
         metric = np.einsum("gji,glk->ikjl", rotations, rotations).reshape(9, 9) / number
         rows = back.T[[0, 2]]
         std_lattice = dataset.std_lattice
@@ -254,7 +267,7 @@ class Known:
 
 
 class Pattern:
-    """Crystals with the same kinds in the same order that were searched lately.
+    """Crystals with as many atoms of each kind that were searched lately.
 
     What they tell of others is prepared once another crystal asks.
     """
@@ -277,8 +290,10 @@ class Pattern:
             )
         return sum(known.size for known in self.known) - before
 
-    def find(self, lattice: np.ndarray, cell: Arranged, symprec: float) -> "Symmetry | None":
-        """Symmetry of a crystal; None where it is not certain."""
+    def find(
+        self, lattice: np.ndarray, cells: Iterable[Arranged], symprec: float
+    ) -> "Symmetry | None":
+        """Symmetry of a crystal, arranged in some ways; None where it is not certain."""
         if not self.known:
             return None
         tolerance = symprec / 1000
@@ -286,17 +301,19 @@ class Pattern:
         metric = self.metric @ own
         shortest = sqrt(min(own[0], own[4], own[8]))
         alike = np.abs(metric - own).max(1) <= tolerance * shortest
-        for number in np.flatnonzero(alike):
+        alike = np.flatnonzero(alike).tolist()
+        for cell in cells if alike else ():
             flat = cell.frac_coords.ravel()
-            averaged = self.average[number] @ flat + self.constant[number]
-            moved = float(np.abs((averaged - flat).reshape(-1, 3) @ lattice).max())
-            if moved > tolerance:
-                continue
-            found = self.known[number].carried_over(
-                lattice, cell, metric[number], averaged, moved, symprec
-            )
-            if found is not None:
-                return found
+            for number in alike:
+                averaged = self.average[number] @ flat + self.constant[number]
+                moved = float(np.abs((averaged - flat).reshape(-1, 3) @ lattice).max())
+                if moved > tolerance:
+                    continue
+                found = self.known[number].carried_over(
+                    lattice, cell, metric[number], averaged, moved, symprec
+                )
+                if found is not None:
+                    return found
         return None
 
 
@@ -304,7 +321,7 @@ class CubicCrystals:
     """Crystals that were searched lately."""
 
     def __init__(self) -> None:
-        self.patterns: OrderedDict[tuple[bytes, float], Pattern] = OrderedDict()
+        self.patterns: OrderedDict[tuple, Pattern] = OrderedDict()
         self.bytes = 0
 
     def find(
@@ -319,13 +336,12 @@ class CubicCrystals:
         """
         if len(kind) > MOST_ATOMS:
             return None
-        cell = Arranged.of(frac_coords, kind)
-        pattern = self.patterns.get((cell.kind.tobytes(), symprec))
+        pattern = self.patterns.get(_key(kind, symprec))
         if pattern is None:
             return None
         if pattern.waiting:
             self.bytes += pattern.prepare()
-        return pattern.find(lattice, cell, symprec)
+        return pattern.find(lattice, islice(Arranged.ways(frac_coords, kind), WAYS), symprec)
 
     def add(
         self,
@@ -343,14 +359,19 @@ class CubicCrystals:
             or found.displacement > symprec / 1000
         ):
             return
-        cell = Arranged.of(frac_coords, kind)
-        key = cell.kind.tobytes(), symprec
+        cell = next(Arranged.ways(frac_coords, kind))
+        key = _key(kind, symprec)
         pattern = self.patterns.setdefault(key, Pattern())
         self.patterns.move_to_end(key)
         pattern.waiting.append((dataset, frac_coords, kind, cell, found, to_basis))
         while self.bytes > MOST_BYTES or len(self.patterns) > PATTERNS:
             _, oldest = self.patterns.popitem(last=False)
             self.bytes -= sum(known.size for known in oldest.known)
+
+
+def _key(kind: np.ndarray, symprec: float) -> tuple:
+    """What crystals of one pattern have in common."""
+    return *sorted(np.bincount(kind).tolist()), symprec
 
 
 def _system(found: "Symmetry") -> str:
@@ -374,10 +395,10 @@ def _holohedry(system: str) -> np.ndarray:
     while new:
         products = [a @ b for a in new for b in generators]
         new = []
-        for product in products:
-            if product.tobytes() not in found:
-                found[product.tobytes()] = product
-                new.append(product)
+        for rotation in products:
+            if rotation.tobytes() not in found:
+                found[rotation.tobytes()] = rotation
+                new.append(rotation)
     return np.array(list(found.values()))
 
 
@@ -424,20 +445,20 @@ def _other_operations(
     rotation, target
         As of `Known`.
     """
-    rare = np.flatnonzero(kind == 0)
-    identity = np.eye(3, dtype=np.int64)
-    translated = first[(rotations == identity).all((1, 2))]
-    pairs: list[tuple[np.ndarray, int]] = [(identity, int(j)) for j in rare if j not in translated]
+    rare = np.flatnonzero(kind == 0).tolist()
+    counts = np.bincount(kind).tolist()
+    point, allowed = rotations.astype(np.int64), allowed.astype(np.int64)
+    translated = first[(point == np.eye(3, dtype=np.int64)).all((1, 2))].tolist()
+    pairs = []
     # more translations would have to divide the number of atoms of every kind
-    if np.gcd.reduce(np.bincount(kind)) == len(translated):
-        pairs = []
-    point = np.unique(rotations, axis=0)
-    covered: set[bytes] = {rotation.astype(np.int64).tobytes() for rotation in point}
-    for rotation in allowed:
-        if rotation.tobytes() in covered:
-            continue
-        covered |= {product.tobytes() for product in rotation @ point.astype(np.int64)}
-        pairs += [(rotation, int(j)) for j in rare]
+    if gcd(*counts) > len(translated):
+        pairs = [(np.eye(3), j) for j in rare if j not in translated]
+    if len(point) < len(allowed) * len(translated):
+        covered = {rotation.tobytes() for rotation in point}
+        for rotation in allowed:
+            if rotation.tobytes() not in covered:
+                covered |= {same.tobytes() for same in rotation @ point}
+                pairs += [(rotation, j) for j in rare]
     if not pairs:
         return np.zeros((0, 3, 3)), np.zeros(0, dtype=np.int64)
     return np.array([r for r, _ in pairs], dtype=float), np.array([j for _, j in pairs])
