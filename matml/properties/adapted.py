@@ -102,9 +102,8 @@ class AdaptedPredictor:
         """Return predictions [n] and their 90 % intervals [n, 2] (low, high), in `unit`.
 
         The model is not changed: the same list gives the same numbers at every call, whatever was
-        asked in between. A crystal in other company, with several `processes`, or read from a
-        file by `matml properties predict` gives the same but for rounding in single precision.
-        Whether it is within what the model knows is said by
+        asked in between. A crystal in other company, or with several `processes`, gives the same
+        to about five digits. Whether it is within what the model knows is said by
         `predict_table`. Several `processes` find the symmetry of thousands of structures (then
         keep the work of a script under `if __name__ == "__main__":`).
         """
