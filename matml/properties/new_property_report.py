@@ -21,6 +21,13 @@ NAMES = {
     "network_shift": "network's formation energy, shifted",
     "potential_ridge": COMMON["potential_ridge"],
     "potential_gp": COMMON["potential_gp"],
+    "fine_tuned": "network fine-tuned, new read-out",
+    "maml": "MAML",
+    "fomaml": "FOMAML",
+    "anil": "ANIL",
+    "meta_sgd": "Meta-SGD",
+    "ridge_head": "meta-learned ridge head",
+    "gp_head": "meta-learned GP head",
     OURS: "GP with meta-learned kernels (default)",
 }
 
