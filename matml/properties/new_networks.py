@@ -36,8 +36,9 @@ RATES, STEPS = (3e-4, 1e-3), (0, 10, 30)
 tasks of known properties that was better at each number of labels than starting from the mean of
 the support (error 0.64 against 0.72 deviations at 10 labels, 0.59 against 0.65 at 20), and ten
 times the smaller rate was no better."""
-CHOOSING_TASKS = 16
-"""Tasks per number of labels and member that these are chosen by."""
+CHOOSING_TASKS, STOPPING_TASKS = 16, 40
+"""Tasks per number of labels and member that these are chosen by, and that meta-training stops
+by."""
 INNER_STEPS, INNER_RATE, META_RATE = 5, 0.1, 3e-4
 """Of meta-training, where the read-out is new: best of 3 to 10 steps at 0.01 to 0.4 before it, and
 of 1e-4 to 1e-3 after it, on tasks of known properties of families that it does not learn from."""
@@ -117,7 +118,7 @@ def metatrain_new(
             tasks,
             watched,
             own,
-            validation_tasks=40 if watched else 0,
+            validation_tasks=STOPPING_TASKS if watched else 0,
             seen_families=set(bench.families[seen]),
             title=f"member {member}: {method}, new property",
         )

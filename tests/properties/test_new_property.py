@@ -144,7 +144,8 @@ def setting_b(place):
     options += ["--skip=potential", "--folds=4", f"--out={place}/b"]
     options += ["--methods=maml,ridge_head"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(new_networks, "CHOOSING_TASKS", 2)
+        for name in ("CHOOSING_TASKS", "STOPPING_TASKS"):
+            patch.setattr(new_networks, name, 2)
         patch.setattr(new_networks, "STEPS", (0, 2))
         return options, run(place, *options)
 
