@@ -27,6 +27,7 @@ from matml.properties.label_kernels import (
 )
 from matml.properties.new_networks import NewReadOuts, member_tasks, ridge_read_out
 from matml.properties.new_property import OURS
+from matml.properties.new_property_report import best_baseline
 from matml.properties.stages import Workbench
 from matml.properties.support_models import support_ridge
 
@@ -175,6 +176,9 @@ def test_setting_b_trains_without_the_property_and_tests_every_large_family(
     assert {"fine_tuned", "maml", "ridge_head"} <= set(counts.columns)
     assert "network fine-tuned, new read-out" in printed
     assert "best baseline" in printed
+    # what is meta-learned is ours, however good
+    errors = pd.DataFrame({OURS: [0.3], "maml": [0.1], "potential_gp": [0.1], "extra_trees": [0.4]})
+    assert best_baseline(errors) == "extra_trees"
     records = pd.DataFrame(json.loads((place / "records.json").read_text()))
     assert set(records.loc[records["is_default"], "method"]) == {OURS}
     assert {s.split(",")[0] for s in records["setting"]} == {"B"}
