@@ -40,9 +40,9 @@ CHOOSING_TASKS, STOPPING_TASKS = 16, 40
 """Tasks per number of labels and member that these are chosen by, and that meta-training stops
 by."""
 INNER_STEPS, INNER_RATE, META_RATE = 5, 0.1, 3e-4
-"""Of meta-training, where the read-out is new. On tasks of known properties of families that it does
-not learn from, the loss before it was lowest at 0.1 (of 0.01 to 0.4) with 5 steps, and 3 % lower
-with 10 at twice the time; after it, at 3e-4 (of 1e-4 to 1e-3)."""
+"""Of meta-training, where the read-out is new. On tasks of known properties of families that it
+does not learn from, the loss before it was lowest at 0.1 (of 0.01 to 0.4) with 5 steps, and 3 %
+lower with 10 at twice the time; after it, at 3e-4 (of 1e-4 to 1e-3)."""
 AT_ONCE = 32
 """Tasks that are adapted together, which bounds the memory."""
 
