@@ -7,6 +7,7 @@ little about what a handful is worth.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
 
 The small ones are for a pool that one misfitted alloy dominates.
 """
+
+FIRST_DOF = 4.0
+"""Degrees of freedom while the first factor is chosen."""
 
 TIMED_SHARES = (0.95,)
 """What is tried of the share of times that follow the transformation, besides none."""
@@ -284,14 +288,19 @@ def set_noise(
         return float(((query.mask * density).sum(1) / query.mask.sum(1)).mean())
 
     # one after the other: they hardly depend on each other
-    best, dof = training, 4.0
+    best = training
     timings = timing_candidates(equation, kind, series, TIMED_SHARES)
     if len(timings) > 1:
-        tried = [with_noise(replace(training, log_design=t), 1.0, dof) for t in timings]
+        tried = [with_noise(replace(training, log_design=t), 1.0, FIRST_DOF) for t in timings]
         best = max(tried, key=score)
-    factor = max(NOISE_FACTORS, key=lambda tried: score(with_noise(best, tried, dof)))
-    dof = max(NOISE_DOFS, key=lambda tried: score(with_noise(best, factor, tried)))
-    factor = max(NOISE_FACTORS, key=lambda tried: score(with_noise(best, tried, dof)))
+
+    @cache  # some pairs come up twice
+    def density(factor: float, dof: float) -> float:
+        return score(with_noise(best, factor, dof))
+
+    factor = max(NOISE_FACTORS, key=lambda tried: density(tried, FIRST_DOF))
+    dof = max(NOISE_DOFS, key=lambda tried: density(factor, tried))
+    factor = max(NOISE_FACTORS, key=lambda tried: density(tried, dof))
     return with_noise(best, factor, dof)
 
 

@@ -83,6 +83,9 @@ class FewShotPredictor:
             for number in range(min(len(members), len(card["far_distances"])))
         ]
         self._last: tuple[weakref.ref[CrystalSet], Seen] | None = None
+        self._stacks: weakref.WeakValueDictionary[str, StackedPredictor] = (
+            weakref.WeakValueDictionary()
+        )
         self.graph_section = validate(GraphsSection, recipe.graphs, f"{folder / CARD}, graphs")
         self.structures_section = validate(
             StructuresSection, card["structures"], f"{folder / CARD}, structures"
@@ -253,7 +256,18 @@ class FewShotPredictor:
         return load_baseline(path, kind, descriptors[known], targets[known])
 
     def fitted_stack(self, property_name: str) -> StackedPredictor:
-        """Return the stack of a property, conditioned again on the training rows."""
+        """Return the stack of a property, conditioned again on the training rows.
+
+        Adapted predictors share it as long as one of them is in use: conditioning costs seconds
+        with thousands of training crystals.
+        """
+        fitted = self._stacks.get(property_name)
+        if fitted is None:
+            fitted = self._stacks[property_name] = self._condition_stack(property_name)
+        return fitted
+
+    def _condition_stack(self, property_name: str) -> StackedPredictor:
+        """Return the stack conditioned on the training rows."""
         targets = self.training["targets"][:, self.recipe.properties.index(property_name)].numpy()
         known = ~np.isnan(targets)
         inputs = Inputs(

@@ -28,3 +28,49 @@ def simulated(tmp_path_factory, quick):
     for name in ("jmak", "ttt"):
         simulate_dataset(name, quick, folder / name, seed=4)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fractions_population(simulated):
+    """Population of the simulated JMAK set, fractions, no alloy held out; not to be changed."""
+    from matml.kinetics.equations import equation_named
+    from matml.kinetics.observations import read_observations
+    from matml.kinetics.population import learn_population
+
+    path = simulated / "jmak/observations.csv"
+    observations = read_observations(path, simulated / "jmak/alloys.csv")
+    settings = KineticsSection(meta_batches=1, meta_tasks=1)
+    equation = equation_named("jmak")
+    return learn_population(observations, equation, settings, 0, held_out=[], origin=path)[0]
+
+
+@pytest.fixture(scope="session")
+def learned_steels(simulated, quick):
+    """Observations and population of the simulated TTT set; not to be changed."""
+    from matml.kinetics.equations import equation_named
+    from matml.kinetics.observations import read_observations
+    from matml.kinetics.population import learn_population, split_groups
+
+    path = simulated / "ttt/observations.csv"
+    observations = read_observations(path, simulated / "ttt/alloys.csv")
+    _, held = split_groups(observations, 0.2, seed=0)
+    equation = equation_named("c_curve")
+    population, _, _ = learn_population(
+        observations, equation, quick, 0, held_out=held, origin=path
+    )
+    return observations, population
+
+
+@pytest.fixture(scope="session")
+def few_alloys(tmp_path_factory):
+    """Lines of a configuration that simulates nine published alloys of each set, not all."""
+    folder = tmp_path_factory.mktemp("published")
+    lines = []
+    for key, path in (
+        ("jmak_table", KineticsSection().simulation.jmak_table),
+        ("steel_table", KineticsSection().simulation.steel_table),
+    ):
+        rows = path.read_text().splitlines(keepends=True)
+        (folder / path.name).write_text("".join(rows[:10]))
+        lines.append(f"  {key}: {folder / path.name}\n")
+    return "simulation:\n" + "".join(lines)

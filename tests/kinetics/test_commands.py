@@ -24,10 +24,11 @@ def run(*arguments):
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, few_alloys):
     path = tmp_path / "kinetics.yaml"
     path.write_text(
-        "meta_batches: 2\nmeta_tasks: 2\nshots: [2, 5]\ndraws: 2\nfolds: 2\ncalibrated_alloys: 1\n"
+        "meta_batches: 2\nmeta_tasks: 2\nshots: [2, 5]\ndraws: 2\nfolds: 2\n"
+        f"calibrated_alloys: 1\n{few_alloys}"
     )
     return path
 

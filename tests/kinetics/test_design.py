@@ -14,21 +14,12 @@ from matml.kinetics.calibrate import pick_points
 from matml.kinetics.design import Region, choose, design
 from matml.kinetics.design_benchmark import score_designs, summarise_designs
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import read_observations
-from matml.kinetics.population import learn_population
 
 
 @pytest.fixture(scope="module")
-def learned(simulated, tmp_path_factory):
+def learned(learned_steels, tmp_path_factory):
     """Observations, population, and its file, of the simulated TTT set."""
-    folder = simulated / "ttt"
-    path = folder / "observations.csv"
-    observations = read_observations(path, folder / "alloys.csv")
-    settings = KineticsSection(meta_batches=1, meta_tasks=1)
-    held = observations.names[:3]
-    population, _, _ = learn_population(
-        observations, equation_named("c_curve"), settings, 0, held_out=held, origin=path
-    )
+    observations, population = learned_steels
     file = tmp_path_factory.mktemp("population") / "population.json"
     population.save(file)
     return observations, population, file
@@ -58,7 +49,7 @@ def test_gains_and_what_is_left_are_those_of_a_normal_posterior():
 
 def test_proposals_lie_where_they_may_and_help_where_they_should(learned):
     observations, population, _ = learned
-    name = observations.names[0]
+    name = population.held_out[0]
     own = observations.select([name])
     middle = float(own.points["temperature_K"].median())
     region = Region((middle - 40, middle + 40), (1.0, 1e5))

@@ -6,24 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matml.config import KineticsSection
 from matml.kinetics.calibrate import calibrate, calibrate_without_outliers
 from matml.kinetics.doubts import contradiction_notes, correlation_notes
-from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import read_observations
-from matml.kinetics.population import learn_population
 from matml.kinetics.thinning import MOST_POINTS, thin
 
 
 @pytest.fixture(scope="module")
-def population(simulated):
-    """Population of the simulated JMAK set, fractions."""
-    folder = simulated / "jmak"
-    path = folder / "observations.csv"
-    observations = read_observations(path, folder / "alloys.csv")
-    settings = KineticsSection(meta_batches=1, meta_tasks=1)
-    equation = equation_named("jmak")
-    return learn_population(observations, equation, settings, 0, held_out=[], origin=path)[0]
+def population(fractions_population):
+    return fractions_population
 
 
 def fraction_at(temperature_K, time_s, half_time=300.0, energy=200.0, exponent=1.5):

@@ -83,15 +83,11 @@ def test_equations_that_are_not_additive_refuse_ramps():
 
 
 @pytest.fixture(scope="module")
-def prior(simulated, quick, tmp_path_factory):
+def prior(fractions_population, tmp_path_factory):
     """A population of simulated alloys, as a file."""
-    folder = simulated / "jmak"
-    out = tmp_path_factory.mktemp("prior")
-    settings = out / "k.yaml"
-    settings.write_text("meta_batches: 2\nmeta_tasks: 2\n")
-    data = ("--data", folder / "observations.csv", "--alloys", folder / "alloys.csv")
-    run("learn", *data, "--equation", "jmak", "--out", out, "--held-out", 0, "--config", settings)
-    return out / "population.json"
+    path = tmp_path_factory.mktemp("prior") / "population.json"
+    fractions_population.save(path)
+    return path
 
 
 def test_dilatometer_ramps_are_converted_and_calibrated(tmp_path, prior):
