@@ -91,11 +91,16 @@ def draw_cooling(
                 axes.plot(drop / rate, top - drop, color="0.75", linewidth=0.8, zorder=0)
                 end = drop[-1] / rate, bottom
                 axes.annotate(f"{rate:g} K/s", end, fontsize=7, color="0.4", ha="right", va="top")
+    else:
+        said = f"nothing is reached down to {RATES_K_S.min():g} K/s"
+        axes.set(xlim=(1, 1e6), ylim=(0, top))
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center")
     axes.set_xscale("log")
     axes.set_xlabel("time / s")
     axes.set_ylabel("temperature / °C")
     axes.set_title(f"{calibration.alloy}: continuous cooling from {top:.0f} °C, by Scheil")
-    axes.legend(frameon=False, fontsize=8)
+    if len(table):
+        axes.legend(frameon=False, fontsize=8)
     for path in paths:
         with mpl.rc_context({"svg.hashsalt": "matml"}), atomic(path) as temporary:
             metadata = {"Date": None} if path.suffix == ".svg" else {}

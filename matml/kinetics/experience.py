@@ -193,10 +193,16 @@ class Experience:
             Timing(equation, float(timing["share"]), float(timing["span"])) if timing else None,
         )
         size = len(prior.centre)
+        numbers = prior.centre, prior.covariance, prior.positions, prior.weights
+        if not all(bool(torch.isfinite(part).all()) for part in numbers):
+            raise ValueError("centre, covariance, alloy_positions or alloy_weights are not finite")
+        if not len(columns) == len(stored["feature_centre"]) == len(stored["feature_scale"]):
+            raise ValueError("feature_columns, feature_centre and feature_scale do not fit")
         shapes = prior.covariance.shape, prior.positions.shape, prior.weights.shape
         if shapes != ((size, size), (len(rows), size), (len(rows),)):
             raise ValueError("centre, covariance, alloy_positions or alloy_weights do not fit")
-        if min(prior.noise, prior.noise_dof, prior.dof) <= 0 or (prior.weights <= 0).any():
+        positive = all(value > 0 for value in (prior.noise, prior.noise_dof, prior.dof))
+        if not positive or (prior.weights <= 0).any():
             raise ValueError("noise, noise_dof, dof and alloy_weights are positive")
         if torch.linalg.eigvalsh(prior.covariance)[0] <= 0:
             raise ValueError("the covariance is not positive definite")

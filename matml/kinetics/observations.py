@@ -34,7 +34,7 @@ import pandas as pd
 from matml.errors import MatmlError
 from matml.files import refuse_long_rows
 from matml.kinetics.alloys import group_alloys, read_alloys
-from matml.kinetics.histories import History, follow_paths
+from matml.kinetics.histories import History, follow_paths, on_history
 from matml.kinetics.measured import (
     APART,
     HOTTEST_K,
@@ -47,6 +47,9 @@ from matml.kinetics.measured import (
 )
 
 START = ("start_temperature_K", "start_temperature_C")
+ONE_TEMPERATURE_K, ONE_FRACTION = 2.0, 0.02
+"""Ranges of observations within which nothing is learned of how things change with them."""
+
 USUAL_COLUMNS = {
     *("alloy", "temperature_K", "temperature_C", "time_s", "sigma", "simulated", "run", "path")
 }
@@ -376,14 +379,17 @@ def determined_by_design(points: pd.DataFrame) -> list[str]:
     count = len(points)
     if count == 1:
         notes.append("one observation: it fixes one combination of parameters; the rest is prior")
-    elif "temperature_K" in points and np.ptp(points["temperature_K"]) == 0:
-        notes.append("one temperature: how the rate depends on temperature is prior alone")
+    elif "temperature_K" in points and not on_history(points).any():
+        if np.ptp(points["temperature_K"]) <= ONE_TEMPERATURE_K:
+            notes.append("one temperature: how the rate depends on temperature is prior alone")
     elif "peak_temperature_K" in points and np.ptp(points["heating_rate_K_per_s"]) == 0:
         notes.append("one heating rate: the activation energy is prior alone")
     if count > 1 and "fraction" in points and len(set(points["fraction"])) == 1:
         notes.append("one fraction: the exponent is prior alone")
     if "fraction_transformed" in points:
         inside = points["fraction_transformed"].between(0.02, 0.98)
+        if count > 1 and inside.all() and np.ptp(points["fraction_transformed"]) <= ONE_FRACTION:
+            notes.append("one fraction: the exponent is prior alone")
         if not inside.any():
             notes.append("no fraction between 0.02 and 0.98: only bounds on the time are measured")
     return notes

@@ -175,7 +175,8 @@ class Population:
             )
         size = len(names)
         shapes = mean.shape, covariance.shape, experience.prior.centre.shape
-        if shapes != ((size,), (size, size), (size,)) or not noise > 0:
+        finite = all(bool(torch.isfinite(part).all()) for part in (mean, covariance))
+        if shapes != ((size,), (size, size), (size,)) or not (finite and 0 < noise < np.inf):
             raise MatmlError(f"{path}: mean, covariance or noise have a wrong shape or sign")
         if (
             not torch.allclose(covariance, covariance.mT)

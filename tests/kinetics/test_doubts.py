@@ -1,12 +1,17 @@
 """Bad input of a calibration: what is said of it, and that it does no harm."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from matml.cli import cli
+from matml.files import read_json
 from matml.kinetics.calibrate import calibrate, calibrate_without_outliers
+from matml.kinetics.cooling import draw_cooling
 from matml.kinetics.doubts import contradiction_notes, correlation_notes
 from matml.kinetics.observations import read_observations
 from matml.kinetics.thinning import MOST_POINTS, thin
@@ -181,3 +186,28 @@ def test_thinning_keeps_the_curve_and_short_records_as_they_are():
     assert steep > 0.25 * len(few)
     assert list(few.columns) == list(points.columns)
     pd.testing.assert_frame_equal(thin(points[:200], "fraction_transformed"), points[:200])
+
+
+def test_nothing_that_was_averaged_counts_as_another_observation(population, tmp_path):
+    """400 given points are thinned; none is left to score the calibration on."""
+    population.save(tmp_path / "population.json")
+    times = np.geomspace(20, 3000, 400)
+    noise = np.random.default_rng(0).normal(0, 0.02, 400)
+    fraction = (fraction_at(1173.15, times) + noise).clip(0, 1)
+    rows = [f"X,1173.15,{t:.6g},{f:.4f}" for t, f in zip(times, fraction, strict=True)]
+    header = "alloy,temperature_K,time_s,fraction_transformed"
+    (tmp_path / "points.csv").write_text("\n".join([header, *rows]) + "\n")
+    call = ["kinetics", "calibrate", "--prior", tmp_path / "population.json"]
+    call += ["--data", tmp_path / "points.csv", "--out", tmp_path]
+    CliRunner().invoke(cli, [str(part) for part in call], catch_exceptions=False)
+    record = read_json(tmp_path / "X" / "calibration.json")
+    assert record["observations"] <= MOST_POINTS
+    assert record["other_points"] == {}
+
+
+def test_a_cooling_diagram_that_nothing_reaches_is_drawn(tmp_path):
+    columns = ["fraction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C"]
+    nothing = pd.DataFrame(columns=[*columns, "reached"], dtype=float)
+    out = tmp_path / "cct.png"
+    draw_cooling(SimpleNamespace(alloy="slow"), nothing, 1100.0, [out])
+    assert out.stat().st_size > 5_000

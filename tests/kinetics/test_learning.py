@@ -155,6 +155,7 @@ def test_population_survives_its_file(learned, tmp_path):
         ({"format": "other"}, "is not a"),
         ({"mean": None}, "damaged"),
         ({"noise": -1}, "wrong shape or sign"),
+        ({"mean": [float("nan")] * 5}, "wrong shape or sign"),
         ({"covariance": [[1.0] * 5] * 5}, "positive definite"),
         ({"equation": "avrami"}, "unknown"),
         ({"equation": "jmak"}, "does not describe|other parameters"),

@@ -168,6 +168,13 @@ def test_what_the_design_leaves_open_is_said():
     assert "one temperature" in notes[0]
     assert "one fraction" in notes[1]
     assert determined_by_design(table([900.0, 950.0], [0.01, 0.99])) == []
+    # a furnace's scatter is no second temperature; on a ramp that ends there it may be one
+    scattered = table([900.3, 899.4, 900.1], [0.01, 0.5, 0.99])
+    assert "one temperature" in determined_by_design(scattered)[0]
+    ramps = scattered.assign(start_temperature_K=[300.0, 600.0, 800.0])
+    assert determined_by_design(ramps) == []
+    halves = pd.DataFrame({"temperature_K": [900.0, 950.0], "fraction_transformed": [0.5, 0.51]})
+    assert "one fraction" in determined_by_design(halves)[0]
 
 
 def real_folder():
