@@ -261,6 +261,20 @@ class ScreeningSection(Section):
     max_candidates: int = Field(
         default=20_000, ge=1, le=1_000_000, description="More candidates than this are an error."
     )
+    relax: bool = Field(
+        default=False,
+        description="Whether cells and positions of the candidates made are relaxed with CHGNet "
+        "(needs `pip install 'matml[potential]'`).",
+    )
+    relax_force: float = Field(
+        default=0.02,
+        gt=0,
+        le=1,
+        description="Relaxation: largest force at convergence (eV/angstrom).",
+    )
+    relax_steps: int = Field(
+        default=200, ge=1, le=100_000, description="Relaxation: steps after which it is given up."
+    )
     candidates: list[Path] = Field(
         default=[],
         description="Your own candidate structures, in any form that ingest reads; empty: make "

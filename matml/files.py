@@ -14,6 +14,9 @@ import pandas as pd
 
 from matml.errors import MatmlError
 
+FIRST_ROW = 2
+"""What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:

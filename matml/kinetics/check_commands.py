@@ -93,11 +93,11 @@ def recovery(
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def equations(name: str | None, json_path: Path | None) -> None:
     """List the equations: columns they need, parameters with units and ranges, source."""
-    from matml.files import write_json
-    from matml.kinetics.equations import EQUATIONS, equation_named
-    from matml.kinetics.equations.listing import described, format_equation
+    from matml.kinetics.listing import described_by_name, format_equation
 
-    chosen = list(EQUATIONS.values()) if name is None else [equation_named(name)]
-    print("\n\n".join(format_equation(equation) for equation in chosen))
+    chosen = described_by_name(name)
+    print("\n\n".join(format_equation(what) for what in chosen))
     if json_path is not None:
-        write_json(json_path, [described(equation) for equation in chosen])
+        from matml.files import write_json
+
+        write_json(json_path, chosen)

@@ -2,11 +2,9 @@
 
 From posterior draws the joint covariance of all predictions follows; measuring candidate c would
 reduce the variance of prediction r by cov(r, c)^2 / (var(c) + noise^2), exactly so for a normal
-posterior (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4 (1996) 129). What counts is the
-geometric mean over the region that matters to the user of the variance of a new observation: the
-logarithm of each is what is learned of it (MacKay, Neural Comput. 4 (1992) 590). The arithmetic
-mean is that of the few conditions that are least known; on measured alloys it chose worse first
-points. Several are chosen one after the other, each given those before it.
+posterior (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4 (1996) 129). Averaged over the
+region that matters to the user this ranks the candidates; several are chosen one after the other,
+each given those before it.
 """
 
 from collections.abc import Sequence
@@ -92,29 +90,24 @@ def choose(
     chosen
         Numbers of the candidates, best first; one may be chosen again.
     gains
-        Share of the variance that each candidate is expected to take, per step, [C].
+        Expected reduction of the region's mean variance by each candidate, per step, [C].
     remaining
-        Variance of a new observation, geometric mean over the region, before any and after each
-        choice.
+        Mean variance over the region before any, and after each choice.
     """
     size = region.shape[1]
     joint = torch.cat([region, candidates], 1)
     centred = joint - joint.mean(0)
     covariance = centred.mT @ centred / len(joint)
-    # rounding must not leave a variance below that of the measurement
-    total = covariance.diagonal().clamp(min=0.0) + noise**2
-    chosen, gains, remaining = [], [], [float(total[:size].log().mean().exp())]
+    chosen, gains, remaining = [], [], [float(covariance.diagonal()[:size].mean())]
     for _ in range(count):
-        known = covariance[:size, size:].square() / (total[:size, None] * total[size:])
-        known = known.clamp(max=1.0 - 1e-12)
-        gain = 1.0 - torch.log1p(-known).mean(0).exp()
+        total = covariance.diagonal()[size:] + noise**2
+        gain = covariance[:size, size:].square().mean(0) / total
         best = int(gain.argmax())
         column = covariance[:, size + best]
-        covariance = covariance - column[:, None] * column / total[size + best]
-        total = covariance.diagonal().clamp(min=0.0) + noise**2
+        covariance = covariance - column[:, None] * column / total[best]
         chosen.append(best)
         gains.append(gain)
-        remaining.append(float(total[:size].log().mean().exp()))
+        remaining.append(float(covariance.diagonal()[:size].mean()))
     return chosen, gains, remaining
 
 
@@ -159,8 +152,8 @@ class Design:
     Attributes
     ----------
     proposals
-        One row per experiment, best first: conditions, `variance_left`, the expected share of the
-        region's variance (geometric mean) that is left after it.
+        One row per experiment, best first: conditions, expected share of the region's variance
+        that is left after it.
     candidates
         Conditions with `expected_reduction`, the share of variance that each alone would take.
     points
@@ -248,7 +241,7 @@ def design(
     proposals = shown.iloc[chosen].reset_index(drop=True)
     proposals.insert(0, "experiment", range(1, count + 1))
     proposals["variance_left"] = np.array(remaining[1:]) / remaining[0]
-    shown["expected_reduction"] = gains[0].numpy()
+    shown["expected_reduction"] = (gains[0] / remaining[0]).numpy()
     points = pd.DataFrame() if observations is None else observations.points
     return Design(proposals, shown, points, population.kind, str(alloys["alloy"].iloc[0]))
 

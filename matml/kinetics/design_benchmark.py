@@ -28,7 +28,7 @@ from matml.meta.conditioned import TaskPriors
 from matml.meta.sampling import Posterior, sample_posterior
 
 STRATEGIES = {
-    "chosen": "largest expected reduction of log variance over all the alloy's conditions",
+    "chosen": "largest expected reduction of variance over all the alloy's conditions",
     "random": "mean over draws",
     "regular grid": "even in temperature, alternating in fraction or time",
 }

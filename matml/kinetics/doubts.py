@@ -8,7 +8,7 @@ import torch
 
 from matml.kinetics.alloys import composition_columns
 from matml.kinetics.equations import Equation
-from matml.kinetics.equations.base import PATH
+from matml.kinetics.equations.base import NEAR, NEAR_STEP, PATH
 from matml.kinetics.measured import APART, ZERO_CELSIUS
 from matml.kinetics.observations import Observations
 from matml.kinetics.series import Series, residual_function
@@ -86,8 +86,11 @@ def unit_notes(
             columns["target"] = changed.log10()
         else:
             columns[column] = changed
+            if column == "time_s" and NEAR_STEP in columns:
+                columns[NEAR_STEP] = corrected(columns[NEAR_STEP])
             if column == "temperature_K":
-                histories = ["start_temperature_K", *(temperature for temperature, _ in PATH)]
+                nodes = [temperature for temperature, _ in PATH]
+                histories = ["start_temperature_K", *nodes, *NEAR]
                 columns |= {n: corrected(columns[n]) for n in histories if n in columns}
         gain = evidence(columns) - as_given
         if gain > SUSPICIOUS_LOG_RATIO:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from matml.errors import MatmlError
 from matml.files import refuse_long_rows
-from matml.kinetics.equations.base import NODES, PATH
+from matml.kinetics.equations.base import NEAR, NEAR_STEP, NEAR_STEPS, NODES, PATH
 from matml.kinetics.measured import HOTTEST_K, ZERO_CELSIUS
 
 SMALL_STEP_K = 5.0
@@ -183,7 +183,10 @@ def quadrature(history: History, time_s: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def path_columns(points: pd.DataFrame, histories: dict[str, History]) -> pd.DataFrame:
-    """Return the columns `base.PATH` of observations; ramps and holds count as paths, too."""
+    """Return the columns `base.PATH` of observations; ramps and holds count as paths, too.
+
+    And the temperatures around, `base.NEAR`, where the points say in which steps.
+    """
     nodes = np.repeat(points["temperature_K"].to_numpy(float)[:, None], NODES, 1)
     shares = np.full_like(nodes, NEGLIGIBLE)
     shares[:, 0] = 1.0
@@ -200,7 +203,25 @@ def path_columns(points: pd.DataFrame, histories: dict[str, History]) -> pd.Data
     columns = {}
     for i, (temperature, share) in enumerate(PATH):
         columns |= {temperature: nodes[:, i], share: shares[:, i]}
+    if NEAR_STEP in points:
+        columns |= dict(zip(NEAR, _around(points, histories).T, strict=True))
     return pd.DataFrame(columns, index=points.index)
+
+
+def _around(points: pd.DataFrame, histories: dict[str, History]) -> np.ndarray:
+    """Return the temperatures of ramps, paths and holds around their observations' times."""
+    time = points["time_s"].to_numpy(float)[:, None]
+    steps = np.arange(-(NEAR_STEPS // 2), NEAR_STEPS // 2 + 1)
+    around = (time + steps * points[NEAR_STEP].to_numpy(float)[:, None]).clip(min=0)
+    final = points["temperature_K"].to_numpy(float)[:, None]
+    start = final
+    if "start_temperature_K" in points:
+        start = points["start_temperature_K"].to_numpy(float)[:, None]
+    found = start + (final - start) * around / time
+    for name, rows in points.reset_index(drop=True).groupby("path").groups.items():
+        if name:
+            found[rows] = histories[name].at(around[rows])
+    return found
 
 
 def on_history(points: pd.DataFrame) -> np.ndarray:

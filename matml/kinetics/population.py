@@ -325,7 +325,7 @@ def learn_population(
     )
     shifted, extra = equation, 0
     if offsets:
-        runs = [str(number) for number in range(number_runs_of_each(subset))]
+        runs = [str(number) for number in range(number_runs_of_each(subset, offsets))]
         shifted = with_run_offsets(equation, runs, offsets)
         extra = len(shifted.parameters) - len(equation.parameters)
     series = to_series(subset, equation, reference)

@@ -7,16 +7,28 @@ parameters and their intervals become as wide as it makes them.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.equations.base import Equation, Inputs, Observable, Parameter, Values
+from matml.kinetics.equations.base import (
+    LATE,
+    LATE_NODES,
+    NEAR,
+    NEAR_STEP,
+    NEAR_STEPS,
+    PATH,
+    Equation,
+    Inputs,
+    Observable,
+    Parameter,
+    Values,
+)
 from matml.kinetics.observations import Observations
 from matml.meta.conditioned import TaskPriors
 
@@ -25,6 +37,13 @@ LARGE = 1.6448536269514722
 
 EARLIEST_SHARE = 0.01
 """Share of a time that is left at least when a late start is taken off it."""
+
+FARTHEST = 4.0
+"""Standard deviations of an offset of time up to which a path's temperatures are followed."""
+
+LEGENDRE = tuple(
+    zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(LATE_NODES)), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -110,11 +129,15 @@ def append_offsets(priors: TaskPriors, count: int) -> OffsetPriors:
     return OffsetPriors(**fields | {"mean": mean, "covariance": covariance}, offsets=count)
 
 
-def number_runs(observations: Observations, known: list[str] | None = None) -> list[str]:
+def number_runs(
+    observations: Observations, offsets: RunOffsets, known: list[str] | None = None
+) -> list[str]:
     """Return the runs of one alloy, and number the observations by them (column `run_number`).
 
     Parameters
     ----------
+    offsets
+        Those of time say how far around an observation its path counts.
     known
         Runs that were observed before: others are all numbered as the one after them, a new run.
 
@@ -135,89 +158,145 @@ def number_runs(observations: Observations, known: list[str] | None = None) -> l
     numbers = {name: float(number) for number, name in enumerate(runs)}
     found = points["run"].map(numbers).fillna(float(len(runs)))
     # rows without a run share nothing
-    observations.points = points.assign(run_number=found.where(points["run"] != "", -1.0))
+    points = points.assign(run_number=found.where(points["run"] != "", -1.0))
+    if offsets.time_s > 0:
+        points[NEAR_STEP] = 2 * FARTHEST * offsets.time_s / NEAR_STEPS
+    observations.points = points
     return runs
 
 
-def number_runs_of_each(observations: Observations) -> int:
+def number_runs_of_each(observations: Observations, offsets: RunOffsets) -> int:
     """Return the most runs of an alloy, and number each alloy's observations by its own."""
     parts, most = [], 0
     for name in observations.names:
         own = observations.select([name])
-        most = max(most, len(number_runs(own)))
+        most = max(most, len(number_runs(own, offsets)))
         parts.append(own.points)
     observations.points = pd.concat(parts, ignore_index=True)
     return most
 
 
-def with_run_offsets(
-    equation: Equation, runs: list[str], offsets: RunOffsets, first: int = 0
-) -> Equation:
-    """Return the equation with offsets of each run as further parameters.
+@dataclass(frozen=True)
+class Shift:
+    """What the conditions of observations were, given the offsets of their runs.
 
     Observations carry the number of their run in the input `run_number`; without that input, or
-    with -1, nothing is shifted. `first` is the number of the first run.
-    """
-    extra: list[Parameter] = []
-    names: dict[str, list[str]] = {}
-    for column, unit, size, meaning in (
-        ("temperature", "K", offsets.temperature_K, "specimen's temperature less the recorded one"),
-        ("time", "s", offsets.time_s, "start of the reaction's clock on the recorded one"),
-    ):
-        names[column] = [f"{column}_offset_{unit} of run {run}" for run in runs] if size else []
-        # the standardised scale is a quarter of the range: one standard deviation
-        extra += [
-            Parameter(name, unit, -2 * size, 2 * size, 0.0, "identity", meaning)
-            for name in names[column]
-        ]
+    with -1, nothing is shifted.
 
-    def offset(values: Values, inputs: Inputs, column: str) -> Tensor | float:
+    A specimen whose clock starts late has come at a recorded time t as far as its history t - late:
+    it goes through the same temperatures later. On a ramp the rate stays, on a path the end of its
+    integral is left out (`base.LATE`).
+
+    Attributes
+    ----------
+    temperature, time
+        Parameters of the offsets by number of the run.
+    """
+
+    temperature: dict[int, str] = field(default_factory=dict)
+    time: dict[int, str] = field(default_factory=dict)
+
+    def __call__(self, values: Values, inputs: Inputs) -> Inputs:
+        """Return the inputs with temperatures and times as they were."""
+        if "run_number" not in inputs:
+            return inputs
+        moved = dict(inputs)
+        if self.time and "time_s" in inputs:
+            time, late = inputs["time_s"], self.offset("time", values, inputs)
+            moved["time_s"] = torch.maximum(time - late, EARLIEST_SHARE * time)
+            if PATH[0][0] in inputs:
+                moved |= _until(time - moved["time_s"], inputs)
+            elif "start_temperature_K" in inputs:
+                start = inputs["start_temperature_K"]
+                share = moved["time_s"] / time
+                moved["temperature_K"] = start + (inputs["temperature_K"] - start) * share
+        if self.temperature:
+            hotter = self.offset("temperature", values, inputs)
+            for name in ("temperature_K", "start_temperature_K", *(t for t, _ in (*PATH, *LATE))):
+                if name in moved:
+                    moved[name] = moved[name] + hotter
+        return moved
+
+    def offset(self, what: str, values: Values, inputs: Inputs) -> Tensor | float:
+        """Return the offsets of observations: of "temperature" in K, of "time" in s."""
         total: Tensor | float = 0.0
-        for number, name in enumerate(names[column], first):
+        for number, name in getattr(self, what).items():
             here = inputs["run_number"] == number
             total = total + torch.where(here, values[name], torch.zeros_like(values[name]))
         return total
 
-    def shifted(values: Values, inputs: Inputs) -> Inputs:
-        if "run_number" not in inputs:
-            return inputs
-        moved = dict(inputs)
-        if "temperature_K" in inputs:
-            hotter = offset(values, inputs, "temperature")
-            moved["temperature_K"] = inputs["temperature_K"] + hotter
-        if "time_s" in inputs:
-            time = inputs["time_s"]
-            late = offset(values, inputs, "time")
-            moved["time_s"] = torch.maximum(time - late, EARLIEST_SHARE * time)
-        return moved
+    def __or__(self, other: "Shift") -> "Shift":
+        """Return both together."""
+        return Shift(self.temperature | other.temperature, self.time | other.time)
 
-    def wrap(function: Callable) -> Callable:
-        return lambda values, inputs, *rest: function(values, shifted(values, inputs), *rest)
 
-    def wrapped(plain: Observable) -> Observable:
-        predict = wrap(plain.predict)
-        if plain.column == "time_s":
+def _until(late: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+    """Return the inputs of a path that is `late` s behind at an observation's recorded time.
 
-            def predict_time(values: Values, inputs: Inputs) -> Tensor:
-                value = plain.predict(values, shifted(values, inputs))
-                if "run_number" not in inputs or not names["time"]:
-                    return value
-                time = 10**value
-                recorded = time + offset(values, inputs, "time")
-                return torch.maximum(recorded, EARLIEST_SHARE * time).log10()
+    Between the steps of `base.NEAR` its temperature is straight; farther away it is the last one's.
+    """
+    time, step = inputs["time_s"], inputs[NEAR_STEP]
+    left = time - late
+    near = torch.stack([inputs[name] for name in NEAR], -1)
+    near = near.expand(*late.shape, len(NEAR))
 
-            predict = predict_time
-        return replace(
-            plain,
-            predict=predict,
-            unsaturated=wrap(plain.unsaturated) if plain.unsaturated else None,
-            log_time_scale=wrap(plain.log_time_scale) if plain.log_time_scale else None,
-        )
+    def at(behind: Tensor) -> Tensor:
+        place = (NEAR_STEPS / 2 - behind / step).clamp(0, NEAR_STEPS)
+        index = place.detach().floor().long().clamp(max=NEAR_STEPS - 1)[..., None]
+        low, high = near.gather(-1, index)[..., 0], near.gather(-1, index + 1)[..., 0]
+        return low + (high - low) * (place - index[..., 0])
 
+    found = {"temperature_K": at(late)}
+    # shares are of the time that is left
+    found |= {share: inputs[share] * time / left for _, share in PATH}
+    for (node, weight), (temperature, share) in zip(LEGENDRE, LATE, strict=True):
+        found[temperature] = at(late * (1 + node) / 2)
+        found[share] = -weight / 2 * late / left
+    return found
+
+
+def with_run_offsets(
+    equation: Equation, runs: list[str], offsets: RunOffsets, first: int = 0
+) -> Equation:
+    """Return the equation with offsets of each run as further parameters (`Shift`).
+
+    `first` is the number of the first run.
+    """
+    extra: list[Parameter] = []
+    names: dict[str, dict[int, str]] = {}
+    for column, unit, size, meaning in (
+        ("temperature", "K", offsets.temperature_K, "specimen's temperature less the recorded one"),
+        ("time", "s", offsets.time_s, "start of the reaction's clock on the recorded one"),
+    ):
+        own = [f"{column}_offset_{unit} of run {run}" for run in runs] if size else []
+        names[column] = dict(enumerate(own, first))
+        # the standardised scale is a quarter of the range: one standard deviation
+        extra += [
+            Parameter(name, unit, -2 * size, 2 * size, 0.0, "identity", meaning) for name in own
+        ]
+    shift = Shift(**names)
+
+    def later(plain: Observable) -> Observable:
+        """A measured time is shifted itself."""
+        if plain.column != "time_s" or not shift.time:
+            return plain
+
+        def predict_time(values: Values, inputs: Inputs) -> Tensor:
+            value = plain.predict(values, inputs)
+            if "run_number" not in inputs:
+                return value
+            time = 10**value
+            recorded = time + shift.offset("time", values, inputs)
+            return torch.maximum(recorded, EARLIEST_SHARE * time).log10()
+
+        return replace(plain, predict=predict_time)
+
+    known = equation.conditions
     return replace(
         equation,
         parameters=(*equation.parameters, *extra),
-        observables={kind: wrapped(plain) for kind, plain in equation.observables.items()},
+        observables={kind: later(plain) for kind, plain in equation.observables.items()},
+        conditions=shift if known is None else known | shift,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.equations.base import PATH, Equation
+from matml.kinetics.equations.base import NEAR, NEAR_STEP, PATH, Equation
 from matml.kinetics.histories import History, path_columns
 from matml.kinetics.observations import Observations
 from matml.meta.hierarchical import Data, Residual
@@ -24,7 +24,7 @@ PADDING = {
     "target": 0.0,
 }
 """Harmless values for padding: every equation is finite there."""
-PADDING |= {temperature: 1000.0 for temperature, _ in PATH}
+PADDING |= dict.fromkeys([*(temperature for temperature, _ in PATH), *NEAR], 1000.0)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def to_series(
     optional = ["start_temperature_K", "run_number"]
     if "path" in points and (points["path"] != "").any():
         points = _on_paths(points, observations.paths)
-        optional = ["run_number", *(name for pair in PATH for name in pair)]
+        optional = ["run_number", *(name for pair in PATH for name in pair), *NEAR, NEAR_STEP]
     needed += [name for name in optional if name in points]
     blocks = [points[points["alloy"] == name] for name in observations.names]
     length = max(len(block) for block in blocks)

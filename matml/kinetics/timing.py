@@ -45,6 +45,9 @@ class Timing:
 
     def __call__(self, position: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
         """Return log densities [...] at parameters [..., P]."""
+        held = self._held(columns)
+        if held is not None and not held.any():
+            return held * position.new_zeros(position.shape[:-1])
         # behind the equation's own there may be offsets of runs
         position = position[..., : len(self.equation.parameters)]
         early, late = (
@@ -57,10 +60,16 @@ class Timing:
         )
         slope = ((late - early) / (2 * STEP)).clamp(min=0.0)
         value = (self.share * slope + (1 - self.share) / self.span).log()
+        return value if held is None else value * held
+
+    def _held(self, columns: Mapping[str, Tensor]) -> Tensor | None:
+        """Return which observations were held at their temperature; None where all were."""
+        held = None
         for name, temperature in columns.items():
             if name == "start_temperature_K" or name.startswith("path_temperature_"):
-                value = value * (temperature == columns["temperature_K"])
-        return value
+                here = temperature == columns["temperature_K"]
+                held = here if held is None else held & here
+        return held
 
 
 def timing_candidates(

@@ -262,6 +262,10 @@ def benchmark(
     methods = tuple(ALL_METHODS) if methods is None else tuple(methods.split(","))
     if unknown := [method for method in methods if method not in ALL_METHODS]:
         raise MatmlError(f"--methods {unknown[0]!r}: known are {', '.join(ALL_METHODS)}")
+    adapting = {
+        "methods": () if "meta-learning" in skip else methods,
+        "fine_tune": "fine-tuning" not in skip,
+    }
     own = {
         "smallest_family": smallest_family,
         "held_out": [],
@@ -278,6 +282,7 @@ def benchmark(
 
         common = {"seed": seed, "device": device}
         if setting == "B":
+            common |= adapting
             common |= {"names": names, "folds": folds, "potential": "potential" not in skip}
             common |= {"threads": usable_threads(threads), "jobs": jobs}
             scores = run_setting_b(structures, graphs, out, settings, **common)
@@ -296,9 +301,8 @@ def benchmark(
         which=which or range(folds),
         folds=folds,
         names=names or PROPERTIES,
-        methods=() if "meta-learning" in skip else methods,
-        fine_tune="fine-tuning" not in skip,
         potential="potential" not in skip,
+        **adapting,
         seed=seed,
         device=device,
         threads=usable_threads(threads),

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matml.properties.gp_rows import CACHED, TrainingRows
+
 JITTER = 1e-6
-CACHED = 1 << 17
-"""Covariances made at once."""
 
 
 @dataclass(frozen=True)
@@ -167,16 +167,17 @@ class GlobalGP:
         number, is left out.
         """
         x = self._standardise(features)
-        known = self._gram(self.x, x)
-        half = torch.linalg.solve_triangular(self.factor, known, upper=False)
+        if self._rows is None:
+            self._rows = TrainingRows(self.x, self.weights, self.variance, self.factor)
+        known = self._rows.covariance(x)
         matern, linear, constant = self.variance
         alone = matern + linear * x.square().mean(1) + constant
         beside = self._kernel(x, anchor.x)
-        mean, scale = known.mT @ self.alpha, self.deviation**2
+        mean, scale = known @ self.alpha, self.deviation**2
         posterior = Block(
             mean * self.deviation + self.mean,
-            (beside - known.mT @ anchor.solved) * scale,
-            (alone - half.square_().sum(0)) * scale,
+            (beside - known @ anchor.solved) * scale,
+            (alone - self._rows.explained(known)) * scale,
         )
         return posterior, Block(torch.zeros_like(mean), beside * scale, alone * scale)
 
@@ -248,7 +249,7 @@ class GlobalGP:
         self.noise = log_noise.detach().exp() + JITTER
 
     def _condition(self, x: Tensor, y: Tensor) -> None:
-        self.x = x
+        self.x, self._rows = x, None
         gram = self._gram(x, x)
         gram.diagonal().add_(self.noise)
         self.factor = torch.linalg.cholesky(gram)

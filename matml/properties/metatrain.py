@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -108,12 +109,19 @@ class FamilyTasks:
         )
 
 
+class TaskSource(Protocol):
+    """What tasks are drawn from."""
+
+    def draw(self, generator: torch.Generator) -> Task:
+        """Draw a task."""
+
+
 def metatrain(
     network: CrystalNetwork,
     inner: nn.Module,
     method: str,
-    tasks: FamilyTasks,
-    validation: FamilyTasks,
+    tasks: TaskSource,
+    validation: TaskSource,
     settings: MetaTraining,
     *,
     validation_tasks: int = 40,

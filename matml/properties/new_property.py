@@ -9,7 +9,7 @@ those which other settings take for validation are for test too.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from matml.properties.label_tasks import (
     within_episodes,
 )
 from matml.properties.members import load_network
+from matml.properties.new_networks import NewReadOuts, metatrain_new
 from matml.properties.potential import potential_view
 from matml.properties.stages import SETUP, Workbench, learned_values, make_split, train_member
 from matml.properties.support_models import support_gp, support_ridge
@@ -126,6 +127,8 @@ def run_fold(
     fold: int,
     folds: int,
     potential: Path | None,
+    methods: Sequence[str],
+    fine_tune: bool,
     seed: int,
     device: str,
     pool: Executor | None,
@@ -140,13 +143,14 @@ def run_fold(
     bench = Workbench.open(structures, graphs, out, settings)
     call_all(
         _train,
-        [(structures, graphs, out, settings, i, seed, device) for i in range(settings.members)],
+        [
+            (structures, graphs, out, settings, i, methods, seed, device)
+            for i in range(settings.members)
+        ],
         pool,
     )
-    recipe, members = (
-        bench.recipe(settings),
-        (out / "members" / str(i) for i in range(settings.members)),
-    )
+    recipe = bench.recipe(settings)
+    members = [out / "members" / str(i) for i in range(settings.members)]
     networks = [load_network(f / "pretrained.safetensors", recipe)[0] for f in members]
     views = NetworkViews.of(bench.crystals, networks, device)
     views = views.standardised(views, bench.split.training_rows(bench.families))
@@ -158,23 +162,30 @@ def run_fold(
     excluded = read_json(out / SETUP)["excluded"]
     own = {"trees": settings.trees, "seed": seed}
     tables = []
-    settings_of: tuple[tuple[str, Callable, Callable], ...] = (
+    adapting = {"methods": methods, "fine_tune": fine_tune, "seed": seed, "device": device}
+    settings_of: tuple[tuple[str, Sequence[int], Callable, Callable], ...] = (
         (
             WITHIN,
+            SHOTS,
             lambda: family_tasks(bench, views, settings, SHOTS, seed=seed),
             lambda: within_episodes(bench.crystals.table, held_out, name, settings, SHOTS, seed),
         ),
         (
             POOLED,
+            POOLED_SHOTS,
             lambda: pooled_tasks(bench, views, POOLED_SHOTS, seed=seed),
             lambda: pooled_episodes(
                 bench, name, excluded, settings.test_draws, settings.smallest_query, seed
             ),
         ),
     )
-    for setting, tasks, episodes in settings_of:
+    for setting, shots, tasks, episodes in settings_of:
         process = LabelProcess.learn(tasks())
-        found = predict_episodes(process, views, features, labels, episodes(), **own)
+        drawn = episodes()
+        found = predict_episodes(process, views, features, labels, drawn, **own)
+        options = adapting | {"shots": shots, "pooled": setting == POOLED}
+        read_outs = NewReadOuts.open(bench, members, settings, **options)
+        found = chain(found, read_outs.predict(drawn, labels))
         tables.append(score_episodes(found, labels).assign(setting=setting))
         log.info("%s, fold %d: %s done", name, fold, setting)
     scores = pd.concat(tables, ignore_index=True).assign(property=name, fold=fold)
@@ -188,15 +199,17 @@ def _train(
     out: Path,
     settings: PropertiesSection,
     member: int,
+    methods: Sequence[str],
     seed: int,
     device: str,
 ) -> None:
-    """Train one member of a fold, unless that is done."""
+    """Train and meta-train one member of a fold, as far as that is not done."""
     folder = out / "members" / str(member)
-    if (folder / "pretraining.csv").exists():
-        return
     bench = Workbench.open(structures, graphs, out, settings)
-    train_member(bench, folder, settings, member=member, seed=seed, device=device)
+    own = {"member": member, "seed": seed, "device": device}
+    if not (folder / "pretraining.csv").exists():
+        train_member(bench, folder, settings, **own)
+    metatrain_new(bench, folder, settings, methods=methods, **own)
 
 
 def _standard(features: np.ndarray) -> np.ndarray:
@@ -213,6 +226,8 @@ def run_new_property(
     names: Sequence[str],
     folds: int,
     potential: bool,
+    methods: Sequence[str],
+    fine_tune: bool,
     seed: int,
     device: str,
     threads: int,
@@ -221,6 +236,11 @@ def run_new_property(
     """Return the scores of all large families, each property in turn being the new one.
 
     Every second of `folds` is run, since test and validation families of each are for test.
+
+    Parameters
+    ----------
+    methods, fine_tune
+        Of meta-learning, from `metatrain.ALL_METHODS`; whether networks are fine-tuned too.
     """
     if folds % 2 or folds < 4:
         raise MatmlError(f"--folds {folds}: setting B takes an even number of at least 4")
@@ -240,6 +260,8 @@ def run_new_property(
                 fold=fold,
                 folds=folds,
                 potential=cache if there else None,
+                methods=methods,
+                fine_tune=fine_tune,
                 seed=seed,
                 device=device,
                 pool=pool,

@@ -25,6 +25,8 @@ def run_setting_b(
     names: Sequence[str],
     folds: int,
     potential: bool,
+    methods: Sequence[str],
+    fine_tune: bool,
     seed: int,
     **running: Any,
 ) -> pd.DataFrame:
@@ -32,8 +34,8 @@ def run_setting_b(
 
     Parameters
     ----------
-    running
-        Device, threads and jobs, as of `run_new_property`.
+    methods, fine_tune, running
+        As of `run_new_property`; running is device, threads and jobs: as of `run_new_property`.
 
     Raises
     ------
@@ -48,6 +50,8 @@ def run_setting_b(
         "settings": settings.model_dump(mode="json"),
         "folds": folds,
         "potential": potential,
+        "methods": list(methods),
+        "fine_tune": fine_tune,
         "seed": seed,
     }
     check_run(out, made_with)
@@ -59,6 +63,8 @@ def run_setting_b(
         names=names,
         folds=folds,
         potential=potential,
+        methods=methods,
+        fine_tune=fine_tune,
         seed=seed,
         **running,
     )

@@ -3,12 +3,15 @@
 Under `torch.vmap` with numbers that differ from task to task, torch loops over tasks for
 `index_select` and `index_add`, and is slow with `scatter_add`. On few rows, products with a sparse
 matrix held in full are as fast as anything, alone and for many tasks: the number of rows decides.
+Where no derivative is wanted, sums of things in the order of their rows are ten times faster with
+`embedding_bag`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 FEW = 512
 """Rows up to which starting operations costs more than what they do."""
@@ -26,6 +29,9 @@ class Rows:
         Number of rows.
     ones, weighted
         For few things, matrices [..., m, size] of ones and of weights; else None.
+    order, starts
+        `arange(m)` and where each row's things start, where no derivative is wanted and the things
+        stand in the order of their rows; else None.
     """
 
     index: Tensor
@@ -33,6 +39,8 @@ class Rows:
     size: int
     ones: Tensor | None = None
     weighted: Tensor | None = None
+    order: Tensor | None = None
+    starts: Tensor | None = None
 
     @classmethod
     def of(cls, index: Tensor, weight: Tensor, size: int) -> "Rows":
@@ -42,6 +50,14 @@ class Rows:
         belongs = index[..., None] == torch.arange(size, device=index.device)
         ones = belongs.to(weight.dtype)
         return cls(index, weight, size, ones, ones * weight[..., None])
+
+    def for_inference(self) -> "Rows":
+        """Return the same rows for sums without derivatives."""
+        if self.index.dim() != 1 or (self.index[1:] < self.index[:-1]).any():
+            return self
+        counts = torch.bincount(self.index, minlength=self.size)
+        order = torch.arange(len(self.index), device=self.index.device)
+        return replace(self, order=order, starts=counts.cumsum(0) - counts)
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the row of each thing, [..., m, width], from all rows, [..., size, width]."""
@@ -53,6 +69,10 @@ class Rows:
 
     def sum(self, things: Tensor) -> Tensor:
         """Return weighted sums of each row's things, [..., size, width], from [..., m, width]."""
+        if self.starts is not None:
+            return functional.embedding_bag(
+                self.order, things, self.starts, mode="sum", per_sample_weights=self.weight
+            )
         if self.weighted is not None:
             return self.weighted.mT @ things
         total = things.new_zeros(*things.shape[:-2], self.size, things.shape[-1])

@@ -54,7 +54,7 @@ def see(
     for start in range(0, len(crystals), BATCH):
         data = batches.batch(np.arange(start, min(start + BATCH, len(crystals))))
         # what does not depend on the weights is the same for all
-        data.graph = members[0].pretrained.prepare(data)
+        data.graph = members[0].pretrained.prepare(data).for_inference()
         total, distance = 0.0, 0.0
         for number, member in enumerate(members):
             network = member.pretrained.eval()

@@ -21,6 +21,13 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     help="Ingested crystals: give the prototype of any ionic family and calibrate its volume. "
     "Without them only the cubic perovskite is known, with its cell from ionic radii alone.",
 )
+@click.option(
+    "--relax/--no-relax",
+    default=None,
+    help="Relax cells and positions with CHGNet; default from the settings (no). Goes on where it "
+    "was interrupted; what fails keeps the guessed cell and is marked.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="For --relax; default: all allowed.")
 @click.option("--config", type=FILE, help="YAML with the keys of the screening section.")
 @click.pass_context
 def candidates(
@@ -28,6 +35,8 @@ def candidates(
     out: Path | None,
     family: str | None,
     structures: Path | None,
+    relax: bool | None,
+    threads: int | None,
     config: Path | None,
 ) -> None:
     """Make charge-neutral candidate crystals by exchanging ions in a family's prototype.
@@ -40,7 +49,7 @@ def candidates(
         raise click.UsageError("give --out DIR")
     from matml.screening.make import make_candidates
 
-    make_candidates(out, family, structures, config)
+    make_candidates(out, family, structures, config, relax, threads)
 
 
 @candidates.command()

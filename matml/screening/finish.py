@@ -49,16 +49,18 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     Raises
     ------
     MatmlError
-        Where the shards are of different runs, or not one candidate could be used.
+        Where the shards are of different runs, one is missing or given twice, or not one candidate
+        could be used.
     """
     states = [read_json(folder / STATE) for folder in folders]
-    same = ("objectives", "settings", "job", "seed")
+    same = ("objectives", "settings", "job", "seed", "shards")
     for folder, state in zip(folders, states, strict=True):
-        if differing := [key for key in same if state[key] != states[0][key]]:
+        if differing := [key for key in same if state.get(key) != states[0].get(key)]:
             raise MatmlError(
                 f"{folder / STATE}: made with another {differing[0]} than {folders[0] / STATE}; "
                 "screen all shards with the same options"
             )
+    _refuse_other_shares(folders, states)
     state = states[0] | merge_states(states)
     parts = [rows for folder in folders if len(rows := read_table(folder / KEPT))]
     if not parts:
@@ -95,6 +97,23 @@ def finish(folders: Sequence[Path], out: Path) -> None:
         where = ", ".join(str(folder / QUARANTINE) for folder in folders)
         log.info("%d candidates could not be used: see %s", summary["n_quarantined"], where)
     log.info("%d candidates ranked: %s", summary["n_ranked"], Path(out) / "shortlist.csv")
+
+
+def _refuse_other_shares(folders: Sequence[Path], states: Sequence[dict]) -> None:
+    """Refuse shares of which one is missing or stands twice."""
+    given = [state.get("shard", 0) for state in states]
+    for place, number in enumerate(given):
+        if number in given[:place]:
+            raise MatmlError(
+                f"{folders[place]}: holds share {number}, as does {folders[given.index(number)]}; "
+                "give each share once"
+            )
+    if missing := sorted(set(range(states[0].get("shards", 1))) - {*given}):
+        raise MatmlError(
+            f"--shard: of {states[0]['shards']} shares, {len(missing)} are missing, the first "
+            f"{missing[0]}; run `matml screen --shard {missing[0]} --shards {states[0]['shards']}` "
+            "with the same options and give its folder, too"
+        )
 
 
 def without_copies(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -338,6 +357,12 @@ def _notes(
         f"crystal holds, {counts['beyond']} are predicted beyond all labels (one candidate may "
         "have several of these reasons).",
     ]
+    if counts["copies"]:
+        notes.append(
+            f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
+            "and stand once in the shortlist; only the best were compared (`is_copy` in "
+            "scores.parquet marks all of a share)."
+        )
     notes += [
         f"{name}: no label of this family was given, so it is predicted as for any new family."
         for name in units

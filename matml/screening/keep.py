@@ -198,15 +198,19 @@ class ScoreWriter:
     ----------
     path
         A temporary file of `matml.files.atomic`, which gives it its name when all is written.
+    columns
+        What is written; by default all but what only other steps need.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
         self.path, self.writer, self.parts, self.size = path, None, [], 0
+        self.columns = list(columns)
 
     def write(self, table: pd.DataFrame) -> None:
         """Take rows in; they are written when a row group is full."""
         if len(table):
-            self.parts.append(table.drop(columns=UNSAID, errors="ignore"))
+            said = self.columns or [name for name in table if name not in UNSAID]
+            self.parts.append(table[said])
             self.size += len(table)
         if self.size >= ROW_GROUP:
             self._flush()

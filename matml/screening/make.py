@@ -3,6 +3,7 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -61,9 +62,20 @@ def find_prototype(
 
 
 def make_candidates(
-    out: Path, family: str | None, structures: Path | None, config: Path | None
+    out: Path,
+    family: str | None,
+    structures: Path | None,
+    config: Path | None,
+    relax: bool | None = None,
+    threads: int | None = None,
 ) -> None:
-    """Write `candidates.parquet` and `summary.json` into `out`."""
+    """Write `candidates.parquet` and `summary.json` into `out`.
+
+    Parameters
+    ----------
+    relax
+        Whether cells and positions are relaxed; None for what the settings say.
+    """
     start = time.perf_counter()
     settings = read_section(ScreeningSection, config)
     family = family or settings.family
@@ -73,12 +85,29 @@ def make_candidates(
     if table is not None:
         known = set(prototypes.family_rows(table, family)["formula"]) if prototype.members else ()
         summary["n_compositions_known_in_family"] = int(made["formula"].isin(known).sum())
+    if settings.relax if relax is None else relax:
+        from matml.screening.relax import relax_candidates
+
+        made, summary["relaxation"] = relax_candidates(made, settings, out, threads)
     write_table(out / "candidates.parquet", made)
     summary["settings"] = settings.model_dump(mode="json")
     summary["seconds"] = round(time.perf_counter() - start, 3)
     write_json(out / "summary.json", summary)
     counts = ", ".join(f"{name} {n:,}" for name, n in summary["counts"].items())
     log.info("%s candidates of %s (%s)", f"{len(made):,}", family, counts)
+    if "relaxation" in summary:
+        _tell_relaxation(summary["relaxation"])
+
+
+def _tell_relaxation(found: dict[str, Any]) -> None:
+    """Log how many candidates were relaxed and why others were not."""
+    problems = "; ".join(f"{n} {why}" for why, n in found["problems"].items())
+    log.info(
+        "%d relaxed with %s%s",
+        found["n_relaxed"],
+        found["potential"],
+        f", {found['n_not_relaxed']} keep the guessed cell ({problems})" if problems else "",
+    )
 
 
 def make_support(

@@ -228,7 +228,7 @@ class Scorer:
 
     def score(self, chunk: Chunk) -> Scored:
         """Score one chunk."""
-        table, extra, quarantine = self._read(chunk)
+        table, extra, quarantine = read_chunk(chunk, self.job.structures)
         n_read = len(table) + sum(row["dropped"] == "crystal" for row in quarantine)
         if len(table):
             table["duplicate_of"] = find_duplicates(table, threads=1)
@@ -315,27 +315,28 @@ class Scorer:
         }
         return rows.assign(**columns, **hull_columns(KnownHull.of(known), rows, predictions))
 
-    def _read(self, chunk: Chunk) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
-        """The good crystals of a chunk, what their table says beyond, and the bad ones."""
-        if chunk.crystals is not None:
-            given = chunk.crystals.reset_index(drop=True)
-            own = given[given["duplicate_of"] == ""].reset_index(drop=True)
-            return own, own[[]], []
-        rows, places, quarantine = [], [], []
-        for place, document in enumerate(chunk.documents):
-            where = document.source, document.row
-            for identity, result in document_crystals(document, self.job.structures):
-                if isinstance(result, BadCrystal):
-                    quarantine.append(
-                        quarantine_row(
-                            identity, *where, "crystal", "", result.reason, result.remedy
-                        )
-                    )
-                    continue
-                rows.append(crystal_row(identity, *where, document.material_id, result))
-                places.append(place)
-        table = pd.DataFrame(rows)
-        return table, chunk.extra.iloc[places].reset_index(drop=True), quarantine
+
+def read_chunk(
+    chunk: Chunk, settings: StructuresSection
+) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+    """The good crystals of a chunk, what their table says beyond, and rows of the quarantine."""
+    if chunk.crystals is not None:
+        given = chunk.crystals.reset_index(drop=True)
+        own = given[given["duplicate_of"] == ""].reset_index(drop=True)
+        return own, own[[]], []
+    rows, places, quarantine = [], [], []
+    for place, document in enumerate(chunk.documents):
+        where = document.source, document.row
+        for identity, result in document_crystals(document, settings):
+            if isinstance(result, BadCrystal):
+                quarantine.append(
+                    quarantine_row(identity, *where, "crystal", "", result.reason, result.remedy)
+                )
+                continue
+            rows.append(crystal_row(identity, *where, document.material_id, result))
+            places.append(place)
+    table = pd.DataFrame(rows)
+    return table, chunk.extra.iloc[places].reset_index(drop=True), quarantine
 
 
 def hull_columns(

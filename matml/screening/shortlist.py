@@ -19,6 +19,7 @@ from matml.config import ScreeningSection, StructuresSection, read_section, vali
 from matml.errors import MatmlError
 from matml.files import atomic, read_json, write_json, write_table
 from matml.screening.keep import Keeper, ScoreWriter, typed
+from matml.screening.mark import CELLS, mark_copies
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.stream import Chunk, read_chunks
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
 QUARANTINE = "crystals/quarantine.csv"
+CELLS_OF_SCORES = "cells.parquet"
+"""What copies are told from; goes when they are marked."""
 SECONDS_BETWEEN_LINES = 15.0
 DESCRIBED = 1000
 """Best rows of which stability and known neighbours are looked up."""
@@ -100,7 +103,7 @@ def screen_candidates(
         trust_labels=trust_labels,
     )
     chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards)
-    stream(job, chunks, Path(out), workers, seed)
+    stream(job, chunks, Path(out), workers, seed, (shard or 0, shards))
     if shard is None:
         finish([Path(out)], Path(out))
 
@@ -119,19 +122,34 @@ def load_predictor(model: Path, seed: int, device: str) -> Predictor:
     return FewShotPredictor.load(model, device)
 
 
-def stream(job: Job, chunks: Iterator[Chunk], out: Path, workers: int, seed: int) -> None:
-    """Score all chunks; write `scores.parquet`, `kept.parquet`, `state.json` and the quarantine."""
+def stream(
+    job: Job,
+    chunks: Iterator[Chunk],
+    out: Path,
+    workers: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+) -> None:
+    """Score all chunks; write `scores.parquet`, `kept.parquet`, `state.json` and the quarantine.
+
+    `shard` is the number of the share and how many there are.
+    """
     start = time.perf_counter()
     scorer = Scorer(job)
     adapted = time.perf_counter()
     keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
     last = time.monotonic()
-    with atomic(out / SCORES) as scores, atomic(out / QUARANTINE) as refused:
+    with (
+        atomic(out / SCORES) as scores,
+        atomic(out / QUARANTINE) as refused,
+        atomic(out / CELLS_OF_SCORES) as cells,
+    ):
         pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
-        writer = ScoreWriter(scores)
+        writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
         for scored in score_all(scorer, chunks, workers):
             keeper.add(scored)
             writer.write(scored.table)
+            cell_writer.write(scored.table)
             if scored.quarantine:
                 pd.DataFrame(scored.quarantine).to_csv(refused, mode="a", header=False, index=False)
             if time.monotonic() - last > SECONDS_BETWEEN_LINES:
@@ -139,6 +157,10 @@ def stream(job: Job, chunks: Iterator[Chunk], out: Path, workers: int, seed: int
                 rate = keeper.counts["read"] / (time.perf_counter() - adapted)
                 log.info("%d candidates, %.0f/s", keeper.counts["read"], rate)
         writer.close()
+        cell_writer.close()
+        if keeper.counts["ranked"]:
+            mark_copies(scores, cells)
+    (out / CELLS_OF_SCORES).unlink()
     seconds = time.perf_counter() - adapted
     kept = keeper.kept()
     if job.settings.stability:
@@ -159,6 +181,8 @@ def stream(job: Job, chunks: Iterator[Chunk], out: Path, workers: int, seed: int
             "known_graphs": None if job.known_graphs is None else str(job.known_graphs),
         },
         "seed": seed,
+        "shard": shard[0],
+        "shards": shard[1],
         "workers": workers,
         "adaptation_seconds": round(adapted - start, 3),
         "seconds": round(seconds, 3),

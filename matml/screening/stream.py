@@ -15,6 +15,7 @@ import pandas as pd
 
 from matml.config import StructuresSection
 from matml.errors import MatmlError
+from matml.files import FIRST_ROW
 from matml.structures.errors import BadCrystal
 from matml.structures.labels import RESERVED
 from matml.structures.pages import Pages, warn_of_missing_pages
@@ -163,7 +164,7 @@ def _parquet_parts(path: Path, size: int) -> Iterator[pd.DataFrame]:
 
 def _table_parts(path: Path, size: int, required: bool) -> Iterator[Part]:
     """Documents of a table with a `poscar` column, and its other columns."""
-    start = 0
+    start = FIRST_ROW
     tables = _parquet_parts(path, size) if path.suffix == ".parquet" else _csv_parts(path, size)
     for table in tables:
         if "poscar" not in table:

@@ -16,14 +16,13 @@ from matml.screening.heldout import goal_sign
 from matml.screening.inputs import support_table
 from matml.screening.make import read_known
 from matml.screening.objectives import NORMAL_90, parse_objectives, to_scale
-from matml.screening.scoring import check_properties, graph_section
+from matml.screening.scoring import check_properties, graph_section, read_chunk
 from matml.screening.shortlist import ingest_settings
 from matml.screening.stream import read_chunks
 from matml.screening.support import read_supports
 from matml.screening.surrogates import CachingPredictor, surrogate
-from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.crystals import CrystalSet
-from matml.structures.ingest import crystal_row
+from matml.structures.ingest import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,8 @@ def suggest_labels(
     """Write the candidates to label next, in order, with what was expected of each.
 
     Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
-    the batch is known, and `wanted`, the acquisition value at that time.
+    the batch is known, and `wanted`, the acquisition value at that time. Candidates that cannot be
+    used stand in `{out}_quarantine.csv` beside it.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def suggest_labels(
     if support is not None:
         given = read_supports(support, [property_name], set(known_table["id"]))[property_name]
         labels, labelled = given.labels, support_table(given, known_table, settings)
-    candidates = _candidates(inputs, settings)
+    candidates, quarantine = _candidates(inputs, settings)
     if len(candidates) > MOST_CANDIDATES:
         raise MatmlError(
             f"--candidates: {len(candidates):,} crystals; give at most {MOST_CANDIDATES:,}, such "
@@ -98,29 +98,39 @@ def suggest_labels(
         }
     )
     write_table(out, found)
+    _tell_quarantine(Path(out), quarantine)
     log.info(
         "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
         *(len(found), len(candidates), strategy, method, len(labels), out),
     )
 
 
-def _candidates(inputs: Sequence[Path], settings) -> pd.DataFrame:
-    """The good crystals of the inputs, columns as in `structures.parquet`, one per id."""
-    tables = []
+def _candidates(inputs: Sequence[Path], settings) -> tuple[pd.DataFrame, list[dict]]:
+    """The good crystals of the inputs, columns as in `structures.parquet`, one per id; the bad."""
+    tables, quarantine = [], []
     for chunk in read_chunks(inputs, settings):
-        if chunk.crystals is not None:
-            tables.append(chunk.crystals[chunk.crystals["duplicate_of"] == ""])
-            continue
-        rows = [
-            crystal_row(name, document.source, document.row, document.material_id, result)
-            for document in chunk.documents
-            for name, result in document_crystals(document, settings)
-            if isinstance(result, Crystal)
-        ]
-        tables.append(pd.DataFrame(rows))
+        table, _, refused = read_chunk(chunk, settings)
+        quarantine += refused
+        if len(table):
+            tables.append(table)
         if sum(map(len, tables)) > MOST_CANDIDATES:
             break
-    tables = [table for table in tables if len(table)]
+    if not tables and quarantine:
+        first = quarantine[0]
+        raise MatmlError(
+            f"--candidates: none of the {len(quarantine)} crystals can be used; the first, "
+            f"{first['id']}: {first['reason']}; remedy: {first['remedy']}"
+        )
     if not tables:
-        raise MatmlError("--candidates: no structure in the inputs can be used; ingest them to see")
-    return pd.concat(tables, ignore_index=True).drop_duplicates("id", ignore_index=True)
+        raise MatmlError("--candidates: no structure found in the inputs")
+    table = pd.concat(tables, ignore_index=True).drop_duplicates("id", ignore_index=True)
+    return table, quarantine
+
+
+def _tell_quarantine(out: Path, quarantine: list[dict]) -> None:
+    """Write what could not be used beside `out` and say so; an older file of that name goes."""
+    path = out.with_name(f"{out.stem}_quarantine.csv")
+    path.unlink(missing_ok=True)
+    if quarantine:
+        write_table(path, pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
+        log.info("%d candidates could not be used: see %s", len(quarantine), path)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
-from matml.files import refuse_long_rows
+from matml.files import FIRST_ROW, refuse_long_rows
 from matml.properties.targets import PROPERTIES
 from matml.screening.prototypes import family_rows
 from matml.structures.labels import EMPTY, check_label
@@ -102,7 +102,7 @@ def _support_of(
             f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
         )
     labels: dict[tuple[str, Path | None], float] = {}
-    for number, row in enumerate(table.to_dict("records"), start=2):
+    for number, row in enumerate(table.to_dict("records"), FIRST_ROW):
         where = f"{path}, line {number}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
             continue

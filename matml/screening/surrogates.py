@@ -81,29 +81,31 @@ class JointSurrogate:
 
     def joint(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean [n] and covariance [n, n] without noise, given labels of `rows`."""
-        rows = np.asarray(rows, dtype=int)
-        if not len(rows):
-            return self.mean, self.covariance
-        solved = np.linalg.solve(self._gram(rows), self.covariance[rows])
-        mean = self.mean + solved.T @ (np.asarray(labels) - self.mean[rows])
-        return mean, self.covariance - self.covariance[:, rows] @ solved
+        return self._conditioned(np.asarray(rows, dtype=int), labels)[:2]
 
     def posterior(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As of `Surrogate`."""
-        mean, covariance = self.joint(rows, labels)
+        rows = np.asarray(rows, dtype=int)
+        mean, covariance, misfit = self._conditioned(rows, labels)
+        factor = 1.0 if self.stack is None else float(self.stack.factor(misfit, len(rows)))
         variance = np.maximum(covariance.diagonal() + self.noise, 1e-9)
-        return mean, np.sqrt(variance * self._factor(np.asarray(rows, dtype=int), labels))
+        return mean, np.sqrt(variance * factor)
 
-    def _factor(self, rows: np.ndarray, labels: np.ndarray) -> float:
-        if self.stack is None:
-            return 1.0
+    def _conditioned(
+        self, rows: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return mean and covariance as of `joint`, and the squared misfit of the labels.
+
+        The misfit is the residuals' square in units of their covariance; one solve serves all.
+        """
+        if not len(rows):
+            return self.mean, self.covariance, 0.0
+        gram = self.covariance[np.ix_(rows, rows)] + (self.noise + JITTER) * np.eye(len(rows))
         residual = np.asarray(labels, dtype=float) - self.mean[rows]
-        misfit = residual @ np.linalg.solve(self._gram(rows), residual)
-        return float(self.stack.factor(misfit, len(rows)))
-
-    def _gram(self, rows: np.ndarray) -> np.ndarray:
-        """Return the covariance of the labels of some rows."""
-        return self.covariance[np.ix_(rows, rows)] + (self.noise + JITTER) * np.eye(len(rows))
+        solved = np.linalg.solve(gram, np.column_stack([self.covariance[rows], residual]))
+        mean = self.mean + solved[:, :-1].T @ residual
+        covariance = self.covariance - self.covariance[:, rows] @ solved[:, :-1]
+        return mean, covariance, float(residual @ solved[:, -1])
 
 
 @dataclass(frozen=True)

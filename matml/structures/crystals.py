@@ -140,7 +140,7 @@ class CrystalSet:
             Processes to use where there are thousands of structures. They are spawned: a script
             that asks for several must keep its work under `if __name__ == "__main__":`.
         carry_over
-            Take the symmetry of a cubic crystal from one met before that has the same operations,
+            Take the symmetry of a crystal from one met before that has the same operations,
             which is several times faster (`matml.structures.cubic`). Met before in this call, so
             that the same structures in the same order give the same numbers whatever was asked
             before; in another order or number, and with several `processes`, distances may differ

@@ -11,6 +11,8 @@ from pymatgen.core.structure_matcher import StructureMatcher
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.structures.parallel import map_ordered
 
+ALIKE = 0.01
+"""How much equal cells of 1 cubic angstrom per atom may differ (the matcher allows 0.3)."""
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -25,6 +27,7 @@ def first_equal(cells: Sequence[Cell]) -> list[int]:
     """
     # the cells are primitive and of one size already, so neither needs a search
     matcher = StructureMatcher(primitive_cell=False, attempt_supercell=False)
+    scaled = [_scaled(*cell) for cell in cells]
     structures = [
         Structure(Lattice(np.reshape(lattice, (3, 3))), numbers, np.reshape(coords, (-1, 3)))
         for lattice, coords, numbers in cells
@@ -32,11 +35,36 @@ def first_equal(cells: Sequence[Cell]) -> list[int]:
     unique: list[int] = []
     result = []
     for index, structure in enumerate(structures):
-        match = next((u for u in unique if matcher.fit(structures[u], structure)), index)
+        match = next(
+            (
+                u
+                for u in unique
+                if _laid_alike(scaled[u], scaled[index]) or matcher.fit(structures[u], structure)
+            ),
+            index,
+        )
         if match == index:
             unique.append(index)
         result.append(match)
     return result
+
+
+def _scaled(lattice: np.ndarray, coords: np.ndarray, numbers: np.ndarray) -> Cell:
+    """A cell of one cubic angstrom per atom: lattice (3, 3), coordinates (atoms, 3), numbers."""
+    lattice = np.reshape(lattice, (3, 3))
+    volume = abs(np.linalg.det(lattice)) / len(numbers)
+    return lattice / np.cbrt(volume), np.reshape(coords, (-1, 3)), np.asarray(numbers)
+
+
+def _laid_alike(one: Cell, other: Cell) -> bool:
+    """Whether two scaled cells are equal atom by atom, far within the matcher's tolerances.
+
+    Most copies are, and need no search for how to lay one on the other.
+    """
+    if not np.array_equal(one[2], other[2]) or np.abs(one[0] - other[0]).max() > ALIKE:
+        return False
+    apart = one[1] - other[1]
+    return np.abs((apart - np.round(apart)) @ one[0]).max() <= ALIKE
 
 
 def find_duplicates(table: pd.DataFrame, threads: int | None = None) -> list[str]:

@@ -13,6 +13,7 @@ usual ones: `ABC3_cP5_221_a_b_c` is the perovskite, `ABC3_cP5_221_a_b_c-anionB` 
 
 import gzip
 import json
+from collections import Counter
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from math import gcd
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from matml.structures.cell import first_places
 from matml.structures.elements import ELECTRONEGATIVITY, element_of
 from matml.structures.prototypes import PROTOTYPES
 from matml.structures.symmetry import Symmetry
@@ -170,10 +172,12 @@ def anions_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray)
     lattice, frac_coords, numbers
         Row vectors (3, 3) in angstrom, coordinates (atoms, 3) and atomic numbers of a cell.
     """
-    kinds = np.unique(numbers)
-    symbols = [element_of(int(z)).symbol for z in kinds]
+    kinds = sorted(set(numbers.tolist()))
+    symbols = [element_of(z).symbol for z in kinds]
     nonmetals = sum(s in STRONG_ANIONS or s in WEAK_ANIONS for s in symbols)
-    nearest = nearest_by_element(lattice, frac_coords, numbers, kinds) if nonmetals > 1 else None
+    nearest = None
+    if nonmetals > 1:
+        nearest = nearest_by_element(lattice, frac_coords, numbers, np.array(kinds))
     return anions(symbols, nearest)
 
 
@@ -185,22 +189,23 @@ def classify(symmetry: Symmetry) -> tuple[str, str, str]:
     symmetry
         With atomic numbers for `kind`.
     """
-    kinds, counts = np.unique(symmetry.kind, return_counts=True)
-    symbols = [element_of(int(z)).symbol for z in kinds]
+    amounts = Counter(symmetry.kind.tolist())
+    kinds = sorted(amounts)
+    counts = [amounts[kind] for kind in kinds]
     anionic = anions_of(symmetry.lattice, symmetry.frac_coords, symmetry.kind)
-    _, first = np.unique(symmetry.orbit, return_index=True)
-    orbit_kind = symmetry.kind[first]
+    orbit_kind = symmetry.kind[first_places(symmetry.orbit)[1]].tolist()
     elements = []
-    divisor = gcd(*(int(c) for c in counts))
-    for kind, count, symbol in zip(kinds, counts, symbols, strict=True):
+    divisor = gcd(*counts)
+    for kind, count in zip(kinds, counts, strict=True):
+        symbol = element_of(kind).symbol
         letters = "".join(
             sorted(w for w, k in zip(symmetry.wyckoff, orbit_kind, strict=True) if k == kind)
         )
         strength = 0 if symbol not in anionic else 2 if symbol in STRONG_ANIONS else 1
-        elements.append((int(count) // divisor, letters, strength))
+        elements.append((count // divisor, letters, strength))
     sites, roles = canonical_sites(symmetry.space_group_number, tuple(sorted(elements)))
     prototype = (
-        f"{anonymous_formula([int(c) for c in counts])}_{pearson_symbol(symmetry)}_"
+        f"{anonymous_formula(counts)}_{pearson_symbol(symmetry)}_"
         f"{symmetry.space_group_number}_{sites}"
     )
     family, name = family_of(prototype, roles)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from matml.structures.cell import cell_volume
+from matml.structures.cell import cell_volume, first_places
 
 PERIODIC = np.ones(3, dtype=np.int64)
 # find_points_in_spheres keeps atoms up to this beyond the radius; far below any tie tolerance
@@ -143,7 +143,7 @@ def crystal_graph(
         each other within it are one shell, at their mean.
     """
     orbit = np.asarray(orbit)
-    _, centres = np.unique(orbit, return_index=True)
+    centres = np.array(first_places(orbit)[1])
     lattice = np.ascontiguousarray(lattice, dtype=np.float64)
     cartesian = np.ascontiguousarray(np.asarray(frac_coords, dtype=np.float64) @ lattice)
     target, neighbour, distance = nearest_neighbours(
@@ -160,7 +160,9 @@ def crystal_graph(
         | (distance[1:] - distance[:-1] > tie_tolerance)
     )
     first = np.flatnonzero(new)
-    multiplicity = np.diff(np.append(first, len(target)))
+    multiplicity = np.empty_like(first)
+    np.subtract(first[1:], first[:-1], out=multiplicity[:-1])
+    multiplicity[-1] = len(target) - first[-1]
     # the mean as an offset from the first, so that equal distances keep their value exactly
     excess = np.add.reduceat(distance - distance[first].repeat(multiplicity), first)
     shell_distance = distance[first] + excess / multiplicity

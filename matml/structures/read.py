@@ -10,6 +10,7 @@ import pandas as pd
 
 from matml.config import StructuresSection
 from matml.errors import MatmlError
+from matml.files import FIRST_ROW
 from matml.structures.errors import BadCrystal
 from matml.structures.labels import check_label, label_columns, read_text_table
 
@@ -26,7 +27,8 @@ class Document:
     Attributes
     ----------
     id, source, row
-        Id before a suffix for several crystals; file name; 0-based row in a table, -1 for files.
+        Id before a suffix for several crystals; file name; row in a table, the header being row 1;
+        -1 for files.
     kind, text
         Format (`poscar`, `cif`, `json`, `xyz`) and content; empty where `bad` is set.
     bad
@@ -250,25 +252,25 @@ def _read_table(path: Path, found: Documents, required: bool) -> bool:
     found.ignored += [f"{path.name}: column {name}" for name in ignored]
     stem = table_stem(path.name)
     columns = {name: table[name].tolist() for name in [*labels, "poscar"]}
-    names = _texts(table, key) if key else [str(row) for row in range(len(table))]
+    names = _texts(table, key) if key else [""] * len(table)
     families = _texts(table, "family") if "family" in table.columns else [""] * len(table)
-    for row, name in enumerate(names):
+    for place, name in enumerate(names):
         good, dropped = {}, []
         for label in labels:
-            value, reason, remedy = check_label(label, columns[label][row])
+            value, reason, remedy = check_label(label, columns[label][place])
             if reason:
                 dropped.append((label, reason, remedy))
             elif value == value:
                 good[label] = value
         found.items.append(
             Document(
-                id=f"{stem}/{name or row}",
+                id=f"{stem}/{name or place + FIRST_ROW}",
                 source=path.name,
-                row=row,
+                row=place + FIRST_ROW,
                 kind="poscar",
-                text=str(columns["poscar"][row]),
-                material_id=name if key else "",
-                family=families[row],
+                text=str(columns["poscar"][place]),
+                material_id=name,
+                family=families[place],
                 labels=good,
                 dropped=tuple(dropped),
             )

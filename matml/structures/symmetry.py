@@ -12,7 +12,7 @@ os.environ.setdefault("SPGLIB_OLD_ERROR_HANDLING", "0")
 os.environ.setdefault("SPGLIB_WARNING", "OFF")
 import spglib
 
-from matml.structures.cell import cell_volume
+from matml.structures.cell import cell_volume, first_places
 from matml.structures.cubic import CubicCrystals
 from matml.structures.errors import BadCrystal
 
@@ -27,6 +27,8 @@ CENTRING = {
     "R": np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
 }
 
+CELLS = {name: round(1 / abs(np.linalg.det(basis))) for name, basis in CENTRING.items()}
+"""Primitive cells in the conventional one."""
 FROM_CENTRING = {name: np.linalg.inv(basis) for name, basis in CENTRING.items()}
 
 
@@ -139,7 +141,7 @@ def _search(
         if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
             if cubic and tolerance == symprec:
                 to_basis = FROM_CENTRING[dataset.international[0]]
-                cubic.add(dataset, lattice, frac_coords, kind, symprec, found, to_basis)
+                cubic.add(dataset, frac_coords, kind, symprec, found, to_basis)
             return found
     raise BadCrystal(
         f"spglib finds no consistent space group at symprec {symprec:g} A",
@@ -153,18 +155,19 @@ def _primitive(
     """The primitive cell of spglib's idealised conventional cell; None where it is inconsistent."""
     centring = dataset.international[0]
     basis = CENTRING.get(centring)
-    to_primitive = np.asarray(dataset.std_mapping_to_primitive)
-    labels, chosen = np.unique(to_primitive, return_index=True)
-    if basis is None or round(abs(np.linalg.det(basis)) * len(to_primitive)) != len(labels):
+    to_primitive = dataset.std_mapping_to_primitive
+    labels, chosen = first_places(to_primitive)
+    if basis is None or len(to_primitive) != CELLS[centring] * len(labels):
         return None
     # both maps number the same primitive atoms; orbits are known for the atoms of the input
-    input_map = np.asarray(dataset.mapping_to_primitive)
-    known, source = np.unique(input_map, return_index=True)
-    if not np.array_equal(known, labels):
+    input_map = dataset.mapping_to_primitive
+    known, source = first_places(input_map)
+    if known != labels:
         return None
-    raw_orbit = np.asarray(dataset.crystallographic_orbits)[source]
+    raw_orbit = dataset.crystallographic_orbits[source]
     kinds = np.asarray(dataset.std_types)[chosen] - 1
-    representatives, first, orbit = np.unique(raw_orbit, return_index=True, return_inverse=True)
+    representatives, first = first_places(raw_orbit)
+    orbit = np.searchsorted(representatives, raw_orbit)
     if len(set(zip(orbit.tolist(), kinds.tolist(), strict=True))) != len(representatives):
         return None
     to_basis = FROM_CENTRING[centring]

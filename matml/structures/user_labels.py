@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matml.errors import MatmlError
+from matml.files import FIRST_ROW
 from matml.structures.labels import RESERVED, check_label, label_columns, read_text_table
 
 
@@ -14,7 +15,7 @@ class LabelEntry:
     Attributes
     ----------
     key, row
-        What it is keyed by, and its 0-based row.
+        What it is keyed by, and its row in the file, the header being row 1.
     labels, family
         Good values; the user's own family ('' if none).
     dropped
@@ -67,7 +68,7 @@ def read_label_file(path: str | Path) -> LabelFile:
         )
     entries = []
     seen: dict[str, int] = {}
-    for row, record in enumerate(table.to_dict("records")):
+    for row, record in enumerate(table.to_dict("records"), FIRST_ROW):
         name = record[key].strip()
         reason = remedy = ""
         if not name:

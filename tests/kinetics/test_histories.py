@@ -250,6 +250,74 @@ def test_an_offset_of_temperature_shifts_a_whole_path():
     )
 
 
+def lagging(time_s, size):
+    """Inputs on the history, whose clock may start late by some times `size`."""
+    points = pd.DataFrame({"temperature_K": HISTORY.at(time_s), "time_s": time_s, "path": "p"})
+    points["path_near_step_s"] = 8 * size / 64
+    table = pd.concat(
+        [points.drop(columns="path"), path_columns(points, {"p": HISTORY})],
+        axis=1,
+    )
+    inputs = {name: torch.tensor(table[name].to_numpy(float)) for name in table}
+    count = len(time_s)
+    constant = {"reference_temperature_K": torch.full((count,), 900.0).double()}
+    return inputs | constant | {"run_number": torch.zeros(count).double()}
+
+
+@pytest.mark.parametrize("late", [-6.0, 1e-9, 2.5, 7.0])
+def test_a_clock_that_starts_late_moves_the_whole_history(late):
+    """Directly integrated to t - late; the history's bends lie on the steps around t, or not."""
+    jmak = equation_named("jmak")
+    runs = with_run_offsets(jmak, ["a"], RunOffsets(time_s=4.0))
+    vector = torch.cat([jmak.standardise(TRUTH), torch.tensor([late / 4.0]).double()])
+    found = runs.predict("fraction", vector, lagging(TIMES, 4.0)).numpy()
+    arrhenius = 250e3 / R
+    age = solved(HISTORY, TIMES - late, lambda T: np.log(300) + arrhenius * (1 / T - 1 / 900))
+    exact = 1 - np.exp(-np.log(2) * age**1.7)
+    np.testing.assert_allclose(found, exact, rtol=5e-3, atol=1e-6)
+    # away from the bend at 60 and 61 s there is nothing but rounding
+    straight = np.abs(TIMES - 60.5) > 20
+    np.testing.assert_allclose(found[straight], exact[straight], rtol=1e-7, atol=1e-10)
+    plain = jmak.predict("fraction", vector[:3], along(HISTORY, TIMES)).numpy()
+    assert late < 1e-3 or np.abs(found - plain).max() > 0.005
+
+
+def test_a_ramp_that_starts_late_keeps_its_rate():
+    jmak, time, late = equation_named("jmak"), np.array([300.0, 500.0, 900.0]), 20.0
+    runs = with_run_offsets(jmak, ["a", "b"], RunOffsets(temperature_K=5.0, time_s=20.0))
+    vector = jmak.standardise(TRUTH)
+    shifted = torch.cat([vector, torch.tensor([0.0, 1.0, 0.0, 1.0]).double()])
+
+    def ramp(time_s, hotter=0.0):
+        return {
+            "temperature_K": torch.from_numpy(700 + 0.3 * time_s + hotter),
+            "time_s": torch.from_numpy(time_s),
+            "start_temperature_K": torch.full((3,), 700.0 + hotter).double(),
+            "reference_temperature_K": torch.full((3,), 900.0).double(),
+        }
+
+    number = {"run_number": torch.ones(3).double()}
+    found = runs.predict("fraction", shifted, ramp(time) | number)
+    torch.testing.assert_close(found, jmak.predict("fraction", vector, ramp(time - late, 5.0)))
+    # the other run has no offset
+    number = {"run_number": torch.zeros(3).double()}
+    same = runs.predict("fraction", shifted, ramp(time) | number)
+    torch.testing.assert_close(same, jmak.predict("fraction", vector, ramp(time)))
+
+
+def test_a_late_clock_is_differentiable_and_batched():
+    jmak, inputs = equation_named("jmak"), lagging(TIMES, 4.0)
+    runs = with_run_offsets(jmak, ["a"], RunOffsets(time_s=4.0))
+    vector = torch.cat([jmak.standardise(TRUTH), torch.tensor([0.31]).double()])
+    assert torch.autograd.gradcheck(
+        lambda z: runs.predict("fraction", z, inputs), vector.requires_grad_()
+    )
+    two = torch.stack([vector, vector + 0.3]).detach()
+    together = runs.predict("fraction", two[:, None], {k: v[None] for k, v in inputs.items()})
+    for row in range(2):
+        torch.testing.assert_close(together[row], runs.predict("fraction", two[row], inputs))
+
+
 def test_a_prepared_set_takes_its_paths_along(tmp_path):
     table = write_paths(tmp_path, "X,1,a.csv,,50,0.1\nX,2,,580,60,0.2\n")
     dataset = KineticsDataset(equation="jmak", observations=table)

@@ -4,6 +4,9 @@ All observations here are simulated: parameters drawn from a population, conditi
 experiment, noise added.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +17,13 @@ from matml.cli import cli
 from matml.config import KineticsSection
 from matml.errors import MatmlError
 from matml.kinetics.calibrate import calibrate
-from matml.kinetics.equations import equation_named
+from matml.kinetics.equations import EQUATIONS, equation_named
 from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
 from matml.kinetics.equations.peaks import log_frequency
 from matml.kinetics.equations.processes import kissinger_energy, sellars_half_time
 from matml.kinetics.equations.recrystallisation import sellars_factor
 from matml.kinetics.equations.steels import li_time, martensite_start_K
+from matml.kinetics.listing import described, described_by_name
 from matml.kinetics.observations import read_observations
 from matml.kinetics.population import learn_population
 
@@ -232,6 +236,25 @@ NEW = (
 )
 
 
+def estimates_lie_in_their_intervals(population, data, alloy):
+    """Two observations under one condition, as they are and pulled far apart."""
+    column = population.equation.observable(population.kind).column
+    for factors in ((1.0, 1.0), (1.7, 0.6)):
+        own = data.select([alloy])
+        name = "temperature_K" if "temperature_K" in own.points else "heating_rate_K_per_s"
+        rows = own.points[own.points[name] == own.points[name].iloc[0]].iloc[:2]
+        value = rows[column] * list(factors[: len(rows)])
+        value = value.clip(0, 1) if "fraction" in column else value
+        own.points = rows.assign(**{column: value}).reset_index(drop=True)
+        result = calibrate(population, own, alloy, 0)
+        for row in result.parameters().itertuples():
+            assert row.low_90 <= row.median <= row.high_90
+            assert row.low_90 <= row.most_probable <= row.high_90
+        # the fit is the mode of the very posterior that the draws are from
+        assert bool(result.fit.converged[0])
+        assert float((result.fit.position - result.draws).square().sum(1).min()) < 4
+
+
 @pytest.mark.parametrize("name", NEW)
 def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
     """Learned from 12 alloys, 4 others from 4 points each: the truth lies in the intervals."""
@@ -263,6 +286,7 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
         closer.append(
             float((result.fit.position[0] - truth[alloy]).norm() - (prior - truth[alloy]).norm())
         )
+        estimates_lie_in_their_intervals(population, data, alloy)
     # 90 % of 8 to 24 values: fewer than three quarters would be strange
     assert np.mean(inside) >= 0.75
     assert np.mean(closer) < 0
@@ -322,6 +346,19 @@ def test_other_units_are_the_same_observations(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(cli, ["kinetics", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_list_of_equations_is_in_step_and_needs_no_torch():
+    stored = described_by_name(None)
+    assert stored == [described(equation) for equation in EQUATIONS.values()]
+    script = (
+        "import sys; from click.testing import CliRunner; from matml.cli import cli; "
+        "found = CliRunner().invoke(cli, ['kinetics', 'equations'], catch_exceptions=False); "
+        "assert 'kissinger:' in found.output; "
+        "print([m for m in ('torch', 'numpy', 'pandas', 'scipy') if m in sys.modules])"
+    )
+    call = [sys.executable, "-c", script]
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("name", ["kissinger", "koistinen_marburger"])

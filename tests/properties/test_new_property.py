@@ -9,9 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from matml.config import PropertiesSection, read_section
 from matml.errors import MatmlError
 from matml.files import write_table
 from matml.meta.checkpoint import save_checkpoint
+from matml.properties import new_networks
 from matml.properties import new_property as module
 from matml.properties.commands import properties
 from matml.properties.frameworks import read_frameworks
@@ -23,7 +25,11 @@ from matml.properties.label_kernels import (
     Likeness,
     learn_kernel,
 )
+from matml.properties.new_networks import NewReadOuts, member_tasks, ridge_read_out
 from matml.properties.new_property import OURS
+from matml.properties.new_property_report import best_baseline
+from matml.properties.stages import Workbench
+from matml.properties.support_models import support_ridge
 
 NAME = "bulk_modulus_GPa"
 SETTINGS = """
@@ -36,6 +42,7 @@ batch_size: 32
 epochs: 2
 smallest_query: 3
 trees: 5
+meta_batches: 2
 """
 
 
@@ -136,7 +143,12 @@ def run(place, *more):
 def setting_b(place):
     options = ["--setting=B", f"--property={NAME}", "--smallest-family=10", "--draws=2"]
     options += ["--skip=potential", "--folds=4", f"--out={place}/b"]
-    return options, run(place, *options)
+    options += ["--methods=maml,ridge_head"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CHOOSING_TASKS", "STOPPING_TASKS"):
+            patch.setattr(new_networks, name, 2)
+        patch.setattr(new_networks, "STEPS", (0, 2))
+        return options, run(place, *options)
 
 
 def test_setting_b_trains_without_the_property_and_tests_every_large_family(
@@ -161,14 +173,111 @@ def test_setting_b_trains_without_the_property_and_tests_every_large_family(
     )
     assert (counts[OURS] == counts.T).all(axis=None)
     assert {"support_ridge", "embedding_gp", "extra_trees"} <= set(counts.columns)
+    assert {"fine_tuned", "maml", "ridge_head"} <= set(counts.columns)
+    assert "network fine-tuned, new read-out" in printed
     assert "best baseline" in printed
+    # what is meta-learned is ours, however good
+    errors = pd.DataFrame({OURS: [0.3], "maml": [0.1], "potential_gp": [0.1], "extra_trees": [0.4]})
+    assert best_baseline(errors) == "extra_trees"
     records = pd.DataFrame(json.loads((place / "records.json").read_text()))
     assert set(records.loc[records["is_default"], "method"]) == {OURS}
     assert {s.split(",")[0] for s in records["setting"]} == {"B"}
+    assert {"fine_tuned", "maml", "ridge_head"} <= set(records["method"])
     # what is there is not made again
     monkeypatch.setattr(module, "train_member", None)
     monkeypatch.setattr(module, "predict_episodes", None)
+    monkeypatch.setattr(module, "metatrain_new", None)
     assert run(place, *options) == printed
+
+
+@pytest.fixture(scope="module")
+def bench_of_b(place, setting_b):
+    settings = read_section(PropertiesSection, place / "properties.yaml")
+    settings = settings.model_copy(update={"properties": {"formation_energy_eV_per_atom": 1.0}})
+    out = place / f"b/without-{NAME}/fold-0"
+    return Workbench.open(place / "structures", place / "graphs", out, settings), settings, out
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_tasks_of_known_properties_are_of_families_that_the_member_has_not_seen(bench_of_b, pooled):
+    bench, settings, _ = bench_of_b
+    seen = set(
+        bench.families[bench.split.training_rows(bench.families, bench.split.fold_of(1))]
+    ) | {*bench.split.test, *bench.split.validation}
+    learning, watched = member_tasks(bench, settings, 1, "cpu")
+    own = set(bench.fold_families(1))
+    generator, families = torch.Generator().manual_seed(0), {}
+    for name, source in (("learning", learning), ("watched", watched)):
+        if not source:
+            continue
+        families[name] = set()
+        for _ in range(20):
+            family, column, support, query = source.rows(generator, pooled=pooled)
+            of_support, of_query = set(bench.families[support]), set(bench.families[query])
+            assert of_query == {family}
+            assert (family in of_support) is not pooled
+            assert (of_support | of_query) <= own
+            assert not (of_support | of_query) & seen
+            assert not set(support) & set(query)
+            assert np.isfinite(bench.targets[[*support, *query], column]).all()
+            families[name] |= of_support | of_query
+    assert families["learning"]
+    assert not families["learning"] & families.get("watched", set())
+    # a new property has the mean and the scale of its support
+    task = learning.draw(generator)
+    assert task.support.label.mean().abs() < 1e-5
+    assert task.support.label.std(correction=0) == pytest.approx(1, abs=1e-4)
+
+
+def test_networks_take_up_a_new_property(bench_of_b, monkeypatch):
+    monkeypatch.setattr(new_networks, "CHOOSING_TASKS", 4)
+    bench, settings, out = bench_of_b
+    read_outs = NewReadOuts.open(
+        bench,
+        [out / "members/0", out / "members/1"],
+        settings,
+        methods=["maml", "ridge_head"],
+        fine_tune=True,
+        shots=(1, 6),
+        pooled=False,
+        seed=0,
+        device="cpu",
+    )
+    # synthetic labels: what the networks tell apart most
+    rows = np.flatnonzero(bench.families == bench.split.test[0])
+    embedding = np.hstack(read_outs.embeddings)
+    centred = embedding - embedding[rows].mean(0)
+    labels = centred @ np.linalg.svd(centred[rows], full_matrices=False)[2][0]
+    episodes = [("f", draw, k, rows[draw : draw + k], rows[-4:]) for draw in (0, 1) for k in (1, 6)]
+    found = {(e[1:3], m): p for e, m, p, _ in read_outs.predict(episodes, labels)}
+    assert {m for _, m in found} == {"fine_tuned", "maml", "ridge_head"}
+    for (key, _), prediction in found.items():
+        support = episodes[[e[1:3] for e in episodes].index(key)][3]
+        if key[1] == 1:
+            np.testing.assert_array_equal(prediction, labels[support].mean())
+    # in other units, from another zero
+    moved = {(e[1:3], m): p for e, m, p, _ in read_outs.predict(episodes, 10 * labels + 3)}
+    for key, prediction in found.items():
+        np.testing.assert_allclose(moved[key], 10 * prediction + 3, rtol=1e-3, atol=1e-3)
+
+    def error(prediction_of):
+        return np.mean(
+            [np.abs(prediction_of(e) - labels[e[4]]).mean() for e in episodes if e[2] == 6]
+        )
+
+    assert error(lambda e: found[e[1:3], "fine_tuned"]) < error(lambda e: labels[e[3]].mean())
+
+
+def test_a_read_out_by_ridge_says_what_ridge_says():
+    numbers = np.random.default_rng(0)
+    embeddings = numbers.normal(2, 3, (20, 5))
+    supports, labels = np.arange(12).reshape(2, 6), numbers.normal(size=(2, 6))
+    found = ridge_read_out(embeddings, supports, labels)
+    standard = (embeddings - embeddings.mean(0)) / embeddings.std(0)
+    expected = support_ridge(standard[supports], labels, [standard[12:]] * 2)
+    for weight, bias, each in zip(found["head.weight"], found["head.bias"], expected, strict=True):
+        said = embeddings[12:] @ weight[0].numpy() + bias.numpy()
+        np.testing.assert_allclose(said, each, atol=1e-5)
 
 
 def test_setting_c_takes_trained_members_and_labels_of_the_potential(place, crystals, setting_b):

@@ -132,23 +132,25 @@ def test_bad_rows_are_set_aside_and_bad_files_refused(folder, files, tmp_path):
     said = adapt(some)
     assert "adapted to 5 labels" in said
     aside = pd.read_csv(tmp_path / "out/quarantine.csv")
-    assert sorted(aside["row"]) == [1, 2, 3]
+    assert sorted(aside["row"]) == [3, 4, 5]
     assert aside["remedy"].notna().all()
     card = json.loads((tmp_path / "out/card.json").read_text())
     assert card["shots"] == 5
 
     twice = pd.concat([labels, labels.head(1).assign(**{NAME: "12"})])
-    with pytest.raises(MatmlError, match=r"labels\.csv: file .* stands in rows 0 and 8, with"):
+    with pytest.raises(MatmlError, match=r"labels\.csv: file .* stands in rows 2 and 10, with"):
         adapt(twice)
     with pytest.raises(MatmlError, match=r"labels\.csv: label columns are hardness_GPa, of which"):
         adapt(labels.rename(columns={NAME: "hardness_GPa"}))
     with pytest.raises(MatmlError, match="no column 'formation_energy_eV_per_atom'"):
         adapt(labels, "--property", "formation_energy_eV_per_atom")
-    with pytest.raises(MatmlError, match=r"row 0: .*looks like Pa; divide by 1e"):
+    with pytest.raises(MatmlError, match=r"row 2: .*looks like Pa; divide by 1e"):
         adapt(labels.assign(**{NAME: "1.6e11"}))
     shutil.copy(files / labels["file"][0], tmp_path / "copy.cif")
     copied = pd.concat([labels, pd.DataFrame({"file": ["copy.cif"], NAME: ["12"]})])
-    with pytest.raises(MatmlError, match=r"copy\.cif \(.*labels\.csv, row 8\) is the same crystal"):
+    with pytest.raises(
+        MatmlError, match=r"copy\.cif \(.*labels\.csv, row 10\) is the same crystal"
+    ):
         adapt(copied, "--trust-labels")
 
 

@@ -21,7 +21,7 @@ from matml.screening import acquire, closed_loop, heldout, retrospective
 from matml.screening.acquire import choose_batch, labels_until_found, turned
 from matml.screening.heldout import goal_sign, held_out_families, top_rows
 from matml.screening.suggest import suggest_labels
-from matml.screening.surrogates import CorrectedSurrogate, JointSurrogate, stack_surrogate
+from matml.screening.surrogates import JITTER, CorrectedSurrogate, JointSurrogate, stack_surrogate
 from matml.structures.crystals import CrystalSet
 
 SIZE = 14
@@ -62,6 +62,22 @@ def test_the_joint_posterior_is_that_of_the_stack(stack, shots):
     mean, deviation = stack_surrogate(fitted, views).posterior(rows, labels[rows])
     np.testing.assert_allclose(mean[rest], expected[0], atol=1e-9)
     np.testing.assert_allclose(deviation[rest], expected[1], atol=1e-6)
+
+
+def test_the_labels_covariance_is_solved_once(stack, monkeypatch):
+    fitted, views, labels = stack
+    model, rows, solves = stack_surrogate(fitted, views), [1, 4, 6], []
+    residual = labels[rows] - model.mean[rows]
+    gram = model.covariance[np.ix_(rows, rows)] + (model.noise + JITTER) * np.eye(3)
+    factor = fitted.stack.factor(residual @ np.linalg.inv(gram) @ residual, 3)
+    solve = np.linalg.solve
+    monkeypatch.setattr(np.linalg, "solve", lambda *given: solves.append(1) or solve(*given))
+    mean, deviation = model.posterior(rows, labels[rows])
+    assert len(solves) == 1
+    joint_mean, covariance = model.joint(rows, labels[rows])
+    np.testing.assert_array_equal(mean, joint_mean)
+    expected = (covariance.diagonal() + model.noise) * float(factor)
+    np.testing.assert_allclose(deviation, np.sqrt(expected), rtol=1e-10)
 
 
 def test_a_turned_surrogate(stack):
@@ -320,3 +336,36 @@ def test_suggestions_have_the_intervals_of_predictions(prepared, tmp_path):
     table = adapted.predict_table(crystals(found["id"]))
     for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high")):
         np.testing.assert_allclose(found[f"refractive_index{suffix}"], table[name], rtol=1e-4)
+
+
+def test_what_cannot_be_suggested_is_reported(prepared, tmp_path, caplog):
+    poscar = "{0}\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\n{0} Cl\n1 1\ndirect\n0 0 0\n{1}\n"
+    rows = [
+        ("salt", poscar.format("K", "0.5 0.5 0.5")),
+        ("unknown", poscar.format("Qq", "0.5 0.5 0.5")),
+        ("overlapping", poscar.format("K", "0.1 0 0")),
+    ]
+
+    def suggest(rows):
+        pd.DataFrame(rows, columns=["id", "poscar"]).to_csv(tmp_path / "own.csv", index=False)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            suggest_labels(
+                SHIPPED, "refractive_index", "maximise", prepared / "support.csv",
+                [tmp_path / "own.csv"], prepared / "structures", None, 4, "top",
+                tmp_path / "next.csv", "cpu",
+            )  # fmt: skip
+
+    suggest(rows)
+    assert read_table(tmp_path / "next.csv")["id"].tolist() == ["own/salt"]
+    bad = read_table(tmp_path / "next_quarantine.csv")
+    assert bad["id"].tolist() == ["own/unknown", "own/overlapping"]
+    # the header is row 1, the first candidate row 2
+    assert bad["row"].tolist() == [3, 4]
+    assert bad[["reason", "remedy"]].notna().all(axis=None)
+    assert "2 candidates could not be used: see" in caplog.text
+    suggest(rows[:1])
+    assert not (tmp_path / "next_quarantine.csv").exists()
+    assert "could not be used" not in caplog.text
+    with pytest.raises(MatmlError, match=r"none of the 2 crystals .* first, own/unknown: .*Qq"):
+        suggest(rows[1:])

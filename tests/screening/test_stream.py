@@ -75,6 +75,20 @@ def test_shards_of_different_runs_are_refused(prepared, tmp_path):
             "--out", tmp_path / "out")  # fmt: skip
 
 
+def test_a_share_that_is_missing_or_given_twice(prepared, tmp_path):
+    shares = [tmp_path / "a", tmp_path / "b"]
+    for number, folder in enumerate(shares):
+        screen(prepared, folder, "--shard", number, "--shards", 3)
+    for given, said in (
+        ([0, 1], "of 3 shares, 1 are missing, the first 2; run"),
+        ([1, 0, 1], "holds share 1, as does"),
+    ):
+        arguments = [word for number in given for word in ("--shard", shares[number])]
+        with pytest.raises(MatmlError, match=said):
+            run("screen", "merge", *arguments, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_shard_beyond_their_number(prepared, tmp_path):
     with pytest.raises(MatmlError, match="must be from 0 to 1"):
         screen(prepared, tmp_path, "--shard", 2, "--shards", 2)
@@ -239,6 +253,13 @@ def test_copies_across_chunks_are_found_at_the_end(prepared, tmp_path, small_chu
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["n_candidates_read"] == len(made) + 5
     assert summary["n_copies_left_out"] == 5
+    scores = read_table(tmp_path / "out" / "scores.parquet")
+    again = scores["id"].str.contains("/again")
+    assert again.sum() == scores["is_copy"].sum() == 5
+    assert scores.loc[again, "is_copy"].all()
+    assert not (tmp_path / "out" / "cells.parquet").exists()
+    found = f"5 of the {len(made) + 5} crystals read were found to equal another"
+    assert any(note.startswith(found) for note in summary["notes"])
     assert summary["n_in_shortlist"] == len(made)
 
 

@@ -106,7 +106,7 @@ def test_zip_list_and_table_together(folder, tmp_path):
         "inner/salt.cif", "rutile.xyz", "mine/a", "mine/b", "same/a", "same/b"
     ]  # fmt: skip
     assert table["material_id"].tolist() == ["", "", "a", "b", "a", "b"]
-    assert table["row"].tolist() == [-1, -1, 0, 1, 0, 1]
+    assert table["row"].tolist() == [-1, -1, 2, 3, 2, 3]
     assert table.loc[2, ["bulk_modulus_GPa", "my_number"]].tolist() == [25.0, 1.5]
     assert np.isnan(table.loc[0, "bulk_modulus_GPa"])
     assert "remark" not in table
@@ -331,8 +331,8 @@ def test_labels_good_and_bad(folder, tmp_path):
     assert "not finite" in rows.loc["pair.json#1", "reason"]
     assert "names no crystal" in rows.loc["gone.cif", "reason"]
     assert "is missing" in rows.loc["", "reason"]
-    assert "stands in row 0 already" in rows.loc["salt.cif", "reason"]
-    assert (rows.loc["salt.cif", "file"], rows.loc["salt.cif", "row"]) == ("labels.csv", 6)
+    assert "stands in row 2 already" in rows.loc["salt.cif", "reason"]
+    assert (rows.loc["salt.cif", "file"], rows.loc["salt.cif", "row"]) == ("labels.csv", 8)
     assert summary["dropped_labels"] == len(quarantine) == 6
 
 

@@ -19,7 +19,7 @@ rule candidates:
         f"{OUT}/logs/candidates.log",
     benchmark:
         f"{OUT}/benchmarks/candidates.tsv"
-    threads: 1
+    threads: workflow.cores if SETTINGS.screening.relax else 1
     params:
         out=subpath(output.candidates, parent=True),
         structures=subpath(input.structures, parent=True),
@@ -28,7 +28,7 @@ rule candidates:
         "Making charge-neutral candidates by substitution"
     shell:
         "matml candidates --structures {params.structures:q} --config {input.settings:q}"
-        " --out {params.out:q} 2>&1 | tee {log:q}"
+        " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule support:

@@ -154,6 +154,9 @@ class Equation:
     needs_reference_temperature
         Whether its parameters refer to a temperature that belongs to the alloy
         (`reference_temperature_K`: one fixed temperature in the alloy's own range).
+    conditions
+        `conditions(values, inputs)`: the inputs that truly were, where parameters say how far
+        recorded ones are off (`matml.kinetics.runs`). None where they are as recorded.
 
     Examples
     --------
@@ -170,6 +173,7 @@ class Equation:
     parameters: tuple[Parameter, ...]
     observables: Mapping[str, Observable]
     needs_reference_temperature: bool = False
+    conditions: Callable[[Values, Inputs], Inputs] | None = None
 
     @property
     def parameter_names(self) -> list[str]:
@@ -249,8 +253,10 @@ class Equation:
     def _isothermal(self, kind: str, values: Values, inputs: Inputs) -> Inputs:
         """Return the inputs with ramps and paths replaced by the isothermal times that equal them.
 
-        At one temperature inputs stay as they are.
+        At one temperature inputs stay as they are. First they are put right by `conditions`.
         """
+        if self.conditions is not None:
+            inputs = self.conditions(values, inputs)
         if "start_temperature_K" not in inputs and PATH[0][0] not in inputs:
             return inputs
         scale = self.observable(kind).log_time_scale
@@ -270,11 +276,21 @@ RAMP_NODES = tuple(
 )
 """Gauss-Legendre nodes and weights on -1 to 1: those of a constant rate."""
 
+LATE_NODES, NEAR_STEPS = 8, 64
+
 MOST_E_FOLDS = 600.0
 """Ratio of rates along a history, as ln, up to which it is finite in double precision."""
 
 PATH = tuple((f"path_temperature_{i}_K", f"path_share_{i}") for i in range(NODES))
 """Inputs of an observation on a temperature history: nodes, and shares of its time spent there."""
+
+LATE = tuple((f"late_temperature_{i}_K", f"late_share_{i}") for i in range(LATE_NODES))
+"""The same for the end of a history that is left out by a late clock: negative shares."""
+
+NEAR = tuple(f"path_near_{i}_K" for i in range(NEAR_STEPS + 1))
+"""Temperatures of a path around an observation's time, in equal steps of `NEAR_STEP`."""
+
+NEAR_STEP = "path_near_step_s"
 
 
 def equivalent_time(
@@ -301,6 +317,9 @@ def _history_nodes(inputs: Inputs) -> Iterator[tuple[Tensor, Tensor | float]]:
     if PATH[0][0] in inputs:
         for temperature, share in PATH:
             yield inputs[temperature], inputs[share]
+        if LATE[0][0] in inputs:
+            for temperature, share in LATE:
+                yield inputs[temperature], inputs[share]
         return
     final, start = inputs["temperature_K"], inputs["start_temperature_K"]
     for node, weight in RAMP_NODES:

@@ -1,11 +1,32 @@
-"""What an equation declares, for a reader and for a file."""
+"""What an equation declares, for a reader and for a file.
 
-from typing import Any
+The built-in declarations stand in `equations.json` too, so that listing them need not import torch;
+a test keeps it in step.
+"""
 
-from matml.kinetics.equations.base import Equation
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matml.kinetics.equations.base import Equation
+
+BUILT_IN = Path(__file__).parent / "equations.json"
+"""Made anew by `python -m matml.kinetics.listing` after a change."""
 
 
-def described(equation: Equation) -> dict[str, Any]:
+def described_by_name(name: str | None) -> list[dict[str, Any]]:
+    """Return the declarations of all built-in equations, or of one: built-in or the user's file."""
+    built_in = json.loads(BUILT_IN.read_text(encoding="utf-8"))
+    chosen = [what for what in built_in if name in (None, what["name"])]
+    if chosen:
+        return chosen
+    from matml.kinetics.equations import equation_named
+
+    return [described(equation_named(name))]
+
+
+def described(equation: "Equation") -> dict[str, Any]:
     """Return an equation's declaration as plain values, for JSON."""
     return {
         "name": equation.name,
@@ -35,9 +56,8 @@ def described(equation: Equation) -> dict[str, Any]:
     }
 
 
-def format_equation(equation: Equation) -> str:
-    """Return an equation's declaration as a block of text."""
-    what = described(equation)
+def format_equation(what: dict[str, Any]) -> str:
+    """Return an equation's declaration (from `described`) as a block of text."""
     lines = [f"{what['name']}: {what['title']}", f"  source: {what['source']}"]
     for observed in what["observations"].values():
         inputs = ", ".join(_with_unit(i["name"], i["unit"]) for i in observed["inputs"])
@@ -54,3 +74,10 @@ def format_equation(equation: Equation) -> str:
 
 def _with_unit(name: str, unit: str) -> str:
     return f"{name} ({unit})" if unit else name
+
+
+if __name__ == "__main__":
+    from matml.files import write_json
+    from matml.kinetics.equations import EQUATIONS
+
+    write_json(BUILT_IN, [described(equation) for equation in EQUATIONS.values()])
