@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from matml.errors import MatmlError
-from matml.report.charts import GREEN, GREY, ORANGE, axis, error_bars
+from matml.report.charts import GREEN, GREY, ORANGE, axis, error_bars, span_words
 from matml.report.drawing import Drawing, FigureSet, labels_menu, rounded, show_only
 from matml.report.markup import (
     Cell,
@@ -20,6 +21,7 @@ from matml.report.markup import (
     text_cell,
 )
 from matml.report.results import Results
+from matml.report.scores import FEWEST_FAMILIES
 from matml.report.words import sentence, split_unit, title_of, unit_text
 
 FOLDER = "properties-benchmark"
@@ -31,6 +33,9 @@ SETTINGS = {
 ERROR = "mae_(.*_)?family_mean"
 REDUCTION = "^mae_reduction_against_"
 USUAL_SHOTS = 10
+ROUNDING = 1e-9
+"""A difference below this share of the largest one, or interval's end, is one of rounding."""
+
 COLUMNS = ("setting", "method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
 
 
@@ -117,17 +122,26 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
     words = ", ".join(sentence(split_unit(part)[0]) for part in setting.split(", ")[1:])
     others = list(dict.fromkeys(own["other"]))
     shots = sorted(int(k) for k in own["shots"].unique())
+    ends = own[["value", "low", "high"]].astype(float)
+    largest = float(np.nanmax(ends.abs().to_numpy()))
+    # methods that can only say the same, as with one label, differ by rounding
+    ends = ends.where(ends.isna() | (ends.abs() > ROUNDING * max(largest, 1e-6)), 0.0)
+    ends.loc[own["n_tasks"] < FEWEST_FAMILIES, ["low", "high"]] = np.nan
+    own = own.assign(**ends)
+    # one range of all numbers of labels, so that they can be compared
+    left, right = min(0.0, float(ends.min(axis=None))), max(0.0, float(ends.max(axis=None)))
+    margin = 0.05 * (right - left) or 1.0
     data = []
     for k in shots:
         part = own[own["shots"] == k]
-        low, high = part["low"].astype(float), part["high"].astype(float)
+        low, high = part["low"], part["high"]
         # by the interval, so that colour is not all that tells
         kinds = [
             (GREEN, "circle", "better")
             if a > 0
             else (ORANGE, "x", "worse")
             if b < 0
-            else (GREY, "circle-open", "no clear difference")
+            else (GREY, "circle-open", "too few tasks" if np.isnan(a) else "no clear difference")
             for a, b in zip(low, high, strict=True)
         ]
         data.append(
@@ -144,12 +158,12 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
                     "symbol": [kind[1] for kind in kinds],
                 },
                 "customdata": [
-                    [f"{a:.3g}", f"{b:.3g}", int(n), kind[2]]
+                    [span_words(a, b), int(n), kind[2]]
                     for a, b, n, kind in zip(low, high, part["n_tasks"], kinds, strict=True)
                 ],
                 "hovertemplate": "<b>%{y}</b><br>the default's error is lower by %{x:.3g} "
-                f"[%{{customdata[0]}}, %{{customdata[1]}}] {escape(unit)}<br>"
-                f"{k} labels, %{{customdata[2]}} tasks: %{{customdata[3]}}<extra></extra>",
+                f"%{{customdata[0]}} {escape(unit)}<br>"
+                f"{k} labels, %{{customdata[1]}} tasks: %{{customdata[2]}}<extra></extra>",
                 "meta": {"shots": k},
             }
         )
@@ -164,6 +178,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
             "layout": {
                 "xaxis": axis(
                     f"error above the default's<br>{unit_text(unit).strip()}",
+                    range=[left - margin, right + margin],
                     zeroline=True,
                     zerolinewidth=2,
                 ),
@@ -180,7 +195,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
         },
         f"<b>{escape(words)}</b>: error of each method less the default's on the same tasks, with "
         "95 % intervals over tasks. Right of zero the default is better; open circles: no clear "
-        "difference.",
+        f"difference, or fewer than {FEWEST_FAMILIES} tasks.",
         f"{words}: the default against {len(others)} other methods at {first} labels; clearly "
         f"better than {clear} of {len(shown)}.",
         height=110 + 30 * len(others),

@@ -63,6 +63,12 @@ def error_bars(value: pd.Series, low: pd.Series, high: pd.Series, **more: Any) -
     }
 
 
+def span_words(low: float | None, high: float | None) -> str:
+    """Return `[0.1, 0.2]`, nothing where there is no interval."""
+    known = low is not None and high is not None and not (math.isnan(low) or math.isnan(high))
+    return f"[{low:.3g}, {high:.3g}]" if known else ""
+
+
 def _plain(values: pd.Series) -> list[float | None]:
     """Return floats with None for what is missing, as JSON has it."""
     return [None if math.isnan(value) else value for value in values.astype(float)]
@@ -127,13 +133,13 @@ def learning_curves(
                 "line": {"color": colour, "width": 3.5 if default else 1.6, "dash": dash},
                 "marker": {"color": colour, "symbol": symbol, "size": 9 if default else 7},
                 "customdata": [
-                    [k, low_, high_]
+                    [k, span_words(low_, high_)]
                     for k, low_, high_ in zip(
                         _plain(own["shots"]), _plain(low), _plain(high), strict=True
                     )
                 ],
                 "hovertemplate": "%{fullData.name}<br>%{customdata[0]} labels: %{y:.3g} "
-                "[%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra></extra>",
+                "%{customdata[1]}<extra></extra>",
                 "visible": method in shown,
                 "meta": {"method": method},
             }

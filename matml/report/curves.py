@@ -6,7 +6,7 @@ from matml.report.charts import learning_curves, lines, style_of
 from matml.report.drawing import Drawing
 from matml.report.markup import bare, count, escape, missing, number, table, text_cell
 from matml.report.results import Results
-from matml.report.scores import Scores, score_cell
+from matml.report.scores import FEWEST_FAMILIES, Scores, score_cell
 from matml.report.words import property_title, sentence, title_of, unit_text
 
 ALWAYS_SHOWN = ("pretrained", "maml")
@@ -33,9 +33,9 @@ def curve_legend(scores: Scores) -> str:
         )
     return (
         '<p class="note">A click on a method shows or hides it. The thick line is the default '
-        "method. Bars are 95 % intervals over families. "
-        "A line is broken where fewer families have members enough: means over other families are "
-        "not joined.</p>"
+        "method. Bars are 95 % intervals over families, where there are at least "
+        f"{FEWEST_FAMILIES}. A line is broken where fewer families have members enough: means over "
+        "other families are not joined.</p>"
         f'<div class="legend">{"".join(items)}</div>'
     )
 

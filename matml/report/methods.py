@@ -4,6 +4,7 @@ from typing import Any
 
 from matml.report.markup import count, escape, missing
 from matml.report.results import Results
+from matml.report.scores import FEWEST_FAMILIES
 from matml.report.words import doi, property_title
 
 # what, citation, DOI or '' where there is none
@@ -114,7 +115,8 @@ def _predictors(results: Results) -> str:
         "without the test families. All methods predict the same crystals from the same labels, "
         "drawn several times. Intervals: 90 % split-conformal half widths over validation "
         "families; their real coverage on the test families is given above. Errors are means "
-        "over families with 95 % bootstrap intervals over families."
+        "over families with 95 % bootstrap intervals over families, where there are at least "
+        f"{FEWEST_FAMILIES}."
     )
 
 

@@ -18,7 +18,7 @@ from matml.report.markup import (
     text_cell,
 )
 from matml.report.results import Results
-from matml.report.scores import Scores, few_shot_table, findings
+from matml.report.scores import FEWEST_FAMILIES, Scores, few_shot_table, findings
 from matml.report.shortlist import (
     best_new,
     objective_words,
@@ -164,9 +164,10 @@ def _predictors(scores: Scores | None) -> str:
             ["property", "error", "best simple method"],
             rows,
             caption="Errors of the predictor and of the best simple method",
-            note="Mean absolute error over unseen families [95 % interval]. “Simple”: without a "
-            "neural network; the best is picked afterwards, which favours it. Families are few: "
-            "where the intervals overlap, the difference is not certain.",
+            note="Mean absolute error over unseen families [95 % interval, where there are at "
+            f"least {FEWEST_FAMILIES}]. “Simple”: without a neural network; the best is picked "
+            "afterwards, which favours it. Families are few: where the intervals overlap, the "
+            "difference is not certain.",
         ),
         "predictors",
         "Learning curves, parity, coverage of the intervals",

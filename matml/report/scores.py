@@ -36,6 +36,7 @@ class Scores:
         rows = results.table(SCORES, COLUMNS)
         if rows is None or rows.empty:
             return None
+        rows = with_sound_intervals(rows)
         methods = methods_of(rows)
         titles = {method: method.replace("_", " ") for method in methods}
         if "title" in rows:
@@ -60,6 +61,17 @@ class Scores:
         """Return the unit of a property's error, '' for a pure number."""
         unit = self.of(name)["unit"]
         return "" if unit.empty or unit.isna().all() else str(unit.iloc[0])
+
+
+def with_sound_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return scores without the intervals of fewer than `FEWEST_FAMILIES` families.
+
+    A bootstrap of two or three families tells how far these are apart, not what others would give.
+    """
+    if "n_families" not in rows:
+        return rows
+    few = rows["n_families"] < FEWEST_FAMILIES
+    return rows.assign(low=rows["low"].mask(few), high=rows["high"].mask(few))
 
 
 def few_shot_table(scores: Scores) -> str:
@@ -94,7 +106,8 @@ def few_shot_table(scores: Scores) -> str:
         ],
         rows,
         note="Mean absolute error, averaged over families that no stage of training has seen, "
-        "with its 95 % interval over families (bootstrap). Methods were chosen on other families. "
+        f"with its 95 % interval (bootstrap) where there are at least {FEWEST_FAMILIES} of them. "
+        "Methods were chosen on other families. "
         f"“Gained by labels”: how much labels lower the error of the same method without any, on "
         f"the same families; for the most labels that at least {FEWEST_FAMILIES} families allow. "
         "Families with enough members become fewer to the right, so columns are not compared with "
@@ -194,6 +207,7 @@ def coverage_table(scores: Scores) -> str:
         ["property", *(f"{k} labels" for k in shots)],
         rows,
         note="Share of the crystals of unseen families that lie inside the nominal 90 % interval "
-        "of the chosen method, mean over families with its 95 % interval. Below 90 the intervals "
-        "are too narrow: they were set on few families.",
+        "of the chosen method, mean over families with its 95 % interval (where there are at "
+        f"least {FEWEST_FAMILIES}). Below 90 the intervals are too narrow: they were set on few "
+        "families.",
     )

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from matml.files import write_table
 from matml.report.benchmark import benchmark_drawings
@@ -95,6 +97,8 @@ def numbers_of(drawing: Drawing) -> pd.DataFrame:
     for trace in drawing.spec["data"]:
         if trace.get("mode") == "text" or trace.get("name") == "equality":
             continue
+        if trace["type"] == "scatter" and set(trace["x"]) == {None}:
+            continue  # for the legend only
         table = _cells(trace, names) if trace["type"] == "heatmap" else _point_table(trace, names)
         for key, value in reversed(trace.get("meta", {}).items()):
             words = ", ".join(map(str, value)) if isinstance(value, list) else value
@@ -178,17 +182,26 @@ def render(drawing: Drawing) -> Figure:
             if seen:
                 _draw_map(axes, trace, layout) if maps else _draw(axes, trace)
         if maps:
+            _explain(axes, drawing)
             continue
-        _dress(axes, layout, named=columns == 1)
+        named = _dress(axes, layout, named=columns == 1)
         if value is not None:
-            axes.set_title(f"{value} labels", loc="left")
+            axes.set_title(f"{value} label{'' if value == 1 else 's'}", loc="left")
             axes.label_outer()
-            # one title for all panels
-            axes.set_xlabel("")
-            figure.supxlabel(_title(layout, "xaxis"), fontsize=9)
+        elif not named:
+            _explain(axes, drawing)
     if columns > 1 and drawing.name.startswith("parity"):
         _shared_legend(figure, panels)
     return figure
+
+
+def _explain(axes: Axes, drawing: Drawing) -> None:
+    """Put above a figure without a legend what the page says below it; the figure grows by that."""
+    width, height = axes.figure.get_size_inches()
+    # about 14 letters an inch, beside labels and colour bar
+    lines = textwrap.wrap(_plain(drawing.caption), max(24, int(14 * (width - 1.5))))
+    axes.set_title("\n".join(lines), loc="left", fontsize=8)
+    axes.figure.set_size_inches(width, height + 0.14 * len(lines))
 
 
 def _shared_legend(figure: Figure, panels: np.ndarray) -> None:
@@ -218,7 +231,10 @@ def _draw(axes: Axes, trace: dict[str, Any]) -> None:
     line, marker, mode = trace.get("line", {}), trace.get("marker", {}), trace["mode"]
     if mode == "text":
         text = trace["text"][0].replace("<br>", "\n")
-        axes.annotate(text, (0.03, 0.97), xycoords="axes fraction", fontsize=7.5, va="top")
+        ground = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
+        axes.annotate(
+            text, (0.03, 0.97), xycoords="axes fraction", fontsize=7.5, va="top", bbox=ground
+        )
         return
     if trace.get("fill") == "toself":
         axes.fill(x, y, color=line.get("color"), alpha=0.18, linewidth=0)
@@ -242,19 +258,30 @@ def _draw(axes: Axes, trace: dict[str, Any]) -> None:
                 zorder=1,
             )
     if "lines" in mode:
-        axes.plot(
-            x,
-            y,
-            color=line.get("color"),
-            linewidth=0.6 * line.get("width", 2),
-            linestyle=DASHES.get(line.get("dash", "solid"), "-"),
-            label=label if "markers" not in mode else "_",
-            alpha=trace.get("opacity", 1),
-        )
+        look = {
+            "color": line.get("color"),
+            "linewidth": 0.6 * line.get("width", 2),
+            "linestyle": DASHES.get(line.get("dash", "solid"), "-"),
+        }
+        if "markers" in mode and isinstance(marker.get("symbol", ""), str):
+            # both in the legend: two methods may differ by the dashes alone
+            shape = SHAPES.get(marker.get("symbol", "circle"), "o")
+            size = 0.62 * marker.get("size", 6)
+            axes.plot([], [], **look, marker=shape, markersize=size, markeredgewidth=0, label=label)
+            label = "_"
+        axes.plot(x, y, **look, label=label, alpha=trace.get("opacity", 1))
     if mode == "lines+text":
         for place in zip(x, y, trace["text"], strict=True):
             if place[2]:
-                axes.annotate(place[2], place[:2], fontsize=7, color="0.4", ha="right")
+                axes.annotate(
+                    place[2],
+                    place[:2],
+                    xytext=(-5, 1),
+                    textcoords="offset points",
+                    fontsize=7,
+                    color="0.4",
+                    ha="right",
+                )
     if "markers" in mode:
         _draw_marks(axes, x, y, trace, label)
 
@@ -308,14 +335,22 @@ def _draw_map(axes: Axes, trace: dict[str, Any], layout: dict[str, Any]) -> None
     axes.tick_params(length=0)
 
 
-def _dress(axes: Axes, layout: dict[str, Any], *, named: bool) -> None:
-    """Set titles, scales, ranges, grid and legend as the page has them."""
+def _dress(axes: Axes, layout: dict[str, Any], *, named: bool) -> bool:
+    """Set titles, scales, ranges, grid and legend as the page has them.
+
+    Return whether the legend names all there is.
+    """
     for key, letter in (("xaxis", "x"), ("yaxis", "y")):
         given = layout.get(key, {})
         axes.set(**{f"{letter}label": _title(layout, key)})
         logarithmic = given.get("type") == "log"
         if logarithmic:
             axes.set(**{f"{letter}scale": "log"})
+            if given.get("dtick") == "D2":
+                own = getattr(axes, f"{letter}axis")
+                own.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                own.set_minor_locator(NullLocator())
         if "range" in given:
             ends = [10.0**e for e in given["range"]] if logarithmic else given["range"]
             axes.set(**{f"{letter}lim": ends})
@@ -335,5 +370,12 @@ def _dress(axes: Axes, layout: dict[str, Any], *, named: bool) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if named and 1 < len(handles) <= MOST_LEGEND:
         axes.legend(
-            handles, labels, frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1)
+            handles,
+            labels,
+            frameon=False,
+            fontsize=7.5,
+            handlelength=3,
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
         )
+    return len(handles) <= MOST_LEGEND

@@ -240,6 +240,11 @@ def _dashed(x: Any, y: Any, name: str) -> dict[str, Any]:
     )
 
 
+def _dashed_in_legend() -> dict[str, Any]:
+    """Return a line of no points, for what all dashed ones are."""
+    return _dashed([np.nan], [np.nan], "") | {"name": "least squares", "showlegend": True}
+
+
 def _ttt(
     curves: pd.DataFrame, used: pd.DataFrame | None, rest: pd.DataFrame | None
 ) -> dict[str, Any]:
@@ -264,6 +269,8 @@ def _ttt(
                 "%{customdata[1]:.3g}] at %{y:.0f} °C<extra></extra>",
             )
         )
+    if "least_squares_time_s" in curves:
+        data.append(_dashed_in_legend())
     times = [curves["time_s"]]
     for points, name in ((rest, "not used"), (used, "used")):
         if points is not None and len(points):
@@ -376,6 +383,8 @@ def _levels(
                 f"[%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}] {_unit(unit)}<extra></extra>",
             )
         )
+    if f"least_squares_{unit}" in curves:
+        data.append(_dashed_in_legend())
     for points, name in ((rest, "not used"), (used, "used")):
         if points is not None and len(points) and column in points:
             data.append(_marks(points, "temperature_C", column, name))

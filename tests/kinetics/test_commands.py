@@ -42,21 +42,10 @@ def test_the_whole_path(tmp_path, settings, dataset, equation):
     run("learn", *data, "--equation", equation, "--out", out, *common)
     prior = out / "population.json"
     run("calibrate", "--prior", prior, *data, "--held-out", "--out", out / "calibration", *common)
-    text = run(
-        "benchmark", *data, "--equation", equation, "--out", out, "--json", out / "b.json", *common
-    )
-    assert "hierarchical posterior" in text
     summary = json.loads((out / "summary.json").read_text())
     assert summary["simulated"] is True
     assert summary["seed"] == 3
     assert "sd" in summary["noise"]
-    scores = pd.read_csv(out / "scores.csv")
-    assert scores["is_default"].any()
-    (record, *_) = json.loads((out / "b.json").read_text())
-    assert set(record) == {
-        *("benchmark", "setting", "method", "is_default", "shots", "metric", "value"),
-        *("low", "high", "n_tasks", "seed"),
-    }
     done = json.loads((out / "calibration" / "summary.json").read_text())["alloys"]
     assert done
     for entry in done:
@@ -78,6 +67,24 @@ def test_the_whole_path(tmp_path, settings, dataset, equation):
                 assert line["temperature_C"].is_monotonic_decreasing
                 assert (line["low_90_C"] <= line["temperature_C"]).all()
             assert (folder / "cct.svg").read_text().startswith("<?xml")
+
+
+def test_the_benchmark_prints_and_writes(tmp_path, settings):
+    common = ("--config", settings, "--seed", 3)
+    run("prepare", "--dataset", "simulated_ttt", "--out", tmp_path, *common)
+    text = run(
+        *("benchmark", "--data", tmp_path / "observations.csv", "--equation", "c_curve"),
+        *("--alloys", tmp_path / "alloys.csv", "--out", tmp_path, "--json", tmp_path / "b.json"),
+        *common,
+    )
+    assert "hierarchical posterior" in text
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert scores["is_default"].any()
+    (record, *_) = json.loads((tmp_path / "b.json").read_text())
+    assert set(record) == {
+        *("benchmark", "setting", "method", "is_default", "shots", "metric", "value"),
+        *("low", "high", "n_tasks", "seed"),
+    }
 
 
 def test_same_seed_same_files(tmp_path, settings):

@@ -264,26 +264,18 @@ def test_benchmark_scores(scored):
     assert coverage.between(0.8, 0.98).all()
 
 
-def test_same_seed_same_scores(simulated, quick):
+def test_same_seed_same_scores(simulated, scored):
     """Whatever other shots are asked for, but of MAML and Meta-SGD, which learn for all."""
-    observations = read(simulated, "ttt")
-    observations = observations.select(observations.names[:10])
-    both, fewer = (
-        score_alloys(
-            observations,
-            equation_named("c_curve"),
-            quick.model_copy(update={"shots": shots, "meta_batches": 1}),
-            seed=0,
-        )
-        for shots in ([2, 5], [2])
-    )
+    settings, before = scored
+    observations, equation = read(simulated, "ttt"), equation_named("c_curve")
+    fewer = settings.model_copy(update={"shots": [2], "meta_batches": 1})
     parts = [
         table[~table["method"].isin(["maml", "meta_sgd", MEAN])].sort_values(
             ["method", "alloy"], ignore_index=True
         )
-        for table in (both[both["shots"] == 2], fewer)
+        for table in (before[before["shots"] == 2], score_alloys(observations, equation, fewer, 0))
     ]
-    assert len(parts[0]) == 8 * 10
+    assert len(parts[0]) == 8 * len(observations.names)
     pd.testing.assert_frame_equal(*parts)
 
 

@@ -296,11 +296,27 @@ def empty_results(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="session")
+def write_results():
+    """Write the results of a small run to a folder."""
+
+    def write(folder):
+        for part in (
+            write_structures,
+            write_properties,
+            write_screening,
+            write_kinetics,
+            write_run,
+        ):
+            part(folder)
+
+    return write
+
+
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path, write_results):
     folder = tmp_path / "results"
-    for write in (write_structures, write_properties, write_screening, write_kinetics, write_run):
-        write(folder)
+    write_results(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from matml.files import read_table, write_json, write_table, write_text
 from matml.report.benchmark import difference_drawings
 from matml.report.calibration import LEVELS, calibration_drawings, coverage
 from matml.report.chemistry import by_element, candidate_maps, elements_of, family_maps
+from matml.report.curves import curve_drawings
 from matml.report.drawing import mark_of, matches
 from matml.report.page import make_page
 from matml.report.pareto import aims, circles, pareto_drawings
@@ -354,9 +355,53 @@ def test_paired_differences_and_what_they_mean():
     trace = next(t for t in drawing.spec["data"] if t["meta"]["shots"] == 10)
     assert trace["visible"]
     assert trace["x"] == [0.05, -0.03, 0.01]
-    assert [row[3] for row in trace["customdata"]] == ["better", "worse", "no clear difference"]
+    assert [row[2] for row in trace["customdata"]] == ["better", "worse", "no clear difference"]
     assert len(set(trace["marker"]["symbol"])) == 3  # not by colour alone
     assert "log10(GPa)" in drawing.spec["layout"]["xaxis"]["title"]["text"]
+
+
+def test_rounding_is_drawn_as_zero_on_the_axis_of_the_others_and_few_tasks_have_no_interval():
+    records = [
+        {
+            "setting": "B, within a family, bulk_modulus_GPa", "method": "ours",
+            "is_default": True, "shots": shots, "metric": "mae_reduction_against_extra_trees",
+            "value": value, "low": value - wide, "high": value + wide, "n_tasks": tasks,
+        }
+        for shots, value, wide, tasks in ((1, 3e-18, 2e-17, 9), (5, 0.2, 0.1, 9), (20, 0.4, 0.3, 3))
+    ]  # fmt: skip
+    drawing = difference_drawings(pd.DataFrame(records))[0]
+    one, five, twenty = drawing.spec["data"]
+    assert one["x"] == one["error_x"]["array"] == one["error_x"]["arrayminus"] == [0]
+    assert one["customdata"][0][2] == "no clear difference"
+    assert five["error_x"]["array"] == pytest.approx([0.1])
+    assert twenty["x"] == [0.4]
+    assert twenty["error_x"]["array"] == [None]
+    assert twenty["customdata"][0] == ["", 3, "too few tasks"]
+    left, right = drawing.spec["layout"]["xaxis"]["range"]
+    assert -0.1 < left < 0 < 0.4 < right < 0.5
+    # where all methods say the same, an axis that does not show rounding
+    drawing = difference_drawings(pd.DataFrame(records[:1]))[0]
+    assert drawing.spec["data"][0]["x"] == [0]
+    left, right = drawing.spec["layout"]["xaxis"]["range"]
+    assert left < -0.1 < 0.1 < right
+
+
+def test_intervals_over_two_families_are_not_drawn(results):
+    file = results / "properties/evaluation/scores.csv"
+    rows = pd.read_csv(file)
+    rows["n_families"] = np.where(rows["shots"] == rows["shots"].max(), 3, 4)
+    rows.to_csv(file, index=False)
+    drawings = curve_drawings(Scores.read(Results(results)))
+    assert drawings
+    bars = 0
+    for drawing in drawings:
+        for trace in drawing.spec["data"]:
+            ends = zip(trace["customdata"], trace["error_y"]["array"], strict=True)
+            for (shots, words), end in ends:
+                few = shots is None or shots == rows["shots"].max()
+                assert (end is None) == (words == "") == few
+                bars += not few
+    assert bars
 
 
 def level_files(folder, column, unit, observed):

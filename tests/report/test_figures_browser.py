@@ -19,24 +19,33 @@ SEEN = """place => place.data.filter(t => t.visible === true && t.mode === 'mark
     .map(t => `${t.meta.shots} ${t.meta.method} ${t.meta.family} ${t.x.length}`)"""
 
 
-@pytest.fixture
-def page(results, tmp_path):
-    file = results / "properties/evaluation/predictions.parquet"
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, write_results):
+    folder = tmp_path_factory.mktemp("figures") / "results"
+    write_results(folder)
+    file = folder / "properties/evaluation/predictions.parquet"
     rows = read_table(file)
     rows["family"] = ["F1" if i % 4 else "F2" for i in range(len(rows))]
     rows["common_name"] = rows["family"]
     rows["shots"] = [10 if i % 2 else 5 for i in range(len(rows))]
     rows.loc[::3, "property"] = "refractive_index"
     write_table(file, rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(results, tmp_path_factory):
+    """One page of both tests."""
+    file = tmp_path_factory.mktemp("page") / "page.html"
     text, _ = make_page(results, ReportSection())
-    write_text(tmp_path / "page.html", text)
+    write_text(file, text)
     told = []
     with api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 900})
         page.on("console", lambda message: told.append((message.type, message.text)))
         page.on("pageerror", lambda error: told.append(("error", str(error))))
-        page.goto((tmp_path / "page.html").as_uri())
+        page.goto(file.as_uri())
         page.evaluate("matml.drawAll()")
         yield page
         browser.close()
