@@ -73,9 +73,12 @@ def benchmark_section(results: Results, figures: Figures) -> str:
         if found is None:
             continue
         parts.append(f"<h3>{escape(title)}</h3>")
-        drawings = difference_drawings(found)
-        if drawings:
-            shots = sorted({trace["meta"]["shots"] for d in drawings for trace in d.spec["data"]})
+        # a menu for each series of numbers of labels, so that no choice leaves a figure empty
+        alike: dict[tuple[int, ...], list[Drawing]] = {}
+        for drawing in difference_drawings(found):
+            shots = tuple(trace["meta"]["shots"] for trace in drawing.spec["data"])
+            alike.setdefault(shots, []).append(drawing)
+        for shots, drawings in alike.items():
             menus = (labels_menu(shots, nearest(shots)),)
             parts.append(FigureSet(drawings, menus).markup(figures))
         errors = found[found["metric"].str.fullmatch("mae(_.*)?_family_mean")]

@@ -263,9 +263,11 @@ def _draw(axes: Axes, trace: dict[str, Any]) -> None:
             "linewidth": 0.6 * line.get("width", 2),
             "linestyle": DASHES.get(line.get("dash", "solid"), "-"),
         }
-        if "markers" in mode and isinstance(marker.get("symbol", ""), str):
+        if "markers" in mode:
             # both in the legend: two methods may differ by the dashes alone
-            shape = SHAPES.get(marker.get("symbol", "circle"), "o")
+            symbol = marker.get("symbol", "circle")
+            symbol = symbol[0] if isinstance(symbol, list) else symbol
+            shape = SHAPES.get(symbol.removesuffix("-open"), "o")
             size = 0.62 * marker.get("size", 6)
             axes.plot([], [], **look, marker=shape, markersize=size, markeredgewidth=0, label=label)
             label = "_"

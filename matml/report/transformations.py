@@ -255,8 +255,6 @@ def _ttt(
         heights = rounded(own["temperature_C"])
         ends = rounded(own["low_90_s"]) + rounded(own["high_90_s"])[::-1]
         data.append(_band(ends, heights + heights[::-1], colour, name))
-        if "least_squares_time_s" in own:
-            data.append(_dashed(own["least_squares_time_s"], own["temperature_C"], name))
         spans = zip(rounded(own["low_90_s"]), rounded(own["high_90_s"]), strict=True)
         data.append(
             _line(
@@ -269,6 +267,9 @@ def _ttt(
                 "%{customdata[1]:.3g}] at %{y:.0f} °C<extra></extra>",
             )
         )
+        # above the line, which may hide it
+        if "least_squares_time_s" in own:
+            data.append(_dashed(own["least_squares_time_s"], own["temperature_C"], name))
     if "least_squares_time_s" in curves:
         data.append(_dashed_in_legend())
     times = [curves["time_s"]]
@@ -370,8 +371,6 @@ def _levels(
         places = rounded(own["temperature_C"])
         low, high = rounded(own[f"low_90_{unit}"]), rounded(own[f"high_90_{unit}"])
         data.append(_band(places + places[::-1], low + high[::-1], colour, name))
-        if f"least_squares_{unit}" in own:
-            data.append(_dashed(own["temperature_C"], own[f"least_squares_{unit}"], name))
         data.append(
             _line(
                 own["temperature_C"],
@@ -383,6 +382,8 @@ def _levels(
                 f"[%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}] {_unit(unit)}<extra></extra>",
             )
         )
+        if f"least_squares_{unit}" in own:
+            data.append(_dashed(own["temperature_C"], own[f"least_squares_{unit}"], name))
     if f"least_squares_{unit}" in curves:
         data.append(_dashed_in_legend())
     for points, name in ((rest, "not used"), (used, "used")):

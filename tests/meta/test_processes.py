@@ -1,10 +1,13 @@
 """Processes that share tasks take the steps that one process takes; stacked tasks too."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,21 +46,23 @@ SCRIPT = textwrap.dedent(
     def loss(model, data):
         return (model(data[0]) - data[1]).square().mean()
 
-    torch.manual_seed(0)
-    layers = [nn.Linear(3, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1)]
-    net = nn.Sequential(*layers).double()
-    inner = GradientSteps(net, steps=2, learning_rate=0.1, learn_rates="tensor")
-    generator = torch.Generator().manual_seed(7)
-    validation = [t for t in (draw(generator) for _ in range(6)) if t.name == "sound"]
-    settings = MetaTraining(batches=6, tasks_per_batch=5, validate_every=2)
-    history = meta_train(net, loss, inner, MAML(), draw, settings, validation_tasks=validation,
-                         checkpoint=Path(sys.argv[1]))
-    parameters = [*net.parameters(), *inner.parameters()]
-    weights = torch.cat([p.detach().reshape(-1) for p in parameters]).tolist()
-    rank = os.environ.get("RANK", "0")
+    def train(settings):
+        torch.manual_seed(0)
+        layers = [nn.Linear(3, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1)]
+        net = nn.Sequential(*layers).double()
+        inner = GradientSteps(net, steps=2, learning_rate=0.1, learn_rates="tensor")
+        generator = torch.Generator().manual_seed(7)
+        validation = [t for t in (draw(generator) for _ in range(6)) if t.name == "sound"]
+        history = meta_train(net, loss, inner, MAML(), draw, settings,
+                             validation_tasks=validation, checkpoint=Path(sys.argv[1]))
+        parameters = [*net.parameters(), *inner.parameters()]
+        weights = torch.cat([p.detach().reshape(-1) for p in parameters]).tolist()
+        return weights, history.train_loss[1:], len(history.skipped)
+
+    found = [train(MetaTraining(batches=6, tasks_per_batch=5, validate_every=2))]
     # a file each: lines that processes print at once may run into each other
-    found = json.dumps([weights, history.train_loss[1:], len(history.skipped)])
-    Path(f"{sys.argv[1]}.{rank}").write_text(found)
+    rank = os.environ.get("RANK", "0")
+    Path(f"{sys.argv[1]}.{rank}").write_text(json.dumps(found))
     """
 )
 
@@ -78,32 +83,53 @@ def run(command, script, checkpoint):
 def test_two_processes_equal_one(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    one = run([], script, tmp_path / "one.safetensors")[0]
+    (one,) = run([], script, tmp_path / "one.safetensors")[0]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = run(launch, script, tmp_path / "two.safetensors")
     assert set(two) == {0, 1}
     assert two[0] == two[1]
-    assert two[0][2] == one[2] > 0
-    for ours, theirs in zip(two[0][:2], one[:2], strict=True):
+    (both,) = two[0]
+    assert both[2] == one[2] > 0
+    for ours, theirs in zip(both[:2], one[:2], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-10, abs=1e-13)
     assert (tmp_path / "two.safetensors").exists()
 
 
 def test_processes_that_start_apart_end_alike(tmp_path):
-    script = tmp_path / "train.py"
+    """Joined by the variables that torchrun sets, without its own process."""
+    script, checkpoint = tmp_path / "train.py", tmp_path / "two.safetensors"
     own = SCRIPT.replace("torch.manual_seed(0)", 'torch.manual_seed(int(os.environ["RANK"]))')
     own = own.replace("nn.Tanh(),", "nn.Tanh(), nn.Dropout(0.3),")
-    own = own.replace("validate_every=2", "validate_every=1, patience=2, learning_rate=0.1")
-    assert own.count("Dropout") == own.count("patience") == 1
+    # another training finds the checkpoint: kept aside by one process, seen by both
+    first, other = (
+        "train(MetaTraining(batches=6, tasks_per_batch=5, validate_every=1, patience=2, "
+        f"learning_rate={rate}))"
+        for rate in (0.1, 0.05)
+    )
+    before = "found = [train(MetaTraining(batches=6, tasks_per_batch=5, validate_every=2))]"
+    own = own.replace(before, f"found = [{first}, {other}]")
+    assert own.count("Dropout") == own.count("found = [train") == 1
+    assert own.count("patience") == 2
     script.write_text(own)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two = run(launch, script, tmp_path / "two.safetensors")
-    assert two[0] == two[1]
-    # another run finds the checkpoint: kept aside by one process, seen by both
-    script.write_text(own.replace("learning_rate=0.1)", "learning_rate=0.05)"))
-    assert script.read_text() != own
-    other = run(launch, script, tmp_path / "two.safetensors")
-    assert other[0] == other[1]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(checkpoint)],
+            env=os.environ | joined | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in started:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+    zero, one = (json.loads(Path(f"{checkpoint}.{rank}").read_text()) for rank in range(2))
+    assert zero == one
+    assert zero[0] != zero[1]
     assert (tmp_path / "two.old.safetensors").exists()
 
 

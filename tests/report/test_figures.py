@@ -10,11 +10,12 @@ import pytest
 
 from matml.config import ReportSection
 from matml.files import read_table, write_json, write_table, write_text
-from matml.report.benchmark import difference_drawings
+from matml.report.benchmark import benchmark_section, difference_drawings
 from matml.report.calibration import LEVELS, calibration_drawings, coverage
 from matml.report.chemistry import by_element, candidate_maps, elements_of, family_maps
 from matml.report.curves import curve_drawings
 from matml.report.drawing import mark_of, matches
+from matml.report.markup import Figures
 from matml.report.page import make_page
 from matml.report.pareto import aims, circles, pareto_drawings
 from matml.report.parity import parity_drawings, read_predictions
@@ -504,3 +505,22 @@ def test_a_broken_calibration_folder_gets_a_sentence(results):
     write_text(place / "ttt.csv", "temperature_C,unknown\n500,1\n")
     text, _ = make_page(results, ReportSection())
     assert "No diagram was made for this alloy" in text
+
+
+def test_no_number_of_labels_leaves_a_figure_of_the_benchmark_empty(empty_results):
+    records = [
+        {
+            "setting": f"B, {kind}, bulk_modulus_GPa", "method": "ours", "is_default": True,
+            "shots": k, "metric": metric, "value": 0.1, "low": 0.05, "high": 0.2, "n_tasks": 7,
+        }
+        for kind, shots in (("within a family", (1, 5)), ("pooled over families", (10, 25)))
+        for k in shots
+        for metric in ("mae_reduction_against_extra_trees", "mae_log10(GPa)_family_mean")
+    ]  # fmt: skip
+    write_json(empty_results / "properties-benchmark/B.json", records)
+    markup = benchmark_section(Results(empty_results), Figures())
+    menus = re.findall(r"<select.*?</select>", markup, re.DOTALL)
+    assert [re.findall(r'<option value="(\d+)"', menu) for menu in menus] == [
+        ["1", "5"],
+        ["10", "25"],
+    ]
