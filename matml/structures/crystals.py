@@ -144,7 +144,7 @@ class CrystalSet:
             which is several times faster (`matml.structures.cubic`). Met before in this call, so
             that the same structures in the same order give the same numbers whatever was asked
             before; in another order or number, and with several `processes`, distances may differ
-            by up to a ten thousandth of an angstrom.
+            by up to a few ten thousandths of an angstrom.
 
         Examples
         --------
