@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
 
+from matml.config import PropertiesSection
 from matml.meta import (
     MAML,
     GaussianHead,
@@ -114,6 +115,18 @@ class TaskSource(Protocol):
 
     def draw(self, generator: torch.Generator) -> Task:
         """Draw a task."""
+
+
+def member_training(settings: PropertiesSection, member: int, seed: int) -> MetaTraining:
+    """Return how a member is meta-trained; its draws are its own."""
+    return MetaTraining(
+        batches=settings.meta_batches,
+        tasks_per_batch=settings.tasks_per_batch,
+        learning_rate=settings.meta_learning_rate,
+        rates_learning_rate=settings.rates_learning_rate,
+        validate_every=max(1, settings.meta_batches // 4),
+        seed=seed * 1000 + member,
+    )
 
 
 def metatrain(

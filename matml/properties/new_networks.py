@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from matml.config import PropertiesSection
-from matml.meta import GaussianHead, MetaTraining, Parameters
+from matml.meta import GaussianHead, Parameters
 from matml.meta.parallel import repeat_weights
 from matml.properties.adaptation import fine_tuned_weights, meta_learned_weights, predict_many
 from matml.properties.batches import GraphBatches
 from matml.properties.label_tasks import SHOTS, Episode
 from matml.properties.members import Member, NetworkRecipe, load_network, save_network
-from matml.properties.metatrain import episode_loss, metatrain
+from matml.properties.metatrain import episode_loss, member_training, metatrain
 from matml.properties.network import CrystalNetwork
 from matml.properties.new_tasks import KnownTasks, new_property_batch, standard_labels
 from matml.properties.pretrain import embed
@@ -104,14 +104,9 @@ def metatrain_new(
     for method in todo:
         network = with_new_read_out(pretrained.to(device), recipe)
         inner = recipe.build_inner(network, method).to(device)
-        own = MetaTraining(
-            batches=settings.meta_batches if tasks else 0,
-            tasks_per_batch=settings.tasks_per_batch,
-            learning_rate=META_RATE,
-            rates_learning_rate=settings.rates_learning_rate,
-            validate_every=max(1, settings.meta_batches // 4),
-            seed=seed * 1000 + member,
-        )
+        own = replace(member_training(settings, member, seed), learning_rate=META_RATE)
+        if not tasks:
+            own = replace(own, batches=0)
         history = metatrain(
             network,
             inner,

@@ -35,7 +35,7 @@ def run_setting_b(
     Parameters
     ----------
     methods, fine_tune, running
-        As of `run_new_property`; running is device, threads and jobs: as of `run_new_property`.
+        As of `run_new_property`; running is device, threads and jobs.
 
     Raises
     ------

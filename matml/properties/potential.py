@@ -12,6 +12,7 @@ import io
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,16 +91,26 @@ def potential_view(crystals: CrystalSet, cache: Path) -> PotentialView | None:
     )
 
 
-def compute(crystals: CrystalSet) -> PotentialView:
-    """Return what the potential says, computed in batches of crystals of like size."""
-    with warnings.catch_warnings():
-        # of its own imports, and of atoms far from all others
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what the potential says: its size, and warnings of imports and of lone atoms."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        yield
+
+
+def load_model() -> torch.nn.Module:
+    """Return the potential, for evaluation."""
+    with quiet():
         from chgnet.model import CHGNet
 
-        # it prints its size
-        with contextlib.redirect_stdout(io.StringIO()):
-            model = CHGNet.load(use_device="cpu", verbose=False).eval()
+        return CHGNet.load(use_device="cpu", verbose=False).eval()
+
+
+def compute(crystals: CrystalSet) -> PotentialView:
+    """Return what the potential says, computed in batches of crystals of like size."""
+    model = load_model()
+    with quiet():
         model.graph_converter.set_isolated_atom_response("ignore")
         sizes = crystals.table["n_sites"].to_numpy()
         features = np.zeros((len(crystals), model.atom_fea_dim), np.float32)

@@ -13,7 +13,6 @@ import torch
 from matml.config import PropertiesSection
 from matml.errors import MatmlError
 from matml.files import read_json, read_table, write_json, write_table
-from matml.meta import MetaTraining
 from matml.properties.adaptation import (
     fine_tuned_weights,
     fine_tuning_name,
@@ -36,7 +35,13 @@ from matml.properties.members import (
     save_residual_gps,
     to_device,
 )
-from matml.properties.metatrain import METHODS, FamilyTasks, episode_batch, metatrain
+from matml.properties.metatrain import (
+    METHODS,
+    FamilyTasks,
+    episode_batch,
+    member_training,
+    metatrain,
+)
 from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import Pretraining, embed, predict, pretrain
 from matml.properties.split import Split, draw_episodes, same_materials, split_families
@@ -330,14 +335,7 @@ def metatrain_member(
         network.to(device)
         inner.to(device)
         checkpoint = out / f"{method}-checkpoint.safetensors"
-        own = MetaTraining(
-            batches=settings.meta_batches,
-            tasks_per_batch=settings.tasks_per_batch,
-            learning_rate=settings.meta_learning_rate,
-            rates_learning_rate=settings.rates_learning_rate,
-            validate_every=max(1, settings.meta_batches // 4),
-            seed=seed * 1000 + member,
-        )
+        own = member_training(settings, member, seed)
         history = metatrain(
             network,
             inner,

@@ -1,12 +1,9 @@
 """Candidates' cells and positions relaxed with a universal potential, where one is installed."""
 
-import contextlib
 import hashlib
-import io
 import logging
 import multiprocessing
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -76,7 +73,7 @@ class ChgnetRelaxer:
     """
 
     def __init__(self, force: float, steps: int) -> None:
-        from matml.properties.potential import HOW, PACKAGE, available
+        from matml.properties.potential import HOW, PACKAGE, available, load_model, quiet
 
         if not available():
             raise MatmlError(
@@ -86,13 +83,10 @@ class ChgnetRelaxer:
         import torch
 
         torch.set_num_threads(1)
-        # it prints its size, and it and its imports warn
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            from chgnet.model import CHGNet
+        model = load_model()
+        with quiet():
             from chgnet.model.dynamics import CHGNetCalculator
 
-            model = CHGNet.load(use_device="cpu", verbose=False)
             self.calculator = CHGNetCalculator(model, use_device="cpu", on_isolated_atoms="error")
         self.force, self.steps = force, steps
         self.name = f"{PACKAGE}, model {model.version}"
@@ -103,8 +97,9 @@ class ChgnetRelaxer:
         from ase.filters import FrechetCellFilter
         from ase.optimize import BFGS
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        from matml.properties.potential import quiet
+
+        with quiet():
             atoms = AseAtomsAdaptor.get_atoms(structure)
             atoms.set_constraint(FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE))
             atoms.calc = self.calculator

@@ -9,9 +9,9 @@ import numpy as np
 from pymatgen.core import Composition, Structure
 
 from matml.config import StructuresSection
+from matml.structures.carried_symmetry import SearchedCrystals
 from matml.structures.cell import cell_volume
 from matml.structures.check import atomic_numbers, check_geometry
-from matml.structures.cubic import CubicCrystals
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
@@ -44,9 +44,9 @@ def crystal_of(
     structure: Structure,
     settings: StructuresSection,
     notes: list[str],
-    cubic: CubicCrystals | None = None,
+    searched: SearchedCrystals | None = None,
 ) -> Crystal:
-    """Check a structure and find its symmetry and family; `cubic` as of `symmetrise`.
+    """Check a structure and find its symmetry and family; `searched` as of `symmetrise`.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def crystal_of(
         Where a check fails.
     """
     lattice, frac_coords, numbers, more = cell_of(structure)
-    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], cubic)
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], searched)
 
 
 def cell_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -78,7 +78,7 @@ def crystal_of_cell(
     numbers: np.ndarray,
     settings: StructuresSection,
     notes: Sequence[str] = (),
-    cubic: CubicCrystals | None = None,
+    searched: SearchedCrystals | None = None,
 ) -> Crystal:
     """Check a cell and find its symmetry and family.
 
@@ -96,7 +96,7 @@ def crystal_of_cell(
     with np.errstate(invalid="ignore"):
         cartesian = np.ascontiguousarray(frac_coords @ lattice)
     check_geometry(lattice, cartesian, numbers, settings)
-    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings, cubic)
+    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings, searched)
     prototype, family, name = classify(shape)
     amounts = Counter(symmetry.kind.tolist())
     return Crystal(
@@ -133,7 +133,7 @@ def symmetries(
     frac_coords: np.ndarray,
     numbers: np.ndarray,
     settings: StructuresSection,
-    cubic: CubicCrystals | None = None,
+    searched: SearchedCrystals | None = None,
 ) -> tuple[Symmetry, Symmetry]:
     """The symmetry that names the family, and the one that the crystal is snapped on to.
 
@@ -144,12 +144,12 @@ def symmetries(
     """
     wide = max(settings.family_symprec_A, settings.symprec_A)
     try:
-        shape = symmetrise(lattice, frac_coords, numbers, wide, cubic)
+        shape = symmetrise(lattice, frac_coords, numbers, wide, searched)
     except BadCrystal:
-        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A, cubic)
+        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A, searched)
     if shape.displacement <= settings.symprec_A or wide == settings.symprec_A:
         return shape, shape
-    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A, cubic)
+    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A, searched)
 
 
 def document_crystals(

@@ -14,8 +14,8 @@ from matml.config import GraphsSection, StructuresSection
 from matml.errors import MatmlError
 from matml.files import read_table
 from matml.structures.build import graph_of, graph_settings
+from matml.structures.carried_symmetry import SearchedCrystals
 from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
-from matml.structures.cubic import CubicCrystals
 from matml.structures.errors import BadCrystal
 from matml.structures.graph import CrystalGraph
 from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
@@ -36,9 +36,9 @@ def _cell_or_bad(structure: Structure) -> Cell | BadCrystal:
 
 
 @lru_cache(maxsize=1)
-def _met_in(call: str) -> CubicCrystals:
-    """What this process has met of cubic crystals in one call of `from_structures`."""
-    return CubicCrystals()
+def _met_in(call: str) -> SearchedCrystals:
+    """What this process has met of crystals in one call of `from_structures`."""
+    return SearchedCrystals()
 
 
 def _nothing_met() -> None:
@@ -49,13 +49,13 @@ def crystal_with_graph(
     cell: Cell | BadCrystal,
     settings: StructuresSection,
     graphs: GraphsSection,
-    cubic: Callable[[], CubicCrystals | None],
+    searched: Callable[[], SearchedCrystals | None],
 ) -> tuple[Crystal, CrystalGraph] | BadCrystal:
     """A cell's crystal and its graph, or why it is none."""
     if isinstance(cell, BadCrystal):
         return cell
     try:
-        crystal = crystal_of_cell(*cell[:3], settings, cell[3], cubic())
+        crystal = crystal_of_cell(*cell[:3], settings, cell[3], searched())
     except BadCrystal as bad:
         return bad
     ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
@@ -141,10 +141,10 @@ class CrystalSet:
             that asks for several must keep its work under `if __name__ == "__main__":`.
         carry_over
             Take the symmetry of a crystal from one met before that has the same operations,
-            which is several times faster (`matml.structures.cubic`). Met before in this call, so
-            that the same structures in the same order give the same numbers whatever was asked
-            before; in another order or number, and with several `processes`, distances may differ
-            by up to a few ten thousandths of an angstrom.
+            which is several times faster (`matml.structures.carried_symmetry`). Met before in
+            this call, so that the same structures in the same order give the same numbers whatever
+            was asked before; in another order or number, and with several `processes`, distances
+            may differ by up to a few ten thousandths of an angstrom.
 
         Examples
         --------
@@ -162,8 +162,10 @@ class CrystalSet:
         if len(names) != len(structures) or len(set(names)) != len(names):
             raise MatmlError("ids: must be distinct and as many as there are structures")
         # a name, not the thing itself: each process keeps its own over all its chunks
-        cubic = partial(_met_in, uuid4().hex) if carry_over else _nothing_met
-        work = partial(crystal_with_graph, settings=settings, graphs=graph_section, cubic=cubic)
+        searched = partial(_met_in, uuid4().hex) if carry_over else _nothing_met
+        work = partial(
+            crystal_with_graph, settings=settings, graphs=graph_section, searched=searched
+        )
         cells = [_cell_or_bad(structure) for structure in structures]
         if processes > 1 and len(cells) >= FEWEST_FOR_PROCESSES:
             found = map_ordered(work, cells, processes, "structures", chunk_size=128)

@@ -12,8 +12,8 @@ os.environ.setdefault("SPGLIB_OLD_ERROR_HANDLING", "0")
 os.environ.setdefault("SPGLIB_WARNING", "OFF")
 import spglib
 
+from matml.structures.carried_symmetry import SearchedCrystals
 from matml.structures.cell import cell_volume, first_places
-from matml.structures.cubic import CubicCrystals
 from matml.structures.errors import BadCrystal
 
 REFERENCE_VOLUME_A3 = 15.0
@@ -71,7 +71,7 @@ def symmetrise(
     frac_coords: np.ndarray,
     numbers: np.ndarray,
     symprec: float,
-    cubic: CubicCrystals | None = None,
+    searched: SearchedCrystals | None = None,
 ) -> Symmetry:
     """Find the symmetry of a crystal; distances keep to within `symprec` of the original.
 
@@ -85,9 +85,9 @@ def symmetrise(
         Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
     symprec
         Tolerance at that scale, angstrom.
-    cubic
-        What is known of cubic crystals already. With it, distances may differ by up to a ten
-        thousandth of an angstrom, and the order of atoms, with what came before.
+    searched
+        What is known of other crystals already. With it, distances may differ by up to a few ten
+        thousandths of an angstrom, and the order of atoms, with what came before.
 
     Raises
     ------
@@ -101,7 +101,11 @@ def symmetrise(
     pattern = np.array([rank.setdefault(z, len(rank)) for z in numbers.tolist()])
     wrapped = np.round(frac_coords - np.floor(frac_coords), 6) % 1.0
     found = _search(
-        np.round(lattice * scale, 5).tobytes(), wrapped.tobytes(), pattern.tobytes(), symprec, cubic
+        np.round(lattice * scale, 5).tobytes(),
+        wrapped.tobytes(),
+        pattern.tobytes(),
+        symprec,
+        searched,
     )
     ideal_volume = cell_volume(found.lattice)
     wanted = volume * len(found.kind) / len(numbers)
@@ -124,13 +128,13 @@ def _search(
     frac_bytes: bytes,
     kind_bytes: bytes,
     symprec: float,
-    cubic: CubicCrystals | None,
+    searched: SearchedCrystals | None,
 ) -> Symmetry:
     """Symmetry of a normalised cell given as the bytes of its arrays."""
     lattice = np.frombuffer(lattice_bytes).reshape(3, 3)
     frac_coords = np.frombuffer(frac_bytes).reshape(-1, 3)
     kind = np.frombuffer(kind_bytes, dtype=np.int64)
-    if cubic and (found := cubic.find(lattice, frac_coords, kind, symprec)) is not None:
+    if searched and (found := searched.find(lattice, frac_coords, kind, symprec)) is not None:
         return found
     for tolerance in (symprec, symprec / 10, symprec / 100):
         try:
@@ -139,9 +143,9 @@ def _search(
         except spglib.SpglibError:
             continue
         if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
-            if cubic and tolerance == symprec:
+            if searched and tolerance == symprec:
                 to_basis = FROM_CENTRING[dataset.international[0]]
-                cubic.add(dataset, frac_coords, kind, symprec, found, to_basis)
+                searched.add(dataset, frac_coords, kind, symprec, found, to_basis)
             return found
     raise BadCrystal(
         f"spglib finds no consistent space group at symprec {symprec:g} A",

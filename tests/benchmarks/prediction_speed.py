@@ -66,17 +66,17 @@ def forget() -> None:
 def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
     """Seconds from structures to graphs, by phase."""
     from matml.structures.build import graph_of
+    from matml.structures.carried_symmetry import SearchedCrystals
     from matml.structures.check import check_geometry
     from matml.structures.crystal import cell_of, symmetries
-    from matml.structures.cubic import CubicCrystals
     from matml.structures.families import classify
 
     forget()
-    clock, settings, cubic = Clock(), predictor.structures_section, CubicCrystals()
+    clock, settings, searched = Clock(), predictor.structures_section, SearchedCrystals()
     for structure in structures:
         lattice, frac, numbers, _ = clock.run("elements and coordinates", cell_of, structure)
         clock.run("checks", check_geometry, lattice, frac @ lattice, numbers, settings)
-        shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings, cubic)
+        shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings, searched)
         clock.run("family", classify, shape)
         cell = ideal.lattice, ideal.frac_coords, ideal.kind, ideal.orbit
         clock.run("neighbours and graph", graph_of, cell, predictor.graph_section)

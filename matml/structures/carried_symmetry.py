@@ -317,7 +317,7 @@ class Pattern:
         return None
 
 
-class CubicCrystals:
+class SearchedCrystals:
     """Crystals that were searched lately."""
 
     def __init__(self) -> None:

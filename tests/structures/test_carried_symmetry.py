@@ -10,9 +10,9 @@ from pymatgen.core import Lattice, Structure
 
 from matml.config import StructuresSection
 from matml.structures import symmetry
+from matml.structures.carried_symmetry import SearchedCrystals
 from matml.structures.crystal import crystal_of
 from matml.structures.crystals import CrystalSet
-from matml.structures.cubic import CubicCrystals
 from matml.structures.graph import crystal_graph
 
 SETTINGS = StructuresSection()
@@ -32,8 +32,8 @@ def searches(monkeypatch):
 @pytest.fixture
 def carried():
     """Crystals with what is known of those before them carried over."""
-    cubic = CubicCrystals()
-    return lambda structure, settings=SETTINGS: crystal_of(structure, settings, [], cubic)
+    searched = SearchedCrystals()
+    return lambda structure, settings=SETTINGS: crystal_of(structure, settings, [], searched)
 
 
 def antifluorite_halide(x, elements=("Pt", "K", "Cl"), edge=9.7):
@@ -143,7 +143,7 @@ def test_a_call_does_not_depend_on_those_before_it(searches):
     asked = [placed(antifluorite_halide(x), i) for i, x in enumerate((0.235, 0.244))]
     other = [placed(antifluorite_halide(0.24), 9)]
 
-    fresh = CubicCrystals()
+    fresh = SearchedCrystals()
     expected = [crystal_of(structure, SETTINGS, [], fresh).frac_coords for structure in asked]
     assert len(searches) == 1  # the second is told from the first
     symmetry._search.cache_clear()
