@@ -104,8 +104,9 @@ class AdaptedPredictor:
         The model is not changed: the same list gives the same numbers at every call, whatever was
         asked in between. A crystal in other company, or with several `processes`, gives the same
         to about five digits. Whether it is within what the model knows is said by
-        `predict_table`. Several `processes` find the symmetry of thousands of structures (then
-        keep the work of a script under `if __name__ == "__main__":`).
+        `predict_table`. Several `processes` share the work on thousands of structures: the
+        others build graphs ahead of this one (then keep the work of a script under
+        `if __name__ == "__main__":`).
         """
         table = self.predict_table(structures, processes)
         return table["prediction"].to_numpy(), table[["low", "high"]].to_numpy()
@@ -124,14 +125,17 @@ class AdaptedPredictor:
             structures = listed(structures)
         if not len(structures):
             raise MatmlError("no structure to predict: give at least one")
-        crystals = self.predictor.crystals(structures, processes)
-        if len(crystals) <= CHUNK:
-            return self._predict_chunk(crystals)
-        parts = [
-            self._predict_chunk(crystals.subset(np.arange(i, min(i + CHUNK, len(crystals)))))
-            for i in range(0, len(crystals), CHUNK)
-        ]
-        return pd.concat(parts, ignore_index=True)
+        if processes > 1 and not isinstance(structures, CrystalSet):
+            parts = self.predictor.crystals_in_parts(structures, processes)
+        else:
+            crystals = self.predictor.crystals(structures)
+            if len(crystals) <= CHUNK:
+                return self._predict_chunk(crystals)
+            parts = (
+                crystals.subset(np.arange(i, min(i + CHUNK, len(crystals))))
+                for i in range(0, len(crystals), CHUNK)
+            )
+        return pd.concat(map(self._predict_chunk, parts), ignore_index=True)
 
     def _predict_chunk(self, crystals: CrystalSet) -> pd.DataFrame:
         item = find_property(self.property_name)

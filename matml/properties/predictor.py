@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,25 @@ def model_folder(folder: str | Path | None) -> Path:
             "(`results/model` of the workflow)"
         )
     return SHIPPED if folder is None else Path(folder)
+
+
+def _structures_only(structures: Structure | Iterable[Structure]) -> list[Structure]:
+    """Return structures as a list; raise MatmlError for anything else."""
+    found = listed(structures)
+    for index, structure in enumerate(found):
+        if not isinstance(structure, Structure):
+            raise MatmlError(
+                f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure"
+            )
+    return found
+
+
+def _all_usable(crystals: CrystalSet) -> CrystalSet:
+    """Return the crystals; raise MatmlError for the first structure that is none."""
+    if len(crystals.quarantine):
+        bad = crystals.quarantine.iloc[0]
+        raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
+    return crystals
 
 
 class FewShotPredictor:
@@ -133,13 +152,8 @@ class FewShotPredictor:
         """Families that no training stage has seen."""
         return [*self.card["test_families"], *self.card["validation_families"]]
 
-    def crystals(self, structures: Structures, processes: int = 1) -> CrystalSet:
+    def crystals(self, structures: Structures) -> CrystalSet:
         """Return structures as a set of crystals, with graphs as the model knows them.
-
-        Parameters
-        ----------
-        processes
-            As of `CrystalSet.from_structures`.
 
         Raises
         ------
@@ -148,25 +162,35 @@ class FewShotPredictor:
             differ from the model's.
         """
         if not isinstance(structures, CrystalSet):
-            structures = listed(structures)
-            for index, structure in enumerate(structures):
-                if not isinstance(structure, Structure):
-                    raise MatmlError(
-                        f"structure {index}: is a {type(structure).__name__}; give a pymatgen "
-                        "Structure"
-                    )
-            structures = CrystalSet.from_structures(
-                structures,
-                settings=self.structures_section,
-                graph_section=self.graph_section,
-                processes=processes,
-                carry_over=True,
+            structures = _all_usable(
+                CrystalSet.from_structures(
+                    _structures_only(structures),
+                    settings=self.structures_section,
+                    graph_section=self.graph_section,
+                    carry_over=True,
+                )
             )
-            if len(structures.quarantine):
-                bad = structures.quarantine.iloc[0]
-                raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
         self.recipe.check_graphs(structures.graphs.settings, "crystals")
         return structures
+
+    def crystals_in_parts(
+        self, structures: Sequence[Structure], processes: int
+    ) -> Iterator[CrystalSet]:
+        """Yield structures as sets of crystals, made ahead by further processes.
+
+        Raises
+        ------
+        MatmlError
+            As of `crystals`.
+        """
+        parts = CrystalSet.stream(
+            _structures_only(structures),
+            settings=self.structures_section,
+            graph_section=self.graph_section,
+            processes=processes,
+            carry_over=True,
+        )
+        yield from map(_all_usable, parts)
 
     def choose_property(self, name: str | None) -> str:
         """Return the name of a property; None stands for the only one.

@@ -3,12 +3,9 @@
 import itertools
 import json
 import logging
-import multiprocessing
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.stream import Chunk, read_chunks
 from matml.structures.ingest import QUARANTINE_COLUMNS
-from matml.structures.parallel import processors
+from matml.structures.parallel import Helpers, processors
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +32,6 @@ CELLS_OF_SCORES = "cells.parquet"
 SECONDS_BETWEEN_LINES = 15.0
 DESCRIBED = 1000
 """Best rows of which stability and known neighbours are looked up."""
-MOST_WAITING = 32
-"""Scored chunks that wait for one before them."""
 FEWEST_CHUNKS = 4
 """Chunks below which starting processes costs more than it saves."""
 
@@ -134,26 +129,25 @@ def stream(
 
     `shard` is the number of the share and how many there are.
     """
-    start = time.perf_counter()
-    scorer = Scorer(job)
-    adapted = time.perf_counter()
-    keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
-    last = time.monotonic()
+    start = last = time.perf_counter()
     with (
+        scoring(job, chunks, workers) as (scorer, found),
         atomic(out / SCORES) as scores,
         atomic(out / QUARANTINE) as refused,
         atomic(out / CELLS_OF_SCORES) as cells,
     ):
+        adapted = time.perf_counter()
+        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
         pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
         writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
-        for scored in score_all(scorer, chunks, workers):
+        for scored in found:
             keeper.add(scored)
             writer.write(scored.table)
             cell_writer.write(scored.table)
             if scored.quarantine:
                 pd.DataFrame(scored.quarantine).to_csv(refused, mode="a", header=False, index=False)
-            if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
+            if time.perf_counter() - last > SECONDS_BETWEEN_LINES:
+                last = time.perf_counter()
                 rate = keeper.counts["read"] / (time.perf_counter() - adapted)
                 log.info("%d candidates, %.0f/s", keeper.counts["read"], rate)
         writer.close()
@@ -192,42 +186,29 @@ def stream(
     log.info("%d candidates scored at %.0f/s", keeper.counts["read"], rate)
 
 
-def score_all(scorer: Scorer, chunks: Iterator[Chunk], workers: int) -> Iterator[Scored]:
-    """Yield scored chunks in their order, on several processes where there are chunks enough.
+@contextmanager
+def scoring(
+    job: Job, chunks: Iterator[Chunk], workers: int
+) -> Iterator[tuple[Scorer, Iterator[Scored]]]:
+    """The scorer and scored chunks in their order, on several processes where there are many.
 
-    This process is one of them: it scores whatever the others have no room for, from the first
-    chunk on, while they are still starting.
+    Other processes start while this one prepares itself.
     """
     first = list(itertools.islice(chunks, FEWEST_CHUNKS))
-    chunks = itertools.chain(first, chunks)
-    if workers == 1 or len(first) < FEWEST_CHUNKS:
-        yield from map(scorer.score, chunks)
-        return
-    context = multiprocessing.get_context("spawn")
-    waiting: deque[Future] = deque()
-    with ProcessPoolExecutor(workers - 1, context, _start_worker, (scorer.job,)) as pool:
-        try:
-            for chunk in chunks:
-                if sum(not each.done() for each in waiting) < 2 * (workers - 1):
-                    waiting.append(pool.submit(_score, chunk))
-                else:
-                    own: Future = Future()
-                    own.set_result(scorer.score(chunk))
-                    waiting.append(own)
-                # few chunks wait, so that memory does not depend on how many there are
-                while waiting and (waiting[0].done() or len(waiting) > MOST_WAITING):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise MatmlError(
-                "screening: a worker process died, most likely out of memory; use fewer --threads"
-            ) from None
+    others = workers - 1 if len(first) == FEWEST_CHUNKS else 0
+    with Helpers(others, "screening", _prepare, (job,)) as helpers:
+        scorer = Scorer(job)
+        yield scorer, helpers.share(_score, itertools.chain(first, chunks), scorer.score)
 
 
-def _start_worker(job: Job) -> None:
+def _prepare(job: Job) -> None:
     global _scorer
-    _scorer = Scorer(job)
+    # what there is to say of support and model is said by the main process
+    logging.disable(logging.WARNING)
+    try:
+        _scorer = Scorer(job)
+    except MatmlError:
+        _scorer = None
 
 
 def _score(chunk: Chunk) -> Scored:

@@ -1,9 +1,11 @@
 """A set of crystals with their graphs: what predictors and screening work on."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -19,11 +21,13 @@ from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
 from matml.structures.errors import BadCrystal
 from matml.structures.graph import CrystalGraph
 from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
-from matml.structures.parallel import map_ordered
+from matml.structures.parallel import Helpers, processors
 from matml.structures.store import GraphStore
 
 FEWEST_FOR_PROCESSES = 2000
 """Structures below which starting processes costs more than it saves."""
+AT_ONCE = 512
+"""Structures that a process takes at a time."""
 
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
 
@@ -45,6 +49,12 @@ def _nothing_met() -> None:
     """Nothing is carried over."""
 
 
+def _make_all(
+    cells: Sequence[Cell | BadCrystal], **how: Any
+) -> list[tuple[Crystal, CrystalGraph] | BadCrystal]:
+    return [crystal_with_graph(cell, **how) for cell in cells]
+
+
 def crystal_with_graph(
     cell: Cell | BadCrystal,
     settings: StructuresSection,
@@ -60,6 +70,33 @@ def crystal_with_graph(
         return bad
     ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
     return crystal, graph_of(ideal, graphs)
+
+
+def _made(
+    structures: Sequence[Structure],
+    settings: StructuresSection | None,
+    graph_section: GraphsSection | None,
+    processes: int,
+    carry_over: bool,
+) -> Iterator[list[tuple[Crystal, CrystalGraph] | BadCrystal]]:
+    """Yield what becomes of structures, some hundred at a time, in their order."""
+    work = partial(
+        _make_all,
+        settings=settings or StructuresSection(),
+        graphs=graph_section or GraphsSection(),
+        # a name, not the thing itself: each process keeps its own over all its chunks
+        searched=partial(_met_in, uuid4().hex) if carry_over else _nothing_met,
+    )
+    chunks = (
+        [_cell_or_bad(structure) for structure in structures[start : start + AT_ONCE]]
+        for start in range(0, len(structures), AT_ONCE)
+    )
+    others = processors(processes) - 1 if len(structures) >= FEWEST_FOR_PROCESSES else 0
+    if not others:
+        yield from map(work, chunks)
+        return
+    with Helpers(others, "structures") as helpers:
+        yield from helpers.share(work, chunks)
 
 
 @dataclass(frozen=True)
@@ -156,29 +193,52 @@ class CrystalSet:
         >>> crystals.table["common_name"].tolist(), crystals.table["n_sites"].tolist()
         (['rocksalt'], [2])
         """
-        settings = settings or StructuresSection()
-        graph_section = graph_section or GraphsSection()
         names = [str(i) for i in range(len(structures))] if ids is None else [str(i) for i in ids]
         if len(names) != len(structures) or len(set(names)) != len(names):
             raise MatmlError("ids: must be distinct and as many as there are structures")
-        # a name, not the thing itself: each process keeps its own over all its chunks
-        searched = partial(_met_in, uuid4().hex) if carry_over else _nothing_met
-        work = partial(
-            crystal_with_graph, settings=settings, graphs=graph_section, searched=searched
+        made = itertools.chain.from_iterable(
+            _made(structures, settings, graph_section, processes, carry_over)
         )
-        cells = [_cell_or_bad(structure) for structure in structures]
-        if processes > 1 and len(cells) >= FEWEST_FOR_PROCESSES:
-            found = map_ordered(work, cells, processes, "structures", chunk_size=128)
-        else:
-            found = map(work, cells)
+        return cls._of(names, 0, made, labels, graph_section)
+
+    @classmethod
+    def stream(
+        cls,
+        structures: Sequence[Structure],
+        settings: StructuresSection | None = None,
+        graph_section: GraphsSection | None = None,
+        *,
+        processes: int = 1,
+        carry_over: bool = False,
+    ) -> Iterator["CrystalSet"]:
+        """Yield what `from_structures` gives in parts, some hundred crystals each.
+
+        While the caller works on a part, other processes prepare the next ones.
+        """
+        start = 0
+        for made in _made(structures, settings, graph_section, processes, carry_over):
+            names = [str(i) for i in range(start, start + len(made))]
+            yield cls._of(names, start, made, None, graph_section)
+            start += len(made)
+
+    @classmethod
+    def _of(
+        cls,
+        names: Sequence[str],
+        start: int,
+        made: Iterable[tuple[Crystal, CrystalGraph] | BadCrystal],
+        labels: Mapping[str, Sequence[float]] | pd.DataFrame | None,
+        graph_section: GraphsSection | None,
+    ) -> "CrystalSet":
+        """Return the set of what was made of structures, numbered from `start`."""
         rows, kept, quarantine, graphs = [], [], [], []
-        for index, (name, made) in enumerate(zip(names, found, strict=True)):
-            if isinstance(made, BadCrystal):
+        for index, (name, each) in enumerate(zip(names, made, strict=True), start):
+            if isinstance(each, BadCrystal):
                 quarantine.append(
-                    quarantine_row(name, "", index, "crystal", "", made.reason, made.remedy)
+                    quarantine_row(name, "", index, "crystal", "", each.reason, each.remedy)
                 )
                 continue
-            crystal, graph = made
+            crystal, graph = each
             rows.append(crystal_row(name, "", index, "", crystal))
             graphs.append(graph)
             kept.append(index)
@@ -190,7 +250,7 @@ class CrystalSet:
             }
             table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
         store = GraphStore.from_graphs(
-            [row["id"] for row in rows], graphs, graph_settings(graph_section)
+            [row["id"] for row in rows], graphs, graph_settings(graph_section or GraphsSection())
         )
         return cls(table, store, pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
 

@@ -4,8 +4,9 @@ import logging
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 # below this many items, starting processes costs more than it saves
 MIN_PARALLEL = 400
 SECONDS_BETWEEN_LINES = 15.0
+MOST_WAITING = 32
+"""Results of `Helpers` that wait for one before them, so that memory does not grow with items."""
 
 
 def processors(threads: int | None) -> int:
@@ -64,6 +67,85 @@ def map_ordered(
                 f"{title}: a worker process died, most likely out of memory; "
                 "use fewer --threads or leave out the largest structures"
             ) from None
+
+
+_END = object()
+
+
+class Helpers:
+    """Further processes that share the work of this one, which does not wait for them to start.
+
+    They are spawned, as those of `map_ordered`. Use it as a context manager: processes start on
+    entering and end on leaving.
+
+    Parameters
+    ----------
+    number
+        How many, beside this process; may be 0.
+    title
+        What they do, for messages.
+    prepare, arguments
+        Called once in each process as it starts.
+    """
+
+    def __init__(
+        self, number: int, title: str, prepare: Callable | None = None, arguments: tuple = ()
+    ) -> None:
+        self.number, self.title = number, title
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(max(number, 1), context, prepare, arguments)
+
+    def __enter__(self) -> "Helpers":
+        # a process starts when it has something to do
+        for _ in range(self.number):
+            self._pool.submit(_nothing)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def share(self, function: Callable, items: Iterable, own: Callable | None = None) -> Iterator:
+        """Yield `function(item)` for each item, in order.
+
+        Parameters
+        ----------
+        function
+            Picklable; for the helpers.
+        own
+            The same for this process, which does what the helpers have no room for.
+
+        Raises
+        ------
+        MatmlError
+            Where a process dies (out of memory, most likely).
+        """
+        items, waiting = iter(items), deque[Future]()
+        try:
+            while True:
+                # the helpers first, so that they do not wait while the caller uses a result
+                while sum(not each.done() for each in waiting) < 2 * self.number:
+                    if (item := next(items, _END)) is _END:
+                        break
+                    waiting.append(self._pool.submit(function, item))
+                if waiting and (waiting[0].done() or len(waiting) > MOST_WAITING):
+                    yield waiting.popleft().result()
+                elif (item := next(items, _END)) is not _END:
+                    done: Future = Future()
+                    done.set_result((own or function)(item))
+                    waiting.append(done)
+                elif waiting:
+                    yield waiting.popleft().result()
+                else:
+                    return
+        except BrokenProcessPool:
+            raise MatmlError(
+                f"{self.title}: a worker process died, most likely out of memory; "
+                "use fewer processes"
+            ) from None
+
+
+def _nothing() -> None:
+    """What a process starts with."""
 
 
 def _collect(parts: Iterator[list], total: int, title: str) -> list:

@@ -60,6 +60,20 @@ def test_predicting_changes_nothing(predictor, labelled):
     np.testing.assert_allclose(of_alone, first[1][2:3], rtol=1e-5)
 
 
+def test_several_processes_predict_the_same(predictor, labelled, monkeypatch):
+    monkeypatch.setattr("matml.structures.crystals.FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr("matml.structures.crystals.AT_ONCE", 2)
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8], NAME)
+    alone, shared = adapted.predict_table(structures), adapted.predict_table(structures, 2)
+    numbers = ["prediction", "low", "high", "distance"]
+    np.testing.assert_allclose(shared[numbers], alone[numbers], rtol=1e-4)
+    assert shared.index.tolist() == list(range(len(structures)))
+    overlapping = Structure(np.eye(3) * 4, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0.01]])
+    with pytest.raises(MatmlError, match=r"structure 5: .*apart"):
+        adapted.predict([*structures[:5], overlapping, *structures[5:]], 2)
+
+
 def test_graphs_are_made_as_the_model_knows_them(predictor, folder, labelled, tmp_path):
     shutil.copytree(folder / "model", tmp_path / "model")
     card = json.loads((tmp_path / "model/card.json").read_text())
