@@ -29,8 +29,8 @@ from matml.properties.label_kernels import (
 from matml.properties.new_networks import NewReadOuts, member_tasks, ridge_read_out
 from matml.properties.new_property import OURS
 from matml.properties.new_property_report import best_baseline
-from matml.properties.stages import Workbench
 from matml.properties.support_models import support_ridge
+from matml.properties.workbench import Workbench
 
 NAME = "bulk_modulus_GPa"
 SETTINGS = """
