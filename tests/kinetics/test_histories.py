@@ -18,7 +18,6 @@ from matml.kinetics.equations import equation_named
 from matml.kinetics.histories import History, path_columns, read_history
 from matml.kinetics.observations import read_observations
 from matml.kinetics.paths import fraction_along
-from matml.kinetics.population import learn_population
 from matml.kinetics.prepare import prepare_dataset
 from matml.kinetics.runs import RunOffsets, with_run_offsets
 from matml.kinetics.series import to_series
@@ -185,10 +184,10 @@ def test_rows_lost_on_one_path_leave_those_of_the_next(tmp_path):
     assert found.quarantine["line"].tolist() == [3, 2]
 
 
-def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
+def test_a_curved_record_is_converted_and_calibrated(tmp_path, fractions_population):
     """Simulated dilatometry whose heating slows down: refused as a ramp, calibrated as a path."""
     truth = {"half_time_s": 300.0, "activation_energy_kJ_mol": 180.0, "avrami_exponent": 1.8}
-    jmak, records = equation_named("jmak"), []
+    records = []
     for duration in (300.0, 10_000.0):
         time = np.linspace(0, duration, 3001)
         kelvin = 700 + 550 * (time / duration) ** 0.6
@@ -214,18 +213,8 @@ def test_a_curved_record_is_converted_and_calibrated(tmp_path, simulated):
     found = read_observations(out)
     assert set(found.points["path"]) == {"points_paths/300.csv", "points_paths/10000.csv"}
 
-    folder = simulated / "jmak"
-    known = read_observations(folder / "observations.csv", folder / "alloys.csv")
-    population = learn_population(
-        known.select(known.names[:8]),
-        jmak,
-        KineticsSection(meta_batches=1, meta_tasks=1),
-        0,
-        held_out=[],
-        origin=folder / "observations.csv",
-    )[0]
     found.alloys["reference_temperature_K"] = 1000.0
-    result = calibrate(population, found, "D", 0)
+    result = calibrate(fractions_population, found, "D", 0)
     table = result.parameters().set_index("parameter")
     for name, value in truth.items():
         assert table.loc[name, "median"] == pytest.approx(value, rel=0.1)

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from matml.kinetics.calibrate import calibrate
-from matml.kinetics.equations import equation_named
 from matml.kinetics.observations import read_observations
 from matml.kinetics.paths import fraction_along
-from matml.kinetics.population import learn_population
 from matml.kinetics.thinning import MOST_POINTS, thin
 
 R, NOISE = 8.31446261815324, 0.02
@@ -113,13 +111,7 @@ def test_a_ttt_curve_of_many_points_keeps_its_nose():
     assert few["time_s"].min() == pytest.approx(np.exp(2), rel=0.01)
 
 
-def test_a_hundred_thousand_points_on_a_path(simulated, quick, tmp_path):
-    folder = simulated / "jmak"
-    known = read_observations(folder / "observations.csv", folder / "alloys.csv")
-    origin = folder / "observations.csv"
-    jmak = equation_named("jmak")
-    few = known.select(known.names[:8])
-    population = learn_population(few, jmak, quick, 0, held_out=[], origin=origin)[0]
+def test_a_hundred_thousand_points_on_a_path(fractions_population, tmp_path):
     parts = []
     for run, duration in enumerate((300.0, 10_000.0)):
         path, points, _ = heated(50_000, duration, run)
@@ -134,7 +126,7 @@ def test_a_hundred_thousand_points_on_a_path(simulated, quick, tmp_path):
     began = time.process_time()
     found = read_observations(tmp_path / "points.csv", tmp_path / "alloys.csv")
     assert len(found.points) == 100_000
-    result = calibrate(population, found, "X", 0)
+    result = calibrate(fractions_population, found, "X", 0)
     assert time.process_time() - began < 5
     table = result.parameters().set_index("parameter")
     for name, value in TRUTH.items():
