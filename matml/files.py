@@ -71,7 +71,7 @@ def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MatmlError(f"{path}: no such file") from None
     except ValueError as error:
         raise MatmlError(f"{path}: is not valid JSON ({error}); make the file again") from None

@@ -40,6 +40,8 @@ def to_numbers(values: Sequence[float], size: int) -> np.ndarray:
         Where they are no numbers, or not `size` of them.
     """
     try:
+        if np.ma.isMA(values):  # what is masked is no label
+            values = np.ma.filled(values.astype(float), np.nan)
         numbers = np.atleast_1d(np.asarray(values, dtype=float))
     except (TypeError, ValueError) as error:
         raise MatmlError(

@@ -332,7 +332,7 @@ def _label_column(
     name = predictor.choose_property(name)
     if name not in names:
         where = labels or "the structures' tables"
-        near = get_close_matches(name, names, n=1)
+        near = get_close_matches(name, [n for n in names if n not in predictor.properties], n=1)
         hint = f"; is it {near[0]!r}?" if near else ""
         raise MatmlError(
             f"{where}: no column {name!r} of numbers, only {', '.join(names) or 'none'}{hint}; "

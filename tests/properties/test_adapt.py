@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pymatgen.core import Element, Structure
+from pymatgen.core import Element, IStructure, Lattice, Molecule, Structure
 
 from matml.errors import MatmlError
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
@@ -119,6 +119,48 @@ def test_labels_that_cannot_be_are_refused(predictor, labelled):
     overlapping = Structure(np.eye(3) * 4, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0.01]])
     with pytest.raises(MatmlError, match="structure 1: "):
         predictor.adapt([structures[0], overlapping], values[:2], NAME)
+
+
+def test_what_is_no_structure_is_named(predictor, labelled):
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8], NAME)
+    # an immutable structure is one structure, not a list of its sites
+    mean, _ = adapted.predict(IStructure.from_sites(structures[9]))
+    np.testing.assert_array_equal(mean, adapted.predict(structures[9])[0])
+    with pytest.raises(MatmlError, match=r"structure 0: is a Molecule; give a pymatgen Structure"):
+        adapted.predict(Molecule("O", [[0, 0, 0]]))
+    with pytest.raises(MatmlError, match=r"structures: is a NoneType"):
+        predictor.adapt(None, values, NAME)
+    with pytest.raises(MatmlError, match=r"property \['bulk_modulus_GPa'\] is not known"):
+        predictor.adapt(structures, values, [NAME])
+    with pytest.raises(MatmlError, match=r"support crystal 1: .* is not a finite number"):
+        predictor.adapt(structures[:3], np.ma.array(values[:3], mask=[0, 1, 0]), NAME)
+
+
+def test_elements_without_features_are_refused_by_name(predictor, labelled):
+    adapted = predictor.adapt(labelled[0][:8], labelled[1][:8], NAME)
+    for symbol in ("Pu", "Am", "Lr"):
+        simple = Structure(Lattice.cubic(3.3), [symbol], [[0, 0, 0]])
+        if symbol == "Pu":
+            assert adapted.predict_table(simple)["unseen_elements"].tolist() == ["Pu"]
+            continue
+        with pytest.raises(MatmlError, match=rf"structure 1: .*{symbol}.*up to Z = 94"):
+            adapted.predict([labelled[0][9], simple])
+
+
+def test_a_card_that_is_none_and_a_device_that_is_not_there_are_named(folder, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    card = json.loads((tmp_path / "model/card.json").read_text())
+    without = {key: value for key, value in card.items() if key != "recipe"}
+    other = {**card, "recipe": {**card["recipe"], "depth": 3}}
+    for wrong, said in (([], "holds a list"), (without, "'recipe'"), (other, "'depth'")):
+        (tmp_path / "model/card.json").write_text(json.dumps(wrong))
+        with pytest.raises(MatmlError, match=rf"card\.json: .*{said}.*export the model again"):
+            FewShotPredictor.load(tmp_path / "model")
+    with pytest.raises(MatmlError, match=r"card\.json/card\.json: no such file"):
+        FewShotPredictor.load(folder / "model/card.json")
+    with pytest.raises(MatmlError, match=r"device 'abacus' cannot be used here"):
+        FewShotPredictor.load(folder / "model", device="abacus")
 
 
 def test_one_crystal_with_two_labels_is_refused(predictor, labelled, caplog):
