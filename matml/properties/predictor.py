@@ -168,6 +168,13 @@ class FewShotPredictor:
         ]
         return cls(folder, card, recipe, members, device)
 
+    def __getstate__(self) -> dict:
+        """What is kept to save time is made again where it is needed."""
+        return {n: v for n, v in vars(self).items() if n not in ("_last", "_stacks")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, _last=None, _stacks=weakref.WeakValueDictionary())
+
     @property
     def properties(self) -> dict[str, str]:
         """Names of the properties, with their units."""

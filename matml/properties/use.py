@@ -323,10 +323,15 @@ def _label_column(
     if name is None:
         fitting = [n for n in names if n in predictor.properties]
         if len(fitting) != 1:
+            near = [close for n in names for close in get_close_matches(n, predictor.properties)]
+            remedy = "name one with --property"
+            if not fitting:
+                remedy = "call the column of the labels as the property, e.g. "
+                remedy += [*near, *predictor.properties][0]
             raise MatmlError(
                 f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
                 f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
-                f"{', '.join(predictor.properties)}); name the property with --property"
+                f"{', '.join(predictor.properties)}); {remedy}"
             )
         name = fitting[0]
     name = predictor.choose_property(name)

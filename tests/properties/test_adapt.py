@@ -1,7 +1,9 @@
 """Adapting as a user does: plain structures in, numpy out, bad input named."""
 
+import copy
 import json
 import logging
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -58,6 +60,15 @@ def test_predicting_changes_nothing(predictor, labelled):
     alone, of_alone = adapted.predict(structures[10])
     np.testing.assert_allclose(alone, first[0][2:3], rtol=1e-5)
     np.testing.assert_allclose(of_alone, first[1][2:3], rtol=1e-5)
+
+
+def test_copies_predict_the_same(predictor, labelled):
+    """As joblib makes them for its processes."""
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8], NAME)
+    expected, _ = adapted.predict(structures[8:])
+    for copied in (pickle.loads(pickle.dumps(adapted)), copy.deepcopy(adapted)):
+        np.testing.assert_array_equal(copied.predict(structures[8:])[0], expected)
 
 
 def test_several_processes_predict_the_same(predictor, labelled, monkeypatch):
