@@ -5,9 +5,11 @@ import json
 import logging
 import pickle
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from pymatgen.core import Element, IStructure, Lattice, Molecule, Structure
 
@@ -228,6 +230,23 @@ def test_other_units_are_told_from_surprising_crystals(crystals):
     odd[0] *= 40
     (note,) = judged(odd)
     assert "no common unit explains it" in note
+
+
+def test_dielectric_constants_are_told_from_refractive_indices():
+    """Real crystals; of the shipped model, which has not seen cubic perovskites."""
+    table = pd.read_csv(Path(__file__).parents[2] / "data/crystals/dielectric.csv.gz")
+    table = table[table["formula"].isin(["BaTiO3", "KTaO3", "KNbO3", "CsPbF3", "RbCaF3", "KMgF3"])]
+    cells = table["poscar"].map(lambda text: Structure.from_str(text, fmt="poscar"))
+    cubic = cells.map(lambda cell: len(cell) == 5 and cell.lattice.is_orthogonal)
+    table = table.assign(cell=cells)[cubic].drop_duplicates("formula")
+    cells, indices = table["cell"].tolist(), table["refractive_index"].to_numpy()
+    assert len(cells) >= 4
+    predictor = FewShotPredictor.load()
+    assert predictor.adapt(cells, indices, "refractive_index").warnings == ()
+    with pytest.raises(MatmlError, match=r"looks like the dielectric constant.*take the square"):
+        predictor.adapt(cells, indices**2, "refractive_index")
+    with pytest.raises(MatmlError, match=r"is outside 0\.5 to 50; check the value$"):
+        predictor.adapt(cells, indices * 100, "refractive_index")
 
 
 def test_energies_per_cell_are_told(crystals):
