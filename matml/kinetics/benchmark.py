@@ -23,27 +23,10 @@ from matml.kinetics.experience import Experience, learn_experience
 from matml.kinetics.learner import MetaLearned
 from matml.kinetics.observations import Observations
 from matml.kinetics.population import NORMAL_90, learn_gaussian, learn_starts
-from matml.kinetics.predict import (
-    generic_least_squares,
-    least_squares_bounds,
-    predict_draws,
-)
-from matml.kinetics.series import (
-    Series,
-    common_reference_temperature,
-    residual_function,
-    to_series,
-)
-from matml.meta.hierarchical import (
-    Fit,
-    GaussianPrior,
-    draw_posterior,
-    gauss_newton,
-    inverse_variances,
-    linearise,
-    maximum_a_posteriori,
-    predictive_variance,
-)
+from matml.kinetics.predict import generic_least_squares, least_squares_bounds, predict_draws
+from matml.kinetics.series import Series, common_reference_temperature, residual_function, to_series
+from matml.meta.hierarchical import draw_posterior, maximum_a_posteriori, predictive_variance
+from matml.meta.least_squares import Fit, GaussianPrior, gauss_newton, inverse_variances, linearise
 from matml.meta.sampling import sample_posterior
 
 MEAN = "mean of the training alloys"

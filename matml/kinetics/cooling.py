@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from matml.files import atomic
-from matml.kinetics.calibrate import Calibration, prediction_columns
+from matml.kinetics.calibration import Calibration, prediction_columns
 from matml.kinetics.diagrams import COLOURS, FRACTIONS
 from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.paths import scheil_temperature

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from matml.files import atomic
-from matml.kinetics.calibrate import Calibration
+from matml.kinetics.calibration import Calibration
 from matml.kinetics.histories import History, on_history, path_columns
 from matml.kinetics.measured import ZERO_CELSIUS
 from matml.kinetics.series import with_alloy_inputs

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from matml.files import atomic
-from matml.kinetics.calibrate import Calibration, prediction_columns
+from matml.kinetics.calibration import Calibration, prediction_columns
 from matml.kinetics.histories import on_history
 from matml.kinetics.measured import ZERO_CELSIUS
 

@@ -20,7 +20,7 @@ from matml.kinetics.equations import Equation
 from matml.kinetics.series import Series, residual_function
 from matml.kinetics.timing import Timing, timing_candidates
 from matml.meta.conditioned import ConditionedPrior, TaskPriors, learn_conditioned_prior
-from matml.meta.hierarchical import Fit
+from matml.meta.least_squares import Fit
 from matml.meta.sampling import sample_posterior
 
 PROCESS_SCALES = {"austenitising_temperature_C": 30.0, "grain_size_ASTM": 1.0}

@@ -18,7 +18,7 @@ from matml.meta import (
     meta_train,
     split_support_query,
 )
-from matml.meta.hierarchical import GaussianPrior, linearise
+from matml.meta.least_squares import GaussianPrior, linearise
 
 LARGEST_GRADIENT = 10.0
 """Bound on an inner gradient's norm: a safeguard, since the robust loss bounds it already."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from matml.errors import MatmlError
-from matml.kinetics.calibrate import Calibration
+from matml.kinetics.calibration import Calibration
 from matml.kinetics.series import Series, residual_function, to_series
 from matml.meta.conditioned import TaskPriors
-from matml.meta.hierarchical import Fit, Residual
+from matml.meta.least_squares import Fit, Residual
 from matml.meta.sampling import draw_task_noise, fit_quality, log_posterior
 
 

@@ -30,7 +30,8 @@ from matml.kinetics.series import (
     residual_function,
     to_series,
 )
-from matml.meta.hierarchical import GaussianPrior, LearnedPrior, for_a_new_task, learn_prior
+from matml.meta.hierarchical import LearnedPrior, for_a_new_task, learn_prior
+from matml.meta.least_squares import GaussianPrior
 
 FORMAT = "matml kinetic population, version 3"
 NORMAL_90 = 1.6448536269514722

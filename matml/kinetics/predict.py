@@ -8,7 +8,7 @@ from torch import Tensor
 
 from matml.kinetics.equations import Equation
 from matml.kinetics.series import Series, residual_function
-from matml.meta.hierarchical import Fit, best_of, inverse_variances
+from matml.meta.least_squares import Fit, best_of, inverse_variances
 
 RANDOM_STARTS = 7
 BOUND = 4.0

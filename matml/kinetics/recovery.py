@@ -20,7 +20,8 @@ from matml.kinetics.population import learn_gaussian
 from matml.kinetics.series import Series, residual_function
 from matml.kinetics.simulate import LOG10_HALF_TIMES
 from matml.meta.conditioned import TaskPriors
-from matml.meta.hierarchical import GaussianPrior, maximum_a_posteriori
+from matml.meta.hierarchical import maximum_a_posteriori
+from matml.meta.least_squares import GaussianPrior
 from matml.meta.sampling import sample_posterior
 
 REFERENCE_K, SPREAD = 1000.0, 0.08

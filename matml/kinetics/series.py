@@ -12,7 +12,7 @@ from matml.errors import MatmlError
 from matml.kinetics.equations.base import NEAR, NEAR_STEP, PATH, Equation
 from matml.kinetics.histories import History, path_columns
 from matml.kinetics.observations import Observations
-from matml.meta.hierarchical import Data, Residual
+from matml.meta.least_squares import Data, Residual
 
 PADDING = {
     "temperature_K": 1000.0,

@@ -19,12 +19,12 @@ from matml.files import read_json, write_json, write_table
 from matml.kinetics.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.calibrate import (
     ROBUST_DOF,
-    Calibration,
     calibrate,
     calibrate_without_outliers,
     held_out_scores,
     pick_points,
 )
+from matml.kinetics.calibration import Calibration
 from matml.kinetics.cooling import cooling_table, draw_cooling
 from matml.kinetics.curves import (
     curve_table,

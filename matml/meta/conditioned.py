@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from matml.meta.hierarchical import Residual
+from matml.meta.least_squares import Residual
 
 CENTRE_VARIANCE = 4.0
 """Variance of the centre, in S: the centre is learned, so it is as good as free."""

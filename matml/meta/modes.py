@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matml.meta import robust
 from matml.meta.conditioned import TaskPriors
-from matml.meta.hierarchical import Data, Fit, Residual, inverse_variances, linearise
+from matml.meta.least_squares import Data, Fit, Residual, inverse_variances, linearise
 from matml.meta.sampling import Posterior, fit_quality, log_posterior
 
 STEPS = 100

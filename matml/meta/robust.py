@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from matml.meta.conditioned import TaskPriors
-from matml.meta.hierarchical import Data, Fit, GaussianPrior, Residual, gauss_newton
+from matml.meta.least_squares import Data, Fit, GaussianPrior, Residual, gauss_newton
 
 LEVELS = 12
 """Levels of the noise: middles of as many parts of equal probability."""

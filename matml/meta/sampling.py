@@ -12,7 +12,7 @@ from torch import Tensor
 
 from matml.meta import robust
 from matml.meta.conditioned import TaskPriors
-from matml.meta.hierarchical import (
+from matml.meta.least_squares import (
     Data,
     Fit,
     GaussianPrior,

@@ -29,8 +29,8 @@ from matml.properties.compare import (
 )
 from matml.properties.intervals import half_widths
 from matml.properties.potential import HOW, PACKAGE, potential_view
-from matml.properties.stages import EPISODES, Workbench
 from matml.properties.summarise import half_width_of, join_predictions, to_learned_scale
+from matml.properties.workbench import EPISODES, Workbench
 from matml.structures.crystals import CrystalSet
 
 log = logging.getLogger(__name__)

@@ -23,15 +23,12 @@ from matml.properties.potential import potential_view
 from matml.properties.pretrain import embed
 from matml.properties.stacking import evaluate_stack
 from matml.properties.stages import (
-    EPISODES,
-    SETUP,
-    Workbench,
     evaluate_baseline,
     evaluate_member,
-    make_split,
     metatrain_member,
     train_member,
 )
+from matml.properties.workbench import EPISODES, SETUP, Workbench, make_split
 
 log = logging.getLogger(__name__)
 

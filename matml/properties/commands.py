@@ -20,7 +20,7 @@ def properties() -> None:
 def split(out, fold, folds, structures, graphs, config_file, threads, device, seed) -> None:
     """Split families into training, validation and test; draw the episodes."""
     settings = prepare(config_file, threads)
-    from matml.properties.stages import make_split
+    from matml.properties.workbench import make_split
 
     make_split(structures, graphs, out, settings, seed, fold=fold, folds=folds)
 
@@ -33,7 +33,8 @@ def split(out, fold, folds, structures, graphs, config_file, threads, device, se
 def pretrain(run, member, out, structures, graphs, config_file, threads, device, seed) -> None:
     """Pre-train one member without the families of its fold."""
     settings = prepare(config_file, threads)
-    from matml.properties.stages import Workbench, train_member
+    from matml.properties.stages import train_member
+    from matml.properties.workbench import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     train_member(bench, out, settings, member=member, seed=seed, device=device)
@@ -50,7 +51,8 @@ def metatrain(
 ) -> None:
     """Meta-train one member by MAML and FOMAML on families that it has not seen."""
     settings = prepare(config_file, threads)
-    from matml.properties.stages import Workbench, metatrain_member
+    from matml.properties.stages import metatrain_member
+    from matml.properties.workbench import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     metatrain_member(bench, pretrained, out, settings, member=member, seed=seed, device=device)
@@ -69,7 +71,8 @@ def evaluate(
 ) -> None:
     """Predict all episodes with one member, adapted in each way."""
     settings = prepare(config_file, threads)
-    from matml.properties.stages import Workbench, evaluate_member
+    from matml.properties.stages import evaluate_member
+    from matml.properties.workbench import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     evaluate_member(
@@ -97,7 +100,8 @@ def baseline(
     """Predict all episodes of one property with the baselines."""
     settings = prepare(config_file, threads)
     from matml.processors import usable_threads
-    from matml.properties.stages import Workbench, evaluate_baseline
+    from matml.properties.stages import evaluate_baseline
+    from matml.properties.workbench import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     evaluate_baseline(
@@ -120,7 +124,7 @@ def stack(
     """Fit the stacked Gaussian process of one property and predict all its episodes."""
     settings = prepare(config_file, threads)
     from matml.properties.stacking import evaluate_stack
-    from matml.properties.stages import Workbench
+    from matml.properties.workbench import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     evaluate_stack(
@@ -144,8 +148,8 @@ def compare(
 ) -> None:
     """Choose methods on validation families and score all of them on test families."""
     settings = prepare(config_file, threads)
-    from matml.properties.stages import Workbench
     from matml.properties.summarise import summarise
+    from matml.properties.workbench import Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     summarise(bench, run, members, [*baselines, *stacks], out)
@@ -176,7 +180,7 @@ def export(
     """Gather the members and the chosen methods into one predictor."""
     settings = prepare(config_file, threads)
     from matml.properties.export import export_predictor
-    from matml.properties.stages import EPISODES, Workbench
+    from matml.properties.workbench import EPISODES, Workbench
 
     bench = Workbench.open(structures, graphs, run, settings)
     export_predictor(

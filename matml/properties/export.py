@@ -22,8 +22,8 @@ from matml.properties.members import load_network, nearest_distances
 from matml.properties.metatrain import METHODS
 from matml.properties.pretrain import embed
 from matml.properties.stacking import network_predictions
-from matml.properties.stages import Workbench
 from matml.properties.targets import find_property
+from matml.properties.workbench import Workbench
 from matml.provenance import file_hash
 
 FORMAT = 2

@@ -27,7 +27,7 @@ from matml.properties.members import load_network
 from matml.properties.new_property import predict_episodes
 from matml.properties.potential import HOW, PACKAGE, potential_view
 from matml.properties.split import labelled_members
-from matml.properties.stages import Workbench
+from matml.properties.workbench import Workbench
 from matml.structures.crystals import CrystalSet
 
 log = logging.getLogger(__name__)

@@ -3,9 +3,11 @@
 Such a property has no mean, no scale and no kernel of its own yet. Its mean and its scale follow
 from the labels in closed form (a flat prior on both; Rasmussen and Williams 2006, section 2.7).
 Kernels are learned on few-shot tasks of the properties that are known, each of which plays the new
-one; the labels weigh them by their evidence.
+one; the labels weigh them by their evidence, and where that pays so do the cases in which one or
+two of the labels are outliers.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +116,9 @@ class LabelKernel:
         """Noise variance."""
         return self.logarithms[-1].exp() + JITTER
 
-    def posterior(self, gram: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior(
+        self, gram: Tensor, labels: Tensor, further: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and deviation behind the first labels, and the log evidence of the labels.
 
         Parameters
@@ -123,6 +127,8 @@ class LabelKernel:
             [..., n, n].
         labels
             Of the first crystals, [..., k]; at least two for a deviation.
+        further
+            Noise variances that labels have beside `noise`, [..., k].
 
         Returns
         -------
@@ -131,11 +137,13 @@ class LabelKernel:
             scale's is Jeffreys'. Deviations are the scale of a Student t with k - 1 degrees.
         """
         k = labels.shape[-1]
-        noisy = gram[..., :k, :k] + self.noise * torch.eye(k, dtype=gram.dtype)
+        noise = self.noise if further is None else (self.noise + further)[..., None]
+        noisy = gram[..., :k, :k] + noise * torch.eye(k, dtype=gram.dtype)
         factor = torch.linalg.cholesky(noisy)
         ones = torch.ones_like(labels)[..., None]
         cross = gram[..., :k, k:]
         sides = torch.cat([labels[..., None], ones, cross], -1)
+        sides = sides.expand(*noisy.shape[:-1], -1)
         half = torch.linalg.solve_triangular(factor, sides, upper=False)
         y, one, c = half[..., :1], half[..., 1:2], half[..., 2:]
         weight = one.square().sum(-2)
@@ -185,6 +193,43 @@ def learn_kernel(
 
 
 @dataclass(frozen=True)
+class Outliers:
+    """Labels far from what any kernel says, one or two of them at most.
+
+    Attributes
+    ----------
+    share
+        How often a label is one.
+    variance
+        Of its further noise, in units of what a property varies by.
+    """
+
+    share: float = 0.0
+    variance: float = 10.0
+
+    def cases(self, shots: int) -> tuple[Tensor | None, Tensor]:
+        """Return further noise variances, [cases, shots], and the cases' log probabilities.
+
+        At least two labels are sound in each case. None stands for none.
+        """
+        most = min(2, shots - 2) if self.share else 0
+        if most < 1:
+            return None, torch.zeros(1, dtype=torch.float64)
+        chosen = itertools.chain(
+            *(itertools.combinations(range(shots), count) for count in range(most + 1))
+        )
+        rows = [[float(i in own) for i in range(shots)] for own in chosen]
+        is_outlier = torch.tensor(rows, dtype=torch.float64)
+        number = is_outlier.sum(1)
+        log_prior = number * math.log(self.share) + (shots - number) * math.log1p(-self.share)
+        return self.variance * is_outlier, log_prior
+
+
+SHARES = (0.0, 0.005, 0.01, 0.02, 0.05)
+"""Of outliers, one of which the evidence of the tasks chooses."""
+
+
+@dataclass(frozen=True)
 class Expert:
     """A kernel, about a flat mean or about what the networks predict up to a constant."""
 
@@ -204,18 +249,22 @@ class LabelProcess:
     ----------
     experts, log_prior
         With the logarithm of how often each is right.
+    outliers
+        Among the labels.
     """
 
     experts: list[Expert]
     log_prior: Tensor
+    outliers: Outliers = Outliers()
 
     @classmethod
     def learn(cls, tasks: Sequence[Sequence[Episodes]], *, iterations: int = 20) -> "LabelProcess":
         """Return experts learned on each known property's episodes, and on subsets of views.
 
-        How often each is right is learned where the networks will know the property too. Where they
-        will not, all start alike: in the tasks at hand the networks were trained on the property
-        that plays the new one, and what they embed looks more useful than it will be.
+        How often each is right, and how often a label is an outlier, is learned where the networks
+        will know the property too. Where they will not, all start alike: in the tasks at hand the
+        networks were trained on the property that plays the new one, and what they embed looks more
+        useful than it will be. Outliers lower the evidence there.
         """
         tasks = [episodes for episodes in tasks if episodes]
         kernels = [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS]
@@ -228,19 +277,10 @@ class LabelProcess:
         log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
         if not known:
             return cls(experts, log_prior)
-        # each property counts the same
-        evidence, share = [], []
-        for own in (own for episodes in tasks for own in episodes):
-            found = [_posterior(expert, own)[2] for expert in experts]
-            evidence.append(torch.stack(found))
-            share.append(torch.full_like(found[0], 1 / len(found[0])))
-        evidence, share = torch.cat(evidence, 1), torch.cat(share)
-        # expectation maximisation of a mixture's weights, with one task's worth for each expert
-        for _ in range(iterations):
-            responsible = torch.softmax(evidence + log_prior[:, None], 0)
-            weights = (responsible * share).sum(1) + 1 / len(experts) / len(tasks)
-            log_prior = (weights / weights.sum()).log()
-        return cls(experts, log_prior)
+        own = [each for episodes in tasks for each in episodes]
+        found = [_learn_prior(experts, own, len(tasks), Outliers(s), iterations) for s in SHARES]
+        log_prior, outliers, _ = max(found, key=lambda each: each[2])
+        return cls(experts, log_prior, outliers)
 
     def predict(
         self, likeness: Likeness, labels: np.ndarray, network: np.ndarray | None = None
@@ -260,19 +300,61 @@ class LabelProcess:
         said = None if network is None else torch.from_numpy(np.asarray(network, float))
         filled = torch.cat([known, known.new_zeros(likeness.inner.shape[-1] - len(known))])
         own = Episodes(likeness, filled, len(known), said)
-        found = [_posterior(expert, own) for expert in self.experts]
+        found = [_posterior(expert, own, self.outliers) for expert in self.experts]
         means, deviations, evidence = (torch.stack(each) for each in zip(*found, strict=True))
-        weights = torch.softmax(evidence + self.log_prior, 0)[:, None]
+        # of all experts and cases
+        weights = torch.softmax((evidence + self.log_prior[:, None]).flatten(), 0)[:, None]
+        means, deviations = means.flatten(0, 1), deviations.flatten(0, 1)
         mean = (weights * means).sum(0)
         variance = (weights * (deviations.square() + (means - mean).square())).sum(0)
         degrees = len(labels) - 1
-        reach = student.ppf(0.95, degrees) if degrees else math.inf
+        # a crystal asked for may be an outlier itself
+        inside = 0.9 / (1 - self.outliers.share)
+        reach = student.ppf((1 + inside) / 2, degrees) if degrees else math.inf
         return mean.numpy(), reach * variance.sqrt().numpy()
 
 
-def _posterior(expert: Expert, own: Episodes) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an expert's mean and deviation behind the known labels, and their log evidence."""
+def _learn_prior(
+    experts: Sequence[Expert],
+    tasks: Sequence[Episodes],
+    properties: int,
+    outliers: Outliers,
+    iterations: int,
+) -> tuple[Tensor, Outliers, float]:
+    """Return how often each expert is right, the outliers, and the log evidence of a task.
+
+    Each property counts the same, by expectation maximisation of a mixture's weights, with one
+    task's worth for each expert.
+    """
+    evidence, share = [], []
+    for own in tasks:
+        found = [_posterior(expert, own, outliers)[2].logsumexp(0) for expert in experts]
+        evidence.append(torch.stack(found))
+        share.append(torch.full_like(found[0], 1 / len(found[0])))
+    evidence, share = torch.cat(evidence, 1), torch.cat(share)
+    log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
+    for _ in range(iterations):
+        responsible = torch.softmax(evidence + log_prior[:, None], 0)
+        weights = (responsible * share).sum(1) + 1 / len(experts) / properties
+        log_prior = (weights / weights.sum()).log()
+    total = ((evidence + log_prior[:, None]).logsumexp(0) * share).sum() / share.sum()
+    return log_prior, outliers, float(total)
+
+
+def _posterior(expert: Expert, own: Episodes, outliers: Outliers) -> tuple[Tensor, Tensor, Tensor]:
+    """Return an expert's mean and deviation behind the known labels, and their log evidence.
+
+    Of each case of outliers, [cases, ...]; its probability is part of the evidence.
+    """
     kernel, k = expert.kernel, own.shots
     rest = expert.rest(own.labels, own.network)[..., :k]
-    mean, deviation, evidence = kernel.posterior(kernel.gram(own.likeness), rest)
-    return mean + own.network[..., k:] if expert.follows else mean, deviation, evidence
+    further, log_prior = outliers.cases(k)
+    if further is not None:
+        further = further.reshape(-1, *[1] * (rest.dim() - 1), k)
+    mean, deviation, evidence = (
+        each if further is not None else each[None]
+        for each in kernel.posterior(kernel.gram(own.likeness), rest, further)
+    )
+    if expert.follows:
+        mean = mean + own.network[..., k:]
+    return mean, deviation, evidence + log_prior.reshape(-1, *[1] * (evidence.dim() - 1))

@@ -15,7 +15,7 @@ from matml.properties.label_kernels import Episodes, Likeness
 from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import embed, predict
 from matml.properties.split import draw_episodes, labelled_members
-from matml.properties.stages import Workbench
+from matml.properties.workbench import Workbench
 from matml.structures.crystals import CrystalSet
 
 SHOTS = (1, 2, 5, 10, 20)

@@ -25,8 +25,8 @@ from matml.properties.metatrain import episode_loss, member_training, metatrain
 from matml.properties.network import CrystalNetwork
 from matml.properties.new_tasks import KnownTasks, new_property_batch, standard_labels
 from matml.properties.pretrain import embed
-from matml.properties.stages import Workbench
 from matml.properties.support_models import support_ridge
+from matml.properties.workbench import Workbench
 
 log = logging.getLogger(__name__)
 

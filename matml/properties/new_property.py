@@ -35,8 +35,9 @@ from matml.properties.label_tasks import (
 from matml.properties.members import load_network
 from matml.properties.new_networks import NewReadOuts, metatrain_new
 from matml.properties.potential import potential_view
-from matml.properties.stages import SETUP, Workbench, learned_values, make_split, train_member
+from matml.properties.stages import train_member
 from matml.properties.support_models import support_gp, support_ridge
+from matml.properties.workbench import SETUP, Workbench, learned_values, make_split
 from matml.structures.crystals import CrystalSet
 
 log = logging.getLogger(__name__)

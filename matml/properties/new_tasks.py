@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from matml.meta import Task
 from matml.properties.batches import GraphBatches
 from matml.properties.split import labelled_members
-from matml.properties.stages import Workbench
+from matml.properties.workbench import Workbench
 
 LEAST_DEVIATION = 1e-3
 """Of labels, in units of what their property varies by; below it a task has nothing to tell."""

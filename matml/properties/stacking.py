@@ -26,8 +26,8 @@ from matml.properties.intervals import LEVEL, weighted_quantile
 from matml.properties.members import load_network
 from matml.properties.pretrain import predict
 from matml.properties.split import labelled_members
-from matml.properties.stages import EPISODES, Workbench
 from matml.properties.views import Anchors, FamilyModels, Inputs, cross_fitted, training_views
+from matml.properties.workbench import EPISODES, Workbench
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from matml.properties.compare import (
     with_chosen_fine_tuning,
 )
 from matml.properties.intervals import LEVEL, LEVELS, half_widths, normal_ratio, width_at
-from matml.properties.stages import EPISODES, Workbench
 from matml.properties.targets import find_property
+from matml.properties.workbench import EPISODES, Workbench
 
 log = logging.getLogger(__name__)
 

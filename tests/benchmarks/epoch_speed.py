@@ -40,7 +40,7 @@ from matml.properties.compare import bootstrap_interval
 from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import Pretraining, predict, pretrain
 from matml.properties.split import labelled_members
-from matml.properties.stages import Workbench
+from matml.properties.workbench import Workbench
 from matml.structures.crystals import CrystalSet
 
 NAME = "formation_energy_eV_per_atom"

@@ -6,9 +6,12 @@ Structures are the small cells of the embedded tables, in random order, as pymat
 is known to the process before. The predictor is the default one, adapted to ten of them. Rates are
 per second of processor time of one process, whatever else runs on the machine; twice that is what
 two processors can do at most. With `--processes` the same is measured by the clock, too, start of
-the processes included, which says something on an idle machine only.
+the processes included, which says something on an idle machine only; and once more with `--rounds`
+times as many structures, each round with cells 0.1 % larger: prototypes then occur again, as they
+do where candidates are screened, and starting weighs less.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -56,6 +59,13 @@ def small_cells(most_atoms: int, count: int | None) -> tuple[list[Structure], fl
     return structures, time.process_time() - begin
 
 
+def larger(structure: Structure, factor: float) -> Structure:
+    """The structure with its cell's edges multiplied by `factor`."""
+    found = structure.copy()
+    found.scale_lattice(found.volume * factor**3)
+    return found
+
+
 def forget() -> None:
     """Forget the symmetry of all crystals met so far."""
     from matml.structures import symmetry
@@ -89,8 +99,9 @@ def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
 @click.option("--most-atoms", type=int, default=10, show_default=True)
 @click.option("--count", type=int, help="Structures; all small cells by default.")
 @click.option("--processes", type=int, default=1, show_default=True)
+@click.option("--rounds", type=int, default=5, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write tidy records.")
-def main(model, names, most_atoms, count, processes, json_file) -> None:
+def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
     """Measure prediction from structures."""
     import torch
 
@@ -105,8 +116,8 @@ def main(model, names, most_atoms, count, processes, json_file) -> None:
     number, records = len(structures), []
     predictor = FewShotPredictor.load(model)
 
-    def say(name: str, seconds: float, setting: str) -> None:
-        click.echo(f"  {name:<42}{1e3 * seconds / number:8.3f} ms{number / seconds:10.0f}/s")
+    def say(name: str, seconds: float, setting: str, number: int = number) -> None:
+        click.echo(f"  {name:<58}{1e3 * seconds / number:8.3f} ms{number / seconds:8.0f}/s")
         records.append((setting, name, number / seconds))
 
     click.echo(f"{number} structures of at most {most_atoms} atoms; processor time of one process")
@@ -147,10 +158,14 @@ def main(model, names, most_atoms, count, processes, json_file) -> None:
         for phase, seconds in clock.seconds.items():
             say(phase, seconds, name)
         if processes > 1:
-            forget()
-            begin = time.perf_counter()
-            adapted.predict(structures, processes)
-            say(f"{name}: clock, {processes} processes", time.perf_counter() - begin, name)
+            many = [larger(each, 1 + i / 1000) for i in range(rounds) for each in structures]
+            for given, used in itertools.product((structures, many), (1, processes)):
+                forget()
+                begin = time.perf_counter()
+                adapted.predict(given, used)
+                seconds = time.perf_counter() - begin
+                told = f"{name}: {len(given)} by the clock, processes: {used}"
+                say(told, seconds, name, len(given))
     if json_file:
         written = [
             {

@@ -111,7 +111,9 @@ def prepare(results: Path, folder: Path) -> tuple[Path, Path]:
 
 
 @click.command()
-@click.option("--results", type=click.Path(path_type=Path), default="results", help="Of the default run.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default="results", help="Of the default run."
+)
 @click.option("--candidates", type=FOLDER, help="Parquet table with `poscar` in place of its own.")
 @click.option("--support", type=FOLDER, help="CSV in place of the one drawn.")
 @click.option(

@@ -25,7 +25,8 @@ from matml.kinetics.series import residual_function, to_series
 from matml.kinetics.simulate import simulate_jmak, simulate_ttt
 from matml.kinetics.stages import one_per_group
 from matml.meta import GradientSteps
-from matml.meta.hierarchical import GaussianPrior, draw_posterior, learn_prior, maximum_a_posteriori
+from matml.meta.hierarchical import draw_posterior, learn_prior, maximum_a_posteriori
+from matml.meta.least_squares import GaussianPrior
 
 
 def read(folder, name):

@@ -9,17 +9,19 @@ from scipy.optimize import least_squares
 from scipy.stats import multivariate_normal
 
 from matml.meta.hierarchical import (
-    GaussianPrior,
-    best_of,
     draw_posterior,
     for_a_new_task,
-    gauss_newton,
-    inverse_variances,
     learn_prior,
-    linearise,
     log_evidence,
     maximum_a_posteriori,
     predictive_variance,
+)
+from matml.meta.least_squares import (
+    GaussianPrior,
+    best_of,
+    gauss_newton,
+    inverse_variances,
+    linearise,
 )
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

@@ -45,8 +45,8 @@ def names():
 @pytest.fixture(scope="session")
 def targets(crystals, names):
     """Standardised targets."""
-    from matml.properties.stages import learned_values
     from matml.properties.targets import Standardisation
+    from matml.properties.workbench import learned_values
 
     values = learned_values(crystals.table, names)
     return Standardisation.of(values).apply(values).astype(np.float32)
@@ -129,7 +129,7 @@ def folder(crystals, tmp_path_factory):
 def bench(folder):
     """Crystals, split and standardisation of that run."""
     from matml.config import PropertiesSection, read_section
-    from matml.properties.stages import Workbench
+    from matml.properties.workbench import Workbench
 
     settings = read_section(PropertiesSection, folder / "properties.yaml")
     return Workbench.open(folder / "structures", folder / "graphs", folder / "properties", settings)

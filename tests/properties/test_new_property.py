@@ -23,13 +23,14 @@ from matml.properties.label_kernels import (
     LabelKernel,
     LabelProcess,
     Likeness,
+    Outliers,
     learn_kernel,
 )
 from matml.properties.new_networks import NewReadOuts, member_tasks, ridge_read_out
 from matml.properties.new_property import OURS
 from matml.properties.new_property_report import best_baseline
-from matml.properties.stages import Workbench
 from matml.properties.support_models import support_ridge
+from matml.properties.workbench import Workbench
 
 NAME = "bulk_modulus_GPa"
 SETTINGS = """
@@ -71,6 +72,56 @@ def test_the_posterior_is_a_gaussian_process_with_a_flat_mean(views):
     torch.testing.assert_close(moved, 10 * mean + 3)
     torch.testing.assert_close(wider, 10 * deviation)
     assert same - evidence == pytest.approx(-7 * np.log(10))
+
+
+def test_labels_may_have_noise_of_their_own(views):
+    kernel, likeness = LabelKernel([0, 2]), Likeness.of(views)
+    gram, labels = kernel.gram(likeness), torch.linspace(-1, 2, 8, dtype=torch.float64)
+    further = torch.tensor([0, 0, 3.0, 0, 0, 0.5, 0, 0], dtype=torch.float64)
+    mean, deviation, evidence = kernel.posterior(gram, labels, further)
+    # the same variances as part of the covariance
+    own = gram + torch.diag(torch.cat([further, torch.zeros(6, dtype=torch.float64)]))
+    for found, expected in zip(
+        (mean, deviation, evidence), kernel.posterior(own, labels), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+    # and all cases at once
+    cases, _ = Outliers(0.1, 10.0).cases(8)
+    assert len(cases) == 1 + 8 + 28
+    together = kernel.posterior(gram, labels, cases)
+    for i in (0, 3, 20):
+        alone = kernel.posterior(gram, labels, cases[i])
+        for found, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(found[i], expected)
+
+
+def test_an_outlier_among_the_labels_is_told(views):
+    likeness, prior = Likeness.of(views), torch.zeros(1, dtype=torch.float64)
+    labels = np.sin(views[2] @ [1, 0.3, 0, 0.2])
+    wrong = labels[:10].copy()
+    wrong[4] += 20
+    errors = {}
+    for share in (0.0, 0.02):
+        process = LabelProcess([Expert(LabelKernel([2]), False)], prior, Outliers(share))
+        for name, given in (("right", labels[:10]), ("wrong", wrong)):
+            mean, half = process.predict(likeness, given)
+            assert np.isfinite(half).all()
+            errors[share, name] = np.abs(mean - labels[10:]).mean()
+    assert errors[0.02, "wrong"] < 0.5 * errors[0.0, "wrong"]
+    assert errors[0.02, "right"] < 1.2 * errors[0.0, "right"]
+    assert Outliers(0.02).cases(2)[0] is None
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_how_many_labels_are_outliers_is_learned(views, wrong):
+    likeness, generator = Likeness.of(views), np.random.default_rng(0)
+    orders = np.stack([generator.permutation(14) for _ in range(30)])
+    network = torch.from_numpy(generator.normal(size=(30, 14)))
+    labels = network + 0.1 * torch.from_numpy(generator.normal(size=(30, 14)))
+    if wrong:
+        labels[::6, 2] += 10
+    process = LabelProcess.learn([[Episodes(likeness.among(orders), labels, 10, network)]])
+    assert (process.outliers.share > 0) == wrong
 
 
 def test_a_kernel_learns_which_view_tells_the_labels(views):

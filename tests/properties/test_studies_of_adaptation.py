@@ -16,7 +16,7 @@ from matml.properties.batches import GraphBatches
 from matml.properties.commands import properties
 from matml.properties.members import load_network, save_network
 from matml.properties.metatrain import episode_batch, episode_loss
-from matml.properties.stages import Workbench, make_split, metatrain_member, train_member
+from matml.properties.stages import metatrain_member, train_member
 from matml.properties.studies.forgetting import (
     Outcome,
     Way,
@@ -28,6 +28,7 @@ from matml.properties.studies.forgetting import (
     unseen_families,
 )
 from matml.properties.studies.shots import comparable_families, decompose, predict_draws
+from matml.properties.workbench import Workbench, make_split
 
 NAME = "formation_energy_eV_per_atom"
 SETTINGS = """

@@ -16,7 +16,6 @@ from matml.files import write_table
 from matml.meta import Leak
 from matml.properties.commands import properties
 from matml.properties.members import load_network
-from matml.properties.stages import Workbench
 from matml.properties.studies import biased
 from matml.properties.studies.biased_episodes import (
     ClassedTasks,
@@ -26,6 +25,7 @@ from matml.properties.studies.biased_episodes import (
     draw_biased_episodes,
 )
 from matml.properties.studies.biased_methods import Backbone, BiasedStudy, MemberStudy
+from matml.properties.workbench import Workbench
 from matml.structures.crystals import CrystalSet
 
 SETTINGS = """

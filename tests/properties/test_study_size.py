@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from matml.errors import MatmlError
 from matml.properties.commands import properties
 from matml.properties.compare import STACK
-from matml.properties.stages import EPISODES
 from matml.properties.studies import sizes
 from matml.properties.studies.sizes import Part, plan, sample, thinned
 from matml.properties.studies.sizes_report import summarise
+from matml.properties.workbench import EPISODES
 
 NAME = "formation_energy_eV_per_atom"
 FAMILIES = np.repeat([f"family {i}" for i in range(30)], np.arange(30) % 7 + 1)

@@ -21,7 +21,6 @@ from matml.meta import deal
 from matml.properties.compare import bootstrap_interval
 from matml.properties.members import load_network
 from matml.properties.split import Split, same_materials
-from matml.properties.stages import Workbench
 from matml.properties.studies.biased_episodes import (
     Pair,
     anion_classes,
@@ -36,6 +35,7 @@ from matml.properties.studies.biased_methods import (
     Predictor,
 )
 from matml.properties.targets import find_property
+from matml.properties.workbench import Workbench
 
 log = logging.getLogger(__name__)
 

@@ -41,11 +41,11 @@ from matml.properties.members import Member
 from matml.properties.metatrain import episode_batch, episode_loss
 from matml.properties.network import CrystalNetwork
 from matml.properties.pretrain import embed, predict
-from matml.properties.stages import Workbench
 from matml.properties.studies.biased_episodes import (
     ClassedTasks,
     Pair,
 )
+from matml.properties.workbench import Workbench
 
 log = logging.getLogger(__name__)
 

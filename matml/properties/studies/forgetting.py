@@ -25,7 +25,7 @@ from matml.properties.members import Member, load_member
 from matml.properties.metatrain import episode_batch
 from matml.properties.network import CrystalNetwork
 from matml.properties.split import labelled_members
-from matml.properties.stages import Workbench
+from matml.properties.workbench import Workbench
 
 TOGETHER = 4
 """Orders whose weights are stacked."""

@@ -29,8 +29,8 @@ from matml.properties.compare import FEWEST_FAMILIES
 from matml.properties.members import Member, load_member
 from matml.properties.metatrain import episode_batch
 from matml.properties.pretrain import embed, predict
-from matml.properties.stages import Workbench
 from matml.properties.studies.forgetting import property_column, unseen_families
+from matml.properties.workbench import Workbench
 
 METHODS = {
     "maml": "MAML, meta-learned start",

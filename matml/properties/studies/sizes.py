@@ -21,9 +21,10 @@ from matml.properties.benchmark import check_run
 from matml.properties.compare import STACK, episode_errors, family_errors
 from matml.properties.members import save_network
 from matml.properties.stacking import evaluate_stack, network_predictions
-from matml.properties.stages import EPISODES, Workbench, evaluate_baseline, pretrain_member
+from matml.properties.stages import evaluate_baseline, pretrain_member
 from matml.properties.summarise import to_learned_scale
 from matml.properties.targets import Standardisation
+from matml.properties.workbench import EPISODES, Workbench
 
 log = logging.getLogger(__name__)
 
