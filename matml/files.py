@@ -71,7 +71,7 @@ def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MatmlError(f"{path}: no such file") from None
     except ValueError as error:
         raise MatmlError(f"{path}: is not valid JSON ({error}); make the file again") from None
@@ -92,10 +92,16 @@ def refuse_long_rows(path: str | Path, text: str) -> None:
     Raises
     ------
     MatmlError
-        Names the first such line.
+        Names the first such line, or what stands between columns in place of commas.
     """
     rows = csv.reader(io.StringIO(text))
     header = next(rows, [])
+    for other, name in ((";", "semicolons"), ("\t", "tabulators")):
+        if len(header) == 1 and other in header[0]:
+            raise MatmlError(
+                f"{path}: its columns are separated by {name} (the header is {header[0]!r}); "
+                "separate them by commas, and write numbers with a decimal point"
+            )
     for row in rows:
         if len(row) > len(header):
             raise MatmlError(

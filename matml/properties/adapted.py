@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from pymatgen.core import Structure
+from pymatgen.core import SiteCollection, Structure
 
 from matml.errors import MatmlError
 from matml.meta.parallel import repeat_weights
@@ -41,8 +41,21 @@ Structures = CrystalSet | Structure | Iterable[Structure]
 
 
 def listed(structures: Structure | Iterable[Structure]) -> list[Structure]:
-    """Return one or several structures as a list."""
-    return [structures] if isinstance(structures, Structure) else list(structures)
+    """Return one or several structures as a list.
+
+    Raises
+    ------
+    MatmlError
+        For what is no collection at all.
+    """
+    if isinstance(structures, SiteCollection):
+        return [structures]
+    try:
+        return list(structures)
+    except TypeError:
+        raise MatmlError(
+            f"structures: is a {type(structures).__name__}; give pymatgen Structures"
+        ) from None
 
 
 class AdaptedPredictor:

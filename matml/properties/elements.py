@@ -5,8 +5,7 @@ from functools import cache
 import numpy as np
 from pymatgen.core import Element
 
-LARGEST_ATOMIC_NUMBER = 94
-"""Elements up to plutonium have features."""
+from matml.structures.check import MAX_ATOMIC_NUMBER as LARGEST_ATOMIC_NUMBER
 
 SHELLS = {"s": 2, "p": 6, "d": 10, "f": 14}
 

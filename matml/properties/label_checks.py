@@ -23,6 +23,9 @@ labels, of which there must be so many."""
 OUTLYING = 8.0
 """Scales beyond which a label gets a warning that no unit explains."""
 LOGARITHM, MEGABAR = "log10 of the value", "Mbar"
+SQUARE = "the dielectric constant, its square"
+"""Of a refractive index; judged as energies per cell are, since it is not far off either. Of 2,580
+right supports of 3, 5 or 10 labels, judged as above, 2 are refused, of 2,544 squared ones 2,202."""
 
 
 def crystal_name(crystals: CrystalSet, row: int) -> str:
@@ -40,6 +43,8 @@ def to_numbers(values: Sequence[float], size: int) -> np.ndarray:
         Where they are no numbers, or not `size` of them.
     """
     try:
+        if np.ma.isMA(values):  # what is masked is no label
+            values = np.ma.filled(values.astype(float), np.nan)
         numbers = np.atleast_1d(np.asarray(values, dtype=float))
     except (TypeError, ValueError) as error:
         raise MatmlError(
@@ -130,6 +135,8 @@ def other_units(
     if item.logarithmic:
         with np.errstate(over="ignore"):
             found[LOGARITHM] = (10.0**values, "give the value itself")
+    if item.name == "refractive_index":
+        found[SQUARE] = (np.sqrt(values), "take the square root")
     if item.unit.endswith("/atom"):
         atoms = {
             "primitive cell": crystals.table["n_sites"],
@@ -180,7 +187,7 @@ def check_units(
         positive = converted > 0 if item.logarithmic else np.ones(len(values), bool)
         would_miss = np.full(len(values), np.inf)
         would_miss[positive] = np.abs(item.to_scale(converted[positive]) - predicted[positive])
-        if " per " in unit:
+        if " per " in unit or unit == SQUARE:
             whole = len(values) >= FEWEST_PER_CELL and np.median(missed) > PER_CELL * scale
             odd = (missed > scale) & (would_miss < missed) & whole
             odd &= np.median(would_miss) < EXPLAINED * np.median(missed)

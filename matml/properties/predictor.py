@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pymatgen.core import Structure
+import torch
+from pymatgen.core import IStructure, Structure
 
 from matml.config import GraphsSection, StructuresSection, validate
 from matml.errors import MatmlError
@@ -48,13 +49,25 @@ def model_folder(folder: str | Path | None) -> Path:
     return SHIPPED if folder is None else Path(folder)
 
 
+def check_device(device: str) -> None:
+    """Raise MatmlError where torch cannot use a device."""
+    try:
+        torch.zeros(1, device=device)
+    # torch raises an AssertionError where it was built without the device
+    except (RuntimeError, AssertionError) as error:
+        raise MatmlError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); use 'cpu'"
+        ) from None
+
+
 def _structures_only(structures: Structure | Iterable[Structure]) -> list[Structure]:
     """Return structures as a list; raise MatmlError for anything else."""
     found = listed(structures)
     for index, structure in enumerate(found):
-        if not isinstance(structure, Structure):
+        if not isinstance(structure, IStructure):
             raise MatmlError(
-                f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure"
+                f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure "
+                "(`Structure.from_file` reads one)"
             )
     return found
 
@@ -127,20 +140,40 @@ class FewShotPredictor:
         """
         folder = model_folder(folder)
         card = read_json(folder / CARD)
+        if not isinstance(card, dict):
+            raise MatmlError(
+                f"{folder / CARD}: holds a {type(card).__name__}, not the card of a model; copy "
+                "or export the model again"
+            )
         if card.get("format") != FORMAT:
             raise MatmlError(
                 f"{folder / CARD}: format {card.get('format')!r}, this version of matml reads "
                 f"{FORMAT}; export the predictor again"
             )
         check_files(folder)
-        recipe = NetworkRecipe(
-            **{**card["recipe"], "properties": tuple(card["recipe"]["properties"])}
-        )
+        try:
+            recipe = NetworkRecipe(
+                **{**card["recipe"], "properties": tuple(card["recipe"]["properties"])}
+            )
+            card["members"], card["meta_trained"]
+        except (KeyError, TypeError) as error:
+            raise MatmlError(
+                f"{folder / CARD}: is not the whole card of a model ({error}); copy or export the "
+                "model again"
+            ) from None
+        check_device(device)
         members = [
             to_device(load_member(folder / f"member-{i}", recipe, card["meta_trained"]), device)
             for i in range(card["members"])
         ]
         return cls(folder, card, recipe, members, device)
+
+    def __getstate__(self) -> dict:
+        """What is kept to save time is made again where it is needed."""
+        return {n: v for n, v in vars(self).items() if n not in ("_last", "_stacks")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, _last=None, _stacks=weakref.WeakValueDictionary())
 
     @property
     def properties(self) -> dict[str, str]:
@@ -202,7 +235,7 @@ class FewShotPredictor:
         """
         if name is None and len(self.properties) == 1:
             return next(iter(self.properties))
-        if name not in self.properties:
+        if not isinstance(name, str) or name not in self.properties:
             units = ", ".join(f"{n} ({u})" if u else n for n, u in self.properties.items())
             said = "no property is named" if name is None else f"property {name!r} is not known"
             raise MatmlError(f"{said}: the model predicts {units}; name one of these")

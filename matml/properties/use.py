@@ -323,16 +323,21 @@ def _label_column(
     if name is None:
         fitting = [n for n in names if n in predictor.properties]
         if len(fitting) != 1:
+            near = [close for n in names for close in get_close_matches(n, predictor.properties)]
+            remedy = "name one with --property"
+            if not fitting:
+                remedy = "call the column of the labels as the property, e.g. "
+                remedy += [*near, *predictor.properties][0]
             raise MatmlError(
                 f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
                 f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
-                f"{', '.join(predictor.properties)}); name the property with --property"
+                f"{', '.join(predictor.properties)}); {remedy}"
             )
         name = fitting[0]
     name = predictor.choose_property(name)
     if name not in names:
         where = labels or "the structures' tables"
-        near = get_close_matches(name, names, n=1)
+        near = get_close_matches(name, [n for n in names if n not in predictor.properties], n=1)
         hint = f"; is it {near[0]!r}?" if near else ""
         raise MatmlError(
             f"{where}: no column {name!r} of numbers, only {', '.join(names) or 'none'}{hint}; "

@@ -11,15 +11,13 @@ from matml.structures.cell import cell_volume
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 
-MAX_ATOMIC_NUMBER = 103
+MAX_ATOMIC_NUMBER = 94
+"""Plutonium: of heavier elements hardly a crystal has labels, and little is tabulated."""
 PERIODIC = np.ones(3, dtype=np.int64)
-# Cordero et al., Dalton Trans. 2008, 2832; elements beyond curium take its radius
+# Cordero et al., Dalton Trans. 2008, 2832
 RADII_A = np.array(
     [0.0]
-    + [
-        CovalentRadius.radius.get(Element.from_Z(z).symbol, CovalentRadius.radius["Cm"])
-        for z in range(1, MAX_ATOMIC_NUMBER + 1)
-    ]
+    + [CovalentRadius.radius[Element.from_Z(z).symbol] for z in range(1, MAX_ATOMIC_NUMBER + 1)]
 )
 
 

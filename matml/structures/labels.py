@@ -16,7 +16,7 @@ class LabelRange:
     Attributes
     ----------
     unit
-        The unit of the column.
+        The unit of the column, '' where it has none.
     low, high
         Inclusive bounds in that unit.
     mistakes
@@ -39,7 +39,7 @@ RANGES = {
     "bulk_modulus_GPa": LabelRange("GPa", 0.1, 1000.0, PRESSURE),
     "shear_modulus_GPa": LabelRange("GPa", 0.1, 1000.0, PRESSURE),
     "band_gap_eV": LabelRange("eV", 0.0, 25.0, {"meV": 1e3, "cm^-1": 8065.5, "kJ/mol": 96.485}),
-    "refractive_index": LabelRange("1", 0.5, 50.0, {}),
+    "refractive_index": LabelRange("", 0.5, 50.0, {}),
 }
 EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
 # columns of structures.parquet, which a label may not overwrite
@@ -84,7 +84,7 @@ def check_label(name: str, cell: object) -> tuple[float, str, str]:
     known = RANGES.get(name)
     if known is None or known.low <= value <= known.high:
         return value, "", ""
-    outside = f"{name} = {value:g} is outside {known.low:g} to {known.high:g} {known.unit}"
+    outside = f"{name} = {value:g} is outside {known.low:g} to {known.high:g} {known.unit}".rstrip()
     fitting = {
         unit: per_unit
         for unit, per_unit in known.mistakes.items()
@@ -93,7 +93,7 @@ def check_label(name: str, cell: object) -> tuple[float, str, str]:
     if fitting:
         factors = " or ".join(f"{per_unit:g}" for per_unit in fitting.values())
         return math.nan, f"{outside}: looks like {' or '.join(fitting)}", f"divide by {factors}"
-    return math.nan, outside, f"check the value and its unit ({known.unit})"
+    return math.nan, outside, "check the value" + f" and its unit ({known.unit})" * bool(known.unit)
 
 
 def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[str]]:

@@ -1,13 +1,17 @@
 """Adapting as a user does: plain structures in, numpy out, bad input named."""
 
+import copy
 import json
 import logging
+import pickle
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
-from pymatgen.core import Element, Structure
+from pymatgen.core import Element, IStructure, Lattice, Molecule, Structure
 
 from matml.errors import MatmlError
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
@@ -58,6 +62,15 @@ def test_predicting_changes_nothing(predictor, labelled):
     alone, of_alone = adapted.predict(structures[10])
     np.testing.assert_allclose(alone, first[0][2:3], rtol=1e-5)
     np.testing.assert_allclose(of_alone, first[1][2:3], rtol=1e-5)
+
+
+def test_copies_predict_the_same(predictor, labelled):
+    """As joblib makes them for its processes."""
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8], NAME)
+    expected, _ = adapted.predict(structures[8:])
+    for copied in (pickle.loads(pickle.dumps(adapted)), copy.deepcopy(adapted)):
+        np.testing.assert_array_equal(copied.predict(structures[8:])[0], expected)
 
 
 def test_several_processes_predict_the_same(predictor, labelled, monkeypatch):
@@ -121,6 +134,48 @@ def test_labels_that_cannot_be_are_refused(predictor, labelled):
         predictor.adapt([structures[0], overlapping], values[:2], NAME)
 
 
+def test_what_is_no_structure_is_named(predictor, labelled):
+    structures, values = labelled
+    adapted = predictor.adapt(structures[:8], values[:8], NAME)
+    # an immutable structure is one structure, not a list of its sites
+    mean, _ = adapted.predict(IStructure.from_sites(structures[9]))
+    np.testing.assert_array_equal(mean, adapted.predict(structures[9])[0])
+    with pytest.raises(MatmlError, match=r"structure 0: is a Molecule; give a pymatgen Structure"):
+        adapted.predict(Molecule("O", [[0, 0, 0]]))
+    with pytest.raises(MatmlError, match=r"structures: is a NoneType"):
+        predictor.adapt(None, values, NAME)
+    with pytest.raises(MatmlError, match=r"property \['bulk_modulus_GPa'\] is not known"):
+        predictor.adapt(structures, values, [NAME])
+    with pytest.raises(MatmlError, match=r"support crystal 1: .* is not a finite number"):
+        predictor.adapt(structures[:3], np.ma.array(values[:3], mask=[0, 1, 0]), NAME)
+
+
+def test_elements_without_features_are_refused_by_name(predictor, labelled):
+    adapted = predictor.adapt(labelled[0][:8], labelled[1][:8], NAME)
+    for symbol in ("Pu", "Am", "Lr"):
+        simple = Structure(Lattice.cubic(3.3), [symbol], [[0, 0, 0]])
+        if symbol == "Pu":
+            assert adapted.predict_table(simple)["unseen_elements"].tolist() == ["Pu"]
+            continue
+        with pytest.raises(MatmlError, match=rf"structure 1: .*{symbol}.*up to Z = 94"):
+            adapted.predict([labelled[0][9], simple])
+
+
+def test_a_card_that_is_none_and_a_device_that_is_not_there_are_named(folder, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    card = json.loads((tmp_path / "model/card.json").read_text())
+    without = {key: value for key, value in card.items() if key != "recipe"}
+    other = {**card, "recipe": {**card["recipe"], "depth": 3}}
+    for wrong, said in (([], "holds a list"), (without, "'recipe'"), (other, "'depth'")):
+        (tmp_path / "model/card.json").write_text(json.dumps(wrong))
+        with pytest.raises(MatmlError, match=rf"card\.json: .*{said}.*export the model again"):
+            FewShotPredictor.load(tmp_path / "model")
+    with pytest.raises(MatmlError, match=r"card\.json/card\.json: no such file"):
+        FewShotPredictor.load(folder / "model/card.json")
+    with pytest.raises(MatmlError, match=r"device 'abacus' cannot be used here"):
+        FewShotPredictor.load(folder / "model", device="abacus")
+
+
 def test_one_crystal_with_two_labels_is_refused(predictor, labelled, caplog):
     structures, values = labelled
     twice = [*structures[:4], structures[1] * (2, 1, 1)]
@@ -175,6 +230,23 @@ def test_other_units_are_told_from_surprising_crystals(crystals):
     odd[0] *= 40
     (note,) = judged(odd)
     assert "no common unit explains it" in note
+
+
+def test_dielectric_constants_are_told_from_refractive_indices():
+    """Real crystals; of the shipped model, which has not seen cubic perovskites."""
+    table = pd.read_csv(Path(__file__).parents[2] / "data/crystals/dielectric.csv.gz")
+    table = table[table["formula"].isin(["BaTiO3", "KTaO3", "KNbO3", "CsPbF3", "RbCaF3", "KMgF3"])]
+    cells = table["poscar"].map(lambda text: Structure.from_str(text, fmt="poscar"))
+    cubic = cells.map(lambda cell: len(cell) == 5 and cell.lattice.is_orthogonal)
+    table = table.assign(cell=cells)[cubic].drop_duplicates("formula")
+    cells, indices = table["cell"].tolist(), table["refractive_index"].to_numpy()
+    assert len(cells) >= 4
+    predictor = FewShotPredictor.load()
+    assert predictor.adapt(cells, indices, "refractive_index").warnings == ()
+    with pytest.raises(MatmlError, match=r"looks like the dielectric constant.*take the square"):
+        predictor.adapt(cells, indices**2, "refractive_index")
+    with pytest.raises(MatmlError, match=r"is outside 0\.5 to 50; check the value$"):
+        predictor.adapt(cells, indices * 100, "refractive_index")
 
 
 def test_energies_per_cell_are_told(crystals):

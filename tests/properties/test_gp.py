@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from matml.properties.gp import GlobalGP, ResidualGP, learn_residual_gp
+from matml.properties.gp_rows import SINGLE_FROM
+from matml.properties.predictor import FewShotPredictor
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,30 @@ def test_conditioning_on_a_support_equals_fitting_to_all_rows(data, fitted):
     updated = fitted.adapt(x[80:90], y[80:90], x[90:])
     whole = fitted.refit(x[:90], y[:90]).predict(x[90:])
     np.testing.assert_allclose(updated, whole, atol=1e-8)
+
+
+def test_prepared_rows_in_single_precision_equal_the_plain_posterior():
+    """On the crystals that the shipped model was trained on, at them and beside them."""
+    predictor = FewShotPredictor.load()
+    models = predictor.fitted_stack("formation_energy_eV_per_atom").models
+    for gp in (models.residual, models.descriptors, models.augmented):
+        assert len(gp.x) >= SINGLE_FROM
+        some = gp.x[::40]
+        noise = torch.from_numpy(np.random.default_rng(0).normal(size=some.shape))
+        x = torch.cat([some, some + 0.05 * noise, some + 2 * noise])
+        features = x.numpy() * gp.scale + gp.centre
+        mean, covariance = gp.posterior(features)
+        block, before = gp.at(features, gp.anchor(features[:5]))
+        prior = gp.prior(features)
+        spread = covariance.diagonal()
+        np.testing.assert_allclose(block.mean, mean, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(block.cross, covariance[:, :5], atol=1e-8 * prior.max())
+        np.testing.assert_allclose(before.variance, prior.diagonal(), rtol=1e-9)
+        off = (block.variance - spread).abs()
+        assert (off <= 1e-5 * prior.diagonal()).all()
+        # what is rounded off is far below what is not known, the noise included
+        assert (off <= 1e-3 * (spread + gp.noise * gp.deviation**2)).all()
+        assert (block.variance > 0).all()
 
 
 def test_hyper_parameters_survive_storage(data, fitted):

@@ -10,6 +10,7 @@ from pymatgen.core import Element, Lattice, Structure
 from matml.properties.batches import GraphBatches
 from matml.properties.elements import element_features, feature_names
 from matml.properties.network import CrystalNetwork
+from matml.properties.rows import FEW, Rows
 from matml.structures.crystals import CrystalSet
 from matml.structures.graph import crystal_graph
 from matml.structures.store import GraphStore
@@ -74,6 +75,43 @@ def test_batching_does_not_mix_crystals(crystals, network):
     together = outputs(network, crystals.subset(rows))
     alone = [outputs(network, crystals.subset([row]))[0] for row in rows]
     np.testing.assert_allclose(together, alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["as built", "edges shuffled", "nodes shuffled"])
+@pytest.mark.parametrize("size", [1, 5, 120])
+def test_without_derivatives_it_computes_the_same(crystals, network, size, order):
+    data = GraphBatches(crystals, dtype=np.float64).batch(np.arange(size))
+    generator = torch.Generator().manual_seed(0)
+    if order == "edges shuffled":
+        moved = torch.randperm(data.edge_index.shape[1], generator=generator)
+        data.edge_index = data.edge_index[:, moved]
+        data.edge_distance, data.edge_weight = data.edge_distance[moved], data.edge_weight[moved]
+    if order == "nodes shuffled":
+        moved = torch.randperm(len(data.batch), generator=generator)
+        for name in ("atomic_number", "node_weight", "batch"):
+            data[name] = data[name][moved]
+        data.edge_index = moved.argsort()[data.edge_index]
+    plain = network(data)
+    prepared = network.prepare(data)
+    # few edges take products of matrices, many take rows by number; both give way to bags
+    assert (prepared.incidence is None) == (data.edge_index.shape[1] > FEW)
+    data.graph = prepared.for_inference()
+    assert data.graph.ends is not None
+    if order == "as built" or size > 1:
+        assert (data.graph.centre.starts is not None) == (order == "as built")
+    with torch.no_grad():
+        quick = network(data)
+    np.testing.assert_allclose(quick.numpy(), plain.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_sums_without_derivatives_leave_rows_of_nothing_at_zero():
+    index, weight = torch.tensor([1, 1, 3]), torch.tensor([0.5, 0.25, 2.0])
+    things = torch.tensor([[4.0, 8.0], [4.0, 0.0], [1.0, 1.0]])
+    expected = [[0, 0], [3, 4], [0, 0], [2, 2], [0, 0]]
+    for rows in (Rows(index, weight, 5), Rows.of(index, weight, 5)):
+        assert rows.sum(things).tolist() == expected
+        assert rows.for_inference().starts is not None
+        assert rows.for_inference().sum(things).tolist() == expected
 
 
 def test_second_derivatives_reach_the_weights(crystals, network):

@@ -142,8 +142,21 @@ def test_bad_rows_are_set_aside_and_bad_files_refused(folder, files, tmp_path):
         adapt(twice)
     with pytest.raises(MatmlError, match=r"labels\.csv: label columns are hardness_GPa, of which"):
         adapt(labels.rename(columns={NAME: "hardness_GPa"}))
+    with pytest.raises(MatmlError, match=r"none \(it .*; call the column .* bulk_modulus_GPa$"):
+        adapt(labels.rename(columns={NAME: "bulk_modulus"}))
     with pytest.raises(MatmlError, match="no column 'formation_energy_eV_per_atom'"):
         adapt(labels, "--property", "formation_energy_eV_per_atom")
+    # a column that is another property's is not taken for a misspelt one (of the shipped model)
+    with pytest.raises(MatmlError, match=r"column 'shear_modulus_GPa' .* bulk_modulus_GPa; name"):
+        matml(
+            "adapt",
+            "--support",
+            tmp_path / "labels.csv",
+            "--property",
+            "shear_modulus_GPa",
+            "--out",
+            tmp_path / "out",
+        )
     with pytest.raises(MatmlError, match=r"row 2: .*looks like Pa; divide by 1e"):
         adapt(labels.assign(**{NAME: "1.6e11"}))
     shutil.copy(files / labels["file"][0], tmp_path / "copy.cif")
