@@ -128,9 +128,9 @@ class AdaptedPredictor:
         """Return predictions in the property's unit with what there is to say of each crystal.
 
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
-        no training stage has seen (with the stacked Gaussian process over training families left
-        out in turn, and narrower where it is surer), and wider in proportion beyond a distance of
-        1; `distance` to what the model knows; `unseen_elements`, symbols of those that no crystal
+        no training stage has seen (with the stacked Gaussian process over those and training
+        families left out in turn, and narrower where it is surer), and wider in proportion beyond
+        a distance of 1; `distance` to what the model knows; `unseen_elements`, symbols of those that no crystal
         with a label of the property holds, in training or support; `in_domain`, whether the
         distance is at most 1 and there are no such elements. One row per crystal.
         """
