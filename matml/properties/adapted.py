@@ -130,9 +130,9 @@ class AdaptedPredictor:
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
         no training stage has seen (with the stacked Gaussian process over those and training
         families left out in turn, and narrower where it is surer), and wider in proportion beyond
-        a distance of 1; `distance` to what the model knows; `unseen_elements`, symbols of those that no crystal
-        with a label of the property holds, in training or support; `in_domain`, whether the
-        distance is at most 1 and there are no such elements. One row per crystal.
+        a distance of 1; `distance` to what the model knows; `unseen_elements`, symbols of those
+        that no crystal with a label of the property holds, in training or support; `in_domain`,
+        whether the distance is at most 1 and there are no such elements. One row per crystal.
         """
         if not isinstance(structures, CrystalSet):
             structures = listed(structures)
