@@ -410,15 +410,15 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
     met = state["counts"]["meet_all_windows"]
     if met:
         return [f"{met} candidates of the domain are predicted to meet all windows."]
+    if not nearest["all windows"]["in_domain"]:
+        return [_outside_note(window, nearest[str(window)]) for window in windows]
     notes = []
     for window in windows:
         entry = nearest[str(window)]
         if entry["gap"] > 0:
-            value, low, high = entry["values"][window.property]
             notes.append(
                 f"No candidate of the domain is predicted to meet '{window}': the nearest is "
-                f"{entry['formula']} ({entry['id']}) with {value:.4g} [{low:.4g}, {high:.4g}]; "
-                "widen the window or give other candidates."
+                f"{_predicted(entry, window)}; widen the window or give other candidates."
             )
     if notes:
         return notes
@@ -432,3 +432,17 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
         f"all of them: the nearest is {entry['formula']} ({entry['id']}) with {values} and a "
         f"probability of {entry['probability']:.2g}."
     ]
+
+
+def _predicted(entry: dict[str, Any], window: Objective) -> str:
+    value, low, high = entry["values"][window.property]
+    return f"{entry['formula']} ({entry['id']}) with {value:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def _outside_note(window: Objective, entry: dict[str, Any]) -> str:
+    """What to say of a window where the model knows none of the candidates well."""
+    found = "is predicted to meet it" if entry["gap"] == 0 else "comes nearest"
+    return (
+        f"No candidate lies in the model's domain, so none is trusted to meet '{window}'; of the "
+        f"others {_predicted(entry, window)} {found}. Label some of them, or give other candidates."
+    )

@@ -11,7 +11,8 @@ from matml.errors import MatmlError
 from matml.files import read_table
 from matml.screening import shortlist
 from matml.screening.choice import dominated_by
-from matml.screening.keep import Keeper
+from matml.screening.finish import _window_notes
+from matml.screening.keep import Keeper, merge_states
 from matml.screening.objectives import parse_objectives
 from matml.screening.support import read_supports
 
@@ -130,6 +131,32 @@ def test_the_nearest_to_a_window_is_nearest_by_prediction_not_the_least_certain(
     keeper = Keeper(10, ENERGY, windows)
     keeper._note_nearest(table, np.array([[2660.0], [14.0]]))
     assert keeper.nearest[str(windows[0])]["id"] == "sure"
+
+
+def test_a_window_of_candidates_outside_the_domain_is_spoken_of_too():
+    table = pd.DataFrame({"in_domain": False, "id": ["near", "far"], "formula": ["A", "B"]})
+    table = table.assign(probability=0.0, **{ENERGY: [-3.4, -2.5]})
+    table[f"{ENERGY}_low"], table[f"{ENERGY}_high"] = table[ENERGY] - 0.1, table[ENERGY] + 0.1
+    state = {"properties": {ENERGY: "eV/atom"}}
+    windows = parse_objectives([f"{ENERGY} <= -30"])
+    shares = []
+    for rows in (table, table.assign(in_domain=[False, True], id=["near", "trusted"])):
+        keeper = Keeper(10, ENERGY, windows)
+        keeper._note_nearest(rows, np.array([[260.0], [270.0]]))
+        shares.append(keeper.state())
+    [note] = _window_notes(windows, state | merge_states(shares[:1]))
+    assert f"none is trusted to meet '{windows[0]}'" in note
+    assert "A (near) with -3.4 [-3.5, -3.3] comes nearest" in note
+    # one candidate of the domain goes before nearer ones outside, in whatever order they come
+    for order in (shares, shares[::-1]):
+        [note] = _window_notes(windows, state | merge_states(order))
+        assert "the nearest is B (trusted) with -2.5 [-2.6, -2.4]" in note
+    # what is met outside of the domain only is said to be
+    met = parse_objectives([f"{ENERGY} <= -3"])
+    keeper = Keeper(10, ENERGY, met)
+    keeper._note_nearest(table, np.array([[0.0], [0.5]]))
+    [note] = _window_notes(met, state | keeper.state())
+    assert "A (near) with -3.4 [-3.5, -3.3] is predicted to meet it" in note
 
 
 def test_the_leading_property_may_be_without_a_column(prepared):
