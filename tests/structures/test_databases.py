@@ -116,14 +116,15 @@ def test_an_empty_response_says_so():
     assert "empty list" in bad.reason
 
 
-def page(number, available, more, *, linked=True):
-    """A document with so many entries."""
+def page(number, returned, more, *, linked=True, available=None):
+    """A document with so many entries of `returned` that a query of a database found."""
     value = response(*[optimade_entry(SALT, f"a/{i}") for i in range(number)])
     link = {"href": "https://example.org/structures?page_offset=2"} if more else None
     value["links"] = {"next": link} if linked else {}
     value["meta"] |= {"more_data_available": more}
-    if available is not None:
-        value["meta"]["data_available"] = available
+    for key, count in (("data_returned", returned), ("data_available", available)):
+        if count is not None:
+            value["meta"][key] = count
     return value
 
 
@@ -141,6 +142,12 @@ def written(folder, *values):
         ([page(2, None, True)], "page-1.json: holds 2 entries .* only 2 entries are read"),
         ([page(2, 5, True, linked=False)], "2 of 5 entries are read"),
         ([page(2, 3, True), page(1, 3, False)], None),
+        # what the database holds is not what the query asked for
+        ([page(2, 3, True, available=154718), page(1, 3, False, available=154718)], None),
+        ([page(2, 3, True, available=154718)], "2 of 3 entries"),
+        ([page(2, None, True, available=9), page(1, None, False, available=9)], None),
+        ([page(2, None, True, available=9)], r"only 2 \(of at most 9\) entries"),
+        ([page(2, None, True, available=3), page(1, None, True, available=3)], None),
         ([page(2, None, True), page(1, None, False)], None),
         ([page(2, 2, False)], None),
         ([response(optimade_entry(SALT))], None),
