@@ -1,5 +1,6 @@
 """OPTIMADE responses and Materials Project JSON, in the shapes that their servers send."""
 
+import itertools
 import json
 import re
 
@@ -104,6 +105,36 @@ def test_materials_project_documents(wrap):
     assert np.isclose(one.volume_per_atom_A3, two.volume_per_atom_A3, rtol=1e-4)
     assert not isinstance(three, Crystal)
     assert not isinstance(four, Crystal)
+
+
+def named(name):
+    """The same salt, with one element called something else, as each kind of file has it."""
+    species = [
+        {"name": "Na", "chemical_symbols": [name], "concentration": [1.0]},
+        {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
+    ]
+    structure = SALT.as_dict()
+    structure["sites"][0] |= {"species": [{"element": name, "occu": 1}], "label": name}
+    rows = "\n".join(f"{' '.join(map(str, row))}" for row in SALT.lattice.matrix)
+    cell = " ".join(str(x) for x in SALT.lattice.matrix.ravel())
+    return {
+        "optimade": ("json", json.dumps(response(optimade_entry(SALT, species=species)))),
+        "pymatgen": ("json", json.dumps(structure)),
+        "poscar": ("poscar", f"x\n1.0\n{rows}\n{name} Cl\n1 1\ndirect\n0 0 0\n.5 .5 .5\n"),
+        "xyz": ("xyz", f'2\nLattice="{cell}"\n{name} 0 0 0\nCl 2 2 2\n'),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    # pymatgen reads no POSCAR whose names begin like an element
+    [*itertools.product(["Qq", "Xx", "X"], named("")),
+     *itertools.product(["vacancy", "Na3x"], ["optimade", "pymatgen", "xyz"])],
+)  # fmt: skip
+def test_a_name_that_is_no_element_is_told_as_it_was_given(name, kind):
+    form, text = named(name)[kind]
+    [(_, bad)] = document_crystals(Document("a", "a", -1, form, text), StructuresSection())
+    assert re.fullmatch(f"site [12] holds {name}, which is no chemical element", bad.reason)
 
 
 def test_entries_of_one_name_are_numbered():
