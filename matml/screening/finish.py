@@ -18,7 +18,7 @@ from matml.properties.targets import PROPERTIES
 from matml.screening.choice import diverse_order, likeness, pareto_fronts
 from matml.screening.explain import explain
 from matml.screening.hull import KnownHull
-from matml.screening.keep import CELL_COLUMNS, best_first, merge_states
+from matml.screening.keep import CELL_COLUMNS, best_first, merge_states, typed
 from matml.screening.make import read_known
 from matml.screening.objectives import FORMATION_ENERGY, HULL, Objective, normal, parse_objectives
 from matml.screening.rank import check_on_known
@@ -68,7 +68,8 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     settings = validate(ScreeningSection, state["settings"], str(folders[0] / STATE))
     objectives = parse_objectives(state["objectives"])
     known = read_known(Path(state["job"]["known"]))
-    kept = best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""})
+    # a column that one share has as text and another as numbers
+    kept = typed(best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""}))
     kept, left_out = without_copies(kept)
     state["counts"]["copies"] += left_out
     table, alike = ranked(kept, objectives, state["properties"], settings, known)

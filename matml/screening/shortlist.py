@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
 QUARANTINE = "crystals/quarantine.csv"
-CELLS_OF_SCORES = "cells.parquet"
-"""What copies are told from; goes when they are marked."""
 SECONDS_BETWEEN_LINES = 15.0
 DESCRIBED = 1000
 """Best rows of which stability and known neighbours are looked up."""
@@ -134,11 +133,12 @@ def stream(
         scoring(job, chunks, workers) as (scorer, found),
         atomic(out / SCORES) as scores,
         atomic(out / QUARANTINE) as refused,
-        atomic(out / CELLS_OF_SCORES) as cells,
+        tempfile.TemporaryDirectory(prefix=".cells-", dir=out) as folder,
     ):
         adapted = time.perf_counter()
         keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
         pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
+        cells = Path(folder) / "cells.parquet"  # what copies are told from
         writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
         for scored in found:
             keeper.add(scored)
@@ -154,7 +154,6 @@ def stream(
         cell_writer.close()
         if keeper.counts["ranked"]:
             mark_copies(scores, cells)
-    (out / CELLS_OF_SCORES).unlink()
     seconds = time.perf_counter() - adapted
     kept = keeper.kept()
     if job.settings.stability:
