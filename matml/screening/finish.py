@@ -20,7 +20,14 @@ from matml.screening.explain import explain
 from matml.screening.hull import KnownHull
 from matml.screening.keep import CELL_COLUMNS, best_first, merge_states, typed
 from matml.screening.make import read_known
-from matml.screening.objectives import FORMATION_ENERGY, HULL, Objective, normal, parse_objectives
+from matml.screening.objectives import (
+    FORMATION_ENERGY,
+    HULL,
+    Objective,
+    learned_properties,
+    normal,
+    parse_objectives,
+)
 from matml.screening.rank import check_on_known
 from matml.screening.shortlist import DESCRIBED, KEPT, QUARANTINE, STATE
 from matml.structures.duplicates import copies
@@ -35,6 +42,10 @@ LATER_COLUMNS = [
     *("distance", "in_domain", "rare_elements", "beyond_labels", "duplicate_of"),
     *("known_composition", "nearest_known", "changed_atoms", "in_support", "known_value"),
     *("family", "common_name", "prototype", "space_group_number", "n_sites", "volume_per_atom_A3"),
+]
+STABILITY = [
+    *(name + suffix for name in (FORMATION_ENERGY, HULL) for suffix in ("", "_low", "_high")),
+    *("hull_entries", "hull_missing"),
 ]
 VALUES = ("prediction", "low", "high")
 POOL = 20
@@ -72,6 +83,10 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     kept = typed(best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""}))
     kept, left_out = without_copies(kept)
     state["counts"]["copies"] += left_out
+    if FORMATION_ENERGY not in learned_properties(objectives):
+        # each share looked up its own best
+        looked_up = [name for name in STABILITY if name in kept]
+        kept.loc[kept.index[DESCRIBED:], looked_up] = np.nan
     table, alike = ranked(kept, objectives, state["properties"], settings, known)
     table["cif"] = ""
     names = write_structures(table.head(settings.top), Path(out) / "candidates")

@@ -1,6 +1,7 @@
 """Several objectives at once, windows that nothing meets, and stability, from files to files."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ from ridge_screening import PROPERTY, RidgePredictor, run
 
 from matml.errors import MatmlError
 from matml.files import read_table
-from matml.screening import shortlist
+from matml.screening import finish, shortlist
 from matml.screening.choice import dominated_by
 from matml.screening.finish import _window_notes
 from matml.screening.keep import Keeper, merge_states
 from matml.screening.objectives import parse_objectives
+from matml.screening.stream import read_chunks
 from matml.screening.support import read_supports
 
 ENERGY = "formation_energy_eV_per_atom"
@@ -209,7 +211,7 @@ def test_a_property_without_labels_is_predicted_as_it_is_and_told(prepared, tmp_
     np.testing.assert_allclose(table[f"{HULL}_high"] - table[HULL], 0.5, atol=1e-5)
 
 
-def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support):
+def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support, monkeypatch):
     known = read_table(prepared / "structures" / "structures.parquet")
     folder = tmp_path / "known"
     folder.mkdir()
@@ -222,6 +224,20 @@ def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support):
     run(*shared, "--out", tmp_path / "with")
     table = read_table(tmp_path / "with" / "shortlist.csv")
     assert {HULL, f"{HULL}_low", "hull_entries", "decomposes_into", "nearest_known"} <= set(table)
+    # each of several shares looks up its own best; the shortlist tells of as many as of one run
+    monkeypatch.setattr(shortlist, "read_chunks", partial(read_chunks, size=10))
+    for module in (shortlist, finish):
+        monkeypatch.setattr(module, "DESCRIBED", 12)
+    run(*shared, "--out", tmp_path / "one")
+    merge = ["screen", "merge", "--out", tmp_path / "merged"]
+    for number in range(2):
+        run(*shared, "--out", tmp_path / f"{number}", "--shard", number, "--shards", 2)
+        merge += ["--shard", tmp_path / f"{number}"]
+    run(*merge)
+    one, merged = (read_table(tmp_path / name / "shortlist.csv") for name in ("one", "merged"))
+    assert len(one) > 12
+    assert one[HULL].notna().sum() == 12
+    pd.testing.assert_frame_equal(one, merged)
     (tmp_path / "off.yaml").write_text("stability: false\n")
     run(*shared, "--out", tmp_path / "without", "--config", tmp_path / "off.yaml")
     assert HULL not in read_table(tmp_path / "without" / "shortlist.csv")
