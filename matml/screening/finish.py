@@ -409,12 +409,25 @@ def _notes(
         notes.append(
             f"{check['n']} candidates are known with a label that was not in the support: mean "
             f"absolute error {check['mean_absolute_error']:.3g}{unit}{beside}, "
-            f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval."
+            f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval"
+            + _learned(check)
         )
         if not np.isfinite(support):
             check["mean_absolute_error_of_support_mean"] = None
     notes += [PROPERTIES[n].caveat for n in units if n in PROPERTIES and PROPERTIES[n].caveat][:1]
     return notes
+
+
+def _learned(check: dict[str, Any]) -> str:
+    """How the sentence on known candidates ends: what the model may have learned of them."""
+    if not check["held_out"]:
+        return (
+            "; their families were not held out in training, so the model may have learned these "
+            "labels, and this says nothing of new crystals."
+        )
+    if number := check["n_perhaps_learned"]:
+        return f" ({number} more, of families not held out in training, are not counted)."
+    return "."
 
 
 def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:

@@ -1,6 +1,6 @@
 """What stays of a stream of scored candidates: the best, the Pareto front, counts, and a table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ ROW_GROUP = 16_384
 CELL_COLUMNS = ["lattice", "frac_coords", "atomic_numbers", "orbit"]
 UNSAID = ["row", "material_id", "notes", "anonymous_formula", *CELL_COLUMNS]
 """Columns that the table of all scores goes without."""
-CHECKED = ["prediction", "low", "high", "known_value", "in_support"]
+CHECKED = ["prediction", "low", "high", "known_value", "in_support", "held_out"]
 
 
 class Keeper:
@@ -31,10 +31,18 @@ class Keeper:
         How many rows to keep; the Pareto front (the first 1,000 of it met) stays besides.
     leading
         The property whose predictions are checked against known values.
+    held_out
+        Families that no stage of training has seen: the others' labels may have been learned.
     """
 
-    def __init__(self, number: int, leading: str, objectives: Sequence[Objective]) -> None:
-        self.number, self.leading = number, leading
+    def __init__(
+        self,
+        number: int,
+        leading: str,
+        objectives: Sequence[Objective],
+        held_out: Collection[str] = (),
+    ) -> None:
+        self.number, self.leading, self.held_out = number, leading, set(held_out)
         self.windows = [o for o in objectives if o.kind == "window"]
         self.several = len(objectives) > 1
         self.counts = dict.fromkeys(
@@ -117,7 +125,9 @@ class Keeper:
                 f"{self.leading}_low": "low",
                 f"{self.leading}_high": "high",
             }
-            self.known.append(checked.rename(columns=names)[CHECKED])
+            checked = checked.rename(columns=names)
+            checked["held_out"] = checked["family"].isin(self.held_out)
+            self.known.append(checked[CHECKED])
 
     def _note_nearest(self, table: pd.DataFrame, gaps: np.ndarray) -> None:
         """Note which candidate comes nearest to each window, and to all of them.

@@ -136,7 +136,8 @@ def stream(
         tempfile.TemporaryDirectory(prefix=".cells-", dir=out) as folder,
     ):
         adapted = time.perf_counter()
-        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
+        held_out = scorer.predictor.held_out_families
+        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives, held_out)
         pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
         cells = Path(folder) / "cells.parquet"  # what copies are told from
         writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
