@@ -20,7 +20,7 @@ from matml.screening.keep import Keeper, ScoreWriter, typed
 from matml.screening.mark import CELLS, mark_copies
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.scoring import Job, Predictor, Scored, Scorer, support_summary
-from matml.screening.stream import Chunk, read_chunks
+from matml.screening.stream import INGESTED_TABLE, Chunk, read_chunks
 from matml.structures.ingest import QUARANTINE_COLUMNS
 from matml.structures.parallel import Helpers, processors
 
@@ -218,7 +218,8 @@ def _score(chunk: Chunk) -> Scored:
 def ingest_settings(known: Path) -> StructuresSection:
     """The settings with which the known crystals were ingested, so that prototypes compare."""
     path = Path(known) / "summary.json"
-    if not path.is_file():
+    # other folders have a summary, too; what is wrong with them is told where the crystals are read
+    if not path.is_file() or not (Path(known) / INGESTED_TABLE).is_file():
         return StructuresSection()
     values = read_json(path).get("settings", {})
     return validate(StructuresSection, values, f"{path}, settings")

@@ -168,3 +168,6 @@ def test_property_that_the_model_lacks(prepared, tmp_path):
 def test_known_folder_without_crystals(prepared, tmp_path):
     with pytest.raises(MatmlError, match="run `matml structures ingest`"):
         screen(prepared, tmp_path / "out", "--known", tmp_path)
+    # one that another command wrote
+    with pytest.raises(MatmlError, match="run `matml structures ingest`"):
+        screen(prepared, tmp_path / "out", "--known", prepared / "candidates")
