@@ -308,12 +308,12 @@ def test_the_keyboard_reaches_the_content_first(visit):
     assert page.evaluate("document.querySelector('#main').contains(document.activeElement)")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit, scheme):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_axe_finds_nothing_serious(visit, scheme, width):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
     ).Axe()
-    page = visit(color_scheme=scheme)
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 844})
     page.evaluate(OPEN_ALL)
     # other colours can break no other rule
     rules = ["color-contrast", "link-in-text-block"]
