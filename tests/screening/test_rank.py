@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.screening.finish import _learned
 from matml.screening.rank import Domain, check_on_known, flag_known, known_values
+from matml.screening.summary import _learned
 
 
 def perovskite(a, b, x, edge, shift=0.0):

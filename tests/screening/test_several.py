@@ -12,10 +12,10 @@ from matml.errors import MatmlError
 from matml.files import read_table
 from matml.screening import finish, shortlist
 from matml.screening.choice import dominated_by
-from matml.screening.finish import _window_notes
 from matml.screening.keep import Keeper, merge_states
 from matml.screening.objectives import parse_objectives
 from matml.screening.stream import read_chunks
+from matml.screening.summary import _window_notes
 from matml.screening.support import read_supports
 
 ENERGY = "formation_energy_eV_per_atom"
