@@ -17,6 +17,7 @@ from matml.report.markup import (
     interval,
     missing,
     number,
+    preformatted,
     table,
     text_cell,
 )
@@ -85,7 +86,7 @@ def benchmark_section(results: Results, figures: Figures) -> str:
         for own_setting, own in errors.groupby("setting", sort=False):
             parts.append(_errors(str(own_setting), own))
         if printed := results.text(f"{FOLDER}/{setting}.txt"):
-            parts.append(details("All tables of this setting", f"<pre>{escape(printed)}</pre>"))
+            parts.append(details("All tables of this setting", preformatted(printed, "All tables")))
     return "".join(parts) or missing("The benchmark has not been run.")
 
 

@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from matml.report.markup import Cell, count, escape, formula, interval, number, table, text_cell
+from matml.report.markup import (
+    Cell,
+    chance,
+    count,
+    escape,
+    formula,
+    interval,
+    number,
+    table,
+    text_cell,
+)
 from matml.report.words import (
     FORMATION_ENERGY,
     HULL,
@@ -128,7 +138,7 @@ def _predictions(
         title = (
             item.title if item else sentence(property_title(name)) + unit_text(split_unit(name)[1])
         )
-        chance = entry.get("probability")
+        probability = entry.get("probability")
         place = f"{ordinal(entry['place'])} of {count(entry['of'])}" if entry else "–"
         rows.append(
             [
@@ -139,14 +149,14 @@ def _predictions(
                     value,
                     "num",
                 ),
-                Cell("–" if chance is None else f"{number(100 * chance, 2)} %", chance, "num"),
+                Cell("–" if probability is None else chance(probability), probability, "num"),
                 text_cell(place, "num"),
             ]
         )
     head = ["property", "wanted", "predicted [90 %]", "chance", "by this alone"]
     note = []
     if _given(row, "probability"):
-        note.append(f"Chance to meet all windows at once: {number(100 * row['probability'], 2)} %.")
+        note.append(f"Chance to meet all windows at once: {chance(row['probability'])}.")
     if _given(row, "expected_improvement"):
         note.append(
             "Expected improvement over the best known value: "

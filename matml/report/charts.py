@@ -6,11 +6,23 @@ from typing import Any
 
 import pandas as pd
 
+from matml.report.markup import escape
+
 # Okabe and Ito (2008), told apart by people with colour-blindness; readable on light and dark
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#8A8A8A"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, GREY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
+
+
+def legend_button(method: str, title: str, position: int) -> str:
+    """Return the button that shows or hides the series at a position, drawn as its line is."""
+    colour, _, dash = style_of(position)
+    border = {"dash": "dashed", "dot": "dotted"}.get(dash, dash)
+    return (
+        f'<button type="button" data-method="{escape(method)}" '
+        f'style="--colour:{colour};--dash:{border}"><i></i>{escape(title)}</button>'
+    )
 
 
 def faint(colour: str, opacity: float = 0.18) -> str:
@@ -154,7 +166,13 @@ def learning_curves(
                 zeroline=False,
             ),
             "yaxis": axis(
-                y_title, **({"type": "log", "dtick": "D2"} if log_y else {"rangemode": "tozero"})
+                y_title,
+                # without a format 0.5 and 0.05 are both written as 5
+                **(
+                    {"type": "log", "dtick": "D2", "tickformat": "~g"}
+                    if log_y
+                    else {"rangemode": "tozero"}
+                ),
             ),
             "showlegend": False,
         },

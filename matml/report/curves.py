@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from matml.report.charts import learning_curves, lines, style_of
+from matml.report.charts import learning_curves, legend_button, lines
 from matml.report.drawing import Drawing
 from matml.report.markup import bare, count, escape, missing, number, table, text_cell
 from matml.report.results import Results
@@ -23,14 +23,10 @@ def _shown(scores: Scores, name: str) -> list[str]:
 
 def curve_legend(scores: Scores) -> str:
     """Return one legend for all learning curves; a click shows or hides a method everywhere."""
-    items = []
-    for position, method in enumerate(scores.methods):
-        colour, _, dash = style_of(position)
-        items.append(
-            f'<button type="button" data-method="{escape(method)}" '
-            f'style="--colour:{colour};--dash:{"dashed" if dash != "solid" else "solid"}">'
-            f"<i></i>{escape(scores.titles[method])}</button>"
-        )
+    items = [
+        legend_button(method, scores.titles[method], position)
+        for position, method in enumerate(scores.methods)
+    ]
     return (
         '<p class="note">A click on a method shows or hides it. The thick line is the default '
         "method. Bars are 95 % intervals over families, where there are at least "

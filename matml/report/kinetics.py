@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from matml.report.charts import learning_curves, style_of
+from matml.report.charts import learning_curves, legend_button
 from matml.report.drawing import Drawing
 from matml.report.markup import (
     Cell,
@@ -131,9 +131,7 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
         methods = methods_of(rows)
         words = {method: method_words(method) for method in methods}
         legend = "".join(
-            f'<button type="button" data-method="{escape(method)}" '
-            f'style="--colour:{style_of(position)[0]};--dash:solid"><i></i>'
-            f"{escape(words[method])}</button>"
+            legend_button(method, words[method], position)
             for position, method in enumerate(methods)
         )
         parts.append(f'<div class="legend">{legend}</div>')

@@ -29,6 +29,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def chance(probability: float) -> str:
+    """Return a probability in percent; the tail of a normal distribution says no more than that."""
+    return "&lt; 0.1 %" if probability < 1e-3 else f"{number(100 * probability, 2)} %"
+
+
+def preformatted(text: str, name: str) -> str:
+    """Return text as it is; reachable with the keyboard, since it may scroll."""
+    return f'<pre tabindex="0" role="region" aria-label="{escape(name)}">{escape(text)}</pre>'
+
+
 def count(value: float) -> str:
     """Return a whole number with thousands separated."""
     return f"{int(value):,}"

@@ -27,6 +27,7 @@ from matml.report.shortlist import (
     read_shortlist,
 )
 from matml.report.words import HULL, property_title, sentence, title_of, unit_text
+from matml.screening.objectives import parse_objective
 
 SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
 """Methods without a neural network: what one would take instead."""
@@ -55,6 +56,17 @@ def _answer(title: str, lead: str, rest: str, link: str, words: str) -> str:
     return (
         f'<article><h3>{title}</h3><p class="lead">{lead}</p>{rest}'
         f'<p><a href="#{link}">{words}</a></p></article>'
+    )
+
+
+def _unmet(summary: dict) -> str:
+    """Return what is to be said first where no candidate meets the windows."""
+    kinds = [parse_objective(text).kind for text in summary.get("objectives", [])]
+    if "window" not in kinds or summary.get("n_meet_all_windows", 1):
+        return ""
+    return (
+        "<b>No candidate</b> inside of what the model knows is predicted to meet "
+        f"{'all windows' if kinds.count('window') > 1 else 'the window'}. "
     )
 
 
@@ -87,7 +99,8 @@ def _candidates(results: Results) -> str:
         body.append([*cells, _stable(row)] if known_hull else cells)
     return _answer(
         "Candidates",
-        f"Of {count(total)} candidates the first new one is <b>{formula(first['formula'])}</b>: "
+        _unmet(summary)
+        + f"Of {count(total)} candidates the first new one is <b>{formula(first['formula'])}</b>: "
         f"{escape(property_title(leading.name))} <b>{number(first['prediction'])}{escape(unit)}"
         f"</b>, 90 % interval {interval(first['low'], first['high'])}.",
         table(

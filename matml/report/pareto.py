@@ -18,6 +18,8 @@ from matml.screening.objectives import Objective, parse_objectives, to_scale
 
 MOST_POINTS = 1500
 """Dominated candidates drawn at most; the front is always drawn whole."""
+FEW_POINTS = 100
+"""Candidates that are drawn larger and less faint, since they do not hide each other."""
 DISTANCE = "distance"
 NAMES = {
     "known": "candidates of well-known systems",
@@ -189,7 +191,10 @@ def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Drawing:
         front = front_of(first, second, np.flatnonzero(mask))
         fronts[trust] = front[np.argsort(rows[second.column].to_numpy()[front], kind="stable")]
         colour, symbol = looks[trust]
-        marker = {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.45}
+        few = mask.sum() <= FEW_POINTS
+        marker = {"color": colour, "symbol": symbol} | (
+            {"size": 7, "opacity": 0.8} if few else {"size": 5, "opacity": 0.45}
+        )
         points = _points(rows, _thinned(fresh, rows), first, second, NAMES[trust])
         # a wider choice holds the narrower ones
         points["meta"] = {"trust": list(choices)[place:]}
@@ -223,7 +228,7 @@ def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Drawing:
                 "xaxis": axis(f"{second.title}<br>wanted: {second.wanted}"),
                 "yaxis": axis(f"{first.title}<br>wanted: {first.wanted}"),
                 "showlegend": True,
-                "legend": {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0},
+                "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
                 "uirevision": "kept",
             },
         },

@@ -13,6 +13,7 @@ from matml.report.markup import (
     missing,
     number,
     number_cell,
+    preformatted,
     table,
     text_cell,
 )
@@ -104,7 +105,9 @@ def run_section(results: Results, figures: Figures) -> str:
         )
     if settings:
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=88)
-        parts.append(details("The whole configuration", f"<pre>{escape(text)}</pre>"))
+        parts.append(
+            details("The whole configuration", preformatted(text, "The whole configuration"))
+        )
     else:
         parts.append(missing("This run has kept no settings."))
     versions = results.json("settings/versions.json")

@@ -11,6 +11,7 @@ from matml.config import ReportSection
 from matml.report.candidate import STABLE, candidate_template, stability_words, trust_words
 from matml.report.markup import (
     Cell,
+    chance,
     count,
     count_cell,
     download,
@@ -156,7 +157,7 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         cells = [count_cell(row["rank"]), Cell(opens, row["formula"], "name")]
         cells += [prediction_cell(row, item.columns, rows) for item in predicted]
         if windows:
-            cells.append(number_cell(row["probability"], 2))
+            cells.append(Cell(chance(row["probability"]), row["probability"], "num"))
         if stable:
             words = stability_words(row)
             cells.append(prediction_cell(row, hull, rows))
@@ -218,7 +219,9 @@ def _filters(rows: pd.DataFrame, predicted: list[Predicted]) -> str:
     both = ("min", "max")
     numbers = [(item.name, item.title, item.columns[0], both) for item in predicted]
     if "probability" in rows:
-        numbers.append(("probability", "Chance to meet all windows", "probability", ("min",)))
+        numbers.append(
+            ("probability", "Chance to meet all windows (0 to 1)", "probability", ("min",))
+        )
     if HULL in rows and rows[HULL].notna().any():
         flags.append(("stability", "|".join(STABLE), "below or near the hull, without gaps"))
         numbers.append((HULL, "Above the hull (eV/atom)", HULL, both))

@@ -1,10 +1,8 @@
 """From the best rows of one or several shards to the shortlist, its structures and the summary."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,15 +12,21 @@ from matml.config import ScreeningSection, validate
 from matml.errors import MatmlError
 from matml.files import atomic, read_json, read_table, write_json, write_table
 from matml.properties.elements import element_features
-from matml.properties.targets import PROPERTIES
 from matml.screening.choice import diverse_order, likeness, pareto_fronts
 from matml.screening.explain import explain
 from matml.screening.hull import KnownHull
-from matml.screening.keep import CELL_COLUMNS, best_first, merge_states
+from matml.screening.keep import CELL_COLUMNS, best_first, merge_states, typed
 from matml.screening.make import read_known
-from matml.screening.objectives import FORMATION_ENERGY, HULL, Objective, normal, parse_objectives
-from matml.screening.rank import check_on_known
+from matml.screening.objectives import (
+    FORMATION_ENERGY,
+    HULL,
+    Objective,
+    learned_properties,
+    normal,
+    parse_objectives,
+)
 from matml.screening.shortlist import DESCRIBED, KEPT, QUARANTINE, STATE
+from matml.screening.summary import summarise
 from matml.structures.duplicates import copies
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,10 @@ LATER_COLUMNS = [
     *("distance", "in_domain", "rare_elements", "beyond_labels", "duplicate_of"),
     *("known_composition", "nearest_known", "changed_atoms", "in_support", "known_value"),
     *("family", "common_name", "prototype", "space_group_number", "n_sites", "volume_per_atom_A3"),
+]
+STABILITY = [
+    *(name + suffix for name in (FORMATION_ENERGY, HULL) for suffix in ("", "_low", "_high")),
+    *("hull_entries", "hull_missing"),
 ]
 VALUES = ("prediction", "low", "high")
 POOL = 20
@@ -68,9 +76,14 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     settings = validate(ScreeningSection, state["settings"], str(folders[0] / STATE))
     objectives = parse_objectives(state["objectives"])
     known = read_known(Path(state["job"]["known"]))
-    kept = best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""})
+    # a column that one share has as text and another as numbers
+    kept = typed(best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""}))
     kept, left_out = without_copies(kept)
     state["counts"]["copies"] += left_out
+    if FORMATION_ENERGY not in learned_properties(objectives):
+        # each share looked up its own best
+        looked_up = [name for name in STABILITY if name in kept]
+        kept.loc[kept.index[DESCRIBED:], looked_up] = np.nan
     table, alike = ranked(kept, objectives, state["properties"], settings, known)
     table["cif"] = ""
     names = write_structures(table.head(settings.top), Path(out) / "candidates")
@@ -285,150 +298,3 @@ def _nothing_left(files: Sequence[Path], n_read: int) -> MatmlError:
                 f"{first['reason']}; remedy: {first['remedy']}"
             )
     return MatmlError("--candidates: no structure found in the inputs")
-
-
-def summarise(
-    table: pd.DataFrame, objectives: Sequence[Objective], state: dict, alike: dict[str, float]
-) -> dict[str, Any]:
-    """Counts, the best candidates and plain sentences for `summary.json`."""
-    counts, units = state["counts"], state["properties"]
-    leading = next(iter(units))
-    unit = units[leading]
-    labels = [entry["value"] for entry in state["support"] if entry["property"] == leading]
-    known = pd.DataFrame(state["known"])
-    check: dict[str, Any] = {"n": 0}
-    if len(known):
-        check = check_on_known(known, float(np.mean(labels)) if labels else np.nan)
-    new = table[~table["known_composition"].astype(bool)]
-    columns = ["rank", "id", "formula", "prediction", "low", "high"]
-    best = new.head(5)[columns]
-    return {
-        "property": leading,
-        "unit": unit,
-        "goal": objectives[0].kind,
-        "objectives": [str(objective) for objective in objectives],
-        "properties": units,
-        "methods": state["methods"],
-        "method": state["methods"][leading],
-        "n_support": len({entry["id"] for entry in state["support"]}),
-        "support": [
-            {k: entry[k] for k in ("id", "formula", "property", "value")}
-            for entry in state["support"]
-        ],
-        "n_candidates_read": counts["read"],
-        "n_quarantined": counts["quarantined"],
-        "n_copies_left_out": counts["copies"],
-        "n_ranked": counts["ranked"],
-        "n_in_shortlist": len(table),
-        "n_duplicates_of_known": counts["duplicates_of_known"],
-        "n_known_composition": counts["known_composition"],
-        "n_in_domain": counts["in_domain"],
-        "n_meet_all_windows": counts["meet_all_windows"],
-        "nearest_to_windows": state["nearest"],
-        "similarity_of_the_first": alike,
-        # through JSON text, so that numpy's numbers become plain ones
-        "best_new": json.loads(best.to_json(orient="records", double_precision=15)),
-        "check_on_known": check,
-        "notes": _notes(table, objectives, state, check, alike),
-    }
-
-
-def _notes(
-    table: pd.DataFrame,
-    objectives: Sequence[Objective],
-    state: dict,
-    check: dict,
-    alike: dict[str, float],
-) -> list[str]:
-    counts, units = state["counts"], state["properties"]
-    leading = next(iter(units))
-    wanted = " and ".join(f"'{objective}'" for objective in objectives)
-    labelled = {n: sum(e["property"] == n for e in state["support"]) for n in units}
-    given = ", ".join(
-        f"{labelled[n]} labelled crystals" + (f" of {n}" if len(units) > 1 else "") for n in units
-    )
-    new = counts["ranked"] - counts["known_composition"]
-    notes = [
-        f"{counts['ranked']} candidates ranked by {wanted} after adapting to {given}; {new} of "
-        "them are of unknown composition.",
-        f"{counts['ranked'] - counts['in_domain']} candidates are out of the model's domain and "
-        f"stand last: {counts['far']} lie farther from the training data than 95 % of crystals of "
-        f"families left out in training, {counts['rare']} hold an element that hardly any labelled "
-        f"crystal holds, {counts['beyond']} are predicted beyond all labels (one candidate may "
-        "have several of these reasons).",
-    ]
-    if counts["copies"]:
-        notes.append(
-            f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
-            "and stand once in the shortlist; only the best were compared (`is_copy` in "
-            "scores.parquet marks all of a share)."
-        )
-    notes += [
-        f"{name}: no label of this family was given, so it is predicted as for any new family."
-        for name in units
-        if not labelled[name]
-    ]
-    notes += _window_notes(objectives, state)
-    if HULL in table:
-        own = table[table[HULL].notna()]
-        thin, below = (own["hull_missing"] != "").sum(), (own[HULL] < 0).sum()
-        notes.append(
-            "Energies above the hull are above the known entries only, so they are lower bounds: "
-            f"of the {len(own)} best candidates {thin} have a binary system or an element without "
-            f"any known compound (hull_missing), and {below} lie below the hull, mostly for that "
-            "reason. Their interval is that of the predicted formation energy; the entries count "
-            "as exact."
-        )
-    if alike["by_score"] - alike["as_chosen"] > 0.01:
-        notes.append(
-            "The first candidates were chosen to be good and not all alike (diversity): mean "
-            f"similarity to the nearest other one {alike['as_chosen']:.2f} in place of "
-            f"{alike['by_score']:.2f} by score alone (1 is equal); score_rank is the rank by "
-            "score alone."
-        )
-    if check["n"]:
-        unit = "" if units[leading] in ("", "1") else f" {units[leading]}"
-        support = check["mean_absolute_error_of_support_mean"]
-        beside = f" (mean of the support: {support:.3g})" if np.isfinite(support) else ""
-        notes.append(
-            f"{check['n']} candidates are known with a label that was not in the support: mean "
-            f"absolute error {check['mean_absolute_error']:.3g}{unit}{beside}, "
-            f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval."
-        )
-        if not np.isfinite(support):
-            check["mean_absolute_error_of_support_mean"] = None
-    notes += [PROPERTIES[n].caveat for n in units if n in PROPERTIES and PROPERTIES[n].caveat][:1]
-    return notes
-
-
-def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
-    """What to say of windows: how many candidates meet them, or how near the best comes."""
-    windows = [objective for objective in objectives if objective.kind == "window"]
-    nearest = state["nearest"]
-    if not windows or not nearest:
-        return []
-    met = state["counts"]["meet_all_windows"]
-    if met:
-        return [f"{met} candidates of the domain are predicted to meet all windows."]
-    notes = []
-    for window in windows:
-        entry = nearest[str(window)]
-        if entry["gap"] > 0:
-            value, low, high = entry["values"][window.property]
-            notes.append(
-                f"No candidate of the domain is predicted to meet '{window}': the nearest is "
-                f"{entry['formula']} ({entry['id']}) with {value:.4g} [{low:.4g}, {high:.4g}]; "
-                "widen the window or give other candidates."
-            )
-    if notes:
-        return notes
-    entry = nearest["all windows"]
-    values = "; ".join(
-        f"{name} {v:.4g} [{low:.4g}, {high:.4g}]"
-        for name, (v, low, high) in entry["values"].items()
-    )
-    return [
-        "Each window is met by some candidate, but no candidate of the domain is predicted to meet "
-        f"all of them: the nearest is {entry['formula']} ({entry['id']}) with {values} and a "
-        f"probability of {entry['probability']:.2g}."
-    ]

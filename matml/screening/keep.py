@@ -1,6 +1,6 @@
 """What stays of a stream of scored candidates: the best, the Pareto front, counts, and a table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ ROW_GROUP = 16_384
 CELL_COLUMNS = ["lattice", "frac_coords", "atomic_numbers", "orbit"]
 UNSAID = ["row", "material_id", "notes", "anonymous_formula", *CELL_COLUMNS]
 """Columns that the table of all scores goes without."""
-CHECKED = ["prediction", "low", "high", "known_value", "in_support"]
+CHECKED = ["prediction", "low", "high", "known_value", "in_support", "held_out"]
 
 
 class Keeper:
@@ -31,10 +31,18 @@ class Keeper:
         How many rows to keep; the Pareto front (the first 1,000 of it met) stays besides.
     leading
         The property whose predictions are checked against known values.
+    held_out
+        Families that no stage of training has seen: the others' labels may have been learned.
     """
 
-    def __init__(self, number: int, leading: str, objectives: Sequence[Objective]) -> None:
-        self.number, self.leading = number, leading
+    def __init__(
+        self,
+        number: int,
+        leading: str,
+        objectives: Sequence[Objective],
+        held_out: Collection[str] = (),
+    ) -> None:
+        self.number, self.leading, self.held_out = number, leading, set(held_out)
         self.windows = [o for o in objectives if o.kind == "window"]
         self.several = len(objectives) > 1
         self.counts = dict.fromkeys(
@@ -117,12 +125,17 @@ class Keeper:
                 f"{self.leading}_low": "low",
                 f"{self.leading}_high": "high",
             }
-            self.known.append(checked.rename(columns=names)[CHECKED])
+            checked = checked.rename(columns=names)
+            checked["held_out"] = checked["family"].isin(self.held_out)
+            self.known.append(checked[CHECKED])
 
     def _note_nearest(self, table: pd.DataFrame, gaps: np.ndarray) -> None:
-        """Note which candidate of the domain comes nearest to each window, and to all of them."""
-        inside = table["in_domain"].to_numpy()
-        if not self.windows or not inside.any():
+        """Note which candidate comes nearest to each window, and to all of them.
+
+        One of the model's domain goes before all others, which stand for it where there is none.
+        """
+        inside = table["in_domain"].to_numpy(bool)
+        if not self.windows:
             return
         self.counts["meet_all_windows"] += int((gaps[inside] == 0).all(1).sum())
         # by the prediction that is shown: in deviations the least certain would be the nearest
@@ -132,22 +145,22 @@ class Keeper:
         }
         measures["all windows"] = gaps.max(1)
         for name, gap in measures.items():
-            own = np.where(inside, gap, np.inf)
-            row = int(np.argmin(own))
-            if name not in self.nearest or own[row] < self.nearest[name]["gap"]:
-                self.nearest[name] = {
-                    "gap": float(own[row]),
-                    "id": table["id"].iloc[row],
-                    "formula": table["formula"].iloc[row],
-                    "probability": float(table["probability"].iloc[row]),
-                    "values": {
-                        w.property: [
-                            float(table[w.property + suffix].iloc[row])
-                            for suffix in ("", "_low", "_high")
-                        ]
-                        for w in self.windows
-                    },
-                }
+            row = int(np.lexsort((gap, ~inside))[0])
+            entry = {
+                "gap": float(gap[row]),
+                "in_domain": bool(inside[row]),
+                "id": table["id"].iloc[row],
+                "formula": table["formula"].iloc[row],
+                "probability": float(table["probability"].iloc[row]),
+                "values": {
+                    w.property: [
+                        float(table[w.property + suffix].iloc[row])
+                        for suffix in ("", "_low", "_high")
+                    ]
+                    for w in self.windows
+                },
+            }
+            _note(self.nearest, name, entry)
 
     def _extend_front(self, rows: pd.DataFrame, criteria: np.ndarray) -> None:
         inside = rows["in_domain"].to_numpy().nonzero()[0]
@@ -179,14 +192,20 @@ def best_first(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _note(nearest: dict[str, dict], name: str, entry: dict[str, Any]) -> None:
+    """Put an entry in its window's place where it is of the domain and the other not, or nearer."""
+    old = nearest.get(name)
+    if old is None or (not entry["in_domain"], entry["gap"]) < (not old["in_domain"], old["gap"]):
+        nearest[name] = entry
+
+
 def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The state of several shards together."""
     counts = {name: sum(s["counts"][name] for s in states) for name in states[0]["counts"]}
     nearest: dict[str, dict] = {}
     for state in states:
         for name, entry in state["nearest"].items():
-            if name not in nearest or entry["gap"] < nearest[name]["gap"]:
-                nearest[name] = entry
+            _note(nearest, name, entry)
     known = [row for state in states for row in state["known"]]
     return {"counts": counts, "nearest": nearest, "known": known}
 

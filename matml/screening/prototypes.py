@@ -1,6 +1,8 @@
 """Prototype structures: which sites a family has, which ions sit on them, and how large it is."""
 
+import difflib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,6 +111,15 @@ def row_structure(row: pd.Series) -> Structure:
     return Structure(lattice, [int(z) for z in row["atomic_numbers"]], positions)
 
 
+def _alike(name: str, known: Sequence[str]) -> list[str]:
+    """At most four known names that hold a name, or are spelled nearly as it is."""
+    letters = name.lower().replace(" ", "").replace("-", "")
+    plain = [other.lower().replace(" ", "").replace("-", "") for other in known]
+    holding = [other for other, text in zip(known, plain, strict=True) if letters in text]
+    close = difflib.get_close_matches(letters, plain, n=4, cutoff=0.8)
+    return (holding or [known[plain.index(text)] for text in close])[:4]
+
+
 def family_rows(table: pd.DataFrame, family: str) -> pd.DataFrame:
     """Rows of `structures.parquet` of a family, named by its label or its common name.
 
@@ -118,13 +129,19 @@ def family_rows(table: pd.DataFrame, family: str) -> pd.DataFrame:
     Raises
     ------
     MatmlError
-        Where no row belongs to the family; lists the largest families.
+        Where no row belongs to the family; names those of a like name, or the largest.
     """
     rows = table[(table["family"] == family) | (table["common_name"] == family)]
     if rows.empty:
-        largest = table.groupby("family").size().nlargest(12).index
+        by_size = table.groupby("family").size().sort_values(ascending=False, kind="stable").index
         names = dict(zip(table["family"], table["common_name"], strict=True))
-        listed = ", ".join(names[label] or label for label in largest)
+        known = list(dict.fromkeys(names[label] or label for label in by_size))
+        if near := _alike(family, known):
+            raise MatmlError(
+                f"--family {family!r}: no ingested crystal belongs to it; did you mean "
+                f"{' or '.join(map(repr, near))}?"
+            )
+        listed = ", ".join(known[:12])
         raise MatmlError(
             f"--family {family!r}: no ingested crystal belongs to it; large families are: {listed} "
             "(see families.csv for all)"

@@ -112,22 +112,30 @@ def known_values(candidates: pd.DataFrame, known: pd.DataFrame, property_name: s
 def check_on_known(table: pd.DataFrame, support_mean: float) -> dict[str, Any]:
     """How predictions compare with known labels of candidates that were not in the support.
 
+    Only families that training held out tell of new crystals; where there are none, the others are
+    compared, and `held_out` is false.
+
     Returns
     -------
     dict
-        `n`, and where it is not zero: mean absolute error of the predictions and of the
-        support's mean, share of known values inside the 90 % interval, Spearman correlation
-        (None below three).
+        `n`, and where it is not zero: `held_out`, `n_perhaps_learned` (known crystals of the other
+        families, which are not counted beside held-out ones), mean absolute error of the
+        predictions and of the support's mean, share of known values inside the 90 % interval,
+        Spearman correlation (None below three).
     """
-    unseen = table[table["known_value"].notna() & ~table["in_support"]]
-    if unseen.empty:
+    given = table[table["known_value"].notna() & ~table["in_support"]]
+    if given.empty:
         return {"n": 0}
+    held_out = given["held_out"].to_numpy(bool)
+    unseen = given[held_out] if held_out.any() else given
     truth, prediction = unseen["known_value"], unseen["prediction"]
     correlation = None
     if len(unseen) > 2 and truth.std() > 0 and prediction.std() > 0:
         correlation = float(truth.rank().corr(prediction.rank()))
     return {
         "n": len(unseen),
+        "held_out": bool(held_out.any()),
+        "n_perhaps_learned": int((~held_out).sum()),
         "mean_absolute_error": float((prediction - truth).abs().mean()),
         "mean_absolute_error_of_support_mean": float((support_mean - truth).abs().mean()),
         "share_inside_90_percent_interval": float(

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from matml.screening.keep import Keeper, ScoreWriter, typed
 from matml.screening.mark import CELLS, mark_copies
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.scoring import Job, Predictor, Scored, Scorer, support_summary
-from matml.screening.stream import Chunk, read_chunks
+from matml.screening.stream import INGESTED_TABLE, Chunk, read_chunks
 from matml.structures.ingest import QUARANTINE_COLUMNS
 from matml.structures.parallel import Helpers, processors
 
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
 QUARANTINE = "crystals/quarantine.csv"
-CELLS_OF_SCORES = "cells.parquet"
-"""What copies are told from; goes when they are marked."""
 SECONDS_BETWEEN_LINES = 15.0
 DESCRIBED = 1000
 """Best rows of which stability and known neighbours are looked up."""
@@ -134,11 +133,13 @@ def stream(
         scoring(job, chunks, workers) as (scorer, found),
         atomic(out / SCORES) as scores,
         atomic(out / QUARANTINE) as refused,
-        atomic(out / CELLS_OF_SCORES) as cells,
+        tempfile.TemporaryDirectory(prefix=".cells-", dir=out) as folder,
     ):
         adapted = time.perf_counter()
-        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives)
+        held_out = scorer.predictor.held_out_families
+        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives, held_out)
         pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
+        cells = Path(folder) / "cells.parquet"  # what copies are told from
         writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
         for scored in found:
             keeper.add(scored)
@@ -154,7 +155,6 @@ def stream(
         cell_writer.close()
         if keeper.counts["ranked"]:
             mark_copies(scores, cells)
-    (out / CELLS_OF_SCORES).unlink()
     seconds = time.perf_counter() - adapted
     kept = keeper.kept()
     if job.settings.stability:
@@ -218,7 +218,8 @@ def _score(chunk: Chunk) -> Scored:
 def ingest_settings(known: Path) -> StructuresSection:
     """The settings with which the known crystals were ingested, so that prototypes compare."""
     path = Path(known) / "summary.json"
-    if not path.is_file():
+    # other folders have a summary, too; what is wrong with them is told where the crystals are read
+    if not path.is_file() or not (Path(known) / INGESTED_TABLE).is_file():
         return StructuresSection()
     values = read_json(path).get("settings", {})
     return validate(StructuresSection, values, f"{path}, settings")

@@ -16,12 +16,14 @@ from matml.screening.heldout import goal_sign
 from matml.screening.inputs import support_table
 from matml.screening.make import read_known
 from matml.screening.objectives import NORMAL_90, parse_objectives, to_scale
+from matml.screening.rank import flag_known, known_values
 from matml.screening.scoring import check_properties, graph_section, read_chunk
 from matml.screening.shortlist import ingest_settings
 from matml.screening.stream import read_chunks
 from matml.screening.support import read_supports
 from matml.screening.surrogates import CachingPredictor, surrogate
 from matml.structures.crystals import CrystalSet
+from matml.structures.duplicates import copies
 from matml.structures.ingest import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,16 @@ def suggest_labels(
     """Write the candidates to label next, in order, with what was expected of each.
 
     Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
-    the batch is known, and `wanted`, the acquisition value at that time. Candidates that cannot be
-    used stand in `{out}_quarantine.csv` beside it.
+    the batch is known, `wanted`, the acquisition value at that time, and the known crystal that it
+    equals (`duplicate_of`) with its `known_value`, where there is one. Candidates equal to a
+    labelled crystal or to one before them are left out; those that cannot be used stand in
+    `{out}_quarantine.csv` beside it.
 
     Raises
     ------
     MatmlError
-        For an unusable support, unknown property, more than 2,000 candidates or none.
+        For an unusable support, unknown property, more than 2,000 candidates or none without a
+        label.
     """
     predictor = CachingPredictor.load(model, device)
     check_properties(predictor, parse_objectives([f"{property_name} {goal}"]))
@@ -67,7 +72,7 @@ def suggest_labels(
             f"--candidates: {len(candidates):,} crystals; give at most {MOST_CANDIDATES:,}, such "
             "as the structures of a shortlist (screen the rest first)"
         )
-    table = pd.concat([labelled, candidates], ignore_index=True)
+    table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
     crystals = CrystalSet.from_table(table, graph_section(predictor, known_graphs))
     method, sign = predictor.default_method(property_name), goal_sign(property_name, goal)
     column = predictor.recipe.properties.index(property_name)
@@ -85,7 +90,8 @@ def suggest_labels(
         # as `predict` has it: calibrated, and wider far from the training crystals
         half = predictor.fitted_stack(property_name).scale(len(labels)) * deviation * scale
         half = half * np.maximum(predictor.distance(crystals), 1)
-    rows = table.iloc[chosen]
+    rows = table.iloc[chosen].reset_index(drop=True)
+    flags = flag_known(rows, known_table)
     found = pd.DataFrame(
         {
             "order": np.arange(1, len(chosen) + 1),
@@ -95,14 +101,30 @@ def suggest_labels(
             f"{property_name}_low": from_scale((centred - half)[chosen]),
             f"{property_name}_high": from_scale((centred + half)[chosen]),
             "wanted": wanted[chosen],
+            "duplicate_of": flags["duplicate_of"],
+            "known_value": known_values(flags, known_table, property_name),
         }
     )
     write_table(out, found)
     _tell_quarantine(Path(out), quarantine)
     log.info(
         "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
-        *(len(found), len(candidates), strategy, method, len(labels), out),
+        *(len(found), len(pool), strategy, method, len(labels), out),
     )
+
+
+def _unlike(table: pd.DataFrame, n_labelled: int) -> pd.DataFrame:
+    """The labelled crystals, then the candidates that equal none of the rows before them."""
+    repeated = copies(table)
+    repeated[:n_labelled] = False
+    if repeated[n_labelled:].all():
+        raise MatmlError(
+            f"--candidates: each of the {len(table) - n_labelled} crystals equals a labelled one; "
+            "nothing is left to label"
+        )
+    if number := int(repeated.sum()):
+        log.info("%d candidates equal a labelled crystal or another and are left out", number)
+    return table[~repeated].reset_index(drop=True)
 
 
 def _candidates(inputs: Sequence[Path], settings) -> tuple[pd.DataFrame, list[dict]]:

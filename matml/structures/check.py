@@ -8,7 +8,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.config import StructuresSection
 from matml.structures.cell import cell_volume
-from matml.structures.elements import element_of
+from matml.structures.elements import element_of, shown
 from matml.structures.errors import BadCrystal
 
 MAX_ATOMIC_NUMBER = 94
@@ -36,7 +36,9 @@ def atomic_numbers(structure: Structure) -> tuple[np.ndarray, list[str]]:
         kinds, occupancy = site.species.elements, site.species.num_atoms
         if len(kinds) != 1 or abs(occupancy - 1) > 1e-6:
             items = site.species.items()
-            content = " ".join(f"{species}{amount:g}" for species, amount in items) or "nothing"
+            content = (
+                " ".join(f"{shown(species)}{amount:g}" for species, amount in items) or "nothing"
+            )
             raise BadCrystal(
                 f"disordered: site {index + 1} holds {content}",
                 "give an ordered model: one element with occupancy 1 on each site "
@@ -46,7 +48,7 @@ def atomic_numbers(structure: Structure) -> tuple[np.ndarray, list[str]]:
         element = getattr(species, "element", species)
         if isinstance(species, DummySpecies) or not isinstance(element, Element):
             raise BadCrystal(
-                f"site {index + 1} holds {species}, which is no chemical element",
+                f"site {index + 1} holds {shown(species)}, which is no chemical element",
                 "put the real element on the site or delete it if it stands for a vacancy",
             )
         # pymatgen gives isotopes the symbol H; only the name tells

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import DummySpecies, Element
+from pymatgen.core.periodic_table import Element
 
+from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 
 LISTS = ("structures", "data", "response", "results")
@@ -97,9 +98,9 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
 
 
 def _occupants(item: dict) -> dict:
-    """Elements of one species with their concentrations; vacancies and unknowns are dummies."""
+    """Elements of one species, or unknown names such as `vacancy`, with their concentrations."""
     found: dict = {}
     for symbol, share in zip(item["chemical_symbols"], item["concentration"], strict=True):
-        species = Element(symbol) if Element.is_valid_symbol(symbol) else DummySpecies("X", 0)
+        species = Element(symbol) if Element.is_valid_symbol(symbol) else Unknown(symbol)
         found[species] = found.get(species, 0.0) + float(share)
     return found

@@ -8,7 +8,7 @@ so the values are asked for here, once.
 import warnings
 from functools import cache
 
-from pymatgen.core.periodic_table import Element
+from pymatgen.core.periodic_table import DummySpecies, Element
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No Pauling electronegativity for ")
@@ -21,3 +21,22 @@ with warnings.catch_warnings():
 def element_of(atomic_number: int) -> Element:
     """The element; pymatgen's own `from_Z` searches through all of them."""
     return Element.from_Z(atomic_number)
+
+
+class Unknown(DummySpecies):
+    """What a site holds whose name is no element; its symbol is the name as the file gives it.
+
+    pymatgen's own dummies refuse names that begin like an element ("vacancy", "Qq").
+    """
+
+    def __init__(
+        self, symbol: str = "X", oxidation_state: float | None = 0, spin: float | None = None
+    ) -> None:
+        super().__init__("X", oxidation_state, spin)
+        self._symbol = symbol
+
+
+def shown(species: Element | DummySpecies) -> str:
+    """A species as a message names it: pymatgen writes a dummy of no charge as `X0+`."""
+    uncharged = isinstance(species, DummySpecies) and not species.oxi_state
+    return species.symbol if uncharged else str(species)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -9,24 +10,28 @@ from matml.structures.read import Document
 
 log = logging.getLogger(__name__)
 
+Said = tuple[int | None, int | None]
+
 
 @dataclass
 class Pages:
-    """Entries met in paged responses, by how many the server said there are in all.
+    """Entries met in paged responses, by how many the server said its query has.
 
     Attributes
     ----------
     entries
-        `meta.data_available` (None where it was not said) to the number of entries.
+        (`meta.data_returned`, `meta.data_available`), each None where it was not said, to the
+        number of entries. The first counts what the query found, on all of its pages; the second
+        the whole database (OPTIMADE specification 1.2, section 5.3.2), so at most that many.
     open
         The same to (file, entries) of the pages that name a next one.
     pages
         The same to the number of pages.
     """
 
-    entries: dict[int | None, int] = field(default_factory=dict)
-    open: dict[int | None, list[tuple[str, int]]] = field(default_factory=dict)
-    pages: dict[int | None, int] = field(default_factory=dict)
+    entries: dict[Said, int] = field(default_factory=dict)
+    open: dict[Said, list[tuple[str, int]]] = field(default_factory=dict)
+    pages: dict[Said, int] = field(default_factory=dict)
 
     def add(self, document: Document) -> None:
         """Take a document in; anything but an OPTIMADE response is passed over."""
@@ -41,30 +46,35 @@ class Pages:
         links, meta = (value.get(key) or {} for key in ("links", "meta"))
         if not (isinstance(links, dict) and isinstance(meta, dict)):
             return
-        available = meta.get("data_available")
-        available = available if isinstance(available, int) else None
-        number = len(value["data"])
-        self.entries[available] = self.entries.get(available, 0) + number
-        self.pages[available] = self.pages.get(available, 0) + 1
+        counts = (meta.get(key) for key in ("data_returned", "data_available"))
+        found, available = (count if isinstance(count, int) else None for count in counts)
+        said, number = (found, available), len(value["data"])
+        self.entries[said] = self.entries.get(said, 0) + number
+        self.pages[said] = self.pages.get(said, 0) + 1
         # a link is a text, or an object with the text (OPTIMADE specification 1.2, section 5.3.2)
         if links.get("next") or meta.get("more_data_available") is True:
-            self.open.setdefault(available, []).append((document.source, number))
+            self.open.setdefault(said, []).append((document.source, number))
 
     def missing(self) -> list[str]:
         """What is missing, one sentence for each query that ends early."""
-        found = []
-        for available, pages in self.open.items():
-            entries = self.entries[available]
-            complete = self.pages[available] > len(pages)
-            if entries >= available if available is not None else complete:
+        sentences = []
+        for said, pages in self.open.items():
+            entries = self.entries[said]
+            found, available = said
+            if found is not None:
+                complete, total = entries >= found, f"{entries} of {found}"
+            else:
+                # of a database of which the query may want a part, the last page tells the end
+                complete = self.pages[said] > len(pages) or entries >= (available or math.inf)
+                total = f"only {entries}" + (f" (of at most {available})" if available else "")
+            if complete:
                 continue
             file, number = pages[-1]
-            total = f"{entries} of {available}" if available is not None else f"only {entries}"
-            found.append(
+            sentences.append(
                 f"{file}: holds {number} entries and names a next page (`links.next`) that is not "
                 f"there: {total} entries are read; save the further pages beside it"
             )
-        return found
+        return sentences
 
 
 def warn_of_missing_pages(documents: Iterable[Document]) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import DummySpecies, Element, Species
+from pymatgen.core.periodic_table import Element, Species
 from pymatgen.io.cif import CifFile, CifParser
 from pymatgen.io.vasp import Poscar
 
@@ -21,6 +21,7 @@ from matml.structures.databases import (
     is_optimade,
     optimade_structure,
 )
+from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
@@ -263,19 +264,13 @@ def read_json(record: dict, max_sites: int) -> Structure:
     return Structure(lattice, species, coords, coords_are_cartesian=True)
 
 
-def species_of(item: dict) -> Element | Species | DummySpecies:
-    """The species of one entry of a site; a name that is no element becomes a dummy."""
+def species_of(item: dict) -> Element | Species | Unknown:
+    """The species of one entry of a site."""
     name = str(item["element"])
     if not Element.is_valid_symbol(name):
-        return dummy(name)
+        return Unknown(name)
     charge = item.get("oxidation_state")
     return Element(name) if charge is None else Species(name, float(charge))
-
-
-def dummy(name: str) -> DummySpecies:
-    """A dummy species that shows an unknown name in a message."""
-    letters = "".join(character for character in name if character.isalpha()) or "x"
-    return DummySpecies("X" + letters.lower()[:8], 0)
 
 
 def xyz_frames(text: str) -> list[str]:
@@ -345,7 +340,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
         if word.isdigit() and 1 <= int(word) <= 118:
             species.append(Element.from_Z(int(word)))
         else:
-            species.append(Element(word) if Element.is_valid_symbol(word) else dummy(word))
+            species.append(Element(word) if Element.is_valid_symbol(word) else Unknown(word))
     return Structure(
         Lattice(np.reshape(numbers, (3, 3))), species, coordinates, coords_are_cartesian=True
     )

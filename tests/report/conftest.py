@@ -280,6 +280,8 @@ def write_kinetics(folder: Path) -> None:
 def write_run(folder: Path) -> None:
     write_text(folder / "settings/run.yaml", "output_dir: results\nseed: 4711\ndevice: cpu\n")
     write_text(folder / "settings/report.yaml", "title: A title\n")
+    # longer than a phone is wide
+    write_text(folder / "settings/structures.yaml", f"labels: data/crystals/{'long_' * 20}.csv\n")
     write_json(folder / "settings/versions.json", {"python": "3.11.0", "torch": "2.13.0"})
     head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     for rule, seconds, memory in (("ingest", 61.5, 812.0), ("properties-pretrain-0", 33.0, "-")):

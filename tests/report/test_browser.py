@@ -259,6 +259,46 @@ def test_a_phone_scrolls_in_one_direction(visit):
     assert page.evaluate(inner) == [0]
 
 
+CUT = """() => {
+  const cut = (part, left, right) => {
+    const box = part.getBoundingClientRect();
+    return box.width && (box.left < left - 1 || box.right > right + 1) ? [part.textContent] : [];
+  };
+  const seen = [...document.querySelectorAll('.chart')].filter((chart) => chart.offsetParent);
+  const titles = seen.flatMap((chart) => {
+    const { left, right } = chart.getBoundingClientRect();
+    return [...chart.querySelectorAll('.xtitle, .ytitle')].flatMap((t) => cut(t, left, right));
+  });
+  const said = [...document.querySelectorAll('figcaption, .tools')].filter((c) => c.offsetParent);
+  return [titles, said.flatMap((part) => cut(part, 0, innerWidth)),
+    document.querySelectorAll('.wide-figure').length];
+}"""
+
+
+def test_no_words_of_a_figure_are_cut_off_on_a_phone(visit):
+    page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.evaluate("matml.drawAll()")
+    titles, said, wide = page.evaluate(CUT)
+    assert wide > 0
+    assert (titles, said) == ([], [])
+
+
+def test_ticks_of_a_logarithmic_error_are_whole_numbers_of_their_own(visit):
+    """Plotly writes the 2 and 5 between powers of ten as such, 0.05 and 0.5 alike."""
+    page = visit()
+    page.evaluate("matml.drawAll()")
+    found = page.evaluate(
+        """() => [...document.querySelectorAll('.js-plotly-plot')]
+            .filter((p) => p.layout.yaxis.type === 'log' && p.layout.yaxis.dtick === 'D2')
+            .map((p) => [p._fullLayout.yaxis.range,
+                         [...p.querySelectorAll('.ytick text')].map((t) => +t.textContent)])"""
+    )
+    assert found
+    for (low, high), ticks in found:
+        assert ticks
+        assert all(10 ** (low - 0.01) <= tick <= 10 ** (high + 0.01) for tick in ticks)
+
+
 def test_the_keyboard_reaches_the_content_first(visit):
     page = visit()
     page.keyboard.press("Tab")
@@ -268,12 +308,12 @@ def test_the_keyboard_reaches_the_content_first(visit):
     assert page.evaluate("document.querySelector('#main').contains(document.activeElement)")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit, scheme):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_axe_finds_nothing_serious(visit, scheme, width):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
     ).Axe()
-    page = visit(color_scheme=scheme)
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 844})
     page.evaluate(OPEN_ALL)
     # other colours can break no other rule
     rules = ["color-contrast", "link-in-text-block"]

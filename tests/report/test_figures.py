@@ -15,6 +15,7 @@ from matml.report.calibration import LEVELS, calibration_drawings, coverage
 from matml.report.chemistry import by_element, candidate_maps, elements_of, family_maps
 from matml.report.curves import curve_drawings
 from matml.report.drawing import mark_of, matches
+from matml.report.kinetics import kinetics_section
 from matml.report.markup import Figures
 from matml.report.page import make_page
 from matml.report.pareto import aims, circles, pareto_drawings
@@ -524,3 +525,23 @@ def test_no_number_of_labels_leaves_a_figure_of_the_benchmark_empty(empty_result
         ["1", "5"],
         ["10", "25"],
     ]
+
+
+def test_a_legend_shows_each_line_as_it_is_drawn(results):
+    """More methods than colours differ by dashes alone."""
+    file = results / "kinetics/simulated_ttt/scores.csv"
+    scores = pd.read_csv(file)
+    plain = scores[~scores["is_default"]]
+    more = [plain.assign(method=f"method {n}") for n in range(10)]
+    write_table(file, pd.concat([scores, *more], ignore_index=True))
+    figures = Figures()
+    text = kinetics_section(Results(results), figures)
+    lines = {
+        trace["meta"]["method"]: (trace["line"]["color"], trace["line"]["dash"])
+        for trace in figures.specs[0]["data"]
+    }
+    found = re.findall(r'data-method="([^"]*)" style="--colour:(#\w+);--dash:(\w+)"', text)
+    words = {"dashed": "dash", "dotted": "dot", "solid": "solid"}
+    assert {name: (colour, words[dash]) for name, colour, dash in found} == lines
+    assert len(set(lines.values())) == len(lines)
+    assert {dash for _, dash in lines.values()} == {"solid", "dash"}

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+from shutil import copytree
 
 import pandas as pd
 import pytest
@@ -122,3 +123,23 @@ def test_explained_of_an_older_run_may_be_missing(results):
     write_json(results / "screening/explained.json", [])
     assert read_json(results / "screening/explained.json") == []
     assert "Why it ranks here" in make_page(results, ReportSection())[0]
+
+
+@pytest.mark.parametrize("met", [0, 3])
+def test_the_first_screen_says_where_nothing_meets_the_window(several_results, tmp_path, met):
+    """The first of a ranking by a window that nothing meets is no find."""
+    copytree(several_results, tmp_path / "results")
+    file = tmp_path / "results/screening/summary.json"
+    write_json(file, read_json(file) | {"n_meet_all_windows": met})
+    shortlist = tmp_path / "results/screening/shortlist.csv"
+    table = pd.read_csv(shortlist)
+    table.assign(probability=[1e-25, 2e-3, *table["probability"][2:]]).to_csv(
+        shortlist, index=False
+    )
+    made = make_page(tmp_path / "results", ReportSection())[0]
+    said = "is predicted to meet the window. Of 4,242 candidates the first new one"
+    assert (said in re.sub(r"<.*?>", "", made)) == (met == 0)
+    # digits of a normal distribution's tail are no knowledge
+    assert "&lt; 0.1 %" in template(made, 1)
+    assert "at once: 0.20 %" in template(made, 2)
+    assert "×10<sup>" not in template(made, 1)

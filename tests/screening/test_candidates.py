@@ -148,6 +148,16 @@ def test_alloys_have_no_ions_to_exchange(known_table):
         prototypes.from_family(known_table, "caesium chloride")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("perovskite", "cubic perovskite"), ("rock salt", "rocksalt"), ("Rock-Salt", "rocksalt"),
+     ("rocksallt", "rocksalt")],
+)  # fmt: skip
+def test_a_family_of_nearly_that_name_is_proposed(known_table, name, meant):
+    with pytest.raises(MatmlError, match=f"did you mean '{meant}'"):
+        prototypes.from_family(known_table, name)
+
+
 def test_unknown_family_lists_those_there_are(known_table):
     with pytest.raises(MatmlError, match=r"large families are: .*rocksalt"):
         prototypes.from_family(known_table, "spinell")

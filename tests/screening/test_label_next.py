@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from pymatgen.core import Element
+from pymatgen.core import Element, Structure
 from scipy.stats import norm
 
 from matml.cli import cli
@@ -336,6 +336,53 @@ def test_suggestions_have_the_intervals_of_predictions(prepared, tmp_path):
     table = adapted.predict_table(crystals(found["id"]))
     for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high")):
         np.testing.assert_allclose(found[f"refractive_index{suffix}"], table[name], rtol=1e-4)
+
+
+def test_what_is_labelled_is_not_suggested_again(prepared, tmp_path, caplog):
+    """A shortlist's CIFs stay where they are while their labels come in, round after round."""
+    known = read_table(prepared / "structures" / "structures.parquet").set_index("id", drop=False)
+    labelled = pd.read_csv(prepared / "support.csv")
+    salts = {"first": ("K", 2.8), "again": ("K", 2.9), "other": ("Rb", 3.0)}
+    cell = "{0}\n1.0\n0 {1} {1}\n{1} 0 {1}\n{1} {1} 0\n{0} Cl\n1 1\ndirect\n0 0 0\n.5 .5 .5\n"
+    rows = [{"id": name, "poscar": cell.format(*salt)} for name, salt in salts.items()]
+    for name in labelled["id"]:
+        row = known.loc[name]
+        # as a candidate has it: with a guessed cell, a little larger
+        lattice = 1.02 * np.reshape(row["lattice"], (3, 3))
+        crystal = Structure(
+            lattice, list(row["atomic_numbers"]), np.reshape(row["frac_coords"], (-1, 3))
+        )
+        rows.append({"id": f"known {row['formula']}", "poscar": crystal.to(fmt="poscar")})
+    pd.DataFrame(rows).to_csv(tmp_path / "own.csv", index=False)
+
+    def suggest(support):
+        with caplog.at_level("INFO"):
+            suggest_labels(
+                SHIPPED, "refractive_index", "maximise", support, [tmp_path / "own.csv"],
+                prepared / "structures", None, 50, "top", tmp_path / "next.csv", "cpu",
+            )  # fmt: skip
+        return read_table(tmp_path / "next.csv").sort_values("id")
+
+    first = suggest(prepared / "support.csv")
+    assert first["id"].tolist() == ["own/first", "own/other"]
+    assert f"{len(labelled) + 1} candidates equal a labelled crystal or another" in caplog.text
+    assert "2 of 2 candidates to label next" in caplog.text
+    # one of them was measured and given as a file
+    (tmp_path / "POSCAR_K").write_text(rows[0]["poscar"])
+    new = pd.DataFrame({"file": ["POSCAR_K"], "refractive_index": [1.5]})
+    both = pd.concat([labelled[["id", "refractive_index"]], new])
+    both.to_csv(tmp_path / "support.csv", index=False)
+    assert suggest(tmp_path / "support.csv")["id"].tolist() == ["own/other"]
+    # what the known crystals tell of a suggestion stands beside it
+    two = pd.DataFrame(rows[-2:])
+    two.to_csv(tmp_path / "own.csv", index=False)
+    labelled[:-2].to_csv(tmp_path / "fewer.csv", index=False)
+    found = suggest(tmp_path / "fewer.csv").sort_values("duplicate_of")
+    rest = labelled[-2:].sort_values("id")
+    assert found["duplicate_of"].tolist() == rest["id"].tolist()
+    np.testing.assert_allclose(found["known_value"], rest["refractive_index"])
+    with pytest.raises(MatmlError, match="each of the 2 crystals equals a labelled one"):
+        suggest(prepared / "support.csv")
 
 
 def test_what_cannot_be_suggested_is_reported(prepared, tmp_path, caplog):

@@ -6,6 +6,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matml.screening.rank import Domain, check_on_known, flag_known, known_values
+from matml.screening.summary import _learned
 
 
 def perovskite(a, b, x, edge, shift=0.0):
@@ -90,7 +91,7 @@ def test_unmet_elements_and_predictions_beyond_all_labels_leave_the_domain():
 
 def test_check_on_known_leaves_the_support_out():
     table = predictions([1.0, 2.0, 4.0, 9.0]).assign(
-        known_value=[1.5, 2.5, 2.5, 9.0], in_support=[False, False, False, True]
+        known_value=[1.5, 2.5, 2.5, 9.0], in_support=[False, False, False, True], held_out=True
     )
     found = check_on_known(table, support_mean=2.0)
     assert found["n"] == 3
@@ -98,3 +99,17 @@ def test_check_on_known_leaves_the_support_out():
     assert found["mean_absolute_error_of_support_mean"] == pytest.approx(0.5)
     assert found["share_inside_90_percent_interval"] == pytest.approx(2 / 3)
     assert check_on_known(table.assign(known_value=np.nan), 2.0) == {"n": 0}
+    assert (found["held_out"], found["n_perhaps_learned"]) == (True, 0)
+
+
+def test_labels_that_the_model_may_have_learned_are_no_check():
+    table = predictions([1.0, 2.0, 4.0, 9.0]).assign(
+        known_value=[1.5, 2.0, 4.0, 9.0], in_support=False, held_out=[True, False, False, False]
+    )
+    found = check_on_known(table, support_mean=2.0)
+    assert (found["n"], found["n_perhaps_learned"], found["held_out"]) == (1, 3, True)
+    assert found["mean_absolute_error"] == pytest.approx(0.5)
+    learned = check_on_known(table[1:], support_mean=2.0)
+    assert _learned(found) == " (3 more, of families not held out in training, are not counted)."
+    assert "says nothing of new crystals" in _learned(learned)
+    assert (learned["n"], learned["n_perhaps_learned"], learned["held_out"]) == (3, 3, False)

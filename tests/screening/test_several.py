@@ -1,6 +1,7 @@
 """Several objectives at once, windows that nothing meets, and stability, from files to files."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,12 @@ from ridge_screening import PROPERTY, RidgePredictor, run
 
 from matml.errors import MatmlError
 from matml.files import read_table
-from matml.screening import shortlist
+from matml.screening import finish, shortlist
 from matml.screening.choice import dominated_by
-from matml.screening.keep import Keeper
+from matml.screening.keep import Keeper, merge_states
 from matml.screening.objectives import parse_objectives
+from matml.screening.stream import read_chunks
+from matml.screening.summary import _window_notes
 from matml.screening.support import read_supports
 
 ENERGY = "formation_energy_eV_per_atom"
@@ -132,6 +135,32 @@ def test_the_nearest_to_a_window_is_nearest_by_prediction_not_the_least_certain(
     assert keeper.nearest[str(windows[0])]["id"] == "sure"
 
 
+def test_a_window_of_candidates_outside_the_domain_is_spoken_of_too():
+    table = pd.DataFrame({"in_domain": False, "id": ["near", "far"], "formula": ["A", "B"]})
+    table = table.assign(probability=0.0, **{ENERGY: [-3.4, -2.5]})
+    table[f"{ENERGY}_low"], table[f"{ENERGY}_high"] = table[ENERGY] - 0.1, table[ENERGY] + 0.1
+    state = {"properties": {ENERGY: "eV/atom"}}
+    windows = parse_objectives([f"{ENERGY} <= -30"])
+    shares = []
+    for rows in (table, table.assign(in_domain=[False, True], id=["near", "trusted"])):
+        keeper = Keeper(10, ENERGY, windows)
+        keeper._note_nearest(rows, np.array([[260.0], [270.0]]))
+        shares.append(keeper.state())
+    [note] = _window_notes(windows, state | merge_states(shares[:1]))
+    assert f"none is trusted to meet '{windows[0]}'" in note
+    assert "A (near) with -3.4 [-3.5, -3.3] comes nearest" in note
+    # one candidate of the domain goes before nearer ones outside, in whatever order they come
+    for order in (shares, shares[::-1]):
+        [note] = _window_notes(windows, state | merge_states(order))
+        assert "the nearest is B (trusted) with -2.5 [-2.6, -2.4]" in note
+    # what is met outside of the domain only is said to be
+    met = parse_objectives([f"{ENERGY} <= -3"])
+    keeper = Keeper(10, ENERGY, met)
+    keeper._note_nearest(table, np.array([[0.0], [0.5]]))
+    [note] = _window_notes(met, state | keeper.state())
+    assert "A (near) with -3.4 [-3.5, -3.3] is predicted to meet it" in note
+
+
 def test_the_leading_property_may_be_without_a_column(prepared):
     path = prepared / "support.csv"
     known = set(read_table(prepared / "structures" / "structures.parquet")["id"])
@@ -182,7 +211,7 @@ def test_a_property_without_labels_is_predicted_as_it_is_and_told(prepared, tmp_
     np.testing.assert_allclose(table[f"{HULL}_high"] - table[HULL], 0.5, atol=1e-5)
 
 
-def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support):
+def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support, monkeypatch):
     known = read_table(prepared / "structures" / "structures.parquet")
     folder = tmp_path / "known"
     folder.mkdir()
@@ -195,6 +224,20 @@ def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support):
     run(*shared, "--out", tmp_path / "with")
     table = read_table(tmp_path / "with" / "shortlist.csv")
     assert {HULL, f"{HULL}_low", "hull_entries", "decomposes_into", "nearest_known"} <= set(table)
+    # each of several shares looks up its own best; the shortlist tells of as many as of one run
+    monkeypatch.setattr(shortlist, "read_chunks", partial(read_chunks, size=10))
+    for module in (shortlist, finish):
+        monkeypatch.setattr(module, "DESCRIBED", 12)
+    run(*shared, "--out", tmp_path / "one")
+    merge = ["screen", "merge", "--out", tmp_path / "merged"]
+    for number in range(2):
+        run(*shared, "--out", tmp_path / f"{number}", "--shard", number, "--shards", 2)
+        merge += ["--shard", tmp_path / f"{number}"]
+    run(*merge)
+    one, merged = (read_table(tmp_path / name / "shortlist.csv") for name in ("one", "merged"))
+    assert len(one) > 12
+    assert one[HULL].notna().sum() == 12
+    pd.testing.assert_frame_equal(one, merged)
     (tmp_path / "off.yaml").write_text("stability: false\n")
     run(*shared, "--out", tmp_path / "without", "--config", tmp_path / "off.yaml")
     assert HULL not in read_table(tmp_path / "without" / "shortlist.csv")

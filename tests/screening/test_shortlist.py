@@ -71,6 +71,21 @@ def test_summary_counts_and_speaks(screened, prepared):
     )
 
 
+@pytest.mark.parametrize("held_out", [True, False])
+def test_the_check_says_whether_the_model_may_have_learned_it(prepared, tmp_path, held_out):
+    known = read_table(prepared / "structures" / "structures.parquet")
+    [family] = known[known["formula"] == "KMgF3"]["family"].unique()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RidgePredictor, "held_out_families", [family] if held_out else ["other"])
+        screen(prepared, tmp_path, "--config", prepared / "screening.yaml")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    [note] = [note for note in summary["notes"] if "known with a label" in note]
+    assert summary["check_on_known"]["held_out"] is held_out
+    assert note.startswith(f"{summary['check_on_known']['n']} candidates are known")
+    end = "inside the 90 % interval." if held_out else "this says nothing of new crystals."
+    assert note.endswith(end)
+
+
 def test_top_structures_are_written_as_cif(screened):
     table = read_table(screened / "shortlist.csv")
     files = sorted(path.name for path in (screened / "candidates").iterdir())
@@ -153,3 +168,6 @@ def test_property_that_the_model_lacks(prepared, tmp_path):
 def test_known_folder_without_crystals(prepared, tmp_path):
     with pytest.raises(MatmlError, match="run `matml structures ingest`"):
         screen(prepared, tmp_path / "out", "--known", tmp_path)
+    # one that another command wrote
+    with pytest.raises(MatmlError, match="run `matml structures ingest`"):
+        screen(prepared, tmp_path / "out", "--known", prepared / "candidates")

@@ -67,6 +67,26 @@ def test_shards_merge_to_the_same_shortlist(prepared, tmp_path, small_chunks):
     assert len(scores) == merged["n_ranked"]
 
 
+def test_shares_of_mixed_tables_merge_to_the_same_shortlist(prepared, tmp_path, small_chunks):
+    """What a table says beside its structures is text in a CSV, numbers in Parquet."""
+    made = read_table(prepared / "candidates" / "candidates.parquet")
+    assert made["tolerance_factor"].dtype == float
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    made[:20].to_csv(inputs / "a.csv", index=False)
+    made[20:40].to_parquet(inputs / "b.parquet")
+    screen(prepared, tmp_path / "whole", *options(prepared), candidates=inputs)
+    arguments = []
+    for number in range(2):
+        share = tmp_path / f"share-{number}"
+        shares = ("--shard", number, "--shards", 2)
+        screen(prepared, share, *options(prepared), *shares, candidates=inputs)
+        arguments += ["--shard", share]
+    run("screen", "merge", *arguments, "--out", tmp_path / "merged")
+    merged, whole = (tmp_path / part / "shortlist.csv" for part in ("merged", "whole"))
+    assert merged.read_bytes() == whole.read_bytes()
+
+
 def test_shards_of_different_runs_are_refused(prepared, tmp_path):
     screen(prepared, tmp_path / "a", "--shard", 0, "--shards", 2)
     screen(prepared, tmp_path / "b", "--shard", 1, "--shards", 2, "--goal", "minimise")
@@ -257,7 +277,9 @@ def test_copies_across_chunks_are_found_at_the_end(prepared, tmp_path, small_chu
     again = scores["id"].str.contains("/again")
     assert again.sum() == scores["is_copy"].sum() == 5
     assert scores.loc[again, "is_copy"].all()
-    assert not (tmp_path / "out" / "cells.parquet").exists()
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"candidates", "crystals", "explained.json", "kept.parquet", "scores.parquet",
+                    "shortlist.csv", "state.json", "summary.json"}  # fmt: skip
     found = f"5 of the {len(made) + 5} crystals read were found to equal another"
     assert any(note.startswith(found) for note in summary["notes"])
     assert summary["n_in_shortlist"] == len(made)

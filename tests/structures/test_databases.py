@@ -1,5 +1,6 @@
 """OPTIMADE responses and Materials Project JSON, in the shapes that their servers send."""
 
+import itertools
 import json
 import re
 
@@ -106,6 +107,36 @@ def test_materials_project_documents(wrap):
     assert not isinstance(four, Crystal)
 
 
+def named(name):
+    """The same salt, with one element called something else, as each kind of file has it."""
+    species = [
+        {"name": "Na", "chemical_symbols": [name], "concentration": [1.0]},
+        {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
+    ]
+    structure = SALT.as_dict()
+    structure["sites"][0] |= {"species": [{"element": name, "occu": 1}], "label": name}
+    rows = "\n".join(f"{' '.join(map(str, row))}" for row in SALT.lattice.matrix)
+    cell = " ".join(str(x) for x in SALT.lattice.matrix.ravel())
+    return {
+        "optimade": ("json", json.dumps(response(optimade_entry(SALT, species=species)))),
+        "pymatgen": ("json", json.dumps(structure)),
+        "poscar": ("poscar", f"x\n1.0\n{rows}\n{name} Cl\n1 1\ndirect\n0 0 0\n.5 .5 .5\n"),
+        "xyz": ("xyz", f'2\nLattice="{cell}"\n{name} 0 0 0\nCl 2 2 2\n'),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    # pymatgen reads no POSCAR whose names begin like an element
+    [*itertools.product(["Qq", "Xx", "X"], named("")),
+     *itertools.product(["vacancy", "Na3x"], ["optimade", "pymatgen", "xyz"])],
+)  # fmt: skip
+def test_a_name_that_is_no_element_is_told_as_it_was_given(name, kind):
+    form, text = named(name)[kind]
+    [(_, bad)] = document_crystals(Document("a", "a", -1, form, text), StructuresSection())
+    assert re.fullmatch(f"site [12] holds {name}, which is no chemical element", bad.reason)
+
+
 def test_entries_of_one_name_are_numbered():
     found = read(response(optimade_entry(SALT, "same"), optimade_entry(SALT, "same")))
     assert list(found) == ["file.json#1", "file.json#2"]
@@ -116,14 +147,15 @@ def test_an_empty_response_says_so():
     assert "empty list" in bad.reason
 
 
-def page(number, available, more, *, linked=True):
-    """A document with so many entries."""
+def page(number, returned, more, *, linked=True, available=None):
+    """A document with so many entries of `returned` that a query of a database found."""
     value = response(*[optimade_entry(SALT, f"a/{i}") for i in range(number)])
     link = {"href": "https://example.org/structures?page_offset=2"} if more else None
     value["links"] = {"next": link} if linked else {}
     value["meta"] |= {"more_data_available": more}
-    if available is not None:
-        value["meta"]["data_available"] = available
+    for key, count in (("data_returned", returned), ("data_available", available)):
+        if count is not None:
+            value["meta"][key] = count
     return value
 
 
@@ -141,6 +173,12 @@ def written(folder, *values):
         ([page(2, None, True)], "page-1.json: holds 2 entries .* only 2 entries are read"),
         ([page(2, 5, True, linked=False)], "2 of 5 entries are read"),
         ([page(2, 3, True), page(1, 3, False)], None),
+        # what the database holds is not what the query asked for
+        ([page(2, 3, True, available=154718), page(1, 3, False, available=154718)], None),
+        ([page(2, 3, True, available=154718)], "2 of 3 entries"),
+        ([page(2, None, True, available=9), page(1, None, False, available=9)], None),
+        ([page(2, None, True, available=9)], r"only 2 \(of at most 9\) entries"),
+        ([page(2, None, True, available=3), page(1, None, True, available=3)], None),
         ([page(2, None, True), page(1, None, False)], None),
         ([page(2, 2, False)], None),
         ([response(optimade_entry(SALT))], None),

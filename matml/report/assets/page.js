@@ -34,11 +34,25 @@
     return JSON.parse(!dark() ? text : text.replaceAll("#0072B2", "#4AA3DF")
       .replaceAll("rgba(0,114,178,", "rgba(74,163,223,"));
   };
-  const axis = (given) => ({
-    automargin: true, gridcolor: colour("--line"), linecolor: colour("--soft"),
-    zerolinecolor: colour("--line"), tickcolor: colour("--line"), ...given,
-    title: { standoff: 8, ...(given || {}).title },
-  });
+  // Plotly lets a title run out of a narrow figure
+  const wrapped = (text, letters) => text.split("<br>").map((line) => {
+    const rows = [""];
+    for (const word of line.split(" ")) {
+      const longer = `${rows.at(-1)} ${word}`.trim();
+      if (longer.length <= letters || !rows.at(-1)) rows[rows.length - 1] = longer;
+      else rows.push(word);
+    }
+    return rows.join("<br>");
+  }).join("<br>");
+  const axis = (given, length) => {
+    const title = { standoff: 8, ...(given || {}).title };
+    // letters of 15 px are 8 px wide on average; ticks of the other axis take some of the length
+    if (title.text) title.text = wrapped(title.text, Math.max(12, (length - 70) / 8));
+    return {
+      automargin: true, gridcolor: colour("--line"), linecolor: colour("--soft"),
+      zerolinecolor: colour("--line"), tickcolor: colour("--line"), ...given, title,
+    };
+  };
   const draw = (chart) => {
     const { place, spec } = chart;
     const data = themed(spec.data);
@@ -58,7 +72,8 @@
       ...themed(spec.layout),
     };
     for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout)])) {
-      if (/^[xy]axis\d*$/.test(name)) layout[name] = axis(layout[name]);
+      if (!/^[xy]axis\d*$/.test(name)) continue;
+      layout[name] = axis(layout[name], name[0] === "x" ? place.clientWidth : place.clientHeight);
     }
     for (const menu of [...(layout.updatemenus || []), ...(layout.sliders || [])]) {
       menu.bgcolor ??= colour("--panel");
