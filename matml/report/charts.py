@@ -36,14 +36,19 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
 
 
+LONG_NAME = 30
+"""Letters beyond which a name would leave no room for its bar on a phone."""
+
+
 def bars(names: Sequence[str], values: Sequence[float], title: str) -> dict[str, Any]:
-    """Return horizontal bars, the first on top."""
+    """Return horizontal bars, the first on top; a long name breaks at its last hyphen."""
+    names = ["-<br>".join(n.rsplit("-", 1)) if len(n) > LONG_NAME else n for n in names]
     return {
         "data": [
             {
                 "type": "bar",
                 "orientation": "h",
-                "y": list(names),
+                "y": names,
                 "x": list(values),
                 "marker": {"color": BLUE},
                 "hovertemplate": "%{y}: %{x}<extra></extra>",

@@ -31,10 +31,10 @@ METHOD_WORDS = {
     "maml": "MAML",
     "meta_sgd": "Meta-SGD",
     "hierarchical map": "Gaussian prior, most probable parameters",
-    "hierarchical map, in window": "the same, cut to the measured range",
+    "hierarchical map, in window": "Gaussian prior, cut to the measured range",
     "hierarchical posterior": "Gaussian prior, posterior mean",
     "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
-    "heavy-tailed posterior": "the same, cut to the measured range",
+    "heavy-tailed posterior": "heavy-tailed prior, cut to the measured range",
     "conditioned posterior": "heavy-tailed prior given composition",
 }
 EQUATIONS = {

@@ -12,6 +12,7 @@ from matml.config import ReportSection
 from matml.files import read_table, write_json, write_table, write_text
 from matml.report.benchmark import benchmark_section, difference_drawings
 from matml.report.calibration import LEVELS, calibration_drawings, coverage
+from matml.report.charts import bars
 from matml.report.chemistry import by_element, candidate_maps, elements_of, family_maps
 from matml.report.curves import curve_drawings
 from matml.report.drawing import mark_of, matches
@@ -395,15 +396,15 @@ def test_intervals_over_two_families_are_not_drawn(results):
     rows.to_csv(file, index=False)
     drawings = curve_drawings(Scores.read(Results(results)))
     assert drawings
-    bars = 0
+    shown = 0
     for drawing in drawings:
         for trace in drawing.spec["data"]:
             ends = zip(trace["customdata"], trace["error_y"]["array"], strict=True)
             for (shots, words), end in ends:
                 few = shots is None or shots == rows["shots"].max()
                 assert (end is None) == (words == "") == few
-                bars += not few
-    assert bars
+                shown += not few
+    assert shown
 
 
 def level_files(folder, column, unit, observed):
@@ -545,3 +546,9 @@ def test_a_legend_shows_each_line_as_it_is_drawn(results):
     assert {name: (colour, words[dash]) for name, colour, dash in found} == lines
     assert len(set(lines.values())) == len(lines)
     assert {dash for _, dash in lines.values()} == {"solid", "dash"}
+
+
+def test_a_long_name_of_a_bar_is_broken():
+    names = ["properties-stack-formation_energy_eV_per_atom", "report"]
+    drawn = bars(names, [2.0, 1.0], "seconds")["data"][0]
+    assert drawn["y"] == ["properties-stack-<br>formation_energy_eV_per_atom", "report"]
