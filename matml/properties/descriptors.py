@@ -11,6 +11,8 @@ SITES = 4
 """Elements described one by one; a crystal with more keeps the most abundant ones."""
 GEOMETRIC = 7
 """Descriptors that do not follow from the composition; the last ones."""
+PACKING = (-7, -4, -3, -2, -1)
+"""Those that tell how atoms are packed: volume, and distances of neighbours."""
 
 
 def describe(crystals: CrystalSet) -> np.ndarray:

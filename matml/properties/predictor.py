@@ -343,7 +343,8 @@ class FewShotPredictor:
         if self._last is None or self._last[0]() is not crystals:
             far = self.card["far_distances"]
             known = self._known_embeddings
-            told = see(crystals, self.members, known, far, self.device)
+            descriptors = self.training["descriptors"].numpy()
+            told = see(crystals, self.members, known, far, descriptors, self.device)
             self._last = weakref.ref(crystals), told
         return self._last[1]
 
@@ -355,6 +356,7 @@ class FewShotPredictor:
         """Return the distance to the nearest training crystal, [crystals].
 
         In the networks' embeddings, mean over one member of each fold; 1 is the 95th percentile of
-        the distances of training families that a member had not seen.
+        the distances of training families that a member had not seen. Above 1, too, where atoms are
+        packed as in no training crystal (`matml.properties.seen.beyond_packing`).
         """
         return self.seen(crystals).distance

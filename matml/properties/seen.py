@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from matml.properties.batches import GraphBatches
-from matml.properties.descriptors import describe
+from matml.properties.descriptors import PACKING, describe
 from matml.properties.members import Member, nearest_distances
 from matml.properties.views import Inputs
 from matml.structures.crystals import CrystalSet
@@ -32,11 +32,29 @@ class Seen:
     distance: np.ndarray
 
 
+def beyond_packing(descriptors: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return how far the packing of atoms lies from the middle of the known crystals' range, [n].
+
+    In halves of that range: above 1 is denser, looser or more uneven than any known crystal. The
+    networks' embeddings do not tell it: layers in a vacuum have the neighbours that they have in a
+    solid.
+
+    Parameters
+    ----------
+    descriptors, known
+        [n, features] and [training crystals, features].
+    """
+    own, others = descriptors[:, PACKING], known[:, PACKING]
+    low, high = others.min(0), others.max(0)
+    return (np.abs(2 * own - low - high) / np.maximum(high - low, 1e-6)).max(1)
+
+
 def see(
     crystals: CrystalSet,
     members: Sequence[Member],
     known: Sequence[np.ndarray],
     far: Sequence[float],
+    known_descriptors: np.ndarray,
     device: str,
 ) -> Seen:
     """Return what the members tell of crystals; each network runs once over each of them.
@@ -48,6 +66,8 @@ def see(
     known, far
         Embeddings of the training crystals [training, width] and the unit of distances, for the
         first members: those that tell distances.
+    known_descriptors
+        Of the training crystals, [training, features].
     """
     batches = GraphBatches(crystals, device=device)
     predictions, distances = [], []
@@ -67,4 +87,6 @@ def see(
         predictions.append(total / len(members))
         distances.append(distance / len(known))
     inputs = Inputs(describe(crystals), np.concatenate(predictions))
-    return Seen(inputs, np.concatenate(distances))
+    distance = np.concatenate(distances)
+    packing = beyond_packing(inputs.descriptors, known_descriptors)
+    return Seen(inputs, np.where(packing > 1, np.maximum(distance, packing), distance))

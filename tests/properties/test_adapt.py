@@ -19,6 +19,7 @@ from matml.properties import label_checks
 from matml.properties.batches import GraphBatches
 from matml.properties.knowledge import known_elements
 from matml.properties.predictor import FewShotPredictor
+from matml.properties.seen import beyond_packing
 from matml.properties.targets import find_property
 from matml.structures.crystals import CrystalSet
 
@@ -311,6 +312,22 @@ def test_elements_that_no_label_holds_are_flagged(predictor):
     # with a label of it in the support it is no stranger any more
     adapted = predictor.adapt([salt(strange, familiar[1])], [100.0], NAME, check_units=False)
     assert adapted.predict_table(salt(strange, familiar[0]))["unseen_elements"].tolist() == [""]
+
+
+def test_layers_in_a_vacuum_are_far_from_all_crystals():
+    """Of the shipped model: the networks alone do not see the vacuum."""
+    predictor = FewShotPredictor.load()
+    carbon = ["C", "C"], [[0, 0, 0.5], [1 / 3, 2 / 3, 0.5]]
+    graphene = Structure(Lattice.hexagonal(2.46, 20), *carbon)
+    graphite = Structure.from_spacegroup(
+        "P6_3/mmc", Lattice.hexagonal(2.46, 6.7), ["C", "C"], [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]]
+    )
+    table = predictor.adapt([], [], NAME).predict_table([graphene, graphite])
+    assert table["in_domain"].tolist() == [False, True]
+    assert table["distance"][0] > 1.2
+    # the range is that of the training crystals
+    known = predictor.training["descriptors"].numpy()
+    assert (beyond_packing(known, known) <= 1 + 1e-12).all()
 
 
 def test_other_element_features_are_refused(folder, tmp_path):
