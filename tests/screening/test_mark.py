@@ -16,9 +16,15 @@ from matml.structures.duplicates import copies, first_equal
 
 def halide(x, elements, edge):
     """An A2BX6 with one free coordinate, in its primitive cell."""
-    return Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(edge), elements, [[0, 0, 0], [0.25] * 3, [x, 0, 0]]
-    ).get_primitive_structure()
+    metal, cation, halogen = elements
+    axes = x * np.vstack([np.eye(3), -np.eye(3)])
+    return Structure(
+        Lattice(edge / 2 * (1 - np.eye(3))),
+        [metal, cation, cation, *[halogen] * 6],
+        edge * np.vstack([np.zeros(3), np.full(3, 0.25), np.full(3, 0.75), axes]),
+        coords_are_cartesian=True,
+        to_unit_cell=True,
+    )
 
 
 def cells(structures):
