@@ -71,6 +71,10 @@ class Fit:
         objective = self.objective.reshape(starts, -1)
         tasks = objective.shape[1]
         rows = objective.argmin(0) * tasks + torch.arange(tasks)
+        return self.rows(rows)
+
+    def rows(self, rows: Tensor) -> "Fit":
+        """Return the fits of some tasks, by their numbers."""
         return Fit(*(getattr(self, name)[rows] for name in Fit.__dataclass_fields__))
 
 
@@ -214,7 +218,7 @@ def best_of(
     objective = fit.objective.reshape(count, tasks)
     best = (objective <= objective.amin(0) + preference).to(torch.uint8).argmax(0)
     rows = best * tasks + torch.arange(tasks)
-    return Fit(*(getattr(fit, name)[rows] for name in Fit.__dataclass_fields__))
+    return fit.rows(rows)
 
 
 def inverse_variances(mask: Tensor, known_variance: Tensor, noise: float) -> Tensor:

@@ -274,13 +274,16 @@ class LabelProcess:
         experts = [
             Expert(kernel, f) for f in ([False, True] if known else [False]) for kernel in kernels
         ]
-        log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
+        alike = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
         if not known:
-            return cls(experts, log_prior)
+            return cls(experts, alike)
         own = [each for episodes in tasks for each in episodes]
-        found = [_learn_prior(experts, own, len(tasks), Outliers(s), iterations) for s in SHARES]
-        log_prior, outliers, _ = max(found, key=lambda each: each[2])
-        return cls(experts, log_prior, outliers)
+        found = {
+            outliers: _learn_prior(experts, own, alike, len(tasks), outliers, iterations)
+            for outliers in map(Outliers, SHARES)
+        }
+        best = max(found, key=lambda outliers: found[outliers][1])
+        return cls(experts, found[best][0], best)
 
     def predict(
         self, likeness: Likeness, labels: np.ndarray, network: np.ndarray | None = None
@@ -317,11 +320,12 @@ class LabelProcess:
 def _learn_prior(
     experts: Sequence[Expert],
     tasks: Sequence[Episodes],
+    log_prior: Tensor,
     properties: int,
     outliers: Outliers,
     iterations: int,
-) -> tuple[Tensor, Outliers, float]:
-    """Return how often each expert is right, the outliers, and the log evidence of a task.
+) -> tuple[Tensor, float]:
+    """Return how often each expert is right, and the log evidence of a task.
 
     Each property counts the same, by expectation maximisation of a mixture's weights, with one
     task's worth for each expert.
@@ -332,13 +336,12 @@ def _learn_prior(
         evidence.append(torch.stack(found))
         share.append(torch.full_like(found[0], 1 / len(found[0])))
     evidence, share = torch.cat(evidence, 1), torch.cat(share)
-    log_prior = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
     for _ in range(iterations):
         responsible = torch.softmax(evidence + log_prior[:, None], 0)
         weights = (responsible * share).sum(1) + 1 / len(experts) / properties
         log_prior = (weights / weights.sum()).log()
     total = ((evidence + log_prior[:, None]).logsumexp(0) * share).sum() / share.sum()
-    return log_prior, outliers, float(total)
+    return log_prior, float(total)
 
 
 def _posterior(expert: Expert, own: Episodes, outliers: Outliers) -> tuple[Tensor, Tensor, Tensor]:
