@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from matml.cli import COMMANDS
-from matml.files import write_text
-from matml.provenance import SHARED, source_hash, verify_checksums, watched_files, write_checksums
+from matml.cli.main import COMMANDS
+from matml.core.files import write_text
+from matml.core.provenance import (
+    SHARED,
+    source_hash,
+    verify_checksums,
+    watched_files,
+    write_checksums,
+)
 
-MATML = [sys.executable, "-c", "from matml.cli import main; main()"]
+MATML = [sys.executable, "-c", "from matml.cli.main import main; main()"]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
@@ -41,7 +47,7 @@ def test_help_imports_nothing_heavy():
     heavy = ["torch", "torch_geometric", "pymatgen", "sklearn", "scipy", "matplotlib"]
     heavy += ["plotly", "pandas", "numpy"]
     code = (
-        "import sys\nfrom matml.cli import COMMANDS, cli\n"
+        "import sys\nfrom matml.cli.main import COMMANDS, cli\n"
         "for name in COMMANDS: cli.get_command(None, name)\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )

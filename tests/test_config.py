@@ -5,9 +5,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from matml.config import Configuration, GraphsSection, Section, read_section
-from matml.config_files import check_inputs, default_yaml, load, section_models, section_values
-from matml.errors import MatmlError
+from matml.config.files import check_inputs, default_yaml, load, section_models, section_values
+from matml.config.schema import Configuration
+from matml.core.errors import MatmlError
+from matml.core.settings import Section, read_section
+from matml.structures.settings import GraphsSection
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "workflow").glob("config*.yaml"))

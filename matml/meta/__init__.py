@@ -1,9 +1,10 @@
 """Learning to learn: tasks, inner loops, outer loops. Knows torch, nothing of materials."""
 
+from matml.meta.batch_norm import FrozenStatistics, StepStatistics, TaskStatistics, Transductive
 from matml.meta.crossfit import CrossFit, Leak, deal
-from matml.meta.heads import GaussianHead, gaussian_loss
-from matml.meta.inner import Diverged, GradientSteps, HeadSteps
-from matml.meta.norms import FrozenStatistics, StepStatistics, TaskStatistics, Transductive
+from matml.meta.inner.closed_form import GaussianHead, gaussian_loss
+from matml.meta.inner.gradient import Diverged, GradientSteps, HeadSteps
+from matml.meta.inner.map import MaximumAPosteriori
 from matml.meta.outer import (
     FOMAML,
     MAML,
@@ -13,10 +14,9 @@ from matml.meta.outer import (
     TaskDiverged,
     accumulate_meta_gradient,
 )
-from matml.meta.parallel import TENSORS, Stacking
-from matml.meta.posterior import MaximumAPosteriori
 from matml.meta.tasks import BoundModel, Loss, Parameters, Task, draw_batches, split_support_query
 from matml.meta.train import History, MetaTraining, meta_train
+from matml.meta.vectorised import TENSORS, Stacking
 
 __all__ = [
     "FOMAML",

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from matml.errors import MatmlError
-from matml.files import atomic
+from matml.core.errors import MatmlError
+from matml.core.files import atomic
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Layers that also take weights stacked along a leading dimension of tasks.
 
 A module of such layers evaluates many tasks, each with its own weights, by torch's batched
-operations alone. `matml.meta.parallel` does the same for any module by `torch.vmap`, which costs
+operations alone. `matml.meta.vectorised` does the same for any module by `torch.vmap`, which costs
 more than the arithmetic where the tasks are small.
 """
 

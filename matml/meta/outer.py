@@ -21,7 +21,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from matml.meta.inner import Diverged, GradientSteps
+from matml.meta.inner.gradient import Diverged, GradientSteps
 from matml.meta.tasks import Loss, Task, gradients_of
 
 

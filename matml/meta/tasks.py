@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from matml.meta.norms import Statistics, normalised_with
+from matml.meta.batch_norm import Statistics, normalised_with
 
 Parameters: TypeAlias = dict[str, Tensor]
 """Named (fast) weights of a module."""

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from matml.files import remove_unfinished
+from matml.core.files import remove_unfinished
+from matml.meta.batch_norm import batch_norms
 from matml.meta.checkpoint import (
     fingerprint,
     load_checkpoint,
@@ -26,13 +27,12 @@ from matml.meta.checkpoint import (
     unpack_random_state,
 )
 from matml.meta.crossfit import refuse_seen
-from matml.meta.inner import Diverged
-from matml.meta.norms import batch_norms
+from matml.meta.distributed import Processes
+from matml.meta.inner.gradient import Diverged
 from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
-from matml.meta.parallel import Stacking, accumulate_meta_gradient_many
-from matml.meta.processes import Processes
 from matml.meta.tasks import Loss, Task, draw_batches
 from matml.meta.validation import MOST_NAMES, sound_tasks, validation_losses
+from matml.meta.vectorised import Stacking, accumulate_meta_gradient_many
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def meta_train(
     the learner will be used: dropout does nothing. At the end the inner loop is in evaluation mode.
 
     Started by `torchrun`, the tasks of each meta-batch are shared among the processes, and all end
-    with the same weights (`matml.meta.processes`).
+    with the same weights (`matml.meta.distributed`).
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ def _warn_of_batch_norm(module: nn.Module, inner: nn.Module, title: str) -> None
     if trained and getattr(inner, "batch_norm", None) is None:
         log.warning(
             "%s: BatchNorm layer %r takes the statistics of each batch, and its running ones are "
-            "not updated; choose a policy (`batch_norm=…`, see matml.meta.norms)",
+            "not updated; choose a policy (`batch_norm=…`, see matml.meta.batch_norm)",
             title,
             trained[0],
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from matml.meta.inner import Diverged
+from matml.meta.inner.gradient import Diverged
 from matml.meta.outer import TaskDiverged
 from matml.meta.tasks import Loss, Task
 

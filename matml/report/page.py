@@ -8,18 +8,18 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from matml import __version__
-from matml.config import ReportSection
-from matml.report.benchmark import benchmark_section, has_benchmark
-from matml.report.crystals import crystals_section
-from matml.report.kinetics import kinetics_section
-from matml.report.markup import Figures, escape
-from matml.report.methods import methods_section
-from matml.report.overview import overview
-from matml.report.pareto import candidate_figures
-from matml.report.predictors import predictors_section
-from matml.report.provenance import run_section, sources_section
-from matml.report.results import Results
-from matml.report.shortlist import shortlist_section
+from matml.report.html.markup import Figures, escape
+from matml.report.html.results import Results
+from matml.report.sections.crystals import crystals_section
+from matml.report.sections.kinetics.overview import kinetics_section
+from matml.report.sections.methods import methods_section
+from matml.report.sections.overview import overview
+from matml.report.sections.properties.benchmark import benchmark_section, has_benchmark
+from matml.report.sections.properties.overview import predictors_section
+from matml.report.sections.provenance import run_section, sources_section
+from matml.report.sections.screening.pareto import candidate_figures
+from matml.report.sections.screening.shortlist import shortlist_section
+from matml.report.settings import ReportSection
 
 # nothing may be fetched, from anywhere
 POLICY = (

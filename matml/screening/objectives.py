@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from matml.errors import MatmlError
-from matml.properties.targets import PROPERTIES
+from matml.core.errors import MatmlError
+from matml.properties.data.targets import PROPERTIES
 
 FORMATION_ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"

@@ -6,10 +6,10 @@ from pymatgen.core import Structure
 from pymatgen.core.periodic_table import DummySpecies, Element
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from matml.config import StructuresSection
-from matml.structures.cell import cell_volume
 from matml.structures.elements import element_of, shown
 from matml.structures.errors import BadCrystal
+from matml.structures.settings import StructuresSection
+from matml.structures.symmetry.cell import cell_volume
 
 MAX_ATOMIC_NUMBER = 94
 """Plutonium: of heavier elements hardly a crystal has labels, and little is tabulated."""

@@ -8,17 +8,18 @@ from functools import lru_cache
 import numpy as np
 from pymatgen.core import Composition, Structure
 
-from matml.config import StructuresSection
-from matml.structures.carried_symmetry import SearchedCrystals
-from matml.structures.cell import cell_volume
 from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
-from matml.structures.parse import parse
-from matml.structures.plain_poscar import plain_cell
-from matml.structures.read import Document
-from matml.structures.symmetry import Symmetry, symmetrise
+from matml.structures.io.parse import parse
+from matml.structures.io.plain_poscar import plain_cell
+from matml.structures.io.read import Document
+from matml.structures.settings import StructuresSection
+from matml.structures.symmetry.carry_over import SearchedCrystals
+from matml.structures.symmetry.cell import cell_volume
+from matml.structures.symmetry.record import Symmetry
+from matml.structures.symmetry.search import symmetrise
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Lattice, SiteCollection, Structure
 
-from matml.config import GraphsSection, StructuresSection
-from matml.errors import MatmlError
-from matml.files import read_table
-from matml.structures.build import graph_of, graph_settings
-from matml.structures.carried_symmetry import SearchedCrystals
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.core.parallel import Helpers, processors
 from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
 from matml.structures.errors import BadCrystal
-from matml.structures.graph import CrystalGraph
+from matml.structures.graphs.build import graph_of, graph_settings
+from matml.structures.graphs.graph import CrystalGraph
+from matml.structures.graphs.store import GraphStore
 from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
-from matml.structures.parallel import Helpers, processors
-from matml.structures.store import GraphStore
+from matml.structures.settings import GraphsSection, StructuresSection
+from matml.structures.symmetry.carry_over import SearchedCrystals
 
 FEWEST_FOR_PROCESSES = 2000
 """Structures below which starting processes costs more than it saves."""
@@ -178,7 +178,7 @@ class CrystalSet:
             that asks for several must keep its work under `if __name__ == "__main__":`.
         carry_over
             Take the symmetry of a crystal from one met before that has the same operations,
-            which is several times faster (`matml.structures.carried_symmetry`). Met before in
+            which is several times faster (`matml.structures.symmetry.carry_over`). Met before in
             this call, so that the same structures in the same order give the same numbers whatever
             was asked before; in another order or number, and with several `processes`, distances
             may differ by up to a few ten thousandths of an angstrom.
@@ -266,3 +266,25 @@ class CrystalSet:
         lattice = Lattice(np.reshape(np.asarray(row["lattice"]), (3, 3)))
         numbers = [int(z) for z in row["atomic_numbers"]]
         return Structure(lattice, numbers, np.reshape(np.asarray(row["frac_coords"]), (-1, 3)))
+
+
+Structures = CrystalSet | Structure | Iterable[Structure]
+"""What is predicted: one structure or several, or a set of crystals."""
+
+
+def listed(structures: Structure | Iterable[Structure]) -> list[Structure]:
+    """Return one or several structures as a list.
+
+    Raises
+    ------
+    MatmlError
+        For what is no collection at all.
+    """
+    if isinstance(structures, SiteCollection):
+        return [structures]
+    try:
+        return list(structures)
+    except TypeError:
+        raise MatmlError(
+            f"structures: is a {type(structures).__name__}; give pymatgen Structures"
+        ) from None

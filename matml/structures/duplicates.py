@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
-from matml.structures.parallel import map_ordered
+from matml.core.parallel import map_ordered
 
 ALIKE = 0.01
 """How much equal cells of 1 cubic angstrom per atom may differ (the matcher allows 0.3)."""

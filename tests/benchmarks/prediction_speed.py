@@ -68,18 +68,18 @@ def larger(structure: Structure, factor: float) -> Structure:
 
 def forget() -> None:
     """Forget the symmetry of all crystals met so far."""
-    from matml.structures import symmetry
+    from matml.structures.symmetry import search as symmetry
 
     symmetry._search.cache_clear()
 
 
 def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
     """Seconds from structures to graphs, by phase."""
-    from matml.structures.build import graph_of
-    from matml.structures.carried_symmetry import SearchedCrystals
     from matml.structures.check import check_geometry
     from matml.structures.crystal import cell_of, symmetries
     from matml.structures.families import classify
+    from matml.structures.graphs.build import graph_of
+    from matml.structures.symmetry.carry_over import SearchedCrystals
 
     forget()
     clock, settings, searched = Clock(), predictor.structures_section, SearchedCrystals()
@@ -105,10 +105,10 @@ def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
     """Measure prediction from structures."""
     import torch
 
-    from matml.properties.batches import GraphBatches
-    from matml.properties.descriptors import describe
-    from matml.properties.predictor import FewShotPredictor
-    from matml.properties.pretrain import predict
+    from matml.properties.data.batches import GraphBatches
+    from matml.properties.data.descriptors import describe
+    from matml.properties.networks.pretrain import predict
+    from matml.properties.predictor.few_shot import FewShotPredictor
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -188,7 +188,7 @@ def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
 
 def _values(name: str, scaled: np.ndarray) -> np.ndarray:
     """Labels in the property's unit."""
-    from matml.properties.targets import find_property
+    from matml.properties.data.targets import find_property
 
     return find_property(name).from_scale(scaled)
 

@@ -60,7 +60,8 @@ def write_candidates(source: Path, number: int, out: Path) -> None:
 
 def run_one(options: dict) -> None:
     """Screen in this process and print what it took, as JSON."""
-    from matml.screening.shortlist import STATE, screen_candidates
+    from matml.screening.select.layout import STATE
+    from matml.screening.select.run import screen_candidates
 
     logging.disable(logging.WARNING)
     start = time.perf_counter()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from matml.config import KineticsSection
+from matml.kinetics.settings import KineticsSection
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,7 +22,7 @@ def quick():
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory, quick):
     """Folder with both simulated sets, in `jmak` and `ttt`."""
-    from matml.kinetics.prepare import simulate_dataset
+    from matml.kinetics.data.prepare import simulate_dataset
 
     folder = tmp_path_factory.mktemp("simulated")
     for name in ("jmak", "ttt"):
@@ -33,9 +33,9 @@ def simulated(tmp_path_factory, quick):
 @pytest.fixture(scope="session")
 def fractions_population(simulated):
     """Population of the simulated JMAK set, fractions, no alloy held out; not to be changed."""
+    from matml.kinetics.data.observations import read_observations
     from matml.kinetics.equations import equation_named
-    from matml.kinetics.observations import read_observations
-    from matml.kinetics.population import learn_population
+    from matml.kinetics.inference.population import learn_population
 
     path = simulated / "jmak/observations.csv"
     observations = read_observations(path, simulated / "jmak/alloys.csv")
@@ -47,9 +47,9 @@ def fractions_population(simulated):
 @pytest.fixture(scope="session")
 def learned_steels(simulated, quick):
     """Observations and population of the simulated TTT set; not to be changed."""
+    from matml.kinetics.data.observations import read_observations
     from matml.kinetics.equations import equation_named
-    from matml.kinetics.observations import read_observations
-    from matml.kinetics.population import learn_population, split_groups
+    from matml.kinetics.inference.population import learn_population, split_groups
 
     path = simulated / "ttt/observations.csv"
     observations = read_observations(path, simulated / "ttt/alloys.csv")

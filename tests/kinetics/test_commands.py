@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from matml.cli import cli
-from matml.errors import MatmlError
-from matml.kinetics.stages import measured_sets
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.evaluation.pipeline import measured_sets
 
 
 def run(*arguments):
@@ -156,7 +156,13 @@ def test_shots_must_be_numbers(tmp_path):
 
 
 def test_an_error_exits_with_two_and_no_traceback(tmp_path):
-    command = [sys.executable, "-c", "from matml.cli import main; main()", "kinetics", "prepare"]
+    command = [
+        sys.executable,
+        "-c",
+        "from matml.cli.main import main; main()",
+        "kinetics",
+        "prepare",
+    ]
     result = subprocess.run(
         [*command, "--dataset", "nothing", "--out", str(tmp_path)],
         capture_output=True,

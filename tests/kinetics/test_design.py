@@ -7,13 +7,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.cli import cli
-from matml.config import KineticsSection
-from matml.errors import MatmlError
-from matml.kinetics.calibrate import pick_points
-from matml.kinetics.design import Region, choose, design
-from matml.kinetics.design_benchmark import score_designs, summarise_designs
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.design.choose import Region, choose, design
 from matml.kinetics.equations import equation_named
+from matml.kinetics.evaluation.design import score_designs, summarise_designs
+from matml.kinetics.inference.calibrate import pick_points
+from matml.kinetics.settings import KineticsSection
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from matml.cli import cli
-from matml.files import read_json
-from matml.kinetics.calibrate import calibrate, calibrate_without_outliers
-from matml.kinetics.cooling import draw_cooling
-from matml.kinetics.doubts import contradiction_notes, correlation_notes
-from matml.kinetics.observations import read_observations
-from matml.kinetics.thinning import MOST_POINTS, thin
+from matml.cli.main import cli
+from matml.core.files import read_json
+from matml.kinetics.data.downsample import MOST_POINTS, thin
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.diagrams.cct import draw_cooling
+from matml.kinetics.inference.calibrate import calibrate, calibrate_without_outliers
+from matml.kinetics.inference.diagnostics import contradiction_notes, correlation_notes
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from matml.errors import MatmlError
+from matml.core.errors import MatmlError
 from matml.kinetics.equations import EQUATIONS, Parameter, equation_named
 from matml.kinetics.equations.c_curve import SMALLEST_UNDERCOOLING, log_half_time
 from matml.kinetics.equations.softening import hollomon_jaffe

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
+from matml.bayes.empirical_bayes import learn_prior
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.task_prior import TaskPriors
+from matml.kinetics.data.batch import Series, residual_function
 from matml.kinetics.equations import equation_named
-from matml.kinetics.experience import Features, learn_experience, set_noise
-from matml.kinetics.population import generic_prior, learn_gaussian
-from matml.kinetics.predict import predict_draws
-from matml.kinetics.series import Series, residual_function
-from matml.meta.conditioned import TaskPriors
-from matml.meta.hierarchical import learn_prior
-from matml.meta.sampling import sample_posterior
+from matml.kinetics.inference.composition_prior import Features, learn_experience, set_noise
+from matml.kinetics.inference.population import generic_prior, learn_gaussian
+from matml.kinetics.inference.predict import predict_draws
 
 ALLOYS = pd.DataFrame(
     {
@@ -95,7 +95,7 @@ def test_draws_beyond_the_measured_range_count_as_its_end():
 
 def test_importance_draws_agree_with_the_no_u_turn_sampler():
     pytest.importorskip("pyro", reason="the check by MCMC needs Pyro (matml[mcmc])")
-    from matml.kinetics.mcmc import nuts_draws
+    from matml.kinetics.inference.nuts import nuts_draws
 
     equation, _, series = jmak_series(2, torch.full((2,), 0.1).double())
     residual = residual_function(equation, "ttt")
@@ -119,8 +119,8 @@ def test_importance_draws_agree_with_the_no_u_turn_sampler():
 
 
 def test_composition_is_used_where_it_tells(simulated):
-    from matml.kinetics.observations import read_observations
-    from matml.kinetics.series import to_series
+    from matml.kinetics.data.batch import to_series
+    from matml.kinetics.data.observations import read_observations
 
     folder = simulated / "ttt"
     observations = read_observations(folder / "observations.csv", folder / "alloys.csv")
@@ -187,8 +187,8 @@ def test_learned_from_forty_alloys_the_intervals_of_others_cover(whole, most_bia
 
 
 def test_without_pyro_the_check_says_what_to_install(monkeypatch):
-    from matml.errors import MatmlError
-    from matml.kinetics.mcmc import nuts_draws
+    from matml.core.errors import MatmlError
+    from matml.kinetics.inference.nuts import nuts_draws
 
     monkeypatch.setitem(sys.modules, "pyro", None)
     with pytest.raises(MatmlError, match=r"pip install 'matml\[mcmc\]'"):

@@ -9,18 +9,18 @@ import torch
 from click.testing import CliRunner
 from scipy.integrate import solve_ivp
 
-from matml.cli import cli
-from matml.config import KineticsDataset, KineticsSection
-from matml.errors import MatmlError
-from matml.kinetics.calibrate import calibrate
-from matml.kinetics.curves import run_table
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.data.additivity import fraction_along
+from matml.kinetics.data.batch import to_series
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.data.prepare import prepare_dataset
+from matml.kinetics.data.thermal_history import History, path_columns, read_history
+from matml.kinetics.diagrams.curves import run_table
 from matml.kinetics.equations import equation_named
-from matml.kinetics.histories import History, path_columns, read_history
-from matml.kinetics.observations import read_observations
-from matml.kinetics.paths import fraction_along
-from matml.kinetics.prepare import prepare_dataset
-from matml.kinetics.runs import RunOffsets, with_run_offsets
-from matml.kinetics.series import to_series
+from matml.kinetics.inference.calibrate import calibrate
+from matml.kinetics.inference.run_offsets import RunOffsets, with_run_offsets
+from matml.kinetics.settings import KineticsDataset, KineticsSection
 
 R = 8.31446261815324
 HISTORY = History(

@@ -8,25 +8,27 @@ import pandas as pd
 import pytest
 import torch
 
-from matml.config import KineticsSection, KineticsSimulation
-from matml.errors import MatmlError
-from matml.kinetics.benchmark import DEFAULT_METHOD, MEAN, draw_points, grouped_folds, score_alloys
-from matml.kinetics.calibrate import calibrate, pick_points
+from matml.bayes.empirical_bayes import draw_posterior, learn_prior, maximum_a_posteriori
+from matml.bayes.gauss_newton import GaussianPrior
+from matml.core.errors import MatmlError
+from matml.kinetics.data.batch import residual_function, to_series
+from matml.kinetics.data.observations import Observations, read_observations
+from matml.kinetics.data.simulate import simulate_jmak, simulate_ttt
 from matml.kinetics.equations import equation_named
-from matml.kinetics.learner import EquationModule, RobustLoss, meta_learn
-from matml.kinetics.observations import Observations, read_observations
-from matml.kinetics.population import (
-    Population,
-    generic_prior,
-    split_groups,
+from matml.kinetics.evaluation.benchmark import (
+    DEFAULT_METHOD,
+    MEAN,
+    draw_points,
+    grouped_folds,
+    score_alloys,
 )
-from matml.kinetics.scores import summarise, weighted_mean, weighted_median
-from matml.kinetics.series import residual_function, to_series
-from matml.kinetics.simulate import simulate_jmak, simulate_ttt
-from matml.kinetics.stages import one_per_group
+from matml.kinetics.evaluation.scores import summarise, weighted_mean, weighted_median
+from matml.kinetics.inference.calibrate import calibrate, pick_points
+from matml.kinetics.inference.gradient_start import EquationModule, RobustLoss, meta_learn
+from matml.kinetics.inference.population import Population, generic_prior, split_groups
+from matml.kinetics.pipeline import one_per_group
+from matml.kinetics.settings import KineticsSection, KineticsSimulation
 from matml.meta import GradientSteps
-from matml.meta.hierarchical import draw_posterior, learn_prior, maximum_a_posteriori
-from matml.meta.least_squares import GaussianPrior
 
 
 def read(folder, name):

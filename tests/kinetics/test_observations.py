@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from matml.errors import MatmlError
-from matml.kinetics.observations import determined_by_design, read_observations
+from matml.core.errors import MatmlError
+from matml.kinetics.data.observations import determined_by_design, read_observations
 
 HEADER = "alloy,temperature_C,time_s,fraction_transformed\n"
 GOOD = "A,700,10,0.2\nA,700,30,0.6\nA,750,10,0.5\n"

@@ -13,19 +13,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.cli import cli
-from matml.config import KineticsSection
-from matml.errors import MatmlError
-from matml.kinetics.calibrate import calibrate
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import EQUATIONS, equation_named
+from matml.kinetics.equations.form.listing import described, described_by_name
+from matml.kinetics.equations.grain_growth import kissinger_energy, sellars_half_time
 from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
 from matml.kinetics.equations.peaks import log_frequency
-from matml.kinetics.equations.processes import kissinger_energy, sellars_half_time
 from matml.kinetics.equations.recrystallisation import sellars_factor
 from matml.kinetics.equations.steels import li_time, martensite_start_K
-from matml.kinetics.listing import described, described_by_name
-from matml.kinetics.observations import read_observations
-from matml.kinetics.population import learn_population
+from matml.kinetics.inference.calibrate import calibrate
+from matml.kinetics.inference.population import learn_population
+from matml.kinetics.settings import KineticsSection
 
 R = 8.31446261815324
 REFERENCE_K = 900.0
@@ -352,7 +352,7 @@ def test_the_list_of_equations_is_in_step_and_needs_no_torch():
     stored = described_by_name(None)
     assert stored == [described(equation) for equation in EQUATIONS.values()]
     script = (
-        "import sys; from click.testing import CliRunner; from matml.cli import cli; "
+        "import sys; from click.testing import CliRunner; from matml.cli.main import cli; "
         "found = CliRunner().invoke(cli, ['kinetics', 'equations'], catch_exceptions=False); "
         "assert 'kissinger:' in found.output; "
         "print([m for m in ('torch', 'numpy', 'pandas', 'scipy') if m in sys.modules])"

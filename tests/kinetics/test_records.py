@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.cli import cli
-from matml.errors import MatmlError
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.data.additivity import fraction_along
+from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import read_observations
-from matml.kinetics.paths import fraction_along
 
 TRUTH = {"half_time_s": 300.0, "activation_energy_kJ_mol": 180.0, "avrami_exponent": 1.8}
 REFERENCE_K = 1000.0
@@ -57,7 +57,7 @@ def test_a_ramp_equals_its_isothermal_time(name):
         "time_s": time,
         "start_temperature_K": torch.full_like(kelvin, 850.0),
     }
-    from matml.kinetics.paths import consumed
+    from matml.kinetics.data.additivity import consumed
 
     log_scale = scale(equation.values(position), inputs)
     equal = consumed(time, log_scale) * log_scale.exp()

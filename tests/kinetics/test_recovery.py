@@ -7,13 +7,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.cli import cli
-from matml.config import KineticsSimulation
-from matml.files import read_table
-from matml.kinetics.benchmark import DEFAULT_METHOD
+from matml.cli.main import cli
+from matml.core.files import read_table
+from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import read_observations
-from matml.kinetics.recovery import draw_truth, observe
+from matml.kinetics.evaluation.benchmark import DEFAULT_METHOD
+from matml.kinetics.evaluation.recovery import draw_truth, observe
+from matml.kinetics.settings import KineticsSimulation
 
 
 def test_simulated_alloys_are_like_the_published_ones():
@@ -55,7 +55,7 @@ def test_the_command_prints_and_writes(tmp_path):
 
 def test_the_default_agrees_with_the_no_u_turn_sampler(simulated, quick):
     pytest.importorskip("pyro", reason="the comparison needs Pyro (matml[mcmc])")
-    from matml.kinetics.nuts_benchmark import NUTS, format_nuts, nuts_records, score_nuts
+    from matml.kinetics.evaluation.against_nuts import NUTS, format_nuts, nuts_records, score_nuts
 
     folder = simulated / "jmak"
     data = read_observations(folder / "observations.csv", folder / "alloys.csv")

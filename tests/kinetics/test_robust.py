@@ -10,17 +10,17 @@ import torch
 from click.testing import CliRunner
 from scipy import stats
 
-from matml.cli import cli
-from matml.config import KineticsSection
-from matml.errors import MatmlError
-from matml.kinetics.calibrate import ROBUST_DOF, calibrate
+from matml.bayes import student_t as robust
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.task_prior import TaskPriors
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import Observations
-from matml.kinetics.population import learn_population
-from matml.kinetics.runs import RunOffsets, append_offsets, with_run_offsets
-from matml.meta import robust
-from matml.meta.conditioned import TaskPriors
-from matml.meta.sampling import sample_posterior
+from matml.kinetics.inference.calibrate import ROBUST_DOF, calibrate
+from matml.kinetics.inference.population import learn_population
+from matml.kinetics.inference.run_offsets import RunOffsets, append_offsets, with_run_offsets
+from matml.kinetics.settings import KineticsSection
 
 REFERENCE = 900.0
 

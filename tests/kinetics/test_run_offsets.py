@@ -6,14 +6,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.cli import cli
-from matml.config import KineticsSection
-from matml.files import read_json
-from matml.kinetics.calibrate import calibrate, held_out_scores
+from matml.cli.main import cli
+from matml.core.files import read_json
+from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
-from matml.kinetics.observations import read_observations
-from matml.kinetics.population import learn_population
-from matml.kinetics.runs import NO_OFFSETS, RunOffsets
+from matml.kinetics.inference.calibrate import calibrate, held_out_scores
+from matml.kinetics.inference.population import learn_population
+from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets
+from matml.kinetics.settings import KineticsSection
 
 REFERENCE_K, OFFSET_K, NOISE, SPREAD = 900.0, 12.0, 0.02, 0.35
 OFFSETS = RunOffsets(temperature_K=OFFSET_K)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from matml.errors import MatmlError
-from matml.kinetics.signals import baseline, lever_rule, partial_area
+from matml.core.errors import MatmlError
+from matml.kinetics.instruments.signals import baseline, lever_rule, partial_area
 
 
 def test_a_dilatometer_by_the_lever_rule():

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from matml.kinetics.calibrate import calibrate
-from matml.kinetics.observations import read_observations
-from matml.kinetics.paths import fraction_along
-from matml.kinetics.thinning import MOST_POINTS, thin
+from matml.kinetics.data.additivity import fraction_along
+from matml.kinetics.data.downsample import MOST_POINTS, thin
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.inference.calibrate import calibrate
 
 R, NOISE = 8.31446261815324, 0.02
 TRUTH = {"half_time_s": 300.0, "activation_energy_kJ_mol": 180.0, "avrami_exponent": 1.8}

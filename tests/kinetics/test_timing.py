@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.task_prior import TaskPriors
+from matml.kinetics.data.batch import Series, residual_function
 from matml.kinetics.equations import equation_named
-from matml.kinetics.experience import Experience, learn_experience
-from matml.kinetics.population import learn_gaussian
-from matml.kinetics.series import Series, residual_function
-from matml.kinetics.timing import Timing
-from matml.meta.conditioned import TaskPriors
-from matml.meta.sampling import sample_posterior
+from matml.kinetics.inference.composition_prior import Experience, learn_experience
+from matml.kinetics.inference.informative_times import Timing
+from matml.kinetics.inference.population import learn_gaussian
 
 JMAK = equation_named("jmak")
 

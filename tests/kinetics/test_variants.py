@@ -7,10 +7,15 @@ import pytest
 import torch
 from scipy.integrate import quad, solve_ivp
 
-from matml.errors import MatmlError
+from matml.core.errors import MatmlError
+from matml.kinetics.data.additivity import (
+    consumed,
+    fraction_along,
+    fraction_by_solver,
+    scheil_temperature,
+)
 from matml.kinetics.equations import EQUATIONS, Parameter, equation_named
-from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
-from matml.kinetics.equations.processes import (
+from matml.kinetics.equations.grain_growth import (
     GRAIN_GROWTH,
     coarsened_radius,
     coarsening_rate,
@@ -20,13 +25,8 @@ from matml.kinetics.equations.processes import (
     recrystallised_fraction,
     sellars_half_time,
 )
+from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
 from matml.kinetics.equations.steels import kirkaldy_integral, li_integral, li_time
-from matml.kinetics.paths import (
-    consumed,
-    fraction_along,
-    fraction_by_solver,
-    scheil_temperature,
-)
 
 R = 8.31446261815324
 VARIANTS = ["jmak", "austin_rickett", "impingement", "jmak_incubation", "jmak_incomplete"]
@@ -275,10 +275,10 @@ EQUATION = Equation("mine", "Straight Arrhenius line", "own", (
 
 
 def test_a_users_own_equation_is_read_from_its_file(tmp_path):
-    from matml.config import KineticsSection
-    from matml.kinetics.calibrate import calibrate
-    from matml.kinetics.observations import read_observations
-    from matml.kinetics.population import Population, learn_population
+    from matml.kinetics.data.observations import read_observations
+    from matml.kinetics.inference.calibrate import calibrate
+    from matml.kinetics.inference.population import Population, learn_population
+    from matml.kinetics.settings import KineticsSection
 
     path = tmp_path / "mine.py"
     path.write_text(USER_EQUATION)

@@ -29,9 +29,9 @@ from matml.meta import (
     meta_train,
 )
 from matml.meta.checkpoint import fingerprint, load_checkpoint
-from matml.meta.inner import Diverged
+from matml.meta.inner.gradient import Diverged
 from matml.meta.layers import LayerNorm, Linear, takes_stacked_weights
-from matml.meta.parallel import accumulate_meta_gradient_many
+from matml.meta.vectorised import accumulate_meta_gradient_many
 
 
 def mean_square(model, data):

@@ -36,11 +36,11 @@ from matml.meta import (
     accumulate_meta_gradient,
     gaussian_loss,
 )
-from matml.meta.parallel import TENSORS, accumulate_meta_gradient_many
-from matml.properties.adaptation import rebuild_batch, stack_batches
-from matml.properties.batches import GraphBatches
-from matml.properties.metatrain import episode_batch, episode_loss
-from matml.properties.network import CrystalNetwork
+from matml.meta.vectorised import TENSORS, accumulate_meta_gradient_many
+from matml.properties.data.batches import GraphBatches
+from matml.properties.networks.adaptation import rebuild_batch, stack_batches
+from matml.properties.networks.crystal_network import CrystalNetwork
+from matml.properties.networks.metatrain import episode_batch, episode_loss
 from matml.structures.crystals import CrystalSet
 
 with warnings.catch_warnings():

@@ -6,7 +6,7 @@ from torch import nn
 
 from matml.meta import FOMAML, MAML, BoundModel, Diverged, GradientSteps, HeadSteps
 from matml.meta.layers import LayerNorm, Linear, takes_stacked_weights
-from matml.meta.parallel import (
+from matml.meta.vectorised import (
     accumulate_meta_gradient_many,
     adapt_many,
     call_many,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from matml.errors import MatmlError
+from matml.core.errors import MatmlError
 from matml.meta import (
     MAML,
     GradientSteps,

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from pymatgen.core import Structure
 
-from matml.files import write_table
+from matml.core.files import write_table
 from matml.structures.crystals import CrystalSet
 
 LABELS = {
@@ -45,8 +45,8 @@ def names():
 @pytest.fixture(scope="session")
 def targets(crystals, names):
     """Standardised targets."""
-    from matml.properties.targets import Standardisation
-    from matml.properties.workbench import learned_values
+    from matml.properties.data.dataset import learned_values
+    from matml.properties.data.targets import Standardisation
 
     values = learned_values(crystals.table, names)
     return Standardisation.of(values).apply(values).astype(np.float32)
@@ -79,7 +79,7 @@ gp_steps: 5
 @pytest.fixture(scope="session")
 def folder(crystals, tmp_path_factory):
     """A finished run; made by the same commands as the workflow's."""
-    from matml.properties.commands import properties
+    from matml.cli.properties.commands import properties
 
     folder = tmp_path_factory.mktemp("run")
     write_table(folder / "structures/structures.parquet", crystals.table)
@@ -128,8 +128,9 @@ def folder(crystals, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bench(folder):
     """Crystals, split and standardisation of that run."""
-    from matml.config import PropertiesSection, read_section
-    from matml.properties.workbench import Workbench
+    from matml.core.settings import read_section
+    from matml.properties.data.dataset import Workbench
+    from matml.properties.settings import PropertiesSection
 
     settings = read_section(PropertiesSection, folder / "properties.yaml")
     return Workbench.open(folder / "structures", folder / "graphs", folder / "properties", settings)
@@ -138,7 +139,7 @@ def bench(folder):
 @pytest.fixture(scope="session")
 def predictor(folder):
     """What that run exported."""
-    from matml.properties.predictor import FewShotPredictor
+    from matml.properties.predictor.few_shot import FewShotPredictor
 
     return FewShotPredictor.load(folder / "model")
 

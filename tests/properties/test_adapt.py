@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 from pymatgen.core import Element, IStructure, Lattice, Molecule, Structure
 
-from matml.errors import MatmlError
+from matml.core.errors import MatmlError
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
-from matml.properties import label_checks
-from matml.properties.batches import GraphBatches
-from matml.properties.knowledge import known_elements
-from matml.properties.predictor import FewShotPredictor
-from matml.properties.seen import beyond_packing
-from matml.properties.targets import find_property
+from matml.properties.data import label_checks
+from matml.properties.data.batches import GraphBatches
+from matml.properties.data.targets import find_property
+from matml.properties.predictor.encode import beyond_packing
+from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.training_set import known_elements
 from matml.structures.crystals import CrystalSet
 
 NAME = "bulk_modulus_GPa"
@@ -385,7 +385,7 @@ def test_networks_run_once_over_crystals(predictor, crystals, labelled, monkeypa
 
 
 def test_what_is_told_of_a_crystal_does_not_depend_on_its_batch(predictor, crystals):
-    from matml.properties.pretrain import embed, predict
+    from matml.properties.networks.pretrain import embed, predict
 
     told = predictor.seen(crystals)
     rows = np.arange(0, len(crystals), 7)

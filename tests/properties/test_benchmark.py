@@ -8,12 +8,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.errors import MatmlError
-from matml.files import write_table
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.core.files import write_table
+from matml.core.statistics import rank_correlation
 from matml.meta.checkpoint import save_checkpoint
-from matml.properties import benchmark_parts as module
-from matml.properties.benchmark import DEFAULT, rank_correlation
-from matml.properties.benchmark_report import (
+from matml.properties.benchmark import parts as module
+from matml.properties.benchmark.new_family import DEFAULT
+from matml.properties.benchmark.report import (
     ENSEMBLES,
     OURS,
     best_baseline_ratios,
@@ -21,8 +23,7 @@ from matml.properties.benchmark_report import (
     mean_ratios,
     tidy_records,
 )
-from matml.properties.commands import properties
-from matml.properties.descriptors import describe
+from matml.properties.data.descriptors import describe
 
 NAME = "formation_energy_eV_per_atom"
 SETTINGS = """

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matml.errors import MatmlError
-from matml.properties.compare import (
+from matml.core.errors import MatmlError
+from matml.core.statistics import bootstrap_interval
+from matml.properties.evaluation.compare import (
     Choice,
-    bootstrap_interval,
     choose,
     episode_errors,
     family_errors,
@@ -15,8 +15,8 @@ from matml.properties.compare import (
     statements,
     with_chosen_fine_tuning,
 )
-from matml.properties.intervals import half_widths, weighted_quantile, width_at
-from matml.properties.summarise import join_predictions
+from matml.properties.evaluation.summarise import join_predictions
+from matml.properties.stack.conformal import half_widths, weighted_quantile, width_at
 
 VARIANTS = ["fine_tuned rate=0.001 steps=3", "fine_tuned rate=0.001 steps=10"]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matml.properties.compare import Choice
-from matml.properties.intervals import LEVELS, normal_ratio
-from matml.properties.summarise import coverage_table
+from matml.properties.evaluation.compare import Choice
+from matml.properties.evaluation.summarise import coverage_table
+from matml.properties.stack.conformal import LEVELS, normal_ratio
 
 
 def episodes(errors, half_width=None):

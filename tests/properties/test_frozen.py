@@ -7,15 +7,11 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
+from matml.gp.exact import GlobalGP
 from matml.meta import GaussianHead
-from matml.meta.heads import gaussian_loss
-from matml.properties.batches import GraphBatches
-from matml.properties.closed_heads import ClosedHead
-from matml.properties.frozen import adapt_global_gp, by_support_alone, pooled_ridge
-from matml.properties.gp import GlobalGP
-from matml.properties.members import NetworkRecipe
-from matml.properties.metatrain import episode_batch
-from matml.properties.support_models import (
+from matml.meta.inner.closed_form import gaussian_loss
+from matml.properties.baselines.linear_probe import adapt_global_gp, by_support_alone, pooled_ridge
+from matml.properties.baselines.support_only import (
     LENGTHS,
     NOISES,
     PENALTIES,
@@ -23,6 +19,10 @@ from matml.properties.support_models import (
     support_gp,
     support_ridge,
 )
+from matml.properties.data.batches import GraphBatches
+from matml.properties.networks.closed_form import ClosedHead
+from matml.properties.networks.ensemble import NetworkRecipe
+from matml.properties.networks.metatrain import episode_batch
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from matml.properties.gp import GlobalGP, ResidualGP, learn_residual_gp
-from matml.properties.gp_rows import SINGLE_FROM
-from matml.properties.predictor import FewShotPredictor
+from matml.gp.cross_covariance import SINGLE_FROM
+from matml.gp.exact import GlobalGP
+from matml.gp.residual import ResidualGP, learn_residual_gp
+from matml.properties.predictor.few_shot import FewShotPredictor
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,9 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-from matml.properties.gp_stack import (
-    GPStack,
-    Sequences,
-    Views,
-    family_factors,
-    learn_stack,
-    sequential_loss,
-)
-from matml.properties.stacking import NOMINAL, StackedPredictor, _scales
-from matml.properties.views import FamilyModels, Inputs, cross_fitted, training_views
+from matml.gp.stack import GPStack, Sequences, Views, family_factors, learn_stack, sequential_loss
+from matml.properties.stack.base_models import FamilyModels, Inputs, cross_fitted, training_views
+from matml.properties.stack.fit import NOMINAL, StackedPredictor, _scales
 
 
 def weights(means, variances, noise=0.01, *factors):

@@ -7,13 +7,13 @@ import pytest
 import torch
 from pymatgen.core import Element, Lattice, Structure
 
-from matml.properties.batches import GraphBatches
-from matml.properties.elements import element_features, feature_names
-from matml.properties.network import CrystalNetwork
-from matml.properties.rows import FEW, Rows
+from matml.properties.data.batches import GraphBatches
+from matml.properties.data.element_features import element_features, feature_names
+from matml.properties.networks.crystal_network import CrystalNetwork
+from matml.properties.networks.segment import FEW, Rows
 from matml.structures.crystals import CrystalSet
-from matml.structures.graph import crystal_graph
-from matml.structures.store import GraphStore
+from matml.structures.graphs.graph import crystal_graph
+from matml.structures.graphs.store import GraphStore
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_reads_labels_and_leaves_gaps(crystals, targets):
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5])
 def test_pretraining_of_very_few_steps_has_a_schedule(crystals, targets, epochs):
-    from matml.properties.pretrain import Pretraining, pretrain
+    from matml.properties.networks.pretrain import Pretraining, pretrain
 
     torch.manual_seed(0)
     network = CrystalNetwork(targets.shape[1], width=16, layers=2)

@@ -9,15 +9,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from matml.config import PropertiesSection, read_section
-from matml.errors import MatmlError
-from matml.files import write_table
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.core.files import write_table
+from matml.core.settings import read_section
 from matml.meta.checkpoint import save_checkpoint
-from matml.properties import new_networks
-from matml.properties import new_property as module
-from matml.properties.commands import properties
-from matml.properties.frameworks import read_frameworks
-from matml.properties.label_kernels import (
+from matml.properties.baselines.support_only import support_ridge
+from matml.properties.benchmark import new_property as module
+from matml.properties.benchmark.new_property import OURS
+from matml.properties.benchmark.new_property_report import best_baseline
+from matml.properties.benchmark.zeolites import read_frameworks
+from matml.properties.data.dataset import Workbench
+from matml.properties.new_property import networks as new_networks
+from matml.properties.new_property.kernels import (
     Episodes,
     Expert,
     LabelKernel,
@@ -26,11 +30,8 @@ from matml.properties.label_kernels import (
     Outliers,
     learn_kernel,
 )
-from matml.properties.new_networks import NewReadOuts, member_tasks, ridge_read_out
-from matml.properties.new_property import OURS
-from matml.properties.new_property_report import best_baseline
-from matml.properties.support_models import support_ridge
-from matml.properties.workbench import Workbench
+from matml.properties.new_property.networks import NewReadOuts, member_tasks, ridge_read_out
+from matml.properties.settings import PropertiesSection
 
 NAME = "bulk_modulus_GPa"
 SETTINGS = """

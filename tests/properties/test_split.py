@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.errors import MatmlError
-from matml.properties.split import (
+from matml.core.errors import MatmlError
+from matml.properties.data.split import (
     Split,
     draw_episodes,
     labelled_members,

@@ -10,13 +10,13 @@ import torch
 from click.testing import CliRunner
 from pymatgen.core import Structure
 
-from matml.config import PropertiesSection
-from matml.errors import MatmlError
-from matml.properties.commands import properties
-from matml.properties.descriptors import describe
-from matml.properties.predictor import FewShotPredictor
-from matml.properties.pretrain import predict
-from matml.properties.stages import train_member
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.properties.data.descriptors import describe
+from matml.properties.evaluation.train_and_predict import train_member
+from matml.properties.networks.pretrain import predict
+from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
 
 
@@ -172,9 +172,9 @@ def test_a_damaged_predictor_is_refused(folder, tmp_path):
 
 
 def test_pretraining_resumes_to_the_same_weights(bench, folder, tmp_path, monkeypatch):
-    from matml.config import read_section
-    from matml.properties import pretrain as module
-    from matml.properties.members import load_network
+    from matml.core.settings import read_section
+    from matml.properties.networks import pretrain as module
+    from matml.properties.networks.ensemble import load_network
 
     settings = read_section(PropertiesSection, folder / "properties.yaml")
     options = {"member": 0, "seed": 0, "device": "cpu"}

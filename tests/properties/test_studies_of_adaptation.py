@@ -9,15 +9,17 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from matml.config import PropertiesSection, read_section
-from matml.files import write_table
-from matml.properties.adaptation import fine_tuned_weights, gradient_step_weights
-from matml.properties.batches import GraphBatches
-from matml.properties.commands import properties
-from matml.properties.members import load_network, save_network
-from matml.properties.metatrain import episode_batch, episode_loss
-from matml.properties.stages import metatrain_member, train_member
-from matml.properties.studies.forgetting import (
+from matml.cli.properties.commands import properties
+from matml.core.files import write_table
+from matml.core.settings import read_section
+from matml.properties.data.batches import GraphBatches
+from matml.properties.data.dataset import Workbench, make_split
+from matml.properties.evaluation.train_and_predict import metatrain_member, train_member
+from matml.properties.networks.adaptation import fine_tuned_weights, gradient_step_weights
+from matml.properties.networks.ensemble import load_network, save_network
+from matml.properties.networks.metatrain import episode_batch, episode_loss
+from matml.properties.settings import PropertiesSection
+from matml.studies.adaptation.forgetting import (
     Outcome,
     Way,
     distance_of_starts,
@@ -27,8 +29,7 @@ from matml.properties.studies.forgetting import (
     study,
     unseen_families,
 )
-from matml.properties.studies.shots import comparable_families, decompose, predict_draws
-from matml.properties.workbench import Workbench, make_split
+from matml.studies.adaptation.shots import comparable_families, decompose, predict_draws
 
 NAME = "formation_energy_eV_per_atom"
 SETTINGS = """
@@ -209,7 +210,7 @@ def test_forgetting_starts_from_the_starts(run, tmp_path):
 
 
 def test_the_spread_over_draws_comes_from_the_supports(run):
-    from matml.properties.members import load_member
+    from matml.properties.networks.ensemble import load_member
 
     _, bench, settings, folder = run
     member = load_member(folder, bench.recipe(settings), ["maml"])

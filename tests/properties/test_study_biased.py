@@ -10,23 +10,24 @@ import torch
 from click.testing import CliRunner
 from pymatgen.core import Lattice, Structure
 
-from matml.config import PropertiesSection, read_section
-from matml.errors import MatmlError
-from matml.files import write_table
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.core.files import write_table
+from matml.core.settings import read_section
 from matml.meta import Leak
-from matml.properties.commands import properties
-from matml.properties.members import load_network
-from matml.properties.studies import biased
-from matml.properties.studies.biased_episodes import (
+from matml.properties.data.dataset import Workbench
+from matml.properties.networks.ensemble import load_network
+from matml.properties.settings import PropertiesSection
+from matml.structures.crystals import CrystalSet
+from matml.studies.adaptation import biased
+from matml.studies.adaptation.biased_episodes import (
     ClassedTasks,
     anion_classes,
     balanced_error,
     collect_pairs,
     draw_biased_episodes,
 )
-from matml.properties.studies.biased_methods import Backbone, BiasedStudy, MemberStudy
-from matml.properties.workbench import Workbench
-from matml.structures.crystals import CrystalSet
+from matml.studies.adaptation.biased_methods import Backbone, BiasedStudy, MemberStudy
 
 SETTINGS = """
 properties: {formation_energy_eV_per_atom: 1.0, bulk_modulus_GPa: 0.3}
@@ -174,7 +175,7 @@ def test_every_anion_has_the_same_weight():
 
 
 def test_the_read_out_continues_the_frozen_network(folder, bench, settings):
-    from matml.properties.studies.biased_methods import read_out
+    from matml.studies.adaptation.biased_methods import read_out
 
     network, _ = load_network(folder / "members/0/pretrained.safetensors", bench.recipe(settings))
     rows = np.arange(30)

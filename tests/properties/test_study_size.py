@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from matml.errors import MatmlError
-from matml.properties.commands import properties
-from matml.properties.compare import STACK
-from matml.properties.studies import sizes
-from matml.properties.studies.sizes import Part, plan, sample, thinned
-from matml.properties.studies.sizes_report import summarise
-from matml.properties.workbench import EPISODES
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.properties.data.dataset import EPISODES
+from matml.properties.data.methods import STACK
+from matml.studies.adaptation import sizes
+from matml.studies.adaptation.sizes import Part, plan, sample, thinned
+from matml.studies.adaptation.sizes_report import summarise
 
 NAME = "formation_energy_eV_per_atom"
 FAMILIES = np.repeat([f"family {i}" for i in range(30)], np.arange(30) % 7 + 1)

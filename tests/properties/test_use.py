@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from matml.errors import MatmlError
-from matml.properties.commands import properties
-from matml.properties.export import SHIPPED, _expected_error
-from matml.properties.predictor import FewShotPredictor
-from matml.properties.ship import ship_model, size_of
-from matml.properties.targets import find_property
-from matml.properties.use import load_adapted
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.properties.data.targets import find_property
+from matml.properties.predictor.export import SHIPPED, _expected_error
+from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.from_files import load_adapted
+from matml.properties.predictor.ship import ship_model, size_of
 from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import gather
-from matml.structures.read import read_inputs
+from matml.structures.io.read import read_inputs
 
 NAME = "bulk_modulus_GPa"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matml.files import write_json, write_table, write_text
+from matml.core.files import write_json, write_table, write_text
 
 METHODS = {
     "support_mean": "mean of the support",

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from matml.config import ReportSection
-from matml.files import write_text
+from matml.core.files import write_text
 from matml.report.page import make_page
+from matml.report.settings import ReportSection
 
 api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install 'matml[test]'"

@@ -8,22 +8,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matml.config import ReportSection
-from matml.files import read_table, write_json, write_table, write_text
-from matml.report.benchmark import benchmark_section, difference_drawings
-from matml.report.calibration import LEVELS, calibration_drawings, coverage
-from matml.report.charts import bars
-from matml.report.chemistry import by_element, candidate_maps, elements_of, family_maps
-from matml.report.curves import curve_drawings
-from matml.report.drawing import mark_of, matches
-from matml.report.kinetics import kinetics_section
-from matml.report.markup import Figures
+from matml.core.files import read_table, write_json, write_table, write_text
+from matml.report.figures.figure import mark_of, matches
+from matml.report.figures.plotly import bars
+from matml.report.html.markup import Figures
+from matml.report.html.results import Results
 from matml.report.page import make_page
-from matml.report.pareto import aims, circles, pareto_drawings
-from matml.report.parity import parity_drawings, read_predictions
-from matml.report.results import Results
-from matml.report.scores import Scores
-from matml.report.transformations import kinetics_drawings
+from matml.report.sections.kinetics.overview import kinetics_section
+from matml.report.sections.kinetics.transformations import kinetics_drawings
+from matml.report.sections.properties.benchmark import benchmark_section, difference_drawings
+from matml.report.sections.properties.calibration import LEVELS, calibration_drawings, coverage
+from matml.report.sections.properties.learning_curves import curve_drawings
+from matml.report.sections.properties.parity import parity_drawings, read_predictions
+from matml.report.sections.properties.scores import Scores
+from matml.report.sections.screening.chemistry import (
+    by_element,
+    candidate_maps,
+    elements_of,
+    family_maps,
+)
+from matml.report.sections.screening.pareto import aims, circles, pareto_drawings
+from matml.report.settings import ReportSection
 
 NORMAL = {0.5: 0.6745, 0.9: 1.6449, 0.95: 1.96}
 PREDICTIONS = "properties/evaluation/predictions.parquet"

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from matml.config import ReportSection
-from matml.files import read_table, write_table, write_text
+from matml.core.files import read_table, write_table, write_text
 from matml.report.page import make_page
+from matml.report.settings import ReportSection
 
 api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install 'matml[test]'"

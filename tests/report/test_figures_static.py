@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from matml.files import read_table
-from matml.report import static
-from matml.report.results import Results
-from matml.report.static import all_drawings, numbers_of, render, write_figures
+from matml.core.files import read_table
+from matml.report import figure_files as static
+from matml.report.figure_files import all_drawings, numbers_of, render, write_figures
+from matml.report.html.results import Results
 
 
 def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, tmp_path):
@@ -121,7 +121,7 @@ def test_empty_numbers_of_a_figure_without_points(results):
 def test_the_command_writes_page_and_figures(two, results, tmp_path):
     from click.testing import CliRunner
 
-    from matml.cli import cli
+    from matml.cli.main import cli
 
     out, folder = tmp_path / "report.html", tmp_path / "papers"
     arguments = ["report", "--results", str(results), "--out", str(out), "--figures", str(folder)]

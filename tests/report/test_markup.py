@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from matml.report.markup import Cell, formula, interval, number, script_json, table
-from matml.report.words import property_title, split_unit, title_of, unit_text
+from matml.report.html.markup import Cell, formula, interval, number, script_json, table
+from matml.report.html.wording import property_title, split_unit, title_of, unit_text
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from matml.config import ReportSection
-from matml.errors import MatmlError
-from matml.files import write_text
-from matml.report.markup import number
+from matml.core.errors import MatmlError
+from matml.core.files import write_text
+from matml.report.html.markup import number
 from matml.report.page import make_page
+from matml.report.settings import ReportSection
 
 LOADING = {
     "script": ("src",),

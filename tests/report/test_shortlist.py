@@ -10,12 +10,12 @@ from shutil import copytree
 import pandas as pd
 import pytest
 
-from matml.config import ReportSection
-from matml.files import read_json, write_json
-from matml.report.markup import number
+from matml.core.files import read_json, write_json
+from matml.report.html.markup import number
+from matml.report.html.wording import ordinal
 from matml.report.page import make_page
-from matml.report.shortlist import objective_words
-from matml.report.words import ordinal
+from matml.report.sections.screening.shortlist import objective_words
+from matml.report.settings import ReportSection
 
 
 @pytest.fixture(scope="module")

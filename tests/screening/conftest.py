@@ -9,10 +9,10 @@ import pytest
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Poscar
 
-from matml.config import GraphsSection, StructuresSection
-from matml.screening import shortlist
-from matml.structures.build import build_graphs
+from matml.screening.select import run as shortlist
+from matml.structures.graphs.build import build_graphs
 from matml.structures.ingest import ingest
+from matml.structures.settings import GraphsSection, StructuresSection
 
 # the helpers are shared by the tests of this folder only
 sys.path.insert(0, str(Path(__file__).parent))

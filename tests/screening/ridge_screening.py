@@ -9,8 +9,8 @@ import pandas as pd
 from click.testing import CliRunner
 from sklearn.linear_model import Ridge
 
-from matml.cli import cli
-from matml.config import GraphsSection
+from matml.cli.main import cli
+from matml.structures.settings import GraphsSection
 
 DATA = Path(__file__).parents[2] / "data" / "crystals"
 PROPERTY = "refractive_index"

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 from pymatgen.core import Composition, Element
 from pymatgen.io.vasp import Poscar
 
-from matml.config import ScreeningSection
-from matml.errors import MatmlError
-from matml.files import read_table, write_table
-from matml.screening import perovskites, prototypes
-from matml.screening.candidates import generate
-from matml.screening.commands import candidates
-from matml.screening.volume import fit_volume, guess_sizes, site_radii
+from matml.cli.screening import candidates
+from matml.core.errors import MatmlError
+from matml.core.files import read_table, write_table
+from matml.screening.generate import perovskites, prototypes
+from matml.screening.generate.substitution import generate
+from matml.screening.generate.volume import fit_volume, guess_sizes, site_radii
+from matml.screening.settings import ScreeningSection
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from matml.screening.choice import diverse_order, dominated_by, likeness, pareto_fronts
+from matml.screening.select.diversity import diverse_order, dominated_by, likeness, pareto_fronts
 
 
 def fronts_by_definition(criteria):

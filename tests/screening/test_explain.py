@@ -8,10 +8,10 @@ import pytest
 from pymatgen.core import Composition
 from ridge_screening import PROPERTY, RidgePredictor, screen
 
-from matml.files import read_table
-from matml.screening import shortlist
-from matml.screening.explain import explain, nearest_known
+from matml.core.files import read_table
 from matml.screening.objectives import parse_objectives
+from matml.screening.select import run as shortlist
+from matml.screening.select.explain import explain, nearest_known
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element, Structure
 from pymatgen.io.vasp import Poscar
 
-from matml.screening.hull import KnownHull
+from matml.screening.score.convex_hull import KnownHull
 
 DATA = Path(__file__).parents[2] / "data" / "crystals"
 

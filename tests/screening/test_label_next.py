@@ -10,18 +10,25 @@ from click.testing import CliRunner
 from pymatgen.core import Element, Structure
 from scipy.stats import norm
 
-from matml.cli import cli
-from matml.errors import MatmlError
-from matml.files import read_table
-from matml.properties.export import SHIPPED
-from matml.properties.gp import ResidualGP
-from matml.properties.gp_stack import GPStack, Views
-from matml.properties.predictor import FewShotPredictor
-from matml.screening import acquire, closed_loop, heldout, retrospective
-from matml.screening.acquire import choose_batch, labels_until_found, turned
-from matml.screening.heldout import goal_sign, held_out_families, top_rows
-from matml.screening.suggest import suggest_labels
-from matml.screening.surrogates import JITTER, CorrectedSurrogate, JointSurrogate, stack_surrogate
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.gp.residual import ResidualGP
+from matml.gp.stack import GPStack, Views
+from matml.properties.predictor.export import SHIPPED
+from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.screening.acquire.acquisition import acquisition as acquire
+from matml.screening.acquire.acquisition import choose_batch, goal_sign, labels_until_found, turned
+from matml.screening.acquire.suggest import suggest_labels
+from matml.screening.acquire.surrogates import (
+    JITTER,
+    CorrectedSurrogate,
+    JointSurrogate,
+    stack_surrogate,
+)
+from matml.screening.evaluation import closed_loop, retrospective
+from matml.screening.evaluation import held_out as heldout
+from matml.screening.evaluation.held_out import held_out_families, top_rows
 from matml.structures.crystals import CrystalSet
 
 SIZE = 14

@@ -8,8 +8,8 @@ from pyarrow import parquet
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from matml.screening import mark
-from matml.screening.mark import CELLS, mark_copies
+from matml.screening.select import deduplicate as mark
+from matml.screening.select.deduplicate import CELLS, mark_copies
 from matml.structures import duplicates
 from matml.structures.duplicates import copies, first_equal
 

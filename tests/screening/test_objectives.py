@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from matml.errors import MatmlError
+from matml.core.errors import MatmlError
 from matml.screening.objectives import judge, learned_properties, normal, parse_objective
 from matml.screening.objectives import parse_objectives as parse
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.screening.rank import Domain, check_on_known, flag_known, known_values
-from matml.screening.summary import _learned
+from matml.screening.data.known import check_on_known, flag_known, known_values
+from matml.screening.score.applicability_domain import Domain
+from matml.screening.select.summary import _learned
 
 
 def perovskite(a, b, x, edge, shift=0.0):

@@ -9,13 +9,14 @@ from click.testing import CliRunner
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Poscar
 
-from matml.config import ScreeningSection
-from matml.errors import MatmlError
-from matml.files import read_table, write_table
-from matml.screening import make, prototypes, relax
-from matml.screening.candidates import generate
-from matml.screening.commands import candidates
-from matml.screening.relax import DONE, Relaxed, relax_candidates
+from matml.cli.screening import candidates
+from matml.core.errors import MatmlError
+from matml.core.files import read_table, write_table
+from matml.screening.generate import files as make
+from matml.screening.generate import prototypes, relax
+from matml.screening.generate.relax import DONE, Relaxed, relax_candidates
+from matml.screening.generate.substitution import generate
+from matml.screening.settings import ScreeningSection
 
 INSTALLED = importlib.util.find_spec("chgnet") is not None
 SETTINGS = ScreeningSection()

@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 from ridge_screening import PROPERTY, RidgePredictor, run
 
-from matml.errors import MatmlError
-from matml.files import read_table
-from matml.screening import finish, shortlist
-from matml.screening.choice import dominated_by
-from matml.screening.keep import Keeper, merge_states
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.screening.data.reader import read_chunks
+from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
-from matml.screening.stream import read_chunks
-from matml.screening.summary import _window_notes
-from matml.screening.support import read_supports
+from matml.screening.select import run as shortlist
+from matml.screening.select import shortlist as finish
+from matml.screening.select.diversity import dominated_by
+from matml.screening.select.summary import _window_notes
+from matml.screening.select.top_k import Keeper, merge_states
 
 ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"

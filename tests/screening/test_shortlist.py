@@ -9,9 +9,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from ridge_screening import PROPERTY, RidgePredictor, screen
 
-from matml.errors import MatmlError
-from matml.files import read_table
-from matml.screening import shortlist
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.screening.select import run as shortlist
 
 pytestmark = pytest.mark.usefixtures("ridge")
 

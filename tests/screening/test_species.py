@@ -2,7 +2,7 @@
 
 import pytest
 
-from matml.screening.species import (
+from matml.screening.generate.ions import (
     balanced_charges,
     coordination_ratio,
     electronegativity_gap,

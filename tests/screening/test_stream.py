@@ -10,14 +10,16 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from ridge_screening import PROPERTY, run, screen
 
-from matml.config import StructuresSection
-from matml.errors import MatmlError
-from matml.files import read_table
-from matml.screening import finish, keep, shortlist
-from matml.screening.keep import Keeper, best_first
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.screening.data.reader import read_chunks
 from matml.screening.objectives import parse_objectives
-from matml.screening.scoring import Scored
-from matml.screening.stream import read_chunks
+from matml.screening.score.scoring import Scored
+from matml.screening.select import run as shortlist
+from matml.screening.select import shortlist as finish
+from matml.screening.select import top_k as keep
+from matml.screening.select.top_k import Keeper, best_first
+from matml.structures.settings import StructuresSection
 
 pytestmark = pytest.mark.usefixtures("ridge")
 POSCAR = "{0}\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\n{0} Cl\n1 1\ndirect\n0 0 0\n0.5 0.5 0.5\n"

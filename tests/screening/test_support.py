@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from matml.errors import MatmlError
-from matml.files import read_table, write_table
-from matml.screening.commands import candidates
-from matml.screening.support import draw_support, read_support
+from matml.cli.screening import candidates
+from matml.core.errors import MatmlError
+from matml.core.files import read_table, write_table
+from matml.screening.data.support import draw_support, read_support
 
 KNOWN = {"elastic/mp-1", "elastic/mp-2", "elastic/mp-3"}
 PROPERTY = "bulk_modulus_GPa"

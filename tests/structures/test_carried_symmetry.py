@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.config import StructuresSection
-from matml.structures import symmetry
-from matml.structures.carried_symmetry import SearchedCrystals
 from matml.structures.crystal import crystal_of
 from matml.structures.crystals import CrystalSet
-from matml.structures.graph import crystal_graph
+from matml.structures.graphs.graph import crystal_graph
+from matml.structures.settings import StructuresSection
+from matml.structures.symmetry import search as symmetry
+from matml.structures.symmetry.carry_over import SearchedCrystals
 
 SETTINGS = StructuresSection()
 

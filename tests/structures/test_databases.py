@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.config import StructuresSection
-from matml.screening.stream import read_chunks
+from matml.screening.data.reader import read_chunks
 from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.ingest import gather
-from matml.structures.pages import warn_of_missing_pages
-from matml.structures.read import Document, read_inputs
+from matml.structures.io.pages import warn_of_missing_pages
+from matml.structures.io.read import Document, read_inputs
+from matml.structures.settings import StructuresSection
 
 SALT = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]

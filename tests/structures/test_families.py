@@ -12,12 +12,12 @@ from pymatgen.analysis.prototypes import (
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from matml.config import StructuresSection
 from matml.structures.crystal import crystal_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import canonical_sites, classify
 from matml.structures.prototypes import PROTOTYPES
-from matml.structures.symmetry import symmetrise
+from matml.structures.settings import StructuresSection
+from matml.structures.symmetry.search import symmetrise
 
 SETTINGS = StructuresSection()
 

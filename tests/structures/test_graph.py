@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.config import StructuresSection
 from matml.structures.crystal import crystal_of
-from matml.structures.graph import crystal_graph, nearest_neighbours
+from matml.structures.graphs.graph import crystal_graph, nearest_neighbours
+from matml.structures.settings import StructuresSection
 
 CRYSTALS = {
     "rocksalt": builders.rocksalt,

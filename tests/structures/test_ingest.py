@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 from pymatgen.core import Composition
 
-from matml.errors import MatmlError
-from matml.files import read_json
-from matml.structures.commands import structures as command
+from matml.cli.structures import structures as command
+from matml.core.errors import MatmlError
+from matml.core.files import read_json
 
 
 def run(*arguments):
@@ -394,7 +394,7 @@ def test_same_ids_are_told_apart(tmp_path):
 
 
 def test_embedded_rows_give_the_same_on_one_and_two_processes(tmp_path, repository, monkeypatch):
-    monkeypatch.setattr("matml.structures.parallel.MIN_PARALLEL", 100)
+    monkeypatch.setattr("matml.core.parallel.MIN_PARALLEL", 100)
     source = pd.read_csv(repository / "data/crystals/elastic.csv.gz").iloc[:130]
     source.to_csv(tmp_path / "elastic.csv.gz", index=False)
     tables = []

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from pymatgen.io.vasp import Poscar
 
-from matml.config import StructuresSection
 from matml.structures.crystal import crystal_of, document_crystals
-from matml.structures.parse import parse
-from matml.structures.plain_poscar import plain_cell
-from matml.structures.read import Document
+from matml.structures.io.parse import parse
+from matml.structures.io.plain_poscar import plain_cell
+from matml.structures.io.read import Document
+from matml.structures.settings import StructuresSection
 
 DATA = Path(__file__).parents[2] / "data" / "crystals"
 SALT = """NaCl

@@ -5,14 +5,14 @@ import pytest
 from click.testing import CliRunner
 from pymatgen.core import Structure
 
-from matml.config import GraphsSection, StructuresSection
-from matml.errors import MatmlError
-from matml.files import read_json
-from matml.structures.build import build_graphs
-from matml.structures.commands import structures as command
+from matml.cli.structures import structures as command
+from matml.core.errors import MatmlError
+from matml.core.files import read_json
 from matml.structures.crystals import CrystalSet
+from matml.structures.graphs.build import build_graphs
+from matml.structures.graphs.store import GraphStore
 from matml.structures.ingest import ingest
-from matml.structures.store import GraphStore
+from matml.structures.settings import GraphsSection, StructuresSection
 
 MAKERS = [
     builders.rocksalt,

@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from matml.files import atomic
+from matml.core.files import atomic
 
 CRYSTALS = Path(__file__).resolve().parents[2] / "data" / "crystals"
 # table: (groups, crystals of each)

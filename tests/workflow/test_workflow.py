@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from matml.processors import usable_threads
+from matml.core.processors import usable_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 

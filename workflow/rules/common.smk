@@ -5,9 +5,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from matml.config_files import load_or_exit, section_models, section_values
-from matml.processors import usable_threads
-from matml.provenance import source_hash, versions, watched_files
+from matml.config.files import load_or_exit, section_models, section_values
+from matml.core.processors import usable_threads
+from matml.core.provenance import source_hash, versions, watched_files
 
 SETTINGS = load_or_exit(config, ", ".join(map(str, workflow.configfiles)))
 SECTION_VALUES = section_values(SETTINGS)

@@ -3,7 +3,7 @@
 DATASETS = SETTINGS.kinetics.datasets
 KINETICS = f"{OUT}/kinetics/{{dataset}}"
 KINETICS_SECTION = f"{OUT}/settings/kinetics.yaml"
-KINETICS_SOURCES = source_hash("kinetics", "meta")
+KINETICS_SOURCES = source_hash("kinetics", "bayes", "meta")
 # the files that a data set is read or simulated from
 KINETICS_FILES = {
     name: watched_files(

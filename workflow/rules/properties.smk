@@ -11,7 +11,7 @@ CRYSTALS = [
 # each member's episodes are dealt to so many jobs, for machines with many processors
 SHARDS = 2
 MEMBER = f"{OUT}/properties/members/{{member}}"
-PROPERTY_SOURCES = source_hash("properties", "meta", "structures")
+PROPERTY_SOURCES = source_hash("properties", "gp", "meta", "structures")
 COMMON = [
     f"--structures={OUT}/structures",
     f"--graphs={OUT}/graphs",

@@ -30,10 +30,10 @@ rule report:
         results=subpath(output.page, parent=True),
         sources=source_hash(
             "report",
-            "properties/compare.py",
-            "properties/intervals.py",
-            "properties/targets.py",
-            "screening/choice.py",
+            "properties/data/methods.py",
+            "properties/stack/conformal.py",
+            "properties/data/targets.py",
+            "screening/select/diversity.py",
             "screening/objectives.py",
         ),
     message:
@@ -55,7 +55,7 @@ rule checksums:
     threads: 1
     params:
         results=subpath(output.checksums, parent=True),
-        sources=source_hash("provenance.py"),
+        sources=source_hash("core/provenance.py"),
     message:
         "Noting the checksums of all results"
     shell:

@@ -82,7 +82,7 @@ rule screen_shard:
         known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
         shards=SETTINGS.screening.shards,
         seed=SETTINGS.seed,
-        sources=source_hash("screening", "properties", "meta", "structures"),
+        sources=source_hash("screening", "properties", "gp", "meta", "structures"),
     message:
         "Scoring the candidates, share {wildcards.shard}"
     shell:
@@ -114,7 +114,7 @@ rule screen:
         shards=lambda wildcards, input: [
             f"--shard={path.rsplit('/', 1)[0]}" for path in input.shards
         ],
-        sources=source_hash("screening", "properties", "structures"),
+        sources=source_hash("screening", "properties", "gp", "structures"),
     message:
         "Ranking the candidates"
     shell:

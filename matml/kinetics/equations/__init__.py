@@ -3,15 +3,16 @@
 import importlib.util
 from pathlib import Path
 
-from matml.errors import MatmlError
+from matml.core.errors import MatmlError
 from matml.kinetics.equations.austenite import AUSTENITE
-from matml.kinetics.equations.base import Equation, Input, Observable, Parameter
 from matml.kinetics.equations.c_curve import C_CURVE
 from matml.kinetics.equations.coarsening import LSW
+from matml.kinetics.equations.form.declaration import Equation, Observable, Parameter
+from matml.kinetics.equations.form.types import Input
+from matml.kinetics.equations.grain_growth import GRAIN_GROWTH
 from matml.kinetics.equations.jmak import JMAK
 from matml.kinetics.equations.martensite import KOISTINEN_MARBURGER, VAN_BOHEMEN
 from matml.kinetics.equations.peaks import KISSINGER
-from matml.kinetics.equations.processes import GRAIN_GROWTH
 from matml.kinetics.equations.recrystallisation import SELLARS
 from matml.kinetics.equations.softening import HOLLOMON_JAFFE, SOFTENING
 from matml.kinetics.equations.variants import (

@@ -13,17 +13,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     FRACTION,
     GAS_CONSTANT,
     TEMPERATURE,
     Equation,
-    Input,
-    Inputs,
     Observable,
     Parameter,
-    Values,
 )
+from matml.kinetics.equations.form.types import Input, Inputs, Values
 from matml.kinetics.equations.steels import (
     ACTIVATION_ENERGY_J_MOL,
     INTEGRALS,

@@ -16,19 +16,20 @@ The fraction at a temperature follows JMAK with one exponent n.
 
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     FRACTION,
     TEMPERATURE,
     TIME,
     Equation,
-    Inputs,
     Observable,
     Parameter,
-    Values,
+)
+from matml.kinetics.equations.form.jmak_forms import (
     jmak_double_log_residual,
     jmak_fraction,
     jmak_log10_time,
 )
+from matml.kinetics.equations.form.types import Inputs, Values
 
 SMALLEST_UNDERCOOLING = 0.25
 """Share of the depth below which -ln(1 - x) continues along its tangent; see `negative_log`."""

@@ -10,17 +10,16 @@ import math
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     GAS_CONSTANT,
     REFERENCE,
     TEMPERATURE,
     TIME,
     Equation,
-    Inputs,
     Observable,
     Parameter,
-    Values,
 )
+from matml.kinetics.equations.form.types import Inputs, Values
 
 
 def _minus_log_rate(values: Values, inputs: Inputs) -> Tensor:

@@ -9,21 +9,22 @@ paper writes b t^n, its activation energy is n Q.
 
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     FRACTION,
     GAS_CONSTANT,
     REFERENCE,
     TEMPERATURE,
     TIME,
     Equation,
-    Inputs,
     Observable,
     Parameter,
-    Values,
+)
+from matml.kinetics.equations.form.jmak_forms import (
     jmak_double_log_residual,
     jmak_fraction,
     jmak_log10_time,
 )
+from matml.kinetics.equations.form.types import Inputs, Values
 
 
 def log_half_time(values: Values, inputs: Inputs) -> Tensor:

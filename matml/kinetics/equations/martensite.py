@@ -11,15 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
-    TEMPERATURE,
-    Equation,
-    Input,
-    Inputs,
-    Observable,
-    Parameter,
-    Values,
-)
+from matml.kinetics.equations.form.declaration import TEMPERATURE, Equation, Observable, Parameter
+from matml.kinetics.equations.form.types import Input, Inputs, Values
 from matml.kinetics.equations.steels import Composition, carbon_term, martensite_start_K
 
 ELEMENTS = ("C", "Mn", "Si", "Cr", "Ni", "Mo")

@@ -9,15 +9,8 @@ ln A = ln(b Q / (R Tp^2)) + Q / (R Tp) follows (`log_frequency`).
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
-    GAS_CONSTANT,
-    Equation,
-    Input,
-    Inputs,
-    Observable,
-    Parameter,
-    Values,
-)
+from matml.kinetics.equations.form.declaration import GAS_CONSTANT, Equation, Observable, Parameter
+from matml.kinetics.equations.form.types import Input, Inputs, Values
 
 USUAL_RATE_K_PER_S = 10 / 60
 NEWTON_STEPS = 8

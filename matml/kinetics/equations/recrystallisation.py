@@ -8,21 +8,18 @@ here it is that of a grain of 100 um after a strain of 0.3 at 1 / s, at the refe
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     REFERENCE,
     TEMPERATURE,
     TIME,
     Equation,
-    Input,
-    Inputs,
     Observable,
     Parameter,
-    Values,
-    jmak_double_log_residual,
-    jmak_fraction,
 )
+from matml.kinetics.equations.form.jmak_forms import jmak_double_log_residual, jmak_fraction
+from matml.kinetics.equations.form.types import Input, Inputs, Values
+from matml.kinetics.equations.grain_growth import INITIAL_GRAIN
 from matml.kinetics.equations.jmak import log_half_time
-from matml.kinetics.equations.processes import INITIAL_GRAIN
 
 GRAIN_UM, STRAIN, RATE_PER_S = 100.0, 0.3, 1.0
 """Conditions to which the half time refers."""

@@ -10,17 +10,16 @@ trades them in the same direction.
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     LN2,
     REFERENCE,
     TEMPERATURE,
     TIME,
     Equation,
-    Inputs,
     Observable,
     Parameter,
-    Values,
 )
+from matml.kinetics.equations.form.types import Inputs, Values
 from matml.kinetics.equations.jmak import log_half_time
 
 

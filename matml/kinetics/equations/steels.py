@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from scipy.integrate import quad
 
-from matml.kinetics.equations.base import GAS_CONSTANT
+from matml.kinetics.equations.form.declaration import GAS_CONSTANT
 
 Composition = Mapping[str, Any]
 """Element symbol to wt %, a number or a tensor; what is missing is zero."""

@@ -17,18 +17,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matml.kinetics.equations.base import (
+from matml.kinetics.equations.form.declaration import (
     FRACTION,
     LN2,
     REFERENCE,
     TEMPERATURE,
     TIME,
     Equation,
-    Inputs,
     Observable,
     Parameter,
-    Values,
 )
+from matml.kinetics.equations.form.types import Inputs, Values
 from matml.kinetics.equations.jmak import JMAK, log_half_time
 
 SHORTEST_SHARE = 1e-6

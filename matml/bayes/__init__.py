@@ -1,0 +1,1 @@
+"""Learning from tasks with few parameters: priors, posteriors and their draws."""

@@ -1,0 +1,1 @@
+"""The commands of `matml`, one file a subject."""

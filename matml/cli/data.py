@@ -1,0 +1,54 @@
+"""`matml data …`: public data sets by name."""
+
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+registry_option = click.option(
+    "--registry",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your own list of sets, as matml/core/public_data.toml.",
+)
+
+
+@click.group()
+def data() -> None:
+    """Download public data sets, checked by SHA-256."""
+
+
+@data.command("list")
+@registry_option
+def list_sets(registry: Path | None) -> None:
+    """Show the sets: name, what it is, page, citation."""
+    from matml.core.public_data import read_registry
+
+    for item in read_registry(registry).values():
+        pinned = f"SHA-256 from {item.checksum_from}" if item.sha256 else "no published SHA-256"
+        click.echo(
+            f"{item.name}: {item.title}\n    {item.page}\n    cite {item.cite}\n    {pinned}"
+        )
+        if item.note:
+            click.echo(f"    {item.note}")
+
+
+@data.command()
+@click.argument("name")
+@click.option("--to", type=FOLDER, default=Path("downloads"), show_default=True)
+@click.option("--sha256", help="Checksum to expect, where none was published.")
+@registry_option
+def fetch(name: str, to: Path, sha256: str | None, registry: Path | None) -> None:
+    """Download one set, or check the file that is there."""
+    from matml.core.errors import MatmlError
+    from matml.core.public_data import fetch as fetch_set
+    from matml.core.public_data import read_registry
+
+    known = read_registry(registry)
+    if name not in known:
+        raise MatmlError(f"data set {name!r} is unknown; there are {', '.join(known)}")
+    if sha256 is not None and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
+        raise MatmlError(f"--sha256 {sha256!r}: must be 64 hexadecimal digits")
+    if known[name].note:
+        click.echo(known[name].note, err=True)
+    path, done = fetch_set(known[name], to, sha256)
+    click.echo(f"{path}: {done}; cite {known[name].cite}")

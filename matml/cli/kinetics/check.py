@@ -1,0 +1,103 @@
+"""`matml kinetics recovery`: simulated truth found again, and the time it takes."""
+
+from pathlib import Path
+
+import click
+
+READABLE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--points", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--alloys", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option("--training", type=click.IntRange(min=4), default=40, show_default=True)
+@click.option("--repetitions", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--nuts", is_flag=True, help="Also time the No-U-Turn sampler (matml[mcmc]).")
+@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
+)
+def recovery(
+    points: int,
+    alloys: int,
+    training: int,
+    repetitions: int,
+    nuts: bool,
+    json_path: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Calibrate simulated alloys of the published population: coverage, bias, seconds."""
+    from matml.core.files import write_json
+    from matml.kinetics.evaluation.recovery import nuts_seconds, recover, recovery_records
+    from matml.kinetics.pipeline import limit_threads
+    from matml.kinetics.settings import KineticsSimulation
+
+    limit_threads(threads)
+    published = KineticsSimulation().jmak_table
+    table, seconds = recover(published, training, alloys, points, repetitions, seed)
+    records = recovery_records(table, alloys, points, seed)
+    click.echo(
+        f"Simulated (synthetic) alloys like the published ones: prior of {training}, {alloys} "
+        f"others with {points} fractions each, {repetitions} repetitions"
+    )
+    for record in records:
+        own = table.loc[table["parameter"] == record["setting"].split(", ")[1], record["metric"]]
+        interval = "" if record["low"] is None else f" [{record['low']:.4f}, {record['high']:.4f}]"
+        click.echo(
+            f"{record['metric']:18}{record['setting'].split(', ')[1]:28}{record['value']:+.4f}"
+            f"{interval}, repetitions {own.min():+.4f} to {own.max():+.4f}"
+        )
+    said = {
+        "learn_population": f"learning the population of {training} alloys",
+        "laplace_one": "Laplace, one alloy",
+        "laplace_all": f"Laplace, {alloys} alloys in one batch",
+        "draws_one": "posterior draws, one alloy",
+        "draws_all": f"posterior draws, {alloys} alloys in one batch",
+    }
+    if nuts:
+        for name, tasks in (("nuts_one", 1), ("nuts_many", 20)):
+            seconds[name] = nuts_seconds(published, training, points, tasks, seed)
+            said[name] = f"No-U-Turn sampler, per alloy, {tasks} in a chain"
+    for name, value in seconds.items():
+        click.echo(f"{said[name]:52}{value:10.4f} s of processor time")
+        records.append(
+            {
+                "benchmark": "kinetics recovery",
+                "setting": f"{threads} thread(s), {alloys} alloys",
+                "method": said[name],
+                "is_default": not name.startswith("nuts"),
+                "shots": points,
+                "metric": f"{name} / s",
+                "value": value,
+                "low": None,
+                "high": None,
+                "n_tasks": alloys,
+                "seed": seed,
+            }
+        )
+    if nuts:
+        alone, many = seconds["nuts_one"], seconds["nuts_many"] * alloys
+        click.echo(
+            f"No-U-Turn over Laplace: {alone / seconds['laplace_one']:.0f} for one alloy, "
+            f"{many / seconds['laplace_all']:.0f} per alloy in a batch; over posterior draws: "
+            f"{alone / seconds['draws_one']:.0f} and {many / seconds['draws_all']:.0f}"
+        )
+    if json_path is not None:
+        write_json(json_path, records)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
+def equations(name: str | None, json_path: Path | None) -> None:
+    """List the equations: columns they need, parameters with units and ranges, source."""
+    from matml.kinetics.equations.form.listing import described_by_name, format_equation
+
+    chosen = described_by_name(name)
+    print("\n\n".join(format_equation(what) for what in chosen))
+    if json_path is not None:
+        from matml.core.files import write_json
+
+        write_json(json_path, chosen)

@@ -1,0 +1,68 @@
+"""The command line: `matml ROOM COMMAND`. Rooms are imported only when they are asked for."""
+
+import importlib
+import logging
+import sys
+
+import click
+
+from matml import __version__
+from matml.core.errors import MatmlError
+
+# name: (module:attribute, one line of help); the module is imported only when its command runs
+COMMANDS = {
+    "config": ("matml.cli.config:config", "Validate and write the workflow's configuration."),
+    "meta": ("matml.cli.meta:meta", "Show the meta-learner on published test problems."),
+    "structures": ("matml.cli.structures:structures", "Ingest crystals and build graphs."),
+    "properties": (
+        "matml.cli.properties.commands:properties",
+        "Train and test property predictors.",
+    ),
+    "candidates": ("matml.cli.screening:candidates", "Make candidate crystals."),
+    "screen": ("matml.cli.screening:screen", "Rank candidates of a new family."),
+    "kinetics": ("matml.cli.kinetics.commands:kinetics", "Learn and calibrate kinetic equations."),
+    "data": ("matml.cli.data:data", "Download public data sets, checked by SHA-256."),
+    "report": ("matml.cli.report:report", "Make the self-contained report page."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use, so that help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return one command."""
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help's command list without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="matml")
+def cli() -> None:
+    """Learn new material families and new alloys from a handful of points."""
+
+
+def main() -> None:
+    """Run the command line; a `MatmlError` is one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        cli(prog_name="matml")
+    except MatmlError as error:
+        click.echo(f"matml: error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        # a folder that cannot be made, a full disk: nothing of ours to trace
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        click.echo(f"matml: error: {where}{reason}; check the path and its permissions", err=True)
+        sys.exit(2)

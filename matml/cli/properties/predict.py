@@ -1,0 +1,200 @@
+"""`matml properties adapt`, `predict` and `ship`: a trained model in a user's hands."""
+
+from pathlib import Path
+
+import click
+
+from matml.cli.options import FILE, FOLDER
+
+ANY = click.Path(path_type=Path)
+SHOWN = 10
+"""Rows of the table that is printed."""
+
+
+def use_options(command):
+    """Add the options that using a model takes, whatever for."""
+    for option in (
+        click.option("--device", default="cpu", show_default=True, help="torch device."),
+        click.option("--threads", default=1, show_default=True, help="Processors to use."),
+        click.option(
+            "--model", type=FOLDER, help="Folder of a trained model; by default the shipped one."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def prepare(threads: int) -> int:
+    """Return the threads to use, after bounding those of torch."""
+    import torch
+
+    from matml.core.processors import usable_threads
+
+    torch.set_num_threads(usable_threads(threads))
+    return usable_threads(threads)
+
+
+@click.command()
+@click.option(
+    "--support",
+    "inputs",
+    multiple=True,
+    required=True,
+    type=ANY,
+    help="Labelled structures: anything that `structures ingest` reads, or a CSV of labels whose "
+    "column `file` names structures; repeatable.",
+)
+@click.option("--labels", type=FILE, help="CSV of labels keyed by a column `id` or `file`.")
+@click.option("--property", "name", help="Property's column; may be left out if only one fits.")
+@click.option("--method", help="How to adapt; by default what did best on validation families.")
+@click.option("--trust-labels", is_flag=True, help="Take labels that look like another unit.")
+@click.option("--out", required=True, type=FOLDER, help="Folder of the adapted predictor.")
+@use_options
+def adapt(inputs, labels, name, method, trust_labels, out, model, threads, device) -> None:
+    """Adapt a trained model to a few labelled structures of a family.
+
+    Writes card.json, support.parquet and quarantine.csv (what could not be used, and why).
+    """
+    import time
+
+    start = time.perf_counter()
+    threads = prepare(threads)
+    from matml.core.files import write_table
+    from matml.properties.predictor.few_shot import FewShotPredictor
+    from matml.properties.predictor.from_files import (
+        QUARANTINE,
+        adapt_to_files,
+        read_labelled,
+        save_adapted,
+    )
+
+    predictor = FewShotPredictor.load(model, device)
+    labelled = read_labelled(inputs, labels, predictor, name, threads)
+    write_table(out / QUARANTINE, labelled.quarantine)
+    adapted = adapt_to_files(predictor, labelled, method=method, check_units=not trust_labels)
+    save_adapted(adapted, out)
+    unit = f" in {adapted.unit}" if adapted.unit else ""
+    click.echo(
+        f"adapted to {_count(adapted.shots, 'label')} of {adapted.property_name}{unit} (method "
+        f"{adapted.method}) in {time.perf_counter() - start:.1f} s: {out}"
+    )
+    if (
+        families := labelled.table["common_name"]
+        .where(labelled.table["common_name"] != "", labelled.table["prototype"])
+        .value_counts()
+        .to_dict()
+    ):
+        shown = ", ".join(f"{count} {family}" for family, count in list(families.items())[:4])
+        more = f" and {len(families) - 4} more" if len(families) > 4 else ""
+        click.echo(f"families of the support: {shown}{more}")
+    _say_quarantine(labelled.quarantine, out / QUARANTINE)
+
+
+@click.command()
+@click.option("--adapted", type=FOLDER, help="Folder that `adapt` wrote.")
+@click.option(
+    "--structures",
+    "inputs",
+    multiple=True,
+    required=True,
+    type=ANY,
+    help="What to predict: anything that `structures ingest` reads; repeatable.",
+)
+@click.option("--property", "name", help="Property's column, where nothing was adapted.")
+@click.option("--out", required=True, type=FILE, help="Table to write, CSV or Parquet.")
+@click.option("--quarantine", type=FILE, help="Default: quarantine.csv beside the table.")
+@use_options
+def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> None:
+    """Predict structures with an adapted predictor, or with a model as it is.
+
+    Low and high bound the 90 % interval. Crystals beyond what the model knows are flagged.
+    """
+    import time
+
+    start = time.perf_counter()
+    threads = prepare(threads)
+    from matml.core.errors import MatmlError
+    from matml.core.files import write_table
+    from matml.properties.predictor.few_shot import FewShotPredictor
+    from matml.properties.predictor.from_files import QUARANTINE, load_adapted, predict_files
+
+    if adapted is None:
+        predictor = FewShotPredictor.load(model, device)
+        chosen = predictor.adapt([], [], predictor.choose_property(name))
+    else:
+        chosen = load_adapted(adapted, model, device)
+        if name not in (None, chosen.property_name):
+            raise MatmlError(
+                f"--property {name}: {adapted} was adapted to {chosen.property_name}; adapt to "
+                f"{name}, or leave the option out"
+            )
+    table, refused = predict_files(chosen, inputs, threads)
+    place = quarantine or out.parent / QUARANTINE
+    write_table(place, refused)
+    if table.empty:
+        first = refused.iloc[0]
+        raise MatmlError(
+            f"{place}: none of the {len(refused)} structures can be used; the first, "
+            f"{first['id']}: {first['reason']}; {first['remedy']}"
+        )
+    write_table(out, table)
+    unit = f" in {chosen.unit}" if chosen.unit else ""
+    labels = f"after {_count(chosen.shots, 'label')}" if chosen.shots else "without any label"
+    click.echo(
+        f"{_count(len(table), 'structure')} predicted: {chosen.property_name}{unit}, {labels} "
+        f"(method {chosen.method}), in {time.perf_counter() - start:.1f} s: {out}"
+    )
+    columns = ["id", "formula", "prediction", "low", "high", "distance", "in_domain"]
+    columns += ["unseen_elements"] if (table["unseen_elements"] != "").any() else []
+    click.echo(table[columns].head(SHOWN).to_string(index=False, float_format="{:.4g}".format))
+    if len(table) > SHOWN:
+        click.echo(f"… and {len(table) - SHOWN} more")
+    if outside := int((~table["in_domain"]).sum()):
+        far, strange = (table["distance"] > 1).sum(), (table["unseen_elements"] != "").sum()
+        click.echo(
+            f"{outside} of {len(table)} are out of the model's domain: {far} far from all training "
+            f"crystals, {strange} with an element that no labelled crystal holds (one may have "
+            "both reasons)"
+        )
+    _say_quarantine(refused, place)
+
+
+@click.command()
+@click.option("--model", required=True, type=FOLDER, help="Model that `export` wrote.")
+@click.option("--out", required=True, type=FOLDER, help="Folder to ship, matml/models/default.")
+@click.option("--licence", help="Licence of the training data, where they are not the embedded.")
+@click.option("--benchmark", type=FILE, help="Records of `benchmark --json`, for the card.")
+def ship(model, out, licence, benchmark) -> None:
+    """Write the small, documented copy of a model that comes with matml."""
+    prepare(1)
+    from matml.properties.predictor.ship import ship_model, size_of
+
+    card = ship_model(model, out, licence=licence, benchmark=benchmark)
+    click.echo(
+        f"{size_of(model) / 1e6:.1f} MB -> {size_of(out) / 1e6:.1f} MB: {out}; trained on "
+        f"{card['training_crystals']} crystals of {card['training_families']} families, "
+        f"{len(card['test_families'])} test families"
+    )
+    for name, entry in card["properties"].items():
+        errors = [s for s in entry["scores"] if s["metric"] == "mae_family_mean"]
+        shown = ", ".join(f"{s['value']:.3f} at K = {s['shots']}" for s in errors)
+        unit = f" {errors[0]['unit']}" if errors else ""
+        click.echo(f"  {name} ({entry['method']}): error{unit} {shown or 'not tested'}")
+
+
+def _count(number: int, noun: str) -> str:
+    """Return "1 label", "2 labels"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _say_quarantine(quarantine, place: Path) -> None:
+    """Print how much could not be used, and the first reason."""
+    if len(quarantine):
+        first = quarantine.iloc[0]
+        click.echo(
+            f"{len(quarantine)} could not be used; the first, {first['id']}: {first['reason']}; "
+            f"{first['remedy']} (all: {place})"
+        )
+
+
+COMMANDS = (adapt, predict, ship)

@@ -1,0 +1,39 @@
+"""`matml report`: the page, and its figures as files."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--results",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of results, as the workflow writes it.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="HTML file to write.")
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    help="Folder for every figure as PNG, SVG and CSV; it is replaced. None are written without.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="YAML with the keys of the report section."
+)
+def report(results: Path, out: Path, figures: Path | None, config: Path | None) -> None:
+    """Make one page of a run's results that needs no network; missing parts are left out."""
+    from matml.core.files import write_text
+    from matml.core.settings import read_section
+    from matml.report.page import make_page
+    from matml.report.settings import ReportSection
+
+    page, used = make_page(results, read_section(ReportSection, config))
+    write_text(out, page)
+    click.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB from {used} result files")
+    if figures is not None:
+        from matml.report.figure_files import write_figures
+        from matml.report.html.results import Results
+
+        written = write_figures(Results(results), figures)
+        click.echo(f"{figures}: {written} figures, each as PNG, SVG and CSV")

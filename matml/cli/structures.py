@@ -1,0 +1,73 @@
+"""`matml structures …`: ingest crystals and build their graphs."""
+
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def structures() -> None:
+    """Ingest crystals and build graphs."""
+
+
+@structures.command()
+@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT…")
+@click.option("--out", required=True, type=FOLDER, help="Folder for the result.")
+@click.option("--labels", type=FILE, help="CSV of labels keyed by a column `id` or `file`.")
+@click.option("--config", type=FILE, help="YAML with the keys of the section `structures`.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processes; default all processors.")
+def ingest(
+    inputs: tuple[Path, ...],
+    out: Path,
+    labels: Path | None,
+    config: Path | None,
+    threads: int | None,
+) -> None:
+    """Read, check and classify crystals.
+
+    INPUT is any mix of folders, zips, CIF, POSCAR, pymatgen JSON and extended XYZ files, and
+    tables with a `poscar` column; without any, the section's `inputs` are read. Writes
+    structures.parquet, quarantine.csv, families.csv and summary.json.
+    """
+    from matml.core.settings import read_section
+    from matml.structures.ingest import ingest as run
+    from matml.structures.settings import StructuresSection
+
+    settings = read_section(StructuresSection, config)
+    summary = run(inputs or settings.inputs, out, settings, labels or settings.labels, threads)
+    click.echo(
+        f"{summary['accepted']} crystals accepted, {summary['quarantined_crystals']} quarantined, "
+        f"{summary['dropped_labels']} labels dropped, {summary['duplicates']} duplicates, "
+        f"{summary['families']} families ({summary['families_of_10_or_more']} of 10 or more) "
+        f"in {summary['seconds']:.1f} s"
+    )
+    for name, count in summary["labels"].items():
+        click.echo(f"  {name}: {count} values")
+    if summary["quarantined_crystals"] or summary["dropped_labels"]:
+        click.echo(f"  reasons and remedies: {out / 'quarantine.csv'}")
+
+
+@structures.command()
+@click.argument("structures_dir", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="Folder for the result.")
+@click.option("--config", type=FILE, help="YAML with the keys of the section `graphs`.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processes; default all processors.")
+def graph(structures_dir: Path, out: Path, config: Path | None, threads: int | None) -> None:
+    """Build the symmetry-reduced graphs of ingested crystals.
+
+    Writes graphs.safetensors, index.parquet and summary.json.
+    """
+    from matml.core.settings import read_section
+    from matml.structures.graphs.build import build_graphs
+    from matml.structures.settings import GraphsSection
+
+    summary = build_graphs(structures_dir, out, read_section(GraphsSection, config), threads)
+    click.echo(
+        f"{summary['graphs']} graphs, {summary['structures_per_second']:.0f} structures/s: "
+        f"{summary['atoms']} atoms -> {summary['nodes']} orbits, "
+        f"{summary['edges_before_reduction']} -> {summary['edges']} edges "
+        f"in {summary['seconds']:.1f} s"
+    )

@@ -1,0 +1,1 @@
+"""The workflow's configuration, composed of each room's own settings."""

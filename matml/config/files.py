@@ -1,0 +1,148 @@
+"""The configuration as files: the commented defaults, the check of inputs, the sections."""
+
+import json
+import sys
+import textwrap
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from matml.config.schema import Configuration
+from matml.core.errors import MatmlError
+from matml.core.settings import Section, validate
+
+HEADER = """\
+# The default configuration of matml, written by `matml config defaults`.
+# Every key may be left out; a second file given with `snakemake --configfile FILE` is laid over it.
+"""
+BOUNDS = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "lt": "below",
+    "min_length": "length at least",
+    "max_length": "length at most",
+}
+
+
+class RunSection(Section):
+    """The keys that stand at the top of the configuration."""
+
+    output_dir: Path = Field(description="Folder of all results.")
+    seed: int = Field(ge=0, description="Seed of every random choice.")
+    device: str = Field(description="torch device.")
+
+
+def section_models() -> dict[str, type[Section]]:
+    """Return the model of every section by name; `run` holds the keys outside of any section."""
+    sections: dict[str, type[Section]] = {"run": RunSection}
+    for name, field in Configuration.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            sections[name] = field.annotation
+    return sections
+
+
+def section_values(configuration: Configuration) -> dict[str, str]:
+    """Return every section's values as JSON text, by the names of `section_models`."""
+    values = configuration.model_dump(mode="json")
+    sections = {name: values[name] for name in section_models() if name != "run"}
+    sections["run"] = {name: values[name] for name in RunSection.model_fields}
+    return {name: json.dumps(section, sort_keys=True) for name, section in sections.items()}
+
+
+def check_inputs(configuration: Configuration, origin: str) -> None:
+    """Check that every path that a section names exists.
+
+    Raises
+    ------
+    MatmlError
+        Where one does not; every missing path is named with its key.
+    """
+    missing = [
+        f"{key} = '{path}': no such file or folder"
+        for key, path in _paths(configuration)
+        if key != "output_dir" and not path.exists()
+    ]
+    if missing:
+        raise MatmlError(f"{origin}: " + "; ".join(missing))
+
+
+def load(values: dict[str, Any], origin: str = "configuration") -> Configuration:
+    """Return the checked configuration whose input files exist; raise `MatmlError` otherwise."""
+    configuration = validate(Configuration, values, origin)
+    check_inputs(configuration, origin)
+    return configuration
+
+
+def load_or_exit(values: dict[str, Any], origin: str) -> Configuration:
+    """Return the checked configuration, or end the program with one line on stderr.
+
+    For the Snakefile, where an exception would come with a traceback.
+    """
+    try:
+        return load(values, origin)
+    except MatmlError as error:
+        sys.exit(f"matml: error: {error}")
+
+
+def default_yaml() -> str:
+    """Return the default configuration as YAML with a comment above every key."""
+    return HEADER + "\n".join(_lines(Configuration())) + "\n"
+
+
+def _paths(value: Any, key: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield every path inside a setting, with the dotted key that leads to it."""
+    if isinstance(value, Path):
+        yield key, value
+    elif isinstance(value, Section):
+        for name in type(value).model_fields:
+            yield from _paths(getattr(value, name), f"{key}.{name}" if key else name)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _paths(item, f"{key}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _paths(item, f"{key}[{number}]")
+
+
+def _bounds(field: FieldInfo) -> str:
+    """Return what a field allows in words, such as ` (at least 0, at most 1)`."""
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return f" (one of {', '.join(map(str, typing.get_args(field.annotation)))})"
+    found = [
+        f"{word} {getattr(item, name):g}"
+        for item in field.metadata
+        for name, word in BOUNDS.items()
+        if getattr(item, name, None) is not None
+    ]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _lines(section: Section, indent: str = "") -> Iterator[str]:
+    """Yield the commented YAML lines of a section."""
+    dumped = section.model_dump(mode="json")
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            summary = " ".join((type(value).__doc__ or "").split("\n\n")[0].split())
+            yield f"\n{indent}# {summary}"
+            lines = list(_lines(value, indent + "  "))
+            yield from [f"{indent}{name}:", *lines] if lines else [f"{indent}{name}: {{}}"]
+        else:
+            comment = f"{field.description or name}{_bounds(field)}"
+            yield from textwrap.wrap(
+                comment, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   "
+            )
+            text = yaml.safe_dump(
+                {name: dumped[name]},
+                sort_keys=False,
+                allow_unicode=True,
+                default_flow_style=None if isinstance(dumped[name], (list, dict)) else False,
+                width=100,
+            )
+            yield from (indent + line for line in text.rstrip().splitlines())

@@ -1,0 +1,1 @@
+"""What every room builds on: files, errors, processes, statistics, provenance."""

@@ -1,0 +1,141 @@
+"""Where results come from: hashes of source files, versions of packages, checksums of results."""
+
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import matml
+from matml.core.errors import MatmlError
+from matml.core.files import read_json, write_json
+
+PACKAGES = (
+    "matml",
+    "numpy",
+    "pandas",
+    "plotly",
+    "pymatgen",
+    "scikit-learn",
+    "scipy",
+    "snakemake",
+    "spglib",
+    "torch",
+    "torch-geometric",
+)
+# modules that every room imports; a room's settings reach its rules through the settings files
+SHARED = ("core",)
+# written while a run goes on or after it, so they tell nothing about the results' health
+UNCHECKED = ("logs", "benchmarks", "checksums.json")
+
+
+def source_hash(*rooms: str) -> str:
+    """Return a hash of the Python files of the named rooms (folders or modules of matml).
+
+    Given to a rule as a param, it makes Snakemake rerun the stage after its code was edited.
+
+    Raises
+    ------
+    MatmlError
+        Where a room does not exist.
+    """
+    package = Path(matml.__file__).parent
+    digest = hashlib.sha256()
+    for room in (*SHARED, *rooms):
+        path = package / room
+        if not path.exists():
+            raise MatmlError(f"{path}: no such folder or module of matml")
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of the platform and of the packages that shape results."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def result_files(results: Path) -> list[Path]:
+    """Return every result file below `results`, sorted, without logs and run times."""
+    return sorted(
+        path
+        for path in results.rglob("*")
+        if path.is_file()
+        and path.relative_to(results).parts[0] not in UNCHECKED
+        and not any(part.startswith(".") for part in path.relative_to(results).parts)
+    )
+
+
+def write_checksums(results: Path, out: Path) -> int:
+    """Write size and SHA-256 of every result file to the JSON file `out`; return their number.
+
+    Raises
+    ------
+    MatmlError
+        Where `results` is not a folder.
+    """
+    if not results.is_dir():
+        raise MatmlError(f"{results}: no such folder of results")
+    table = {
+        path.relative_to(results).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_hash(path),
+        }
+        for path in result_files(results)
+    }
+    write_json(out, table)
+    return len(table)
+
+
+def verify_checksums(results: Path) -> int:
+    """Return how many files of `results` were verified against its `checksums.json`.
+
+    Raises
+    ------
+    MatmlError
+        Where a file is missing, cut short or changed; every such file is named.
+    """
+    listed = results / "checksums.json"
+    table = read_json(listed)
+    problems = []
+    for name, entry in table.items():
+        path = results / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != entry["bytes"]:
+            problems.append(f"{name} has {path.stat().st_size} bytes, not {entry['bytes']}")
+        elif file_hash(path) != entry["sha256"]:
+            problems.append(f"{name} has changed")
+    if problems:
+        raise MatmlError(
+            f"{listed}: {len(problems)} of {len(table)} files differ: {'; '.join(problems)}. "
+            "Make each again with `snakemake --cores 8 --forcerun FILE`"
+        )
+    return len(table)
+
+
+def watched_files(paths: list[Path], most: int = 1000) -> list[str]:
+    """Return the files behind the given files and folders, for Snakemake to watch.
+
+    A folder stands for itself and the files below it; one with more than `most` files only for
+    itself, since Snakemake looks at every input of every rule whenever it starts.
+    """
+    watched: list[Path] = []
+    for path in paths:
+        below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+        watched += [path, *below] if len(below) <= most else [path]
+    return [path.as_posix() for path in watched]

@@ -1,0 +1,1 @@
+"""Gaussian processes: kernels, conditioning, and the processes built from them."""

@@ -1,0 +1,1 @@
+"""Observations and alloys: read, checked, simulated, batched."""

@@ -1,0 +1,98 @@
+"""The table of alloys: composition, group and reference temperature of each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+
+SAME_COMPOSITION_PCT = 0.05
+"""Two alloys are one composition when no element differs by more (in percent, and carbon less)."""
+
+SAME_CARBON_PCT = 0.02
+
+
+def composition_columns(alloys: pd.DataFrame) -> list[str]:
+    """Return the composition columns of a table of alloys."""
+    return [name for name in alloys.columns if name.endswith(("_wt_pct", "_at_pct"))]
+
+
+def read_alloys(path: str | Path, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Read the table of alloys for the alloys `names`, in that order.
+
+    Returns
+    -------
+    alloys
+        One row per name; an alloy that the table lacks has empty cells.
+    warnings
+        One sentence per alloy that the table lacks.
+
+    Raises
+    ------
+    MatmlError
+        Where the column `alloy` is missing, an alloy stands twice, or a composition or reference
+        temperature is no number.
+    """
+    table = read_table(path)
+    if "alloy" not in table:
+        raise MatmlError(f"{path}: column 'alloy' is missing; columns: {', '.join(table.columns)}")
+    table["alloy"] = table["alloy"].astype(str).str.strip()
+    twice = table.loc[table["alloy"].duplicated(), "alloy"]
+    if len(twice):
+        raise MatmlError(f"{path}: alloy {twice.iloc[0]!r} stands twice; keep one row per alloy")
+    for column in [*composition_columns(table), "reference_temperature_K"]:
+        if column not in table:
+            continue
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        text = table[column].notna() & numbers.isna()
+        wrong = (
+            text | (numbers < 0) if column != "reference_temperature_K" else text | (numbers <= 0)
+        )
+        if wrong.any():
+            row = table[wrong].iloc[0]
+            raise MatmlError(
+                f"{path}: alloy {row['alloy']!r}, {column} = {row[column]!r}: give a number, "
+                "not negative, or leave it empty"
+            )
+        table[column] = numbers
+    lacking = [name for name in names if name not in set(table["alloy"])]
+    warnings = [
+        f"{path}: no row for alloy {name!r}: its composition is unknown" for name in lacking
+    ]
+    return table.set_index("alloy").reindex(names).reset_index(), warnings
+
+
+def group_alloys(alloys: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with `composition_group` (never empty) and `reference_temperature_K`.
+
+    A given group wins. Otherwise alloys of one `steel` name or of nearly one composition share a
+    group, so that near-twins never stand on both sides of a split.
+    """
+    alloys = alloys.copy()
+    if "reference_temperature_K" not in alloys:
+        alloys["reference_temperature_K"] = np.nan
+    count = len(alloys)
+    label = list(range(count))
+
+    def join(a: int, b: int) -> None:
+        old, new = label[b], label[a]
+        label[:] = [new if value == old else value for value in label]
+
+    columns = composition_columns(alloys)
+    amounts = alloys[columns].to_numpy(float)
+    limits = np.array(
+        [SAME_CARBON_PCT if name.startswith("C_") else SAME_COMPOSITION_PCT for name in columns]
+    )
+    steel = alloys["steel"] if "steel" in alloys else pd.Series([None] * count)
+    for i in range(count):
+        for k in range(i + 1, count):
+            twins = bool(columns) and bool((np.abs(amounts[i] - amounts[k]) <= limits).all())
+            named = isinstance(steel[i], str) and steel[i] == steel[k]
+            if twins or named:
+                join(i, k)
+    own = pd.Series([f"group of {alloys['alloy'][value]}" for value in label])
+    given = alloys.get("composition_group", pd.Series([None] * count))
+    alloys["composition_group"] = given.where(given.notna(), own).astype(str)
+    return alloys

@@ -1,0 +1,274 @@
+"""Temperature histories: tables of T(t) that specimens followed, and quadrature along them.
+
+A reaction that depends on temperature through a time scale tau(T) alone is additive: what counts of
+a history is the integral of dt / tau(T(t)), that is, how long the specimen was at which temperature
+and not in which order. The time spent at each temperature is a measure over temperature, and its
+Gauss quadrature (Golub and Welsch, Math. Comput. 23 (1969) 221) of `NODES` nodes integrates every
+polynomial of degree 2 NODES - 1 exactly, hence 1 / tau(T) of any smooth equation nearly to rounding
+(`base.PATH`). For a constant rate the nodes are Gauss-Legendre's; for a hold there is one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import refuse_long_rows
+from matml.kinetics.data.columns import HOTTEST_K, ZERO_CELSIUS
+from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, NEAR_STEPS, NODES, PATH
+
+SMALL_STEP_K = 5.0
+"""Temperature steps up to which `FEW` Gauss-Legendre points are exact for any rate met here."""
+
+FEW = 6
+LEGENDRE = {count: np.polynomial.legendre.leggauss(count) for count in (FEW, NODES)}
+NEGLIGIBLE = 1e-300
+"""Share of nodes that are not used."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A temperature history, straight between its rows.
+
+    Attributes
+    ----------
+    time_s, temperature_K
+        Each [M]; the times rise.
+    """
+
+    time_s: np.ndarray
+    temperature_K: np.ndarray
+
+    def at(self, time_s: np.ndarray) -> np.ndarray:
+        """Return the temperature in K at times within the history."""
+        return np.interp(time_s, self.time_s, self.temperature_K)
+
+
+def read_history(path: Path) -> History:
+    """Return the history of a CSV with the columns time_s and temperature_C or temperature_K.
+
+    Raises
+    ------
+    MatmlError
+        Where the file, a column or a number is missing, or the times do not rise.
+    """
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; give a CSV of time_s and temperature_C")
+    try:
+        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise MatmlError(f"{path}: cannot be read as a CSV table ({reason})") from None
+    scales = [name for name in ("temperature_K", "temperature_C") if name in table]
+    if "time_s" not in table or len(scales) != 1:
+        raise MatmlError(
+            f"{path}: has the columns {', '.join(table.columns)}; a path needs time_s and one of "
+            "temperature_C and temperature_K"
+        )
+    numbers = {}
+    for name in ("time_s", scales[0]):
+        numbers[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+        bad = np.flatnonzero(~np.isfinite(numbers[name]))
+        if len(bad):
+            raise MatmlError(
+                f"{path}: line {bad[0] + 2}, {name} = {table[name][bad[0]]!r}: is no finite "
+                "number; complete the row or take it out"
+            )
+    time = numbers["time_s"]
+    kelvin = numbers[scales[0]] + (ZERO_CELSIUS if scales[0] == "temperature_C" else 0.0)
+    if len(time) < 2:
+        raise MatmlError(f"{path}: {len(time)} row(s); a path needs at least 2")
+    back = np.flatnonzero(np.diff(time) <= 0)
+    if len(back):
+        line = back[0] + 3
+        raise MatmlError(
+            f"{path}: line {line}, time_s = {time[line - 2]:g}: does not rise from "
+            f"{time[line - 3]:g} before it; sort the rows, or give each run its own path"
+        )
+    wrong = np.flatnonzero((kelvin <= 0) | (kelvin > HOTTEST_K))
+    if len(wrong):
+        raise MatmlError(
+            f"{path}: line {wrong[0] + 2}, {scales[0]} = {table[scales[0]][wrong[0]]}: is no "
+            "temperature that an alloy is treated at; kelvin and Celsius mixed up?"
+        )
+    return History(time, kelvin)
+
+
+FURTHEST_K = 10.0
+"""How far an observation's own temperature may lie from that of its path."""
+
+
+def follow_paths(
+    raw: pd.DataFrame, file: Path
+) -> tuple[pd.DataFrame, dict[str, History], list[list[object]]]:
+    """Return the table with the temperatures of its paths, the paths, and rows left out.
+
+    Parameters
+    ----------
+    raw
+        Observations as text, its column `path` naming files next to `file`; rows without keep
+        their temperature, and those with one may leave it empty.
+    """
+    own = [name for name in ("temperature_K", "temperature_C") if name in raw]
+    column = own[0] if len(own) == 1 else "temperature_K"
+    raw = raw.copy()
+    if not own:
+        raw[column] = ""
+    names = raw["path"].str.strip()
+    shift = ZERO_CELSIUS if column == "temperature_C" else 0.0
+    histories, bad = {}, []
+    for name in sorted(set(names) - {""}):
+        # labels, since rows of earlier paths may be left out by now
+        rows = names.index[names == name]
+        try:
+            history = read_history(file.parent / name)
+        except MatmlError as error:
+            remedy = f"put the path right ({len(rows)} row(s) name it)"
+            line = [str(file), rows[0] + 2, raw.loc[rows[0], "alloy"].strip(), "path", name]
+            bad.append([*line, str(error), remedy])
+            raw = raw.drop(index=rows)
+            continue
+        histories[name] = history
+        time = pd.to_numeric(raw.loc[rows, "time_s"], errors="coerce").to_numpy(float)
+        given = pd.to_numeric(raw.loc[rows, column], errors="coerce").to_numpy(float) + shift
+        there = history.at(time)
+        first, last = history.time_s[[0, -1]]
+        outside = ~((time > first) & (time <= last))
+        far = np.abs(given - there) > FURTHEST_K
+        for i in np.flatnonzero(outside | far):
+            field = "time_s" if outside[i] else column
+            found = [str(file), rows[i] + 2, raw.loc[rows[i], "alloy"].strip(), field]
+            reason, remedy = (
+                (
+                    f"{name} runs from {first:g} to {last:g} s",
+                    "give a time after its start and not after its end, or the rest of the path",
+                )
+                if outside[i]
+                else (
+                    f"{name} is at {there[i] - shift:.1f} then",
+                    "correct one of them, or leave the temperature empty",
+                )
+            )
+            bad.append([*found, raw.loc[rows[i], field], reason, remedy])
+        kept = ~outside & ~far
+        raw.loc[rows[kept], column] = [repr(float(value - shift)) for value in there[kept]]
+        raw = raw.drop(index=rows[outside | far])
+    return raw, histories, bad
+
+
+def quadrature(history: History, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes in K and times spent at them in s until each time, each [N, NODES].
+
+    Goes along the history once: the nodes of one time and the steps after it make those of the
+    next.
+    """
+    nodes = np.empty((len(time_s), NODES))
+    spent = np.full((len(time_s), NODES), NEGLIGIBLE)
+    reached, weights = np.empty(0), np.empty(0)
+    before = float(history.time_s[0])
+    for i in np.argsort(time_s, kind="stable"):
+        now = float(time_s[i])
+        if now > before:
+            between = history.time_s[(history.time_s > before) & (history.time_s < now)]
+            ends = np.r_[before, between, now]
+            points, masses = _steps(history.at(ends), np.diff(ends))
+            reached, weights = _gauss(np.r_[reached, points], np.r_[weights, masses])
+            before = now
+        nodes[i] = reached[0] if len(reached) else history.temperature_K[0]
+        nodes[i, : len(reached)], spent[i, : len(weights)] = reached, weights
+    return nodes, np.maximum(spent, NEGLIGIBLE)
+
+
+def path_columns(points: pd.DataFrame, histories: dict[str, History]) -> pd.DataFrame:
+    """Return the columns `base.PATH` of observations; ramps and holds count as paths, too.
+
+    And the temperatures around, `base.NEAR`, where the points say in which steps.
+    """
+    nodes = np.repeat(points["temperature_K"].to_numpy(float)[:, None], NODES, 1)
+    shares = np.full_like(nodes, NEGLIGIBLE)
+    shares[:, 0] = 1.0
+    if "start_temperature_K" in points:
+        ramp, weights = LEGENDRE[NODES]
+        start = points["start_temperature_K"].to_numpy(float)[:, None]
+        nodes = start + (nodes - start) * (1 + ramp) / 2
+        shares = np.repeat(weights[None] / 2, len(points), 0)
+    for name, rows in points.reset_index(drop=True).groupby("path").groups.items():
+        if name:
+            time = points["time_s"].to_numpy(float)[rows]
+            nodes[rows], spent = quadrature(histories[name], time)
+            shares[rows] = np.maximum(spent / time[:, None], NEGLIGIBLE)
+    columns = {}
+    for i, (temperature, share) in enumerate(PATH):
+        columns |= {temperature: nodes[:, i], share: shares[:, i]}
+    if NEAR_STEP in points:
+        columns |= dict(zip(NEAR, _around(points, histories).T, strict=True))
+    return pd.DataFrame(columns, index=points.index)
+
+
+def _around(points: pd.DataFrame, histories: dict[str, History]) -> np.ndarray:
+    """Return the temperatures of ramps, paths and holds around their observations' times."""
+    time = points["time_s"].to_numpy(float)[:, None]
+    steps = np.arange(-(NEAR_STEPS // 2), NEAR_STEPS // 2 + 1)
+    around = (time + steps * points[NEAR_STEP].to_numpy(float)[:, None]).clip(min=0)
+    final = points["temperature_K"].to_numpy(float)[:, None]
+    start = final
+    if "start_temperature_K" in points:
+        start = points["start_temperature_K"].to_numpy(float)[:, None]
+    found = start + (final - start) * around / time
+    for name, rows in points.reset_index(drop=True).groupby("path").groups.items():
+        if name:
+            found[rows] = histories[name].at(around[rows])
+    return found
+
+
+def on_history(points: pd.DataFrame) -> np.ndarray:
+    """Return which observations lie on a ramp or path [N]."""
+    found = np.zeros(len(points), dtype=bool)
+    if "path" in points:
+        found |= (points["path"] != "").to_numpy()
+    if "start_temperature_K" in points:
+        found |= (points["start_temperature_K"] != points["temperature_K"]).to_numpy()
+    return found
+
+
+def _steps(temperature_K: np.ndarray, duration_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return points and masses of steps of constant rate, each by Gauss-Legendre."""
+    first, change = temperature_K[:-1], np.diff(temperature_K)
+    found, small = [], np.abs(change) <= SMALL_STEP_K
+    for steps, (at, weight) in ((small, LEGENDRE[FEW]), (~small, LEGENDRE[NODES])):
+        found.append(
+            (
+                (first[steps, None] + change[steps, None] * (1 + at) / 2).ravel(),
+                (duration_s[steps, None] * weight / 2).ravel(),
+            )
+        )
+    return np.concatenate([p for p, _ in found]), np.concatenate([m for _, m in found])
+
+
+def _gauss(points: np.ndarray, masses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Gauss quadrature of a discrete measure, by Lanczos' tridiagonal matrix."""
+    centre, half = (points.max() + points.min()) / 2, np.ptp(points) / 2
+    total = masses.sum()
+    if half <= 1e-9 * centre:
+        return np.array([centre]), np.array([total])
+    scaled = (points - centre) / half
+    basis = np.zeros((NODES, len(points)))
+    basis[0] = np.sqrt(masses / total)
+    diagonal, beside = [], []
+    for k in range(NODES):
+        following = scaled * basis[k]
+        diagonal.append(float(basis[k] @ following))
+        # orthogonalised against all, twice: Lanczos' own recurrence loses it to rounding
+        for _ in range(2):
+            following -= basis[: k + 1].T @ (basis[: k + 1] @ following)
+        length = float(np.linalg.norm(following))
+        if k + 1 == NODES or length < 1e-13:
+            break
+        beside.append(length)
+        basis[k + 1] = following / length
+    matrix = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+    nodes, vectors = np.linalg.eigh(matrix)
+    return centre + half * nodes, total * vectors[0] ** 2

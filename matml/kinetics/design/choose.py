@@ -1,0 +1,318 @@
+"""Which experiment to do next: the one that is expected to make predictions surest.
+
+From posterior draws the joint covariance of all predictions follows; measuring candidate c would
+reduce the variance of prediction r by cov(r, c)^2 / (var(c) + noise^2), exactly so for a normal
+posterior (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4 (1996) 129). Averaged over the
+region that matters to the user this ranks the candidates; several are chosen one after the other,
+each given those before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from matml.bayes.importance_sampling import Posterior, sample_posterior
+from matml.bayes.task_prior import TaskPriors
+from matml.core.errors import MatmlError
+from matml.core.files import atomic
+from matml.kinetics.data.batch import (
+    Series,
+    other_inputs,
+    residual_function,
+    to_series,
+    with_alloy_inputs,
+)
+from matml.kinetics.data.columns import ZERO_CELSIUS
+from matml.kinetics.data.observations import Observations
+from matml.kinetics.inference.calibrate import reference_temperature
+from matml.kinetics.inference.population import Population
+
+DRAWS, PROPOSALS = 1000, 8000
+TEMPERATURES, TIMES = 25, 17
+FRACTIONS = (0.01, 0.5, 0.99)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Conditions that matter, or that can be realised.
+
+    Attributes
+    ----------
+    temperature_K, time_s, heating_rate_K_per_s
+        Lowest and highest, of those that are conditions of the kind of observation.
+    fractions
+        Of a TTT diagram.
+    """
+
+    temperature_K: tuple[float, float] | None = None
+    time_s: tuple[float, float] | None = None
+    heating_rate_K_per_s: tuple[float, float] | None = None
+    fractions: Sequence[float] = FRACTIONS
+
+    def grid(self, kind: str) -> pd.DataFrame:
+        """Return conditions on a regular grid: temperature, and fraction or time if it counts."""
+        if kind == "peak_temperature":
+            rates = np.geomspace(*self.heating_rate_K_per_s, TEMPERATURES)
+            return pd.DataFrame({"heating_rate_K_per_s": rates})
+        if kind == "martensite":
+            return pd.DataFrame({"temperature_K": np.linspace(*self.temperature_K, TEMPERATURES)})
+        temperature = np.linspace(*self.temperature_K, TEMPERATURES)
+        if kind == "ttt":
+            second, name = np.array(self.fractions, dtype=float), "fraction"
+        else:
+            second, name = np.geomspace(*self.time_s, TIMES), "time_s"
+        first, other = np.meshgrid(temperature, second, indexing="ij")
+        return pd.DataFrame({"temperature_K": first.ravel(), name: other.ravel()})
+
+
+def choose(
+    candidates: Tensor, region: Tensor, noise: float, count: int
+) -> tuple[list[int], list[Tensor], list[float]]:
+    """Return the chosen candidates, the gain of every candidate at each step, and what is left.
+
+    Parameters
+    ----------
+    candidates, region
+        Predictions of posterior draws, [S, C] and [S, R].
+    noise
+        Standard deviation of a measurement.
+    count
+        How many to choose.
+
+    Returns
+    -------
+    chosen
+        Numbers of the candidates, best first; one may be chosen again.
+    gains
+        Expected reduction of the region's mean variance by each candidate, per step, [C].
+    remaining
+        Mean variance over the region before any, and after each choice.
+    """
+    size = region.shape[1]
+    joint = torch.cat([region, candidates], 1)
+    centred = joint - joint.mean(0)
+    covariance = centred.mT @ centred / len(joint)
+    chosen, gains, remaining = [], [], [float(covariance.diagonal()[:size].mean())]
+    for _ in range(count):
+        total = covariance.diagonal()[size:] + noise**2
+        gain = covariance[:size, size:].square().mean(0) / total
+        best = int(gain.argmax())
+        column = covariance[:, size + best]
+        covariance = covariance - column[:, None] * column / total[best]
+        chosen.append(best)
+        gains.append(gain)
+        remaining.append(float(covariance.diagonal()[:size].mean()))
+    return chosen, gains, remaining
+
+
+def posterior_given(
+    population: Population, priors: TaskPriors, series: Series | None, seed: int
+) -> Posterior:
+    """Return the posterior of one alloy; without observations its prior."""
+    if series is None:
+        nothing = torch.zeros(1, 1, dtype=torch.float64)
+        names = ["temperature_K", "reference_temperature_K", "time_s", "fraction", "target"]
+        names += other_inputs(population.equation, population.kind)
+        columns = {name: nothing + 0.5 if name == "fraction" else nothing + 1e3 for name in names}
+        series = Series(["new"], columns, nothing, nothing)
+    return sample_posterior(
+        residual_function(population.equation, population.kind),
+        priors,
+        series.columns,
+        series.mask,
+        series.known_variance,
+        draws=DRAWS,
+        proposals=PROPOSALS,
+        seed=seed,
+    )
+
+
+def predictions(
+    population: Population, posterior: Posterior, conditions: pd.DataFrame, reference: float | None
+) -> Tensor:
+    """Return what each draw predicts at conditions [S, C], cut to the measured range."""
+    inputs = {n: torch.tensor(conditions[n].to_numpy(float))[None] for n in conditions}
+    if reference is not None:
+        inputs["reference_temperature_K"] = torch.full_like(inputs["temperature_K"], reference)
+    with torch.no_grad():
+        value = population.equation.predict(population.kind, posterior.draws[0][:, None], inputs)
+    return value.clamp(*population.experience.window)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Proposed experiments.
+
+    Attributes
+    ----------
+    proposals
+        One row per experiment, best first: conditions, expected share of the region's variance
+        that is left after it.
+    candidates
+        Conditions with `expected_reduction`, the share of variance that each alone would take.
+    points
+        Observations so far.
+    kind, alloy
+        As in the population and the data.
+    """
+
+    proposals: pd.DataFrame
+    candidates: pd.DataFrame
+    points: pd.DataFrame
+    kind: str
+    alloy: str
+
+
+def design(
+    population: Population,
+    alloys: pd.DataFrame,
+    observations: Observations | None,
+    region: Region,
+    feasible: Region,
+    count: int,
+    seed: int,
+) -> Design:
+    """Return the experiments that are expected to help most.
+
+    Parameters
+    ----------
+    alloys
+        The alloy's row of the table of alloys.
+    observations
+        What was measured of it so far; None if nothing was.
+    region
+        Where predictions matter.
+    feasible
+        What can be measured.
+    count
+        Experiments to propose.
+
+    Raises
+    ------
+    MatmlError
+        Where the observations are of another kind than the population's.
+    """
+    if observations is not None and observations.kind != population.kind:
+        raise MatmlError(
+            f"the data are {observations.kind!r} observations, the population was learned from "
+            f"{population.kind!r}; learn one from such data"
+        )
+    series, reference = None, None
+    if population.equation.needs_reference_temperature:
+        given = alloys.get("reference_temperature_K", pd.Series([np.nan])).iloc[0]
+        reference = float(given) if given == given else population.reference_temperature_K
+    if observations is not None:
+        reference, _ = reference_temperature(population, observations)
+        series = to_series(observations, population.equation, reference)
+    others = {}
+    varied = region.grid(population.kind)
+    points = None if observations is None else with_alloy_inputs(observations, population.equation)
+    for name in other_inputs(population.equation, population.kind):
+        if name in varied:
+            continue
+        if points is None and name in alloys and alloys[name].notna().all():
+            others[name] = float(alloys[name].iloc[0])
+            continue
+        if points is None:
+            raise MatmlError(
+                f"equation {population.equation.name!r} needs {name}: give observations (--data) "
+                "with it, or, where it belongs to the alloy, the table of alloys; proposals are "
+                "made for its median"
+            )
+        others[name] = float(points[name].median())
+    posterior = posterior_given(population, population.experience.of(alloys), series, seed)
+    grids = feasible.grid(population.kind), region.grid(population.kind)
+    candidates, target = (grid.assign(**others) for grid in grids)
+    chosen, gains, remaining = choose(
+        predictions(population, posterior, candidates, reference),
+        predictions(population, posterior, target, reference),
+        float(posterior.noise.median()),
+        count,
+    )
+    shown = candidates.copy()
+    if "temperature_K" in shown:
+        shown["temperature_C"] = shown["temperature_K"] - ZERO_CELSIUS
+    proposals = shown.iloc[chosen].reset_index(drop=True)
+    proposals.insert(0, "experiment", range(1, count + 1))
+    proposals["variance_left"] = np.array(remaining[1:]) / remaining[0]
+    shown["expected_reduction"] = (gains[0] / remaining[0]).numpy()
+    points = pd.DataFrame() if observations is None else observations.points
+    return Design(proposals, shown, points, population.kind, str(alloys["alloy"].iloc[0]))
+
+
+def draw_design(result: Design, path: Path) -> None:
+    """Draw the expected reduction over the conditions, with the proposals on it."""
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    table, along = result.candidates, "temperature_C"
+    if result.kind in ("martensite", "peak_temperature"):
+        if result.kind == "peak_temperature":
+            along = "heating_rate_K_per_s"
+            axes.set_xscale("log")
+        axes.plot(table[along], 100 * table["expected_reduction"], color="#1b6ca8")
+        reduction = table.set_index(along)["expected_reduction"]
+        height = [100 * float(reduction.loc[value]) for value in result.proposals[along]]
+        axes.set_ylabel("variance that one measurement takes / %")
+        axes.set_ylim(0, None)
+        for _, point in result.points.iterrows():
+            kelvin = point.get("temperature_K", np.nan)
+            measured = point.get("heating_rate_K_per_s", kelvin - ZERO_CELSIUS)
+            axes.axvline(measured, color="0.8", linewidth=1, zorder=0)
+    elif result.kind == "ttt":
+        for fraction, block in table.groupby("fraction"):
+            axes.plot(
+                block["temperature_C"],
+                100 * block["expected_reduction"],
+                label=f"{100 * fraction:g} % transformed",
+            )
+        height = [
+            100 * float(row.expected_reduction) for row in table.loc[_rows(result)].itertuples()
+        ]
+        axes.set_ylabel("variance that one measurement takes / %")
+        axes.set_ylim(0, None)
+        for _, point in result.points.iterrows():
+            axes.axvline(point["temperature_K"] - ZERO_CELSIUS, color="0.8", linewidth=1, zorder=0)
+        axes.legend(frameon=False)
+    else:
+        wide = table.pivot_table(
+            index="time_s", columns="temperature_C", values="expected_reduction"
+        )
+        drawn = axes.contourf(wide.columns, wide.index, 100 * wide.to_numpy(), levels=12)
+        figure.colorbar(drawn, label="variance that one measurement takes / %")
+        axes.set_yscale("log")
+        axes.set_ylabel("time / s")
+        height = result.proposals["time_s"].tolist()
+        if len(result.points):
+            axes.scatter(
+                result.points["temperature_K"] - ZERO_CELSIUS,
+                result.points["time_s"],
+                color="white",
+                edgecolors="black",
+                label="measured",
+            )
+            axes.legend()
+    for row, y in zip(result.proposals.itertuples(), height, strict=True):
+        axes.annotate(
+            str(row.experiment),
+            (getattr(row, along), y),
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle", "facecolor": "#ffd54f", "edgecolor": "black"},
+        )
+    axes.set_xlabel("temperature / °C" if along == "temperature_C" else "heating rate / (K/s)")
+    axes.set_title(f"{result.alloy}: where to measure next")
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+
+
+def _rows(result: Design) -> list[int]:
+    """Return the candidates' rows of the proposals."""
+    keys = [name for name in ("temperature_K", "fraction", "time_s") if name in result.candidates]
+    index = pd.MultiIndex.from_frame(result.candidates[keys])
+    return [int(i) for i in index.get_indexer(pd.MultiIndex.from_frame(result.proposals[keys]))]

@@ -1,0 +1,93 @@
+"""The work of `matml kinetics design` and its benchmark: read, compute, write, say so."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import write_table
+from matml.kinetics.data.alloys import group_alloys, read_alloys
+from matml.kinetics.data.columns import ZERO_CELSIUS
+from matml.kinetics.data.prepare import read_and_report
+from matml.kinetics.design.choose import Region, design, draw_design
+from matml.kinetics.inference.population import Population
+
+log = logging.getLogger(__name__)
+
+Ranges = tuple[tuple[float, float] | None, ...]
+"""Lowest and highest temperature in C, time in s, and heating rate in K/s."""
+
+
+def design_stage(
+    prior: Path,
+    data: Path | None,
+    alloys: Path | None,
+    name: str | None,
+    wanted: Ranges,
+    feasible: Ranges,
+    count: int,
+    out: Path,
+    seed: int,
+) -> None:
+    """Propose experiments for one alloy, print them, write table and figure.
+
+    Raises
+    ------
+    MatmlError
+        Where it is not clear which alloy is meant, or a range is upside down.
+    """
+    population = Population.load(prior)
+    observations = None if data is None else read_and_report(data, alloys)
+    if observations is not None:
+        name = name or (observations.names[0] if len(observations.names) == 1 else None)
+        if name not in observations.names:
+            raise MatmlError(f"--alloy: give one of {', '.join(observations.names)}")
+        observations = observations.select([name])
+        own = observations.alloys
+    elif alloys is not None and name is not None:
+        own, missing = read_alloys(alloys, [name])
+        if missing:
+            raise MatmlError(missing[0])
+        own = group_alloys(own)
+    else:
+        own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
+    regions = [_region(population, ranges) for ranges in (wanted, feasible)]
+    result = design(population, own, observations, *regions, count, seed)
+    write_table(out / "design.csv", result.proposals)
+    write_table(out / "candidates.csv", result.candidates)
+    draw_design(result, out / "design.png")
+    for row in result.proposals.to_dict("records"):
+        print(
+            f"{row['experiment']}. {_experiment(row)}: "
+            f"{100 * row['variance_left']:.0f} % of the variance expected to be left"
+        )
+
+
+WORDS = {
+    "temperature_C": "{:.0f} C",
+    "fraction": "time to fraction {:g}",
+    "time_s": "after {:.3g} s",
+    "heating_rate_K_per_s": "heating at {:.3g} K/s",
+}
+"""How a condition of a proposed experiment is said."""
+
+
+def _experiment(row: dict[str, object]) -> str:
+    """Return a proposed experiment in words."""
+    return ", ".join(words.format(row[name]) for name, words in WORDS.items() if name in row)
+
+
+def _region(population: Population, ranges: Ranges) -> Region:
+    """Return the region of ranges; the population's own where none is given."""
+    known = population.data_card
+    found = {}
+    names = ("temperature_K", "time_s", "heating_rate_K_per_s")
+    for name, given, shift in zip(names, ranges, (ZERO_CELSIUS, 0.0, 0.0), strict=True):
+        if name not in known:
+            continue
+        low, high = known[name] if not given else (given[0] + shift, given[1] + shift)
+        if not 0 < low < high:
+            raise MatmlError(f"{name}: the range {low:g} to {high:g} is empty or not positive")
+        found[name] = (low, high)
+    return Region(**found)

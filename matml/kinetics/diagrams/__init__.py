@@ -1,0 +1,1 @@
+"""TTT and CCT diagrams and the curves on them."""

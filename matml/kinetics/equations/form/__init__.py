@@ -1,0 +1,1 @@
+"""How an equation is declared, and the forms that several share."""

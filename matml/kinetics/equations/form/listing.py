@@ -1,0 +1,83 @@
+"""What an equation declares, for a reader and for a file.
+
+The built-in declarations stand in `equations.json` too, so that listing them need not import torch;
+a test keeps it in step.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matml.kinetics.equations.form.declaration import Equation
+
+BUILT_IN = Path(__file__).parents[1] / "equations.json"
+"""Made anew by `python -m matml.kinetics.equations.form.listing` after a change."""
+
+
+def described_by_name(name: str | None) -> list[dict[str, Any]]:
+    """Return the declarations of all built-in equations, or of one: built-in or the user's file."""
+    built_in = json.loads(BUILT_IN.read_text(encoding="utf-8"))
+    chosen = [what for what in built_in if name in (None, what["name"])]
+    if chosen:
+        return chosen
+    from matml.kinetics.equations import equation_named
+
+    return [described(equation_named(name))]
+
+
+def described(equation: "Equation") -> dict[str, Any]:
+    """Return an equation's declaration as plain values, for JSON."""
+    return {
+        "name": equation.name,
+        "title": equation.title,
+        "source": equation.source,
+        "observations": {
+            kind: {
+                "measured": "ttt_fraction and time_s" if kind == "ttt" else observable.column,
+                "inputs": [{"name": i.name, "unit": i.unit} for i in observable.inputs],
+                "residual_unit": observable.unit,
+                "typical_noise": observable.typical_noise,
+                "histories": observable.log_time_scale is not None,
+            }
+            for kind, observable in equation.observables.items()
+        },
+        "parameters": [
+            {
+                "name": p.name,
+                "unit": p.unit,
+                "low": p.low,
+                "high": p.high,
+                "transform": p.transform,
+                "description": p.description,
+            }
+            for p in equation.parameters
+        ],
+    }
+
+
+def format_equation(what: dict[str, Any]) -> str:
+    """Return an equation's declaration (from `described`) as a block of text."""
+    lines = [f"{what['name']}: {what['title']}", f"  source: {what['source']}"]
+    for observed in what["observations"].values():
+        inputs = ", ".join(_with_unit(i["name"], i["unit"]) for i in observed["inputs"])
+        along = "; ramps and paths" if observed["histories"] else ""
+        lines.append(
+            f"  measured {observed['measured']}, compared in {observed['residual_unit']}, "
+            f"from {inputs}{along}"
+        )
+    for p in what["parameters"]:
+        name = _with_unit(p["name"], p["unit"])
+        lines.append(f"  {name}: {p['low']:g} to {p['high']:g}; {p['description']}")
+    return "\n".join(lines)
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
+
+
+if __name__ == "__main__":
+    from matml.core.files import write_json
+    from matml.kinetics.equations import EQUATIONS
+
+    write_json(BUILT_IN, [described(equation) for equation in EQUATIONS.values()])

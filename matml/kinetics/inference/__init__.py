@@ -1,0 +1,1 @@
+"""Population and calibration: what is learned over alloys, and one alloy from it."""

@@ -1,0 +1,337 @@
+"""What alloys of known composition teach of the next one: the prior that `calibrate` uses.
+
+`matml.bayes.task_prior` learns it from fitted alloys; here the composition becomes features, and
+the noise is set by how well the other observations of a training alloy are predicted from a few of
+them: observations of one alloy err together, so that residuals of a fit to hundreds of points say
+little about what a handful is worth.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from matml.bayes.gauss_newton import Fit
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.task_prior import ConditionedPrior, TaskPriors, learn_conditioned_prior
+from matml.kinetics.data.alloys import composition_columns
+from matml.kinetics.data.batch import Series, residual_function
+from matml.kinetics.equations import Equation
+from matml.kinetics.inference.informative_times import Timing, timing_candidates
+
+PROCESS_SCALES = {"austenitising_temperature_C": 30.0, "grain_size_ASTM": 1.0}
+"""Numeric columns besides the composition that tell alloys apart, with a small difference."""
+
+COMPOSITION_SCALE = 0.1
+"""A small difference in the root of an amount in percent.
+
+The root, since the first tenths of a percent of an element do more than the following ones.
+"""
+
+NOISE_FACTORS = (0.25, 0.35, 0.5, 0.7, 0.85, 1.0)
+NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
+"""What `set_noise` tries: in pooled residuals, and degrees of freedom.
+
+The small ones are for a pool that one misfitted alloy dominates.
+"""
+
+FIRST_DOF = 4.0
+"""Degrees of freedom while the first factor is chosen."""
+
+TIMED_SHARES = (0.95,)
+"""What is tried of the share of times that follow the transformation, besides none."""
+
+EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a row of the table of alloys becomes features: (root of amount - centre) / scale.
+
+    Attributes
+    ----------
+    columns
+        Composition and process columns of the training alloys.
+    centre, scale
+        Of each.
+    """
+
+    columns: list[str]
+    centre: list[float]
+    scale: list[float]
+
+    def of(self, alloys: pd.DataFrame) -> Tensor:
+        """Return features [B, F] of alloys.
+
+        An amount that is not given counts as zero where others are; an alloy without any
+        composition has NaN throughout. A process value that is not given is the average.
+        """
+        table = alloys.reindex(columns=self.columns)
+        values = _transformed(table)
+        amounts = np.array([name not in PROCESS_SCALES for name in self.columns], dtype=bool)
+        nothing = np.isnan(values[:, amounts]).all(1) if amounts.any() else np.zeros(0, dtype=bool)
+        values = np.where(np.isnan(values) & amounts, 0.0, values)
+        features = (values - np.array(self.centre)) / np.array(self.scale)
+        features = np.where(np.isnan(features), 0.0, features)
+        if amounts.any():
+            features[nothing] = np.nan
+        return torch.from_numpy(features.reshape(len(alloys), len(self.columns)))
+
+    @staticmethod
+    def learn(alloys: pd.DataFrame) -> "Features":
+        """Return the features of training alloys: columns that differ among them."""
+        candidates = [n for n in [*composition_columns(alloys), *PROCESS_SCALES] if n in alloys]
+        numbers = alloys[candidates].apply(pd.to_numeric, errors="coerce")
+        names = numbers.columns[numbers.max() > numbers.min()].tolist()
+        values = _transformed(alloys[names])
+        values = np.where(
+            np.isnan(values) & np.array([name not in PROCESS_SCALES for name in names], dtype=bool),
+            0.0,
+            values,
+        )
+        least = [PROCESS_SCALES.get(name, COMPOSITION_SCALE) for name in names]
+        return Features(
+            names,
+            np.nanmean(values, axis=0).tolist() if names else [],
+            np.maximum(np.nanstd(values, axis=0), least).tolist() if names else [],
+        )
+
+
+def _transformed(table: pd.DataFrame) -> np.ndarray:
+    """Return the columns as numbers, amounts by their root, [B, F]."""
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    values = np.array(numbers, dtype=float).reshape(table.shape)
+    for i, name in enumerate(table.columns):
+        if name not in PROCESS_SCALES:
+            values[:, i] = np.sqrt(np.maximum(values[:, i], 0.0))
+    return values
+
+
+@dataclass(frozen=True)
+class Experience:
+    """The learned prior over alloys.
+
+    Attributes
+    ----------
+    prior
+        Over standardised parameters, given features.
+    features
+        Of the table of alloys.
+    window
+        Range of what was ever measured, on the residual scale: a measurement lies on the axis of a
+        diagram or scale, however far the equation runs beyond it.
+    """
+
+    prior: ConditionedPrior
+    features: Features
+    window: tuple[float, float]
+
+    def of(self, alloys: pd.DataFrame) -> TaskPriors:
+        """Return the priors of alloys, rows of their table."""
+        return self.prior.of(self.features.of(alloys))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what `from_record` reads."""
+        p = self.prior
+        return {
+            "centre": p.centre.tolist(),
+            "covariance": p.covariance.tolist(),
+            "amplitude": p.amplitude,
+            "length": p.length,
+            "dof": p.dof,
+            "noise": p.noise,
+            "noise_dof": p.noise_dof,
+            "feature_columns": self.features.columns,
+            "feature_centre": self.features.centre,
+            "feature_scale": self.features.scale,
+            "alloy_features": [
+                [None if value != value else value for value in row] for row in p.features.tolist()
+            ],
+            "alloy_positions": p.positions.tolist(),
+            "alloy_weights": p.weights.tolist(),
+            "window": list(self.window),
+            "timing": {"share": t.share, "span": t.span} if (t := p.log_design) else None,
+            "log_score_by_setting": p.scores,
+        }
+
+    @staticmethod
+    def from_record(stored: dict[str, Any], equation: Equation) -> "Experience":
+        """Return the experience of a record, learned with an equation.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            Where the record is damaged.
+        """
+
+        def tensor(name: str) -> Tensor:
+            return torch.tensor(stored[name], dtype=torch.float64)
+
+        columns = list(stored["feature_columns"])
+        rows = [
+            [np.nan if value is None else float(value) for value in row]
+            for row in stored["alloy_features"]
+        ]
+        features = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(columns))
+        timing = stored.get("timing")
+        prior = ConditionedPrior(
+            tensor("centre"),
+            tensor("covariance"),
+            features,
+            tensor("alloy_positions"),
+            tensor("alloy_weights"),
+            float(stored["amplitude"]),
+            float(stored["length"]),
+            float(stored["dof"]),
+            float(stored["noise"]),
+            float(stored["noise_dof"]),
+            dict(stored["log_score_by_setting"]),
+            Timing(equation, float(timing["share"]), float(timing["span"])) if timing else None,
+        )
+        size = len(prior.centre)
+        numbers = prior.centre, prior.covariance, prior.positions, prior.weights
+        if not all(bool(torch.isfinite(part).all()) for part in numbers):
+            raise ValueError("centre, covariance, alloy_positions or alloy_weights are not finite")
+        if not len(columns) == len(stored["feature_centre"]) == len(stored["feature_scale"]):
+            raise ValueError("feature_columns, feature_centre and feature_scale do not fit")
+        shapes = prior.covariance.shape, prior.positions.shape, prior.weights.shape
+        if shapes != ((size, size), (len(rows), size), (len(rows),)):
+            raise ValueError("centre, covariance, alloy_positions or alloy_weights do not fit")
+        positive = all(value > 0 for value in (prior.noise, prior.noise_dof, prior.dof))
+        if not positive or (prior.weights <= 0).any():
+            raise ValueError("noise, noise_dof, dof and alloy_weights are positive")
+        if torch.linalg.eigvalsh(prior.covariance)[0] <= 0:
+            raise ValueError("the covariance is not positive definite")
+        low, high = (float(end) for end in stored["window"])
+        return Experience(
+            prior,
+            Features(columns, list(stored["feature_centre"]), list(stored["feature_scale"])),
+            (low, high),
+        )
+
+
+def learn_experience(
+    equation: Equation,
+    kind: str,
+    series: Series,
+    fit: Fit,
+    noise: float,
+    alloys: pd.DataFrame,
+    pseudo_tasks: float,
+    seed: int,
+    *,
+    use_composition: bool = True,
+) -> Experience:
+    """Return the prior learned from fitted alloys.
+
+    Parameters
+    ----------
+    series, fit, noise
+        Training alloys, their fit under a common prior, and its noise.
+    alloys
+        Their rows in the table of alloys.
+    pseudo_tasks
+        Weight of the generic covariance, in alloys.
+    use_composition
+        Without it the prior has heavy tails but one centre for all alloys.
+    """
+    features = Features.learn(alloys if use_composition else alloys[["alloy"]])
+    prior, training = learn_conditioned_prior(
+        fit.position,
+        fit.covariance,
+        features.of(alloys),
+        alloys["composition_group"].tolist(),
+        noise,
+        pseudo_tasks=pseudo_tasks,
+    )
+    training = set_noise(equation, kind, series, training, seed)
+    noise = training.noise
+    measured = series.columns["target"][series.mask > 0]
+    window = (float(measured.min()) - 2 * noise, float(measured.max()) + 2 * noise)
+    prior = replace(
+        prior, noise=noise, noise_dof=training.noise_dof, log_design=training.log_design
+    )
+    return Experience(prior, features, window)
+
+
+def set_noise(
+    equation: Equation, kind: str, series: Series, training: TaskPriors, seed: int
+) -> TaskPriors:
+    """Return the priors with the noise, its degrees of freedom and use of the times that are best.
+
+    The mean log predictive density of up to 16 observations of each training alloy, given a few
+    others and the alloy's prior predicted from other groups.
+    """
+    rows, support, query = _episodes(series, seed)
+    if len(rows) == 0:
+        return training
+    residual = residual_function(equation, kind)
+    inputs = {name: column[:, None] for name, column in query.columns.items()}
+
+    def with_noise(tried: TaskPriors, factor: float, dof: float) -> TaskPriors:
+        return replace(tried, noise=factor * training.noise, noise_dof=dof)
+
+    def score(tried: TaskPriors) -> float:
+        posterior = sample_posterior(
+            residual,
+            tried[rows],
+            support.columns,
+            support.mask,
+            support.known_variance,
+            draws=100,
+            proposals=600,
+            seed=seed,
+        )
+        variance = posterior.noise[:, :, None].square() + query.known_variance[:, None]
+        with torch.no_grad():
+            value = equation.predict(kind, posterior.draws[:, :, None], inputs)
+        error = (value - inputs["target"]).square() / variance
+        density = torch.logsumexp(-(error + variance.log()) / 2, 1)
+        return float(((query.mask * density).sum(1) / query.mask.sum(1)).mean())
+
+    # one after the other: they hardly depend on each other
+    best = training
+    timings = timing_candidates(equation, kind, series, TIMED_SHARES)
+    if len(timings) > 1:
+        tried = [with_noise(replace(training, log_design=t), 1.0, FIRST_DOF) for t in timings]
+        best = max(tried, key=score)
+
+    @cache  # some pairs come up twice
+    def density(factor: float, dof: float) -> float:
+        return score(with_noise(best, factor, dof))
+
+    factor = max(NOISE_FACTORS, key=lambda tried: density(tried, FIRST_DOF))
+    dof = max(NOISE_DOFS, key=lambda tried: density(factor, tried))
+    factor = max(NOISE_FACTORS, key=lambda tried: density(tried, dof))
+    return with_noise(best, factor, dof)
+
+
+def _episodes(series: Series, seed: int) -> tuple[Tensor, Series, Series]:
+    """Return (alloy of each episode, support, query); alloys with too few points are left out.
+
+    One batch: supports of fewer than the most shots are masked.
+    """
+    generator = np.random.default_rng([seed, 11])
+    most = max(EPISODE_SHOTS)
+    width = min(most + EPISODE_QUERIES, series.mask.shape[1])
+    rows, picks, used = [], [], []
+    for row, count in enumerate(series.counts().tolist()):
+        for shots in EPISODE_SHOTS:
+            if count >= shots + 4:
+                # padding follows an alloy's own observations, so that the order holds both
+                others = np.arange(count, series.mask.shape[1])
+                rows.append(row)
+                picks.append(np.concatenate([generator.permutation(count), others])[:width])
+                used.append(np.arange(width) < shots)
+    index = torch.tensor(rows, dtype=torch.long)
+    if not rows:
+        return index, series, series
+    chosen = series.points(index, torch.from_numpy(np.stack(picks)))
+    support_mask = torch.from_numpy(np.stack(used)).to(chosen.mask)
+    few = {name: column[:, :most] for name, column in chosen.columns.items()}
+    support = Series(chosen.names, few, support_mask[:, :most], chosen.known_variance[:, :most])
+    return index, support, replace(chosen, mask=chosen.mask * (1 - support_mask))

@@ -1,0 +1,208 @@
+"""A kinetic equation as a learner of `matml.meta`: meta-trained like any torch module."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from matml.bayes.gauss_newton import GaussianPrior, linearise
+from matml.kinetics.data.batch import Series
+from matml.kinetics.equations.form.declaration import Equation
+from matml.meta import (
+    MAML,
+    GradientSteps,
+    History,
+    MetaTraining,
+    Task,
+    meta_train,
+    split_support_query,
+)
+
+LARGEST_GRADIENT = 10.0
+"""Bound on an inner gradient's norm: a safeguard, since the robust loss bounds it already."""
+
+
+class EquationModule(nn.Module):
+    """An equation whose weights are parameters in units of the population's spread.
+
+    With u the weights, the standardised parameter vector is mean + factor u: a gradient step in u
+    moves parameters as far as they differ among alloys, and along their correlations.
+
+    Parameters
+    ----------
+    equation, kind
+        What is predicted.
+    mean, factor
+        Mean [P] of the population's standardised parameters and Cholesky factor [P, P] of their
+        covariance; the weights start at the mean.
+    """
+
+    def __init__(self, equation: Equation, kind: str, mean: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.equation = equation
+        self.kind = kind
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("factor", factor.clone())
+        self.position = nn.Parameter(torch.zeros_like(mean))
+
+    def standardised(self) -> Tensor:
+        """Return the standardised parameter vector [P]."""
+        return self.mean + self.factor @ self.position
+
+    def forward(self, columns: dict[str, Tensor]) -> Tensor:
+        """Return residuals for gradient descent [N], in noise widths."""
+        position = self.mean + self.factor @ self.position
+        return self.equation.descent_residual(self.kind, position, columns)
+
+
+def robust(residual: Tensor) -> Tensor:
+    """Return the pseudo-Huber loss 2 (sqrt(1 + r^2) - 1): r^2 when small, 2 |r| when large."""
+    return 2 * ((1 + residual.square()).sqrt() - 1)
+
+
+@dataclass(frozen=True)
+class RobustLoss:
+    """Mean pseudo-Huber loss of residuals in units of `scale`: the loss of a kinetic learner."""
+
+    scale: float
+
+    def __call__(self, model: Any, columns: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a model (or a bound one) on columns [N]."""
+        return robust(model(columns) / self.scale).mean()
+
+
+@dataclass(frozen=True)
+class MetaLearned:
+    """A meta-learned start: what a few gradient steps from it do for a new alloy.
+
+    Attributes
+    ----------
+    start
+        Standardised parameters [P].
+    factor
+        Steps are taken in u, where a standardised vector is start + factor u [P, P].
+    rates
+        Rate of each entry of u [P].
+    steps
+        Gradient steps.
+    scale
+        Of the loss's residuals, in noise widths.
+    """
+
+    start: Tensor
+    factor: Tensor
+    rates: Tensor
+    steps: int
+    scale: float
+
+    def adapt(self, equation: Equation, kind: str, series: Series) -> Tensor:
+        """Return the adapted standardised parameters of all tasks of a series, [B, P].
+
+        The steps of `GradientSteps` on every task at once.
+        """
+
+        def loss(moved: Tensor, columns: dict[str, Tensor], mask: Tensor) -> Tensor:
+            position = self.start + self.factor @ moved
+            residual = equation.descent_residual(kind, position, columns)
+            return (mask * robust(residual / self.scale)).sum() / mask.sum()
+
+        gradient_of = torch.func.vmap(torch.func.grad(loss))
+        moved = torch.zeros_like(self.start).repeat(len(series), 1)
+        for _ in range(self.steps):
+            gradient = gradient_of(moved, series.columns, series.mask)
+            norm = gradient.norm(dim=1, keepdim=True)
+            moved = moved - self.rates * gradient * (LARGEST_GRADIENT / (norm + 1e-12)).clamp(
+                max=1.0
+            )
+        return self.start + moved @ self.factor.mT
+
+
+def loss_scales(
+    equation: Equation, kind: str, series: Series, prior: GaussianPrior
+) -> tuple[float, float]:
+    """Return (scale of residuals, curvature of the loss) at the population mean.
+
+    The scale, in noise widths, is the root mean square over training alloys: the loss is then
+    about 1 before any step, and quadratic over the spread of the population. One over the
+    curvature, a median over alloys of the trace in u, is the rate of a full step.
+    """
+    factor = torch.linalg.cholesky(prior.covariance)
+    value, jacobian = linearise(
+        lambda z, columns: equation.descent_residual(kind, z, columns),
+        prior.mean.repeat(len(series), 1),
+        series.columns,
+    )
+    scale = float(((series.mask * value.square()).sum() / series.mask.sum()).sqrt().clamp(min=1.0))
+    squares = (jacobian @ factor).square().sum(2) / scale**2
+    curvature = 2 * (series.mask * squares).sum(1) / series.mask.sum(1)
+    return scale, float(curvature.median())
+
+
+def meta_learn(
+    equation: Equation,
+    kind: str,
+    series: Series,
+    prior: GaussianPrior,
+    *,
+    learn_rates: bool,
+    shots: Sequence[int],
+    steps: int,
+    rate: float,
+    batches: int,
+    tasks_per_batch: int,
+    seed: int,
+    title: str = "meta-training",
+) -> tuple[MetaLearned, History]:
+    """Meta-train an equation on alloys with `matml.meta`: MAML, or Meta-SGD with learned rates.
+
+    Parameters
+    ----------
+    series
+        Training alloys; a task is one alloy with a few random observations as support and up to 32
+        others as query.
+    shots
+        Support sizes, drawn with equal chance.
+    prior
+        Of the same alloys: its mean is the first start, its covariance the unit of steps.
+    steps, rate
+        Inner gradient steps and their (initial) rate, 1 being a full step (`loss_scales`).
+    batches, tasks_per_batch
+        Length of the meta-training.
+    """
+    factor = torch.linalg.cholesky(prior.covariance)
+    module = EquationModule(equation, kind, prior.mean, factor)
+    scale, curvature = loss_scales(equation, kind, series, prior)
+    loss = RobustLoss(scale)
+    inner = GradientSteps(
+        module,
+        steps=steps,
+        learning_rate=rate / curvature,
+        learn_rates="entry" if learn_rates else None,
+        largest_gradient=LARGEST_GRADIENT,
+    )
+    counts = series.counts().tolist()
+    usable = [i for i, count in enumerate(counts) if count >= 2]
+
+    def draw(generator: torch.Generator) -> Task:
+        row = usable[int(torch.randint(len(usable), (1,), generator=generator))]
+        wanted = shots[int(torch.randint(len(shots), (1,), generator=generator))]
+        support, query = split_support_query(
+            range(counts[row]), min(wanted, counts[row] - 1), 32, generator
+        )
+        return Task(series.names[row], series.single(row, support), series.single(row, query))
+
+    settings = MetaTraining(
+        batches=batches,
+        tasks_per_batch=tasks_per_batch,
+        learning_rate=0.1,
+        rates_learning_rate=0.1,
+        validate_every=batches,
+        seed=seed,
+    )
+    history = meta_train(module, loss, inner, MAML(), draw, settings, title=title)
+    rates = next(iter(inner.rates())).detach() * torch.ones_like(module.position)
+    start = module.standardised().detach()
+    learned = MetaLearned(start, factor, rates.detach(), steps, scale)
+    return learned, history

@@ -1,0 +1,79 @@
+"""Fits of new alloys and predictions from them, shared by calibration and benchmark."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matml.bayes.gauss_newton import Fit, best_of, inverse_variances
+from matml.kinetics.data.batch import Series, residual_function
+from matml.kinetics.equations import Equation
+
+RANDOM_STARTS = 7
+BOUND = 4.0
+"""Least squares stays within this on the standardised scale: twice the typical range."""
+
+
+def least_squares_bounds(equation: Equation) -> tuple[Tensor, Tensor]:
+    """Return lower and upper bounds of least squares, standardised, each [P]."""
+    upper = torch.full((len(equation.parameters),), BOUND, dtype=torch.float64)
+    return -upper, upper
+
+
+def generic_least_squares(equation: Equation, kind: str, support: Series, seed: int) -> Fit:
+    """Return bounded least squares from the generic start and several random ones."""
+    random = np.random.default_rng([seed, 6]).uniform(
+        -2, 2, (RANDOM_STARTS, len(equation.parameters))
+    )
+    noise = equation.observable(kind).typical_noise
+    return best_of(
+        residual_function(equation, kind),
+        torch.cat([equation.start()[None], torch.from_numpy(random)]),
+        support.columns,
+        inverse_variances(support.mask, support.known_variance, noise),
+        bounds=least_squares_bounds(equation),
+        preference=0.01,
+    )
+
+
+def predict_draws(
+    equation: Equation,
+    kind: str,
+    draws: Tensor,
+    noise: float | Tensor,
+    columns: dict[str, Tensor],
+    seed: int,
+    window: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean and 90 % band of new observations [T, M] over posterior draws [T, S, P].
+
+    Parameters
+    ----------
+    noise
+        Standard deviation of an observation, one for all or one per draw [T, S].
+    window
+        What can be measured at all, on the residual scale: what a draw predicts beyond an end
+        counts as that end.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ladder = torch.arange(draws.shape[1], dtype=torch.float64)
+    noise = torch.as_tensor(noise, dtype=torch.float64).expand(draws.shape[:2])
+    error = torch.special.ndtri((ladder + 0.5) / draws.shape[1])
+    means, lows, highs = [], [], []
+    # a block of tasks at a time bounds the memory
+    length = next(iter(columns.values())).shape[1]
+    block = max(1, 1_000_000 // (draws.shape[1] * length))
+    for first in range(0, len(draws), block):
+        part = draws[first : first + block, :, None]
+        inputs = {n: c[first : first + block, None] for n, c in columns.items()}
+        with torch.no_grad():
+            value = equation.predict(kind, part, inputs)
+        means.append(value.clamp(*window).mean(1))
+        shuffled = error[torch.randperm(len(error), generator=generator)]
+        spread = noise[first : first + block] * shuffled
+        observed = (value + spread[..., None]).clamp(*window)
+        low, high = observed.quantile(observed.new_tensor([0.05, 0.95]), dim=1)
+        lows.append(low)
+        highs.append(high)
+    return torch.cat(means), torch.cat(lows), torch.cat(highs)

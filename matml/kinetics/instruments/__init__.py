@@ -1,0 +1,1 @@
+"""Records of instruments turned into fractions transformed."""

@@ -1,0 +1,244 @@
+"""The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
+
+import logging
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from matml.core.errors import MatmlError
+from matml.core.files import write_json, write_table
+from matml.core.processors import usable_threads
+from matml.kinetics.data.observations import Observations
+from matml.kinetics.data.prepare import read_and_report
+from matml.kinetics.data.thermal_history import on_history
+from matml.kinetics.diagrams.cct import cooling_table, draw_cooling
+from matml.kinetics.diagrams.curves import curve_table, draw_curves, has_curves, run_table
+from matml.kinetics.diagrams.ttt import LEVELS, draw, level_table, temperature_grid, time_table
+from matml.kinetics.equations import equation_named
+from matml.kinetics.inference.calibrate import (
+    ROBUST_DOF,
+    calibrate,
+    calibrate_without_outliers,
+    held_out_scores,
+    pick_points,
+)
+from matml.kinetics.inference.calibration import Calibration
+from matml.kinetics.inference.population import Population, learn_population, split_groups
+from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets
+from matml.kinetics.settings import KineticsSection
+
+log = logging.getLogger(__name__)
+
+
+def limit_threads(threads: int) -> None:
+    """Use at most so many threads, and never more than there are processors for this process."""
+    torch.set_num_threads(usable_threads(threads))
+
+
+def folder_name(alloy: str) -> str:
+    """Return an alloy's name as a folder name that every file system and shell takes."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", alloy).strip("._") or "alloy"
+
+
+def learn_stage(
+    data: Path,
+    alloys: Path | None,
+    equation: str,
+    settings: KineticsSection,
+    out: Path,
+    held_out_share: float,
+    seed: int,
+    offsets: RunOffsets = NO_OFFSETS,
+) -> None:
+    """Learn a population and write it."""
+    began = time.perf_counter()
+    observations = read_and_report(data, alloys)
+    held_out = split_groups(observations, held_out_share, seed)[1] if held_out_share > 0 else []
+    population, series, positions = learn_population(
+        observations,
+        equation_named(equation),
+        settings,
+        seed,
+        held_out=held_out,
+        origin=data,
+        offsets=offsets,
+    )
+    values = {k: v.numpy() for k, v in population.equation.values(positions).items()}
+    population.save(out / "population.json")
+    write_table(out / "training_parameters.csv", pd.DataFrame({"alloy": series.names} | values))
+    write_table(out / "quarantine.csv", observations.quarantine)
+    write_json(
+        out / "learn.json",
+        {
+            "equation": equation,
+            "simulated": observations.simulated,
+            "seed": seed,
+            "training_alloys": len(population.training),
+            "held_out_alloys": population.held_out,
+            "noise": population.prior.noise,
+            "noise_unit": population.equation.observable(population.kind).unit,
+            "em_rounds": len(population.log_evidence),
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+    log.info(
+        "%s: learned from %d alloys, %d held out, noise %.3g %s",
+        out / "population.json",
+        len(population.training),
+        len(held_out),
+        population.prior.noise,
+        population.equation.observable(population.kind).unit,
+    )
+
+
+def calibrate_stage(
+    prior: Path,
+    data: Path,
+    alloys: Path | None,
+    out: Path,
+    names: list[str],
+    held_out: bool,
+    points: int | None,
+    settings: KineticsSection,
+    seed: int,
+    *,
+    without_outliers: bool = False,
+    mcmc: bool = False,
+    robust: bool = False,
+    offsets: RunOffsets | None = None,
+) -> None:
+    """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
+
+    Without `offsets` they are those that the population was learned with, if the data name runs.
+
+    Raises
+    ------
+    MatmlError
+        Where no alloy could be calibrated.
+    """
+    began = time.perf_counter()
+    population = Population.load(prior)
+    observations = read_and_report(data, alloys)
+    if offsets is None:
+        named = "run" in observations.points
+        offsets = RunOffsets.of_card(population.data_card) if named else NO_OFFSETS
+    if held_out:
+        present = [name for name in population.held_out if name in observations.names]
+        names = names or one_per_group(observations, present)[: settings.calibrated_alloys]
+        points = points or settings.calibration_points
+        if not names:
+            raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
+    wanted = names or observations.names
+    method = partial(
+        calibrate_without_outliers if without_outliers else calibrate,
+        point_dof=ROBUST_DOF if robust else math.inf,
+        offsets=offsets,
+    )
+    done, failed = [], {}
+    for name in wanted:
+        try:
+            done.append(
+                _calibrate_one(population, observations, name, points, out, seed, method, mcmc)
+            )
+        except MatmlError as error:
+            if len(wanted) == 1:
+                raise
+            failed[name] = str(error)
+            log.info("alloy %s: not calibrated: %s", name, error)
+    if not done:
+        raise MatmlError(f"{data}: no alloy could be calibrated; the first: {failed[wanted[0]]}")
+    write_table(out / "quarantine.csv", observations.quarantine)
+    write_json(
+        out / "summary.json",
+        {
+            "equation": population.equation.name,
+            "simulated": observations.simulated,
+            "seed": seed,
+            "alloys": done,
+            "failed": failed,
+            "warnings": observations.warnings,
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+
+
+def one_per_group(observations: Observations, names: list[str]) -> list[str]:
+    """Return the first alloy of each composition group: others are near-twins that show no more."""
+    group = observations.alloys.set_index("alloy")["composition_group"]
+    return group.loc[names].drop_duplicates().index.tolist()
+
+
+def _calibrate_one(
+    population: Population,
+    observations: Observations,
+    name: str,
+    points: int | None,
+    out: Path,
+    seed: int,
+    method: Callable[..., Calibration],
+    mcmc: bool,
+) -> dict[str, object]:
+    """Calibrate one alloy and write its folder; returns its line of the summary."""
+    if name not in observations.names:
+        raise MatmlError(
+            f"alloy {name!r} has no usable observation; there are {', '.join(observations.names)}"
+        )
+    own = observations.select([name])
+    used = own if points is None else pick_points(observations, name, points, seed)
+    result = method(population, used, name, seed)
+    # by what was given: averages of a long record and outliers left out were seen, too
+    rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
+    scores = held_out_scores(result, replace(own, points=rest))
+    folder = out / folder_name(name)
+    _write_calibration(result, folder, rest)
+    write_json(folder / "calibration.json", result.record() | {"other_points": scores})
+    if mcmc:
+        from matml.kinetics.inference.nuts import check_by_mcmc
+
+        checked = check_by_mcmc(result)
+        write_table(folder / "mcmc.csv", checked)
+        worst = checked.loc[checked["shift"].abs().idxmax()]
+        log.info(
+            "%s: by MCMC the medians differ by at most %.2f interval widths (%s)",
+            folder / "mcmc.csv",
+            abs(worst["shift"]),
+            worst["parameter"],
+        )
+    for note in result.notes:
+        log.info("alloy %s: %s", name, note)
+    log.info("%s: %s calibrated from %d observation(s)", folder, name, len(used.points))
+    return {"alloy": name, "folder": folder.name, "notes": result.notes, **scores}
+
+
+def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) -> None:
+    """Write parameters, observations with residuals, the band, and the diagram."""
+    write_table(folder / "parameters.csv", result.parameters())
+    write_table(folder / "observations.csv", result.residual_table())
+    along = on_history(result.observations.points)
+    if along.any():
+        runs = run_table(result)
+        write_table(folder / "runs.csv", runs)
+        draw_curves(result, runs, [folder / "runs.png", folder / "runs.svg"], along=True)
+    if has_curves(result) and not along.all():
+        curves = curve_table(result)
+        write_table(folder / "curve.csv", curves)
+        draw_curves(result, curves, [folder / "curve.png", folder / "curve.svg"])
+    if has_curves(result):
+        return
+    grid = temperature_grid(result, rest)
+    table = (
+        level_table(result, grid) if result.population.kind in LEVELS else time_table(result, grid)
+    )
+    write_table(folder / "ttt.csv", table)
+    draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
+    if result.population.equation.name == "c_curve":
+        cooling = cooling_table(result, grid)
+        write_table(folder / "cct.csv", cooling)
+        draw_cooling(result, cooling, float(grid.max()), [folder / "cct.png", folder / "cct.svg"])

@@ -1,0 +1,1 @@
+"""How a task is adapted: gradient steps, closed forms, the mode of a posterior."""

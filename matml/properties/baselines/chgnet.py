@@ -1,0 +1,147 @@
+"""Frozen features of a published universal potential, for comparison.
+
+CHGNet (Deng et al. 2023, 10.1038/s42256-023-00716-3) is trained on relaxations of the Materials
+Project, the source of the embedded crystals too: it has seen such materials, most of the test
+families' crystals among them. What stands on its features is shown beside the others and is no
+baseline to beat.
+"""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matml.core.errors import MatmlError
+from matml.meta.checkpoint import load_checkpoint, save_checkpoint
+from matml.structures.crystals import CrystalSet
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "chgnet"
+HOW = "install it with `pip install 'matml[potential]'`"
+MOST_ATOMS = 400
+"""Atoms in a batch, which bounds the memory."""
+
+
+@dataclass(frozen=True)
+class PotentialView:
+    """What the potential says of crystals.
+
+    Attributes
+    ----------
+    features
+        Mean over the atoms of what its last layer takes, [crystals, 64].
+    energy
+        Its total energy in eV/atom, [crystals].
+    """
+
+    features: np.ndarray
+    energy: np.ndarray
+
+
+def available() -> bool:
+    """Return whether the potential is installed."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
+def potential_view(crystals: CrystalSet, cache: Path) -> PotentialView | None:
+    """Return features and energies of all crystals; None where they cannot be had.
+
+    Parameters
+    ----------
+    cache
+        File that keeps them; made where it does not exist, used by itself where it does, so that
+        the potential need not be installed then.
+
+    Raises
+    ------
+    MatmlError
+        Where the file is of other crystals.
+    """
+    if not cache.exists():
+        if not available():
+            return None
+        started = time.perf_counter()
+        view = compute(crystals)
+        tensors = {"features": torch.from_numpy(view.features)}
+        tensors["energy_eV_per_atom"] = torch.from_numpy(view.energy)
+        save_checkpoint(cache, tensors, {"ids": crystals.table["id"].tolist()})
+        log.info("%d crystals: %s in %.0f s", len(crystals), PACKAGE, time.perf_counter() - started)
+    tensors, state = load_checkpoint(cache)
+    place = {name: i for i, name in enumerate(state["ids"])}
+    missing = [name for name in crystals.table["id"] if name not in place]
+    if missing:
+        raise MatmlError(
+            f"{cache}: has no features of {missing[0]} and {len(missing) - 1} other crystals; "
+            "delete it, so that it is made again"
+        )
+    rows = [place[name] for name in crystals.table["id"]]
+    return PotentialView(
+        tensors["features"].numpy()[rows].astype(float),
+        tensors["energy_eV_per_atom"].numpy()[rows].astype(float),
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what the potential says: its size, and warnings of imports and of lone atoms."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load_model() -> torch.nn.Module:
+    """Return the potential, for evaluation."""
+    with quiet():
+        from chgnet.model import CHGNet
+
+        return CHGNet.load(use_device="cpu", verbose=False).eval()
+
+
+def compute(crystals: CrystalSet) -> PotentialView:
+    """Return what the potential says, computed in batches of crystals of like size."""
+    model = load_model()
+    with quiet():
+        model.graph_converter.set_isolated_atom_response("ignore")
+        sizes = crystals.table["n_sites"].to_numpy()
+        features = np.zeros((len(crystals), model.atom_fea_dim), np.float32)
+        energy = np.zeros(len(crystals), np.float32)
+        for rows in _batches(sizes):
+            graphs = [model.graph_converter(crystals.structure(row)) for row in rows]
+            found = _predict(model, graphs)
+            features[rows] = found[0].numpy()
+            energy[rows] = found[1].numpy()
+    return PotentialView(features, energy)
+
+
+def _predict(model: torch.nn.Module, graphs: list) -> tuple[Tensor, Tensor]:
+    """Return features and energies of some graphs."""
+    with torch.no_grad():
+        found = model.forward(graphs, task="e", return_crystal_feas=True)
+    atoms = torch.tensor([len(graph.atomic_number) for graph in graphs])
+    features = found["crystal_fea"]
+    # it sums over the atoms, but a crystal's features must not depend on the cell
+    if model.mlp_first:
+        features = features / atoms[:, None]
+    return features, found["e"] if model.is_intensive else found["e"] / atoms
+
+
+def _batches(sizes: np.ndarray) -> list[np.ndarray]:
+    """Return row numbers in batches of at most `MOST_ATOMS` atoms, or one crystal."""
+    batches, own, atoms = [], [], 0
+    for row in np.argsort(sizes, kind="stable"):
+        if own and atoms + sizes[row] > MOST_ATOMS:
+            batches.append(np.array(own))
+            own, atoms = [], 0
+        own.append(row)
+        atoms += sizes[row]
+    return [*batches, np.array(own)] if own else batches

@@ -1,0 +1,142 @@
+"""Baselines that learn from a family's few labels alone: ridge regression and a Gaussian process.
+
+Both take the mean of the support as their mean and choose what they must from the support itself:
+the ridge penalty by leave-one-out errors, the kernel by its marginal likelihood. Many supports of
+one size are done at once. All inputs are standardised.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matml.gp.kernels import matern32
+
+PENALTIES = np.logspace(-3, 3, 13)
+"""Penalties tried, in units of the features' number."""
+LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Length scales tried, in units of the root of the features' number."""
+NOISES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Noise variances tried, in units of the kernel's variance."""
+
+
+def support_ridge(support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> list[np.ndarray]:
+    """Return ridge predictions of each query from its support.
+
+    The penalty is that of the lowest leave-one-out error in closed form (Hastie, Tibshirani and
+    Friedman 2009, eq. 7.64); fewer than 3 labels leave nothing to choose it by, and it is 1.
+
+    Parameters
+    ----------
+    support, labels
+        [tasks, k, features] and [tasks, k], k > 0.
+    query
+        One array [m, features] per task.
+    """
+    features = support.shape[-1]
+    centre, mean = support.mean(1, keepdims=True), labels.mean(1, keepdims=True)
+    x, y = support - centre, labels - mean
+    values, vectors = np.linalg.eigh(x @ x.swapaxes(1, 2) / features)
+    values = np.maximum(values, 0.0)
+    rotated = np.einsum("tkv,tk->tv", vectors, y)
+    k = labels.shape[1]
+    weights, errors = [], []
+    for penalty in PENALTIES if k > 2 else [1.0]:
+        # the smoother's diagonal, with the share of the mean
+        share = values / (values + penalty)
+        leverage = np.einsum("tkv,tv->tk", np.square(vectors), share) + 1 / k
+        residual = y - np.einsum("tkv,tv,tv->tk", vectors, share, rotated)
+        errors.append(np.square(residual / np.maximum(1 - leverage, 1e-9)).mean(1))
+        weights.append(np.einsum("tkv,tv->tk", vectors, rotated / (values + penalty)))
+    best = np.argmin(errors, 0)
+    chosen = np.stack(weights, 1)[np.arange(len(best)), best]
+    slopes = np.einsum("tkf,tk->tf", x, chosen) / features
+    return [
+        (own - c) @ slope + m for own, c, slope, m in zip(query, centre, slopes, mean, strict=True)
+    ]
+
+
+def support_gp(support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> list[np.ndarray]:
+    """Return the posterior means of a Matern-3/2 process at each query, given its support.
+
+    Length scale and noise are those of the highest marginal likelihood on a grid; the variance is
+    then known in closed form.
+
+    Parameters
+    ----------
+    support, labels, query
+        As of `support_ridge`.
+    """
+    x, y = torch.from_numpy(support).double(), torch.from_numpy(labels).double()
+    mean = y.mean(1, keepdim=True)
+    tasks, k, features = x.shape
+    reach = math.sqrt(features)
+    best = torch.full((tasks,), -math.inf, dtype=y.dtype)
+    solved, length = torch.zeros_like(y), torch.ones_like(best)
+    for own_length in LENGTHS:
+        scaled = x / (own_length * reach)
+        values, vectors = torch.linalg.eigh(matern32(scaled, scaled))
+        rotated = (vectors.mT @ (y - mean)[..., None])[..., 0]
+        for noise in NOISES:
+            shrunk = values.clamp(min=0) + noise
+            # with the variance at its maximum, (rotated^2 / shrunk).mean()
+            variance = (rotated.square() / shrunk).mean(1).clamp(min=1e-12)
+            likelihood = -0.5 * (k * variance.log() + shrunk.log().sum(1))
+            better = likelihood > best
+            own = (vectors @ (rotated / shrunk)[..., None])[..., 0]
+            best = torch.where(better, likelihood, best)
+            solved = torch.where(better[:, None], own, solved)
+            length = torch.where(better, torch.full_like(length, own_length), length)
+    return [
+        (_cross(own, each, float(reach * ell)) @ alpha + m).numpy()
+        for own, each, ell, alpha, m in zip(query, x, length, solved, mean, strict=True)
+    ]
+
+
+def _cross(query: np.ndarray, support: Tensor, reach: float) -> Tensor:
+    return matern32(torch.from_numpy(query).double() / reach, support / reach)
+
+
+class PooledRidge:
+    """Ridge regression on training crystals, to which a family's labels are added.
+
+    A label of the family counts as many times as one of the training crystals as `weight` says.
+    Exact: the posterior of Bayesian linear regression, updated in closed form.
+
+    Parameters
+    ----------
+    features, targets
+        Of the training crystals, [n, d] and [n].
+    penalty
+        In units of the training crystals' number over that of the features.
+    """
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, penalty: float) -> None:
+        deviation = features.std(0)
+        self.centre = features.mean(0)
+        self.scale = np.where(deviation < 1e-6, 1.0, deviation)
+        x = self._inputs(features)
+        gram = x.T @ x
+        # the constant is not penalised
+        own = np.full(x.shape[1], penalty * len(x) / x.shape[1])
+        own[-1] = 1e-9 * len(x)
+        self.inverse = np.linalg.inv(gram + np.diag(own))
+        self.slopes = self.inverse @ (x.T @ targets)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return predictions without any label of the family, [n]."""
+        return self._inputs(features) @ self.slopes
+
+    def adapt(
+        self, support: np.ndarray, labels: np.ndarray, query: np.ndarray, weight: float
+    ) -> np.ndarray:
+        """Return predictions at the query with the support's labels added, [m]."""
+        x, q = self._inputs(support), self._inputs(query)
+        half = self.inverse @ x.T
+        gram = x @ half + np.eye(len(x)) / weight
+        return q @ self.slopes + (q @ half) @ np.linalg.solve(gram, labels - x @ self.slopes)
+
+    def _inputs(self, features: np.ndarray) -> np.ndarray:
+        standard = (features - self.centre) / self.scale
+        return np.hstack([standard, np.ones((len(standard), 1))])

@@ -1,0 +1,128 @@
+"""Tables and tidy records of the benchmark's settings B and C: properties from a few labels."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from matml.core.statistics import bootstrap_interval
+from matml.properties.benchmark.new_property import OURS
+from matml.properties.benchmark.report import NAMES as COMMON
+from matml.properties.data.targets import find_property
+from matml.properties.networks.metatrain import ALL_METHODS
+from matml.properties.new_property.networks import FINE_TUNED
+
+SEEN = "potential"
+NAMES = {
+    "support_mean": COMMON["support_mean"],
+    "support_ridge": "ridge on descriptors",
+    "support_gp": "GP on descriptors",
+    "extra_trees": "extra-trees on descriptors",
+    "embedding_ridge": "frozen network features + ridge",
+    "embedding_gp": "frozen network features + GP",
+    "network_shift": "network's formation energy, shifted",
+    "potential_ridge": COMMON["potential_ridge"],
+    "potential_gp": COMMON["potential_gp"],
+    FINE_TUNED: "network fine-tuned, new read-out",
+    "maml": "MAML",
+    "fomaml": "FOMAML",
+    "anil": "ANIL",
+    "meta_sgd": "Meta-SGD",
+    "ridge_head": "meta-learned ridge head",
+    "gp_head": "meta-learned GP head",
+    OURS: "GP with meta-learned kernels (default)",
+}
+
+
+def errors_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return errors of one setting and number of labels, [families, methods]."""
+    return scores.pivot_table(index="family", columns="method", values="error")
+
+
+def best_baseline(errors: pd.DataFrame) -> str:
+    """Return the baseline with the lowest mean error; those that have seen the crystals apart.
+
+    Methods that are meta-learned are no baselines: they are ours too.
+    """
+    own = [m for m in errors if m not in (OURS, *ALL_METHODS) and not m.startswith(SEEN)]
+    return str(errors[own].mean().idxmin())
+
+
+def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
+    """Return records of one measured value each; see `benchmark_report.tidy_records`."""
+    records = []
+    for (setting, name, shots), own in scores.groupby(["setting", "property", "shots"]):
+        unit = find_property(name).error_unit
+
+        def add(
+            method: str,
+            metric: str,
+            values: pd.Series,
+            setting: str = f"{setting}, {name}",
+            shots: int = int(shots),
+        ) -> None:
+            values = values[np.isfinite(values)].to_numpy()
+            if not len(values):
+                return
+            low, high = bootstrap_interval(values)
+            records.append(
+                {
+                    "benchmark": "properties",
+                    "setting": setting,
+                    "method": method,
+                    "is_default": method == OURS,
+                    "shots": shots,
+                    "metric": metric,
+                    "value": float(values.mean()),
+                    "low": None if np.isnan(low) else low,
+                    "high": None if np.isnan(high) else high,
+                    "n_tasks": len(values),
+                    "seed": seed,
+                }
+            )
+
+        for method, part in own.groupby("method"):
+            add(method, f"mae_{unit}_family_mean" if unit else "mae_family_mean", part["error"])
+            add(method, "spearman_family_mean", part["spearman"])
+            add(method, "coverage_90_family_mean", part["inside"])
+            add(method, "width_90_family_mean", part["width"])
+        errors = errors_of(own)
+        for method in errors.columns.drop(OURS):
+            add(OURS, f"mae_reduction_against_{method}", errors[method] - errors[OURS])
+    return records
+
+
+def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
+    """Print errors, ranks and intervals, and ours against the best baseline of each cell."""
+    for (setting, name), own in scores.groupby(["setting", "property"], sort=False):
+        counts = own.groupby("shots")["family"].nunique()
+        # of setting C there is one family, and its crystals are what is averaged over
+        things = "crystals" if setting.startswith("C") else "families"
+        item, many = find_property(name), ", ".join(f"{k}: {n}" for k, n in counts.items())
+        echo(
+            f"\n{setting}: {item.title} ({item.error_unit}); test {things} at each number of "
+            f"labels: {many}"
+        )
+        for column, title in (
+            ("error", f"mean absolute error, mean over {things}"),
+            ("spearman", "Spearman correlation"),
+            ("inside", "coverage of 90 % intervals"),
+        ):
+            wide = own.pivot_table(index="method", columns="shots", values=column)
+            wide = wide.loc[[m for m in NAMES if m in wide.index]]
+            wide.index = pd.Index([NAMES[m] for m in wide.index], name="")
+            digits = "{:.4f}" if column == "error" else "{:.3f}"
+            echo(f"{title}\n{wide.to_string(float_format=digits.format, na_rep='-')}")
+        rows = {}
+        for shots, cell in own.groupby("shots"):
+            errors = errors_of(cell)
+            best = best_baseline(errors)
+            gain = (errors[best] - errors[OURS]).to_numpy()
+            low, high = bootstrap_interval(gain)
+            rows[shots] = {
+                "best baseline": NAMES[best],
+                "ours over it": f"{errors[OURS].mean() / errors[best].mean():.3f}",
+                f"error lower by (95 % bootstrap over {things})": f"{gain.mean():+.4f} "
+                f"[{low:+.4f}, {high:+.4f}]",
+            }
+        echo(pd.DataFrame(rows).T.rename_axis("labels").to_string())

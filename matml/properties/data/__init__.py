@@ -1,0 +1,1 @@
+"""What is learned from: targets, splits, batches, descriptors and the checks of labels."""

@@ -1,0 +1,206 @@
+"""What all stages of `matml properties` work on: crystals, their split into families, scales."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import read_json, write_json, write_table
+from matml.properties.data.batches import GraphBatches
+from matml.properties.data.split import Split, draw_episodes, same_materials, split_families
+from matml.properties.data.targets import Standardisation, find_property
+from matml.properties.networks.ensemble import NetworkRecipe
+from matml.properties.networks.metatrain import FamilyTasks
+from matml.properties.settings import PropertiesSection
+from matml.structures.crystals import CrystalSet
+
+log = logging.getLogger(__name__)
+
+SPLIT, EPISODES, SETUP = "split.json", "episodes.parquet", "setup.json"
+
+
+@dataclass
+class Workbench:
+    """What all stages share: crystals, split, targets on the learned and standardised scale.
+
+    Attributes
+    ----------
+    labels, targets
+        [crystals, properties], learned scale and standardised; NaN where there is no label.
+    """
+
+    crystals: CrystalSet
+    names: list[str]
+    labels: np.ndarray
+    targets: np.ndarray
+    standardisation: Standardisation
+    split: Split
+
+    @classmethod
+    def open(
+        cls, structures: Path, graphs: Path, folder: Path, settings: PropertiesSection
+    ) -> "Workbench":
+        """Read the ingested crystals and the split made by `make_split`."""
+        crystals = CrystalSet.open(structures, graphs)
+        names = list(settings.properties)
+        split = Split.read(folder / SPLIT)
+        setup = read_json(folder / SETUP)
+        if sorted(names) != sorted(setup.get("properties", [])) or "excluded" not in setup:
+            raise MatmlError(
+                f"{folder / SETUP}: made for {', '.join(setup.get('properties', []))}, or by "
+                f"another version of matml; the settings name {', '.join(names)}: run "
+                "`matml properties split` again"
+            )
+        # the networks' outputs stand in the order of the split, whatever that of the settings
+        names = setup["properties"]
+        crystals = without_labels(crystals, setup["excluded"], names)
+        values = learned_values(crystals.table, names)
+        standardisation = Standardisation(
+            np.array(setup["standardisation_mean"]), np.array(setup["standardisation_deviation"])
+        )
+        targets = standardisation.apply(values)
+        return cls(crystals, names, values, targets, standardisation, split)
+
+    @property
+    def families(self) -> np.ndarray:
+        """Family of each crystal."""
+        return self.crystals.table["family"].to_numpy()
+
+    def batches(self, device: str) -> GraphBatches:
+        """Return batches with targets."""
+        return GraphBatches(self.crystals, self.targets, device)
+
+    def recipe(self, settings: PropertiesSection) -> NetworkRecipe:
+        """Return the recipe of the networks that the settings describe."""
+        return NetworkRecipe(
+            tuple(self.names),
+            {"width": settings.width, "layers": settings.layers},
+            self.crystals.graphs.settings,
+            settings.inner_steps,
+            settings.inner_learning_rate,
+        )
+
+    def tasks(self, families: list[str], settings: PropertiesSection, device: str) -> FamilyTasks:
+        """Return the few-shot tasks of some families."""
+        return FamilyTasks.of(
+            self.batches(device),
+            self.crystals.table,
+            families,
+            self.names,
+            settings.shots,
+            settings.smallest_task,
+        )
+
+    def fold_families(self, member: int) -> list[str]:
+        """Return the training families that a member's pre-training leaves out."""
+        left_out = self.split.fold_of(member)
+        return [family for family, fold in self.split.folds.items() if fold == left_out]
+
+
+def without_labels(crystals: CrystalSet, ids: list[str], names: list[str]) -> CrystalSet:
+    """Return the crystals with the labels of some of them taken out."""
+    table = crystals.table.copy()
+    table.loc[table["id"].isin(ids), names] = np.nan
+    return CrystalSet(table, crystals.graphs, crystals.quarantine)
+
+
+def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Return labels on the learned scale, [crystals, properties].
+
+    Raises
+    ------
+    MatmlError
+        Where the table has no column of a property's name.
+    """
+    columns = []
+    for name in names:
+        if name not in table:
+            raise MatmlError(
+                f"structures.parquet: has no column {name!r}; give labels of that name when "
+                "ingesting, or take it out of `properties.properties` in the configuration"
+            )
+        columns.append(find_property(name).to_scale(table[name].to_numpy(float)))
+    return np.stack(columns, 1)
+
+
+def make_split(
+    structures: Path,
+    graphs: Path,
+    out: Path,
+    settings: PropertiesSection,
+    seed: int,
+    *,
+    fold: int | None = None,
+    folds: int = 5,
+) -> None:
+    """Write the split by family, the episodes, and the standardisation of the targets.
+
+    Parameters
+    ----------
+    fold, folds
+        Of a cross-validation over families; by default the one split of `split_families`.
+    """
+    crystals = CrystalSet.open(structures, graphs)
+    table, names = crystals.table, list(settings.properties)
+    learned_values(table, names)
+    split = split_families(
+        table,
+        smallest_family=settings.smallest_family,
+        smallest_task=settings.smallest_task,
+        held_out=settings.held_out,
+        members=settings.members,
+        cross_folds=settings.folds,
+        fold=fold,
+        folds=folds,
+    )
+    parts = []
+    for part, families, draws in (
+        ("validation", split.validation, settings.validation_draws),
+        ("test", split.test, settings.test_draws),
+    ):
+        drawn = draw_episodes(
+            table,
+            families,
+            names,
+            shots=settings.shots,
+            draws=draws,
+            smallest_query=settings.smallest_query,
+            seed=seed,
+        )
+        parts.append(drawn.assign(part=part))
+    episodes = pd.concat(parts, ignore_index=True)
+    episodes.insert(0, "episode", np.arange(len(episodes)))
+    excluded = same_materials(crystals, split)
+    values = learned_values(without_labels(crystals, excluded, names).table, names)
+    training = values[split.training_rows(table["family"].to_numpy())]
+    empty = [n for n, known in zip(names, (~np.isnan(training)).sum(0), strict=True) if known < 10]
+    if empty:
+        raise MatmlError(
+            f"{empty[0]}: fewer than 10 training crystals carry this label; "
+            "give more labels, or take the property out of `properties`"
+        )
+    standardisation = Standardisation.of(training)
+    split.write(out / SPLIT)
+    write_table(out / EPISODES, episodes)
+    write_json(
+        out / SETUP,
+        {
+            "properties": names,
+            "standardisation_mean": standardisation.mean.tolist(),
+            "standardisation_deviation": standardisation.deviation.tolist(),
+            "training_crystals": int((~np.isnan(training)).any(1).sum()),
+            "excluded": excluded,
+            "seed": seed,
+        },
+    )
+    pairs = episodes.groupby(["part", "property"])["family"].nunique()
+    log.info("%d test and %d validation families", len(split.test), len(split.validation))
+    log.info(
+        "%d training crystals are the material of a held-out one in another form: not learned from",
+        len(excluded),
+    )
+    for (part, name), count in pairs.items():
+        log.info("  %s: %d %s families with labels enough", name, count, part)

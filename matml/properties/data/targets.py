@@ -1,0 +1,115 @@
+"""Properties: their units, the scale on which they are learned, and standardisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from matml.core.errors import MatmlError
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property of a crystal.
+
+    Parameters
+    ----------
+    name
+        Column of the structures' table; ends in the unit where it has one.
+    title
+        For figures and tables.
+    unit
+        Unit of the value, '' where it has none.
+    logarithmic
+        Learned (and judged) as its decimal logarithm: for positive values over decades.
+    caveat
+        What a user of a prediction must know about the embedded labels.
+    """
+
+    name: str
+    title: str
+    unit: str
+    logarithmic: bool = False
+    caveat: str = ""
+
+    @property
+    def error_unit(self) -> str:
+        """Unit in which errors are stated."""
+        if self.logarithmic:
+            return f"log10({self.unit})" if self.unit else "log10"
+        return self.unit
+
+    def to_scale(self, values: np.ndarray) -> np.ndarray:
+        """Return values (in `unit`) on the learned scale; NaN stays NaN.
+
+        Raises
+        ------
+        MatmlError
+            Where a logarithmic property is not positive.
+        """
+        values = np.asarray(values, dtype=float)
+        if not self.logarithmic:
+            return values
+        if (bad := values[values <= 0]).size:
+            raise MatmlError(
+                f"{self.name} = {bad[0]:g}: must be positive, since its logarithm is learned; "
+                "correct the value or leave the label out"
+            )
+        return np.log10(values)
+
+    def from_scale(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the learned scale in `unit`."""
+        return 10.0 ** np.asarray(values) if self.logarithmic else np.asarray(values)
+
+
+INSULATORS = (
+    "The embedded labels are of insulators only: a metallic candidate gets a value too, and "
+    "whether a candidate is a metal has to be checked by other means."
+)
+
+PROPERTIES = {
+    item.name: item
+    for item in (
+        Property("formation_energy_eV_per_atom", "formation energy", "eV/atom"),
+        Property("bulk_modulus_GPa", "bulk modulus", "GPa", logarithmic=True),
+        Property("shear_modulus_GPa", "shear modulus", "GPa", logarithmic=True),
+        Property("band_gap_eV", "band gap", "eV", caveat=INSULATORS),
+        Property("refractive_index", "refractive index", "", logarithmic=True, caveat=INSULATORS),
+    )
+}
+"""Properties that can be learned, by column name."""
+
+
+def find_property(name: str) -> Property:
+    """Return a property by its column's name.
+
+    Raises
+    ------
+    MatmlError
+        Where it is unknown; lists the known ones.
+    """
+    if name not in PROPERTIES:
+        raise MatmlError(f"property {name!r} is not known; known are {', '.join(PROPERTIES)}")
+    return PROPERTIES[name]
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and standard deviation of each property over the training crystals.
+
+    Attributes
+    ----------
+    mean, deviation
+        [properties], on the learned scale.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Standardisation":
+        """Return that of `values` [crystals, properties], ignoring NaN."""
+        return cls(np.nanmean(values, 0), np.nanstd(values, 0))
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Return standardised values, [..., properties]."""
+        return (values - self.mean) / self.deviation

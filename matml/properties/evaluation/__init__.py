@@ -1,0 +1,1 @@
+"""Methods compared on episodes of families that training has not seen."""

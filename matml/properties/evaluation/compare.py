@@ -1,0 +1,201 @@
+"""Compare all methods on the same episodes: choose on validation families, report on test ones."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from matml.core.statistics import bootstrap_interval
+from matml.properties.data.methods import FINE_TUNED, STACK, TITLES
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user gets for one property.
+
+    Attributes
+    ----------
+    method
+        The stacked Gaussian process where it was fitted: it holds the other models, and has learned
+        how far to trust each on all training families left out in turn, which are many more than
+        the validation families. Else the method with the lowest mean error over the shots there.
+    fine_tuning
+        The variant of fine-tuning with the lowest mean error; '' where none was tried.
+    """
+
+    method: str
+    fine_tuning: str
+
+
+def episode_errors(episodes: pd.DataFrame, predictions: pd.DataFrame, truth: dict) -> pd.DataFrame:
+    """Return the mean absolute error of each method in each episode.
+
+    Parameters
+    ----------
+    episodes
+        As drawn, with a column `episode` that numbers them.
+    predictions
+        episode, method, prediction (an array in the order of the episode's query).
+    truth
+        Property to values of all crystals (rows of the table), on the learned scale.
+    """
+    merged = predictions.merge(episodes, on="episode", validate="many_to_one")
+    merged["error"] = [
+        float(np.mean(np.abs(np.asarray(p) - truth[name][np.asarray(query)])))
+        for p, query, name in zip(
+            merged["prediction"], merged["query"], merged["property"], strict=True
+        )
+    ]
+    return merged
+
+
+def family_errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Return errors averaged over a family's draws: property, shots, method, family, error."""
+    keys = ["property", "shots", "method", "family"]
+    return errors.groupby(keys, as_index=False)["error"].mean()
+
+
+def choose(validation: pd.DataFrame, properties: Sequence[str]) -> dict[str, Choice]:
+    """Return the choices per property from the family errors of the validation families.
+
+    A property without validation families takes the choices of all properties together, each
+    property's errors taken relative to the mean over methods.
+    """
+    adapted = validation[validation["shots"] > 0]
+    scored = adapted.groupby(["property", "method", "shots", "family"])["error"].mean()
+    mean = scored.groupby(["property", "method"]).mean().reset_index()
+    relative = mean["error"] / mean.groupby("property")["error"].transform("mean")
+    pooled = relative.groupby(mean["method"]).mean()
+    choices = {}
+    for name in properties:
+        own = mean[mean["property"] == name].set_index("method")["error"]
+        errors = own if len(own) else pooled
+        variants = errors[[m for m in errors.index if m.startswith(f"{FINE_TUNED} ")]]
+        fixed = errors[[m for m in errors.index if m in TITLES]]
+        method, fine_tuning = fixed.idxmin(), ""
+        if len(variants):
+            fine_tuning = variants.idxmin()
+            if variants.min() < fixed.min():
+                method = FINE_TUNED
+        if STACK in fixed.index:
+            method = STACK
+        choices[name] = Choice(method, fine_tuning)
+    return choices
+
+
+def with_chosen_fine_tuning(
+    table: pd.DataFrame, choices: dict[str, Choice], methods: Collection[str] = tuple(TITLES)
+) -> pd.DataFrame:
+    """Return rows of some methods, the chosen variant of fine-tuning under one name."""
+    chosen = table["property"].map({name: c.fine_tuning for name, c in choices.items()})
+    table = table.assign(
+        method=table["method"].where(table["method"] != chosen, FINE_TUNED),
+        variant=table["method"],
+    )
+    return table[table["method"].isin(list(methods))]
+
+
+def score_table(
+    errors: pd.DataFrame, choices: dict[str, Choice], units: dict[str, str]
+) -> pd.DataFrame:
+    """Return the tidy scores of the test families.
+
+    Metrics: `mae_family_mean` and `mae_family_median`; `gain_over_pretrained` and
+    `gain_over_zero_shot`, the paired mean reduction of the error against the pre-trained network
+    as it is and against the same method without support, with the interval over families.
+    """
+    by_family = family_errors(errors)
+    episodes = errors.groupby(["property", "shots"])["episode"].nunique()
+    pivot = by_family.pivot_table(
+        index=["property", "shots", "family"], columns="method", values="error"
+    )
+    records = []
+    for (name, shots), group in pivot.groupby(level=["property", "shots"]):
+        zero = pivot.loc[(name, 0)]
+        families = group.index.get_level_values("family")
+        for method in [m for m in TITLES if m in group.columns]:
+            error = group[method].to_numpy()
+            if np.isnan(error).any():
+                continue
+            common = {
+                "property": name,
+                "unit": units[name],
+                "method": method,
+                "title": TITLES[method],
+                "is_default": method == choices[name].method,
+                "shots": int(shots),
+                "n_families": len(error),
+                "n_episodes": int(episodes[(name, shots)]),
+            }
+            gains = {
+                "gain_over_pretrained": group["pretrained"].to_numpy() - error,
+                "gain_over_zero_shot": zero.loc[families, method].to_numpy() - error,
+            }
+            low, high = bootstrap_interval(error)
+            metrics = [
+                ("mae_family_mean", error.mean(), low, high),
+                ("mae_family_median", np.median(error), np.nan, np.nan),
+            ]
+            metrics += [
+                (key, gain.mean(), *bootstrap_interval(gain)) for key, gain in gains.items()
+            ]
+            records += [
+                {**common, "metric": key, "value": float(value), "low": low, "high": high}
+                for key, value, low, high in metrics
+            ]
+    return pd.DataFrame(records)
+
+
+FEWEST_FAMILIES = 4
+"""Over fewer families an interval says nothing about families in general."""
+
+
+def _verdict(low: float, high: float, families: int) -> str:
+    """Return in words what the interval of a gain means."""
+    if families < FEWEST_FAMILIES:
+        return "too few families to say"
+    if low > 0:
+        return "helps"
+    return "hurts" if high < 0 else "no clear difference"
+
+
+def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -> list[str]:
+    """Return plain sentences: what won, and whether adaptation helped on the test families."""
+    sentences = []
+    for name, choice in choices.items():
+        own = scores[(scores["property"] == name) & (scores["shots"] > 0)]
+        title, method = titles[name].capitalize(), TITLES[choice.method]
+        if own.empty:
+            sentences.append(
+                f"{title}: no test family has labels enough for an episode; {method} is used."
+            )
+            continue
+        unit = own["unit"].iloc[0] or "its own unit"
+        if choice.method == "pretrained":
+            sentences.append(
+                f"{title}: no adaptation won on the validation families; {method} is used, and "
+                "labels of a new family are not."
+            )
+        else:
+            gains = own[own["metric"] == "gain_over_pretrained"]
+            gains = gains[gains["method"] == choice.method]
+            parts = [
+                f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}] with {row.shots} labels "
+                f"({_verdict(row.low, row.high, row.n_families)}, {row.n_families} families)"
+                for row in gains.itertuples()
+            ]
+            why = "is the default" if choice.method == STACK else "won on the validation families"
+            sentences.append(
+                f"{title}: {method} {why}. On the test families it lowers "
+                f"the error of the pre-trained network as it is by, in {unit}: {'; '.join(parts)}."
+            )
+        errors = own[own["metric"] == "mae_family_mean"]
+        best = errors.groupby("method")["value"].mean().sort_values()
+        if best.index[0] != choice.method:
+            sentences.append(
+                f"{title}: on the test families {TITLES[best.index[0]]} was better than the chosen "
+                f"method on average over the numbers of labels ({best.iloc[0]:.3f} against "
+                f"{best[choice.method]:.3f}); the choice was not changed after seeing that."
+            )
+    return sentences

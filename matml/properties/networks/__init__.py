@@ -1,0 +1,1 @@
+"""The crystal network: pre-training, meta-training and adaptation."""

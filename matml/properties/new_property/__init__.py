@@ -1,0 +1,1 @@
+"""Learning a property that training did not know."""

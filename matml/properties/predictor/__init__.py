@@ -1,0 +1,1 @@
+"""The few-shot predictor as users have it: encode, adapt, predict, export."""

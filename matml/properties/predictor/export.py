@@ -1,0 +1,237 @@
+"""Gather what was trained and chosen into one folder that `FewShotPredictor` reads."""
+
+import importlib.metadata
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from matml.core.errors import MatmlError
+from matml.core.files import read_json, read_table, write_json
+from matml.core.provenance import file_hash
+from matml.core.settings import validate
+from matml.meta.checkpoint import save_checkpoint
+from matml.properties.data.batches import GraphBatches
+from matml.properties.data.dataset import Workbench
+from matml.properties.data.descriptors import describe
+from matml.properties.data.element_features import feature_names
+from matml.properties.data.targets import find_property
+from matml.properties.networks.ensemble import load_network, nearest_distances
+from matml.properties.networks.metatrain import METHODS
+from matml.properties.networks.pretrain import embed
+from matml.properties.predictor.training_set import compact
+from matml.properties.settings import PropertiesSection
+from matml.properties.stack.fit import network_predictions
+from matml.structures.settings import StructuresSection
+
+FORMAT = 2
+CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
+SHIPPED = Path(__file__).parents[2] / "models" / "default"
+"""Where the model is that comes with matml."""
+FAR = 0.95
+"""Quantile of distances of unseen training families that counts as distance 1."""
+
+
+def export_predictor(
+    bench: Workbench,
+    members: Sequence[Path],
+    baselines: Sequence[Path],
+    stacks: Sequence[Path],
+    evaluation: Path,
+    out: Path,
+    structures: Path,
+    episodes: Path,
+    settings: PropertiesSection,
+    *,
+    seed: int,
+) -> None:
+    """Write card, members, fitted baselines and training rows to `out`.
+
+    Parameters
+    ----------
+    members
+        Folders of the members, in the order of their numbers.
+    baselines
+        Fitted baselines, `<property>.safetensors`.
+    stacks
+        Fitted stacks, `<property>.safetensors`.
+    evaluation
+        Folder with `choices.json`, `scores.csv` and `predictions.parquet`.
+    structures
+        Folder of the ingested crystals, whose `summary.json` has the settings.
+    episodes
+        Table of the episodes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    recipe = bench.recipe(settings)
+    labelled = (~np.isnan(bench.targets)).any(1)
+    training = bench.split.training_rows(bench.families)
+    training = training[labelled[training]]
+    batches = GraphBatches(bench.crystals)
+    tensors = {
+        "descriptors": torch.from_numpy(describe(bench.crystals.subset(training))),
+        "targets": torch.from_numpy(bench.targets[training]),
+    }
+    if stacks:
+        predictions = network_predictions(bench, members, settings, "cpu")
+        tensors["predictions"] = torch.from_numpy(predictions[training])
+    distances = []
+    for number, folder in enumerate(members):
+        target = out / f"member-{number}"
+        target.mkdir(exist_ok=True)
+        for name in ("pretrained", *METHODS, "residual_gp"):
+            _copy(folder / f"{name}.safetensors", target / f"{name}.safetensors")
+        # one member a fold tells distances: more would double the model's size
+        if number >= bench.split.cross_folds:
+            continue
+        network, _ = load_network(folder / "pretrained.safetensors", recipe)
+        embeddings = embed(network, batches, training)
+        own_fold = np.isin(bench.families[training], bench.fold_families(number))
+        # only crystals whose family this member has not seen tell what a new family's distance is
+        known = embeddings[~own_fold]
+        unseen = nearest_distances(embeddings[own_fold], known)
+        distances.append(float(np.quantile(unseen, FAR)) if len(unseen) else 1.0)
+        tensors[f"embeddings.{number}"] = torch.from_numpy(embeddings).half()
+    for path in baselines:
+        _copy(path, out / path.name)
+    for path in stacks:
+        _copy(path, out / stack_file(path.stem))
+    save_checkpoint(out / TRAINING, compact(tensors, bench.crystals.subset(training)), {})
+    choices = read_json(evaluation / "choices.json")
+    write_json(out / CHECKS, checked_episodes(evaluation, episodes, bench, choices))
+    scores = read_table(evaluation / "scores.csv")
+    write_json(
+        out / CARD,
+        {
+            "format": FORMAT,
+            "recipe": asdict(recipe),
+            "structures": _ingest_settings(structures),
+            "element_features": feature_names(),
+            "meta_trained": list(METHODS),
+            "standardisation_mean": bench.standardisation.mean.tolist(),
+            "standardisation_deviation": bench.standardisation.deviation.tolist(),
+            "members": len(members),
+            "far_distances": distances,
+            "properties": {
+                name: {
+                    "unit": find_property(name).unit,
+                    **choice,
+                    "expected_error": _expected_error(
+                        choice, bench.standardisation.deviation[bench.names.index(name)]
+                    ),
+                    "training_labels": int((~np.isnan(bench.targets[training, column])).sum()),
+                    "scores": _scores(scores, name),
+                }
+                for name, choice in choices.items()
+                for column in [bench.names.index(name)]
+            },
+            "test_families": list(bench.split.test),
+            "validation_families": list(bench.split.validation),
+            "training_families": len(bench.split.folds),
+            "folds": len(members),
+            "training_crystals": len(training),
+            "sources": bench.crystals.table["source"].iloc[training].value_counts().to_dict(),
+            "seed": seed,
+            "settings": settings.model_dump(mode="json"),
+            "versions": {
+                name: importlib.metadata.version(name)
+                for name in ("matml", "torch", "torch-geometric", "pymatgen", "scikit-learn")
+            },
+        },
+    )
+
+
+def checked_episodes(
+    evaluation: Path, episodes: Path, bench: Workbench, choices: dict, shots: tuple = (0, 5, 10)
+) -> list[dict]:
+    """Return test episodes with the predictions of each property's default method.
+
+    One of each test family and number of labels, by the crystals' ids: whoever has the crystals
+    can adapt again and must find the same numbers.
+    """
+    drawn = read_table(episodes)
+    drawn = drawn[(drawn["part"] == "test") & (drawn["draw"] == 0) & drawn["shots"].isin(shots)]
+    support = drawn.set_index(["property", "family", "shots"])["support"]
+    ids = bench.crystals.table["id"].to_numpy()
+    found = read_table(evaluation / "predictions.parquet")
+    records = []
+    for key, rows in found.groupby(["property", "family", "shots"], sort=True):
+        name = key[0]
+        rows = rows[rows["method"] == choices[name]["method"]]
+        if key not in support.index or rows.empty:
+            continue
+        chosen = np.asarray(support.loc[key], int)
+        column = bench.names.index(name)
+        records.append(
+            {
+                "property": name,
+                "family": key[1],
+                "shots": int(key[2]),
+                "support": ids[chosen].tolist(),
+                "labels": find_property(name).from_scale(bench.labels[chosen, column]).tolist(),
+                "query": rows["id"].tolist(),
+                "truth": rows["truth"].tolist(),
+                "prediction": rows["prediction"].tolist(),
+            }
+        )
+    return records
+
+
+def _ingest_settings(structures: Path) -> dict:
+    """Return the settings with which crystals were ingested, the defaults where it is not said."""
+    path = structures / "summary.json"
+    known = read_json(path).get("settings", {}) if path.is_file() else {}
+    section = validate(StructuresSection, known, f"{path}, settings")
+    # where the crystals came from is no matter of how they are read
+    return section.model_dump(mode="json", exclude={"inputs", "labels"})
+
+
+def _expected_error(choice: dict, spread: float) -> float:
+    """Return the half width of the networks' 90 % interval before any label, learned scale.
+
+    Where no validation family tells, the spread of the training labels, which is wide.
+    """
+    widths = choice["half_widths"]
+    own = widths.get("pretrained") or widths[choice["method"]]
+    return own[min(own, key=int)] if own else float(spread)
+
+
+def _scores(scores: pd.DataFrame, name: str) -> list[dict]:
+    """Return the test scores of a property's default method."""
+    own = scores[(scores["property"] == name) & scores["is_default"]]
+    columns = ["shots", "metric", "unit", "value", "low", "high", "n_families"]
+    return [
+        {key: None if pd.isna(value) else value for key, value in record.items()}
+        for record in own[columns].to_dict("records")
+    ]
+
+
+def stack_file(property_name: str) -> str:
+    """Return the name of the file of a property's stack."""
+    return f"{property_name}-stack.safetensors"
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a shipped model whose files are not those that its card lists.
+
+    Raises
+    ------
+    MatmlError
+        Names the file.
+    """
+    for name, digest in read_json(folder / CARD).get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or file_hash(path) != digest:
+            state = "differs from what was shipped" if path.is_file() else "is missing"
+            raise MatmlError(f"{path}: {state}; install matml again, or copy the model again")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    temporary = target.with_suffix(".partial")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)

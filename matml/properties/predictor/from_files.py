@@ -1,0 +1,379 @@
+"""From files to predictions: adapt to labelled structures, keep that, predict structures."""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import read_json, read_table, write_json, write_table
+from matml.core.provenance import file_hash
+from matml.properties.predictor.adapted import AdaptedPredictor
+from matml.properties.predictor.export import CARD, SHIPPED
+from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
+from matml.structures.crystals import CrystalSet
+from matml.structures.ingest import Gathered, gather, quarantine_row
+from matml.structures.io.labels import read_text_table
+from matml.structures.io.read import Documents, is_table, read_inputs
+from matml.structures.io.user_labels import read_label_file
+from matml.structures.settings import StructuresSection
+
+ADAPTED_FORMAT = 1
+SUPPORT, QUARANTINE = "support.parquet", "quarantine.csv"
+DEFAULT = "default"
+"""Stands for the shipped model in the card of an adapted one."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled crystals from files.
+
+    Attributes
+    ----------
+    table
+        Columns as in `structures.parquet`, the property, and `origin`: how messages name the row.
+    property_name
+        The column of the labels.
+    quarantine
+        What could not be used; columns as in `quarantine.csv`.
+    """
+
+    table: pd.DataFrame
+    property_name: str
+    quarantine: pd.DataFrame
+
+
+def read_labelled(
+    inputs: Sequence[Path],
+    labels: Path | None,
+    predictor: FewShotPredictor,
+    property_name: str | None,
+    threads: int = 1,
+) -> Labelled:
+    """Read structures and their labels.
+
+    Parameters
+    ----------
+    inputs
+        What `matml structures ingest` reads: tables with a column `poscar` bring their labels
+        along; a CSV without one, keyed by `id` or `file`, is taken for `labels`, and so is the
+        only such CSV of a folder. Where nothing but that CSV is given, its column `file` names
+        the structures, seen from its folder.
+    labels
+        That CSV, given by itself.
+    property_name
+        By default the only label column that the model predicts.
+
+    Raises
+    ------
+    MatmlError
+        Names file, row, field and remedy of what is missing; what fails singly is in quarantine.
+    """
+    settings = predictor.structures_section
+    inputs, labels = _find_labels(inputs, labels)
+    documents = read_inputs(inputs, settings) if inputs else _named_files(labels, settings)
+    property_name = _label_column(documents, labels, predictor, property_name)
+    if labels is not None:
+        _refuse_contradictions(labels, property_name)
+    gathered = gather(documents, settings, labels, threads)
+    table, quarantine = gathered.table, gathered.quarantine
+    shown = ", ".join(str(path) for path in [*inputs, *([labels] if labels else [])])
+    gathered.refuse_nothing(shown)
+    missing = table[property_name].isna()
+    said = set(quarantine.loc[quarantine["field"] == property_name, "id"])
+    silent = [
+        quarantine_row(
+            *(row["id"], row["source"], row["row"], "crystal", property_name),
+            f"has no {property_name}",
+            "add its label, or leave it: crystals without one teach nothing",
+        )
+        for _, row in table[missing].iterrows()
+        if row["id"] not in said
+    ]
+    if silent:
+        quarantine = pd.concat([quarantine, pd.DataFrame(silent)], ignore_index=True)
+    if missing.all():
+        why = quarantine.iloc[0]
+        place = f"{why['file']}, row {why['row']}" if why["row"] >= 0 else why["id"]
+        raise MatmlError(
+            f"{shown}: none of the {len(table)} crystals has a usable {property_name}; the first, "
+            f"{place}: {why['reason']}; {why['remedy']}"
+        )
+    table = table[~missing].reset_index(drop=True)
+    return Labelled(table.assign(origin=_origins(table, labels)), property_name, quarantine)
+
+
+def adapt_to_files(
+    predictor: FewShotPredictor,
+    labelled: Labelled,
+    *,
+    method: str | None = None,
+    check_units: bool = True,
+) -> AdaptedPredictor:
+    """Return the predictor adapted to labelled crystals."""
+    crystals = CrystalSet.from_table(labelled.table, predictor.graph_section)
+    values = labelled.table[labelled.property_name].to_numpy(float)
+    return predictor.adapt(
+        crystals, values, labelled.property_name, method=method, check_units=check_units
+    )
+
+
+def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
+    """Write an adapted predictor: its support, and which model it was adapted from.
+
+    Adapting takes less time than reading what it would leave behind, so it is done again when
+    the folder is loaded. The card is written last: a folder without one is unfinished.
+    """
+    folder, predictor = Path(folder), adapted.predictor
+    (folder / CARD).unlink(missing_ok=True)
+    table = pd.DataFrame() if adapted.support is None else adapted.support.table
+    table = table.assign(**{adapted.property_name: adapted.support_values})
+    write_table(folder / SUPPORT, table)
+    shipped = predictor.folder.resolve() == SHIPPED.resolve()
+    write_json(
+        folder / CARD,
+        {
+            "adapted_format": ADAPTED_FORMAT,
+            "property": adapted.property_name,
+            "unit": adapted.unit,
+            "method": adapted.method,
+            "shots": adapted.shots,
+            "warnings": list(adapted.warnings),
+            "model": DEFAULT if shipped else str(predictor.folder.resolve()),
+            "model_sha256": model_checksum(predictor.folder),
+            "support_sha256": file_hash(folder / SUPPORT),
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("matml", "torch", "pymatgen")
+            },
+        },
+    )
+
+
+def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -> AdaptedPredictor:
+    """Return what `save_adapted` wrote.
+
+    Parameters
+    ----------
+    model
+        Where the model is now, if it was moved.
+
+    Raises
+    ------
+    MatmlError
+        Where the folder is unfinished or changed, or the model is not the one adapted from.
+    """
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise MatmlError(
+            f"{folder}: holds no adapted predictor (no {CARD}); run `matml properties adapt`"
+        )
+    card = read_json(folder / CARD)
+    if card.get("adapted_format") != ADAPTED_FORMAT:
+        hint = "; it is a model: give it with --model" if "recipe" in card else ""
+        raise MatmlError(
+            f"{folder / CARD}: adapted_format {card.get('adapted_format')!r}, this version of "
+            f"matml reads {ADAPTED_FORMAT}{hint or '; adapt again'}"
+        )
+    if not (folder / SUPPORT).is_file() or file_hash(folder / SUPPORT) != card["support_sha256"]:
+        raise MatmlError(f"{folder / SUPPORT}: is not what was adapted to; adapt again")
+    named = None if card["model"] == DEFAULT else Path(card["model"])
+    path = model_folder(model or named)
+    if not (path / CARD).is_file():
+        raise MatmlError(
+            f"{folder / CARD}: the model {path} is not there any more; say where with --model, or "
+            "adapt again"
+        )
+    if model_checksum(path) != card["model_sha256"]:
+        raise MatmlError(
+            f"{path}: is not the model that the predictor in {folder} was adapted from (the "
+            "checksum differs); give that one with --model, or adapt again"
+        )
+    predictor = FewShotPredictor.load(path, device)
+    table, name = read_table(folder / SUPPORT), card["property"]
+    crystals = CrystalSet.from_table(table, predictor.graph_section) if len(table) else []
+    values = table[name].to_numpy(float)
+    return predictor.adapt(crystals, values, name, method=card["method"], check_units=False)
+
+
+def predict_files(
+    adapted: AdaptedPredictor, inputs: Sequence[Path], threads: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return predictions of all structures of the inputs, and what could not be read.
+
+    Returns
+    -------
+    predictions
+        `id`, `formula`, `property`, `prediction`, `low`, `high`, `unit`, `distance`,
+        `in_domain`, `unseen_elements`, `family`, `source`, `row`; in the order of the inputs.
+    quarantine
+        Columns as in `quarantine.csv`; a crystal stands in one of the two.
+    """
+    predictor = adapted.predictor
+    gathered: Gathered = gather(
+        read_inputs(inputs, predictor.structures_section),
+        predictor.structures_section,
+        None,
+        threads,
+    )
+    # labels that stand beside structures are none of a prediction's business
+    quarantine = gathered.quarantine[gathered.quarantine["dropped"] == "crystal"]
+    if gathered.table.empty:
+        return pd.DataFrame(), quarantine
+    crystals = CrystalSet.from_table(gathered.table, predictor.graph_section)
+    found = adapted.predict_table(crystals)
+    described = crystals.table[["id", "formula", "family", "source", "row"]]
+    table = pd.concat([described, found], axis=1)
+    table["property"], table["unit"] = adapted.property_name, adapted.unit
+    columns = ["id", "formula", "property", "prediction", "low", "high", "unit", "distance"]
+    columns += ["in_domain", "unseen_elements", "family", "source", "row"]
+    return table[columns], quarantine.reset_index(drop=True)
+
+
+def model_checksum(folder: Path) -> str:
+    """Return a hash of all files of a model, which changes where any of them does."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _is_label_file(path: Path) -> bool:
+    """Whether a file is a CSV that names structures instead of holding them."""
+    if path.suffix.lower() == ".parquet" or not is_table(path.name):
+        return False
+    columns = read_text_table(str(path)).columns
+    return "poscar" not in columns and bool({"id", "file"} & set(columns))
+
+
+def _find_labels(inputs: Sequence[Path], labels: Path | None) -> tuple[list[Path], Path | None]:
+    """Tell structures from labels among the inputs.
+
+    Raises
+    ------
+    MatmlError
+        Where there are several files of labels.
+    """
+    given = [Path(path) for path in inputs]
+    found = [path for path in given if path.is_file() and _is_label_file(path)]
+    structures = [path for path in given if path not in found]
+    if labels is None and not found:
+        for folder in (path for path in structures if path.is_dir()):
+            found += [
+                path for path in sorted(folder.iterdir()) if path.is_file() and _is_label_file(path)
+            ]
+    found += [] if labels is None else [Path(labels)]
+    if len(found) > 1:
+        raise MatmlError(
+            f"{', '.join(map(str, found))}: {len(found)} files of labels; give one with --labels"
+        )
+    return structures, found[0] if found else None
+
+
+def _named_files(labels: Path, settings: StructuresSection) -> Documents:
+    """Return the structures that the column `file` of a label file names.
+
+    Raises
+    ------
+    MatmlError
+        Where the file is keyed otherwise, or none of its structures is there.
+    """
+    known = read_label_file(labels)
+    if known.key != "file":
+        raise MatmlError(
+            f"{labels}: names structures by `id`, but none are given; give their folder or file, "
+            "too, or name them by a column `file`"
+        )
+    documents = Documents()
+    for entry in known.entries:
+        path = labels.parent / entry.key
+        if not entry.key or entry.reason or not path.is_file():
+            continue  # whose label row then says in quarantine that it names no crystal
+        items = read_inputs([path], settings).items
+        if len(items) == 1:
+            items = [replace(items[0], id=entry.key, source=entry.key)]
+        documents.items += items
+    if not documents.items:
+        raise MatmlError(
+            f"{labels}: none of the {len(known.entries)} structures of its column `file` is in "
+            f"{labels.parent} (the first is {known.entries[0].key!r}); name them from there"
+            if known.entries
+            else f"{labels}: has no row; add labelled structures"
+        )
+    return documents
+
+
+def _label_column(
+    documents: Documents, labels: Path | None, predictor: FewShotPredictor, name: str | None
+) -> str:
+    """Return the column of the labels.
+
+    Raises
+    ------
+    MatmlError
+        Where the model does not predict it, or no structure has it.
+    """
+    names = list(documents.label_names)
+    if labels is not None:
+        names += [n for n in read_label_file(labels).label_names if n not in names]
+    if name is None:
+        fitting = [n for n in names if n in predictor.properties]
+        if len(fitting) != 1:
+            near = [close for n in names for close in get_close_matches(n, predictor.properties)]
+            remedy = "name one with --property"
+            if not fitting:
+                remedy = "call the column of the labels as the property, e.g. "
+                remedy += [*near, *predictor.properties][0]
+            raise MatmlError(
+                f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
+                f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
+                f"{', '.join(predictor.properties)}); {remedy}"
+            )
+        name = fitting[0]
+    name = predictor.choose_property(name)
+    if name not in names:
+        where = labels or "the structures' tables"
+        near = get_close_matches(name, [n for n in names if n not in predictor.properties], n=1)
+        hint = f"; is it {near[0]!r}?" if near else ""
+        raise MatmlError(
+            f"{where}: no column {name!r} of numbers, only {', '.join(names) or 'none'}{hint}; "
+            "name the column of the labels as the property, with its unit"
+        )
+    return name
+
+
+def _refuse_contradictions(labels: Path, name: str) -> None:
+    """Refuse a label file that names one structure twice, with different labels."""
+    first: dict[str, tuple[int, float]] = {}
+    known = read_label_file(labels)
+    for entry in known.entries:
+        value = entry.labels.get(name)
+        if value is None:
+            continue
+        row, before = first.setdefault(entry.key, (entry.row, value))
+        if value != before:
+            raise MatmlError(
+                f"{labels}: {known.key} {entry.key!r} stands in rows {row} and {entry.row}, with "
+                f"{name} {before:g} and {value:g}; keep the right one"
+            )
+
+
+def _origins(table: pd.DataFrame, labels: Path | None) -> list[str]:
+    """Return how messages name each crystal: its id, with the file and row of its label."""
+    if labels is None:
+        return [
+            f"{row['id']} ({row['source']}, row {row['row']})" if row["row"] >= 0 else row["id"]
+            for _, row in table.iterrows()
+        ]
+    entries = read_label_file(labels).entries
+    rows = {entry.key: entry.row for entry in entries if not entry.reason}
+    names = []
+    for _, row in table.iterrows():
+        keys = (row["id"], row["source"], row["material_id"], Path(row["source"]).name)
+        number = next((rows[key] for key in keys if key in rows), None)
+        names.append(row["id"] if number is None else f"{row['id']} ({labels}, row {number})")
+    return names

@@ -1,0 +1,1 @@
+"""The stacked Gaussian process, the default method."""

@@ -1,0 +1,1 @@
+"""Figures, specified once and drawn for page and files."""

@@ -1,0 +1,1 @@
+"""Markup, wording and the result files that the page is made of."""

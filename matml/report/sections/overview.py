@@ -1,0 +1,279 @@
+"""The first screen of the page: what was found, in plain words."""
+
+from typing import Any
+
+import pandas as pd
+
+from matml.report.html.markup import (
+    Cell,
+    count,
+    escape,
+    formula,
+    interval,
+    missing,
+    number,
+    table,
+    text_cell,
+)
+from matml.report.html.results import Results
+from matml.report.html.wording import HULL, property_title, sentence, title_of, unit_text
+from matml.report.sections.kinetics.overview import badge, kinetics_headlines, method_words
+from matml.report.sections.properties.scores import (
+    FEWEST_FAMILIES,
+    Scores,
+    few_shot_table,
+    findings,
+)
+from matml.report.sections.screening.candidate import STABLE, stability_words
+from matml.report.sections.screening.shortlist import (
+    best_new,
+    objective_words,
+    predicted_properties,
+    prediction_cell,
+    read_shortlist,
+)
+from matml.screening.objectives import parse_objective
+
+SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
+"""Methods without a neural network: what one would take instead."""
+USUAL_SHOTS = 10
+FIRST = 5
+MOST_PROPERTIES = 2
+"""Columns that there is room for; the list below has all."""
+
+
+def overview(results: Results) -> str:
+    """Return the section's markup: three answers, and the tables behind them."""
+    scores, headlines = Scores.read(results), kinetics_headlines(results)
+    answers = [_candidates(results), _predictors(scores), _kinetics(results, headlines)]
+    answers = [answer for answer in answers if answer]
+    if not answers:
+        return missing("This run holds no scores yet.")
+    parts = [f'<div class="answers">{"".join(answers)}</div>', _size(results)]
+    if scores is not None:
+        parts.append("<h3>Error on families that were never seen, by number of known values</h3>")
+        parts += [findings(scores), few_shot_table(scores)]
+    return "\n".join(parts)
+
+
+def _answer(title: str, lead: str, rest: str, link: str, words: str) -> str:
+    """Return one of the answers, with a link to its section."""
+    return (
+        f'<article><h3>{title}</h3><p class="lead">{lead}</p>{rest}'
+        f'<p><a href="#{link}">{words}</a></p></article>'
+    )
+
+
+def _unmet(summary: dict) -> str:
+    """Return what is to be said first where no candidate meets the windows."""
+    kinds = [parse_objective(text).kind for text in summary.get("objectives", [])]
+    if "window" not in kinds or summary.get("n_meet_all_windows", 1):
+        return ""
+    return (
+        "<b>No candidate</b> inside of what the model knows is predicted to meet "
+        f"{'all windows' if kinds.count('window') > 1 else 'the window'}. "
+    )
+
+
+def _candidates(results: Results) -> str:
+    """Return the best new candidates with prediction, interval and stability."""
+    rows = read_shortlist(results)
+    if rows is None:
+        return ""
+    new = best_new(rows, FIRST)
+    if new.empty:
+        return _answer(
+            "Candidates",
+            "All candidates are known already.",
+            "",
+            "shortlist",
+            "The whole list",
+        )
+    summary = results.json("screening/summary.json") or {}
+    predicted = predicted_properties(rows, summary)[:MOST_PROPERTIES]
+    first, leading = new.iloc[0].to_dict(), predicted[0]
+    unit = f" {leading.unit}" if leading.unit not in ("", "1") else ""
+    total = summary.get("n_ranked", len(rows))
+    wanted = "; ".join(objective_words(text) for text in summary.get("objectives", []))
+    known_hull = HULL in new and new[HULL].notna().any()
+    head = ["candidate", *(escape(item.title) for item in predicted)]
+    body = []
+    for row in new.to_dict("records"):
+        cells = [Cell(formula(row["formula"]), row["formula"], "name")]
+        cells += [prediction_cell(row, item.columns, new) for item in predicted]
+        body.append([*cells, _stable(row)] if known_hull else cells)
+    return _answer(
+        "Candidates",
+        _unmet(summary)
+        + f"Of {count(total)} candidates the first new one is <b>{formula(first['formula'])}</b>: "
+        f"{escape(property_title(leading.name))} <b>{number(first['prediction'])}{escape(unit)}"
+        f"</b>, 90 % interval {interval(first['low'], first['high'])}.",
+        table(
+            [*head, "stability"] if known_hull else head,
+            body,
+            caption="The first candidates of unknown composition",
+            note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted, not "
+            "calculated or made. Stability: energy above the hull of the known entries, eV/atom, a "
+            "lower bound; “gaps”: compounds of its elements are missing there, so it tells "
+            "little.",
+        ),
+        "shortlist",
+        "All candidates: sort, filter, turn the crystals",
+    )
+
+
+def _stable(row: dict[str, Any]) -> Cell:
+    """Return what can be said of a candidate's stability, in few words."""
+    words, value = stability_words(row), row[HULL]
+    if pd.isna(value):
+        return text_cell(words)
+    ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"), 2)
+    shown = f'{words}<br>{number(value, 2)} <span class="interval">{ends}</span>'
+    return Cell(shown, value, "" if words in STABLE else "far")
+
+
+def _predictors(scores: Scores | None) -> str:
+    """Return how the chosen method compares with the best simple one on unseen families."""
+    if scores is None:
+        return ""
+    rows, better, compared = [], 0, 0
+    shots_used = set()
+    for name in scores.properties:
+        used = scores.used(name)
+        if used.empty:
+            continue
+        shots = min(used["shots"], key=lambda k: abs(k - USUAL_SHOTS))
+        ours = used[used["shots"] == shots].iloc[0]
+        own = scores.of(name)
+        simple = own[
+            (own["shots"] == shots) & own["method"].isin(SIMPLE) & (own["method"] != ours["method"])
+        ]
+        shots_used.add(int(shots))
+        cells = [
+            text_cell(sentence(property_title(name)) + unit_text(scores.unit(name))),
+            _error(ours),
+        ]
+        if simple.empty:
+            rows.append([*cells, text_cell("–", "num")])
+            continue
+        best = simple.sort_values("value").iloc[0]
+        compared += 1
+        better += ours["value"] < best["value"]
+        change = 100 * (ours["value"] / best["value"] - 1)
+        sign = "+" if change > 0 else ""
+        words = f"{number(best['value'])} (ours\u00a0{sign}{number(change, 2)}\u00a0%)<br>"
+        words += f'<span class="which">{escape(scores.titles[best["method"]])}</span>'
+        rows.append([*cells, Cell(words, float(best["value"]), "num")])
+    if not rows:
+        return ""
+    given = " or ".join(str(k) for k in sorted(shots_used))
+    lead = f"With {given} known values of a family that was never seen, "
+    if compared:
+        lead += (
+            f"the mean error is lower than that of the best simple method for <b>{better} of "
+            f"{compared}</b> properties."
+        )
+    else:
+        lead += "these are the errors; no simple method was tested beside it."
+    return _answer(
+        "Predictor",
+        lead,
+        table(
+            ["property", "error", "best simple method"],
+            rows,
+            caption="Errors of the predictor and of the best simple method",
+            note="Mean absolute error over unseen families [95 % interval, where there are at "
+            f"least {FEWEST_FAMILIES}]. “Simple”: without a neural network; the best is picked "
+            "afterwards, which favours it. Families are few: where the intervals overlap, the "
+            "difference is not certain.",
+        ),
+        "predictors",
+        "Learning curves, parity, coverage of the intervals",
+    )
+
+
+def _error(row: pd.Series) -> Cell:
+    """Return a cell with an error and its interval."""
+    ends = interval(row["low"], row["high"])
+    return Cell(
+        f'{number(row["value"])}<br><span class="interval">{ends}</span>',
+        float(row["value"]),
+        "num",
+    )
+
+
+def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
+    """Return how calibrated kinetics compare with plain least squares on unseen alloys."""
+    if not headlines:
+        return ""
+    rows = []
+    for item in headlines:
+        ours, plain = item["default"], item["generic"]
+        unit = f" ({item['unit']})" if item["unit"] else ""
+        name = title_of(item["dataset"])
+        shown = f"{escape(name)}{escape(unit)}<br>{badge(item['simulated'])}"
+        rows.append([Cell(shown, name), _error(ours), _error(plain)])
+    first = headlines[0]
+    return _answer(
+        "Kinetics",
+        f"From {first['shots']} observations of a new alloy, the calibrated equation predicts its "
+        f"others {_against(results, headlines)}.",
+        table(
+            ["data set", "error", "least squares"],
+            rows,
+            caption="Errors on the other observations of unseen alloys",
+            note="Root-mean-square error, mean over alloys [95 % interval]. Method: "
+            f"{escape(method_words(first['default']['method']))}. Least squares: from a generic "
+            "start, without knowledge of other alloys.",
+        ),
+        "kinetics",
+        "Diagrams with bands, all methods",
+    )
+
+
+def _paired(results: Results, item: dict[str, Any]) -> int:
+    """Return 1 where the default is clearly better than least squares, -1 where clearly worse.
+
+    By the paired difference over alloys where the scores hold it, else by the intervals of both.
+    """
+    ours, plain = item["default"], item["generic"]
+    scores = results.table(f"kinetics/{item['dataset']}/scores.csv", ("method", "metric", "shots"))
+    paired = scores[
+        (scores["method"] == plain["method"])
+        & (scores["metric"] == "rmse_minus_default_mean")
+        & (scores["shots"] == item["shots"])
+    ]
+    if len(paired):
+        low, high = paired.iloc[0][["low", "high"]]
+        return int(low > 0) - int(high < 0)
+    return int(ours["high"] < plain["low"]) - int(ours["low"] > plain["high"])
+
+
+def _against(results: Results, headlines: list[dict[str, Any]]) -> str:
+    """Return how the errors compare with those of least squares, data set by data set."""
+    told = []
+    for item in headlines:
+        ratio = item["generic"]["value"] / item["default"]["value"]
+        verdict = _paired(results, item)
+        if verdict > 0:
+            words = f"with <b>{number(ratio, 2)} times</b> less error than plain least squares"
+        elif verdict < 0:
+            words = f"with <b>{number(1 / ratio, 2)} times the error</b> of plain least squares"
+        else:
+            words = "<b>about as well</b> as plain least squares"
+        told.append((words, title_of(item["dataset"])))
+    return ", ".join(f"{words} ({escape(name)})" for words, name in told)
+
+
+def _size(results: Results) -> str:
+    """Return the few numbers that tell the size of the run."""
+    cards = []
+    structures = results.json("structures/summary.json")
+    if structures is not None:
+        cards.append((count(structures["accepted"]), "crystals read and checked"))
+        cards.append((count(structures["families"]), "families of like structure"))
+    summary = results.json("properties/evaluation/summary.json")
+    if summary is not None and summary.get("test_families"):
+        cards.append((count(len(summary["test_families"])), "families kept aside for the test"))
+    items = "".join(f"<div><b>{value}</b><span>{text}</span></div>" for value, text in cards)
+    return f'<div class="cards">{items}</div>' if cards else ""

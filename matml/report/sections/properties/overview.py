@@ -1,0 +1,86 @@
+"""The part of the page about property predictors: few-shot errors, parity, intervals, training."""
+
+from matml.report.figures.figure import FigureSet
+from matml.report.html.markup import Figures, count, details, escape, missing
+from matml.report.html.results import Results
+from matml.report.sections.properties.calibration import calibration_note, calibration_set
+from matml.report.sections.properties.learning_curves import (
+    curve_drawings,
+    curve_legend,
+    method_tables,
+    training_drawings,
+)
+from matml.report.sections.properties.parity import (
+    parity_section_note,
+    parity_set,
+    read_predictions,
+)
+from matml.report.sections.properties.scores import Scores, coverage_table
+from matml.report.sections.screening.chemistry import family_map_set, map_note
+
+
+def predictors_section(results: Results, figures: Figures) -> str:
+    """Return the section's markup."""
+    scores = Scores.read(results)
+    if scores is None:
+        return missing("This run has trained no property predictor.")
+    summary = results.json("properties/evaluation/summary.json") or {}
+    parts = [_setting(summary)]
+    statements = summary.get("statements", [])
+    if statements:
+        parts.append(
+            "<ul class='findings'>" + "".join(f"<li>{escape(s)}</li>" for s in statements) + "</ul>"
+        )
+    parts += [
+        "<h3>Error by number of labels</h3>",
+        curve_legend(scores),
+        FigureSet(curve_drawings(scores)).markup(figures),
+        details("All numbers", method_tables(scores)),
+        *_single_predictions(results, scores, figures),
+        "<h3>Training</h3>",
+        FigureSet(training_drawings(results)).markup(figures)
+        or missing("This run has kept no training curves."),
+    ]
+    return "\n".join(parts)
+
+
+def _single_predictions(results: Results, scores: Scores, figures: Figures) -> list[str]:
+    """Return what is drawn from single predictions: parity, calibration, map of chemistry."""
+    rows = read_predictions(results)
+    if rows is None:
+        absent = missing("This run has kept no single predictions.")
+        return ["<h3>Predicted against calculated</h3>", absent, coverage_table(scores)]
+    calibration = calibration_set(rows, scores).markup(figures)
+    return [
+        "<h3>Predicted against calculated</h3>",
+        parity_section_note(),
+        parity_set(rows, scores).markup(figures),
+        "<h3>How far the intervals can be trusted</h3>",
+        calibration_note() + calibration
+        if calibration
+        else missing("The single predictions of this run have no intervals."),
+        coverage_table(scores),
+        "<h3>Families and elements</h3>",
+        map_note(),
+        family_map_set(rows, scores).markup(figures)
+        or missing("The single predictions of this run have no formulas."),
+    ]
+
+
+def _setting(summary: dict) -> str:
+    """Return what was asked of the predictors, with the families counted."""
+    test, validation = summary.get("test_families", {}), summary.get("validation_families", {})
+    counted = (
+        f" Here {count(len(test))} families were kept for the test, and {count(len(validation))} "
+        "others for choosing methods and settings."
+        if test and validation
+        else ""
+    )
+    return (
+        "<p>The question: how well is a property of a <em>new</em> family predicted when only a "
+        f"few of its members have a known value?{counted} "
+        "All methods got the same known values (<dfn>labels</dfn>) of a new family and predicted "
+        "its other members. The <dfn>pre-trained network</dfn> learned from the other families "
+        "and uses no labels of the new one; <dfn>MAML</dfn> and <dfn>FOMAML</dfn> were trained to "
+        "learn from a few labels; a <dfn>GP</dfn> (Gaussian process) corrects what is left.</p>"
+    )

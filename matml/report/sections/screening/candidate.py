@@ -1,0 +1,282 @@
+"""What opens with a row of the shortlist: why a candidate ranks there, and what is known nearby."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from matml.report.html.markup import (
+    Cell,
+    chance,
+    count,
+    escape,
+    formula,
+    interval,
+    number,
+    table,
+    text_cell,
+)
+from matml.report.html.wording import (
+    FORMATION_ENERGY,
+    HULL,
+    ordinal,
+    property_title,
+    sentence,
+    split_unit,
+    unit_text,
+)
+
+FACTS = {
+    "common_name": "family",
+    "prototype": "prototype",
+    "space_group_number": "space group number",
+    "oxidation_states": "oxidation states",
+    "tolerance_factor": "tolerance factor",
+    "octahedral_factor": "octahedral factor",
+    "bartel_tau": "tolerance factor τ of Bartel",
+    "lattice_parameter_angstrom": "guessed lattice parameter (Å)",
+    "volume_per_atom_A3": "volume per atom (Å³)",
+    "known_value": "known value of the first property",
+}
+
+GAPS = "unknown: gaps"
+STABLE = ("below the hull", "near the hull")
+"""Within the 90 % interval not above the hull, of which no entries are known to be missing."""
+
+
+class Predicted(Protocol):
+    """A predicted property of the shortlist."""
+
+    name: str
+    unit: str
+    columns: tuple[str, str, str]
+    title: str
+
+
+def candidate_template(
+    row: dict[str, Any], predicted: Sequence[Predicted], explained: dict[str, Any] | None
+) -> str:
+    """Return the hidden parts of one candidate, which the page's script shows when it is opened."""
+    objectives = (explained or {}).get("objectives", [])
+    title = f"{int(row['rank'])}. {formula(row['formula'])}"
+    return (
+        f'<template id="candidate-{int(row["rank"])}"><div class="title">{title}</div>'
+        f'<div class="why"><h3>Why it ranks here</h3>{_standing(row)}'
+        f"{_predictions(row, predicted, objectives)}{_stability(row)}{_warnings(row)}</div>"
+        f'<div class="rest">{_nearest(row, predicted, explained)}{_facts(row)}</div></template>'
+    )
+
+
+def trust_words(row: dict[str, Any]) -> str:
+    """Return why a prediction lies outside of what the model knows, or that it does not."""
+    if row["in_domain"]:
+        return "inside"
+    reasons = ["far from the data"] if row["distance"] > 1 else []
+    rare = row.get("rare_elements")
+    if isinstance(rare, str) and rare:
+        reasons.append(f"rare: {rare}")
+    if row.get("beyond_labels") is True:
+        reasons.append("beyond all values")
+    return ", ".join(reasons) or "outside"
+
+
+def stability_words(row: dict[str, Any]) -> str:
+    """Return in few words what the known entries say of a candidate's stability."""
+    if not _given(row, HULL):
+        return "not looked up"
+    if _given(row, "hull_missing"):
+        return GAPS
+    if row.get(f"{HULL}_high", row[HULL]) <= 0:
+        return "below the hull"
+    return "above the hull" if row.get(f"{HULL}_low", row[HULL]) > 0 else "near the hull"
+
+
+def _given(row: dict[str, Any], name: str) -> bool:
+    """Return whether a row tells something under a name."""
+    value = row.get(name)
+    return value is not None and value == value and value != ""
+
+
+def _standing(row: dict[str, Any]) -> str:
+    """Return the sentences on rank, score and front."""
+    told = []
+    if _given(row, "score_rank") and int(row["score_rank"]) != int(row["rank"]):
+        moved = "up" if row["rank"] < row["score_rank"] else "down"
+        told.append(
+            f"By score alone it is {ordinal(row['score_rank'])}; it was moved {moved} so that the "
+            "first candidates are good and not all alike."
+        )
+    elif _given(row, "score_rank"):
+        told.append(f"It is {ordinal(row['score_rank'])} by score, too.")
+    if _given(row, "pareto_front"):
+        front = int(row["pareto_front"])
+        told.append(
+            "No candidate is better in all objectives at once (first Pareto front)."
+            if front == 1
+            else f"It is on Pareto front {front}: some candidates are better in all objectives."
+        )
+    if not row["in_domain"]:
+        told.append("Candidates outside of what the model knows stand last, whatever they promise.")
+    return f"<p>{' '.join(told)}</p>" if told else ""
+
+
+def _predictions(
+    row: dict[str, Any], predicted: Sequence[Predicted], objectives: list[dict[str, Any]]
+) -> str:
+    """Return a table of what each objective says."""
+    names = {item.name: item for item in predicted}
+    listed: list[tuple[str, str, Predicted | None, dict[str, Any]]] = [
+        (entry["property"], _wish(entry["objective"]), names.get(entry["property"]), entry)
+        for entry in objectives
+    ]
+    told = {name for name, *_ in listed}
+    if FORMATION_ENERGY not in told and _given(row, FORMATION_ENERGY):
+        listed.append((FORMATION_ENERGY, "", None, {}))
+    listed += [(item.name, "", item, {}) for item in predicted if item.name not in told]
+    rows = []
+    for name, wish, item, entry in listed:
+        columns = item.columns if item else (name, f"{name}_low", f"{name}_high")
+        value, low, high = (row.get(column) for column in columns)
+        title = (
+            item.title if item else sentence(property_title(name)) + unit_text(split_unit(name)[1])
+        )
+        probability = entry.get("probability")
+        place = f"{ordinal(entry['place'])} of {count(entry['of'])}" if entry else "–"
+        rows.append(
+            [
+                text_cell(title),
+                text_cell(wish or "–"),
+                Cell(
+                    f'{number(value)} <span class="interval">{interval(low, high)}</span>',
+                    value,
+                    "num",
+                ),
+                Cell("–" if probability is None else chance(probability), probability, "num"),
+                text_cell(place, "num"),
+            ]
+        )
+    head = ["property", "wanted", "predicted [90 %]", "chance", "by this alone"]
+    note = []
+    if _given(row, "probability"):
+        note.append(f"Chance to meet all windows at once: {chance(row['probability'])}.")
+    if _given(row, "expected_improvement"):
+        note.append(
+            "Expected improvement over the best known value: "
+            f"{number(row['expected_improvement'])}."
+        )
+    if _given(row, "score"):
+        note.append(f"Score: {number(row['score'])}.")
+    return table(head, rows, note=" ".join(note), caption="Predictions of this candidate")
+
+
+def _wish(objective: str) -> str:
+    """Return what is wanted of a property, without its name."""
+    words = [word for word in objective.split() if not word.isidentifier() or word[-3:] == "ise"]
+    between = len(words) == 4  # low <= name <= high
+    text = f"{words[0]} to {words[3]}" if between else " ".join(words)
+    return text.replace(">=", "≥").replace("<=", "≤").replace("= ", "near ")
+
+
+def _stability(row: dict[str, Any]) -> str:
+    """Return the paragraph on stability."""
+    if not _given(row, HULL):
+        return ""
+    ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"))
+    told = [
+        f"<b>{number(row[HULL])} eV/atom</b> {ends} above the hull of the known entries (a lower "
+        "bound: unknown phases can only make it less stable)."
+    ]
+    if _given(row, "decomposes_into"):
+        told.append(f"The most stable known mixture is {_phases(row['decomposes_into'])}.")
+    if _given(row, "hull_entries"):
+        told.append(f"Known compounds in this system: {count(row['hull_entries'])}.")
+    if _given(row, "hull_missing"):
+        told.append(
+            f"<strong class='far'>No known compound of {escape(row['hull_missing'])}: stability "
+            "cannot be judged from this hull.</strong>"
+        )
+    return f"<h3>Stability</h3><p>{' '.join(told)}</p>"
+
+
+def _phases(text: str) -> str:
+    """Return `0.60 PbO2 + 0.40 Pt` with subscripts."""
+    phases = []
+    for part in text.split(" + "):
+        share, _, name = part.partition(" ")
+        phases.append(f"{escape(share)} {formula(name)}" if name else formula(share))
+    return " + ".join(phases)
+
+
+def _warnings(row: dict[str, Any]) -> str:
+    """Return what speaks against trusting the prediction."""
+    notes = []
+    if not row["in_domain"]:
+        notes.append(f"Outside of what the model knows: {trust_words(row)}.")
+    if _given(row, "extrapolated_radii"):
+        notes.append(f"Ionic radius extrapolated: {row['extrapolated_radii']}.")
+    if row.get("in_support") is True:
+        notes.append("One of the labels that the model was given.")
+    elif _given(row, "duplicate_of"):
+        notes.append(f"Equal to the known crystal {row['duplicate_of']}.")
+    elif row.get("known_composition") is True:
+        notes.append("A crystal of this composition and prototype is known.")
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<h3>Mind</h3><ul class="warnings">{items}</ul>' if notes else ""
+
+
+def _nearest(
+    row: dict[str, Any], predicted: Sequence[Predicted], explained: dict[str, Any] | None
+) -> str:
+    """Return the table of the nearest known crystals, or the one that the shortlist names."""
+    heading = "<h3>Nearest known crystals</h3>"
+    near = (explained or {}).get("nearest", [])
+    if not near:
+        if not _given(row, "nearest_known"):
+            return ""
+        changed = number(100 * row["changed_atoms"], 2) if _given(row, "changed_atoms") else "–"
+        return (
+            f"{heading}<p>{escape(row['nearest_known'])}: {changed} % of the atoms would have to "
+            "be exchanged.</p>"
+        )
+    wanted = [item.name for item in predicted]
+    others = dict.fromkeys(name for entry in near for name in entry["values"])
+    names = [name for name in (*wanted, *others) if name in others]
+    names = list(dict.fromkeys(names))
+    rows = [
+        [
+            Cell(formula(entry["formula"]), entry["formula"]),
+            text_cell(entry["family"] + (" (the same)" if entry["same_prototype"] else "")),
+            Cell(f"{number(100 * entry['changed_atoms'], 2)} %", entry["changed_atoms"], "num"),
+            *(
+                Cell(number(entry["values"].get(name)), entry["values"].get(name), "num")
+                for name in names
+            ),
+            text_cell(entry["id"], "code"),
+        ]
+        for entry in near
+    ]
+    titles = [
+        escape(sentence(property_title(name)) + unit_text(split_unit(name)[1])) for name in names
+    ]
+    return heading + table(
+        ["formula", "family", "atoms to exchange", *titles, "id"],
+        rows,
+        sortable=True,
+        caption="Known crystals nearest in composition",
+        note="Known values, calculated as published. First those of any family that need the "
+        "fewest atoms exchanged, then the nearest of the same family.",
+    )
+
+
+def _facts(row: dict[str, Any]) -> str:
+    """Return what else is known of a candidate."""
+    items = []
+    for name, title in FACTS.items():
+        if not _given(row, name):
+            continue
+        value = row[name]
+        shown = number(value) if isinstance(value, float) else escape(value)
+        items.append(f"<div><dt>{title}</dt><dd>{shown}</dd></div>")
+    if _given(row, "distance"):
+        items.append(
+            f"<div><dt>distance to training</dt><dd>{number(row['distance'], 2)}</dd></div>"
+        )
+    return f'<h3>The crystal</h3><dl class="facts">{"".join(items)}</dl>' if items else ""

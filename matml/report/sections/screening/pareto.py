@@ -1,0 +1,312 @@
+"""What the candidates offer in two objectives at once: the Pareto front, and their chemistry."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.report.figures.figure import Drawing, FigureSet, Menu, rounded, show_only, subscripts
+from matml.report.figures.plotly import BLUE, GREY, ORANGE, SKY, axis
+from matml.report.html.markup import Figures, count, escape, formula
+from matml.report.html.results import Results
+from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
+from matml.report.sections.screening.chemistry import candidate_maps
+from matml.report.sections.screening.shortlist import predicted_properties, read_shortlist
+from matml.screening.objectives import Objective, parse_objectives, to_scale
+from matml.screening.select.diversity import pareto_fronts
+
+MOST_POINTS = 1500
+"""Dominated candidates drawn at most; the front is always drawn whole."""
+FEW_POINTS = 100
+"""Candidates that are drawn larger and less faint, since they do not hide each other."""
+DISTANCE = "distance"
+NAMES = {
+    "known": "candidates of well-known systems",
+    "inside": "other trusted candidates",
+    "all": "candidates not trusted",
+}
+TRUST = {
+    "known": "trusted, of well-known systems",
+    "inside": "trusted",
+    "all": "all",
+}
+"""Which candidates are drawn, the fewest first.
+
+A system is well known where each of its elements and binary systems has a known compound: without,
+the energy above the hull is no more than the formation energy from what is left.
+"""
+GROUPS = {
+    "known": "trusted candidates of well-known systems (each element and binary system has a "
+    "known compound)",
+    "inside": "trusted candidates (inside of what the model knows)",
+    "all": "candidates",
+}
+FEWEST = 10
+"""Candidates below which a narrower choice is not shown first."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One axis: a column of the shortlist, its words, and which way is better.
+
+    Attributes
+    ----------
+    worth
+        Of each candidate, [n]; larger is better.
+    """
+
+    column: str
+    title: str
+    wanted: str
+    worth: np.ndarray
+
+
+def candidate_figures(results: Results, figures: Figures) -> str:
+    """Return the figures of the candidates: Pareto fronts and maps of chemistry."""
+    rows = read_shortlist(results)
+    fronts, maps = pareto_drawings(results), candidate_map_drawings(results)
+    parts = []
+    if fronts:
+        subjects, kept = {item.subject: item.subject for item in fronts}, circles(rows)
+        menus = (
+            Menu("subject", "Against", subjects, fronts[0].subject),
+            Menu("trust", "Candidates", {name: TRUST[name] for name in kept}, first_choice(kept)),
+        )
+        parts += [
+            "<h3>What is gained, and what is given up</h3>",
+            FigureSet(fronts, menus, wide=True).markup(figures),
+        ]
+    if maps:
+        parts += ["<h3>Elements of the candidates</h3>"]
+        subjects = {item.subject: sentence(property_title(item.subject)) for item in maps}
+        menu = Menu("subject", "Property", subjects, maps[0].subject)
+        parts.append(FigureSet(maps, (menu,), wide=True).markup(figures))
+    return "".join(parts)
+
+
+def candidate_map_drawings(results: Results) -> list[Drawing]:
+    """Return the maps of the candidates by element, one a predicted property."""
+    rows = read_shortlist(results)
+    if rows is None:
+        return []
+    summary = results.json("screening/summary.json") or {}
+    predicted = predicted_properties(rows, summary.get("properties") or {})
+    return candidate_maps(rows, [(item.name, item.unit, item.columns[0]) for item in predicted])
+
+
+def aims(rows: pd.DataFrame, summary: dict) -> list[Aim]:
+    """Return the objectives of a screening as axes; with only one, also what it is weighed against.
+
+    That is the energy above the hull where it is known, and the distance to the training data.
+    """
+    leading = str(rows["property"].iloc[0]) if "property" in rows else "prediction"
+    texts = summary.get("objectives") or [f"{leading} {summary.get('goal', 'maximise')}"]
+    try:
+        objectives = parse_objectives(texts)
+    except MatmlError:
+        # of a property that this version does not know
+        objectives = []
+    found = [_aim(rows, objective, leading, summary) for objective in objectives]
+    found = [aim for aim in found if aim is not None]
+    if len(found) < 2:
+        known = {aim.column for aim in found}
+        for column, title in (
+            (HULL, "energy above the hull of known phases (eV/atom)"),
+            (DISTANCE, "distance to the training data (1: far)"),
+        ):
+            if column in rows and column not in known and rows[column].notna().any():
+                found.append(Aim(column, title, "low", -rows[column].to_numpy(float)))
+    return found
+
+
+def _aim(rows: pd.DataFrame, objective: Objective, leading: str, summary: dict) -> Aim | None:
+    name = objective.property
+    column = "prediction" if name == leading else name
+    if column not in rows or rows[column].isna().all():
+        return None
+    values = rows[column].to_numpy(float)
+    words, unit = split_unit(name)
+    unit = (summary.get("properties") or {}).get(name, unit)
+    wanted = {
+        "maximise": "high",
+        "minimise": "low",
+        "target": f"near {objective.low:g}",
+        "window": _window(objective),
+    }[objective.kind]
+    worth = _worth(objective, values)
+    return Aim(column, f"{words}{unit_text(unit)}", wanted, worth)
+
+
+def _window(objective: Objective) -> str:
+    if np.isinf(objective.high):
+        return f"at least {objective.low:g}"
+    if np.isinf(objective.low):
+        return f"at most {objective.high:g}"
+    return f"{objective.low:g} to {objective.high:g}"
+
+
+def _worth(objective: Objective, values: np.ndarray) -> np.ndarray:
+    """Return how well values serve an objective, larger is better; all in a window are equal."""
+    scaled = to_scale(objective.property, values)
+    return -objective.gap(scaled) if objective.kind == "window" else objective.utility(scaled)
+
+
+def front_of(first: Aim, second: Aim, rows: np.ndarray) -> np.ndarray:
+    """Return the rows (of `rows`, positions) that no other row beats in both aims, [f]."""
+    criteria = np.stack([first.worth[rows], second.worth[rows]], axis=1)
+    whole = np.isfinite(criteria).all(1)
+    rows, criteria = rows[whole], criteria[whole]
+    return rows[pareto_fronts(criteria) == 1] if len(rows) else rows
+
+
+def pareto_drawings(results: Results) -> list[Drawing]:
+    """Return the leading objective against each other one, or against stability and distance."""
+    rows = read_shortlist(results)
+    if rows is None:
+        return []
+    rows = rows.reset_index(drop=True)
+    found = aims(rows, results.json("screening/summary.json") or {})
+    return [_pareto(rows, found[0], other) for other in found[1:]]
+
+
+def circles(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the candidates (mask) of each entry of `TRUST` that narrows the choice."""
+    inside = rows["in_domain"].to_numpy(bool)
+    found = {"inside": inside, "all": np.ones(len(rows), bool)}
+    if HULL in rows:
+        absent = rows.get("hull_missing", pd.Series("", rows.index)).fillna("").to_numpy()
+        found = {"known": inside & (absent == "") & rows[HULL].notna().to_numpy()} | found
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Drawing:
+    """Return the figure of two aims: the front connected, the other candidates lighter."""
+    choices = circles(rows)
+    chosen = first_choice(choices)
+    data, drawn, fronts = [], np.zeros(len(rows), bool), {}
+    looks = {"known": (BLUE, "circle"), "inside": (SKY, "circle"), "all": (GREY, "x")}
+    for place, (trust, mask) in enumerate(choices.items()):
+        fresh, drawn = np.flatnonzero(mask & ~drawn), drawn | mask
+        front = front_of(first, second, np.flatnonzero(mask))
+        fronts[trust] = front[np.argsort(rows[second.column].to_numpy()[front], kind="stable")]
+        colour, symbol = looks[trust]
+        few = mask.sum() <= FEW_POINTS
+        marker = {"color": colour, "symbol": symbol} | (
+            {"size": 7, "opacity": 0.8} if few else {"size": 5, "opacity": 0.45}
+        )
+        points = _points(rows, _thinned(fresh, rows), first, second, NAMES[trust])
+        # a wider choice holds the narrower ones
+        points["meta"] = {"trust": list(choices)[place:]}
+        if len(fresh):
+            data.append(points | {"marker": marker})
+    inside = rows["in_domain"].to_numpy(bool)
+    for trust, front in fronts.items():
+        symbols = ["diamond" if inside[i] else "diamond-open" for i in front]
+        data.append(
+            _points(rows, front, first, second, "Pareto front")
+            | {
+                "mode": "lines+markers",
+                "line": {"color": ORANGE, "width": 1.5},
+                "marker": {"color": ORANGE, "symbol": symbols, "size": 10},
+                "meta": {"trust": trust},
+            }
+        )
+    show_only(data, {"trust": chosen})
+    front = fronts[chosen][::-1]
+    names = [str(text) for text in rows["formula"].iloc[front[:8]]]
+    others = " and others" if len(front) > len(names) else ""
+    words = (
+        f"{first.title} (wanted: {first.wanted}) against {second.title} (wanted: {second.wanted})"
+    )
+    total = int(choices[chosen].sum())
+    return Drawing(
+        f"pareto-{first.column}-{second.column}".replace("prediction", _name(rows)),
+        {
+            "data": data,
+            "layout": {
+                "xaxis": axis(f"{second.title}<br>wanted: {second.wanted}"),
+                "yaxis": axis(f"{first.title}<br>wanted: {first.wanted}"),
+                "showlegend": True,
+                "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
+                "uirevision": "kept",
+            },
+        },
+        f"<b>{escape(sentence(first.title))}</b> against {escape(second.title)}. Of the "
+        f"{count(total)} {GROUPS[chosen]}, none beats one of these "
+        f"{count(len(front))} in both: {', '.join(formula(text) for text in names)}{others}.",
+        f"{sentence(words)} of {count(total)} {GROUPS[chosen]}. On the Pareto front: "
+        f"{', '.join(names)}{others}.",
+        height=460,
+        subject=sentence(second.title),
+    )
+
+
+def first_choice(choices: dict[str, np.ndarray]) -> str:
+    """Return the narrowest choice that still shows candidates enough, or the widest."""
+    enough = [name for name, mask in choices.items() if mask.sum() >= FEWEST]
+    return enough[0] if enough else "all"
+
+
+def _name(rows: pd.DataFrame) -> str:
+    return str(rows["property"].iloc[0]) if "property" in rows else "prediction"
+
+
+def _thinned(places: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
+    """Return the dominated candidates to draw: the better ranked half, and an even choice."""
+    if len(places) <= MOST_POINTS:
+        return places
+    places = places[np.argsort(rows["rank"].to_numpy()[places], kind="stable")]
+    half = MOST_POINTS // 2
+    rest = places[half:]
+    picks = np.linspace(0, len(rest) - 1, MOST_POINTS - half).astype(int)
+    return np.concatenate([places[:half], rest[picks]])
+
+
+def _points(rows: pd.DataFrame, places: np.ndarray, first: Aim, second: Aim, name: str) -> dict:
+    """Return candidates as points, with what a hover tells of each."""
+    own = rows.iloc[places]
+    told = [
+        [
+            subscripts(row["formula"]),
+            int(row["rank"]),
+            _with_interval(row, first.column),
+            _with_interval(row, second.column),
+            f"{row['distance']:.2f}",
+            "" if row["in_domain"] else "<br>outside of what the model knows",
+            "<br>composition known" if row.get("known_composition") is True else "",
+            _hull_words(row),
+        ]
+        for row in own.to_dict("records")
+    ]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": rounded(own[second.column]),
+        "y": rounded(own[first.column]),
+        "customdata": told,
+        "hovertemplate": "<b>%{customdata[0]}</b>, rank %{customdata[1]}<br>"
+        f"{escape(first.title)}: %{{customdata[2]}}<br>{escape(second.title)}: "
+        "%{customdata[3]}<br>distance %{customdata[4]}%{customdata[5]}%{customdata[6]}"
+        "%{customdata[7]}"
+        "<extra></extra>",
+    }
+
+
+def _hull_words(row: dict) -> str:
+    """Return what the hull below a candidate is made of, where it was looked for."""
+    if pd.isna(row.get("hull_entries", float("nan"))):
+        return ""
+    absent = row.get("hull_missing")
+    text = f"<br>hull of {int(row['hull_entries'])} known compounds"
+    return f"{text}; none for {escape(absent)}" if isinstance(absent, str) and absent else text
+
+
+def _with_interval(row: dict, column: str) -> str:
+    """Return a value with its 90 % interval where there is one."""
+    low, high = ("low", "high") if column == "prediction" else (f"{column}_low", f"{column}_high")
+    text = f"{row[column]:.3g}"
+    if low in row and pd.notna(row[low]) and pd.notna(row[high]):
+        text += f" [{row[low]:.3g}, {row[high]:.3g}]"
+    return text

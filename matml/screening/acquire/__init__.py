@@ -1,0 +1,1 @@
+"""Which crystal to label next."""

@@ -1,0 +1,149 @@
+"""What to label next: acquisition functions, and batches of them.
+
+All take a family's crystals, larger labels being better. `improvement` and `top` ask for good
+labels, `information` for what tells most of the others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import ndtr
+
+from matml.screening.acquire.surrogates import JointSurrogate, Surrogate
+from matml.screening.objectives import log_improvement
+
+TOP_SHARE = 0.1
+STRATEGIES = ("top", "improvement", "mean", "information")
+"""`top`: probability of belonging to the family's best tenth; `improvement`: expected improvement
+over the best label; `mean`: the prediction; `information`: reduction of the variance of all."""
+
+
+def log_top_probability(
+    mean: np.ndarray, deviation: np.ndarray, rows: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Logarithm of the probability of a label above the family's estimated 90 % quantile, [n].
+
+    The quantile is that of the labels known and the predictions of the others.
+    """
+    values = mean.copy()
+    values[rows] = labels
+    level = np.quantile(values, 1 - TOP_SHARE)
+    return np.log(np.maximum(ndtr((mean - level) / deviation), 1e-300))
+
+
+def acquisition(
+    strategy: str, model: Surrogate, rows: Sequence[int], labels: np.ndarray
+) -> np.ndarray:
+    """How much each crystal's label is wanted, [n]; of those labelled it means nothing.
+
+    Parameters
+    ----------
+    rows, labels
+        Crystals labelled so far and their labels, turned so that larger is better.
+    """
+    rows = np.asarray(rows, dtype=int)
+    if strategy == "information":
+        return _variance_reduction(model, rows, labels)
+    mean, deviation = model.posterior(rows, labels)
+    if strategy == "mean":
+        return mean
+    if strategy == "top":
+        return log_top_probability(mean, deviation, rows, labels)
+    best = labels.max() if len(labels) else np.quantile(mean, 1 - TOP_SHARE)
+    return log_improvement((mean - best) / deviation) + np.log(deviation)
+
+
+def _variance_reduction(model: Surrogate, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """By how much a label of each crystal lowers the summed variance of all, [n]."""
+    if not isinstance(model, JointSurrogate):
+        _, deviation = model.posterior(rows, labels)
+        return deviation
+    _, covariance = model.joint(rows, labels)
+    return np.square(covariance).sum(0) / (covariance.diagonal().clip(0) + model.noise)
+
+
+def choose_batch(
+    strategy: str,
+    model: Surrogate,
+    rows: Sequence[int],
+    labels: np.ndarray,
+    number: int,
+    pool: Sequence[int] | None = None,
+) -> list[int]:
+    """Crystals to label next, the most wanted first.
+
+    Each is chosen as if those before it had come out as predicted (kriging believer, Ginsbourger,
+    Le Riche and Carraro 2010), which keeps a batch from asking the same question twice.
+
+    Parameters
+    ----------
+    pool
+        Crystals that may be chosen; by default all that have no label.
+    """
+    rows, labels = list(rows), np.asarray(labels, dtype=float)
+    chosen: list[int] = []
+    while len(chosen) < number:
+        wanted = acquisition(strategy, model, rows, labels)
+        allowed = np.full(len(wanted), pool is None)
+        if pool is not None:
+            allowed[np.asarray(pool, dtype=int)] = True
+        allowed[rows] = False
+        if not allowed.any():
+            break
+        best = int(np.argmax(np.where(allowed, wanted, -np.inf)))
+        chosen.append(best)
+        if len(chosen) < number:
+            believed = model.posterior(rows, labels)[0][best]
+            rows, labels = [*rows, best], np.append(labels, believed)
+    return chosen
+
+
+class Turned:
+    """A surrogate whose labels are turned, so that larger is better."""
+
+    def __init__(self, model: Surrogate, sign: int) -> None:
+        self.model, self.sign = model, sign
+
+    def posterior(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As of `Surrogate`."""
+        mean, deviation = self.model.posterior(rows, self.sign * np.asarray(labels, dtype=float))
+        return self.sign * mean, deviation
+
+
+def turned(model: Surrogate, sign: int) -> Surrogate:
+    """The surrogate of labels times `sign`."""
+    if sign == 1:
+        return model
+    if not isinstance(model, JointSurrogate):
+        return Turned(model, sign)
+    return replace(model, mean=-model.mean)
+
+
+def labels_until_found(
+    choose: Callable[[list[int]], int], start: Sequence[int], wanted: Sequence[int]
+) -> list[int]:
+    """Numbers of labels at which each next one of the wanted crystals was found, rising.
+
+    Parameters
+    ----------
+    choose
+        From the crystals labelled so far to the next.
+    start
+        Labelled at the beginning; they count.
+    """
+    rows, missing = list(start), set(map(int, wanted)) - set(map(int, start))
+    found = [len(rows)] * (len(wanted) - len(missing))
+    while missing:
+        row = choose(rows)
+        rows.append(row)
+        if row in missing:
+            missing.remove(row)
+            found.append(len(rows))
+    return found
+
+
+def goal_sign(property_name: str, goal: str | None = None) -> int:
+    """1 where high values are wanted: by default of all but energies."""
+    wanted = goal or ("minimise" if "energy" in property_name else "maximise")
+    return 1 if wanted == "maximise" else -1

@@ -1,0 +1,156 @@
+"""`matml screen suggest`: which candidates to label next."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import write_table
+from matml.properties.data.methods import STACK
+from matml.properties.data.targets import find_property
+from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
+from matml.screening.acquire.surrogates import CachingPredictor, surrogate
+from matml.screening.data.inputs import support_table
+from matml.screening.data.known import flag_known, known_values, read_known
+from matml.screening.data.reader import read_chunks
+from matml.screening.data.support import read_supports
+from matml.screening.objectives import NORMAL_90, parse_objectives, to_scale
+from matml.screening.score.scoring import check_properties, graph_section, read_chunk
+from matml.screening.select.run import ingest_settings
+from matml.structures.crystals import CrystalSet
+from matml.structures.duplicates import copies
+from matml.structures.ingest import QUARANTINE_COLUMNS
+
+log = logging.getLogger(__name__)
+
+MOST_CANDIDATES = 2000
+"""The joint posterior grows with the square of their number."""
+
+
+def suggest_labels(
+    model: Path,
+    property_name: str,
+    goal: str,
+    support: Path | None,
+    inputs: Sequence[Path],
+    known: Path,
+    known_graphs: Path | None,
+    number: int,
+    strategy: str,
+    out: Path,
+    device: str,
+) -> None:
+    """Write the candidates to label next, in order, with what was expected of each.
+
+    Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
+    the batch is known, `wanted`, the acquisition value at that time, and the known crystal that it
+    equals (`duplicate_of`) with its `known_value`, where there is one. Candidates equal to a
+    labelled crystal or to one before them are left out; those that cannot be used stand in
+    `{out}_quarantine.csv` beside it.
+
+    Raises
+    ------
+    MatmlError
+        For an unusable support, unknown property, more than 2,000 candidates or none without a
+        label.
+    """
+    predictor = CachingPredictor.load(model, device)
+    check_properties(predictor, parse_objectives([f"{property_name} {goal}"]))
+    known_table, settings = read_known(known), ingest_settings(known)
+    labels, labelled = np.zeros(0), known_table[:0]
+    if support is not None:
+        given = read_supports(support, [property_name], set(known_table["id"]))[property_name]
+        labels, labelled = given.labels, support_table(given, known_table, settings)
+    candidates, quarantine = _candidates(inputs, settings)
+    if len(candidates) > MOST_CANDIDATES:
+        raise MatmlError(
+            f"--candidates: {len(candidates):,} crystals; give at most {MOST_CANDIDATES:,}, such "
+            "as the structures of a shortlist (screen the rest first)"
+        )
+    table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
+    crystals = CrystalSet.from_table(table, graph_section(predictor, known_graphs))
+    method, sign = predictor.default_method(property_name), goal_sign(property_name, goal)
+    column = predictor.recipe.properties.index(property_name)
+    centre = predictor.standardisation.mean[column]
+    scale = predictor.standardisation.deviation[column]
+    values = sign * (to_scale(property_name, labels) - centre) / scale
+    known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
+    posterior = turned(surrogate(predictor, property_name, method, crystals), sign)
+    chosen = choose_batch(strategy, posterior, known_rows, values, number, pool)
+    mean, deviation = posterior.posterior(known_rows, values)
+    wanted = acquisition(strategy, posterior, known_rows, values)
+    from_scale = find_property(property_name).from_scale
+    centred, half = sign * mean * scale + centre, NORMAL_90 * deviation * scale
+    if method == STACK:
+        # as `predict` has it: calibrated, and wider far from the training crystals
+        half = predictor.fitted_stack(property_name).scale(len(labels)) * deviation * scale
+        half = half * np.maximum(predictor.distance(crystals), 1)
+    rows = table.iloc[chosen].reset_index(drop=True)
+    flags = flag_known(rows, known_table)
+    found = pd.DataFrame(
+        {
+            "order": np.arange(1, len(chosen) + 1),
+            "id": rows["id"].to_numpy(),
+            "formula": rows["formula"].to_numpy(),
+            property_name: from_scale(centred[chosen]),
+            f"{property_name}_low": from_scale((centred - half)[chosen]),
+            f"{property_name}_high": from_scale((centred + half)[chosen]),
+            "wanted": wanted[chosen],
+            "duplicate_of": flags["duplicate_of"],
+            "known_value": known_values(flags, known_table, property_name),
+        }
+    )
+    write_table(out, found)
+    _tell_quarantine(Path(out), quarantine)
+    log.info(
+        "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
+        *(len(found), len(pool), strategy, method, len(labels), out),
+    )
+
+
+def _unlike(table: pd.DataFrame, n_labelled: int) -> pd.DataFrame:
+    """The labelled crystals, then the candidates that equal none of the rows before them."""
+    repeated = copies(table)
+    repeated[:n_labelled] = False
+    if repeated[n_labelled:].all():
+        raise MatmlError(
+            f"--candidates: each of the {len(table) - n_labelled} crystals equals a labelled one; "
+            "nothing is left to label"
+        )
+    if number := int(repeated.sum()):
+        log.info("%d candidates equal a labelled crystal or another and are left out", number)
+    return table[~repeated].reset_index(drop=True)
+
+
+def _candidates(inputs: Sequence[Path], settings) -> tuple[pd.DataFrame, list[dict]]:
+    """The good crystals of the inputs, columns as in `structures.parquet`, one per id; the bad."""
+    tables, quarantine = [], []
+    for chunk in read_chunks(inputs, settings):
+        table, _, refused = read_chunk(chunk, settings)
+        quarantine += refused
+        if len(table):
+            tables.append(table)
+        if sum(map(len, tables)) > MOST_CANDIDATES:
+            break
+    if not tables and quarantine:
+        first = quarantine[0]
+        raise MatmlError(
+            f"--candidates: none of the {len(quarantine)} crystals can be used; the first, "
+            f"{first['id']}: {first['reason']}; remedy: {first['remedy']}"
+        )
+    if not tables:
+        raise MatmlError("--candidates: no structure found in the inputs")
+    table = pd.concat(tables, ignore_index=True).drop_duplicates("id", ignore_index=True)
+    return table, quarantine
+
+
+def _tell_quarantine(out: Path, quarantine: list[dict]) -> None:
+    """Write what could not be used beside `out` and say so; an older file of that name goes."""
+    path = out.with_name(f"{out.stem}_quarantine.csv")
+    path.unlink(missing_ok=True)
+    if quarantine:
+        write_table(path, pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
+        log.info("%d candidates could not be used: see %s", len(quarantine), path)

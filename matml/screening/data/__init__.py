@@ -1,0 +1,1 @@
+"""What a screening reads: candidates, supports, known crystals."""

@@ -1,0 +1,43 @@
+"""Tables and support as crystal sets, made by the same code as `matml structures`."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.screening.data.support import Support
+from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.ingest import crystal_row
+from matml.structures.io.read import read_inputs
+from matml.structures.settings import StructuresSection
+
+
+def support_table(
+    support: Support, known: pd.DataFrame, settings: StructuresSection
+) -> pd.DataFrame:
+    """The crystals of a support set, in its order, columns as in `structures.parquet`.
+
+    Raises
+    ------
+    MatmlError
+        Where a file of the support holds no usable crystal, or more than one.
+    """
+    by_id = known.set_index("id", drop=False)
+    rows = []
+    for name, file in zip(support.ids, support.files, strict=True):
+        if file is None:
+            rows.append(by_id.loc[name].to_dict())
+        else:
+            rows.append(_read_one(file, settings))
+    return pd.DataFrame(rows)
+
+
+def _read_one(file: Path, settings: StructuresSection) -> dict:
+    documents = read_inputs([file], settings).items
+    results = [result for document in documents for result in document_crystals(document, settings)]
+    if len(results) != 1:
+        raise MatmlError(f"{file}: holds {len(results)} crystals; one support row names one")
+    _, crystal = results[0]
+    if not isinstance(crystal, Crystal):
+        raise MatmlError(f"{file}: {crystal.reason}; {crystal.remedy}")
+    return crystal_row(str(file), file.name, -1, "", crystal)

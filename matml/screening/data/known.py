@@ -1,0 +1,155 @@
+"""Crystals that are known already: read, found among candidates, compared with."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import matml.structures.elements  # noqa: F401  (silences noble gases)
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.structures.duplicates import first_equal
+
+
+def read_known(folder: Path) -> pd.DataFrame:
+    """The table of ingested crystals in a folder.
+
+    Raises
+    ------
+    MatmlError
+        Where `structures.parquet` is missing, or lacks columns that ingest writes.
+    """
+    path = Path(folder) / "structures.parquet"
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; run `matml structures ingest` with --out {folder}")
+    table = read_table(path)
+    needed = {"id", "formula", "family", "common_name", "prototype", "duplicate_of", "lattice"}
+    if missing := sorted(needed - set(table.columns)):
+        raise MatmlError(f"{path}: lacks the column {missing[0]!r}; ingest the crystals again")
+    return table
+
+
+CELL = ("lattice", "frac_coords", "atomic_numbers")
+
+
+def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Mark candidates that are known already.
+
+    Parameters
+    ----------
+    candidates, known
+        Tables with the columns of `structures.parquet`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `duplicate_of`: id of the first known crystal that pymatgen's `StructureMatcher` finds
+        equal after scaling to one volume, '' if none; `known_composition`: whether a known
+        crystal has this formula and prototype, equal or not. One row per candidate.
+    """
+    known = known[known["duplicate_of"] == ""]
+    groups = known.groupby(["formula", "prototype"]).indices
+    cells, known_cells = (
+        list(zip(*(table[name] for name in CELL), strict=True)) for table in (candidates, known)
+    )
+    ids = known["id"].tolist()
+    duplicate_of, known_composition = [], []
+    keys = zip(candidates["formula"], candidates["prototype"], strict=True)
+    for cell, key in zip(cells, keys, strict=True):
+        group = [int(place) for place in groups.get(key, [])]
+        known_composition.append(len(group) > 0)
+        if not group:
+            duplicate_of.append("")
+            continue
+        match = first_equal([*(known_cells[place] for place in group), cell])[-1]
+        duplicate_of.append(ids[group[match]] if match < len(group) else "")
+    return pd.DataFrame({"duplicate_of": duplicate_of, "known_composition": known_composition})
+
+
+def known_values(candidates: pd.DataFrame, known: pd.DataFrame, property_name: str) -> np.ndarray:
+    """Known label of each candidate, shape [N], NaN where none: the duplicate's, or its copy's.
+
+    Labels of copies (rows whose `duplicate_of` is the same crystal) count, averaged.
+    """
+    if property_name not in known:
+        return np.full(len(candidates), np.nan)
+    first = known["duplicate_of"].where(known["duplicate_of"] != "", known["id"])
+    labels = known[property_name].groupby(first).mean()
+    return candidates["duplicate_of"].map(labels).to_numpy(dtype=float)
+
+
+def check_on_known(table: pd.DataFrame, support_mean: float) -> dict[str, Any]:
+    """How predictions compare with known labels of candidates that were not in the support.
+
+    Only families that training held out tell of new crystals; where there are none, the others are
+    compared, and `held_out` is false.
+
+    Returns
+    -------
+    dict
+        `n`, and where it is not zero: `held_out`, `n_perhaps_learned` (known crystals of the other
+        families, which are not counted beside held-out ones), mean absolute error of the
+        predictions and of the support's mean, share of known values inside the 90 % interval,
+        Spearman correlation (None below three).
+    """
+    given = table[table["known_value"].notna() & ~table["in_support"]]
+    if given.empty:
+        return {"n": 0}
+    held_out = given["held_out"].to_numpy(bool)
+    unseen = given[held_out] if held_out.any() else given
+    truth, prediction = unseen["known_value"], unseen["prediction"]
+    correlation = None
+    if len(unseen) > 2 and truth.std() > 0 and prediction.std() > 0:
+        correlation = float(truth.rank().corr(prediction.rank()))
+    return {
+        "n": len(unseen),
+        "held_out": bool(held_out.any()),
+        "n_perhaps_learned": int((~held_out).sum()),
+        "mean_absolute_error": float((prediction - truth).abs().mean()),
+        "mean_absolute_error_of_support_mean": float((support_mean - truth).abs().mean()),
+        "share_inside_90_percent_interval": float(
+            truth.between(unseen["low"], unseen["high"]).mean()
+        ),
+        "spearman_correlation": correlation,
+    }
+
+
+def _alike(name: str, known: Sequence[str]) -> list[str]:
+    """At most four known names that hold a name, or are spelled nearly as it is."""
+    letters = name.lower().replace(" ", "").replace("-", "")
+    plain = [other.lower().replace(" ", "").replace("-", "") for other in known]
+    holding = [other for other, text in zip(known, plain, strict=True) if letters in text]
+    close = difflib.get_close_matches(letters, plain, n=4, cutoff=0.8)
+    return (holding or [known[plain.index(text)] for text in close])[:4]
+
+
+def family_rows(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Rows of `structures.parquet` of a family, named by its label or its common name.
+
+    Where several labels share the common name, the most frequent prototype is taken. Copies are
+    kept: their labels may differ from those of the first crystal.
+
+    Raises
+    ------
+    MatmlError
+        Where no row belongs to the family; names those of a like name, or the largest.
+    """
+    rows = table[(table["family"] == family) | (table["common_name"] == family)]
+    if rows.empty:
+        by_size = table.groupby("family").size().sort_values(ascending=False, kind="stable").index
+        names = dict(zip(table["family"], table["common_name"], strict=True))
+        known = list(dict.fromkeys(names[label] or label for label in by_size))
+        if near := _alike(family, known):
+            raise MatmlError(
+                f"--family {family!r}: no ingested crystal belongs to it; did you mean "
+                f"{' or '.join(map(repr, near))}?"
+            )
+        listed = ", ".join(known[:12])
+        raise MatmlError(
+            f"--family {family!r}: no ingested crystal belongs to it; large families are: {listed} "
+            "(see families.csv for all)"
+        )
+    return rows[rows["prototype"] == rows["prototype"].mode().iloc[0]]

@@ -1,0 +1,218 @@
+"""The support set: a few labelled members of the new family, read from a CSV or drawn."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import FIRST_ROW, refuse_long_rows
+from matml.properties.data.targets import PROPERTIES
+from matml.screening.data.known import family_rows
+from matml.structures.io.labels import EMPTY, check_label
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled members of a family: known ids or structure files, one of each per value.
+
+    Attributes
+    ----------
+    ids
+        Ids of known crystals; '' where the row names a file.
+    files
+        Paths of structures (relative ones against the CSV's folder); None where it names an id.
+    labels
+        Values in the property's unit, shape [K].
+    """
+
+    ids: list[str]
+    files: list[Path | None]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) -> dict[str, Support]:
+    """Read a support CSV with label columns of several properties: property to its support.
+
+    With label columns of several properties a cell may be empty where the crystal has no such
+    label, and a property without a column is left out.
+
+    Raises
+    ------
+    MatmlError
+        As `read_support`; where no property has a column.
+    """
+    table = _read_text(path, properties[0])
+    given = [name for name in properties if name in table]
+    if not given or (given == [properties[0]] and sum(n in PROPERTIES for n in table) < 2):
+        return {properties[0]: read_support(path, properties[0], known_ids)}
+    return {name: _support_of(path, table, name, known_ids, skip_empty=True) for name in given}
+
+
+def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support:
+    """Read and check a support CSV: a column `id` or `file`, and one named as the property.
+
+    Rows that repeat another exactly are dropped.
+
+    Raises
+    ------
+    MatmlError
+        Missing file or column, empty or unknown id, file that is not there, label that is no
+        finite number or outside the range of its property, one crystal with two different
+        labels, fewer than two distinct labels.
+    """
+    return _support_of(path, _read_text(path, property_name), property_name, known_ids)
+
+
+def _read_text(path: Path, property_name: str) -> pd.DataFrame:
+    """A CSV as text, so that a bad number can be shown as it was written."""
+    path = Path(path)
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; give a CSV with columns id and {property_name}")
+    try:
+        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise MatmlError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
+    table.columns = [str(column).strip() for column in table.columns]
+    return table
+
+
+def _support_of(
+    path: Path, table: pd.DataFrame, property_name: str, known_ids: set[str], skip_empty=False
+) -> Support:
+    """The labelled crystals of one property."""
+    path = Path(path)
+    if property_name not in table:
+        raise MatmlError(
+            f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; name the "
+            "label column as the property with its unit"
+        )
+    if "id" not in table and "file" not in table:
+        raise MatmlError(
+            f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
+        )
+    labels: dict[tuple[str, Path | None], float] = {}
+    for number, row in enumerate(table.to_dict("records"), FIRST_ROW):
+        where = f"{path}, line {number}"
+        if skip_empty and row[property_name].strip().lower() in EMPTY:
+            continue
+        key = _crystal(row, where, path.parent, known_ids)
+        value = _number(row[property_name], property_name, where)
+        if labels.setdefault(key, value) != value:
+            raise MatmlError(
+                f"{where}: {key[0] or key[1]} is labelled {labels[key]:g} and {value:g}; keep one"
+            )
+    if len(set(labels.values())) < 2:
+        raise MatmlError(
+            f"{path}: {len(labels)} labelled crystals with {len(set(labels.values()))} distinct "
+            f"values of {property_name}; at least 2 are needed to adapt"
+        )
+    return Support(
+        ids=[name for name, _ in labels],
+        files=[file for _, file in labels],
+        labels=np.array(list(labels.values())),
+    )
+
+
+def _crystal(
+    row: dict[str, str], where: str, folder: Path, known_ids: set[str]
+) -> tuple[str, Path | None]:
+    name, file = row.get("id", "").strip(), row.get("file", "").strip()
+    if bool(name) == bool(file):
+        state = "both `id` and `file` are" if name else "neither `id` nor `file` is"
+        raise MatmlError(f"{where}: {state} given; name one crystal in each row")
+    if name:
+        if name not in known_ids:
+            near = difflib.get_close_matches(name, known_ids, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; see structures.parquet"
+            raise MatmlError(f"{where}: id {name!r} is not among the known crystals{hint}")
+        return name, None
+    found = (folder / file).resolve()
+    if not found.is_file():
+        raise MatmlError(f"{where}: file {file!r} is not there (looked in {folder})")
+    return "", found
+
+
+def _number(text: str, property_name: str, where: str) -> float:
+    value, reason, remedy = check_label(property_name, text)
+    if reason:
+        raise MatmlError(f"{where}: {reason}; {remedy}")
+    if np.isnan(value):
+        raise MatmlError(f"{where}: {property_name} is empty; give a number or delete the row")
+    return value
+
+
+def draw_supports(
+    table: pd.DataFrame, family: str, properties: Sequence[str], shots: int, seed: int
+) -> pd.DataFrame:
+    """Labelled members of a family drawn for each of several properties, one column each.
+
+    Of a property with fewer labelled members all are taken; one with fewer than two is left out,
+    and will be predicted without any label of the family.
+
+    Raises
+    ------
+    MatmlError
+        As `draw_support` for a single property; where no property has labels.
+    """
+    if len(properties) == 1:
+        return draw_support(table, family, properties[0], shots, seed)
+    drawn: pd.DataFrame | None = None
+    for name in properties:
+        labelled = _labelled_members(table, family, name)
+        if len(labelled) < 2:
+            log.info("%s: %d labelled members of %s, too few", name, len(labelled), family)
+            continue
+        found = draw_support(table, family, name, min(shots, len(labelled)), seed)
+        log.info("%s: %d labelled members drawn", name, len(found))
+        found = found.set_index(["id", "formula"])
+        drawn = found if drawn is None else drawn.join(found, how="outer")
+    if drawn is None:
+        raise MatmlError(f"--family {family!r}: has no labels of {', '.join(properties)}")
+    return drawn.reset_index()
+
+
+def _labelled_members(table: pd.DataFrame, family: str, property_name: str) -> pd.DataFrame:
+    """Members of a family with a label, one row per formula."""
+    if property_name not in table or not pd.api.types.is_float_dtype(table[property_name]):
+        raise MatmlError(f"--property {property_name!r}: the ingested crystals have no such label")
+    rows = family_rows(table, family)
+    return rows[rows[property_name].notna()].sort_values("id").drop_duplicates("formula")
+
+
+def draw_support(
+    table: pd.DataFrame, family: str, property_name: str, shots: int, seed: int
+) -> pd.DataFrame:
+    """Labelled members of a family drawn at random: columns id, formula and the property.
+
+    Parameters
+    ----------
+    table
+        `structures.parquet`; of one crystal or one composition only one row is drawn (any copy of
+        a crystal may be the one that carries the label).
+    shots
+        How many to draw.
+
+    Raises
+    ------
+    MatmlError
+        Where the family or property is unknown or has too few labelled members.
+    """
+    rows = _labelled_members(table, family, property_name)
+    if len(rows) < shots:
+        raise MatmlError(
+            f"--family {family!r}: {len(rows)} different members have a {property_name}, "
+            f"{shots} were asked for; take fewer shots or another family or property"
+        )
+    drawn = np.random.default_rng(seed).choice(len(rows), size=shots, replace=False)
+    return rows.iloc[np.sort(drawn)][["id", "formula", property_name]]

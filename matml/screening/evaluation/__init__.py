@@ -1,0 +1,1 @@
+"""Screening held against what it would have found."""

@@ -1,0 +1,165 @@
+"""Real families that no training stage has seen, as tasks for testing a screening."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import write_json, write_table
+from matml.properties.benchmark.new_family import PROPERTIES
+from matml.properties.data.targets import find_property
+from matml.screening.acquire.acquisition import goal_sign
+from matml.screening.acquire.surrogates import CachingPredictor
+from matml.structures.crystals import CrystalSet
+
+SMALLEST = 15
+"""Labelled members below which a top tenth of three crystals says little."""
+FEWEST_TOP = 3
+
+
+@dataclass(frozen=True)
+class HeldOutFamily:
+    """The labelled crystals of one family, one per formula, for one property.
+
+    Attributes
+    ----------
+    labels
+        Standardised, on the learned scale, turned so that larger is better, [n].
+    sign
+        1 where high values are wanted, else -1: `labels` times it are the standardised labels.
+    """
+
+    property: str
+    family: str
+    common_name: str
+    crystals: CrystalSet
+    labels: np.ndarray
+    sign: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def name(self) -> str:
+        """Common name, else label."""
+        return self.common_name or self.family
+
+
+def held_out_families(
+    predictor: CachingPredictor,
+    crystals: CrystalSet,
+    properties: Sequence[str],
+    *,
+    part: str = "test",
+    smallest: int = SMALLEST,
+    goal: str | None = None,
+) -> list[HeldOutFamily]:
+    """The families of a part of the split that have at least `smallest` labelled members.
+
+    Parameters
+    ----------
+    part
+        `test`: seen by no stage; `validation`: these chose the method, never the weights.
+
+    Raises
+    ------
+    MatmlError
+        For a property that the model lacks; where no family is large enough.
+    """
+    found = []
+    for name in properties:
+        if name not in predictor.properties:
+            raise MatmlError(
+                f"--property {name!r}: the model predicts {', '.join(predictor.properties)}"
+            )
+        column = predictor.recipe.properties.index(name)
+        mean = predictor.standardisation.mean[column]
+        deviation = predictor.standardisation.deviation[column]
+        table = crystals.table
+        labelled = (
+            table[table[name].notna()].sort_values("id").drop_duplicates(["family", "formula"])
+        )
+        sign = goal_sign(name, goal)
+        for family in predictor.card[f"{part}_families"]:
+            rows = labelled.index[labelled["family"] == family].to_numpy()
+            if len(rows) < smallest:
+                continue
+            values = find_property(name).to_scale(table[name].to_numpy()[rows])
+            labels = sign * (values - mean) / deviation
+            common = table["common_name"].to_numpy()[rows[0]]
+            found.append(
+                HeldOutFamily(name, family, str(common or ""), crystals.subset(rows), labels, sign)
+            )
+    if not found:
+        raise MatmlError(
+            f"no {part} family of the model has {smallest} labelled members of "
+            f"{', '.join(properties)}; lower --smallest-family"
+        )
+    return found
+
+
+class Study(Protocol):
+    """A module that tests screening on held-out families."""
+
+    def run(
+        self, predictor: CachingPredictor, families: Sequence[HeldOutFamily], **options: Any
+    ) -> pd.DataFrame:
+        """Every draw of every family."""
+
+    def records(self, table: pd.DataFrame, seed: int) -> list[dict]:
+        """Tidy records."""
+
+    def print_records(self, rows: Sequence[dict], echo: Callable[[str], None]) -> None:
+        """Print them."""
+
+
+def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
+    """Run a study on the held-out families of one or several models; print and write its results.
+
+    Parameters
+    ----------
+    options
+        Of the command: models, structures, graphs, names, part, smallest_family, json_file, table,
+        threads, seed, device.
+
+    Raises
+    ------
+    MatmlError
+        Where a family is a test family of two of the models.
+    """
+    import click
+    import torch
+
+    torch.set_num_threads(options["threads"])
+    crystals = CrystalSet.open(options["structures"], options["graphs"])
+    tables = []
+    for number, folder in enumerate(options["models"]):
+        predictor = CachingPredictor.load(folder, options["device"])
+        names = options["names"] or [n for n in PROPERTIES if n in predictor.properties]
+        tasks = held_out_families(
+            predictor, crystals, names, part=options["part"], smallest=options["smallest_family"]
+        )
+        tables.append(study.run(predictor, tasks, seed=options["seed"], **more))
+        tables[-1]["model"] = number
+    table = pd.concat(tables, ignore_index=True)
+    twice = table.groupby(["property", "family"])["model"].nunique()
+    if (twice > 1).any():
+        raise MatmlError(
+            f"family {twice.idxmax()[1]}: is held out by two of the models, so it would count "
+            "twice; give models of different folds"
+        )
+    rows = study.records(table, options["seed"])
+    study.print_records(rows, click.echo)
+    if options["json_file"]:
+        write_json(options["json_file"], rows)
+    if options["table"]:
+        write_table(options["table"], table)
+
+
+def top_rows(labels: np.ndarray, share: float = 0.1) -> np.ndarray:
+    """Rows of the best tenth, at least three, ties by row, larger is better."""
+    number = min(len(labels), max(FEWEST_TOP, int(np.ceil(share * len(labels) - 1e-9))))
+    return np.argsort(-labels, kind="stable")[:number]

@@ -1,0 +1,1 @@
+"""Candidates made by substitution and from prototypes."""

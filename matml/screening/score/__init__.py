@@ -1,0 +1,1 @@
+"""Objectives scored: predictions, domain, convex hull."""

@@ -1,0 +1,372 @@
+"""From a chunk of candidates to scored rows: read, build graphs, predict, judge."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.settings import validate
+from matml.screening.data.inputs import support_table
+from matml.screening.data.known import flag_known, known_values, read_known
+from matml.screening.data.reader import Chunk
+from matml.screening.data.support import Support, read_supports
+from matml.screening.objectives import (
+    FORMATION_ENERGY,
+    HULL,
+    Judgement,
+    Objective,
+    judge,
+    learned_properties,
+    normal,
+    to_scale,
+)
+from matml.screening.score.applicability_domain import Domain
+from matml.screening.score.convex_hull import KnownHull
+from matml.screening.settings import ScreeningSection
+from matml.structures.crystal import document_crystals
+from matml.structures.crystals import CrystalSet
+from matml.structures.duplicates import find_duplicates
+from matml.structures.errors import BadCrystal
+from matml.structures.graphs.store import GraphStore
+from matml.structures.ingest import crystal_row, quarantine_row
+from matml.structures.settings import GraphsSection, StructuresSection
+
+log = logging.getLogger(__name__)
+
+
+class Adapted(Protocol):
+    """A predictor adapted to a support set; `method` says how."""
+
+    method: str
+
+    def predict_table(self, crystals: CrystalSet) -> pd.DataFrame:
+        """One row per crystal: prediction, low, high, distance, in_domain."""
+
+
+class Predictor(Protocol):
+    """What screening asks of a model: a `FewShotPredictor` or its like.
+
+    `properties` gives units by name, `recipe.graphs` the settings of the graphs it knows,
+    `held_out_families` the families whose labels it has not seen.
+    """
+
+    properties: dict[str, str]
+    recipe: Any
+    held_out_families: list[str]
+
+    def adapt(
+        self, crystals: CrystalSet, values: np.ndarray, property_name: str, *, check_units: bool
+    ) -> Adapted:
+        """The predictor adapted to labelled crystals."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to score chunks; paths and settings only, so that it can be sent.
+
+    Attributes
+    ----------
+    objectives
+        What is wanted, the leading one first.
+    load
+        Returns the predictor, given `model`.
+    trust_labels
+        Take labels of the support that only another unit explains.
+    """
+
+    model: Path
+    support: Path
+    known: Path
+    known_graphs: Path | None
+    objectives: tuple[Objective, ...]
+    settings: ScreeningSection
+    structures: StructuresSection
+    load: Callable[[Path], Predictor]
+    trust_labels: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One chunk, scored.
+
+    Attributes
+    ----------
+    table
+        One row per good candidate, copies within the chunk left out: its identity, cell and
+        predictions (`{property}`, `…_low`, `…_high`), what `judge` and `Domain` say, what is known.
+    extra
+        Further columns of the input, for the same rows.
+    quarantine
+        Rows of `quarantine.csv`.
+    n_read, n_copies
+        Candidates found, and copies left out.
+    criteria, gaps
+        As of `Judgement`, for the rows of `table`.
+    """
+
+    table: pd.DataFrame
+    extra: pd.DataFrame
+    quarantine: list[dict]
+    n_read: int
+    n_copies: int
+    criteria: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    gaps: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+
+def check_properties(predictor: Predictor, objectives: Sequence[Objective]) -> None:
+    """Refuse an objective on a property that the predictor does not know."""
+    for objective in objectives:
+        if objective.learned_property not in predictor.properties:
+            raise MatmlError(
+                f"objective '{objective}': the model does not predict "
+                f"{objective.learned_property}; the model predicts "
+                f"{', '.join(predictor.properties)}"
+            )
+
+
+def graph_section(predictor: Predictor, known_graphs: Path | None) -> GraphsSection:
+    """How graphs are built: as the known ones where given, else as those the model was trained on.
+
+    Known graphs made otherwise are refused by the model when it adapts.
+    """
+    if known_graphs is not None:
+        return validate(GraphsSection, GraphStore.open(known_graphs).settings, str(known_graphs))
+    return validate(GraphsSection, predictor.recipe.graphs, "the model's graph settings")
+
+
+def labelled_crystals(
+    known: pd.DataFrame,
+    support_crystals: pd.DataFrame,
+    labels: np.ndarray,
+    property_name: str,
+    held_out: Collection[str],
+) -> pd.DataFrame:
+    """Crystals whose label the model has learned from: families not held out, and the support."""
+    given = support_crystals.assign(**{property_name: labels})
+    if property_name not in known:
+        return given
+    unseen = {*held_out, *given["family"]} if len(given) else {*held_out}
+    rows = known[known[property_name].notna() & ~known["family"].isin(unseen)]
+    wanted = ["atomic_numbers", property_name]
+    return pd.concat([rows[wanted], given[wanted]], ignore_index=True) if len(given) else rows
+
+
+class Scorer:
+    """A predictor adapted to the support of each property, with what judges its predictions.
+
+    Raises
+    ------
+    MatmlError
+        For an unusable support, or an objective on a property that the model lacks.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.settings, self.objectives = job, job.settings, job.objectives
+        self.names = learned_properties(job.objectives)
+        known = read_known(job.known)
+        self.predictor = job.load(job.model)
+        check_properties(self.predictor, job.objectives)
+        self.supports = read_supports(job.support, self.names, set(known["id"]))
+        self.support_crystals = {
+            name: support_table(support, known, job.structures)
+            for name, support in self.supports.items()
+        }
+        self.graphs = graph_section(self.predictor, job.known_graphs)
+        self.adapted: dict[str, Adapted] = {}
+        self.domains: dict[str, Domain] = {}
+        self.best: dict[str, float] = {}
+        self.spreads: dict[str, float] = {}
+        for name in self.names:
+            self.add(name, known)
+        self.hull = KnownHull.of(known) if FORMATION_ENERGY in self.names else None
+        self.known = self._with_own_support(known)
+        self.leading = self.names[0]
+        first = self.known["duplicate_of"].where(self.known["duplicate_of"] != "", self.known["id"])
+        given = pd.concat([rows["id"] for rows in self.support_crystals.values()])
+        self.in_support = set(first[self.known["id"].isin(given)])
+
+    def add(self, name: str, known: pd.DataFrame) -> None:
+        """Adapt to one property; without labels of it the predictor is taken as it is."""
+        crystals, labels = self.support_crystals.get(name), np.zeros(0)
+        if crystals is None:
+            self.adapted[name] = self.predictor.adapt([], labels, name, check_units=False)
+            crystals = known[:0]
+        else:
+            labels = self.supports[name].labels
+            self.adapted[name] = self.predictor.adapt(
+                CrystalSet.from_table(crystals, self.graphs),
+                labels,
+                name,
+                check_units=not self.job.trust_labels,
+            )
+        labelled = labelled_crystals(
+            known, crystals, labels, name, self.predictor.held_out_families
+        )
+        self.domains[name] = Domain.of(labelled, name, self.settings.fewest_examples)
+        spread = float(np.std(to_scale(name, labelled[name])))
+        self.spreads[name] = self.spreads[HULL] = spread if spread > 0 else 1.0
+        for objective in self.objectives:
+            if objective.property == name and objective.kind != "window" and len(labels):
+                self.best[name] = float(objective.utility(to_scale(name, labels)).max())
+
+    def _with_own_support(self, known: pd.DataFrame) -> pd.DataFrame:
+        """The known crystals and those that the support gives as files, which are known, too."""
+        own = {}
+        for name, crystals in self.support_crystals.items():
+            rows = crystals[~crystals["id"].isin(known["id"])]
+            labels = self.supports[name].labels[rows.index]
+            for row, label in zip(rows.to_dict("records"), labels, strict=True):
+                own.setdefault(row["id"], row)[name] = label
+        return (
+            pd.concat([known, pd.DataFrame(list(own.values()))], ignore_index=True)
+            if own
+            else known
+        )
+
+    def score(self, chunk: Chunk) -> Scored:
+        """Score one chunk."""
+        table, extra, quarantine = read_chunk(chunk, self.job.structures)
+        n_read = len(table) + sum(row["dropped"] == "crystal" for row in quarantine)
+        if len(table):
+            table["duplicate_of"] = find_duplicates(table, threads=1)
+            single = (table["duplicate_of"] == "").to_numpy()
+            n_copies = int((~single).sum())
+            table, extra = (
+                table[single].reset_index(drop=True),
+                extra[single].reset_index(drop=True),
+            )
+        if not len(table):
+            return Scored(table, extra, quarantine, n_read, 0)
+        crystals = CrystalSet.from_table(table, self.graphs)
+        predictions = {name: self.predictions(name, crystals) for name in self.names}
+        table, judgement = self.judged(table, predictions)
+        return Scored(
+            table, extra, quarantine, n_read, n_copies, judgement.criteria, judgement.gaps
+        )
+
+    def predictions(self, name: str, crystals: CrystalSet) -> pd.DataFrame:
+        """Predictions of one property: prediction, low, high, distance, in_domain."""
+        found = self.adapted[name].predict_table(crystals)
+        return self.domains[name].judge(found, crystals.table["atomic_numbers"])
+
+    def judged(
+        self, table: pd.DataFrame, predictions: dict[str, pd.DataFrame]
+    ) -> tuple[pd.DataFrame, Judgement]:
+        """The table with predictions and what they are worth, and the judgement itself."""
+        distributions, columns = {}, {}
+        for name, found in predictions.items():
+            columns[name] = found["prediction"]
+            columns[f"{name}_low"], columns[f"{name}_high"] = found["low"], found["high"]
+            distributions[name] = normal(name, *(found[c] for c in ("prediction", "low", "high")))
+        if FORMATION_ENERGY in predictions:
+            columns |= hull_columns(self.hull, table, predictions[FORMATION_ENERGY])
+            mean, deviation = distributions[FORMATION_ENERGY]
+            shift = columns[HULL] - mean
+            distributions[HULL] = mean + shift, deviation
+        judgement = judge(
+            self.objectives,
+            {name: tuple(np.asarray(v) for v in d) for name, d in distributions.items()},
+            self.best,
+            self.spreads,
+        )
+        columns["probability"] = np.exp(judgement.log_probability)
+        columns["expected_improvement"] = np.exp(judgement.log_improvement)
+        columns["score"] = judgement.score(self.settings.rank_by)
+        each = list(predictions.values())
+        columns["distance"] = np.max([found["distance"] for found in each], 0)
+        columns["in_domain"] = np.all([found["in_domain"] for found in each], 0)
+        columns["rare_elements"] = _united([found["rare_elements"] for found in each])
+        columns["beyond_labels"] = np.any([found["beyond_labels"] for found in each], 0)
+        flags = flag_known(table, self.known)
+        columns["duplicate_of"] = flags["duplicate_of"]
+        columns["known_composition"] = flags["known_composition"]
+        columns["in_support"] = flags["duplicate_of"].isin(self.in_support)
+        columns["known_value"] = known_values(flags, self.known, self.leading)
+        return table.drop(columns="duplicate_of").assign(**columns), judgement
+
+    def stability(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with their energy above the hull, where no objective has asked for it.
+
+        The formation energy is adapted to what is known of the support's crystals. Rows come back
+        as they are where the model has no formation energy or no known crystal has one.
+        """
+        known = self.known
+        if (
+            not len(rows)
+            or HULL in rows
+            or FORMATION_ENERGY not in self.predictor.properties
+            or FORMATION_ENERGY not in known
+            or not known[FORMATION_ENERGY].notna().any()
+        ):
+            return rows
+        given = known[known["id"].isin(self.in_support)]
+        same = pd.DataFrame({"duplicate_of": given["id"]})
+        labels = known_values(same, known, FORMATION_ENERGY)
+        given, labels = given[~np.isnan(labels)], labels[~np.isnan(labels)]
+        support = CrystalSet.from_table(given, self.graphs) if len(given) else []
+        adapted = self.predictor.adapt(support, labels, FORMATION_ENERGY, check_units=False)
+        predictions = adapted.predict_table(CrystalSet.from_table(rows, self.graphs))
+        columns = {
+            f"{FORMATION_ENERGY}{suffix}": predictions[name].to_numpy()
+            for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high"))
+        }
+        return rows.assign(**columns, **hull_columns(KnownHull.of(known), rows, predictions))
+
+
+def read_chunk(
+    chunk: Chunk, settings: StructuresSection
+) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+    """The good crystals of a chunk, what their table says beyond, and rows of the quarantine."""
+    if chunk.crystals is not None:
+        given = chunk.crystals.reset_index(drop=True)
+        own = given[given["duplicate_of"] == ""].reset_index(drop=True)
+        return own, own[[]], []
+    rows, places, quarantine = [], [], []
+    for place, document in enumerate(chunk.documents):
+        where = document.source, document.row
+        for identity, result in document_crystals(document, settings):
+            if isinstance(result, BadCrystal):
+                quarantine.append(
+                    quarantine_row(identity, *where, "crystal", "", result.reason, result.remedy)
+                )
+                continue
+            rows.append(crystal_row(identity, *where, document.material_id, result))
+            places.append(place)
+    table = pd.DataFrame(rows)
+    return table, chunk.extra.iloc[places].reset_index(drop=True), quarantine
+
+
+def hull_columns(
+    hull: KnownHull, table: pd.DataFrame, predictions: pd.DataFrame
+) -> dict[str, np.ndarray | list]:
+    """Energy above the hull of the known entries with its interval, and how well it is covered."""
+    found = [hull.energy(numbers) for numbers in table["atomic_numbers"]]
+    energy = np.array([each for each, _ in found])
+    columns: dict[str, np.ndarray | list] = {
+        HULL + suffix: predictions[name].to_numpy() - energy
+        for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high"))
+    }
+    columns["hull_entries"] = [coverage.n_entries for _, coverage in found]
+    columns["hull_missing"] = [str(coverage) for _, coverage in found]
+    return columns
+
+
+def _united(columns: Sequence[pd.Series]) -> list[str]:
+    """Words of several texts, each once, row by row."""
+    return [
+        " ".join(dict.fromkeys(" ".join(texts).split())) for texts in zip(*columns, strict=True)
+    ]
+
+
+def support_summary(supports: dict[str, Support], crystals: dict[str, pd.DataFrame]) -> list[dict]:
+    """The labelled crystals: id, formula, property, value."""
+    return [
+        {"id": row["id"], "formula": row["formula"], "property": name, "value": float(value)}
+        for name, support in supports.items()
+        for row, value in zip(crystals[name].to_dict("records"), support.labels, strict=True)
+    ]

@@ -1,0 +1,224 @@
+"""`matml screen`: adapt to the support, score the candidates as they stream by, keep the best."""
+
+import itertools
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import atomic, read_json, write_json, write_table
+from matml.core.parallel import Helpers, processors
+from matml.core.settings import read_section, validate
+from matml.screening.data.reader import INGESTED_TABLE, Chunk, read_chunks
+from matml.screening.objectives import Objective, parse_objectives
+from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
+from matml.screening.select.deduplicate import CELLS, mark_copies
+from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, STATE
+from matml.screening.select.top_k import Keeper, ScoreWriter, typed
+from matml.screening.settings import ScreeningSection
+from matml.structures.ingest import QUARANTINE_COLUMNS
+from matml.structures.settings import StructuresSection
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 15.0
+FEWEST_CHUNKS = 4
+"""Chunks below which starting processes costs more than it saves."""
+
+
+def objectives_of(settings: ScreeningSection) -> tuple[Objective, ...]:
+    """The objectives of the settings; without any, the one that `property` and `goal` say."""
+    texts = settings.objectives or [f"{settings.property} {settings.goal}"]
+    return tuple(parse_objectives(texts))
+
+
+def with_options(settings: ScreeningSection, **options: Any) -> ScreeningSection:
+    """Settings with the options that were given; `property` or `goal` replace the objectives."""
+    given = {name: value for name, value in options.items() if value not in (None, (), [])}
+    if ("property" in given or "goal" in given) and "objectives" not in given:
+        given["objectives"] = []
+    values = settings.model_dump() | given
+    return validate(ScreeningSection, values, "screening options") if given else settings
+
+
+def screen_candidates(
+    model: Path,
+    support: Path,
+    inputs: tuple[Path, ...],
+    known: Path,
+    known_graphs: Path | None,
+    out: Path,
+    config: Path | None,
+    seed: int,
+    threads: int | None,
+    device: str,
+    shard: int | None = None,
+    shards: int | None = None,
+    trust_labels: bool = False,
+    **options: Any,
+) -> None:
+    """Run `matml screen`: stream, then finish; one shard only streams.
+
+    Parameters
+    ----------
+    options
+        Of the settings: property, goal, objectives, rank_by, top, keep, diversity.
+
+    Raises
+    ------
+    MatmlError
+        For unusable support, candidates, property or model.
+    """
+    from matml.screening.select.shortlist import finish
+
+    settings = with_options(read_section(ScreeningSection, config), **options)
+    shards = shards or 1
+    if not 0 <= (shard or 0) < shards:
+        raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
+    workers = processors(threads)
+    job = Job(
+        model=Path(model),
+        support=Path(support),
+        known=Path(known),
+        known_graphs=known_graphs,
+        objectives=objectives_of(settings),
+        settings=settings,
+        structures=ingest_settings(known),
+        load=partial(load_predictor, seed=seed, device=device),
+        trust_labels=trust_labels,
+    )
+    chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards)
+    stream(job, chunks, Path(out), workers, seed, (shard or 0, shards))
+    if shard is None:
+        finish([Path(out)], Path(out))
+
+
+def load_predictor(model: Path, seed: int, device: str) -> Predictor:
+    """The trained few-shot predictor of a folder; torch seeded and kept to one thread.
+
+    Several processes use several processors better than torch's threads do on chunks this small.
+    """
+    import torch
+
+    from matml.properties.predictor.few_shot import FewShotPredictor
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    return FewShotPredictor.load(model, device)
+
+
+def stream(
+    job: Job,
+    chunks: Iterator[Chunk],
+    out: Path,
+    workers: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+) -> None:
+    """Score all chunks; write `scores.parquet`, `kept.parquet`, `state.json` and the quarantine.
+
+    `shard` is the number of the share and how many there are.
+    """
+    start = last = time.perf_counter()
+    with (
+        scoring(job, chunks, workers) as (scorer, found),
+        atomic(out / SCORES) as scores,
+        atomic(out / QUARANTINE) as refused,
+        tempfile.TemporaryDirectory(prefix=".cells-", dir=out) as folder,
+    ):
+        adapted = time.perf_counter()
+        held_out = scorer.predictor.held_out_families
+        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives, held_out)
+        pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
+        cells = Path(folder) / "cells.parquet"  # what copies are told from
+        writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
+        for scored in found:
+            keeper.add(scored)
+            writer.write(scored.table)
+            cell_writer.write(scored.table)
+            if scored.quarantine:
+                pd.DataFrame(scored.quarantine).to_csv(refused, mode="a", header=False, index=False)
+            if time.perf_counter() - last > SECONDS_BETWEEN_LINES:
+                last = time.perf_counter()
+                rate = keeper.counts["read"] / (time.perf_counter() - adapted)
+                log.info("%d candidates, %.0f/s", keeper.counts["read"], rate)
+        writer.close()
+        cell_writer.close()
+        if keeper.counts["ranked"]:
+            mark_copies(scores, cells)
+    seconds = time.perf_counter() - adapted
+    kept = keeper.kept()
+    if job.settings.stability:
+        described = scorer.stability(kept.head(DESCRIBED))
+        kept = pd.concat([described, kept.iloc[DESCRIBED:]], ignore_index=True)
+    write_table(out / KEPT, typed(kept))
+    state = keeper.state() | {
+        "objectives": [str(objective) for objective in job.objectives],
+        "properties": {name: scorer.predictor.properties[name] for name in scorer.names},
+        "methods": {name: adapted.method for name, adapted in scorer.adapted.items()},
+        "support": support_summary(scorer.supports, scorer.support_crystals),
+        "best_labels": scorer.best,
+        "settings": job.settings.model_dump(mode="json"),
+        "job": {
+            "model": str(job.model),
+            "support": str(job.support),
+            "known": str(job.known),
+            "known_graphs": None if job.known_graphs is None else str(job.known_graphs),
+        },
+        "seed": seed,
+        "shard": shard[0],
+        "shards": shard[1],
+        "workers": workers,
+        "adaptation_seconds": round(adapted - start, 3),
+        "seconds": round(seconds, 3),
+    }
+    write_json(out / STATE, json.loads(pd.Series([state]).to_json(orient="values"))[0])
+    rate = keeper.counts["read"] / seconds
+    log.info("%d candidates scored at %.0f/s", keeper.counts["read"], rate)
+
+
+@contextmanager
+def scoring(
+    job: Job, chunks: Iterator[Chunk], workers: int
+) -> Iterator[tuple[Scorer, Iterator[Scored]]]:
+    """The scorer and scored chunks in their order, on several processes where there are many.
+
+    Other processes start while this one prepares itself.
+    """
+    first = list(itertools.islice(chunks, FEWEST_CHUNKS))
+    others = workers - 1 if len(first) == FEWEST_CHUNKS else 0
+    with Helpers(others, "screening", _prepare, (job,)) as helpers:
+        scorer = Scorer(job)
+        yield scorer, helpers.share(_score, itertools.chain(first, chunks), scorer.score)
+
+
+def _prepare(job: Job) -> None:
+    global _scorer
+    # what there is to say of support and model is said by the main process
+    logging.disable(logging.WARNING)
+    try:
+        _scorer = Scorer(job)
+    except MatmlError:
+        _scorer = None
+
+
+def _score(chunk: Chunk) -> Scored:
+    return _scorer.score(chunk)
+
+
+def ingest_settings(known: Path) -> StructuresSection:
+    """The settings with which the known crystals were ingested, so that prototypes compare."""
+    path = Path(known) / "summary.json"
+    # other folders have a summary, too; what is wrong with them is told where the crystals are read
+    if not path.is_file() or not (Path(known) / INGESTED_TABLE).is_file():
+        return StructuresSection()
+    values = read_json(path).get("settings", {})
+    return validate(StructuresSection, values, f"{path}, settings")

@@ -1,0 +1,301 @@
+"""From the best rows of one or several shards to the shortlist, its structures and the summary."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pymatgen.core import Lattice, Structure
+
+from matml.core.errors import MatmlError
+from matml.core.files import atomic, read_json, read_table, write_json, write_table
+from matml.core.settings import validate
+from matml.properties.data.element_features import element_features
+from matml.screening.data.known import read_known
+from matml.screening.objectives import (
+    FORMATION_ENERGY,
+    HULL,
+    Objective,
+    learned_properties,
+    normal,
+    parse_objectives,
+)
+from matml.screening.score.convex_hull import KnownHull
+from matml.screening.select.diversity import diverse_order, likeness, pareto_fronts
+from matml.screening.select.explain import explain
+from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, STATE
+from matml.screening.select.summary import summarise
+from matml.screening.select.top_k import CELL_COLUMNS, best_first, merge_states, typed
+from matml.screening.settings import ScreeningSection
+from matml.structures.duplicates import copies
+
+log = logging.getLogger(__name__)
+
+FRONT_COLUMNS = [
+    *("rank", "id", "formula", "property", "prediction", "low", "high", "unit"),
+    *("probability", "expected_improvement", "score", "score_rank", "pareto_front"),
+]
+LATER_COLUMNS = [
+    *("distance", "in_domain", "rare_elements", "beyond_labels", "duplicate_of"),
+    *("known_composition", "nearest_known", "changed_atoms", "in_support", "known_value"),
+    *("family", "common_name", "prototype", "space_group_number", "n_sites", "volume_per_atom_A3"),
+]
+STABILITY = [
+    *(name + suffix for name in (FORMATION_ENERGY, HULL) for suffix in ("", "_low", "_high")),
+    *("hull_entries", "hull_missing"),
+]
+VALUES = ("prediction", "low", "high")
+POOL = 20
+"""How many times as many candidates as are shown the diverse ones are chosen from."""
+
+
+def finish(folders: Sequence[Path], out: Path) -> None:
+    """Write the shortlist of one or several streamed shards.
+
+    `shortlist.csv`, `candidates/*.cif`, `explained.json` (of the first) and `summary.json`.
+
+    Raises
+    ------
+    MatmlError
+        Where the shards are of different runs, one is missing or given twice, or not one candidate
+        could be used.
+    """
+    states = [read_json(folder / STATE) for folder in folders]
+    same = ("objectives", "settings", "job", "seed", "shards")
+    for folder, state in zip(folders, states, strict=True):
+        if differing := [key for key in same if state.get(key) != states[0].get(key)]:
+            raise MatmlError(
+                f"{folder / STATE}: made with another {differing[0]} than {folders[0] / STATE}; "
+                "screen all shards with the same options"
+            )
+    _refuse_other_shares(folders, states)
+    state = states[0] | merge_states(states)
+    parts = [rows for folder in folders if len(rows := read_table(folder / KEPT))]
+    if not parts:
+        raise _nothing_left([folder / QUARANTINE for folder in folders], state["counts"]["read"])
+    settings = validate(ScreeningSection, state["settings"], str(folders[0] / STATE))
+    objectives = parse_objectives(state["objectives"])
+    known = read_known(Path(state["job"]["known"]))
+    # a column that one share has as text and another as numbers
+    kept = typed(best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""}))
+    kept, left_out = without_copies(kept)
+    state["counts"]["copies"] += left_out
+    if FORMATION_ENERGY not in learned_properties(objectives):
+        # each share looked up its own best
+        looked_up = [name for name in STABILITY if name in kept]
+        kept.loc[kept.index[DESCRIBED:], looked_up] = np.nan
+    table, alike = ranked(kept, objectives, state["properties"], settings, known)
+    table["cif"] = ""
+    names = write_structures(table.head(settings.top), Path(out) / "candidates")
+    leading = next(iter(state["properties"]))
+    values = {f"{leading}{s}": table[n] for n, s in zip(VALUES, ("", "_low", "_high"), strict=True)}
+    criteria = _criteria(table.assign(**values), objectives)
+    write_json(
+        Path(out) / "explained.json", explain(table, settings.top, objectives, criteria, known)
+    )
+    table.loc[table.index[: len(names)], "cif"] = names
+    shown = table.drop(columns=[*CELL_COLUMNS, "row", "material_id", "notes"], errors="ignore")
+    write_table(Path(out) / "shortlist.csv", _rounded(shown))
+    summary = summarise(table, objectives, state, alike) | {
+        "n_shards": len(folders),
+        "n_structures_written": len(names),
+        "model": state["job"]["model"],
+        "seed": state["seed"],
+        "seconds": round(sum(s["seconds"] + s["adaptation_seconds"] for s in states), 3),
+    }
+    write_json(Path(out) / "summary.json", summary)
+    for sentence in summary["notes"]:
+        log.info(sentence)
+    if summary["n_quarantined"]:
+        where = ", ".join(str(folder / QUARANTINE) for folder in folders)
+        log.info("%d candidates could not be used: see %s", summary["n_quarantined"], where)
+    log.info("%d candidates ranked: %s", summary["n_ranked"], Path(out) / "shortlist.csv")
+
+
+def _refuse_other_shares(folders: Sequence[Path], states: Sequence[dict]) -> None:
+    """Refuse shares of which one is missing or stands twice."""
+    given = [state.get("shard", 0) for state in states]
+    for place, number in enumerate(given):
+        if number in given[:place]:
+            raise MatmlError(
+                f"{folders[place]}: holds share {number}, as does {folders[given.index(number)]}; "
+                "give each share once"
+            )
+    if missing := sorted(set(range(states[0].get("shards", 1))) - {*given}):
+        raise MatmlError(
+            f"--shard: of {states[0]['shards']} shares, {len(missing)} are missing, the first "
+            f"{missing[0]}; run `matml screen --shard {missing[0]} --shards {states[0]['shards']}` "
+            "with the same options and give its folder, too"
+        )
+
+
+def without_copies(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Rows without those equal to an earlier one, with distinct ids, and how many were equal."""
+    repeated = copies(rows)
+    rows = rows[~repeated].reset_index(drop=True)
+    number = rows.groupby("id").cumcount() + 1
+    ids = rows["id"].where(number == 1, rows["id"] + "~" + number.astype(str))
+    return rows.assign(id=ids), int(repeated.sum())
+
+
+def ranked(
+    rows: pd.DataFrame,
+    objectives: Sequence[Objective],
+    units: dict[str, str],
+    settings: ScreeningSection,
+    known: pd.DataFrame,
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The rows in their final order, with fronts and neighbours, columns in order.
+
+    Returns
+    -------
+    table
+        The first `top` are chosen to be good and not alike; the others follow by score.
+    alike
+        Mean similarity to the nearest other shown candidate, by score alone and as chosen.
+    """
+    criteria = _criteria(rows, objectives)
+    if len(objectives) > 1:
+        # those outside the domain stand behind, whatever they promise
+        inside = rows["in_domain"].to_numpy(bool)
+        front = np.zeros(len(rows), dtype=int)
+        front[inside] = pareto_fronts(criteria[inside])
+        last = front.max(initial=0)
+        front[~inside] = last + pareto_fronts(criteria[~inside])
+        rows = rows.assign(pareto_front=front)
+        if settings.rank_by == "pareto":
+            rows = rows.sort_values("pareto_front", kind="stable")
+    rows = rows.reset_index(drop=True).assign(score_rank=np.arange(1, len(rows) + 1))
+    top = min(settings.top, len(rows))
+    pool = rows[rows["in_domain"]].head(POOL * top)
+    alike = {"by_score": 0.0, "as_chosen": 0.0}
+    if len(pool) > 1:
+        features = composition_features(pool["atomic_numbers"])
+        picks = diverse_order(-np.arange(len(pool)), features, top, settings.diversity)
+        alike = {
+            "by_score": likeness(features, range(len(picks))),
+            "as_chosen": likeness(features, picks),
+        }
+        order = [*pool.index[picks], *rows.index.difference(pool.index[picks], sort=True)]
+        rows = rows.loc[order].reset_index(drop=True)
+    leading = next(iter(units))
+    values = {
+        "prediction": rows[leading],
+        "low": rows[f"{leading}_low"],
+        "high": rows[f"{leading}_high"],
+    }
+    rows = rows.assign(
+        rank=np.arange(1, len(rows) + 1), property=leading, unit=units[leading], **values
+    )
+    if not any(o.kind == "window" for o in objectives):
+        rows = rows.drop(columns="probability")
+    rows = rows.assign(**neighbours(rows.head(DESCRIBED), known))
+    if HULL in rows:
+        hull = KnownHull.of(known)
+        phases = [hull.decomposition(z) for z in rows["atomic_numbers"].head(top)]
+        rows["decomposes_into"] = pd.Series(phases, dtype=str).reindex(rows.index, fill_value="")
+    measured = [
+        n + s
+        for n in [*list(units)[1:], FORMATION_ENERGY, HULL]
+        for s in ("", "_low", "_high")
+        if n + s in rows
+    ]
+    hull_columns = [n for n in ("hull_entries", "hull_missing", "decomposes_into") if n in rows]
+    order = [*FRONT_COLUMNS, *measured, *hull_columns, *LATER_COLUMNS]
+    order = [name for name in order if name in rows]
+    repeated = [leading, f"{leading}_low", f"{leading}_high"]
+    order = list(dict.fromkeys(name for name in order if name not in repeated))
+    rest = [name for name in rows if name not in {*order, *repeated}]
+    return rows[order + rest].dropna(axis=1, how="all"), alike
+
+
+def _criteria(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:
+    """Utility of each goal and log-probability of each window, [n, objectives]."""
+    found = []
+    for objective in objectives:
+        name = objective.property
+        columns = [rows[name + suffix].to_numpy(float) for suffix in ("", "_low", "_high")]
+        mean, deviation = normal(name, *columns)
+        if objective.kind == "window":
+            found.append(objective.log_probability(mean, deviation))
+        else:
+            found.append(objective.utility(mean))
+    return np.stack(found, 1)
+
+
+def composition_features(atomic_numbers: pd.Series) -> np.ndarray:
+    """What a composition is like: mean and spread of its elements' features, standardised."""
+    elements = element_features().astype(float)
+    rows = []
+    for numbers in atomic_numbers:
+        own = elements[np.asarray(numbers)]
+        rows.append(np.concatenate([own.mean(0), own.std(0)]))
+    features = np.array(rows)
+    deviation = features.std(0)
+    return (features - features.mean(0)) / np.where(deviation > 1e-9, deviation, 1)
+
+
+def neighbours(rows: pd.DataFrame, known: pd.DataFrame) -> dict[str, pd.Series]:
+    """The known crystal of the nearest composition, and how much of a candidate differs from it.
+
+    `changed_atoms` is the share of atoms that would have to be exchanged (half the sum of the
+    differences of atomic fractions): 0 for a known composition, 1 where no element is shared.
+    A known crystal of the same prototype is preferred.
+    """
+    known = known[known["duplicate_of"] == ""]
+    fractions = _fractions(known["atomic_numbers"])
+    same = {p: np.flatnonzero(known["prototype"] == p) for p in rows["prototype"].unique()}
+    ids, changed = [], []
+    for own, prototype in zip(_fractions(rows["atomic_numbers"]), rows["prototype"], strict=True):
+        apart = 0.5 * np.abs(fractions - own).sum(1)
+        nearest = apart.copy()
+        nearest[same[prototype]] -= 1e-6
+        place = int(np.argmin(nearest))
+        ids.append(f"{known['id'].iloc[place]} ({known['formula'].iloc[place]})")
+        changed.append(round(float(apart[place]), 4))
+    return {
+        "nearest_known": pd.Series(ids, rows.index, dtype=str),
+        "changed_atoms": pd.Series(changed, rows.index, dtype=float),
+    }
+
+
+def _fractions(atomic_numbers: pd.Series) -> np.ndarray:
+    """Atomic fractions, [n, 119]."""
+    return np.array([np.bincount(z, minlength=119) / len(z) for z in atomic_numbers])
+
+
+def write_structures(rows: pd.DataFrame, folder: Path) -> list[str]:
+    """Write crystals as CIF; return the file names in the order of the ranks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.cif"):
+        old.unlink()
+    names = []
+    width = len(str(len(rows)))
+    for row in rows.to_dict("records"):
+        name = f"{row['rank']:0{width}d}_{row['formula'].replace('(', '').replace(')', '')}.cif"
+        lattice = Lattice(np.reshape(row["lattice"], (3, 3)))
+        positions = np.reshape(row["frac_coords"], (-1, 3))
+        structure = Structure(lattice, [int(z) for z in row["atomic_numbers"]], positions)
+        with atomic(folder / name) as temporary:
+            temporary.write_text(structure.to(fmt="cif"), encoding="utf-8")
+        names.append(name)
+    return names
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers to six digits."""
+    numbers = table.select_dtypes("floating").columns
+    return table.assign(**{n: table[n].map(lambda value: float(f"{value:.6g}")) for n in numbers})
+
+
+def _nothing_left(files: Sequence[Path], n_read: int) -> MatmlError:
+    for path in files:
+        table = pd.read_csv(path)
+        if len(table):
+            first = table.iloc[0]
+            return MatmlError(
+                f"{path}: none of the {n_read} crystals can be used; the first, {first['id']}: "
+                f"{first['reason']}; remedy: {first['remedy']}"
+            )
+    return MatmlError("--candidates: no structure found in the inputs")

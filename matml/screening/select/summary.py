@@ -1,0 +1,186 @@
+"""What a screening found, in numbers and plain sentences."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from matml.properties.data.targets import PROPERTIES
+from matml.screening.data.known import check_on_known
+from matml.screening.objectives import HULL, Objective
+
+
+def summarise(
+    table: pd.DataFrame, objectives: Sequence[Objective], state: dict, alike: dict[str, float]
+) -> dict[str, Any]:
+    """Counts, the best candidates and plain sentences for `summary.json`."""
+    counts, units = state["counts"], state["properties"]
+    leading = next(iter(units))
+    unit = units[leading]
+    labels = [entry["value"] for entry in state["support"] if entry["property"] == leading]
+    known = pd.DataFrame(state["known"])
+    check: dict[str, Any] = {"n": 0}
+    if len(known):
+        check = check_on_known(known, float(np.mean(labels)) if labels else np.nan)
+    new = table[~table["known_composition"].astype(bool)]
+    columns = ["rank", "id", "formula", "prediction", "low", "high"]
+    best = new.head(5)[columns]
+    return {
+        "property": leading,
+        "unit": unit,
+        "goal": objectives[0].kind,
+        "objectives": [str(objective) for objective in objectives],
+        "properties": units,
+        "methods": state["methods"],
+        "method": state["methods"][leading],
+        "n_support": len({entry["id"] for entry in state["support"]}),
+        "support": [
+            {k: entry[k] for k in ("id", "formula", "property", "value")}
+            for entry in state["support"]
+        ],
+        "n_candidates_read": counts["read"],
+        "n_quarantined": counts["quarantined"],
+        "n_copies_left_out": counts["copies"],
+        "n_ranked": counts["ranked"],
+        "n_in_shortlist": len(table),
+        "n_duplicates_of_known": counts["duplicates_of_known"],
+        "n_known_composition": counts["known_composition"],
+        "n_in_domain": counts["in_domain"],
+        "n_meet_all_windows": counts["meet_all_windows"],
+        "nearest_to_windows": state["nearest"],
+        "similarity_of_the_first": alike,
+        # through JSON text, so that numpy's numbers become plain ones
+        "best_new": json.loads(best.to_json(orient="records", double_precision=15)),
+        "check_on_known": check,
+        "notes": _notes(table, objectives, state, check, alike),
+    }
+
+
+def _notes(
+    table: pd.DataFrame,
+    objectives: Sequence[Objective],
+    state: dict,
+    check: dict,
+    alike: dict[str, float],
+) -> list[str]:
+    counts, units = state["counts"], state["properties"]
+    leading = next(iter(units))
+    wanted = " and ".join(f"'{objective}'" for objective in objectives)
+    labelled = {n: sum(e["property"] == n for e in state["support"]) for n in units}
+    given = ", ".join(
+        f"{labelled[n]} labelled crystals" + (f" of {n}" if len(units) > 1 else "") for n in units
+    )
+    new = counts["ranked"] - counts["known_composition"]
+    notes = [
+        f"{counts['ranked']} candidates ranked by {wanted} after adapting to {given}; {new} of "
+        "them are of unknown composition.",
+        f"{counts['ranked'] - counts['in_domain']} candidates are out of the model's domain and "
+        f"stand last: {counts['far']} lie farther from the training data than 95 % of crystals of "
+        f"families left out in training, {counts['rare']} hold an element that hardly any labelled "
+        f"crystal holds, {counts['beyond']} are predicted beyond all labels (one candidate may "
+        "have several of these reasons).",
+    ]
+    if counts["copies"]:
+        notes.append(
+            f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
+            "and stand once in the shortlist; only the best were compared (`is_copy` in "
+            "scores.parquet marks all of a share)."
+        )
+    notes += [
+        f"{name}: no label of this family was given, so it is predicted as for any new family."
+        for name in units
+        if not labelled[name]
+    ]
+    notes += _window_notes(objectives, state)
+    if HULL in table:
+        own = table[table[HULL].notna()]
+        thin, below = (own["hull_missing"] != "").sum(), (own[HULL] < 0).sum()
+        notes.append(
+            "Energies above the hull are above the known entries only, so they are lower bounds: "
+            f"of the {len(own)} best candidates {thin} have a binary system or an element without "
+            f"any known compound (hull_missing), and {below} lie below the hull, mostly for that "
+            "reason. Their interval is that of the predicted formation energy; the entries count "
+            "as exact."
+        )
+    if alike["by_score"] - alike["as_chosen"] > 0.01:
+        notes.append(
+            "The first candidates were chosen to be good and not all alike (diversity): mean "
+            f"similarity to the nearest other one {alike['as_chosen']:.2f} in place of "
+            f"{alike['by_score']:.2f} by score alone (1 is equal); score_rank is the rank by "
+            "score alone."
+        )
+    if check["n"]:
+        unit = "" if units[leading] in ("", "1") else f" {units[leading]}"
+        support = check["mean_absolute_error_of_support_mean"]
+        beside = f" (mean of the support: {support:.3g})" if np.isfinite(support) else ""
+        notes.append(
+            f"{check['n']} candidates are known with a label that was not in the support: mean "
+            f"absolute error {check['mean_absolute_error']:.3g}{unit}{beside}, "
+            f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval"
+            + _learned(check)
+        )
+        if not np.isfinite(support):
+            check["mean_absolute_error_of_support_mean"] = None
+    notes += [PROPERTIES[n].caveat for n in units if n in PROPERTIES and PROPERTIES[n].caveat][:1]
+    return notes
+
+
+def _learned(check: dict[str, Any]) -> str:
+    """How the sentence on known candidates ends: what the model may have learned of them."""
+    if not check["held_out"]:
+        return (
+            "; their families were not held out in training, so the model may have learned these "
+            "labels, and this says nothing of new crystals."
+        )
+    if number := check["n_perhaps_learned"]:
+        return f" ({number} more, of families not held out in training, are not counted)."
+    return "."
+
+
+def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
+    """What to say of windows: how many candidates meet them, or how near the best comes."""
+    windows = [objective for objective in objectives if objective.kind == "window"]
+    nearest = state["nearest"]
+    if not windows or not nearest:
+        return []
+    met = state["counts"]["meet_all_windows"]
+    if met:
+        return [f"{met} candidates of the domain are predicted to meet all windows."]
+    if not nearest["all windows"]["in_domain"]:
+        return [_outside_note(window, nearest[str(window)]) for window in windows]
+    notes = []
+    for window in windows:
+        entry = nearest[str(window)]
+        if entry["gap"] > 0:
+            notes.append(
+                f"No candidate of the domain is predicted to meet '{window}': the nearest is "
+                f"{_predicted(entry, window)}; widen the window or give other candidates."
+            )
+    if notes:
+        return notes
+    entry = nearest["all windows"]
+    values = "; ".join(
+        f"{name} {v:.4g} [{low:.4g}, {high:.4g}]"
+        for name, (v, low, high) in entry["values"].items()
+    )
+    return [
+        "Each window is met by some candidate, but no candidate of the domain is predicted to meet "
+        f"all of them: the nearest is {entry['formula']} ({entry['id']}) with {values} and a "
+        f"probability of {entry['probability']:.2g}."
+    ]
+
+
+def _predicted(entry: dict[str, Any], window: Objective) -> str:
+    value, low, high = entry["values"][window.property]
+    return f"{entry['formula']} ({entry['id']}) with {value:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def _outside_note(window: Objective, entry: dict[str, Any]) -> str:
+    """What to say of a window where the model knows none of the candidates well."""
+    found = "is predicted to meet it" if entry["gap"] == 0 else "comes nearest"
+    return (
+        f"No candidate lies in the model's domain, so none is trusted to meet '{window}'; of the "
+        f"others {_predicted(entry, window)} {found}. Label some of them, or give other candidates."
+    )

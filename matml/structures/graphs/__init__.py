@@ -1,0 +1,1 @@
+"""Crystal graphs of symmetry orbits, built and stored."""

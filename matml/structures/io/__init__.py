@@ -1,0 +1,1 @@
+"""Crystals in: files, archives, tables and databases, with their labels."""

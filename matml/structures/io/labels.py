@@ -1,0 +1,147 @@
+"""Labels: which are numbers, finite and in the physical range of their property."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import refuse_long_rows
+
+
+@dataclass(frozen=True)
+class LabelRange:
+    """Unit and plausible range of one property.
+
+    Attributes
+    ----------
+    unit
+        The unit of the column, '' where it has none.
+    low, high
+        Inclusive bounds in that unit.
+    mistakes
+        Name of another unit, and how many of it make one of `unit`.
+    """
+
+    unit: str
+    low: float
+    high: float
+    mistakes: dict[str, float]
+
+
+ENERGY = {"meV/atom": 1e3, "kJ/mol": 96.485, "kcal/mol": 23.061, "J/mol": 96485.0}
+PRESSURE = {"Pa": 1e9, "MPa": 1e3, "kbar": 10.0, "psi": 145037.7}
+# Bounds leave room around what is known: diamond's moduli (443 and 535 GPa), the band gap of LiF
+# (13.6 eV), the hardest bound compounds (HfO2, -4 eV/atom).
+RANGES = {
+    "formation_energy_eV_per_atom": LabelRange("eV/atom", -10.0, 10.0, ENERGY),
+    "energy_above_hull_eV_per_atom": LabelRange("eV/atom", -0.5, 10.0, ENERGY),
+    "bulk_modulus_GPa": LabelRange("GPa", 0.1, 1000.0, PRESSURE),
+    "shear_modulus_GPa": LabelRange("GPa", 0.1, 1000.0, PRESSURE),
+    "band_gap_eV": LabelRange("eV", 0.0, 25.0, {"meV": 1e3, "cm^-1": 8065.5, "kJ/mol": 96.485}),
+    "refractive_index": LabelRange("", 0.5, 50.0, {}),
+}
+EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
+# columns of structures.parquet, which a label may not overwrite
+RESERVED = frozenset(
+    (
+        *("id", "file", "source", "row", "material_id", "formula", "anonymous_formula"),
+        *("n_sites", "volume_per_atom_A3", "space_group_number", "prototype", "family"),
+        *("common_name", "duplicate_of", "lattice", "frac_coords", "atomic_numbers", "orbit"),
+        *("notes", "poscar", "structure"),
+    )
+)
+
+
+def check_label(name: str, cell: object) -> tuple[float, str, str]:
+    """Read one cell of a label column.
+
+    Returns
+    -------
+    float, str, str
+        The value (NaN where there is none), and reason and remedy where it was dropped ('' if
+        it is good or the cell is empty).
+    """
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
+        return math.nan, "", ""
+    text = str(cell).strip()
+    if text.lower() in EMPTY:
+        return math.nan, "", ""
+    try:
+        value = float(text)
+    except ValueError:
+        return (
+            math.nan,
+            f"{name} = {text[:60]!r} is not a number",
+            "write a plain number with a decimal point, or leave the cell empty",
+        )
+    if not math.isfinite(value):
+        return (
+            math.nan,
+            f"{name} = {text} is not finite",
+            "leave the cell empty where there is no value",
+        )
+    known = RANGES.get(name)
+    if known is None or known.low <= value <= known.high:
+        return value, "", ""
+    outside = f"{name} = {value:g} is outside {known.low:g} to {known.high:g} {known.unit}".rstrip()
+    fitting = {
+        unit: per_unit
+        for unit, per_unit in known.mistakes.items()
+        if abs(value) > known.high and known.low <= value / per_unit <= known.high
+    }
+    if fitting:
+        factors = " or ".join(f"{per_unit:g}" for per_unit in fitting.values())
+        return math.nan, f"{outside}: looks like {' or '.join(fitting)}", f"divide by {factors}"
+    return math.nan, outside, "check the value" + f" and its unit ({known.unit})" * bool(known.unit)
+
+
+def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[str]]:
+    """Which columns are labels, and which are left out.
+
+    Known properties are labels always; other columns where at least half of what they hold is
+    numeric.
+    """
+    labels, ignored = [], []
+    for name in table.columns:
+        if name in skip:
+            continue
+        filled = table[name].dropna().astype(str).str.strip()
+        filled = filled[~filled.str.lower().isin(EMPTY)]
+        numeric = pd.to_numeric(filled, errors="coerce").notna().sum()
+        if name in RESERVED:
+            ignored.append(name)
+        elif name in RANGES or (len(filled) and 2 * numeric >= len(filled)):
+            labels.append(name)
+        else:
+            ignored.append(name)
+    return labels, ignored
+
+
+def read_text_table(path: str, content: bytes | None = None) -> pd.DataFrame:
+    """Read a CSV with every cell as text, so that nothing is guessed; empty cells are ''.
+
+    Raises
+    ------
+    MatmlError
+        Where it cannot be read as a table.
+    """
+    import gzip
+    import io
+    from pathlib import Path
+
+    try:
+        content = Path(path).read_bytes() if content is None else content
+        if str(path).lower().endswith(".gz"):
+            content = gzip.decompress(content)
+        refuse_long_rows(path, content.decode("utf-8-sig"))
+        return pd.read_csv(
+            io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except FileNotFoundError:
+        raise MatmlError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MatmlError(
+            f"{path}: cannot be read as a CSV table ({reason}); write UTF-8 with a header line"
+        ) from None

@@ -1,0 +1,349 @@
+"""Text of one structure file to pymatgen structures; declared sizes are checked before expanding.
+
+What pymatgen's readers warn about is collected into notes instead of being printed.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.periodic_table import Element, Species
+from pymatgen.io.cif import CifFile, CifParser
+from pymatgen.io.vasp import Poscar
+
+from matml.structures.elements import Unknown
+from matml.structures.errors import BadCrystal
+from matml.structures.io.databases import (
+    entries_of,
+    entry_suffixes,
+    is_optimade,
+    optimade_structure,
+)
+
+VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
+LARGEST_SPACE_GROUP = 192  # general positions of Fm-3m
+Parsed = tuple[str, Structure, list[str]] | tuple[str, BadCrystal, list[str]]
+
+
+def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
+    """Read every crystal of one text.
+
+    Parameters
+    ----------
+    kind
+        `poscar`, `cif`, `json` or `xyz`.
+    max_sites
+        Most atoms allowed in a cell.
+
+    Returns
+    -------
+    list
+        Per crystal: a suffix for its id ('' where it is the only one), the structure or the
+        reason why there is none, and notes.
+    """
+    parts: list[str | dict]
+    if kind == "cif":
+        parts = cif_blocks(text)
+    elif kind == "xyz":
+        parts = xyz_frames(text)
+    elif kind == "json":
+        try:
+            parts = json_records(text)
+        except BadCrystal as bad:
+            return [("", bad, [])]
+    else:
+        parts = [text]
+    suffixes = entry_suffixes(parts)
+    results: list[Parsed] = []
+    for suffix, part in zip(suffixes, parts, strict=True):
+        messages: list[str] = []
+        result: Structure | BadCrystal
+        try:
+            with collected_warnings(messages):
+                result = READERS[kind](part, max_sites)
+        except BadCrystal as bad:
+            result = bad
+        except Exception as error:  # readers raise whatever they stumble on
+            detail = "; ".join([f"{type(error).__name__}: {error}", *messages])
+            result = BadCrystal(
+                f"cannot be read as {kind.upper()}: {shorten(detail)}",
+                "correct the file; pymatgen's Structure.from_file must be able to read it",
+            )
+        results.append((suffix, result, [shorten(m) for m in dict.fromkeys(messages)]))
+    return results
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+@contextmanager
+def collected_warnings(messages: list[str]) -> Iterator[None]:
+    """Append the text of every warning in the block to `messages`, also where it fails."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            messages.extend(str(item.message) for item in caught)
+
+
+def too_many(count: float, max_sites: int) -> BadCrystal:
+    """The rejection of a cell with too many atoms."""
+    return BadCrystal(
+        f"declares {count:.10g} sites, more than {max_sites}",
+        "give the primitive cell, or raise structures.max_sites",
+    )
+
+
+def read_poscar(text: str, max_sites: int) -> Structure:
+    """Read a POSCAR or CONTCAR."""
+    lines = text.lstrip("\ufeff").splitlines()
+    if len(lines) < 8:
+        raise BadCrystal(
+            f"POSCAR of {len(lines)} lines: cut short", "give the complete file (VASP 5 format)"
+        )
+    counts = next((line.split() for line in lines[5:26] if re.match(r"\s*\d", line)), [])
+    total = sum(int(word) for word in counts if word.isdigit())
+    if total > max_sites:
+        raise too_many(total, max_sites)
+    if total > len(lines) - 7:
+        raise BadCrystal(
+            f"declares {total} sites but has only {len(lines)} lines", "give the complete file"
+        )
+    messages: list[str] = []
+    with collected_warnings(messages):
+        structure = Poscar.from_str(text.lstrip("\ufeff"), read_velocities=False).structure
+    for message in messages:
+        if "cannot be determined" in message:
+            raise BadCrystal(
+                "the POSCAR does not name its elements (VASP 4 format)",
+                "add the line of element symbols above the line of counts",
+            )
+        warnings.warn(message, stacklevel=2)
+    return structure
+
+
+def cif_blocks(text: str) -> list[str]:
+    """Split a CIF at its `data_` lines, outside text fields; blocks without a cell are left out."""
+    blocks: list[list[str]] = [[]]
+    in_text = False
+    for line in text.lstrip("\ufeff").splitlines():
+        if line.startswith(";"):
+            in_text = not in_text
+        if not in_text and line.lstrip().lower().startswith("data_"):
+            blocks.append([])
+        blocks[-1].append(line)
+    joined = ["\n".join(block) + "\n" for block in blocks if block]
+    with_cell = [block for block in joined if "_cell_length_a" in block.lower()]
+    return with_cell or [text]
+
+
+def read_cif(text: str, max_sites: int) -> Structure:
+    """Read one block of a CIF."""
+    lowered = text.lower()
+    if "data_" not in lowered or "_cell_length_a" not in lowered:
+        raise BadCrystal(
+            "no CIF data block with a cell (_cell_length_a)", "give a complete CIF file"
+        )
+    if "_atom_site_" not in lowered:
+        raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
+    if (declared := declared_cif_sites(text)) > max_sites:
+        raise too_many(declared, max_sites)
+    rows = cif_site_rows(text)
+    if rows > max_sites:
+        raise too_many(rows, max_sites)
+    operations = len(re.findall(r"(?m)^[^#\n]*[xX][^,\n]*,[^,\n]*[yY][^,\n]*,[^,\n]*[zZ]", text))
+    if rows * max(1, operations) > LARGEST_SPACE_GROUP * max_sites:
+        raise too_many(rows * operations, max_sites)
+    check_cif_elements(text)
+    parser = CifParser.from_str(text)
+    structures = parser.parse_structures(primitive=False, on_error="raise")
+    if len(structures[0]) > max_sites:
+        raise too_many(len(structures[0]), max_sites)
+    return structures[0]
+
+
+def check_cif_elements(text: str) -> None:
+    """Reject names that pymatgen would shorten to an element (`Vac` to V).
+
+    Raises
+    ------
+    BadCrystal
+        For a type symbol, or a label where there are none, that stands for no element.
+    """
+    block = next(iter(CifFile.from_str(text).data.values())).data
+    typed = "_atom_site_type_symbol" in block
+    names = block.get("_atom_site_type_symbol" if typed else "_atom_site_label", [])
+    for name in [names] if isinstance(names, str) else names:
+        letters = re.match(r"[A-Za-z]*", name).group()
+        # labels may go on after the element (OW1, CA12), type symbols may not
+        unknown = not Element.is_valid_symbol(letters.capitalize())
+        if VACANCY.fullmatch(letters) or (typed and letters and unknown):
+            raise BadCrystal(
+                f"an atom site holds {name!r}, which is no chemical element",
+                "put the real element on the site or delete it if it stands for a vacancy",
+            )
+
+
+def declared_cif_sites(text: str) -> float:
+    """Atoms per cell that a CIF declares: formula sum times formula units; 0 where it does not."""
+    units = re.search(r"(?mi)^\s*_cell_formula_units_Z\s+'?([\d.eE+]+)", text)
+    formula = re.search(
+        r"(?mi)^\s*_chemical_formula_sum\s+(?:'([^'\n]*)'|\"([^\"\n]*)\"|(\S+))", text
+    )
+    if formula is None:
+        return float(units.group(1)) if units else 0.0
+    words = re.findall(r"[A-Z][a-z]?\s*([\d.]*(?:[eE]\d+)?)", next(filter(None, formula.groups())))
+    per_unit = sum(float(word) if word else 1.0 for word in words)
+    return per_unit * (float(units.group(1)) if units else 1.0)
+
+
+def cif_site_rows(text: str) -> int:
+    """Number of rows in the loop of atom sites."""
+    rows = 0
+    inside = heading = False
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.lower().startswith("_atom_site_") and "aniso" not in line.lower():
+            inside = heading = True
+        elif inside and (line.startswith(("_", "loop_", "data_", "#")) or not line):
+            if line.startswith("#") or (heading and not line):
+                continue
+            inside = False
+        elif inside:
+            heading = False
+            rows += 1
+    return rows
+
+
+def json_records(text: str) -> list[dict]:
+    """Records of a JSON file: structures of pymatgen, or entries as databases send them."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadCrystal(
+            f"is not valid JSON ({error})", "write it with json.dump(structure.as_dict(), file)"
+        ) from None
+    records = entries_of(value)
+    if not records:
+        raise BadCrystal("holds an empty list", "give at least one structure")
+    return records
+
+
+def read_json(record: dict, max_sites: int) -> Structure:
+    """Build the structure of one record: pymatgen's, the Materials Project's or OPTIMADE's."""
+    if is_optimade(record):
+        return optimade_structure(record, max_sites)
+    if isinstance(record, dict) and isinstance(record.get("structure"), dict):
+        record = record["structure"]
+    elif isinstance(record, dict) and isinstance(record.get("cif"), str):
+        return read_cif(record["cif"], max_sites)
+    if not isinstance(record, dict) or "lattice" not in record or "sites" not in record:
+        raise BadCrystal(
+            "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",
+            "write it with json.dump(structure.as_dict(), file)",
+        )
+    if len(record["sites"]) > max_sites:
+        raise too_many(len(record["sites"]), max_sites)
+    # only lattice, coordinates and species are read: no class named by the file is looked up
+    matrix = record["lattice"].get("matrix")
+    lattice = Lattice(matrix) if matrix else Lattice.from_dict(record["lattice"])
+    species = []
+    for site in record["sites"]:
+        species.append({species_of(item): float(item["occu"]) for item in site["species"]})
+    if all("abc" in site for site in record["sites"]):
+        return Structure(lattice, species, [site["abc"] for site in record["sites"]])
+    coords = [site["xyz"] for site in record["sites"]]
+    return Structure(lattice, species, coords, coords_are_cartesian=True)
+
+
+def species_of(item: dict) -> Element | Species | Unknown:
+    """The species of one entry of a site."""
+    name = str(item["element"])
+    if not Element.is_valid_symbol(name):
+        return Unknown(name)
+    charge = item.get("oxidation_state")
+    return Element(name) if charge is None else Species(name, float(charge))
+
+
+def xyz_frames(text: str) -> list[str]:
+    """Split an extended-XYZ file into its frames; a frame cut short is left for the reader."""
+    lines = text.lstrip("\ufeff").splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    frames = []
+    position = 0
+    while position < len(lines):
+        word = lines[position].strip()
+        size = int(word) if word.isdigit() and len(word) < 19 else len(lines)
+        frames.append("\n".join(lines[position : position + 2 + size]))
+        position += 2 + size
+    return frames or [""]
+
+
+def read_xyz(text: str, max_sites: int) -> Structure:
+    """Read one frame of extended XYZ: `Lattice="9 numbers"` and `Properties=species:S:1:pos:R:3`.
+
+    The format is the one that ASE and libAtoms document.
+    """
+    lines = text.splitlines()
+    if len(lines) < 3 or not lines[0].strip().isdigit():
+        raise BadCrystal(
+            "the first line of an XYZ frame must be the number of atoms", "correct the file"
+        )
+    count = int(lines[0])
+    if count > max_sites:
+        raise too_many(count, max_sites)
+    if len(lines) < count + 2:
+        raise BadCrystal(
+            f"declares {count} sites but lists {len(lines) - 2}", "give the complete file"
+        )
+    found = re.search(r"(?i)\blattice\s*=\s*[\"'{\[]([^\"'}\]]*)", lines[1])
+    if found is None:
+        raise BadCrystal(
+            'no Lattice="…" in the second line: not a periodic crystal',
+            "write extended XYZ with its lattice (ase.io.write(..., format='extxyz'))",
+        )
+    numbers = [float(word) for word in found.group(1).replace(",", " ").split()]
+    if len(numbers) != 9:
+        raise BadCrystal(
+            f"Lattice has {len(numbers)} numbers in place of 9", "give three row vectors"
+        )
+    periodic = re.search(
+        r"(?i)\bpbc\s*=\s*[\"'{\[]?\s*([TF\d][a-z]*(?:[\s,]+[TF\d][a-z]*){2})", lines[1]
+    )
+    if periodic and any(word[0] in "Ff0" for word in re.split(r"[\s,]+", periodic.group(1))):
+        raise BadCrystal(
+            f'pbc="{periodic.group(1)}": not periodic in all directions', "give a bulk crystal"
+        )
+    layout = re.search(r"(?i)\bproperties\s*=\s*\"?([^\s\"]+)", lines[1])
+    columns = (layout.group(1) if layout else "species:S:1:pos:R:3").split(":")
+    start, position = {}, 0
+    for name, width in zip(columns[::3], columns[2::3], strict=True):
+        start[name.lower()] = position
+        position += int(width)
+    name_column = start.get("species", start.get("z", start.get("element")))
+    if name_column is None or "pos" not in start:
+        raise BadCrystal("Properties names no species or no pos", "write species and pos columns")
+    rows = [line.split() for line in lines[2 : count + 2]]
+    coordinates = np.array([row[start["pos"] : start["pos"] + 3] for row in rows], dtype=np.float64)
+    species = []
+    for row in rows:
+        word = row[name_column]
+        if word.isdigit() and 1 <= int(word) <= 118:
+            species.append(Element.from_Z(int(word)))
+        else:
+            species.append(Element(word) if Element.is_valid_symbol(word) else Unknown(word))
+    return Structure(
+        Lattice(np.reshape(numbers, (3, 3))), species, coordinates, coords_are_cartesian=True
+    )
+
+
+READERS = {"poscar": read_poscar, "cif": read_cif, "json": read_json, "xyz": read_xyz}

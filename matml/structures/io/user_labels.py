@@ -1,0 +1,90 @@
+"""A user's own labels: a CSV keyed by `id` or `file`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from matml.core.errors import MatmlError
+from matml.core.files import FIRST_ROW
+from matml.structures.io.labels import RESERVED, check_label, label_columns, read_text_table
+
+
+@dataclass(frozen=True)
+class LabelEntry:
+    """One row of a label file.
+
+    Attributes
+    ----------
+    key, row
+        What it is keyed by, and its row in the file, the header being row 1.
+    labels, family
+        Good values; the user's own family ('' if none).
+    dropped
+        Name, reason and remedy of each bad value.
+    reason, remedy
+        Why the row as a whole cannot be used ('' if it can).
+    """
+
+    key: str
+    row: int
+    labels: dict[str, float]
+    family: str
+    dropped: tuple[tuple[str, str, str], ...]
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file: its path, the name of its key column, its label columns and its rows."""
+
+    path: Path
+    key: str
+    label_names: list[str]
+    entries: list[LabelEntry]
+
+
+def read_label_file(path: str | Path) -> LabelFile:
+    """Read a CSV of labels.
+
+    Raises
+    ------
+    MatmlError
+        Where it is no table, has no key column or no label column.
+    """
+    path = Path(path)
+    table = read_text_table(str(path))
+    key = next((name for name in ("id", "file") if name in table.columns), None)
+    if key is None:
+        raise MatmlError(
+            f"{path}: has no column `id` or `file` (its columns are {', '.join(table.columns)}); "
+            "one of them must name the structure of each row"
+        )
+    names, _ = label_columns(table, {key, "family", *RESERVED})
+    has_family = "family" in table.columns
+    if not names and not has_family:
+        raise MatmlError(
+            f"{path}: has no column of numbers (its columns are {', '.join(table.columns)}); "
+            "add one such as bulk_modulus_GPa"
+        )
+    entries = []
+    seen: dict[str, int] = {}
+    for row, record in enumerate(table.to_dict("records"), FIRST_ROW):
+        name = record[key].strip()
+        reason = remedy = ""
+        if not name:
+            reason, remedy = f"the {key} is missing", f"fill in the column `{key}`"
+        elif name in seen:
+            reason = f"{key} {name!r} stands in row {seen[name]} already"
+            remedy = "keep one row per structure (the first was used)"
+        else:
+            seen[name] = row
+        labels, dropped = {}, []
+        for label in names:
+            value, why, help_ = check_label(label, record[label])
+            if why:
+                dropped.append((label, why, help_))
+            elif value == value:
+                labels[label] = value
+        family = record["family"].strip() if has_family else ""
+        entries.append(LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy))
+    return LabelFile(path, key, names, entries)

@@ -1,0 +1,1 @@
+"""Space groups, orbits and standard cells."""

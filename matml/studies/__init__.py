@@ -1,0 +1,1 @@
+"""Studies: leaves that nothing else imports."""

@@ -1,0 +1,1 @@
+"""Studies of adaptation on the crystals; nothing imports them but their commands."""
