@@ -6,7 +6,8 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "workflow/config.yaml"
+# beside this file wherever it is run from
+configfile: f"{workflow.basedir}/workflow/config.yaml"
 
 
 # checks the whole configuration; a wrong one ends here, before anything runs

@@ -11,6 +11,7 @@ from matml.core.errors import MatmlError
 
 # name: (module:attribute, one line of help); the module is imported only when its command runs
 COMMANDS = {
+    "run": ("matml.cli.run:run", "Run the whole workflow, from any folder."),
     "config": ("matml.cli.config:config", "Validate and write the workflow's configuration."),
     "meta": ("matml.cli.meta:meta", "Show the meta-learner on published test problems."),
     "structures": ("matml.cli.structures:structures", "Ingest crystals and build graphs."),

@@ -32,12 +32,14 @@ def ingest(
     tables with a `poscar` column; without any, the section's `inputs` are read. Writes
     structures.parquet, quarantine.csv, families.csv and summary.json.
     """
+    from matml.core.project import input_path
     from matml.core.settings import read_section
     from matml.structures.ingest import ingest as run
     from matml.structures.settings import StructuresSection
 
     settings = read_section(StructuresSection, config)
-    summary = run(inputs or settings.inputs, out, settings, labels or settings.labels, threads)
+    sources = inputs or tuple(map(input_path, settings.inputs))
+    summary = run(sources, out, settings, labels or settings.labels, threads)
     click.echo(
         f"{summary['accepted']} crystals accepted, {summary['quarantined_crystals']} quarantined, "
         f"{summary['dropped_labels']} labels dropped, {summary['duplicates']} duplicates, "

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from matml.config.schema import Configuration
 from matml.core.errors import MatmlError
+from matml.core.project import input_path
 from matml.core.settings import Section, validate
 
 HEADER = """\
@@ -73,8 +74,11 @@ def check_inputs(configuration: Configuration, origin: str) -> None:
 
 
 def load(values: dict[str, Any], origin: str = "configuration") -> Configuration:
-    """Return the checked configuration whose input files exist; raise `MatmlError` otherwise."""
-    configuration = validate(Configuration, values, origin)
+    """Return the checked configuration whose input files exist; raise `MatmlError` otherwise.
+
+    Inputs that the current folder lacks and matml ships are named by where they are.
+    """
+    configuration = _located(validate(Configuration, values, origin))
     check_inputs(configuration, origin)
     return configuration
 
@@ -93,6 +97,20 @@ def load_or_exit(values: dict[str, Any], origin: str) -> Configuration:
 def default_yaml() -> str:
     """Return the default configuration as YAML with a comment above every key."""
     return HEADER + "\n".join(_lines(Configuration())) + "\n"
+
+
+def _located(value: Any) -> Any:
+    """Return a setting with every path of an input where it is (`input_path`)."""
+    if isinstance(value, Path):
+        return input_path(value)
+    if isinstance(value, Section):
+        inputs = [name for name in type(value).model_fields if name != "output_dir"]
+        return value.model_copy(update={name: _located(getattr(value, name)) for name in inputs})
+    if isinstance(value, dict):
+        return {name: _located(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_located, value))
+    return value
 
 
 def _paths(value: Any, key: str = "") -> Iterator[tuple[str, Path]]:

@@ -30,12 +30,13 @@ def recovery(
 ) -> None:
     """Calibrate simulated alloys of the published population: coverage, bias, seconds."""
     from matml.core.files import write_json
+    from matml.core.project import input_path
     from matml.kinetics.evaluation.recovery import nuts_seconds, recover, recovery_records
     from matml.kinetics.pipeline import limit_threads
     from matml.kinetics.settings import KineticsSimulation
 
     limit_threads(threads)
-    published = KineticsSimulation().jmak_table
+    published = input_path(KineticsSimulation().jmak_table)
     table, seconds = recover(published, training, alloys, points, repetitions, seed)
     records = recovery_records(table, alloys, points, seed)
     click.echo(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
+from matml.core.project import input_path
 from matml.kinetics.equations.form.declaration import GAS_CONSTANT
 from matml.kinetics.equations.steels import eutectoid_temperature_K, li_time, martensite_start_K
 from matml.kinetics.settings import KineticsSimulation
@@ -175,7 +176,7 @@ SIMULATIONS = {"jmak": simulate_jmak, "ttt": simulate_ttt}
 
 def _published(path: Path, needed: list[str]) -> pd.DataFrame:
     """Read a table of published alloys."""
-    table = read_table(path)
+    table = read_table(input_path(path))
     for name in ["alloy", *needed]:
         if name not in table:
             raise MatmlError(f"{path}: column {name!r} is missing")

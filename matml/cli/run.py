@@ -1,0 +1,37 @@
+"""`matml run`: the whole workflow, from any folder."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True}
+)
+@click.option("--cores", default="all", show_default=True, help="Processors to use at most.")
+@click.option(
+    "--configfile",
+    "configfiles",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="YAML with the keys that differ from the defaults; may be given several times.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SNAKEMAKE ARGUMENT…]")
+def run(cores: str, configfiles: tuple[Path, ...], arguments: tuple[str, ...]) -> None:
+    """Run the workflow that comes with matml; results go below the current folder.
+
+    Everything else that is given goes to Snakemake: `matml run -n` shows what would run, and
+    `matml run --cores 2 results/report.html` makes one file. A configuration file that is not
+    here is looked for in the project, such as `workflow/config-long.yaml`.
+    """
+    from matml.core.project import input_path, project_root
+
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
+    command += ["--cores", cores]
+    if configfiles:
+        # Snakemake takes all words that follow for further files, so an option comes after
+        command[3:3] = ["--configfile", *(str(input_path(path)) for path in configfiles)]
+    # in place of this process: signals and the exit code are Snakemake's own
+    os.execv(sys.executable, [*command, *arguments])
