@@ -10,8 +10,6 @@ import pytest
 from matml.cli.main import COMMANDS
 from matml.core.files import write_text
 from matml.core.provenance import (
-    SHARED,
-    source_hash,
     verify_checksums,
     watched_files,
     write_checksums,
@@ -123,24 +121,6 @@ def test_truncated_changed_and_missing_results_are_noticed(tmp_path):
     assert "3 of 3 files differ" in done.stderr
     for told in ("a.csv has ", "deep/b.csv has changed", "deep/c.csv is missing", "--forcerun"):
         assert told in done.stderr
-
-
-def test_the_source_hash_follows_the_sources(monkeypatch, tmp_path):
-    import matml
-
-    package = tmp_path / "matml"
-    for name in (*SHARED, "room/a.py", "room/b.py", "other/c.py"):
-        write_text(package / name, name)
-    monkeypatch.setattr(matml, "__file__", str(package / "__init__.py"))
-    before = source_hash("room")
-    assert source_hash("room") == before
-    write_text(package / "other/c.py", "changed")
-    assert source_hash("room") == before
-    write_text(package / "room/a.py", "changed")
-    changed = source_hash("room")
-    assert changed != before
-    (package / "room/b.py").rename(package / "room/d.py")
-    assert source_hash("room") != changed
 
 
 def test_folders_are_watched_with_their_files(tmp_path):

@@ -1,11 +1,10 @@
-"""Where results come from: hashes of source files, versions of packages, checksums of results."""
+"""Where results come from: versions of packages, checksums of results."""
 
 import hashlib
 import importlib.metadata
 import platform
 from pathlib import Path
 
-import matml
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
 
@@ -22,34 +21,8 @@ PACKAGES = (
     "torch",
     "torch-geometric",
 )
-# modules that every room imports; a room's settings reach its rules through the settings files
-SHARED = ("core",)
 # written while a run goes on or after it, so they tell nothing about the results' health
 UNCHECKED = ("logs", "benchmarks", "checksums.json")
-
-
-def source_hash(*rooms: str) -> str:
-    """Return a hash of the Python files of the named rooms (folders or modules of matml).
-
-    Given to a rule as a param, it makes Snakemake rerun the stage after its code was edited.
-
-    Raises
-    ------
-    MatmlError
-        Where a room does not exist.
-    """
-    package = Path(matml.__file__).parent
-    digest = hashlib.sha256()
-    for room in (*SHARED, *rooms):
-        path = package / room
-        if not path.exists():
-            raise MatmlError(f"{path}: no such folder or module of matml")
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file() and file.suffix != ".pyc":
-                digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

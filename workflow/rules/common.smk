@@ -7,7 +7,8 @@ from pathlib import Path
 
 from matml.config.files import load_or_exit, section_models, section_values
 from matml.core.processors import usable_threads
-from matml.core.provenance import source_hash, versions, watched_files
+from matml.core.provenance import versions, watched_files
+from matml.core.sources import source_hash
 
 SETTINGS = load_or_exit(config, ", ".join(map(str, workflow.configfiles)))
 SECTION_VALUES = section_values(SETTINGS)

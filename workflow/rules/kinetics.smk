@@ -3,7 +3,6 @@
 DATASETS = SETTINGS.kinetics.datasets
 KINETICS = f"{OUT}/kinetics/{{dataset}}"
 KINETICS_SECTION = f"{OUT}/settings/kinetics.yaml"
-KINETICS_SOURCES = source_hash("kinetics", "bayes", "meta")
 # the files that a data set is read or simulated from
 KINETICS_FILES = {
     name: watched_files(
@@ -34,7 +33,7 @@ rule prepare:
     params:
         out=subpath(output.observations, parent=True),
         seed=SETTINGS.seed,
-        sources=KINETICS_SOURCES,
+        sources=source_hash("matml.cli.kinetics.commands:prepare"),
     message:
         "Preparing the observations of {wildcards.dataset}"
     shell:
@@ -62,7 +61,7 @@ rule learn:
         out=subpath(output.population, parent=True),
         equation=lambda wildcards: DATASETS[wildcards.dataset].equation,
         seed=SETTINGS.seed,
-        sources=KINETICS_SOURCES,
+        sources=source_hash("matml.cli.kinetics.commands:learn"),
     message:
         "Learning from the alloys of {wildcards.dataset}"
     shell:
@@ -86,7 +85,7 @@ rule calibrate:
     threads: 1
     params:
         seed=SETTINGS.seed,
-        sources=KINETICS_SOURCES,
+        sources=source_hash("matml.cli.kinetics.commands:calibrate"),
     message:
         "Calibrating held-out alloys of {wildcards.dataset}"
     shell:
@@ -114,7 +113,7 @@ rule benchmark_kinetics:
         out=subpath(output.scores, parent=True),
         equation=lambda wildcards: DATASETS[wildcards.dataset].equation,
         seed=SETTINGS.seed,
-        sources=KINETICS_SOURCES,
+        sources=source_hash("matml.cli.kinetics.commands:benchmark"),
     message:
         "Comparing methods on held-out alloys of {wildcards.dataset}"
     shell:

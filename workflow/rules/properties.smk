@@ -11,7 +11,6 @@ CRYSTALS = [
 # each member's episodes are dealt to so many jobs, for machines with many processors
 SHARDS = 2
 MEMBER = f"{OUT}/properties/members/{{member}}"
-PROPERTY_SOURCES = source_hash("properties", "gp", "meta", "structures")
 COMMON = [
     f"--structures={OUT}/structures",
     f"--graphs={OUT}/graphs",
@@ -38,7 +37,7 @@ rule split:
     params:
         run=subpath(output.split, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:split"),
     message:
         "Setting families aside for validation and test"
     shell:
@@ -66,7 +65,7 @@ rule pretrain:
         run=subpath(input.split, parent=True),
         out=subpath(output.network, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:pretrain"),
     message:
         "Pre-training network {wildcards.member} without the families of its fold"
     shell:
@@ -96,7 +95,7 @@ rule metatrain:
         run=subpath(input.split, parent=True),
         out=subpath(output.maml, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:metatrain"),
     message:
         "Meta-training network {wildcards.member} on families it has not seen"
     shell:
@@ -130,7 +129,7 @@ rule evaluate:
         member=subpath(input.network, parent=True),
         shards=SHARDS,
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:evaluate"),
     message:
         "Adapting network {wildcards.member} to unseen families, part {wildcards.shard}"
     shell:
@@ -162,7 +161,7 @@ rule baseline:
     params:
         run=subpath(input.split, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:baseline"),
     message:
         "Fitting the baselines for {wildcards.property}"
     shell:
@@ -196,7 +195,7 @@ rule stack:
         run=subpath(input.split, parent=True),
         members=expand(f"--member={MEMBER}", member=MEMBERS),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:stack"),
     message:
         "Stacking Gaussian processes for {wildcards.property}"
     shell:
@@ -237,7 +236,7 @@ rule compare:
         ],
         stacks=lambda wildcards, input: [f"--stack={path}" for path in input.stacks],
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:compare"),
     message:
         "Comparing all methods on the same episodes"
     shell:
@@ -295,7 +294,7 @@ rule export:
         evaluation=subpath(input.choices, parent=True),
         model=subpath(output.card, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:export"),
     message:
         "Gathering the predictor that screening uses"
     shell:
@@ -325,7 +324,7 @@ rule properties_benchmark:
         # what is finished is kept beside, whatever becomes of the job
         out=subpath(output.families, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:benchmark"),
     message:
         "Benchmark of the predictors on new families and on new properties"
     shell:
@@ -355,7 +354,7 @@ rule properties_benchmark_energies:
         out=subpath(output.records, parent=True),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.properties.commands:benchmark"),
     message:
         "Benchmark of the predictors on energies of zeolites and perovskites"
     shell:
@@ -390,7 +389,7 @@ rule properties_sizes:
         out=subpath(output.records, parent=True),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        sources=PROPERTY_SOURCES,
+        sources=source_hash("matml.cli.studies:study_size"),
     message:
         "Errors on unseen families against training-set size and time to train"
     shell:

@@ -28,14 +28,7 @@ rule report:
     threads: 1
     params:
         results=subpath(output.page, parent=True),
-        sources=source_hash(
-            "report",
-            "properties/data/methods.py",
-            "properties/stack/conformal.py",
-            "properties/data/targets.py",
-            "screening/select/diversity.py",
-            "screening/objectives.py",
-        ),
+        sources=source_hash("matml.cli.report:report"),
     message:
         "Making the report and its figures"
     shell:
@@ -55,7 +48,7 @@ rule checksums:
     threads: 1
     params:
         results=subpath(output.checksums, parent=True),
-        sources=source_hash("core/provenance.py"),
+        sources=source_hash("matml.cli.config:checksums"),
     message:
         "Noting the checksums of all results"
     shell:

@@ -23,7 +23,7 @@ rule candidates:
     params:
         out=subpath(output.candidates, parent=True),
         structures=subpath(input.structures, parent=True),
-        sources=source_hash("screening", "structures"),
+        sources=source_hash("matml.cli.screening:candidates"),
     message:
         "Making charge-neutral candidates by substitution"
     shell:
@@ -45,7 +45,7 @@ rule support:
     params:
         structures=subpath(input.structures, parent=True),
         seed=SETTINGS.seed,
-        sources=source_hash("screening", "structures"),
+        sources=source_hash("matml.cli.screening:support"),
     message:
         "Drawing a few labelled members of the family"
     shell:
@@ -82,7 +82,7 @@ rule screen_shard:
         known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
         shards=SETTINGS.screening.shards,
         seed=SETTINGS.seed,
-        sources=source_hash("screening", "properties", "gp", "meta", "structures"),
+        sources=source_hash("matml.cli.screening:screen"),
     message:
         "Scoring the candidates, share {wildcards.shard}"
     shell:
@@ -114,7 +114,7 @@ rule screen:
         shards=lambda wildcards, input: [
             f"--shard={path.rsplit('/', 1)[0]}" for path in input.shards
         ],
-        sources=source_hash("screening", "properties", "gp", "structures"),
+        sources=source_hash("matml.cli.screening:merge"),
     message:
         "Ranking the candidates"
     shell:

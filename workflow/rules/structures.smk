@@ -20,7 +20,7 @@ rule ingest:
     threads: workflow.cores
     params:
         out=subpath(output.structures, parent=True),
-        sources=source_hash("structures"),
+        sources=source_hash("matml.cli.structures:ingest"),
     message:
         "Reading and checking crystals, and sorting them into families"
     shell:
@@ -45,7 +45,7 @@ rule graphs:
     params:
         structures=subpath(input.structures, parent=True),
         out=subpath(output.graphs, parent=True),
-        sources=source_hash("structures"),
+        sources=source_hash("matml.cli.structures:graph"),
     message:
         "Finding the neighbours of every atom"
     shell:
