@@ -17,7 +17,6 @@ from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import EQUATIONS, equation_named
-from matml.kinetics.equations.form.listing import described, described_by_name
 from matml.kinetics.equations.grain_growth import kissinger_energy, sellars_half_time
 from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
 from matml.kinetics.equations.peaks import log_frequency
@@ -25,6 +24,7 @@ from matml.kinetics.equations.recrystallisation import sellars_factor
 from matml.kinetics.equations.steels import li_time, martensite_start_K
 from matml.kinetics.inference.calibrate import calibrate
 from matml.kinetics.inference.population import learn_population
+from matml.kinetics.listing import described, described_by_name
 from matml.kinetics.settings import KineticsSection
 
 R = 8.31446261815324

@@ -17,8 +17,13 @@ from matml.gp.residual import ResidualGP
 from matml.gp.stack import GPStack, Views
 from matml.properties.predictor.export import SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
-from matml.screening.acquire.acquisition import acquisition as acquire
-from matml.screening.acquire.acquisition import choose_batch, goal_sign, labels_until_found, turned
+from matml.screening.acquire.acquisition import (
+    acquisition,
+    choose_batch,
+    goal_sign,
+    labels_until_found,
+    turned,
+)
 from matml.screening.acquire.suggest import suggest_labels
 from matml.screening.acquire.surrogates import (
     JITTER,
@@ -116,7 +121,7 @@ def test_a_baseline_is_corrected_by_its_residual_process():
 def test_information_is_the_variance_that_a_label_takes_away(stack):
     fitted, views, labels = stack
     model, rows = stack_surrogate(fitted, views), [2, 5]
-    found = acquire.acquisition("information", model, rows, labels[rows])
+    found = acquisition("information", model, rows, labels[rows])
 
     def total(chosen):
         return model.joint(chosen, np.zeros(len(chosen)))[1].trace()
@@ -131,11 +136,11 @@ def test_improvement_and_top_by_their_definitions(stack):
     mean, deviation = model.posterior(rows, labels[rows])
     samples = mean[:, None] + deviation[:, None] * np.random.default_rng(0).normal(size=200_000)
     gain = np.maximum(samples - labels[rows].max(), 0).mean(1)
-    found = np.exp(acquire.acquisition("improvement", model, rows, labels[rows]))
+    found = np.exp(acquisition("improvement", model, rows, labels[rows]))
     np.testing.assert_allclose(found, gain, atol=0.01)
     values = mean.copy()
     values[rows] = labels[rows]
-    found = np.exp(acquire.acquisition("top", model, rows, labels[rows]))
+    found = np.exp(acquisition("top", model, rows, labels[rows]))
     np.testing.assert_allclose(found, norm.sf(np.quantile(values, 0.9), mean, deviation))
 
 

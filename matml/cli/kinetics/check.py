@@ -94,7 +94,7 @@ def recovery(
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def equations(name: str | None, json_path: Path | None) -> None:
     """List the equations: columns they need, parameters with units and ranges, source."""
-    from matml.kinetics.equations.form.listing import described_by_name, format_equation
+    from matml.kinetics.listing import described_by_name, format_equation
 
     chosen = described_by_name(name)
     print("\n\n".join(format_equation(what) for what in chosen))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matml.kinetics.equations.form.declaration import Equation
 
-BUILT_IN = Path(__file__).parents[1] / "equations.json"
-"""Made anew by `python -m matml.kinetics.equations.form.listing` after a change."""
+BUILT_IN = Path(__file__).parent / "equations.json"
+"""Made anew by `python -m matml.kinetics.listing` after a change."""
 
 
 def described_by_name(name: str | None) -> list[dict[str, Any]]:
