@@ -15,12 +15,15 @@ import torch
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.core.processors import usable_threads
+from matml.figures import static
+from matml.figures.figure import Figure
+from matml.kinetics.data.columns import ZERO_CELSIUS, on_history
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.prepare import read_and_report
-from matml.kinetics.data.thermal_history import on_history
-from matml.kinetics.diagrams.cct import cooling_table, draw_cooling
-from matml.kinetics.diagrams.curves import curve_table, draw_curves, has_curves, run_table
-from matml.kinetics.diagrams.ttt import LEVELS, draw, level_table, temperature_grid, time_table
+from matml.kinetics.diagrams.cct import cooling_table
+from matml.kinetics.diagrams.curves import curve_table, figure_of, has_curves, run_table
+from matml.kinetics.diagrams.figures import LEVELS, Subject, cct_figure, level_figure, ttt_figure
+from matml.kinetics.diagrams.ttt import level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import (
     ROBUST_DOF,
@@ -221,24 +224,38 @@ def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) ->
     """Write parameters, observations with residuals, the band, and the diagram."""
     write_table(folder / "parameters.csv", result.parameters())
     write_table(folder / "observations.csv", result.residual_table())
-    along = on_history(result.observations.points)
+    points = result.observations.points
+    subject = Subject(
+        result.alloy,
+        result.observations.simulated,
+        result.population.equation.title,
+        len(points),
+    )
+    along = on_history(points)
     if along.any():
         runs = run_table(result)
         write_table(folder / "runs.csv", runs)
-        draw_curves(result, runs, [folder / "runs.png", folder / "runs.svg"], along=True)
+        _draw(figure_of(result, subject, runs, along=True), folder)
     if has_curves(result) and not along.all():
         curves = curve_table(result)
         write_table(folder / "curve.csv", curves)
-        draw_curves(result, curves, [folder / "curve.png", folder / "curve.svg"])
+        _draw(figure_of(result, subject, curves, along=False), folder)
     if has_curves(result):
         return
     grid = temperature_grid(result, rest)
-    table = (
-        level_table(result, grid) if result.population.kind in LEVELS else time_table(result, grid)
-    )
+    if level := LEVELS.get(result.population.kind):
+        table = level_table(result, grid)
+        figure = level_figure("ttt", subject, level, table, points, rest)
+    else:
+        table = time_table(result, grid)
+        figure = ttt_figure("ttt", subject, table, points, rest)
     write_table(folder / "ttt.csv", table)
-    draw(result, table, rest, [folder / "ttt.png", folder / "ttt.svg"])
+    _draw(figure, folder)
     if result.population.equation.name == "c_curve":
         cooling = cooling_table(result, grid)
         write_table(folder / "cct.csv", cooling)
-        draw_cooling(result, cooling, float(grid.max()), [folder / "cct.png", folder / "cct.svg"])
+        _draw(cct_figure("cct", subject, cooling, float(grid.max()) - ZERO_CELSIUS), folder)
+
+
+def _draw(figure: Figure, folder: Path) -> None:
+    static.write(figure, [folder / f"{figure.name}.png", folder / f"{figure.name}.svg"])

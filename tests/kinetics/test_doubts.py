@@ -1,7 +1,6 @@
 """Bad input of a calibration: what is said of it, and that it does no harm."""
 
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +9,10 @@ from click.testing import CliRunner
 
 from matml.cli.main import cli
 from matml.core.files import read_json
+from matml.figures import static
 from matml.kinetics.data.downsample import MOST_POINTS, thin
 from matml.kinetics.data.observations import read_observations
-from matml.kinetics.diagrams.cct import draw_cooling
+from matml.kinetics.diagrams.figures import Subject, cct_figure
 from matml.kinetics.inference.calibrate import calibrate, calibrate_without_outliers
 from matml.kinetics.inference.diagnostics import contradiction_notes, correlation_notes
 
@@ -209,5 +209,5 @@ def test_a_cooling_diagram_that_nothing_reaches_is_drawn(tmp_path):
     columns = ["fraction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C"]
     nothing = pd.DataFrame(columns=[*columns, "reached"], dtype=float)
     out = tmp_path / "cct.png"
-    draw_cooling(SimpleNamespace(alloy="slow"), nothing, 1100.0, [out])
+    static.write(cct_figure("cct", Subject("slow", simulated=False), nothing, 826.85), [out])
     assert out.stat().st_size > 5_000

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
@@ -165,3 +166,14 @@ def measured_problem(value: float, column: str) -> tuple[str, str] | None:
         return None
     percent = what.high == 1 and (1 <= value < 100 if what.strict else 1 < value <= 100)
     return what.reason, "percent? divide by 100" if percent else what.remedy
+
+
+def on_history(points: pd.DataFrame) -> np.ndarray:
+    """Return which observations lie on a ramp or path [N]."""
+    found = np.zeros(len(points), dtype=bool)
+    if "path" in points:
+        found |= (points["path"].fillna("") != "").to_numpy()
+    if "start_temperature_K" in points:
+        start = points["start_temperature_K"].fillna(points["temperature_K"])
+        found |= (start != points["temperature_K"]).to_numpy()
+    return found

@@ -11,8 +11,7 @@ much as the thousands in the middle.
 import numpy as np
 import pandas as pd
 
-from matml.kinetics.data.columns import APART, INPUTS
-from matml.kinetics.data.thermal_history import on_history
+from matml.kinetics.data.columns import APART, INPUTS, on_history
 
 MOST_POINTS = 300
 """Observations of an alloy above which they are thinned."""

@@ -42,9 +42,10 @@ from matml.kinetics.data.columns import (
     ZERO_CELSIUS,
     in_usual_units,
     measured_problem,
+    on_history,
     temperature_problem,
 )
-from matml.kinetics.data.thermal_history import History, follow_paths, on_history
+from matml.kinetics.data.thermal_history import History, follow_paths
 
 START = ("start_temperature_K", "start_temperature_C")
 ONE_TEMPERATURE_K, ONE_FRACTION = 2.0, 0.02

@@ -224,16 +224,6 @@ def _around(points: pd.DataFrame, histories: dict[str, History]) -> np.ndarray:
     return found
 
 
-def on_history(points: pd.DataFrame) -> np.ndarray:
-    """Return which observations lie on a ramp or path [N]."""
-    found = np.zeros(len(points), dtype=bool)
-    if "path" in points:
-        found |= (points["path"] != "").to_numpy()
-    if "start_temperature_K" in points:
-        found |= (points["start_temperature_K"] != points["temperature_K"]).to_numpy()
-    return found
-
-
 def _steps(temperature_K: np.ndarray, duration_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return points and masses of steps of constant rate, each by Gauss-Legendre."""
     first, change = temperature_K[:-1], np.diff(temperature_K)

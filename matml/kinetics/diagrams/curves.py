@@ -5,62 +5,27 @@ over heating rate, radius or recrystallised fraction over time, and fractions al
 temperature history. One curve per set of the other conditions.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
-from matml.core.files import atomic
+from matml.figures.figure import Figure
 from matml.kinetics.data.batch import with_alloy_inputs
-from matml.kinetics.data.columns import ZERO_CELSIUS
-from matml.kinetics.data.thermal_history import History, on_history, path_columns
+from matml.kinetics.data.columns import on_history
+from matml.kinetics.data.thermal_history import History, path_columns
+from matml.kinetics.diagrams.figures import (
+    ACROSS,
+    RUN_TIME,
+    SHOWN,
+    UP,
+    Quantity,
+    Subject,
+    curves_figure,
+)
 from matml.kinetics.inference.calibration import Calibration
 
 GRID = 80
 MOST_CURVES = 6
-COLOURS = ("#1b6ca8", "#b3541e", "#2e7d32", "#7b4b94", "#8a6d00", "#444444")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A quantity drawn along an axis: its column, label, and what is taken off it."""
-
-    column: str
-    label: str
-    log: bool = False
-    offset: float = 0.0
-
-
-TIME = Axis("time_s", "time / s", log=True)
-CELSIUS = Axis("temperature_K", "temperature / °C", offset=ZERO_CELSIUS)
-ACROSS = {
-    "martensite": CELSIUS,
-    "peak_temperature": Axis("heating_rate_K_per_s", "heating rate / (K/s)", log=True),
-    "particle_radius": TIME,
-    "fraction": TIME,
-}
-"""What is varied, by kind."""
-
-UP = {
-    "martensite": Axis("martensite_fraction", "martensite fraction"),
-    "peak_temperature": Axis("peak_temperature_K", "peak temperature / °C", offset=ZERO_CELSIUS),
-    "particle_radius": Axis("particle_radius_nm", "mean radius / nm", log=True),
-    "fraction": Axis("fraction_transformed", "fraction transformed"),
-}
-"""What is measured, by kind."""
-
-SHOWN = {
-    "temperature_K": ("{:.0f} °C", ZERO_CELSIUS),
-    "strain": ("strain {:g}", 0.0),
-    "strain_rate_per_s": ("{:g} /s", 0.0),
-    "initial_grain_size_um": ("{:.3g} µm", 0.0),
-    "run": ("run {}", 0.0),
-}
-"""How a condition is named in a legend."""
 
 
 def has_curves(calibration: Calibration) -> bool:
@@ -121,63 +86,21 @@ def run_table(calibration: Calibration) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def draw_curves(
-    calibration: Calibration, table: pd.DataFrame, paths: list[Path], *, along: bool = False
-) -> None:
-    """Draw curves with bands and data to PNG or SVG files; `along` runs against their time."""
+def figure_of(
+    calibration: Calibration, subject: Subject, table: pd.DataFrame, *, along: bool
+) -> Figure:
+    """Return the diagram of curves, or of runs along their own time."""
     kind, points = calibration.population.kind, _points(calibration)
-    points = points[on_history(points) == along]
-    across = Axis("time_s", "time on the run's clock / s") if along else ACROSS[kind]
-    up = _up(calibration)
-    with mpl.rc_context({"font.size": 10, "svg.hashsalt": "matml", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
-        axes = figure.add_subplot()
-        for number, (label, block) in enumerate(table.groupby("curve", sort=False)):
-            colour = COLOURS[number % len(COLOURS)]
-            x = block[across.column] - across.offset
-            low, high = block["low_90"] - up.offset, block["high_90"] - up.offset
-            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            name = f"{label or 'calibrated'}, 90 % band"
-            axes.plot(x, block[up.column] - up.offset, color=colour, label=name)
-            own = points[_belongs(points, block)]
-            axes.scatter(
-                own[across.column] - across.offset,
-                own[up.column] - up.offset,
-                color=colour,
-                edgecolors="black",
-                s=40,
-                zorder=5,
-            )
-        if across.log:
-            axes.set_xscale("log")
-        if up.log:
-            axes.set_yscale("log")
-        axes.set_xlabel(across.label)
-        axes.set_ylabel(up.label)
-        axes.grid(True, which="major", color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
-        marked = " (simulated data)" if calibration.observations.simulated else ""
-        count = len(points)
-        axes.set_title(
-            f"{calibration.alloy}{marked}\n{calibration.population.equation.title} calibrated from "
-            f"{count} observation{'s' if count > 1 else ''}",
-            fontsize=11,
-            loc="left",
-        )
-        if table["curve"].nunique() > 3:
-            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        else:
-            axes.legend(frameon=False, fontsize=8.5)
-        for path in paths:
-            with atomic(path) as temporary:
-                metadata = {"Date": None} if path.suffix == ".svg" else None
-                figure.savefig(temporary, dpi=150, metadata=metadata)
-
-
-def _up(calibration: Calibration) -> Axis:
-    observable = calibration.population.equation.observable(calibration.population.kind)
-    usual = Axis(observable.column, observable.column, observable.unit.startswith("log10"))
-    return UP.get(calibration.population.kind, usual)
+    observable = calibration.population.equation.observable(kind)
+    usual = Quantity(observable.column, observable.column, observable.unit.startswith("log10"))
+    return curves_figure(
+        "runs" if along else "curve",
+        subject,
+        table,
+        points[on_history(points) == along],
+        RUN_TIME if along else ACROSS[kind],
+        UP.get(kind, usual),
+    )
 
 
 def _points(calibration: Calibration) -> pd.DataFrame:
@@ -202,16 +125,6 @@ def _label(conditions: dict[str, float | str]) -> str:
         form, offset = SHOWN.get(name, (f"{name} {{:g}}", 0.0))
         words.append(form.format(value - offset if offset else value))
     return ", ".join(words)
-
-
-def _belongs(points: pd.DataFrame, block: pd.DataFrame) -> pd.Series:
-    """Return which observations are a curve's: those that agree in all that is constant on it."""
-    inside = pd.Series(data=True, index=points.index)
-    names = ("run", "start_temperature_K", *SHOWN)
-    for name in dict.fromkeys(names):
-        if name in block and name in points and len(set(block[name])) == 1:
-            inside &= points[name] == block[name].iloc[0]
-    return inside
 
 
 def _predicted(calibration: Calibration, block: pd.DataFrame) -> pd.DataFrame:

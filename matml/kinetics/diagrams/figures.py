@@ -1,0 +1,529 @@
+"""Diagrams of a calibrated alloy, from the tables of `ttt`, `cct` and `curves`: one of each kind.
+
+`matml kinetics calibrate` draws them to files from what it has computed, the report on its page
+from the same tables as they were written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from matml.figures.figure import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    Axis,
+    Band,
+    Figure,
+    Hover,
+    Part,
+    Series,
+    between,
+)
+from matml.kinetics.data.columns import ZERO_CELSIUS, on_history
+
+COLOURS = (BLUE, GREEN, ORANGE)
+CURVE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)
+TTT_COLUMNS = frozenset(("fraction", "temperature_C", "time_s", "low_90_s", "high_90_s"))
+CCT_COLUMNS = ("fraction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C")
+SLOWEST_K_S = 1e-3
+"""Cooling rate below which no CCT curve is drawn."""
+DIGITS = 7
+"""Times span decades."""
+HELD = "observed, used"
+OTHERS = "observed, not used"
+
+
+@dataclass(frozen=True)
+class Level:
+    """A quantity that is drawn as a level over temperature, for some times."""
+
+    column: str
+    words: str
+    unit: str
+    title: str
+    over: str
+    log: bool = False
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit for people; tables have `um`."""
+        return self.unit.replace("um", "µm")
+
+
+LEVELS = {
+    "hardness": Level(
+        "hardness_HRC",
+        "hardness",
+        "HRC",
+        "Hardness after tempering",
+        "tempering temperature (°C)",
+    ),
+    "grain_size": Level(
+        "grain_size_um",
+        "grain size",
+        "um",
+        "Grain size after annealing",
+        "temperature (°C)",
+        log=True,  # grain sizes are compared by their logarithm
+    ),
+}
+"""By kind of observation."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column on an axis of a diagram of curves, and what is taken off it."""
+
+    column: str
+    title: str
+    log: bool = False
+    offset: float = 0.0
+
+    def of(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the column as it is drawn."""
+        return table[self.column].to_numpy(float) - self.offset
+
+    @property
+    def axis(self) -> Axis:
+        """The axis."""
+        return Axis(self.title, log=self.log)
+
+
+TIME = Quantity("time_s", "time (s)", log=True)
+CELSIUS = Quantity("temperature_K", "temperature (°C)", offset=ZERO_CELSIUS)
+RUN_TIME = Quantity("time_s", "time on the run's clock (s)")
+ACROSS = {
+    "martensite": CELSIUS,
+    "peak_temperature": Quantity("heating_rate_K_per_s", "heating rate (K/s)", log=True),
+    "particle_radius": TIME,
+    "fraction": TIME,
+}
+"""What is varied, by kind."""
+UP = {
+    "martensite": Quantity("martensite_fraction", "martensite fraction"),
+    "peak_temperature": Quantity(
+        "peak_temperature_K", "peak temperature (°C)", offset=ZERO_CELSIUS
+    ),
+    "particle_radius": Quantity("particle_radius_nm", "mean radius (nm)", log=True),
+    "fraction": Quantity("fraction_transformed", "fraction transformed"),
+}
+"""What is measured, by kind."""
+SHOWN = {
+    "temperature_K": ("{:.0f} °C", ZERO_CELSIUS),
+    "strain": ("strain {:g}", 0.0),
+    "strain_rate_per_s": ("{:g} /s", 0.0),
+    "initial_grain_size_um": ("{:.3g} µm", 0.0),
+    "run": ("run {}", 0.0),
+}
+"""How a condition of a curve is told."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a diagram is of.
+
+    Attributes
+    ----------
+    equation
+        Its title; "" where it is not known.
+    observations
+        How many the alloy was calibrated from; None where it is not known.
+    """
+
+    alloy: str
+    simulated: bool
+    equation: str = ""
+    observations: int | None = None
+
+    def title(self, what: str) -> str:
+        """Return the title of a diagram."""
+        return f"{what} of {self.alloy}{' (simulated data)' if self.simulated else ''}"
+
+    @property
+    def calibrated(self) -> str:
+        """What was calibrated, from how much."""
+        words = f"{self.equation}, calibrated" if self.equation else "calibrated"
+        if self.observations is None:
+            return words
+        return f"{words} from {self.observations} observation{'s' * (self.observations != 1)}"
+
+
+def ttt_figure(
+    name: str,
+    subject: Subject,
+    curves: pd.DataFrame,
+    used: pd.DataFrame | None,
+    others: pd.DataFrame | None = None,
+) -> Figure:
+    """Return time (logarithmic) against temperature with bands, and the observations.
+
+    Parameters
+    ----------
+    curves
+        Output of `ttt.time_table`.
+    used, others
+        Observations that the alloy was calibrated from, and further ones of it.
+    """
+    parts: list[Part] = []
+    for (fraction, own), colour in zip(curves.groupby("fraction"), COLOURS, strict=False):
+        label, at = f"{100 * float(fraction):g} %", own["temperature_C"].to_numpy(float)
+        low, high = own["low_90_s"].to_numpy(float), own["high_90_s"].to_numpy(float)
+        parts += [
+            _band(np.r_[low, high[::-1]], np.r_[at, at[::-1]], label, colour),
+            _curve(
+                own["time_s"],
+                at,
+                label,
+                colour,
+                f"{label} transformed<br>%{{x:.3g}} s [%{{customdata[0]:.3g}}, "
+                "%{customdata[1]:.3g}] at %{y:.0f} °C",
+                np.stack([low, high], 1),
+            ),
+        ]
+    if "least_squares_time_s" in curves:
+        parts += _least_squares(curves, "fraction", "least_squares_time_s", "temperature_C")
+    times, along = [], 0
+    for points, label in ((others, OTHERS), (used, HELD)):
+        if points is None:
+            continue
+        # where the temperature changed, a time at the last one is no point of this diagram
+        moving = on_history(points)
+        along += int(moving.sum()) if label == HELD else 0
+        held = points[~moving]
+        if len(held):
+            column = "fraction" if "fraction" in held else "fraction_transformed"
+            colours = between(held[column], COLOURS) if column in held else GREY
+            parts.append(_points(held, "time_s", "temperature_C", label, colours))
+            times.append(held["time_s"])
+    note = (
+        f"Time to transform {_percent(curves)}. {sentence(subject.calibrated)}. Bands: 90 % "
+        "credible. "
+        "Dashed: least squares from a generic start. Points are coloured by fraction."
+    )
+    if along:
+        note += f" {along} observations along ramps or paths are no points of this diagram."
+    return Figure(
+        name,
+        subject.title("TTT diagram"),
+        Axis("time (s)", log=True, ends=_time_ends(curves, times)),
+        Axis("temperature (°C)"),
+        parts,
+        note,
+        f"{subject.title('TTT diagram')}, {subject.calibrated}: time to transform "
+        f"{_percent(curves)} against temperature. {_nose(curves)}",
+        legend=True,
+        height=430,
+        digits=DIGITS,
+    )
+
+
+def _time_ends(curves: pd.DataFrame, observed: Sequence[pd.Series]) -> tuple[float, float]:
+    """Return a range of times that shows the noses and all observations."""
+    noses = curves.groupby("fraction")["time_s"].min()
+    times = pd.concat([noses, *observed])
+    times = times[np.isfinite(times) & (times > 0)]
+    return (float(times.min() / 5), float(times.max() * 10)) if len(times) else (1.0, 1e6)
+
+
+def level_figure(
+    name: str,
+    subject: Subject,
+    level: Level,
+    curves: pd.DataFrame,
+    used: pd.DataFrame | None,
+    others: pd.DataFrame | None = None,
+) -> Figure:
+    """Return hardness or grain size against temperature with bands, and the observations.
+
+    Parameters
+    ----------
+    curves
+        Output of `ttt.level_table`.
+    """
+    parts: list[Part] = []
+    unit, times = level.shown_unit, curves["time_s"]
+    for (time, own), colour in zip(curves.groupby("time_s"), COLOURS, strict=False):
+        label, at = f"{float(time):g} s", own["temperature_C"].to_numpy(float)
+        low, high = (own[f"{end}_90_{level.unit}"].to_numpy(float) for end in ("low", "high"))
+        parts += [
+            _band(np.r_[at, at[::-1]], np.r_[low, high[::-1]], label, colour),
+            _curve(
+                at,
+                own[level.column],
+                label,
+                colour,
+                f"after {label} at %{{x:.0f}} °C<br>{level.words} %{{y:.3g}} "
+                f"[%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}] {unit}",
+                np.stack([low, high], 1),
+            ),
+        ]
+    if f"least_squares_{level.unit}" in curves:
+        column = f"least_squares_{level.unit}"
+        parts += _least_squares(curves, "time_s", "temperature_C", column)
+    span = np.log(times.max() / times.min()) or 1.0
+    for points, label in ((others, OTHERS), (used, HELD)):
+        if points is not None and len(points) and level.column in points:
+            shares = np.log(points["time_s"].to_numpy(float) / times.min()) / span
+            colours = between(shares, COLOURS[: max(2, times.nunique())])
+            parts.append(_points(points, "temperature_C", level.column, label, colours, level))
+    return Figure(
+        name,
+        subject.title(level.title),
+        Axis(level.over),
+        Axis(f"{level.words} ({unit})", log=level.log, ticks_125=level.log),
+        parts,
+        f"{sentence(subject.calibrated)}. Bands: 90 % credible. Dashed: least squares from a "
+        "generic start. Points are coloured by time.",
+        f"{subject.title(level.title)} against temperature, {subject.calibrated}; from "
+        f"{curves[level.column].min():.3g} to {curves[level.column].max():.3g} {unit}.",
+        legend=True,
+        height=430,
+        digits=DIGITS,
+    )
+
+
+def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float) -> Figure:
+    """Return temperature against time on cooling at constant rates, with bands and cooling lines.
+
+    Parameters
+    ----------
+    cooled
+        Output of `cct.cooling_table`, with or without rows.
+    start_C
+        Temperature from which cooling is counted.
+    """
+    title, parts = subject.title("CCT diagram"), list[Part]()
+    what = f"Cooling at constant rates from {start_C:.0f} °C, by Scheil's rule from the TTT curves"
+    if cooled.empty:
+        nothing = f"{what}: cooling at {SLOWEST_K_S:g} K/s or faster transforms nothing."
+        ends = Axis("time (s)", log=True, ends=(1.0, 1e6)), Axis("temperature (°C)", ends=(0, 1e3))
+        return Figure(name, title, *ends, parts, nothing, f"{title}: {nothing}", height=430)
+    shown = cooled["time_s"][cooled["time_s"] > 0]
+    first, last = float(shown.min()) / 3, float(shown.max()) * 3
+    bottom, rates = float(cooled["low_90_C"].min()), cooled["cooling_rate_K_s"]
+    for power in range(
+        int(np.floor(np.log10(rates.min()))), int(np.ceil(np.log10(rates.max()))) + 1
+    ):
+        rate = 10.0**power
+        down = (start_C - bottom) / rate
+        if down > first:
+            times = np.geomspace(first, down, 60)
+            parts.append(_cooling_line(times, start_C - rate * times, rate))
+    for (fraction, own), colour in zip(cooled.groupby("fraction"), COLOURS, strict=False):
+        label, rate = f"{100 * float(fraction):g} %", own["cooling_rate_K_s"].to_numpy(float)
+        low, high = own["low_90_C"].to_numpy(float), own["high_90_C"].to_numpy(float)
+        # each end lies on the cooling line of its rate
+        at = np.r_[low, high[::-1]]
+        parts += [
+            _band((start_C - at) / np.r_[rate, rate[::-1]], at, label, colour),
+            _curve(
+                own["time_s"],
+                own["temperature_C"],
+                label,
+                colour,
+                f"{label} transformed<br>at %{{customdata[0]:.3g}} K/s: %{{y:.0f}} °C "
+                "[%{customdata[1]:.0f}, %{customdata[2]:.0f}]<br>after %{x:.3g} s",
+                np.stack([rate, low, high], 1),
+            ),
+        ]
+    return Figure(
+        name,
+        title,
+        Axis("time (s)", log=True, ends=(first, last)),
+        Axis("temperature (°C)"),
+        parts,
+        f"{what}: where it reaches {_percent(cooled)}. Bands: 90 % credible, along the cooling "
+        "lines (grey).",
+        f"{title}: temperature at which cooling from {start_C:.0f} °C at {rates.min():.3g} to "
+        f"{rates.max():.3g} K/s transforms {_percent(cooled)}.",
+        legend=True,
+        height=430,
+        digits=DIGITS,
+    )
+
+
+def _cooling_line(times: np.ndarray, temperature: np.ndarray, rate: float) -> Series:
+    return Series(
+        times,
+        temperature,
+        f"cooling at {rate:g} K/s",
+        GREY,
+        width=0.7,
+        end_label=f"{rate:g} K/s",
+        in_legend=False,
+        in_table=False,
+        hover=Hover(f"cooling at {rate:g} K/s<extra></extra>"),
+    )
+
+
+def curves_figure(
+    name: str,
+    subject: Subject,
+    table: pd.DataFrame,
+    points: pd.DataFrame,
+    across: Quantity,
+    up: Quantity,
+) -> Figure:
+    """Return curves over what was varied, or of runs over their time, with bands and observations.
+
+    Parameters
+    ----------
+    table
+        Output of `curves.curve_table` or `curves.run_table`.
+    points
+        Observations that the alloy was calibrated from.
+    """
+    parts: list[Part] = []
+    for number, (label, block) in enumerate(table.groupby("curve", sort=False)):
+        colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
+        x, label = across.of(block), str(label) or "calibrated"
+        low, high = (block[end].to_numpy(float) - up.offset for end in ("low_90", "high_90"))
+        rows = np.stack([low, high], 1)
+        told = f"{label}<br>%{{x:.4g}}: %{{y:.4g}} [%{{customdata[0]:.4g}}, %{{customdata[1]:.4g}}]"
+        parts += [
+            _band(np.r_[x, x[::-1]], np.r_[low, high[::-1]], label, colour),
+            _curve(x, up.of(block), label, colour, told, rows),
+        ]
+        own = points[_belongs(points, block)]
+        parts.append(
+            Series(
+                across.of(own),
+                up.of(own),
+                f"{label}, observed",
+                colour,
+                "circle",
+                size=10,
+                outlined=True,
+                in_legend=False,
+                hover=Hover(f"{label}, observed<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>"),
+            )
+        )
+    what = sentence(up.title.split(" (")[0])
+    return Figure(
+        name,
+        subject.title(what),
+        across.axis,
+        up.axis,
+        parts,
+        f"{sentence(subject.calibrated)}. Bands: 90 % credible. Circles: observed.",
+        f"{subject.title(what)} against {across.title}, {subject.calibrated}.",
+        legend=True,
+        height=430,
+        digits=DIGITS,
+    )
+
+
+def _belongs(points: pd.DataFrame, block: pd.DataFrame) -> pd.Series:
+    """Return which observations are a curve's: those that agree in all that is constant on it."""
+    inside = pd.Series(data=True, index=points.index)
+    for name in ("start_temperature_K", *SHOWN):
+        if name in block and name in points and len(set(block[name])) == 1:
+            inside &= points[name] == block[name].iloc[0]
+    return inside
+
+
+def _band(x: np.ndarray, y: np.ndarray, label: str, colour: str) -> Band:
+    return Band(x, y, f"{label}, 90 % band", colour)
+
+
+def _curve(
+    x: np.ndarray | pd.Series,
+    y: np.ndarray | pd.Series,
+    label: str,
+    colour: str,
+    told: str,
+    rows: np.ndarray,
+) -> Series:
+    hover = Hover(f"{told}<extra></extra>", rows.tolist())
+    return Series(x, y, label, colour, width=2.5, hover=hover)
+
+
+def _least_squares(curves: pd.DataFrame, key: str, x: str, y: str) -> list[Part]:
+    """Return the generic fit's curves, drawn above the others, which may hide them."""
+    parts: list[Part] = []
+    for _, own in curves.groupby(key):
+        line = Series(
+            own[x],
+            own[y],
+            "least squares",
+            GREY,
+            width=1.5,
+            dash="dash",
+            in_legend=not parts,
+        )
+        parts.append(line)
+    return parts
+
+
+def _points(
+    points: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    colours: str | Sequence[str],
+    level: Level | None = None,
+) -> Series:
+    """Return observations: the used ones large, others small and faint."""
+    if "temperature_C" not in points:
+        points = points.assign(temperature_C=points["temperature_K"] - ZERO_CELSIUS)
+    used = label == HELD
+    rows = [
+        (f"{row['time_s']:.4g}", f"{row['temperature_C']:.0f}", _observed(row, level))
+        for row in points.to_dict("records")
+    ]
+    return Series(
+        points[x],
+        points[y],
+        label,
+        colours,
+        "circle",
+        size=11 if used else 5,
+        opacity=1 if used else 0.5,
+        outlined=used,
+        labels=[row[2] for row in rows],
+        hover=Hover(
+            f"{label}<br>%{{customdata[2]}}<br>%{{customdata[0]}} s at %{{customdata[1]}} °C"
+            "<extra></extra>",
+            rows,
+        ),
+    )
+
+
+def _observed(row: dict, level: Level | None) -> str:
+    """Return what an observation says."""
+    if level is not None:
+        return f"{level.words} {row[level.column]:.4g} {level.shown_unit}"
+    for column in ("fraction", "fraction_transformed", "ttt_fraction"):
+        if column in row and not pd.isna(row[column]):
+            return f"{100 * row[column]:.3g} % transformed"
+    return ""
+
+
+def _percent(curves: pd.DataFrame) -> str:
+    values = [f"{100 * fraction:g}" for fraction in sorted(curves["fraction"].unique())]
+    return f"{', '.join(values[:-1])} and {values[-1]} %" if len(values) > 1 else f"{values[0]} %"
+
+
+def _nose(curves: pd.DataFrame) -> str:
+    """Return in words where transformation is fastest."""
+    middle = min(curves["fraction"].unique(), key=lambda value: abs(value - 0.5))
+    own = curves[(curves["fraction"] == middle) & np.isfinite(curves["time_s"])]
+    if own.empty:
+        return ""
+    best = own.loc[own["time_s"].idxmin()]
+    return (
+        f"Transformation to {100 * middle:g} % is fastest at {best['temperature_C']:.0f} °C and "
+        f"takes {best['time_s']:.3g} s there."
+    )
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital first letter."""
+    return text[:1].upper() + text[1:]
