@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element, Species
-from pymatgen.io.cif import CifFile, CifParser
 from pymatgen.io.vasp import Poscar
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
+from matml.structures.io.cif import read_cif
 from matml.structures.io.databases import (
     entries_of,
     entry_suffixes,
@@ -24,8 +24,6 @@ from matml.structures.io.databases import (
     optimade_structure,
 )
 
-VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
-LARGEST_SPACE_GROUP = 192  # general positions of Fm-3m
 Parsed = tuple[str, Structure, list[str]] | tuple[str, BadCrystal, list[str]]
 
 
@@ -145,84 +143,6 @@ def cif_blocks(text: str) -> list[str]:
     return with_cell or [text]
 
 
-def read_cif(text: str, max_sites: int) -> Structure:
-    """Read one block of a CIF."""
-    lowered = text.lower()
-    if "data_" not in lowered or "_cell_length_a" not in lowered:
-        raise BadCrystal(
-            "no CIF data block with a cell (_cell_length_a)", "give a complete CIF file"
-        )
-    if "_atom_site_" not in lowered:
-        raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
-    if (declared := declared_cif_sites(text)) > max_sites:
-        raise too_many(declared, max_sites)
-    rows = cif_site_rows(text)
-    if rows > max_sites:
-        raise too_many(rows, max_sites)
-    operations = len(re.findall(r"(?m)^[^#\n]*[xX][^,\n]*,[^,\n]*[yY][^,\n]*,[^,\n]*[zZ]", text))
-    if rows * max(1, operations) > LARGEST_SPACE_GROUP * max_sites:
-        raise too_many(rows * operations, max_sites)
-    check_cif_elements(text)
-    parser = CifParser.from_str(text)
-    structures = parser.parse_structures(primitive=False, on_error="raise")
-    if len(structures[0]) > max_sites:
-        raise too_many(len(structures[0]), max_sites)
-    return structures[0]
-
-
-def check_cif_elements(text: str) -> None:
-    """Reject names that pymatgen would shorten to an element (`Vac` to V).
-
-    Raises
-    ------
-    BadCrystal
-        For a type symbol, or a label where there are none, that stands for no element.
-    """
-    block = next(iter(CifFile.from_str(text).data.values())).data
-    typed = "_atom_site_type_symbol" in block
-    names = block.get("_atom_site_type_symbol" if typed else "_atom_site_label", [])
-    for name in [names] if isinstance(names, str) else names:
-        letters = re.match(r"[A-Za-z]*", name).group()
-        # labels may go on after the element (OW1, CA12), type symbols may not
-        unknown = not Element.is_valid_symbol(letters.capitalize())
-        if VACANCY.fullmatch(letters) or (typed and letters and unknown):
-            raise BadCrystal(
-                f"an atom site holds {name!r}, which is no chemical element",
-                "put the real element on the site or delete it if it stands for a vacancy",
-            )
-
-
-def declared_cif_sites(text: str) -> float:
-    """Atoms per cell that a CIF declares: formula sum times formula units; 0 where it does not."""
-    units = re.search(r"(?mi)^\s*_cell_formula_units_Z\s+'?([\d.eE+]+)", text)
-    formula = re.search(
-        r"(?mi)^\s*_chemical_formula_sum\s+(?:'([^'\n]*)'|\"([^\"\n]*)\"|(\S+))", text
-    )
-    if formula is None:
-        return float(units.group(1)) if units else 0.0
-    words = re.findall(r"[A-Z][a-z]?\s*([\d.]*(?:[eE]\d+)?)", next(filter(None, formula.groups())))
-    per_unit = sum(float(word) if word else 1.0 for word in words)
-    return per_unit * (float(units.group(1)) if units else 1.0)
-
-
-def cif_site_rows(text: str) -> int:
-    """Number of rows in the loop of atom sites."""
-    rows = 0
-    inside = heading = False
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.lower().startswith("_atom_site_") and "aniso" not in line.lower():
-            inside = heading = True
-        elif inside and (line.startswith(("_", "loop_", "data_", "#")) or not line):
-            if line.startswith("#") or (heading and not line):
-                continue
-            inside = False
-        elif inside:
-            heading = False
-            rows += 1
-    return rows
-
-
 def json_records(text: str) -> list[dict]:
     """Records of a JSON file: structures of pymatgen, or entries as databases send them."""
     try:
@@ -244,7 +164,7 @@ def read_json(record: dict, max_sites: int) -> Structure:
     if isinstance(record, dict) and isinstance(record.get("structure"), dict):
         record = record["structure"]
     elif isinstance(record, dict) and isinstance(record.get("cif"), str):
-        return read_cif(record["cif"], max_sites)
+        return read_cif_block(record["cif"], max_sites)
     if not isinstance(record, dict) or "lattice" not in record or "sites" not in record:
         raise BadCrystal(
             "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",
@@ -286,6 +206,14 @@ def xyz_frames(text: str) -> list[str]:
         frames.append("\n".join(lines[position : position + 2 + size]))
         position += 2 + size
     return frames or [""]
+
+
+def read_cif_block(text: str, max_sites: int) -> Structure:
+    """Read one block of a CIF; how it was understood is warned of."""
+    structure, notes = read_cif(text, max_sites)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return structure
 
 
 def read_xyz(text: str, max_sites: int) -> Structure:
@@ -346,4 +274,4 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     )
 
 
-READERS = {"poscar": read_poscar, "cif": read_cif, "json": read_json, "xyz": read_xyz}
+READERS = {"poscar": read_poscar, "cif": read_cif_block, "json": read_json, "xyz": read_xyz}

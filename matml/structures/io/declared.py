@@ -1,0 +1,181 @@
+"""What a file declares of its crystal, held against what was read.
+
+A contradiction is told with both values; nothing is corrected here.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pymatgen.core import Composition
+from pymatgen.core.periodic_table import Element
+
+from matml.structures.elements import ELECTRONEGATIVITY
+
+VOLUME_TOLERANCE = 0.01
+DENSITY_TOLERANCE = 0.03
+ATOMIC_MASS_CONSTANT = 1.66053906660
+"""In g/cm^3 A^3: mass in u over volume in cubic angstrom to density (CODATA 2018)."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Facts that a file states beside cell and sites; None or empty where it does not.
+
+    Attributes
+    ----------
+    formula
+        Atoms by symbol, of a formula unit or of the whole cell.
+    formula_text
+        As it stands in the file.
+    units
+        Formula units per cell (Z).
+    atoms
+        Sites per cell, where that is declared itself.
+    volume_A3, density_g_cm3
+        Of the cell.
+    """
+
+    formula: Mapping[str, float] | None = None
+    formula_text: str = ""
+    units: float | None = None
+    atoms: int | None = None
+    volume_A3: float | None = None
+    density_g_cm3: float | None = None
+
+    @property
+    def whole_cell(self) -> bool:
+        """Whether the formula may be the content of the cell: some programs write it so."""
+        if self.formula is None or self.units is None:
+            return False
+        return abs(_reduced(self.formula) * self.units - sum(self.formula.values())) <= 0.1
+
+    @property
+    def largest_cell(self) -> float:
+        """Atoms in the cell by formula and Z, 0 where neither is declared."""
+        per_unit = sum(self.formula.values()) if self.formula else 1.0
+        if self.formula is None and self.units is None:
+            return 0.0
+        return per_unit if self.whole_cell else per_unit * (self.units or 1.0)
+
+    @property
+    def tells_amount(self) -> bool:
+        """Whether it says how many atoms the cell holds."""
+        return (
+            self.atoms is not None
+            or self.density_g_cm3 is not None
+            or (self.formula is not None and self.units is not None)
+        )
+
+
+def parse_formula(text: str) -> dict[str, float] | None:
+    """Return the atoms of a formula by symbol, D and T counted as H; None where it is not plain.
+
+    Takes sums (`Na2 O4 S`), structural formulas with brackets and amounts (`Ca (C O3)`), and
+    hydrates written with a dot.
+    """
+    words = re.sub(r"[\[{]", "(", re.sub(r"[\]}]", ")", text.strip().strip("'\"")))
+    words = re.sub(r"\d*[+-](?=[\s,)]|$)", "", words)
+    total: dict[str, float] = {}
+    for part in re.split(r"[·•*,;]|\.(?=\s|\d*[A-Z(])", words):
+        part = part.replace(" ", "")
+        if not part:
+            continue
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)?(.+)", part)
+        assert found is not None
+        times, rest = float(found[1] or 1), found[2]
+        rest = re.sub(r"(?<![A-Z])[DT](?![a-z])", "H", rest)
+        if not re.fullmatch(r"(?:[A-Z][a-z]?|[()]|\d+(?:\.\d*)?|\.\d+)+", rest):
+            return None
+        try:
+            amounts = Composition(rest).get_el_amt_dict()
+        except Exception:  # pymatgen raises many kinds
+            return None
+        for symbol, amount in amounts.items():
+            if symbol not in ELECTRONEGATIVITY:
+                return None
+            total[symbol] = total.get(symbol, 0.0) + times * amount
+    return total or None
+
+
+def formula_of(amounts: Mapping[str, float]) -> str:
+    """Return amounts by symbol as text, such as `Mg1 O2 H2`."""
+    return " ".join(f"{symbol}{amount:.4g}" for symbol, amount in amounts.items())
+
+
+def contradictions(
+    declared: Declared, amounts: Mapping[str, float], lattice: np.ndarray
+) -> list[str]:
+    """Return what contradicts a crystal as it was read, each with both values.
+
+    Parameters
+    ----------
+    amounts
+        Atoms in the cell by symbol.
+    lattice
+        Row vectors in angstrom, [3, 3].
+    """
+    found = []
+    total = sum(amounts.values())
+    volume = abs(float(np.linalg.det(lattice)))
+    stated = declared.volume_A3 or 0.0
+    if stated > 0 and abs(volume - stated) > VOLUME_TOLERANCE * stated:
+        found.append(
+            f"the cell's edges and angles give {volume:.2f} A^3, but a volume of "
+            f"{stated:.2f} A^3 is declared"
+        )
+    if declared.atoms is not None and abs(total - declared.atoms) > 0.01:
+        found.append(f"{total:.4g} atoms in the cell, but {declared.atoms} are declared")
+    if declared.formula:
+        found += _of_formula(declared, amounts, total)
+    if declared.density_g_cm3 is not None and declared.density_g_cm3 > 0 and not found:
+        mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
+        density = mass * ATOMIC_MASS_CONSTANT / volume
+        if abs(density - declared.density_g_cm3) > DENSITY_TOLERANCE * declared.density_g_cm3:
+            found.append(
+                f"the atoms in the cell give {density:.3f} g/cm^3, but a density of "
+                f"{declared.density_g_cm3:.3f} g/cm^3 is declared"
+            )
+    return found
+
+
+def _of_formula(declared: Declared, amounts: Mapping[str, float], total: float) -> list[str]:
+    """Return contradictions of formula and Z with the amounts."""
+    formula = declared.formula
+    assert formula is not None
+    per_unit = sum(formula.values())
+    # amounts of a formula may be rounded
+    rounded = any(abs(amount - round(amount)) > 1e-6 for amount in formula.values())
+    slack = max(0.1, 0.01 * total) if rounded else 0.1
+    for symbol in {**formula, **amounts}:
+        expected, read = formula.get(symbol, 0.0) * total / per_unit, amounts.get(symbol, 0.0)
+        if abs(expected - read) > slack:
+            units = f" with Z = {declared.units:g}" if declared.units else ""
+            return [
+                f"the sites give {formula_of(amounts)} in the cell, but the formula "
+                f"'{declared.formula_text}'{units} is declared"
+            ]
+    if declared.units is None:
+        # a whole number of formula units, unless the formula is rounded
+        times = total / per_unit
+        least = _reduced(formula) or per_unit
+        if not rounded and abs(total / least - round(total / least)) > 0.01:
+            return [f"{total:.4g} atoms in the cell are {times:.3g} formula units"]
+        return []
+    if declared.whole_cell and abs(per_unit - total) <= slack:
+        return []
+    if abs(per_unit * declared.units - total) <= slack * max(1.0, declared.units):
+        return []
+    return [
+        f"{total:.4g} atoms in the cell ({formula_of(amounts)}), but the formula "
+        f"'{declared.formula_text}' with Z = {declared.units:g} makes "
+        f"{per_unit * declared.units:.4g}"
+    ]
+
+
+def _reduced(formula: Mapping[str, float]) -> float:
+    """Return the atoms in the smallest formula with whole numbers."""
+    whole = [round(amount) for amount in formula.values()]
+    return sum(whole) / math.gcd(*whole) if whole and all(whole) else 0.0

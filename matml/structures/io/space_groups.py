@@ -1,0 +1,285 @@
+"""Symmetry operations that a CIF declares: by a list, a Hall symbol, a Hermann-Mauguin symbol, a
+number.
+
+Symbols are looked up in gemmi's table of the 530 settings of the International Tables.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import gemmi
+import numpy as np
+
+from matml.structures.errors import BadCrystal
+
+OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+SYMBOL = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+    "_space_group_name_h-m_ref",
+    "_symmetry_space_group_name_h-m_alt",
+)
+NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
+MINUS = str.maketrans(dict.fromkeys("−–—‐‑﹣-", "-"))
+# what programs write behind a symbol: S, Z (ICSD's origins 1 and 2), H, R, HR, axes in words
+ORIGIN = {"s": "1", "z": "2", "1": "1", "2": "2"}
+AXES = {"h": "H", "hr": "H", "r": "R", "rs": "R", "hexagonal": "H", "rhombohedral": "R"}
+METRIC_TOLERANCE = 2e-2
+"""Relative change of a cell's metric by an operation, above rounding of edges and angles."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One reading of a crystal's symmetry.
+
+    Attributes
+    ----------
+    origin
+        What declares it, in words.
+    rotations, translations
+        In fractional coordinates, [operations, 3, 3] and [operations, 3].
+    number
+        Of the space group in the International Tables, 0 where the table has no such setting.
+    """
+
+    origin: str
+    rotations: np.ndarray
+    translations: np.ndarray
+    number: int
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    @property
+    def kinds(self) -> Counter:
+        """Kinds of rotations by determinant and trace: equal for equal point groups."""
+        turns = np.rint(np.linalg.det(self.rotations)), self.rotations.trace(axis1=1, axis2=2)
+        return Counter(zip(*(map(float, turn) for turn in turns), strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _of_group(name: str, origin: str) -> Operations:
+    """Return the operations of a setting by gemmi's extended symbol, worked out once."""
+    group = gemmi.find_spacegroup_by_name(name)
+    return _of_ops(list(group.operations()), origin, group.number)
+
+
+def _of_ops(operations: Sequence[gemmi.Op], origin: str, number: int) -> Operations:
+    return Operations(
+        origin,
+        np.array([op.rot for op in operations], dtype=np.float64) / gemmi.Op.DEN,
+        np.array([op.tran for op in operations], dtype=np.float64) / gemmi.Op.DEN,
+        number,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _listed(triplets: tuple[str, ...]) -> Operations:
+    """Return listed operations, completed to the group that they generate.
+
+    Raises
+    ------
+    BadCrystal
+        For one that is no operation.
+    """
+    operations = []
+    for triplet in triplets:
+        try:
+            operations.append(gemmi.Op(triplet.translate(MINUS).strip()).wrap())
+        except RuntimeError as error:
+            raise BadCrystal(
+                f"the symmetry operation {triplet!r} cannot be read ({error})",
+                "write operations as x,y,z in quotes, such as '-x,y+1/2,-z'",
+            ) from None
+    try:
+        group = gemmi.GroupOps(operations)
+        closed = list(group)
+    except RuntimeError as error:
+        raise BadCrystal(
+            f"the {len(operations)} symmetry operations form no group ({error})",
+            "give all operations of the space group",
+        ) from None
+    if len({op.triplet() for op in operations}) != len(closed):
+        raise BadCrystal(
+            f"the {len(operations)} symmetry operations form no group: with their products they "
+            f"are {len(closed)}",
+            "give all operations of the space group, each once",
+        )
+    known = gemmi.find_spacegroup_by_ops(group)
+    return _of_ops(closed, "the list of operations", known.number if known else 0)
+
+
+def declared_operations(
+    block: dict[str, list[str]], angles: tuple[float, float, float], notes: list[str]
+) -> list[Operations]:
+    """Return the symmetries that a block declares, the likeliest first, without repeats.
+
+    Parameters
+    ----------
+    block
+        Values by lower-case tag.
+    angles
+        Of the cell, degrees: they tell hexagonal from rhombohedral axes.
+    notes
+        What was passed over is appended.
+
+    Raises
+    ------
+    BadCrystal
+        Where operations cannot be read, or the only symbol is unknown.
+    """
+    found: list[Operations] = []
+    triplets = _first(block, OPERATIONS)
+    if any(part.endswith(",") for part in triplets):
+        # x, y, z without quotes
+        triplets = re.sub(r",\s+", ",", " ".join(triplets)).split()
+    if triplets:
+        found.append(_listed(tuple(triplets)))
+    unknown = []
+    hall = " ".join(_first(block, HALL)[:1]).translate(MINUS)
+    if hall:
+        named = _by_hall(hall)
+        found += [named] if named else []
+        unknown += [] if named else [f"Hall symbol {hall!r}"]
+    symbols = list(dict.fromkeys(cell for tag in SYMBOL for cell in block.get(tag, []) if cell))
+    for symbol in symbols:
+        settings = _by_symbol(symbol, angles)
+        found += settings
+        unknown += [] if settings else [f"space-group symbol {symbol!r}"]
+    number = " ".join(_first(block, NUMBER)[:1])
+    if number:
+        if not (number.isdigit() and 1 <= int(number) <= 230):
+            raise BadCrystal(
+                f"space-group number {number!r}", "give a number from 1 to 230, or leave it out"
+            )
+        if not any(one.number == int(number) for one in found):
+            found += _by_number(int(number))
+    if not found:
+        if unknown:
+            raise BadCrystal(
+                f"{unknown[0]} is not known, and no operations are listed",
+                "list the operations (_space_group_symop_operation_xyz), or write the symbol as in "
+                "the International Tables, such as 'P 1 21/c 1' or 'F d -3 m :2'",
+            )
+        return []
+    notes += [f"{text} is not known; {found[0].origin} was used" for text in unknown]
+    return _without_repeats(found, bool(triplets))
+
+
+def keep_metric(operations: Operations, lattice: np.ndarray) -> bool:
+    """Whether all operations leave the lengths and angles of a cell as they are."""
+    metric = lattice @ lattice.T
+    turned = np.swapaxes(operations.rotations, 1, 2) @ metric @ operations.rotations
+    return bool(np.abs(turned - metric).max() <= METRIC_TOLERANCE * np.abs(metric).max())
+
+
+def _first(block: dict[str, list[str]], tags: Sequence[str]) -> list[str]:
+    """Return the values of the first tag that has any."""
+    values = ([v for v in block.get(tag, []) if v.strip()] for tag in tags)
+    return next((value for value in values if value), [])
+
+
+def _without_repeats(found: list[Operations], listed: bool) -> list[Operations]:
+    """Leave out symmetries that say what an earlier one says.
+
+    A symbol seldom tells origin and setting, so a list of operations of the same space group, or of
+    the same size and kinds of rotations, is taken for it.
+    """
+    kept = found[:1]
+    for one in found[1:]:
+        if listed and (
+            (one.number == kept[0].number and len(one) == len(kept[0]))
+            or (kept[0].number == 0 and one.kinds == kept[0].kinds)
+        ):
+            continue
+        if any(_equal(one, other) for other in kept):
+            continue
+        kept.append(one)
+    return kept
+
+
+def _equal(one: Operations, other: Operations) -> bool:
+    def members(operations: Operations) -> set[bytes]:
+        steps = np.rint(np.mod(operations.translations, 1) * gemmi.Op.DEN) % gemmi.Op.DEN
+        rows = np.concatenate([operations.rotations.reshape(-1, 9), steps], axis=1)
+        return {row.tobytes() for row in rows.astype(np.int8)}
+
+    return len(one) == len(other) and members(one) == members(other)
+
+
+@lru_cache(maxsize=1024)
+def _by_hall(hall: str) -> Operations | None:
+    """Return the operations of a Hall symbol; None where it cannot be read."""
+    try:
+        group = gemmi.symops_from_hall(hall)
+    except RuntimeError:
+        return None
+    known = gemmi.find_spacegroup_by_ops(group)
+    return _of_ops(list(group), f"the Hall symbol {hall!r}", known.number if known else 0)
+
+
+def _by_symbol(symbol: str, angles: tuple[float, float, float]) -> list[Operations]:
+    """Return the settings that a Hermann-Mauguin symbol may mean; none where it is unknown."""
+    alpha, _, gamma = angles
+    # a rhombohedral cell has three equal angles, a hexagonal one 120 degrees
+    rhombohedral = max(angles) - min(angles) < 0.5
+    names = _settings(symbol, "R" if rhombohedral else "H", round(alpha, 2), round(gamma, 2))
+    said = f"the space-group symbol {symbol!r}"
+    return [
+        _of_group(name, said if len(names) == 1 else f"{said} (setting {name!r})") for name in names
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _settings(symbol: str, axes: str, alpha: float, gamma: float) -> tuple[str, ...]:
+    """Return gemmi's extended symbols of the settings that a symbol may mean."""
+    text = symbol.translate(MINUS).replace("_", "").strip()
+    text = re.sub(r"\bbar\b|-\s+(?=\d)", "-", text)
+    choice = ""
+    found = re.search(
+        r"(?i)[\s:({\[]+(?:origin\s*(?:choice)?\s*)?([szhr12]|hr|rs|hexagonal|rhombohedral)(?:\s*axes)?[\s)}\]]*$",
+        text,
+    )
+    group = gemmi.find_spacegroup_by_name(text, alpha, gamma)
+    if found and (group is None or ":" in text or found.group(0).strip()[:1] in "({["):
+        word = found.group(1).lower()
+        stem = text[: found.start()].strip()
+        choice = ORIGIN.get(word, "") or AXES.get(word, "")
+        group = gemmi.find_spacegroup_by_name(stem, alpha, gamma)
+    if group is None:
+        return ()
+    settings = [
+        one.xhm()
+        for one in gemmi.spacegroup_table()
+        if one.hm == group.hm and one.number == group.number
+    ]
+    if choice:
+        chosen = tuple(name for name in settings if name.endswith(f":{choice}"))
+        return chosen or (tuple(settings) if len(settings) == 1 else ())
+    if group.number in RHOMBOHEDRAL and len(settings) > 1:
+        return tuple(name for name in settings if name.endswith(f":{axes}"))
+    return tuple(settings)
+
+
+RHOMBOHEDRAL = (146, 148, 155, 160, 161, 166, 167)
+
+
+@lru_cache(maxsize=256)
+def _by_number(number: int) -> list[Operations]:
+    """Return the settings of a number's standard symbol."""
+    standard = gemmi.get_spacegroup_reference_setting(number)
+    settings = [
+        one.xhm()
+        for one in gemmi.spacegroup_table()
+        if one.number == number and one.hm == standard.hm
+    ]
+    said = f"the space-group number {number}"
+    return [
+        _of_group(name, said if len(settings) == 1 else f"{said} (setting {name!r})")
+        for name in settings
+    ]
