@@ -13,7 +13,7 @@ from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
 from matml.structures.io.parse import parse
-from matml.structures.io.plain_poscar import plain_cell
+from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import Document
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.carry_over import SearchedCrystals
@@ -159,9 +159,11 @@ def document_crystals(
     """Every crystal of a document with its id, or why it is none."""
     if document.bad is not None:
         return [(document.id, document.bad)]
-    if document.kind == "poscar" and (cell := plain_cell(document.text, settings.max_sites)):
+    if document.kind == "poscar":
+        # no pymatgen structure on the way, which takes longer than all the rest
         try:
-            return [(document.id, crystal_of_cell(*cell, settings))]
+            *cell, notes = read_poscar(document.text, settings.max_sites)
+            return [(document.id, crystal_of_cell(*cell, settings, notes))]
         except BadCrystal as bad:
             return [(document.id, bad)]
     results: list[tuple[str, Crystal | BadCrystal]] = []

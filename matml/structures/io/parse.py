@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element, Species
-from pymatgen.io.vasp import Poscar
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
@@ -23,6 +22,7 @@ from matml.structures.io.databases import (
     is_optimade,
     optimade_structure,
 )
+from matml.structures.io.poscar import read_poscar
 
 Parsed = tuple[str, Structure, list[str]] | tuple[str, BadCrystal, list[str]]
 
@@ -100,32 +100,12 @@ def too_many(count: float, max_sites: int) -> BadCrystal:
     )
 
 
-def read_poscar(text: str, max_sites: int) -> Structure:
-    """Read a POSCAR or CONTCAR."""
-    lines = text.lstrip("\ufeff").splitlines()
-    if len(lines) < 8:
-        raise BadCrystal(
-            f"POSCAR of {len(lines)} lines: cut short", "give the complete file (VASP 5 format)"
-        )
-    counts = next((line.split() for line in lines[5:26] if re.match(r"\s*\d", line)), [])
-    total = sum(int(word) for word in counts if word.isdigit())
-    if total > max_sites:
-        raise too_many(total, max_sites)
-    if total > len(lines) - 7:
-        raise BadCrystal(
-            f"declares {total} sites but has only {len(lines)} lines", "give the complete file"
-        )
-    messages: list[str] = []
-    with collected_warnings(messages):
-        structure = Poscar.from_str(text.lstrip("\ufeff"), read_velocities=False).structure
-    for message in messages:
-        if "cannot be determined" in message:
-            raise BadCrystal(
-                "the POSCAR does not name its elements (VASP 4 format)",
-                "add the line of element symbols above the line of counts",
-            )
-        warnings.warn(message, stacklevel=2)
-    return structure
+def read_poscar_text(text: str, max_sites: int) -> Structure:
+    """Read a POSCAR or CONTCAR; how it was understood is warned of."""
+    lattice, positions, numbers, notes = read_poscar(text, max_sites)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return Structure(Lattice(lattice), numbers, positions)
 
 
 def cif_blocks(text: str) -> list[str]:
@@ -274,4 +254,4 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     )
 
 
-READERS = {"poscar": read_poscar, "cif": read_cif_block, "json": read_json, "xyz": read_xyz}
+READERS = {"poscar": read_poscar_text, "cif": read_cif_block, "json": read_json, "xyz": read_xyz}
