@@ -1,9 +1,19 @@
-"""Bootstrap intervals and rank correlation."""
+"""Quantiles of the normal distribution, bootstrap intervals and rank correlation."""
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import rankdata
+
+
+def normal_half_width(level: float) -> float:
+    """Return the half width of a normal distribution's interval, in standard deviations."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+NORMAL_90 = normal_half_width(0.9)
+"""Standard deviations from the mean to either end of a normal 90 % interval."""
 
 
 def bootstrap_interval(

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matml.gp.exact import _standardisation
-from matml.gp.kernels import JITTER, _distances, _matern32_at, matern32
+from matml.core.standardise import Standardisation
+from matml.gp.condition import condition
+from matml.gp.kernels import JITTER, distances, matern32_at
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ResidualGP:
     Attributes
     ----------
     centre, scale
-        Standardisation of the features, [d].
+        Mean and standard deviation of the features, [d].
     shift, variance, noise
         Variances of the common shift, of the feature-dependent part, and of the noise.
     length
@@ -39,11 +40,10 @@ class ResidualGP:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all of it as tensors, for a file."""
-        values = [self.shift, self.variance, self.noise, self.length]
         return {
             "centre": torch.from_numpy(self.centre),
             "scale": torch.from_numpy(self.scale),
-            "hyper": torch.tensor(values, dtype=torch.float64),
+            "hyper": self._hyper(),
         }
 
     @classmethod
@@ -62,31 +62,50 @@ class ResidualGP:
         support, residuals, query
             [k, d], [k] and [m, d]; k may be 0.
         """
-        parameters = torch.tensor(
-            [self.shift, self.variance, self.noise, self.length], dtype=torch.float64
+        standard = Standardisation(self.centre, self.scale)
+        a, b = (
+            torch.from_numpy(standard.apply(x)).double() / math.sqrt(x.shape[1])
+            for x in (support, query)
         )
-        inputs = [
-            torch.from_numpy((x - self.centre) / self.scale).double() for x in (support, query)
-        ]
-        mean, deviation = _condition_residual(
-            parameters, inputs[0], torch.from_numpy(np.asarray(residuals, float)), inputs[1]
-        )
+        known = torch.from_numpy(np.asarray(residuals, float))
+        mean, deviation = _posterior(self._hyper(), distances(a, a), distances(b, a), known)
         return mean.numpy(), deviation.numpy()
 
+    def _hyper(self) -> Tensor:
+        values = [self.shift, self.variance, self.noise, self.length]
+        return torch.tensor(values, dtype=torch.float64)
 
-def _condition_residual(
-    parameters: Tensor, support: Tensor, residuals: Tensor, query: Tensor
+
+def _posterior(
+    parameters: Tensor,
+    within: Tensor,
+    across: Tensor,
+    residuals: Tensor,
+    missing: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the posterior mean and deviation (noise included) of the residual at the query."""
+    """Return mean and deviation (noise included) of the residual at the query, [..., m].
+
+    Parameters
+    ----------
+    parameters
+        Shift, variance, noise and length.
+    within, across
+        Distances among the support's and from query to support, in units of the root of the number
+        of features: [..., k, k] and [..., m, k].
+    residuals
+        [..., k].
+    missing
+        True for a place of the support that is empty, [..., k], whose residual is 0.
+    """
     shift, variance, noise, length = parameters
-    reach = length * math.sqrt(support.shape[1])
-    gram = shift + variance * matern32(support / reach, support / reach)
-    gram = gram + (noise + JITTER) * torch.eye(len(support), dtype=gram.dtype)
-    cross = shift + variance * matern32(query / reach, support / reach)
-    solved = torch.linalg.solve(gram, torch.cat([residuals[:, None], cross.mT], 1))
-    mean = cross @ solved[:, 0]
-    explained = (cross * solved[:, 1:].mT).sum(1)
-    return mean, (shift + variance + noise - explained).clamp(min=1e-9).sqrt()
+    gram = shift + variance * matern32_at(within / length)
+    cross = shift + variance * matern32_at(across / length)
+    if missing is not None:
+        gram = gram.masked_fill(missing[..., :, None] | missing[..., None, :], 0.0)
+        cross = cross.masked_fill(missing[..., None, :], 0.0)
+    given = condition(gram, noise + JITTER, residuals)
+    left = shift + variance + noise - given.explained(cross)
+    return given.mean(cross), left.clamp(min=1e-9).sqrt()
 
 
 def learn_residual_gp(
@@ -111,68 +130,72 @@ def learn_residual_gp(
     A weak prior (a factor e on each hyper-parameter) about a third of the residuals' variance for
     each part holds where episodes are few.
     """
-    centre, scale = _standardisation(features)
-    x = torch.from_numpy((features - centre) / scale).double()
+    standard = Standardisation.of(features)
+    x = torch.from_numpy(standard.apply(features)).double() / math.sqrt(features.shape[1])
     y = torch.from_numpy(np.asarray(residuals, float))
     spread = float(np.mean(np.square(residuals)))
     start = [0.3 * spread, 0.4 * spread, 0.3 * spread, 0.5]
     initial = torch.tensor(start, dtype=torch.float64).log()
     free = initial.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
-    groups = _grouped(x, y, episodes)
+    # small supports together and large ones together: little padding, and few products
+    order = sorted(episodes, key=lambda episode: len(episode[0]))
+    half = len(order) // 2
+    groups = [_Padded.of(x, y, part) for part in (order[:half], order[half:]) if part]
     for _ in range(steps):
         value = 0.5 * (free - initial).square().sum()
         for group in groups:
-            mean, deviation = group.condition(free.exp())
+            mean, deviation = _posterior(
+                free.exp(), group.within, group.across, group.residuals, group.missing
+            )
             # a Laplace likelihood: errors are judged by their absolute value
-            value = value + ((mean - group.truth).abs() / deviation + deviation.log()).mean(1).sum()
+            each = (mean - group.truth).abs() / deviation + deviation.log()
+            value = value + (each * group.weights).sum()
         optimizer.zero_grad()
         (value / (1 + len(episodes))).backward()
         optimizer.step()
-    shift, variance, noise, length = free.detach().exp().tolist()
-    return ResidualGP(centre, scale, shift, variance, noise, length)
+    return ResidualGP(standard.mean, standard.deviation, *free.detach().exp().tolist())
 
 
 @dataclass(frozen=True)
-class _Alike:
-    """Episodes with equally many support and query crystals.
+class _Padded:
+    """Episodes together, each with as many places as the largest needs.
 
     Attributes
     ----------
-    within, across
-        Distances among the support's and from query to support, in units of the root of the number
-        of features: [episodes, k, k] and [episodes, m, k].
-    residuals, truth
-        [episodes, k] and [episodes, m].
+    within, across, residuals, missing
+        As of `_posterior`.
+    truth, weights
+        Of the query, [episodes, m]; the weights of an episode sum to 1.
     """
 
     within: Tensor
     across: Tensor
     residuals: Tensor
+    missing: Tensor
     truth: Tensor
+    weights: Tensor
 
-    def condition(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `_condition_residual` does, for all episodes at once, [episodes, m]."""
-        shift, variance, noise, length = parameters
-        gram = shift + variance * _matern32_at(self.within / length)
-        gram = gram + (noise + JITTER) * torch.eye(gram.shape[-1], dtype=gram.dtype)
-        cross = shift + variance * _matern32_at(self.across / length)
-        solved = torch.linalg.solve(gram, torch.cat([self.residuals[..., None], cross.mT], -1))
-        mean = (cross @ solved[..., :1])[..., 0]
-        explained = (cross * solved[..., 1:].mT).sum(-1)
-        return mean, (shift + variance + noise - explained).clamp(min=1e-9).sqrt()
+    @classmethod
+    def of(
+        cls, x: Tensor, y: Tensor, episodes: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> "_Padded":
+        (support, known), (query, asked) = (_padded(rows) for rows in zip(*episodes, strict=True))
+        a, b = x[support], x[query]
+        return cls(
+            distances(a, a),
+            distances(b, a),
+            y[support] * known,
+            ~known,
+            y[query],
+            asked / asked.sum(1, keepdim=True),
+        )
 
 
-def _grouped(
-    x: Tensor, y: Tensor, episodes: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> list[_Alike]:
-    """Return the episodes grouped by their sizes."""
-    sizes: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for support, query in episodes:
-        sizes.setdefault((len(support), len(query)), []).append((support, query))
-    groups = []
-    for alike in sizes.values():
-        support, query = (torch.from_numpy(np.stack(rows)) for rows in zip(*alike, strict=True))
-        a, b = x[support] / math.sqrt(x.shape[1]), x[query] / math.sqrt(x.shape[1])
-        groups.append(_Alike(_distances(a, a), _distances(b, a), y[support], y[query]))
-    return groups
+def _padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return row numbers filled up with 0 to equal lengths, and where there was one."""
+    sizes = np.array([len(each) for each in rows])
+    present = np.arange(sizes.max()) < sizes[:, None]
+    found = np.zeros(present.shape, np.int64)
+    found[present] = np.concatenate(rows)
+    return torch.from_numpy(found), torch.from_numpy(present)

@@ -23,15 +23,17 @@ from scipy.special import gammaln
 from torch import Tensor
 from torch.nn import functional
 
-JITTER = 1e-6
+from matml.gp.condition import Conditioned, JointProcess, factorise
+from matml.gp.kernels import JITTER
+
 FREEDOM = (1.0, 100.0)
 """Least and most degrees of freedom of the families' factors: from wild to all alike."""
 ALIKE, ONE = torch.tensor(1e12, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class Views:
-    """What the models say of n crystals before any of their labels is known.
+class Predictions:
+    """What the base models say of n crystals before any of their labels is known.
 
     Attributes
     ----------
@@ -44,15 +46,15 @@ class Views:
     means: Tensor
     covariances: Tensor
 
-    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> "Views":
-        """Return the views of some of the crystals."""
-        rows = torch.as_tensor(np.asarray(rows, dtype=np.int64))
-        return Views(self.means[:, rows], self.covariances[:, rows][:, :, rows])
+    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> "Predictions":
+        """Return those of some of the crystals."""
+        own = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        return Predictions(self.means[:, own], self.covariances[:, own[:, None], own])
 
 
 @dataclass(frozen=True)
-class QueryViews:
-    """What the models say of m crystals one by one, and of how they go with a support.
+class QueryPredictions:
+    """What the base models say of m crystals one by one, and of how they go with a support.
 
     Attributes
     ----------
@@ -92,39 +94,53 @@ class GPStack:
     freedom: Tensor = ALIKE
     spread: Tensor = ONE
 
-    def condition(
-        self, views: Views, labels: np.ndarray, shots: int
+    def joint(self, predictions: Predictions) -> JointProcess:
+        """Return the process over crystals, written out."""
+        mean, covariance = self._weigh(predictions.means, predictions.covariances)
+        return JointProcess(mean, covariance, float(self.noise) + JITTER)
+
+    def predict(
+        self,
+        joint: JointProcess,
+        rows: Sequence[int] | np.ndarray,
+        labels: np.ndarray,
+        query: Sequence[int] | np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return posterior mean and scale (noise included) of the crystals after the support.
+        """Return posterior mean and scale (noise included) of the query, [m].
 
         The scale is that of Student's t: the deviation before the factor, times the root of what
         the labels let expect of the factor.
 
         Parameters
         ----------
-        views
-            Of the support's crystals, first, and of those to predict.
-        labels
-            [shots].
+        joint
+            What `joint` gave.
+        rows, labels
+            Labelled crystals and their labels, [k].
+        query
+            Crystals to predict.
         """
-        support = Views(views.means[:, :shots], views.covariances[:, :shots, :shots])
-        query = QueryViews(
-            views.means[:, shots:],
-            views.covariances[:, shots:, :shots],
-            views.covariances.diagonal(dim1=1, dim2=2)[:, shots:],
-        )
-        return self.given(support, labels).at(query)
+        mean, variance, given = joint.predict(rows, labels, query)
+        return mean.numpy(), self.scale(variance, given).numpy()
 
-    def given(self, views: Views, labels: np.ndarray) -> "ConditionedStack":
-        """Return the process given the support's views and labels, [shots]."""
-        mean = self.mean_weights @ views.means
-        gram = torch.einsum("k,kab->ab", self.variances, views.covariances)
-        gram = gram + (self.noise + JITTER) * torch.eye(len(gram)).to(gram)
-        factor = torch.linalg.cholesky(gram)
-        residual = torch.as_tensor(np.asarray(labels, dtype=float)) - mean
-        solved = torch.cholesky_solve(residual[:, None], factor)[:, 0]
-        widening = self.factor(residual @ solved, len(residual))
-        return ConditionedStack(self, factor, solved, widening)
+    def given(self, support: Predictions, labels: np.ndarray) -> Conditioned:
+        """Return the process given the support's predictions and labels, [k]."""
+        return self.joint(support).given(range(len(labels)), labels)
+
+    def at(self, query: QueryPredictions, given: Conditioned) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `predict` does, of crystals one by one beside the support."""
+        mean, cross = self._weigh(query.means, query.cross)
+        variance = self.variances @ query.variances - given.explained(cross)
+        return (mean + given.mean(cross)).numpy(), self.scale(variance, given).numpy()
+
+    def scale(self, variance: Tensor, given: Conditioned) -> Tensor:
+        """Return the scale of labels (noise included) from variances without noise."""
+        factor = self.factor(given.misfit, len(given))
+        return ((variance + self.noise).clamp(min=1e-9) * factor).sqrt()
+
+    def _weigh(self, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted mean and the weighted covariance."""
+        return self.mean_weights @ means, torch.einsum("k,kab->ab", self.variances, covariances)
 
     def factor(self, misfit: Tensor | float, shots: int) -> Tensor:
         """Return what a family's labels let expect of the factor of its covariance.
@@ -147,36 +163,6 @@ class GPStack:
         """Return what `tensors` gave."""
         names = [field.name for field in fields(cls) if field.name in tensors]
         return cls(**{name: tensors[name] for name in names})
-
-
-@dataclass(frozen=True)
-class ConditionedStack:
-    """The stack given a support.
-
-    Attributes
-    ----------
-    stack
-        The weights.
-    factor, solved
-        Cholesky factor of the support's covariance, [k, k], and its residuals through the inverse
-        of that covariance, [k].
-    widening
-        Expected factor of the family's covariance.
-    """
-
-    stack: GPStack
-    factor: Tensor
-    solved: Tensor
-    widening: Tensor
-
-    def at(self, query: QueryViews) -> tuple[np.ndarray, np.ndarray]:
-        """Return posterior mean and scale (noise included), [m]."""
-        stack = self.stack
-        cross = torch.einsum("k,kab->ab", stack.variances, query.cross)
-        half = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
-        mean = stack.mean_weights @ query.means + cross @ self.solved
-        variance = stack.variances @ query.variances + stack.noise - half.square().sum(0)
-        return mean.numpy(), (variance.clamp(min=1e-9) * self.widening).sqrt().numpy()
 
 
 def sequential_loss(
@@ -208,7 +194,7 @@ def _one_ahead(
     covariance = torch.einsum("k,fkab->fab", variances, sequences.covariances)
     present = sequences.present
     diagonal = (noise + JITTER) * present + (1 - present)
-    factor = torch.linalg.cholesky(covariance + torch.diag_embed(diagonal))
+    factor = factorise(covariance, diagonal)
     residual = ((sequences.labels - mean) * present)[..., None]
     ahead = torch.linalg.solve_triangular(factor, residual, upper=False)[..., 0]
     return ahead, factor.diagonal(dim1=1, dim2=2)
@@ -251,7 +237,7 @@ class Sequences:
     Attributes
     ----------
     means, covariances
-        As of `Views`, with a leading dimension of families; 0 where a crystal is missing.
+        As of `Predictions`, with a leading dimension of families; 0 where a crystal is missing.
     labels, present
         [families, n]; `present` is 1 for a crystal and 0 for padding.
     """
@@ -264,7 +250,7 @@ class Sequences:
     @classmethod
     def draw(
         cls,
-        views: Sequence[Views],
+        predictions: Sequence[Predictions],
         labels: Sequence[np.ndarray],
         *,
         longest: int = 25,
@@ -275,16 +261,16 @@ class Sequences:
 
         Parameters
         ----------
-        views, labels
+        predictions, labels
             Of each family's labelled crystals.
         """
         generator = np.random.default_rng(seed)
         size = min(longest, max(len(values) for values in labels))
         parts = []
-        for view, values in zip(views, labels, strict=True):
+        for predicted, values in zip(predictions, labels, strict=True):
             for _ in range(orders):
                 rows = generator.permutation(len(values))[:size]
-                own, pad = view[rows], size - len(rows)
+                own, pad = predicted[rows], size - len(rows)
                 parts.append(
                     (
                         functional.pad(own.means, (0, pad)),
@@ -322,7 +308,7 @@ def learn_stack(
     Parameters
     ----------
     sequences
-        Of training families, with cross-fitted views.
+        Of training families, with cross-fitted predictions.
     scale
         Variance of a family's errors before any label, which the kernels share at the start.
     strength

@@ -15,13 +15,12 @@ import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
 from matml.core.errors import MatmlError
+from matml.core.statistics import NORMAL_90
 from matml.properties.data.targets import PROPERTIES
 
 FORMATION_ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"
 """Not learned: follows from the formation energy and the known entries."""
-NORMAL_90 = 1.645
-"""Half width of a normal distribution's 90 % interval in deviations."""
 
 Kind = Literal["minimise", "maximise", "target", "window"]
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"

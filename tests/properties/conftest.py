@@ -45,8 +45,8 @@ def names():
 @pytest.fixture(scope="session")
 def targets(crystals, names):
     """Standardised targets."""
+    from matml.core.standardise import Standardisation
     from matml.properties.data.dataset import learned_values
-    from matml.properties.data.targets import Standardisation
 
     values = learned_values(crystals.table, names)
     return Standardisation.of(values).apply(values).astype(np.float32)

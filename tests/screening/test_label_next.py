@@ -13,8 +13,10 @@ from scipy.stats import norm
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
+from matml.gp import condition
+from matml.gp.kernels import JITTER
 from matml.gp.residual import ResidualGP
-from matml.gp.stack import GPStack, Views
+from matml.gp.stack import GPStack, Predictions
 from matml.properties.predictor.export import SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import (
@@ -26,7 +28,6 @@ from matml.screening.acquire.acquisition import (
 )
 from matml.screening.acquire.suggest import suggest_labels
 from matml.screening.acquire.surrogates import (
-    JITTER,
     CorrectedSurrogate,
     JointSurrogate,
     stack_surrogate,
@@ -39,13 +40,13 @@ from matml.structures.crystals import CrystalSet
 SIZE = 14
 
 
-def random_views(generator, size=SIZE):
+def random_predictions(generator, size=SIZE):
     def kernel():
         root = generator.normal(size=(size, size))
         return root @ root.T / size
 
     means = torch.from_numpy(generator.normal(size=(3, size)))
-    return Views(means, torch.from_numpy(np.stack([kernel(), kernel()])))
+    return Predictions(means, torch.from_numpy(np.stack([kernel(), kernel()])))
 
 
 def weights(generator):
@@ -60,30 +61,34 @@ def weights(generator):
 @pytest.fixture
 def stack():
     generator = np.random.default_rng(0)
-    views = random_views(generator)
+    said = random_predictions(generator)
     fitted = SimpleNamespace(stack=weights(generator))
-    return fitted, views, generator.normal(size=SIZE)
+    return fitted, said, generator.normal(size=SIZE)
 
 
 @pytest.mark.parametrize("shots", [0, 1, 5])
 def test_the_joint_posterior_is_that_of_the_stack(stack, shots):
-    fitted, views, labels = stack
+    fitted, said, labels = stack
     order = np.random.default_rng(1).permutation(SIZE)
     rows, rest = order[:shots], order[shots:]
-    expected = fitted.stack.condition(views[order], labels[rows], shots)
-    mean, deviation = stack_surrogate(fitted, views).posterior(rows, labels[rows])
+    joint = fitted.stack.joint(said[order])
+    query = range(shots, SIZE)
+    expected = fitted.stack.predict(joint, range(shots), labels[rows], query)
+    mean, deviation = stack_surrogate(fitted, said).posterior(rows, labels[rows])
     np.testing.assert_allclose(mean[rest], expected[0], atol=1e-9)
     np.testing.assert_allclose(deviation[rest], expected[1], atol=1e-6)
 
 
 def test_the_labels_covariance_is_solved_once(stack, monkeypatch):
-    fitted, views, labels = stack
-    model, rows, solves = stack_surrogate(fitted, views), [1, 4, 6], []
+    fitted, said, labels = stack
+    model, rows, solves = stack_surrogate(fitted, said), [1, 4, 6], []
     residual = labels[rows] - model.mean[rows]
     gram = model.covariance[np.ix_(rows, rows)] + (model.noise + JITTER) * np.eye(3)
     factor = fitted.stack.factor(residual @ np.linalg.inv(gram) @ residual, 3)
-    solve = np.linalg.solve
-    monkeypatch.setattr(np.linalg, "solve", lambda *given: solves.append(1) or solve(*given))
+    factorise = condition.factorise
+    monkeypatch.setattr(
+        condition, "factorise", lambda *x, **y: solves.append(1) or factorise(*x, **y)
+    )
     mean, deviation = model.posterior(rows, labels[rows])
     assert len(solves) == 1
     joint_mean, covariance = model.joint(rows, labels[rows])
@@ -93,8 +98,8 @@ def test_the_labels_covariance_is_solved_once(stack, monkeypatch):
 
 
 def test_a_turned_surrogate(stack):
-    fitted, views, labels = stack
-    model, rows = stack_surrogate(fitted, views), [3, 8]
+    fitted, said, labels = stack
+    model, rows = stack_surrogate(fitted, said), [3, 8]
     for chosen in ([], rows):
         mean, deviation = model.posterior(chosen, labels[chosen])
         other = turned(model, -1).posterior(chosen, -labels[chosen])
@@ -119,8 +124,8 @@ def test_a_baseline_is_corrected_by_its_residual_process():
 
 
 def test_information_is_the_variance_that_a_label_takes_away(stack):
-    fitted, views, labels = stack
-    model, rows = stack_surrogate(fitted, views), [2, 5]
+    fitted, said, labels = stack
+    model, rows = stack_surrogate(fitted, said), [2, 5]
     found = acquisition("information", model, rows, labels[rows])
 
     def total(chosen):
@@ -131,8 +136,8 @@ def test_information_is_the_variance_that_a_label_takes_away(stack):
 
 
 def test_improvement_and_top_by_their_definitions(stack):
-    fitted, views, labels = stack
-    model, rows = stack_surrogate(fitted, views), [1, 7, 10]
+    fitted, said, labels = stack
+    model, rows = stack_surrogate(fitted, said), [1, 7, 10]
     mean, deviation = model.posterior(rows, labels[rows])
     samples = mean[:, None] + deviation[:, None] * np.random.default_rng(0).normal(size=200_000)
     gain = np.maximum(samples - labels[rows].max(), 0).mean(1)

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from matml.core.errors import MatmlError
+from matml.core.statistics import NORMAL_90
 from matml.screening.objectives import judge, learned_properties, normal, parse_objective
 from matml.screening.objectives import parse_objectives as parse
 
@@ -77,7 +78,7 @@ def test_windows_of_moduli_are_logarithmic():
     objective = parse_objective("bulk_modulus_GPa >= 100")
     mean, deviation = normal("bulk_modulus_GPa", *(np.array([v]) for v in (100.0, 80.0, 125.0)))
     assert mean == pytest.approx(2)
-    assert deviation == pytest.approx(np.log10(1.25) / 1.645)
+    assert deviation == pytest.approx(np.log10(1.25) / NORMAL_90)
     assert np.exp(objective.log_probability(mean, deviation)) == pytest.approx(0.5)
 
 

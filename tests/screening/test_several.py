@@ -10,6 +10,7 @@ from ridge_screening import PROPERTY, RidgePredictor, run
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
+from matml.core.statistics import NORMAL_90
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
@@ -89,7 +90,7 @@ def test_two_properties_with_gaps_in_the_support(prepared, tmp_path, support):
     # the probability of the window by its definition, from the columns given
     from scipy.stats import norm
 
-    deviation = (table["band_gap_eV_high"] - table["band_gap_eV_low"]) / 2 / 1.645
+    deviation = (table["band_gap_eV_high"] - table["band_gap_eV_low"]) / 2 / NORMAL_90
     expected = norm.sf(5, table["band_gap_eV"], deviation)
     np.testing.assert_allclose(table["probability"], expected, atol=1e-4)
     inside = table[table["in_domain"]]

@@ -20,6 +20,7 @@ from matml.bayes.empirical_bayes import draw_posterior, maximum_a_posteriori, pr
 from matml.bayes.gauss_newton import Fit, GaussianPrior, gauss_newton, inverse_variances, linearise
 from matml.bayes.importance_sampling import sample_posterior
 from matml.core.errors import MatmlError
+from matml.core.statistics import NORMAL_90
 from matml.kinetics.data.batch import (
     Series,
     common_reference_temperature,
@@ -30,7 +31,7 @@ from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation
 from matml.kinetics.inference.composition_prior import Experience, learn_experience
 from matml.kinetics.inference.gradient_start import MetaLearned
-from matml.kinetics.inference.population import NORMAL_90, learn_gaussian, learn_starts
+from matml.kinetics.inference.population import learn_gaussian, learn_starts
 from matml.kinetics.inference.predict import (
     generic_least_squares,
     least_squares_bounds,

@@ -13,11 +13,12 @@ from matml.bayes.gauss_newton import Fit
 from matml.bayes.importance_sampling import Posterior
 from matml.bayes.student_t import point_weights
 from matml.bayes.task_prior import TaskPriors
+from matml.core.statistics import NORMAL_90
 from matml.kinetics.data.batch import other_inputs, with_alloy_inputs
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations.form.history import NEAR_STEP
 from matml.kinetics.inference.diagnostics import OUTLIER_PROBABILITY
-from matml.kinetics.inference.population import NORMAL_90, Population
+from matml.kinetics.inference.population import Population
 from matml.kinetics.inference.predict import predict_draws
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets, with_a_new_run
 

@@ -20,6 +20,7 @@ from matml.bayes.empirical_bayes import LearnedPrior, for_a_new_task, learn_prio
 from matml.bayes.gauss_newton import GaussianPrior
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
+from matml.core.statistics import NORMAL_90
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import (
     Series,
@@ -40,8 +41,6 @@ from matml.kinetics.inference.run_offsets import (
 from matml.kinetics.settings import KineticsSection
 
 FORMAT = "matml kinetic population, version 3"
-NORMAL_90 = 1.6448536269514722
-"""Half width of the central 90 % of a standard normal distribution."""
 
 
 @dataclass

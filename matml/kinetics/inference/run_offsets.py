@@ -17,6 +17,7 @@ from torch import Tensor
 
 from matml.bayes.task_prior import TaskPriors
 from matml.core.errors import MatmlError
+from matml.core.statistics import NORMAL_90
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations.form.declaration import Equation, Observable, Parameter
 from matml.kinetics.equations.form.history import (
@@ -28,9 +29,6 @@ from matml.kinetics.equations.form.history import (
     PATH,
 )
 from matml.kinetics.equations.form.types import Inputs, Values
-
-LARGE = 1.6448536269514722
-"""Standard deviations of an offset beyond which one in ten lies."""
 
 EARLIEST_SHARE = 0.01
 """Share of a time that is left at least when a late start is taken off it."""
@@ -325,7 +323,7 @@ def offset_notes(names: list[str], draws: Tensor, sizes: list[float]) -> list[st
             size * draws[:, i].quantile(draws.new_tensor([0.05, 0.5, 0.95]))
         ).tolist()
         if low > 0 or high < 0:
-            far = abs(middle) > LARGE * size
+            far = abs(middle) > NORMAL_90 * size
             more = ": more than stated, look at this run" if far else ""
             notes.append(f"{name}: {middle:+.3g} ({low:+.3g} to {high:+.3g}){more}")
     return notes

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from matml.gp.condition import Conditioned, condition
 from matml.meta.inner.gradient import FeatureModel
 from matml.meta.tasks import Loss, Parameters
 
@@ -112,7 +113,7 @@ class GaussianHead(nn.Module):
             model = FeatureModel(module, self.head, weights)
             output = model(*inputs)
             features, present = model.features[0], labels.isfinite()
-            residual = torch.where(present, labels - output, 0.0).mT[..., None]
+            residual = torch.where(present, labels - output, 0.0).mT
             mask = present.mT.to(output.dtype)
             gram = self.covariance(features, features) * mask[:, :, None] * mask[:, None, :]
             # a missing label is one of noise 1 that nothing is correlated with
@@ -121,9 +122,9 @@ class GaussianHead(nn.Module):
             if len(output):
                 largest = gram.diagonal(dim1=1, dim2=2).amax(-1, keepdim=True)
                 noise = noise + 16 * torch.finfo(gram.dtype).eps * largest
-            factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(noise))[0]
-            solved = torch.cholesky_solve(residual, factor)
-        return GaussianHeadModel(self, module, weights, features, mask, factor, solved)
+            # `torch.vmap` cannot ask whether a factor is right
+            given = condition(gram, noise, residual, check=False)
+        return GaussianHeadModel(self, module, weights, features, mask, given)
 
     def covariance(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the prior covariance of features [n, width], [m, width]: [outputs, n, m]."""
@@ -150,26 +151,24 @@ class GaussianHeadModel:
         parameters: Parameters,
         features: Tensor,
         mask: Tensor,
-        factor: Tensor,
-        solved: Tensor,
+        given: Conditioned,
     ) -> None:
         self.inner, self.module, self.parameters = inner, module, parameters
-        self.features, self.mask, self.factor, self.solved = features, mask, factor, solved
+        self.features, self.mask, self.given = features, mask, given
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Return posterior means, [m, outputs]."""
         output, _, cross = self._cross(*inputs)
-        return output + (cross @ self.solved)[..., 0].mT
+        return output + self.given.mean(cross).mT
 
     def distribution(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """Return means and variances of new labels (noise included), [m, outputs] each."""
         output, features, cross = self._cross(*inputs)
-        explained = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
         prior = self.inner.covariance(features, features).diagonal(dim1=1, dim2=2)
         # rounding may leave less than nothing of a large prior variance
-        left = (prior - explained.square().sum(1)).clamp(min=0.0)
+        left = (prior - self.given.explained(cross)).clamp(min=0.0)
         variance = left + (2 * self.inner.log_noise).exp()[:, None]
-        return output + (cross @ self.solved)[..., 0].mT, variance.mT
+        return output + self.given.mean(cross).mT, variance.mT
 
     def _cross(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         model = FeatureModel(self.module, self.inner.head, self.parameters)

@@ -8,33 +8,14 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
+from matml.core.standardise import Standardisation
 from matml.gp.exact import GlobalGP
 from matml.properties.baselines.support_only import PooledRidge, support_gp, support_ridge
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 WEIGHTS = (1.0, 10.0, 100.0, 1000.0)
 """Tried on the validation families: penalty, and training crystals that a support label equals."""
-
-
-def condition(
-    mean: Tensor, covariance: Tensor, noise: float, labels: np.ndarray, support: int
-) -> np.ndarray:
-    """Return the posterior means behind the support, [m].
-
-    Parameters
-    ----------
-    mean, covariance
-        Of the support and the query behind it, [n] and [n, n], before the support's labels.
-    labels
-        [support].
-    """
-    gram = covariance[:support, :support] + noise * torch.eye(support, dtype=mean.dtype)
-    residual = torch.from_numpy(np.asarray(labels, float)) - mean[:support]
-    update = covariance[support:, :support] @ torch.linalg.solve(gram, residual)
-    return (mean[support:] + update).numpy()
 
 
 def adapt_global_gp(
@@ -51,16 +32,14 @@ def adapt_global_gp(
         Of all crystals, [n, d] and [n].
     """
     found = {}
-    noise = float(model.noise * model.deviation**2)
     for _, group in episodes.groupby("family", sort=False):
         rows = np.unique(np.concatenate([*group["query"], *group["support"]]).astype(int))
-        mean, covariance = model.posterior(features[rows])
+        joint = model.joint(features[rows])
         for episode in group.itertuples():
-            support = np.asarray(episode.support, int)
-            place = np.searchsorted(rows, [*support, *episode.query])
-            found[episode.episode] = condition(
-                mean[place], covariance[place][:, place], noise, targets[support], len(support)
-            )
+            support, query = (np.asarray(x, int) for x in (episode.support, episode.query))
+            places = np.searchsorted(rows, support), np.searchsorted(rows, query)
+            mean, _, _ = joint.predict(places[0], targets[support], places[1])
+            found[episode.episode] = mean.numpy()
     return found
 
 
@@ -161,8 +140,7 @@ def by_support_alone(
 
     Without a label they say the mean of the training crystals, as `support_mean` does.
     """
-    deviation = features[training].std(0)
-    features = (features - features[training].mean(0)) / np.where(deviation < 1e-6, 1.0, deviation)
+    features = Standardisation.of(features[training]).apply(features)
     found = []
     for (_, shots), group in episodes.groupby(["family", "shots"], sort=False):
         support = np.stack(group["support"].to_list()).astype(int)

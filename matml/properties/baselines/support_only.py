@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from matml.core.standardise import Standardisation
+from matml.gp.condition import condition
 from matml.gp.kernels import matern32
 
 PENALTIES = np.logspace(-3, 3, 13)
@@ -71,31 +72,30 @@ def support_gp(support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> li
     x, y = torch.from_numpy(support).double(), torch.from_numpy(labels).double()
     mean = y.mean(1, keepdim=True)
     tasks, k, features = x.shape
-    reach = math.sqrt(features)
+    x = x / math.sqrt(features)
     best = torch.full((tasks,), -math.inf, dtype=y.dtype)
-    solved, length = torch.zeros_like(y), torch.ones_like(best)
+    length, noise = torch.ones_like(best), torch.ones_like(best)
     for own_length in LENGTHS:
-        scaled = x / (own_length * reach)
+        scaled = x / own_length
         values, vectors = torch.linalg.eigh(matern32(scaled, scaled))
         rotated = (vectors.mT @ (y - mean)[..., None])[..., 0]
-        for noise in NOISES:
-            shrunk = values.clamp(min=0) + noise
+        for own_noise in NOISES:
+            shrunk = values.clamp(min=0) + own_noise
             # with the variance at its maximum, (rotated^2 / shrunk).mean()
             variance = (rotated.square() / shrunk).mean(1).clamp(min=1e-12)
             likelihood = -0.5 * (k * variance.log() + shrunk.log().sum(1))
             better = likelihood > best
-            own = (vectors @ (rotated / shrunk)[..., None])[..., 0]
             best = torch.where(better, likelihood, best)
-            solved = torch.where(better[:, None], own, solved)
-            length = torch.where(better, torch.full_like(length, own_length), length)
-    return [
-        (_cross(own, each, float(reach * ell)) @ alpha + m).numpy()
-        for own, each, ell, alpha, m in zip(query, x, length, solved, mean, strict=True)
-    ]
-
-
-def _cross(query: np.ndarray, support: Tensor, reach: float) -> Tensor:
-    return matern32(torch.from_numpy(query).double() / reach, support / reach)
+            length = torch.where(better, own_length, length)
+            noise = torch.where(better, own_noise, noise)
+    found = []
+    for own, each, ell, spread, rest, m in zip(
+        query, x, length, noise, y - mean, mean, strict=True
+    ):
+        given = condition(matern32(each / ell, each / ell), spread, rest)
+        asked = torch.from_numpy(own).double() / math.sqrt(features)
+        found.append((given.mean(matern32(asked / ell, each / ell)) + m).numpy())
+    return found
 
 
 class PooledRidge:
@@ -113,9 +113,7 @@ class PooledRidge:
     """
 
     def __init__(self, features: np.ndarray, targets: np.ndarray, penalty: float) -> None:
-        deviation = features.std(0)
-        self.centre = features.mean(0)
-        self.scale = np.where(deviation < 1e-6, 1.0, deviation)
+        self.standardisation = Standardisation.of(features)
         x = self._inputs(features)
         gram = x.T @ x
         # the constant is not penalised
@@ -134,9 +132,10 @@ class PooledRidge:
         """Return predictions at the query with the support's labels added, [m]."""
         x, q = self._inputs(support), self._inputs(query)
         half = self.inverse @ x.T
-        gram = x @ half + np.eye(len(x)) / weight
-        return q @ self.slopes + (q @ half) @ np.linalg.solve(gram, labels - x @ self.slopes)
+        gram, residuals = torch.from_numpy(x @ half), torch.from_numpy(labels - x @ self.slopes)
+        given = condition(gram, 1 / weight, residuals)
+        return q @ self.slopes + given.mean(torch.from_numpy(q @ half)).numpy()
 
     def _inputs(self, features: np.ndarray) -> np.ndarray:
-        standard = (features - self.centre) / self.scale
+        standard = self.standardisation.apply(features)
         return np.hstack([standard, np.ones((len(standard), 1))])

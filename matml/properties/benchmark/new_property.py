@@ -18,6 +18,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, read_table, write_table
+from matml.core.standardise import Standardisation
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import potential_view
 from matml.properties.baselines.support_only import support_gp, support_ridge
@@ -158,7 +159,8 @@ def run_fold(
     views = views.standardised(views, bench.split.training_rows(bench.families))
     features = views.features()
     if potential is not None:
-        features["potential"] = _standard(potential_view(bench.crystals, potential).features)
+        known = potential_view(bench.crystals, potential).features
+        features["potential"] = Standardisation.of(known).apply(known)
     labels = learned_values(bench.crystals.table, [name])[:, 0]
     held_out = [*bench.split.test, *bench.split.validation]
     excluded = read_json(out / SETUP)["excluded"]
@@ -212,11 +214,6 @@ def _train(
     if not (folder / "pretraining.csv").exists():
         train_member(bench, folder, settings, **own)
     metatrain_new(bench, folder, settings, methods=methods, **own)
-
-
-def _standard(features: np.ndarray) -> np.ndarray:
-    deviation = features.std(0)
-    return (features - features.mean(0)) / np.where(deviation < 1e-6, 1.0, deviation)
 
 
 def run_new_property(

@@ -9,9 +9,10 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json, write_table
+from matml.core.standardise import Standardisation
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.split import Split, draw_episodes, same_materials, split_families
-from matml.properties.data.targets import Standardisation, find_property
+from matml.properties.data.targets import find_property
 from matml.properties.networks.ensemble import NetworkRecipe
 from matml.properties.networks.metatrain import FamilyTasks
 from matml.properties.settings import PropertiesSection

@@ -1,4 +1,4 @@
-"""Properties: their units, the scale on which they are learned, and standardisation."""
+"""Properties: their units, and the scale on which they are learned."""
 
 from dataclasses import dataclass
 
@@ -90,26 +90,3 @@ def find_property(name: str) -> Property:
     if name not in PROPERTIES:
         raise MatmlError(f"property {name!r} is not known; known are {', '.join(PROPERTIES)}")
     return PROPERTIES[name]
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """Mean and standard deviation of each property over the training crystals.
-
-    Attributes
-    ----------
-    mean, deviation
-        [properties], on the learned scale.
-    """
-
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> "Standardisation":
-        """Return that of `values` [crystals, properties], ignoring NaN."""
-        return cls(np.nanmean(values, 0), np.nanstd(values, 0))
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        """Return standardised values, [..., properties]."""
-        return (values - self.mean) / self.deviation

@@ -17,7 +17,8 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from matml.gp.kernels import JITTER
+from matml.gp.condition import factorise
+from matml.gp.kernels import JITTER, matern32_at
 
 VIEWS = ("predictions", "embedding", "descriptors")
 SUBSETS = ((0, 1, 2), (0, 2), (2,))
@@ -107,8 +108,7 @@ class LabelKernel:
             return torch.zeros_like(likeness.inner[..., 0, :, :])
         variance, length, linear = self.logarithms[:-1].exp().reshape(-1, 3).T[..., None, None]
         square = likeness.square[..., self.views, :, :] + 1e-12
-        distance = math.sqrt(3) * square.sqrt() / length
-        shape = variance * (1 + distance) * torch.exp(-distance)
+        shape = variance * matern32_at(square.sqrt() / length)
         return (shape + linear * likeness.inner[..., self.views, :, :]).sum(-3)
 
     @property
@@ -137,13 +137,12 @@ class LabelKernel:
             scale's is Jeffreys'. Deviations are the scale of a Student t with k - 1 degrees.
         """
         k = labels.shape[-1]
-        noise = self.noise if further is None else (self.noise + further)[..., None]
-        noisy = gram[..., :k, :k] + noise * torch.eye(k, dtype=gram.dtype)
-        factor = torch.linalg.cholesky(noisy)
+        noise = self.noise if further is None else self.noise + further
+        factor = factorise(gram[..., :k, :k], noise)
         ones = torch.ones_like(labels)[..., None]
         cross = gram[..., :k, k:]
         sides = torch.cat([labels[..., None], ones, cross], -1)
-        sides = sides.expand(*noisy.shape[:-1], -1)
+        sides = sides.expand(*factor.shape[:-1], -1)
         half = torch.linalg.solve_triangular(factor, sides, upper=False)
         y, one, c = half[..., :1], half[..., 1:2], half[..., 2:]
         weight = one.square().sum(-2)

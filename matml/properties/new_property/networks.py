@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from matml.core.standardise import Standardisation
 from matml.meta import GaussianHead, Parameters
 from matml.meta.vectorised import repeat_weights
 from matml.properties.baselines.support_only import support_ridge
@@ -360,11 +361,11 @@ def ridge_read_out(embeddings: np.ndarray, supports: np.ndarray, labels: np.ndar
     supports, labels
         Row numbers and labels, [tasks, k] each.
     """
-    centre, scale = embeddings.mean(0), np.maximum(embeddings.std(0), 1e-6)
+    own = Standardisation.of(embeddings)
     # a linear model is told by what it says at zero and along each axis
     width = embeddings.shape[1]
     probes = np.vstack([np.zeros(width), np.eye(width)])
-    standard, probes = (embeddings - centre) / scale, (probes - centre) / scale
+    standard, probes = own.apply(embeddings), own.apply(probes)
     said = np.stack(support_ridge(standard[supports], labels, [probes] * len(supports)))
     weight, bias = said[:, None, 1:] - said[:, :1, None], said[:, :1]
     return {

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch_geometric.data import Data
 
+from matml.core.standardise import Standardisation
 from matml.meta import Task
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.dataset import Workbench
@@ -62,10 +63,8 @@ class NetworkViews:
         """Return embeddings and descriptors in deviations of some crystals of a set."""
         found = {}
         for name in ("embeddings", "descriptors"):
-            known = getattr(by, name)[..., rows, :]
-            deviation = known.std(-2, keepdims=True)
-            deviation = np.where(deviation < 1e-6, 1.0, deviation)
-            found[name] = (getattr(self, name) - known.mean(-2, keepdims=True)) / deviation
+            known = Standardisation.of(getattr(by, name)[..., rows, :])
+            found[name] = known.apply(getattr(self, name))
         return replace(self, **found)
 
     def likeness(

@@ -12,10 +12,11 @@ from pymatgen.core import IStructure, Structure
 from matml.core.errors import MatmlError
 from matml.core.files import read_json
 from matml.core.settings import validate
+from matml.core.standardise import Standardisation
 from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
 from matml.properties.data import label_checks
-from matml.properties.data.targets import Property, Standardisation, find_property
+from matml.properties.data.targets import Property, find_property
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.encode import Seen, see

@@ -1,23 +1,24 @@
-"""What the models of one property say of crystals whose family they have not seen.
+"""What the base models of one property say of crystals whose family they have not seen.
 
-The models are the networks and three global Gaussian processes: on the networks' residuals, on
-descriptors, and on descriptors with the networks' predictions. Views of a *training* family come
-from models fitted without it: the networks of the members that left its fold out, and processes
-conditioned on the other folds (their kernels, a handful of numbers learned on all training
-families' crystals, stay). Views of a *new* family come from all of them.
+The base models are the networks and three global Gaussian processes: on the networks' residuals, on
+descriptors, and on descriptors with the networks' predictions. Predictions of a *training* family
+come from models fitted without it: the networks of the members that left its fold out, and
+processes conditioned on the other folds (their kernels, a handful of numbers learned on all
+training families' crystals, stay). Predictions of a *new* family come from all of them.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from matml.core.standardise import Standardisation
 from matml.gp.exact import Anchor, GlobalGP
 from matml.gp.kernels import matern32
-from matml.gp.stack import QueryViews, Views
+from matml.gp.stack import Predictions, QueryPredictions
 from matml.meta.checkpoint import pack, unpack
 
 PROCESSES = ("residual", "descriptors", "augmented")
@@ -45,7 +46,7 @@ def cross_fitted(predictions: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the models see of n crystals.
+    """What the base models see of n crystals.
 
     Attributes
     ----------
@@ -70,8 +71,8 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class FamilyModels:
-    """The models of one property, fitted to training crystals.
+class BaseModels:
+    """The base models of one property, fitted to training crystals.
 
     Attributes
     ----------
@@ -79,50 +80,46 @@ class FamilyModels:
         The property's number among the predictions.
     residual, descriptors, augmented
         Gaussian processes.
-    centre, scale
-        Standardisation of the augmented inputs, for the kernels that learn from the support alone.
+    standardisation
+        Of the augmented inputs, for the kernels that learn from the support alone.
     """
 
     column: int
     residual: GlobalGP
     descriptors: GlobalGP
     augmented: GlobalGP
-    centre: np.ndarray
-    scale: np.ndarray
+    standardisation: Standardisation
 
     @classmethod
     def fit(
         cls, inputs: Inputs, targets: np.ndarray, column: int, *, subset: int, steps: int, seed: int
-    ) -> "FamilyModels":
+    ) -> "BaseModels":
         """Return models fitted to training crystals and their standardised labels, [n]."""
 
         def process(features: np.ndarray, values: np.ndarray) -> GlobalGP:
             return GlobalGP(subset=subset, steps=steps, seed=seed).fit(features, values)
 
         both = inputs.augmented
-        spread = both.std(0)
         return cls(
             column,
             process(both, targets - inputs.predictions[:, column]),
             process(inputs.descriptors, targets),
             process(both, targets),
-            both.mean(0),
-            np.where(spread < 1e-6, 1.0, spread),
+            Standardisation.of(both),
         )
 
-    def refit(self, inputs: Inputs, targets: np.ndarray) -> "FamilyModels":
+    def refit(self, inputs: Inputs, targets: np.ndarray) -> "BaseModels":
         """Return models with the same kernels, conditioned on other crystals."""
         both = inputs.augmented
-        return FamilyModels(
+        return BaseModels(
             self.column,
             self.residual.refit(both, targets - inputs.predictions[:, self.column]),
             self.descriptors.refit(inputs.descriptors, targets),
             self.augmented.refit(both, targets),
-            self.centre,
-            self.scale,
+            self.standardisation,
         )
 
-    def views(self, inputs: Inputs) -> Views:
+    def predict(self, inputs: Inputs) -> Predictions:
         """Return what the models say of crystals.
 
         Means: network; network with the residual process; process on descriptors; process on
@@ -130,35 +127,74 @@ class FamilyModels:
         both and on the predictions; posteriors of the other two processes.
         """
         both = inputs.augmented
+        return self._gathered(
+            inputs,
+            self.residual.posterior(both),
+            self.descriptors.posterior(inputs.descriptors),
+            self.augmented.posterior(both),
+        )
+
+    def cross_fitted(
+        self, inputs: Inputs, folds: np.ndarray, families: Sequence[np.ndarray]
+    ) -> list[Predictions]:
+        """Return what models without a family's fold say of it, for each of some families.
+
+        Parameters
+        ----------
+        inputs, folds
+            Of all crystals that the models are fitted to: predictions cross-fitted, fold of the
+            family.
+        families
+            Rows of each family, all of one fold.
+        """
+        members = {int(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds)}
+        posteriors = [
+            dict(zip(members, process.left_out(list(members.values())), strict=True))
+            for process in (self.residual, self.descriptors, self.augmented)
+        ]
+        found = []
+        for rows in families:
+            (fold,) = np.unique(folds[rows])
+            place = torch.from_numpy(np.searchsorted(members[fold], rows))
+            own = (posterior[fold] for posterior in posteriors)
+            picked = [(mean[place], covariance[place[:, None], place]) for mean, covariance in own]
+            found.append(self._gathered(inputs[rows], *picked))
+        return found
+
+    def _gathered(
+        self,
+        inputs: Inputs,
+        residual: tuple[Tensor, Tensor],
+        descriptors: tuple[Tensor, Tensor],
+        augmented: tuple[Tensor, Tensor],
+    ) -> Predictions:
+        """Return what `predict` does, from mean and covariance by each process."""
         network = torch.from_numpy(inputs.predictions[:, self.column])
-        residual, of_residual = self.residual.posterior(both)
-        descriptors, of_descriptors = self.descriptors.posterior(inputs.descriptors)
-        augmented, of_augmented = self.augmented.posterior(both)
         standard, predicted = self._standard(inputs)
         covariances = [
-            torch.ones_like(of_residual),
-            of_residual,
-            self.residual.prior(both),
+            torch.ones_like(residual[1]),
+            residual[1],
+            self.residual.prior(inputs.augmented),
             _correlation(standard, standard, DESCRIPTOR_REACH),
             _correlation(predicted, predicted, PREDICTION_REACH),
-            of_descriptors,
-            of_augmented,
+            descriptors[1],
+            augmented[1],
         ]
-        means = [network, network + residual, descriptors, augmented]
-        return Views(torch.stack(means), torch.stack(covariances))
+        means = [network, network + residual[0], descriptors[0], augmented[0]]
+        return Predictions(torch.stack(means), torch.stack(covariances))
 
-    def anchors(self, support: Inputs) -> "Anchors":
-        """Return a support in the form to which `query_views` gives covariances."""
+    def encode(self, support: Inputs) -> "EncodedSupport":
+        """Return a support in the form to which `predict_beside` gives covariances."""
         both = support.augmented
-        return Anchors(
+        return EncodedSupport(
             self.residual.anchor(both),
             self.descriptors.anchor(support.descriptors),
             self.augmented.anchor(both),
             *self._standard(support),
         )
 
-    def query_views(self, inputs: Inputs, support: "Anchors") -> QueryViews:
-        """Return the parts of `views` that predictions from a support need, block by block."""
+    def predict_beside(self, inputs: Inputs, support: "EncodedSupport") -> QueryPredictions:
+        """Return the parts of `predict` that a support's labels need, crystal by crystal."""
         both = inputs.augmented
         network = torch.from_numpy(inputs.predictions[:, self.column])
         residual, prior = self.residual.at(both, support.residual)
@@ -166,35 +202,31 @@ class FamilyModels:
         augmented, _ = self.augmented.at(both, support.augmented)
         standard, predicted = self._standard(inputs)
         one = torch.ones_like(residual.variance)
-        return QueryViews(
-            torch.stack([network, network + residual.mean, descriptors.mean, augmented.mean]),
-            torch.stack(
-                [
-                    torch.ones_like(residual.cross),
-                    residual.cross,
-                    prior.cross,
-                    _correlation(standard, support.standard, DESCRIPTOR_REACH),
-                    _correlation(predicted, support.predicted, PREDICTION_REACH),
-                    descriptors.cross,
-                    augmented.cross,
-                ]
-            ),
-            torch.stack(
-                [
-                    *(one, residual.variance, prior.variance, one, one),
-                    *(descriptors.variance, augmented.variance),
-                ]
-            ),
-        )
+        cross = [
+            torch.ones_like(residual.cross),
+            residual.cross,
+            prior.cross,
+            _correlation(standard, support.standard, DESCRIPTOR_REACH),
+            _correlation(predicted, support.predicted, PREDICTION_REACH),
+            descriptors.cross,
+            augmented.cross,
+        ]
+        variances = [one, residual.variance, prior.variance, one, one]
+        variances += [descriptors.variance, augmented.variance]
+        means = [network, network + residual.mean, descriptors.mean, augmented.mean]
+        return QueryPredictions(torch.stack(means), torch.stack(cross), torch.stack(variances))
 
     def _standard(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return the standardised inputs, all of them and the predictions alone."""
-        standard = torch.from_numpy((inputs.augmented - self.centre) / self.scale)
+        standard = torch.from_numpy(self.standardisation.apply(inputs.augmented))
         return standard, standard[:, inputs.descriptors.shape[1] :]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that was learned but the training crystals."""
-        found = {"centre": torch.from_numpy(self.centre), "scale": torch.from_numpy(self.scale)}
+        found = {
+            "centre": torch.from_numpy(self.standardisation.mean),
+            "scale": torch.from_numpy(self.standardisation.deviation),
+        }
         for name in PROCESSES:
             found |= pack(name, getattr(self, name).hyper_parameters())
         return found
@@ -202,16 +234,19 @@ class FamilyModels:
     @classmethod
     def from_tensors(
         cls, tensors: dict[str, Tensor], inputs: Inputs, targets: np.ndarray, column: int
-    ) -> "FamilyModels":
+    ) -> "BaseModels":
         """Return what `tensors` gave, conditioned on the training crystals again."""
-        processes = [GlobalGP.from_hyper_parameters(unpack(name, tensors)) for name in PROCESSES]
-        waiting = cls(column, *processes, tensors["centre"].numpy(), tensors["scale"].numpy())
+        residual, descriptors, augmented = (
+            GlobalGP.from_hyper_parameters(unpack(name, tensors)) for name in PROCESSES
+        )
+        own = Standardisation(tensors["centre"].numpy(), tensors["scale"].numpy())
+        waiting = cls(column, residual, descriptors, augmented, own)
         return waiting.refit(inputs, targets)
 
 
 @dataclass(frozen=True)
-class Anchors:
-    """A support as the models of a property see it.
+class EncodedSupport:
+    """A support as the base models of a property see it.
 
     Attributes
     ----------
@@ -226,31 +261,6 @@ class Anchors:
     augmented: Anchor
     standard: Tensor
     predicted: Tensor
-
-
-def training_views(
-    models: FamilyModels,
-    inputs: Inputs,
-    targets: np.ndarray,
-    folds: np.ndarray,
-    members: Sequence[np.ndarray],
-) -> Iterator[Views]:
-    """Yield the cross-fitted views of training families.
-
-    Parameters
-    ----------
-    inputs, targets, folds
-        Of all training crystals of the property: predictions cross-fitted, fold of the family.
-    members
-        Rows of each family, all of one fold.
-    """
-    without: dict[int, FamilyModels] = {}
-    for rows in members:
-        (fold,) = np.unique(folds[rows])
-        if fold not in without:
-            others = folds != fold
-            without[fold] = models.refit(inputs[others], targets[others])
-        yield without[fold].views(inputs[rows])
 
 
 def _correlation(first: Tensor, second: Tensor, reach: float) -> Tensor:

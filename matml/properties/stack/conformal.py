@@ -1,10 +1,11 @@
 """90 % prediction intervals, conformal over families that no training stage has seen."""
 
 from collections.abc import Mapping
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+
+from matml.core.statistics import NORMAL_90, normal_half_width
 
 LEVEL = 0.9
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -15,10 +16,7 @@ FEWEST_FAMILIES = 4
 
 def normal_ratio(level: float) -> float:
     """Return the half width of a normal distribution's interval over that of its 90 % interval."""
-    if level == LEVEL:
-        return 1.0
-    half, kept = (NormalDist().inv_cdf(0.5 + share / 2) for share in (level, LEVEL))
-    return half / kept
+    return normal_half_width(level) / NORMAL_90
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:

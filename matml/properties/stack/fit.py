@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
-from matml.gp.stack import ConditionedStack, GPStack, Sequences, Views, learn_stack
+from matml.core.statistics import NORMAL_90
+from matml.gp.condition import Conditioned
+from matml.gp.stack import GPStack, Predictions, Sequences, learn_stack
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.data.dataset import EPISODES, Workbench
 from matml.properties.data.descriptors import describe
@@ -20,19 +23,11 @@ from matml.properties.data.split import labelled_members
 from matml.properties.networks.ensemble import load_network
 from matml.properties.networks.pretrain import predict
 from matml.properties.settings import PropertiesSection
-from matml.properties.stack.base_models import (
-    Anchors,
-    FamilyModels,
-    Inputs,
-    cross_fitted,
-    training_views,
-)
+from matml.properties.stack.base_models import BaseModels, EncodedSupport, Inputs, cross_fitted
 from matml.properties.stack.conformal import LEVEL, weighted_quantile
 
 log = logging.getLogger(__name__)
 
-NOMINAL = 1.645
-"""Normal deviations of a 90 % interval: what is taken where nothing can be calibrated."""
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
 CHUNK = 512
@@ -45,28 +40,21 @@ FEWEST_FAMILIES = 8
 
 @dataclass(frozen=True)
 class StackedPredictor:
-    """The models of one property with the weights of the stack and of its intervals.
+    """The base models of one property with the weights of the stack and of its intervals.
 
     Attributes
     ----------
     models
-        What gives the views.
+        The base models.
     stack
-        Weights of the views.
+        Weights of what they say.
     scales
         Number of labels to half width of a 90 % interval, in posterior deviations.
     """
 
-    models: FamilyModels
+    models: BaseModels
     stack: GPStack
     scales: dict[int, float]
-
-    def condition(
-        self, views: Views, labels: np.ndarray, shots: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return prediction and half width of its 90 % interval behind the support, [m]."""
-        mean, deviation = self.stack.condition(views, labels, shots)
-        return mean, deviation * self.scale(shots)
 
     def scale(self, shots: int) -> float:
         """Return half width over deviation for any number of labels: that of fewer or as many."""
@@ -75,8 +63,8 @@ class StackedPredictor:
 
     def adapt(self, support: Inputs, labels: np.ndarray) -> "AdaptedStack":
         """Return the stack given a support and its standardised labels, [k]; k may be 0."""
-        given = self.stack.given(self.models.views(support), labels)
-        return AdaptedStack(self, self.models.anchors(support), given)
+        given = self.stack.given(self.models.predict(support), labels)
+        return AdaptedStack(self, self.models.encode(support), given)
 
     def save(self, path: Path) -> None:
         """Write all but the training crystals to one file."""
@@ -88,7 +76,7 @@ class StackedPredictor:
         """Return what `save` wrote, conditioned on the training crystals of the property again."""
         tensors, state = load_checkpoint(path)
         return cls(
-            FamilyModels.from_tensors(unpack("models", tensors), inputs, targets, state["column"]),
+            BaseModels.from_tensors(unpack("models", tensors), inputs, targets, state["column"]),
             GPStack.from_tensors(unpack("stack", tensors)),
             {int(k): scale for k, scale in state["scales"].items()},
         )
@@ -103,23 +91,23 @@ class AdaptedStack:
     fitted
         The stack.
     support
-        The support as the models see it.
+        The support as the base models see it.
     given
         The process given the support.
     """
 
     fitted: StackedPredictor
-    support: Anchors
-    given: ConditionedStack
+    support: EncodedSupport
+    given: Conditioned
 
     def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Return prediction and half width of its 90 % interval, [m]."""
         parts = []
         for start in range(0, len(query.predictions), CHUNK):
-            part = query[start : start + CHUNK]
-            parts.append(self.given.at(self.fitted.models.query_views(part, self.support)))
+            said = self.fitted.models.predict_beside(query[start : start + CHUNK], self.support)
+            parts.append(self.fitted.stack.at(said, self.given))
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mean, deviation * self.fitted.scale(len(self.given.solved))
+        return mean, deviation * self.fitted.scale(len(self.given))
 
 
 def network_predictions(
@@ -175,13 +163,14 @@ def evaluate_stack(
     found = []
     for _, group in episodes[episodes["property"] == name].groupby("family", sort=False):
         rows = np.unique(np.concatenate([*group["query"], *group["support"]]).astype(int))
-        views = fitted.models.views(inputs[rows])
+        joint = fitted.stack.joint(fitted.models.predict(inputs[rows]))
         for episode in group.itertuples():
-            support = np.asarray(episode.support, int)
-            chosen = np.concatenate([support, np.asarray(episode.query, int)])
-            prediction, half_width = fitted.condition(
-                views[np.searchsorted(rows, chosen)], bench.targets[support, column], len(support)
+            support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
+            labels, places = bench.targets[support, column], np.searchsorted(rows, support)
+            prediction, deviation = fitted.stack.predict(
+                joint, places, labels, np.searchsorted(rows, query)
             )
+            half_width = deviation * fitted.scale(len(support))
             found.append((episode.episode, STACK, prediction, half_width))
     fitted.save(model_out)
     columns = ["episode", "method", "prediction", "half_width"]
@@ -192,7 +181,7 @@ def evaluate_stack(
 def fit_stack(
     bench: Workbench, inputs: Inputs, column: int, settings: PropertiesSection, *, seed: int
 ) -> StackedPredictor:
-    """Return the stack of one property, learned on training families with cross-fitted views.
+    """Return the stack of one property, learned on training families with cross-fitted models.
 
     Parameters
     ----------
@@ -210,7 +199,7 @@ def fit_stack(
     targets, own = bench.targets[training, column], inputs[training]
     families = bench.families[training]
     folds = np.array([bench.split.folds[family] for family in families])
-    models = FamilyModels.fit(
+    models = BaseModels.fit(
         own, targets, column, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
     )
     # a repeated crystal would tell its own label
@@ -222,22 +211,19 @@ def fit_stack(
             f"{name}: no training family has {FEWEST_CRYSTALS} labelled crystals; give more "
             "labels, or take the property out of `properties`"
         )
-    views = list(training_views(models, own, targets, folds, groups))
+    predictions = models.cross_fitted(own, folds, groups)
     labels = [targets[rows] for rows in groups]
     group_folds = np.array([folds[rows[0]] for rows in groups])
-    scale = float(
-        np.mean(
-            [np.square(y - v.means[0].numpy()).mean() for v, y in zip(views, labels, strict=True)]
-        )
-    )
-    sequences = Sequences.draw(views, labels, orders=ORDERS, seed=seed)
+    errors = [y - p.means[0].numpy() for p, y in zip(predictions, labels, strict=True)]
+    scale = float(np.mean([np.square(error).mean() for error in errors]))
+    sequences = Sequences.draw(predictions, labels, orders=ORDERS, seed=seed)
     stack = learn_stack(sequences, scale, seed=seed)
     shots = sorted({*settings.shots, 2})
-    scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]] = {k: {} for k in shots}
+    scores: dict[int, dict[int, Scores]] = {k: {} for k in shots}
 
-    def score(family: int, weights: GPStack, seen: Views, values: np.ndarray) -> None:
+    def score(family: int, weights: GPStack, said: Predictions, values: np.ndarray) -> None:
         for k in shots:
-            if found := _scores(weights, seen, values, k, seed):
+            if found := _scores(weights, said, values, k, seed):
                 scores[k][family] = found
 
     for fold in np.unique(group_folds):
@@ -245,33 +231,45 @@ def fit_stack(
         others = np.flatnonzero(np.repeat(group_folds != fold, ORDERS))
         without = stack
         if len(others):
-            without = learn_stack(sequences[others], scale, start=stack, steps=25, seed=seed)
-        for i in np.flatnonzero(group_folds == fold):
-            score(i, without, views[i], labels[i])
+            chosen = sequences[torch.from_numpy(others)]
+            without = learn_stack(chosen, scale, start=stack, steps=25, seed=seed)
+        for i in np.flatnonzero(group_folds == fold).tolist():
+            score(i, without, predictions[i], labels[i])
     # families for validation shape nothing of the stack, and are large as those that users have
-    for i, family in enumerate(bench.split.validation, len(groups)):
+    for number, family in enumerate(bench.split.validation, len(groups)):
         rows = np.flatnonzero((bench.families == family) & single)
         if len(rows) >= FEWEST_CRYSTALS:
-            score(i, stack, models.views(inputs[rows]), bench.targets[rows, column])
+            score(number, stack, models.predict(inputs[rows]), bench.targets[rows, column])
     return StackedPredictor(models, stack, _scales(scores))
 
 
+Scores = tuple[np.ndarray, np.ndarray]
+"""Errors over deviations in a family, and their weights, which sum to 1."""
+
+
 def _scores(
-    stack: GPStack, views: Views, labels: np.ndarray, shots: int, seed: int, draws: int = 6
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return errors over deviations in a family, and their weights, which sum to 1."""
+    stack: GPStack,
+    predictions: Predictions,
+    labels: np.ndarray,
+    shots: int,
+    seed: int,
+    draws: int = 6,
+) -> Scores | None:
+    """Return the scores of a family at a number of labels; None where it has too few."""
     if len(labels) < max(2 * shots, shots + 4):
         return None
     generator, found = np.random.default_rng(seed), []
+    joint = stack.joint(predictions)
     for _ in range(draws if shots else 1):
         order = generator.permutation(len(labels))
-        mean, deviation = stack.condition(views[order], labels[order[:shots]], shots)
-        found.append(np.abs(mean - labels[order[shots:]]) / deviation)
+        support, query = order[:shots], order[shots:]
+        mean, deviation = stack.predict(joint, support, labels[support], query)
+        found.append(np.abs(mean - labels[query]) / deviation)
     values = np.concatenate(found)
     return values, np.full(len(values), 1 / len(values))
 
 
-def _scales(scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]]) -> dict[int, float]:
+def _scales(scores: dict[int, dict[int, Scores]]) -> dict[int, float]:
     """Return the conformal quantile of errors over deviations for each number of labels.
 
     Each family counts the same: a new family is a draw from the families (split conformal
@@ -284,7 +282,7 @@ def _scales(scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]]) -> dict
     scores
         Number of labels, family to errors and weights.
     """
-    pooled: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    pooled: dict[int, list[Scores]] = {}
     for k, found in scores.items():
         for family, own in found.items() if k else ():
             pooled.setdefault(family, []).append(own)
@@ -298,7 +296,8 @@ def _scales(scores: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]]) -> dict
     scales = {}
     for k, found in sorted(scores.items()):
         enough = found if len(found) >= FEWEST_FAMILIES else together
-        scales[k] = NOMINAL
+        # where nothing can be calibrated
+        scales[k] = NORMAL_90
         if len(enough) >= FEWEST_FAMILIES:
             parts = zip(*enough.values(), strict=True)
             values, weights = (np.concatenate(part) for part in parts)

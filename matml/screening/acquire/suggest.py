@@ -9,6 +9,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
+from matml.core.statistics import NORMAL_90
 from matml.properties.data.methods import STACK
 from matml.properties.data.targets import find_property
 from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
@@ -17,7 +18,7 @@ from matml.screening.data.inputs import support_table
 from matml.screening.data.known import flag_known, known_values, read_known
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
-from matml.screening.objectives import NORMAL_90, parse_objectives, to_scale
+from matml.screening.objectives import parse_objectives, to_scale
 from matml.screening.score.scoring import check_properties, graph_section, read_chunk
 from matml.screening.select.run import ingest_settings
 from matml.structures.crystals import CrystalSet

@@ -1,7 +1,7 @@
 """What each method says of all crystals of one family, given labels of some of them.
 
 For retrospective tests and for choosing what to label next, where one family is conditioned many
-times: what does not depend on the labels (graphs, networks, views) is computed once.
+times: what does not depend on the labels (graphs, networks, base models) is computed once.
 All values are on the standardised learned scale.
 """
 
@@ -11,8 +11,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from matml.gp.stack import GPStack, Views
+from matml.gp.condition import Conditioned, JointProcess
+from matml.gp.kernels import JITTER
+from matml.gp.stack import GPStack, Predictions
 from matml.properties.baselines.tabular import Baseline
 from matml.properties.data.descriptors import describe
 from matml.properties.data.methods import STACK
@@ -23,7 +26,6 @@ from matml.screening.objectives import normal
 from matml.structures.crystals import CrystalSet
 
 BASELINES = ("extra_trees_gp", "global_gp", "global_gp_gp")
-JITTER = 1e-6
 
 
 class CachingPredictor(FewShotPredictor):
@@ -81,31 +83,23 @@ class JointSurrogate:
 
     def joint(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean [n] and covariance [n, n] without noise, given labels of `rows`."""
-        return self._conditioned(np.asarray(rows, dtype=int), labels)[:2]
+        given, cross = self._given(rows, labels)
+        covariance = given.covariance(cross, torch.from_numpy(self.covariance))
+        return self.mean + given.mean(cross).numpy(), covariance.numpy()
 
     def posterior(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As of `Surrogate`."""
-        rows = np.asarray(rows, dtype=int)
-        mean, covariance, misfit = self._conditioned(rows, labels)
-        factor = 1.0 if self.stack is None else float(self.stack.factor(misfit, len(rows)))
-        variance = np.maximum(covariance.diagonal() + self.noise, 1e-9)
-        return mean, np.sqrt(variance * factor)
+        given, cross = self._given(rows, labels)
+        variance = self.covariance.diagonal() - given.explained(cross).numpy() + self.noise
+        factor = 1.0 if self.stack is None else float(self.stack.factor(given.misfit, len(given)))
+        mean = self.mean + given.mean(cross).numpy()
+        return mean, np.sqrt(np.maximum(variance, 1e-9) * factor)
 
-    def _conditioned(
-        self, rows: np.ndarray, labels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return mean and covariance as of `joint`, and the squared misfit of the labels.
-
-        The misfit is the residuals' square in units of their covariance; one solve serves all.
-        """
-        if not len(rows):
-            return self.mean, self.covariance, 0.0
-        gram = self.covariance[np.ix_(rows, rows)] + (self.noise + JITTER) * np.eye(len(rows))
-        residual = np.asarray(labels, dtype=float) - self.mean[rows]
-        solved = np.linalg.solve(gram, np.column_stack([self.covariance[rows], residual]))
-        mean = self.mean + solved[:, :-1].T @ residual
-        covariance = self.covariance - self.covariance[:, rows] @ solved[:, :-1]
-        return mean, covariance, float(residual @ solved[:, -1])
+    def _given(self, rows: Sequence[int], labels: np.ndarray) -> tuple[Conditioned, Tensor]:
+        """Return the process given labels, and all crystals' covariance with the labelled ones."""
+        mean, covariance = torch.from_numpy(self.mean), torch.from_numpy(self.covariance)
+        given = JointProcess(mean, covariance, self.noise + JITTER).given(rows, labels)
+        return given, covariance[:, torch.as_tensor(np.asarray(rows, np.int64))]
 
 
 @dataclass(frozen=True)
@@ -155,24 +149,21 @@ def surrogate(
     """What a method says of the crystals of one family."""
     if method == STACK:
         fitted = predictor.fitted_stack(property_name)
-        return stack_surrogate(fitted, fitted.models.views(predictor.inputs(crystals)))
+        return stack_surrogate(fitted, fitted.models.predict(predictor.inputs(crystals)))
     if method in BASELINES:
         kind = method if method == "global_gp" else method.removesuffix("_gp")
         fitted, features = predictor.baseline(kind, property_name), describe(crystals)
         if method != "global_gp":
             return CorrectedSurrogate(fitted, fitted.predict(features), features)
-        mean, covariance = fitted.model.posterior(features)
-        noise = float(fitted.model.noise) * fitted.model.deviation**2
-        return JointSurrogate(mean.numpy(), covariance.numpy(), noise)
+        joint = fitted.model.joint(features)
+        return JointSurrogate(joint.mean.numpy(), joint.covariance.numpy(), joint.noise)
     return _adapted(predictor, property_name, method, crystals)
 
 
-def stack_surrogate(fitted: StackedPredictor, views: Views) -> JointSurrogate:
+def stack_surrogate(fitted: StackedPredictor, predictions: Predictions) -> JointSurrogate:
     """The stacked process over a family's crystals."""
-    stack = fitted.stack
-    mean = torch.einsum("m,mn->n", stack.mean_weights, views.means)
-    covariance = torch.einsum("k,kab->ab", stack.variances, views.covariances)
-    return JointSurrogate(mean.numpy(), covariance.numpy(), float(stack.noise), stack)
+    stack, joint = fitted.stack, fitted.stack.joint(predictions)
+    return JointSurrogate(joint.mean.numpy(), joint.covariance.numpy(), float(stack.noise), stack)
 
 
 def _adapted(

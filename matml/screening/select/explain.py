@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matml.core.standardise import Standardisation
 from matml.properties.data.element_features import element_features
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.objectives import FORMATION_ENERGY, HULL, Objective
@@ -83,7 +84,7 @@ def nearest_known(
     elements = element_features().astype(float)
     fractions, features = _described(known["atomic_numbers"], elements)
     own_fractions, own_features = _described(rows["atomic_numbers"], elements)
-    scale = np.where(features.std(0) > 1e-9, features.std(0), 1.0)
+    scale = Standardisation.of(features).deviation
     found = []
     for place, prototype in enumerate(rows["prototype"]):
         changed = 0.5 * np.abs(fractions - own_fractions[place]).sum(1)

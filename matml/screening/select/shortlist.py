@@ -11,6 +11,7 @@ from pymatgen.core import Lattice, Structure
 from matml.core.errors import MatmlError
 from matml.core.files import atomic, read_json, read_table, write_json, write_table
 from matml.core.settings import validate
+from matml.core.standardise import Standardisation
 from matml.properties.data.element_features import element_features
 from matml.screening.data.known import read_known
 from matml.screening.objectives import (
@@ -232,8 +233,7 @@ def composition_features(atomic_numbers: pd.Series) -> np.ndarray:
         own = elements[np.asarray(numbers)]
         rows.append(np.concatenate([own.mean(0), own.std(0)]))
     features = np.array(rows)
-    deviation = features.std(0)
-    return (features - features.mean(0)) / np.where(deviation > 1e-9, deviation, 1)
+    return Standardisation.of(features).apply(features)
 
 
 def neighbours(rows: pd.DataFrame, known: pd.DataFrame) -> dict[str, pd.Series]:

@@ -1,0 +1,128 @@
+"""The base models do not know a family that they are asked about; the stack stands on them."""
+
+import numpy as np
+import pytest
+import torch
+
+from matml.core.statistics import NORMAL_90
+from matml.gp.stack import GPStack
+from matml.properties.stack.base_models import BaseModels, Inputs, cross_fitted
+from matml.properties.stack.fit import StackedPredictor, _scales
+
+
+def weights(means, variances, noise=0.01, *factors):
+    values = (torch.tensor(v, dtype=torch.float64) for v in (means, variances, noise, *factors))
+    return GPStack(*values)
+
+
+def test_predictions_of_a_family_come_from_networks_that_have_not_seen_it():
+    predictions = np.arange(3.0)[:, None, None] * np.ones((3, 5, 2))
+    found = cross_fitted(predictions, np.array([0, 1, 2, -1, 2]))
+    assert found[:, 0].tolist() == [0, 1, 2, 1, 2]
+    assert predictions[0, 1, 0] == 0
+    # two members a fold: 0 and 2 leave out fold 0
+    predictions = np.arange(4.0)[:, None, None] * np.ones((4, 3, 2))
+    assert cross_fitted(predictions, np.array([0, 1, -1]))[:, 0].tolist() == [1, 2, 1.5]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    generator = np.random.default_rng(3)
+    inputs = Inputs(generator.normal(size=(60, 4)), generator.normal(size=(60, 2)))
+    targets = inputs.descriptors[:, 0] + 0.5 * inputs.predictions[:, 1]
+    models = BaseModels.fit(inputs, targets, 1, subset=40, steps=5, seed=0)
+    return inputs, targets, models
+
+
+def test_predictions_of_a_training_family_do_not_depend_on_labels_of_its_fold(fitted):
+    inputs, targets, models = fitted
+    folds = np.repeat([0, 1, 2], 20)
+    members = [np.arange(0, 10), np.arange(10, 20), np.arange(20, 40)]
+    before = models.cross_fitted(inputs, folds, members)
+    changed = np.where(folds == 0, targets + 7, targets)
+    after = models.refit(inputs, changed).cross_fitted(inputs, folds, members)
+    for i in (0, 1):
+        torch.testing.assert_close(before[i].means, after[i].means)
+        torch.testing.assert_close(before[i].covariances, after[i].covariances)
+    assert (before[2].means[1:] - after[2].means[1:]).abs().max() > 0.1
+    # and a model that saw the family would know its labels better
+    seen = models.predict(inputs[members[0]])
+    error = [np.abs(v.means[2].numpy() - targets[:10]).mean() for v in (seen, before[0])]
+    assert error[0] < error[1]
+
+
+def test_covariances_are_symmetric_positive_and_the_same_for_any_company(fitted):
+    inputs, _, models = fitted
+    said = models.predict(inputs[np.arange(12)])
+    assert said.means.shape == (4, 12)
+    for covariance in said.covariances:
+        torch.testing.assert_close(covariance, covariance.mT)
+        assert torch.linalg.eigvalsh(covariance)[0] > -1e-6
+    fewer = models.predict(inputs[np.arange(5)])
+    torch.testing.assert_close(fewer.covariances, said[np.arange(5)].covariances)
+    torch.testing.assert_close(fewer.means, said[np.arange(5)].means)
+
+
+@pytest.mark.parametrize("shots", [0, 1, 7])
+def test_blocks_are_those_of_the_full_covariances(fitted, shots):
+    inputs, targets, models = fitted
+    support, query = inputs[np.arange(20, 20 + shots)], inputs[np.arange(40, 52)]
+    both = Inputs(
+        np.vstack([support.descriptors, query.descriptors]),
+        np.vstack([support.predictions, query.predictions]),
+    )
+    said = models.predict(both)
+    blocks = models.predict_beside(query, models.encode(support))
+    full = said.covariances
+    torch.testing.assert_close(blocks.means, said.means[:, shots:], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(blocks.cross, full[:, shots:, :shots], rtol=1e-9, atol=1e-9)
+    variances = full.diagonal(dim1=1, dim2=2)[:, shots:]
+    torch.testing.assert_close(blocks.variances, variances, rtol=1e-9, atol=1e-9)
+    # and so are predictions
+    fitted_stack = StackedPredictor(
+        models, weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7), {0: 2.0, 5: 1.5}
+    )
+    labels = targets[20 : 20 + shots]
+    joint, stack = fitted_stack.stack.joint(said), fitted_stack.stack
+    expected = stack.predict(joint, range(shots), labels, range(shots, shots + 12))
+    expected = expected[0], expected[1] * fitted_stack.scale(shots)
+    found = fitted_stack.adapt(support, labels).predict(query)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_a_stack_survives_its_file(fitted, tmp_path):
+    inputs, targets, models = fitted
+    stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7, 0.01, 4.0, 0.5)
+    before = StackedPredictor(models, stack, {0: 2.0, 5: 1.5})
+    before.save(tmp_path / "stack.safetensors")
+    after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)
+    for support in (np.arange(0), np.arange(6)):
+        found = [
+            each.adapt(inputs[support], targets[support]).predict(inputs[np.arange(10, 20)])
+            for each in (before, after)
+        ]
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+    assert [after.scale(k) for k in (0, 3, 5, 50)] == [2.0, 2.0, 1.5, 1.5]
+
+
+def scored(errors, first=0):
+    """Scores of families, each with the same error throughout."""
+    return {first + i: (np.full(n, e), np.full(n, 1 / n)) for i, (e, n) in enumerate(errors)}
+
+
+def test_interval_scales_count_families_alike():
+    narrow = [(1.0, 1)] * 9
+    # two of eleven families, however many or few their crystals, are more than a tenth
+    assert _scales({0: scored([(3.0, 100), *narrow])})[0] == 1.0
+    assert _scales({0: scored([(3.0, 1), (3.0, 100), *narrow])})[0] == 3.0
+
+
+def test_numbers_of_labels_with_few_families_are_calibrated_together():
+    many = scored([(1.0, 5)] * 19 + [(2.0, 5)])
+    few = scored([(4.0, 5)] * 3)
+    scales = _scales({0: scored([(9.0, 2)] * 20), 2: many, 20: few})
+    assert scales[0] == 9.0
+    assert scales[2] == 1.0
+    # three of twenty families bring errors of 4 for half of their weight, another of 2
+    assert scales[20] == 2.0
+    assert _scales({5: few}) == {5: NORMAL_90}
