@@ -6,24 +6,146 @@ from typing import Any
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import Element
+from pymatgen.core.periodic_table import DummySpecies, Element
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
+from matml.structures.io.declared import Declared, contradictions, parse_formula
 
 LISTS = ("structures", "data", "response", "results")
 """Keys under which responses hold their entries."""
-NAMES = ("material_id", "task_id", "id")
+NAMES = ("material_id", "task_id", "jid", "id")
+STRUCTURES = ("structure", "atoms", "final_structure", "output")
+"""Keys under which entries hold their crystal, those of task documents included."""
+HIDDEN = {
+    "disorder": "sites are shared or partly occupied",
+    "implicit_atoms": "atoms are not listed",
+    "site_attachments": "atoms are attached to sites without positions",
+    "assemblies": "sites are alternatives of one another",
+}
+"""What `structure_features` of OPTIMADE (specification 1.2, section 7.2.25) say of the sites."""
+DEUTERIUM = 1.9
+"""Mass in u above which hydrogen is an isotope."""
 
 
 def entries_of(value: Any) -> list:
-    """The entries of a response: its list, a single entry, or a bare list or structure."""
-    if isinstance(value, dict) and "lattice" not in value:
-        for key in LISTS:
-            if isinstance(value.get(key), list | dict):
-                found = value[key]
-                return found if isinstance(found, list) else [found]
-    return value if isinstance(value, list) else [value]
+    """Return the entries of a response: a list, tables by pandas, ASE's database, crystals by name.
+
+    What is a single entry, or nothing known, stands alone in the list.
+    """
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or _is_crystal(value):
+        return [value]
+    columns, rows = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(rows, list):
+        names = value.get("index") or range(1, len(rows) + 1)
+        return [
+            {"id": str(name), **dict(zip(columns, row, strict=True))}
+            for name, row in zip(names, rows, strict=True)
+        ]
+    if isinstance(value.get("ids"), list) and "nextid" in value:
+        return [{"id": str(n), **value[str(n)]} for n in value["ids"] if str(n) in value]
+    for key in LISTS:
+        if isinstance(value.get(key), list | dict):
+            found = value[key]
+            return found if isinstance(found, list) else [found]
+    if value and all(isinstance(item, dict) and _is_crystal(item) for item in value.values()):
+        return [{**item, "id": name} for name, item in value.items()]
+    for key in STRUCTURES:
+        # pandas' default: columns of cells by row
+        cells = value.get(key)
+        if isinstance(cells, dict) and cells and all(map(_is_crystal, cells.values())):
+            return [{"id": row, key: cell} for row, cell in cells.items()]
+    return [value]
+
+
+def _is_crystal(value: Any) -> bool:
+    """Whether a dictionary is a crystal in one of the known forms, or holds one."""
+    if not isinstance(value, dict):
+        return False
+    return (
+        ("lattice" in value and "sites" in value)
+        or {"lattice_mat", "coords", "elements"} <= value.keys()
+        or ({"cell", "positions"} <= value.keys() and bool({"numbers", "symbols"} & value.keys()))
+        or is_optimade(value)
+        or any(isinstance(value.get(key), dict) and _is_crystal(value[key]) for key in STRUCTURES)
+    )
+
+
+def crystal_record(record: Any) -> Any:
+    """Return the crystal inside of an entry, such as a task document; the entry itself if none."""
+    for _ in range(4):
+        if not isinstance(record, dict) or "lattice" in record or is_optimade(record):
+            break
+        inner = next((record[key] for key in STRUCTURES if isinstance(record.get(key), dict)), None)
+        if inner is None:
+            break
+        record = inner
+    return record
+
+
+def jarvis_structure(record: dict, max_sites: int) -> Structure:
+    """Return the structure of the atoms of a JARVIS entry (`jarvis.core.atoms.Atoms.to_dict`)."""
+    elements, coords = record["elements"], record["coords"]
+    _check_sites(len(elements), len(coords), max_sites)
+    return Structure(
+        Lattice(np.asarray(record["lattice_mat"], dtype=np.float64)),
+        [_element(name) for name in elements],
+        np.asarray(coords, dtype=np.float64),
+        coords_are_cartesian=bool(record.get("cartesian", False)),
+    )
+
+
+def ase_structure(record: dict, max_sites: int) -> Structure:
+    """Return the structure of a row of ASE's JSON database, or of `Atoms.todict`.
+
+    Raises
+    ------
+    BadCrystal
+        Where it is not periodic in all directions, or lengths do not agree.
+    """
+    pbc = np.broadcast_to(_array(record.get("pbc", False)), 3)
+    if not pbc.all():
+        raise BadCrystal(
+            f"pbc = {pbc.astype(bool).tolist()}: not periodic in all directions",
+            "give a bulk crystal",
+        )
+    names = record.get("numbers", record.get("symbols"))
+    numbers, positions = _array(names), _array(record["positions"])
+    _check_sites(len(numbers), len(positions), max_sites)
+    species = [
+        Element.from_Z(int(name)) if str(name).isdigit() else _element(str(name))
+        for name in numbers.tolist()
+    ]
+    cell = _array(record["cell"])
+    if isinstance(record["cell"], dict) and "array" in record["cell"]:
+        cell = _array(record["cell"]["array"])
+    return Structure(
+        Lattice(np.asarray(cell, dtype=np.float64)), species, positions, coords_are_cartesian=True
+    )
+
+
+def _array(value: Any) -> np.ndarray:
+    """Return a list as an array; ASE writes arrays as [shape, type, numbers]."""
+    if isinstance(value, dict) and "__ndarray__" in value:
+        shape, _, numbers = value["__ndarray__"]
+        return np.reshape(numbers, shape)
+    return np.asarray(value.get("array") if isinstance(value, dict) else value)
+
+
+def _element(name: str) -> Element | Unknown:
+    return Element(name) if Element.is_valid_symbol(name) else Unknown(name)
+
+
+def _check_sites(names: int, positions: int, max_sites: int) -> None:
+    if names != positions:
+        raise BadCrystal(f"{names} elements for {positions} positions", "fetch the entry again")
+    if names > max_sites:
+        raise BadCrystal(
+            f"declares {names} sites, more than {max_sites}",
+            "give the primitive cell, or raise structures.max_sites",
+        )
 
 
 def entry_suffixes(entries: Sequence) -> list[str]:
@@ -86,21 +208,70 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
             f"declares {len(names)} sites, more than {max_sites}",
             "give the primitive cell, or raise structures.max_sites",
         )
+    _check_optimade(attributes)
     known = {item["name"]: _occupants(item) for item in attributes["species"]}
     if unknown := sorted({name for name in names if name not in known}):
         raise BadCrystal(f"species {unknown[0]!r} is not described", "fetch the entry again")
-    return Structure(
+    structure = Structure(
         Lattice(np.asarray(vectors, dtype=np.float64)),
         [known[name] for name in names],
         np.asarray(positions, dtype=np.float64),
         coords_are_cartesian=True,
     )
+    _check_declared(attributes, structure)
+    return structure
+
+
+def _check_optimade(attributes: dict) -> None:
+    """Refuse what the lists of sites do not show: fewer periodic directions, atoms not listed."""
+    types, periodic = attributes.get("dimension_types"), attributes.get("nperiodic_dimensions")
+    if (types is not None and list(types) != [1, 1, 1]) or periodic not in (None, 3):
+        said = (
+            f"dimension_types {types}" if types is not None else f"{periodic} periodic dimensions"
+        )
+        raise BadCrystal(f"{said}: not periodic in all three directions", "give a bulk crystal")
+    features = [name for name in attributes.get("structure_features") or [] if name in HIDDEN]
+    if attributes.get("assemblies"):
+        features.append("assemblies")
+    for item in attributes["species"]:
+        if any(int(n) for n in item.get("nattached") or []) or item.get("attached"):
+            features.append("site_attachments")
+    # an entry that is disordered shows it on its sites, which are checked later
+    hidden = [name for name in features if name != "disorder"]
+    if hidden:
+        raise BadCrystal(
+            f"structure_features name {hidden[0]}: {HIDDEN[hidden[0]]}",
+            "give an ordered model with every atom on a site of its own",
+        )
+
+
+def _check_declared(attributes: dict, structure: Structure) -> None:
+    """Refuse an entry whose formula or number of sites is not that of its sites."""
+    if not structure.is_ordered or any(isinstance(site.specie, DummySpecies) for site in structure):
+        return  # which its own check tells
+    text = str(attributes.get("chemical_formula_reduced") or "")
+    declared = Declared(
+        formula=parse_formula(text) if text else None,
+        formula_text=text,
+        atoms=attributes.get("nsites"),
+    )
+    amounts: Counter[str] = Counter()
+    for site in structure:
+        symbol = site.specie.symbol
+        amounts["H" if symbol in ("D", "T") else symbol] += 1
+    if wrong := contradictions(declared, amounts, structure.lattice.matrix):
+        raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")
 
 
 def _occupants(item: dict) -> dict:
     """Elements of one species, or unknown names such as `vacancy`, with their concentrations."""
     found: dict = {}
-    for symbol, share in zip(item["chemical_symbols"], item["concentration"], strict=True):
+    masses = item.get("mass") or [None] * len(item["chemical_symbols"])
+    for symbol, share, mass in zip(
+        item["chemical_symbols"], item["concentration"], masses, strict=True
+    ):
+        if symbol == "H" and mass is not None and float(mass) > DEUTERIUM:
+            symbol = "D"
         species = Element(symbol) if Element.is_valid_symbol(symbol) else Unknown(symbol)
         found[species] = found.get(species, 0.0) + float(share)
     return found

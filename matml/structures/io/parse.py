@@ -17,9 +17,12 @@ from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif import read_cif
 from matml.structures.io.databases import (
+    ase_structure,
+    crystal_record,
     entries_of,
     entry_suffixes,
     is_optimade,
+    jarvis_structure,
     optimade_structure,
 )
 from matml.structures.io.poscar import read_poscar
@@ -126,7 +129,7 @@ def cif_blocks(text: str) -> list[str]:
 def json_records(text: str) -> list[dict]:
     """Records of a JSON file: structures of pymatgen, or entries as databases send them."""
     try:
-        value = json.loads(text)
+        value = json.loads(text.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise BadCrystal(
             f"is not valid JSON ({error})", "write it with json.dump(structure.as_dict(), file)"
@@ -139,12 +142,15 @@ def json_records(text: str) -> list[dict]:
 
 def read_json(record: dict, max_sites: int) -> Structure:
     """Build the structure of one record: pymatgen's, the Materials Project's or OPTIMADE's."""
+    record = crystal_record(record)
     if is_optimade(record):
         return optimade_structure(record, max_sites)
-    if isinstance(record, dict) and isinstance(record.get("structure"), dict):
-        record = record["structure"]
-    elif isinstance(record, dict) and isinstance(record.get("cif"), str):
+    if isinstance(record, dict) and isinstance(record.get("cif"), str):
         return read_cif_block(record["cif"], max_sites)
+    if isinstance(record, dict) and "lattice_mat" in record:
+        return jarvis_structure(record, max_sites)
+    if isinstance(record, dict) and {"cell", "positions"} <= record.keys():
+        return ase_structure(record, max_sites)
     if not isinstance(record, dict) or "lattice" not in record or "sites" not in record:
         raise BadCrystal(
             "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",
@@ -153,11 +159,20 @@ def read_json(record: dict, max_sites: int) -> Structure:
     if len(record["sites"]) > max_sites:
         raise too_many(len(record["sites"]), max_sites)
     # only lattice, coordinates and species are read: no class named by the file is looked up
+    if not all(record["lattice"].get("pbc", [True] * 3)):
+        raise BadCrystal(
+            f"pbc = {record['lattice']['pbc']}: not periodic in all directions",
+            "give a bulk crystal",
+        )
     matrix = record["lattice"].get("matrix")
     lattice = Lattice(matrix) if matrix else Lattice.from_dict(record["lattice"])
     species = []
     for site in record["sites"]:
-        species.append({species_of(item): float(item["occu"]) for item in site["species"]})
+        held: dict = {}
+        for item in site["species"]:
+            kind = species_of(item)
+            held[kind] = held.get(kind, 0.0) + float(item["occu"])
+        species.append(held)
     if all("abc" in site for site in record["sites"]):
         return Structure(lattice, species, [site["abc"] for site in record["sites"]])
     coords = [site["xyz"] for site in record["sites"]]
@@ -225,7 +240,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
             f"Lattice has {len(numbers)} numbers in place of 9", "give three row vectors"
         )
     periodic = re.search(
-        r"(?i)\bpbc\s*=\s*[\"'{\[]?\s*([TF\d][a-z]*(?:[\s,]+[TF\d][a-z]*){2})", lines[1]
+        r"(?i)\bpbc\s*=\s*[\"'{\[]?\s*([TF\d][a-z]*(?:[\s,]+[TF\d][a-z]*){2}|[TF\d]\b)", lines[1]
     )
     if periodic and any(word[0] in "Ff0" for word in re.split(r"[\s,]+", periodic.group(1))):
         raise BadCrystal(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import FIRST_ROW
+from matml.core.text import decode
 from matml.structures.errors import BadCrystal
 from matml.structures.io.labels import check_label, label_columns, read_text_table
 from matml.structures.settings import StructuresSection
@@ -147,14 +148,12 @@ def _file_document(path: Path, name: str, kind: str, settings: StructuresSection
 
 def _content_document(identity: str, source: str, kind: str, content: bytes) -> Document:
     """The document of a file's bytes."""
-    if b"\0" in content:
+    try:
+        text = decode(content)
+    except ValueError:
         return _rejected(
             identity, source, BadCrystal("is binary, not text", "give the file uncompressed")
         )
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
     return Document(identity, source, -1, kind, text)
 
 
