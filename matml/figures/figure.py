@@ -218,6 +218,22 @@ class Figure:
     digits: int = 5
 
 
+def columns(
+    name: str, title: str, names: Values, values: Values, unit: str, note: str = ""
+) -> Figure:
+    """Return a figure of horizontal bars, the first on top."""
+    given = [str(one) for one in names]
+    return Figure(
+        name,
+        title,
+        Axis(unit, from_zero=True),
+        Axis(categories=given),
+        [Columns(given, values)],
+        note,
+        height=80 + 24 * len(given),
+    )
+
+
 def matches(choice: Choice, chosen: Choice) -> bool:
     """Return whether no key of a part's choice differs from what is chosen ("" for any)."""
     for key, value in chosen.items():

@@ -8,7 +8,8 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from matml import __version__
-from matml.report.html.markup import Figures, escape
+from matml.report.html.figure_set import Figures
+from matml.report.html.markup import escape
 from matml.report.html.results import Results
 from matml.report.sections.crystals import crystals_section
 from matml.report.sections.kinetics.overview import kinetics_section

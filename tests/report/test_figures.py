@@ -9,17 +9,18 @@ import pandas as pd
 import pytest
 
 from matml.core.files import read_table, write_json, write_table, write_text
-from matml.report.figures.figure import mark_of, matches
-from matml.report.figures.plotly import bars
-from matml.report.html.markup import Figures
+from matml.figures.figure import columns, mark_of
+from matml.figures.figure import matches as agrees
+from matml.figures.plotly import specification
+from matml.report.html.figure_set import Figures
 from matml.report.html.results import Results
 from matml.report.page import make_page
 from matml.report.sections.kinetics.overview import kinetics_section
-from matml.report.sections.kinetics.transformations import kinetics_drawings
-from matml.report.sections.properties.benchmark import benchmark_section, difference_drawings
-from matml.report.sections.properties.calibration import LEVELS, calibration_drawings, coverage
-from matml.report.sections.properties.learning_curves import curve_drawings
-from matml.report.sections.properties.parity import parity_drawings, read_predictions
+from matml.report.sections.kinetics.transformations import kinetics_figures
+from matml.report.sections.properties.benchmark import benchmark_section, difference_figures
+from matml.report.sections.properties.calibration import LEVELS, calibration_figures, coverage
+from matml.report.sections.properties.learning_curves import curve_figures
+from matml.report.sections.properties.parity import parity_figures, read_predictions
 from matml.report.sections.properties.scores import Scores
 from matml.report.sections.screening.chemistry import (
     by_element,
@@ -27,8 +28,14 @@ from matml.report.sections.screening.chemistry import (
     elements_of,
     family_maps,
 )
-from matml.report.sections.screening.pareto import aims, circles, pareto_drawings
+from matml.report.sections.screening.pareto import aims, circles, pareto_figures
 from matml.report.settings import ReportSection
+
+
+def matches(trace, chosen):
+    """Whether a trace of plotly is drawn for a choice."""
+    return agrees(trace.get("meta", {}), chosen)
+
 
 NORMAL = {0.5: 0.6745, 0.9: 1.6449, 0.95: 1.96}
 PREDICTIONS = "properties/evaluation/predictions.parquet"
@@ -130,16 +137,18 @@ def test_the_evaluations_own_coverage_replaces_that_of_one_draw():
         {"metric": f"coverage_{100 * level:.0f}", "value": 0.123 + level / 2, "n_families": 6}
         for level in LEVELS
     ]
-    drawn = calibration_drawings(rows, scores_of(name, more=measured))[0].spec["data"][1]
+    drawn = specification(calibration_figures(rows, scores_of(name, more=measured))[0])["data"][1]
     assert drawn["y"] == pytest.approx([100 * (0.123 + level / 2) for level in LEVELS], rel=1e-4)
     # an evaluation that measured one level only does not
-    older = calibration_drawings(rows, scores_of(name, more=measured[4:5]))[0].spec["data"][1]
+    older = specification(calibration_figures(rows, scores_of(name, more=measured[4:5]))[0])[
+        "data"
+    ][1]
     assert older["y"][0] == pytest.approx(50)
 
 
 def test_parity_holds_every_prediction_once_and_menus_part_them(results):
     found, scores = read_predictions(Results(results)), Scores.read(Results(results))
-    spec = parity_drawings(found, scores)[0].spec
+    spec = specification(parity_figures(found, scores)[0])
     marks = [trace for trace in spec["data"] if trace["mode"] == "markers"]
     assert sum(len(trace["x"]) for trace in marks) == len(found)
     chosen = [t for t in marks if matches(t, {"shots": "10", "method": "chosen"})]
@@ -156,10 +165,10 @@ def test_many_crystals_are_thinned_and_it_is_said(results):
     file = results / PREDICTIONS
     rows = read_table(file)
     write_table(file, pd.concat([rows.head(40)] * 50))
-    drawing = parity_drawings(read_predictions(Results(results)), Scores.read(Results(results)))[0]
-    marks = [trace for trace in drawing.spec["data"] if trace["mode"] == "markers"]
+    drawing = parity_figures(read_predictions(Results(results)), Scores.read(Results(results)))[0]
+    marks = [trace for trace in specification(drawing)["data"] if trace["mode"] == "markers"]
     assert sum(len(trace["x"]) for trace in marks) == 800
-    assert "800 drawn of 2,000 crystals" in json.dumps(drawing.spec)
+    assert "800 drawn of 2,000 crystals" in json.dumps(specification(drawing))
 
 
 def test_families_of_one_name_stay_apart(results):
@@ -183,15 +192,15 @@ def test_hover_text_is_escaped(results):
     text, _ = make_page(results, ReportSection())
     assert "<img" not in text
     # plotly, too, gets it as text: its own tags alone are markup
-    for drawing in parity_drawings(
+    for drawing in parity_figures(
         read_predictions(Results(results)), Scores.read(Results(results))
     ):
-        told = [t for t in drawing.spec["data"] if t["mode"] == "markers"]
+        told = [t for t in specification(drawing)["data"] if t["mode"] == "markers"]
         words = json.dumps([[t["customdata"], t["hovertemplate"]] for t in told])
         assert "<img" not in words
         assert "&lt;img" in words
-    for drawing in pareto_drawings(Results(results)):
-        assert "<img" not in json.dumps([t["customdata"] for t in drawing.spec["data"]])
+    for drawing in pareto_figures(Results(results)):
+        assert "<img" not in json.dumps([t["customdata"] for t in specification(drawing)["data"]])
 
 
 def test_elements_of_formulas():
@@ -211,10 +220,10 @@ def test_map_by_hand():
     # no crystal, no cell
     assert ("rocksalt", "Al") not in table.index
     drawing = family_maps(titled(predictions()), scores_of("formation_energy_eV_per_atom"))[0]
-    assert drawing.spec["layout"]["xaxis"]["categoryarray"] == [
+    assert specification(drawing)["layout"]["xaxis"]["categoryarray"] == [
         "O", "Na", "Mg", "Al", "Cl", "Fe", "Zn",
     ]  # fmt: skip
-    shown = [t for t in drawing.spec["data"] if t["visible"]]
+    shown = [t for t in specification(drawing)["data"] if t["visible"]]
     assert len(shown) == 1
     cells = dict(zip(zip(shown[0]["y"], shown[0]["x"], strict=True), shown[0]["z"], strict=True))
     assert cells[("spinel", "Fe")] == 0.0
@@ -228,11 +237,15 @@ def test_candidates_of_one_family_are_mapped_by_site():
             "site_A": ["Sr2+", "Ba2+"], "site_B": ["Ti4+", "Ti4+"], "prediction": [2.0, 3.0],
         }
     )  # fmt: skip
-    trace = candidate_maps(rows, [("refractive_index", "", "prediction")])[0].spec["data"][0]
+    trace = specification(candidate_maps(rows, [("refractive_index", "", "prediction")])[0])[
+        "data"
+    ][0]
     cells = dict(zip(zip(trace["y"], trace["x"], strict=True), trace["z"], strict=True))
     assert cells == {("site A", "Sr"): 2.0, ("site A", "Ba"): 3.0, ("site B", "Ti"): 2.5}
     rows = rows.assign(common_name=["cubic perovskite", "other"])
-    trace = candidate_maps(rows, [("refractive_index", "", "prediction")])[0].spec["data"][0]
+    trace = specification(candidate_maps(rows, [("refractive_index", "", "prediction")])[0])[
+        "data"
+    ][0]
     assert set(trace["y"]) == {"cubic perovskite", "other"}
 
 
@@ -278,13 +291,13 @@ def brute_force(first, second):
 def test_pareto_front_equals_brute_force(empty_results, goal):
     rows = shortlist()
     write_shortlist(empty_results, rows, [f"refractive_index {goal}"])
-    drawing = pareto_drawings(Results(empty_results))[0]
+    drawing = pareto_figures(Results(empty_results))[0]
     sign = 1 if goal == "maximise" else -1
     for trust, mask in (("all", np.ones(len(rows), bool)), ("inside", rows["in_domain"])):
         own = rows[mask].reset_index(drop=True)
         front = [
             t
-            for t in drawing.spec["data"]
+            for t in specification(drawing)["data"]
             if t["name"] == "Pareto front" and matches(t, {"trust": trust})
         ]
         assert len(front) == 1
@@ -295,7 +308,7 @@ def test_pareto_front_equals_brute_force(empty_results, goal):
         # every candidate is there, lighter
         points = [
             t
-            for t in drawing.spec["data"]
+            for t in specification(drawing)["data"]
             if t["mode"] == "markers" and matches(t, {"trust": trust})
         ]
         assert sum(len(t["x"]) for t in points) == len(own)
@@ -311,9 +324,9 @@ def test_two_objectives_are_the_axes_and_a_window_is_met_or_not(empty_results):
     met = rows["formation_energy_eV_per_atom"] <= -1
     assert (found[1].worth[met] == 0).all()
     assert (found[1].worth[~met] < 0).all()
-    drawings = pareto_drawings(Results(empty_results))
+    drawings = pareto_figures(Results(empty_results))
     assert len(drawings) == 1
-    assert "at most -1" in drawings[0].spec["layout"]["xaxis"]["title"]["text"]
+    assert "at most -1" in specification(drawings[0])["layout"]["xaxis"]["title"]["text"]
 
 
 def test_a_front_of_well_known_systems_is_shown_first_where_there_are_enough(empty_results):
@@ -326,19 +339,20 @@ def test_a_front_of_well_known_systems_is_shown_first_where_there_are_enough(emp
     assert {name: int(mask.sum()) for name, mask in circles(rows).items()} == {
         "known": 30, "inside": 60, "all": 60,
     }  # fmt: skip
-    drawings = pareto_drawings(Results(empty_results))
+    drawings = pareto_figures(Results(empty_results))
     assert [d.subject.split(" (")[0] for d in drawings] == [
         "Energy above the hull of known phases", "Distance to the training data",
     ]  # fmt: skip
-    (front,) = (t for t in drawings[0].spec["data"] if t["visible"] and t["name"] == "Pareto front")
+    traces = specification(drawings[0])["data"]
+    (front,) = (t for t in traces if t["visible"] and t["name"] == "Pareto front")
     assert all(row[1] % 2 == 1 for row in front["customdata"])
-    assert "none for Sr-Ti" in json.dumps(drawings[0].spec)
+    assert "none for Sr-Ti" in json.dumps(specification(drawings[0]))
 
 
 def test_no_candidate_inside_and_one_candidate_only(empty_results):
     write_shortlist(empty_results, shortlist(n=1, in_domain=False), ["refractive_index maximise"])
-    drawing = pareto_drawings(Results(empty_results))[0]
-    assert [t["name"] for t in drawing.spec["data"] if t["visible"]] == [
+    drawing = pareto_figures(Results(empty_results))[0]
+    assert [t["name"] for t in specification(drawing)["data"] if t["visible"]] == [
         "candidates not trusted", "Pareto front",
     ]  # fmt: skip
 
@@ -359,13 +373,13 @@ def test_paired_differences_and_what_they_mean():
         )
         for shots in (5, 10)
     ]  # fmt: skip
-    drawing = difference_drawings(pd.DataFrame(records))[0]
-    trace = next(t for t in drawing.spec["data"] if t["meta"]["shots"] == 10)
+    drawing = difference_figures(pd.DataFrame(records))[0]
+    trace = next(t for t in specification(drawing)["data"] if t["meta"]["shots"] == 10)
     assert trace["visible"]
     assert trace["x"] == [0.05, -0.03, 0.01]
     assert [row[2] for row in trace["customdata"]] == ["better", "worse", "no clear difference"]
     assert len(set(trace["marker"]["symbol"])) == 3  # not by colour alone
-    assert "log10(GPa)" in drawing.spec["layout"]["xaxis"]["title"]["text"]
+    assert "log10(GPa)" in specification(drawing)["layout"]["xaxis"]["title"]["text"]
 
 
 def test_rounding_is_drawn_as_zero_on_the_axis_of_the_others_and_few_tasks_have_no_interval():
@@ -377,20 +391,20 @@ def test_rounding_is_drawn_as_zero_on_the_axis_of_the_others_and_few_tasks_have_
         }
         for shots, value, wide, tasks in ((1, 3e-18, 2e-17, 9), (5, 0.2, 0.1, 9), (20, 0.4, 0.3, 3))
     ]  # fmt: skip
-    drawing = difference_drawings(pd.DataFrame(records))[0]
-    one, five, twenty = drawing.spec["data"]
+    drawing = difference_figures(pd.DataFrame(records))[0]
+    one, five, twenty = specification(drawing)["data"]
     assert one["x"] == one["error_x"]["array"] == one["error_x"]["arrayminus"] == [0]
     assert one["customdata"][0][2] == "no clear difference"
     assert five["error_x"]["array"] == pytest.approx([0.1])
     assert twenty["x"] == [0.4]
     assert twenty["error_x"]["array"] == [None]
     assert twenty["customdata"][0] == ["", 3, "too few tasks"]
-    left, right = drawing.spec["layout"]["xaxis"]["range"]
+    left, right = specification(drawing)["layout"]["xaxis"]["range"]
     assert -0.1 < left < 0 < 0.4 < right < 0.5
     # where all methods say the same, an axis that does not show rounding
-    drawing = difference_drawings(pd.DataFrame(records[:1]))[0]
-    assert drawing.spec["data"][0]["x"] == [0]
-    left, right = drawing.spec["layout"]["xaxis"]["range"]
+    drawing = difference_figures(pd.DataFrame(records[:1]))[0]
+    assert specification(drawing)["data"][0]["x"] == [0]
+    left, right = specification(drawing)["layout"]["xaxis"]["range"]
     assert left < -0.1 < 0.1 < right
 
 
@@ -399,11 +413,11 @@ def test_intervals_over_two_families_are_not_drawn(results):
     rows = pd.read_csv(file)
     rows["n_families"] = np.where(rows["shots"] == rows["shots"].max(), 3, 4)
     rows.to_csv(file, index=False)
-    drawings = curve_drawings(Scores.read(Results(results)))
+    drawings = curve_figures(Scores.read(Results(results)))
     assert drawings
     shown = 0
     for drawing in drawings:
-        for trace in drawing.spec["data"]:
+        for trace in specification(drawing)["data"]:
             ends = zip(trace["customdata"], trace["error_y"]["array"], strict=True)
             for (shots, words), end in ends:
                 few = shots is None or shots == rows["shots"].max()
@@ -452,16 +466,16 @@ def level_files(folder, column, unit, observed):
 )
 def test_grain_growth_and_hardness_have_a_diagram(empty_results, column, unit, shown, scale):
     level_files(empty_results, column, unit, 15.5)
-    (drawing,) = kinetics_drawings(Results(empty_results))
-    layout = drawing.spec["layout"]
+    (drawing,) = kinetics_figures(Results(empty_results))
+    layout = specification(drawing)["layout"]
     assert layout["yaxis"]["title"]["text"] == shown
     assert layout["yaxis"].get("type") == scale
-    named = {t["name"]: t for t in drawing.spec["data"]}
+    named = {t["name"]: t for t in specification(drawing)["data"]}
     assert named["60 s"]["y"] == [12.5] * 7
     assert named["60 s, 90 % band"]["y"] == pytest.approx([10.0] * 7 + [15.0] * 7)
     assert named["observed, used"]["y"] == [15.5]
     assert named["observed, not used"]["y"] == [31.0]  # of this alloy, and not the used one
-    assert "Simulated" not in drawing.caption
+    assert "simulated" not in drawing.title + drawing.note
 
 
 def test_cooling_starts_where_the_table_counts_from(empty_results):
@@ -478,14 +492,14 @@ def test_cooling_starts_where_the_table_counts_from(empty_results):
         ),
     )  # fmt: skip
     write_json(place / "calibration.json", {"alloy": "A1"})
-    (drawing,) = kinetics_drawings(Results(empty_results))
-    assert "from 720 °C" in drawing.caption
-    named = {t["name"]: t for t in drawing.spec["data"]}
+    (drawing,) = kinetics_figures(Results(empty_results))
+    assert "from 720 °C" in drawing.note
+    named = {t["name"]: t for t in specification(drawing)["data"]}
     line = named["cooling at 1 K/s"]
     assert np.allclose(np.array(line["x"]) * 1.0 + np.array(line["y"]), 720, atol=1e-3)
     assert named["50 %"]["y"] == [650.0, 600.0, 550.0]
     # what is not told to be measured is labelled as simulated
-    assert "Simulated data" in drawing.caption
+    assert "A1 (simulated data)" in drawing.title
 
 
 def test_menus_are_labelled_and_figures_described(results):
@@ -538,7 +552,9 @@ def test_a_legend_shows_each_line_as_it_is_drawn(results):
     file = results / "kinetics/simulated_ttt/scores.csv"
     scores = pd.read_csv(file)
     plain = scores[~scores["is_default"]]
-    more = [plain.assign(method=f"method {n}") for n in range(10)]
+    more = [
+        plain.assign(method=f"method {n}", value=plain["value"] * (1.1 + n / 10)) for n in range(10)
+    ]
     write_table(file, pd.concat([scores, *more], ignore_index=True))
     figures = Figures()
     text = kinetics_section(Results(results), figures)
@@ -555,5 +571,21 @@ def test_a_legend_shows_each_line_as_it_is_drawn(results):
 
 def test_a_long_name_of_a_bar_is_broken():
     names = ["properties-stack-formation_energy_eV_per_atom", "report"]
-    drawn = bars(names, [2.0, 1.0], "seconds")["data"][0]
-    assert drawn["y"] == ["properties-stack-<br>formation_energy_eV_per_atom", "report"]
+    spec = specification(columns("times", "Run times", names, [2.0, 1.0], "seconds"))
+    assert spec["data"][0]["y"] == names
+    broken = ["properties-stack-<br>formation_energy_eV_per_atom", "report"]
+    assert spec["layout"]["yaxis"]["ticktext"] == broken
+
+
+def test_methods_that_gave_the_same_numbers_are_one_row_and_one_line(results):
+    file = results / "kinetics/simulated_ttt/scores.csv"
+    scores = pd.read_csv(file)
+    twin = scores[~scores["is_default"]].assign(method="maml")
+    write_table(file, pd.concat([scores, twin], ignore_index=True))
+    figures = Figures()
+    text = kinetics_section(Results(results), figures)
+    names = [trace["name"] for trace in figures.specs[0]["data"]]
+    assert names[1:] == ["least squares, generic start = MAML"]
+    assert figures.specs[0]["data"][1]["meta"]["method"] == ["least squares, generic start", "maml"]
+    assert text.count("least squares, generic start = MAML") == 4  # legend, line, row and its value
+    assert 'data-method="maml"' not in text

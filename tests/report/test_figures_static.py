@@ -3,21 +3,25 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from PIL import Image
 
 from matml.core.files import read_table
-from matml.report import figure_files as static
-from matml.report.figure_files import all_drawings, numbers_of, render, write_figures
+from matml.figures import static
+from matml.figures.static import render
+from matml.figures.static import table as numbers_of
+from matml.report import figure_files
+from matml.report.figure_files import all_figures, write_figures
 from matml.report.html.results import Results
 
 
 def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, tmp_path):
     folder = tmp_path / "figures"
     number = write_figures(Results(results), folder)
-    drawings = all_drawings(Results(results))
-    assert number == len(drawings) >= 9
-    names = {drawing.name for drawing in drawings}
-    assert len(names) == len(drawings)
+    figures = all_figures(Results(results))
+    assert number == len(figures) >= 9
+    names = {figure.name for figure in figures}
+    assert len(names) == len(figures)
     for kind in ("png", "svg", "csv"):
         assert {file.stem for file in folder.glob(f"*.{kind}")} == names
     for kind in ("learning-curve", "parity", "calibration", "map", "pareto", "ttt", "errors"):
@@ -51,9 +55,9 @@ def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, t
 @pytest.fixture
 def two(results, monkeypatch):
     """Two figures only, since each takes half a second to write: a map and a parity plot."""
-    found = all_drawings(Results(results))
+    found = all_figures(Results(results))
     picked = [next(d for d in found if d.name.startswith(kind)) for kind in ("map", "parity")]
-    monkeypatch.setattr(static, "all_drawings", lambda _: picked)
+    monkeypatch.setattr(figure_files, "all_figures", lambda _: picked)
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_a_failure_leaves_the_old_folder(results, few, monkeypatch):
     folder = few
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    def fail(drawing):
+    def fail(figure):
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(static, "render", fail)
@@ -96,13 +100,13 @@ def test_numbers_of_labels_stand_side_by_side(results):
     rows = read_table(results / "properties/evaluation/predictions.parquet")
     rows = pd.concat([rows, rows.assign(shots=5, prediction=rows["truth"])])
     rows.to_parquet(results / "properties/evaluation/predictions.parquet")
-    drawing = next(d for d in all_drawings(Results(results)) if d.name.startswith("parity"))
-    panels = render(drawing).axes
+    figure = next(d for d in all_figures(Results(results)) if d.name.startswith("parity"))
+    panels = render(figure).axes
     assert [axes.get_title(loc="left") for axes in panels] == ["5 labels", "10 labels"]
     # the panel of five labels has points on the diagonal alone, the other one has not
     for axes, exact in zip(panels, (True, False), strict=True):
         points = np.concatenate(
-            [line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"]
+            [c.get_offsets() for c in axes.collections if isinstance(c, PathCollection)]
         )
         assert len(points) == 40
         assert np.allclose(points[:, 0], points[:, 1], rtol=1e-4) == exact
@@ -114,8 +118,8 @@ def test_no_results_no_figures(empty_results, tmp_path):
 
 
 def test_empty_numbers_of_a_figure_without_points(results):
-    for drawing in all_drawings(Results(results)):
-        assert len(numbers_of(drawing)) > 0
+    for figure in all_figures(Results(results)):
+        assert len(numbers_of(figure)) > 0
 
 
 def test_the_command_writes_page_and_figures(two, results, tmp_path):

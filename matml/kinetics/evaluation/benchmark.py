@@ -29,6 +29,7 @@ from matml.kinetics.data.batch import (
 )
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation
+from matml.kinetics.evaluation.methods import LEAST_SQUARES, MEAN
 from matml.kinetics.inference.composition_prior import Experience, learn_experience
 from matml.kinetics.inference.gradient_start import MetaLearned
 from matml.kinetics.inference.population import learn_gaussian, learn_starts
@@ -39,12 +40,11 @@ from matml.kinetics.inference.predict import (
 )
 from matml.kinetics.settings import KineticsSection
 
-MEAN = "mean of the training alloys"
 REFERENCE_METHOD = "hierarchical map"
 DEFAULT_METHOD = "conditioned posterior"
 METHODS = {
     MEAN: "no adaptation: mean fraction of their observations, or the curve of the population mean",
-    "least squares, generic start": "multi-start, bounded to twice the typical ranges",
+    LEAST_SQUARES: "multi-start, bounded to twice the typical ranges",
     "least squares, population mean": "the same bounds, started from the learned mean",
     "maml": "gradient steps from a meta-learned start, one rate",
     "meta_sgd": "gradient steps from a meta-learned start, a learned rate per parameter",

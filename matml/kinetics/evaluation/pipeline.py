@@ -13,6 +13,7 @@ from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.benchmark import DEFAULT_METHOD, score_alloys
 from matml.kinetics.evaluation.design import format_designs, score_designs, summarise_designs
+from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title
 from matml.kinetics.evaluation.scores import format_table, summarise, tidy_records, winners
 from matml.kinetics.settings import KineticsSection
 
@@ -151,9 +152,8 @@ def findings(scores: pd.DataFrame) -> list[str]:
     sentences = []
     means = scores[scores["metric"] == "rmse_mean"].set_index(["method", "shots"])
     gaps = scores[scores["metric"] == "rmse_minus_default_mean"].set_index(["method", "shots"])
-    other = "least squares, generic start"
     for shots in sorted(scores["shots"].unique()):
-        own, gap = means.loc[(DEFAULT_METHOD, shots)], gaps.loc[(other, shots)]
+        own, gap = means.loc[(DEFAULT_METHOD, shots)], gaps.loc[(LEAST_SQUARES, shots)]
         if gap["low"] > 0:
             verdict = "better than"
         elif gap["high"] < 0:
@@ -161,8 +161,9 @@ def findings(scores: pd.DataFrame) -> list[str]:
         else:
             verdict = "not distinguishable from"
         sentences.append(
-            f"{shots} observation(s): {DEFAULT_METHOD} {own['value']:.3g} {own['unit']}, {verdict} "
-            f"{other} ({gap['value']:+.3g}, 95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
+            f"{shots} observation{'s' * (shots != 1)}: {method_title(DEFAULT_METHOD)} "
+            f"{own['value']:.3g} {own['unit']}, {verdict} {LEAST_SQUARES} ({gap['value']:+.3g}, "
+            f"95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
             f"{int(own['n_tasks'])} alloys)"
         )
     return sentences

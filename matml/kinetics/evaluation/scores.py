@@ -8,6 +8,7 @@ import pandas as pd
 
 from matml.kinetics.equations import Equation
 from matml.kinetics.evaluation.benchmark import DEFAULT_METHOD, METHODS, REFERENCE_METHOD
+from matml.kinetics.evaluation.methods import TITLES, method_title
 
 RESAMPLES = 2000
 
@@ -118,6 +119,10 @@ def tidy_records(scores: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
+WIDTH = max(map(len, TITLES.values())) + 2
+"""Of the printed table's first column."""
+
+
 def format_table(scores: pd.DataFrame) -> str:
     """Return the printed table: a line per method, a column per number of shots.
 
@@ -131,14 +136,16 @@ def format_table(scores: pd.DataFrame) -> str:
         unit = block["unit"].iloc[0]
         title = f"{metric}{f' / {unit}' if unit else ''}"
         shots = sorted(block["shots"].unique())
-        lines.append(f"{title:36s}" + "".join(f"K={k:<18d}" for k in shots))
+        lines.append(f"{title:{WIDTH + 2}s}" + "".join(f"K={k:<18d}" for k in shots))
         cells = block.set_index(["method", "shots"])
         for method in [name for name in METHODS if name in set(block["method"])]:
             mark = "* " if method == DEFAULT_METHOD else "  "
             row = [
                 _cell(cells.loc[(method, k)]) if (method, k) in cells.index else "-" for k in shots
             ]
-            lines.append(f"{mark}{method:34s}" + "".join(f"{cell:<20s}" for cell in row))
+            lines.append(
+                f"{mark}{method_title(method):{WIDTH}s}" + "".join(f"{cell:<20s}" for cell in row)
+            )
         lines.append("")
     return "\n".join([*lines, "* the default; in brackets 95 % bootstrap over composition groups"])
 

@@ -20,7 +20,7 @@ from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_view
 from matml.properties.benchmark.layout import FAMILIES, POTENTIAL, RUN
 from matml.properties.benchmark.parts import FoldRun, processes, run_parts
 from matml.properties.data.dataset import EPISODES, Workbench
-from matml.properties.data.methods import FINE_TUNED, STACK, TITLES
+from matml.properties.data.methods import COMPARED, ONE, SINGLE, STACK, TITLES
 from matml.properties.evaluation.compare import (
     choose,
     episode_errors,
@@ -36,30 +36,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT = STACK
 """What a user gets."""
-SEEN = {
-    "potential_ridge": "CHGNet features + ridge (has seen such materials)",
-    "potential_gp": "CHGNet features + GP (has seen such materials)",
-}
-"""Methods that know the test families' crystals, shown beside."""
-ONE = "one_"
-"""Before the name of a method that has one network instead of the ensemble of all members."""
-SINGLE = ("pretrained", FINE_TUNED, "network_gp")
-"""Methods whose predictions are means over the members; scored for single members, too."""
-COMPARED = {
-    "support_ridge": "ridge on the support alone",
-    "support_gp": "GP on the support alone",
-    f"{ONE}embedding_ridge": "frozen features of one network + ridge",
-    f"{ONE}embedding_gp": "frozen features of one network + GP",
-    **{f"{ONE}{m}": TITLES[m].replace("pre-trained", "one pre-trained") for m in SINGLE},
-    "embedding_ridge": "frozen network features + ridge",
-    "embedding_gp": "frozen network features + GP",
-    **SEEN,
-    "anil": "ANIL",
-    "meta_sgd": "Meta-SGD",
-    "ridge_head": "meta-learned ridge head",
-    "gp_head": "meta-learned GP head",
-}
-"""Methods that the benchmark compares beside those that a predictor may choose."""
 ALL = {m: (TITLES | COMPARED)[m] for m in [*list(TITLES)[:1], *COMPARED, *list(TITLES)[1:]]}
 """All methods with their titles."""
 PROPERTIES = (

@@ -7,31 +7,31 @@ import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
 from matml.properties.benchmark.new_property import OURS
-from matml.properties.benchmark.report import NAMES as COMMON
+from matml.properties.data.methods import method_title
 from matml.properties.data.targets import find_property
 from matml.properties.networks.metatrain import ALL_METHODS
 from matml.properties.new_property.networks import FINE_TUNED
 
 SEEN = "potential"
-NAMES = {
-    "support_mean": COMMON["support_mean"],
-    "support_ridge": "ridge on descriptors",
-    "support_gp": "GP on descriptors",
-    "extra_trees": "extra-trees on descriptors",
-    "embedding_ridge": "frozen network features + ridge",
-    "embedding_gp": "frozen network features + GP",
-    "network_shift": "network's formation energy, shifted",
-    "potential_ridge": COMMON["potential_ridge"],
-    "potential_gp": COMMON["potential_gp"],
-    FINE_TUNED: "network fine-tuned, new read-out",
-    "maml": "MAML",
-    "fomaml": "FOMAML",
-    "anil": "ANIL",
-    "meta_sgd": "Meta-SGD",
-    "ridge_head": "meta-learned ridge head",
-    "gp_head": "meta-learned GP head",
-    OURS: "GP with meta-learned kernels (default)",
-}
+METHODS = (
+    "support_mean",
+    "support_ridge",
+    "support_gp",
+    "extra_trees",
+    "embedding_ridge",
+    "embedding_gp",
+    "network_shift",
+    "potential_ridge",
+    "potential_gp",
+    FINE_TUNED,
+    "maml",
+    "fomaml",
+    "anil",
+    "meta_sgd",
+    "ridge_head",
+    "gp_head",
+)
+NAMES = {m: method_title(m) for m in METHODS} | {OURS: f"{method_title(OURS)} (default)"}
 
 
 def errors_of(scores: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
-from matml.properties.benchmark.new_family import ALL, DEFAULT, SEEN, SINGLE
+from matml.properties.benchmark.new_family import ALL, DEFAULT
+from matml.properties.data.methods import SEEN, SINGLE
 from matml.properties.data.targets import find_property
 
 OURS = ("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head", DEFAULT)

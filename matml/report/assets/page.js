@@ -142,7 +142,7 @@
       for (const place of all(".chart", next)) own.push(charts.find((chart) => chart.place === place));
     }
     const traces = (method) => own.flatMap(({ spec }) =>
-      spec.data.filter((trace) => trace.meta && trace.meta.method === method));
+      spec.data.filter((trace) => trace.meta && [trace.meta.method].flat().includes(method)));
     for (const button of all("button[data-method]", legend)) {
       const method = button.dataset.method;
       const set = (shown) => button.setAttribute("aria-pressed", String(shown));

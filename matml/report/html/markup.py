@@ -5,7 +5,7 @@ import html
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -185,31 +185,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value
-
-
-@dataclass
-class Figures:
-    """The figures of a page: their data are gathered here and drawn by the page's script."""
-
-    specs: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(
-        self, spec: dict[str, Any], caption: str, height: int = 320, *, summary: str = ""
-    ) -> str:
-        """Return the place of a plotly figure (`data`, `layout`) with its caption (markup).
-
-        `summary` tells in plain text what is to be seen, for those who do not see it; by default
-        the caption.
-        """
-        self.specs.append(spec)
-        name = f"figure-{len(self.specs)}"
-        return (
-            f'<figure><div class="chart" id="{name}" style="height:{height}px" role="img" '
-            f'aria-label="{escape(summary or bare(caption))}"></div>'
-            f"<figcaption>{caption}</figcaption>"
-            f'<script type="application/json" data-for="{name}">{script_json(spec)}</script>'
-            "</figure>"
-        )
 
 
 def bare(markup: str) -> str:

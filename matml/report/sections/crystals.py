@@ -1,12 +1,11 @@
 """The part of the page about the crystals that were read, and their families."""
 
-from matml.report.figures.plotly import bars
+from matml.figures.figure import columns
+from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
-    Figures,
     count,
     count_cell,
     details,
-    escape,
     missing,
     table,
     text_cell,
@@ -50,11 +49,15 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
     names = [family_title(row.common_name, row.family) for row in largest.itertuples(index=False)]
     parts.append(
         figures.add(
-            bars(_distinct(names), largest["n_crystals"].tolist(), "crystals"),
-            f"The {len(largest)} largest families. Names such as "
-            f"<code>{escape(families['prototype'].iloc[0])}</code> are used where no common name "
-            "is known: composition, Pearson symbol, space group, occupied sites.",
-            height=80 + 22 * len(largest),
+            columns(
+                "families",
+                f"The {len(largest)} largest families",
+                _distinct(names),
+                largest["n_crystals"],
+                "crystals",
+                f"Names such as {families['prototype'].iloc[0]} are used where no common name is "
+                "known: composition, Pearson symbol, space group, occupied sites.",
+            )
         )
     )
     labels = [name for name in summary["labels"] if summary["labels"][name]]
@@ -78,17 +81,17 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
             caption="Known values of each property",
         )
     )
-    columns = [f"n_{name}" for name in labels if f"n_{name}" in families]
+    counts = [f"n_{name}" for name in labels if f"n_{name}" in families]
     family_rows = [
         [
             text_cell(family_title(row["common_name"], "")),
             text_cell(row["prototype"], "code"),
             count_cell(row["n_crystals"]),
-            *(count_cell(row[column]) for column in columns),
+            *(count_cell(row[column]) for column in counts),
         ]
         for row in largest.to_dict("records")
     ]
-    titles = [sentence(property_title(column.removeprefix("n_"))) for column in columns]
+    titles = [sentence(property_title(column.removeprefix("n_"))) for column in counts]
     parts.append(
         details(
             "The largest families as a table",

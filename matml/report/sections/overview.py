@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.kinetics.evaluation.methods import method_title
 from matml.report.html.markup import (
     Cell,
     count,
@@ -17,7 +18,7 @@ from matml.report.html.markup import (
 )
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, title_of, unit_text
-from matml.report.sections.kinetics.overview import badge, kinetics_headlines, method_words
+from matml.report.sections.kinetics.overview import badge, kinetics_headlines
 from matml.report.sections.properties.scores import (
     FEWEST_FAMILIES,
     Scores,
@@ -223,7 +224,7 @@ def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
             rows,
             caption="Errors on the other observations of unseen alloys",
             note="Root-mean-square error, mean over alloys [95 % interval]. Method: "
-            f"{escape(method_words(first['default']['method']))}. Least squares: from a generic "
+            f"{escape(method_title(first['default']['method']))}. Least squares: from a generic "
             "start, without knowledge of other alloys.",
         ),
         "kinetics",

@@ -3,9 +3,9 @@
 import pandas as pd
 import yaml
 
-from matml.report.figures.plotly import bars
+from matml.figures.figure import columns
+from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
-    Figures,
     count,
     count_cell,
     details,
@@ -173,9 +173,13 @@ def _times(results: Results, figures: Figures) -> str:
             "side; memory is the largest of any job.",
         )
         + figures.add(
-            bars(longest["rule"].tolist(), longest["seconds"].round(1).tolist(), "seconds"),
-            f"The {len(longest)} longest jobs of the run, wall-clock time.",
-            height=80 + 24 * len(longest),
+            columns(
+                "run-times",
+                f"The {len(longest)} longest jobs of the run, wall-clock time",
+                longest["rule"],
+                longest["seconds"].round(1),
+                "seconds",
+            )
         )
         + details(
             "All jobs",

@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from matml.report.figures.figure import Drawing
-from matml.report.figures.plotly import learning_curves, legend_button
+from matml.figures.figure import Figure
+from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title, with_titles
+from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
     Cell,
-    Figures,
     bare,
     count,
     escape,
@@ -20,23 +20,11 @@ from matml.report.html.markup import (
 )
 from matml.report.html.results import Results
 from matml.report.html.wording import title_of, unit_text
-from matml.report.sections.kinetics.transformations import alloy_drawings
-from matml.report.sections.properties.scores import methods_of
+from matml.report.sections.compare import error_curves, error_table, legend, methods_of, plural
+from matml.report.sections.kinetics.transformations import alloy_figures, is_simulated
 
 ERROR = "rmse_mean"
 COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
-GENERIC = "least squares, generic start"
-METHOD_WORDS = {
-    "mean of the training alloys": "mean of the training alloys, no adaptation",
-    "maml": "MAML",
-    "meta_sgd": "Meta-SGD",
-    "hierarchical map": "Gaussian prior, most probable parameters",
-    "hierarchical map, in window": "Gaussian prior, cut to the measured range",
-    "hierarchical posterior": "Gaussian prior, posterior mean",
-    "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
-    "heavy-tailed posterior": "heavy-tailed prior, cut to the measured range",
-    "conditioned posterior": "heavy-tailed prior given composition",
-}
 EQUATIONS = {
     "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",
     "c_curve": "C-curve JMAK: the time to a fraction, fastest at the nose temperature",
@@ -57,12 +45,6 @@ def error_rows(results: Results, dataset: str) -> pd.DataFrame:
     return scores[scores["metric"] == ERROR]
 
 
-def is_simulated(results: Results, dataset: str) -> bool:
-    """Return whether a data set's observations were simulated; what is not told counts as so."""
-    summary = results.json(f"kinetics/{dataset}/summary.json") or {}
-    return bool(summary.get("simulated", True))
-
-
 def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
     """Return for each data set the errors of the default and of generic least squares.
 
@@ -73,7 +55,7 @@ def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
     for dataset in datasets(results):
         rows = error_rows(results, dataset)
         default = rows[rows["is_default"].astype(bool)]
-        generic = rows[rows["method"] == GENERIC]
+        generic = rows[rows["method"] == LEAST_SQUARES]
         both = sorted(set(default["shots"]) & set(generic["shots"]), key=lambda k: abs(k - 5))
         if not both:
             continue
@@ -113,11 +95,6 @@ def badge(simulated: bool) -> str:
     return f'<span class="badge {kind}">{word}</span>'
 
 
-def method_words(method: str) -> str:
-    """Return a method's name for people."""
-    return METHOD_WORDS.get(method, method)
-
-
 def _dataset(results: Results, figures: Figures, dataset: str) -> str:
     """Return scores and calibrated alloys of one data set."""
     summary = results.json(f"kinetics/{dataset}/summary.json") or {}
@@ -129,24 +106,20 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
         parts.append(missing("This data set has no scores."))
     else:
         methods = methods_of(rows)
-        words = {method: method_words(method) for method in methods}
-        legend = "".join(
-            legend_button(method, words[method], position)
-            for position, method in enumerate(methods)
-        )
-        parts.append(f'<div class="legend">{legend}</div>')
-        curve = error_drawing(dataset, rows)
-        parts.append(figures.add(curve.spec, curve.caption, summary=curve.summary))
+        titles = {method: method_title(method) for method in methods}
+        parts.append(legend(rows, methods, titles))
+        parts.append(figures.add(error_figure(dataset, rows, simulated)))
         unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
-        parts.append(_score_table(rows, methods, words, unit))
+        note = f"Root-mean-square error{unit}. Methods joined by “=” gave the same numbers."
+        parts.append(error_table(rows, methods, titles, "observation", note))
     if summary.get("findings"):
-        told = "".join(f"<li>{escape(_in_words(text))}</li>" for text in summary["findings"])
+        told = "".join(f"<li>{escape(with_titles(text))}</li>" for text in summary["findings"])
         parts.append(f"<ul class='findings'>{told}</ul>")
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
 
 
-def error_drawing(dataset: str, rows: pd.DataFrame) -> Drawing:
+def error_figure(dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:
     """Return the errors of all methods by number of observations.
 
     Parameters
@@ -155,38 +128,38 @@ def error_drawing(dataset: str, rows: pd.DataFrame) -> Drawing:
         Output of `error_rows`, not empty.
     """
     methods = methods_of(rows)
-    words = {method: method_words(method) for method in methods}
     unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
-    title = f"root-mean-square error{unit}"
-    spec = learning_curves(rows, methods, words, methods, title, log_y=True)
-    spec["layout"]["xaxis"]["title"]["text"] = "observations of the new alloy"
-    for trace in spec["data"]:
-        trace["hovertemplate"] = trace["hovertemplate"].replace("labels", "observations")
     default = rows[rows["is_default"].astype(bool)].sort_values("shots")
     told = ", ".join(
-        f"{bare(number(row.value))} from {row.shots} observations" for row in default.itertuples()
+        f"{bare(number(row.value))} from {row.shots} {plural('observation', row.shots)}"
+        for row in default.itertuples()
     )
-    return Drawing(
-        f"errors-{dataset}",
-        spec,
-        f"Error (root mean square) on the other observations of {_tasks(rows)} held-out "
+    return error_curves(
+        rows,
+        methods,
+        {method: method_title(method) for method in methods},
+        ("observations of the new alloy", f"root-mean-square error{unit}"),
+        "observation",
+        shown=methods,
+        log=True,
+        name=f"errors-{dataset}",
+        title=f"{title_of(dataset)}: error on new alloys by number of observations"
+        f"{' (simulated data)' if simulated else ''}",
+        note=f"Root-mean-square error on the other observations of {_tasks(rows)} held-out "
         "alloys, with 95 % intervals over alloys; logarithmic axis. The thick line is the "
         "default method.",
-        f"{title_of(dataset)}, error by number of observations{unit}; the default: {told}.",
+        summary=f"{title_of(dataset)}, error by number of observations{unit}; the default: {told}.",
     )
 
 
-def error_drawings(results: Results) -> list[Drawing]:
+def error_figures(results: Results) -> list[Figure]:
     """Return the error curves of all data sets."""
     found = [(dataset, error_rows(results, dataset)) for dataset in datasets(results)]
-    return [error_drawing(dataset, rows) for dataset, rows in found if not rows.empty]
-
-
-def _in_words(text: str) -> str:
-    """Return a sentence of a summary with the methods' names for people."""
-    for method, words in METHOD_WORDS.items():
-        text = text.replace(method, words)
-    return text
+    return [
+        error_figure(dataset, rows, is_simulated(results, dataset))
+        for dataset, rows in found
+        if not rows.empty
+    ]
 
 
 def _tasks(rows: pd.DataFrame) -> str:
@@ -213,30 +186,6 @@ def _described(results: Results, summary: dict[str, Any], dataset: str) -> str:
     return f"<p>{' '.join(text)}</p>" if text else ""
 
 
-def _score_table(rows: pd.DataFrame, methods: list[str], words: dict[str, str], unit: str) -> str:
-    """Return the errors of all methods by number of observations; the best is bold."""
-    shots = sorted(rows["shots"].unique())
-    best = rows.groupby("shots")["value"].min()
-    body = []
-    for method in methods:
-        own = rows[rows["method"] == method].set_index("shots")
-        star = " ★" if own["is_default"].astype(bool).any() else ""
-        cells = []
-        for k in shots:
-            if k not in own.index:
-                cells.append(text_cell("–", "num"))
-                continue
-            row = own.loc[k]
-            ends = interval(row["low"], row["high"])
-            kind = "num best" if row["value"] == best[k] else "num"
-            shown = f'{number(row["value"])} <span class="interval">{ends}</span>'
-            cells.append(Cell(shown, float(row["value"]), kind))
-        body.append([text_cell(words[method] + star), *cells])
-    plural = {1: "1 observation"}
-    head = ["method", *(plural.get(int(k), f"{int(k)} observations") for k in shots)]
-    return table(head, body, note=f"Root-mean-square error{unit}. ★ the default.")
-
-
 def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -> list[str]:
     """Return diagram and parameters of every calibrated alloy."""
     folder = f"kinetics/{dataset}/calibration"
@@ -245,11 +194,8 @@ def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -
         place = name.rsplit("/", 1)[0]
         record = results.json(name)
         alloy = record.get("alloy", place.rsplit("/", 1)[1])
-        drawings = alloy_drawings(results, dataset, place, record, simulated)
-        drawn = "".join(
-            figures.add(item.spec, item.caption, item.height, summary=item.summary)
-            for item in drawings
-        ) or missing("No diagram was made for this alloy that this page knows.")
+        found = alloy_figures(results, dataset, place, record, simulated)
+        drawn = "".join(map(figures.add, found)) or missing("No diagram was made for this alloy.")
         parameters = results.table(
             f"{place}/parameters.csv", ("parameter", "unit", "median", "low_90", "high_90")
         )

@@ -7,22 +7,13 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.report.figures.figure import Drawing, FigureSet, labels_menu, rounded, show_only
-from matml.report.figures.plotly import GREEN, GREY, ORANGE, axis, error_bars, span_words
-from matml.report.html.markup import (
-    Cell,
-    Figures,
-    details,
-    escape,
-    interval,
-    missing,
-    number,
-    preformatted,
-    table,
-    text_cell,
-)
+from matml.figures.figure import GREEN, GREY, ORANGE, Axis, Figure, Hover, Part, Series
+from matml.properties.data.methods import method_title
+from matml.report.html.figure_set import Figures, FigureSet, labels_menu
+from matml.report.html.markup import details, escape, missing, preformatted
 from matml.report.html.results import Results
-from matml.report.html.wording import sentence, split_unit, title_of, unit_text
+from matml.report.html.wording import sentence, split_unit, unit_text
+from matml.report.sections.compare import error_table, span_words
 from matml.report.sections.properties.scores import FEWEST_FAMILIES
 
 FOLDER = "properties-benchmark"
@@ -75,13 +66,13 @@ def benchmark_section(results: Results, figures: Figures) -> str:
             continue
         parts.append(f"<h3>{escape(title)}</h3>")
         # a menu for each series of numbers of labels, so that no choice leaves a figure empty
-        alike: dict[tuple[int, ...], list[Drawing]] = {}
-        for drawing in difference_drawings(found):
-            shots = tuple(trace["meta"]["shots"] for trace in drawing.spec["data"])
-            alike.setdefault(shots, []).append(drawing)
-        for shots, drawings in alike.items():
+        alike: dict[tuple[int, ...], list[Figure]] = {}
+        for figure in difference_figures(found):
+            shots = tuple(part.choice["shots"] for part in figure.parts)
+            alike.setdefault(shots, []).append(figure)
+        for shots, drawn in alike.items():
             menus = (labels_menu(shots, nearest(shots)),)
-            parts.append(FigureSet(drawings, menus).markup(figures))
+            parts.append(FigureSet(drawn, menus).markup(figures))
         errors = found[found["metric"].str.fullmatch("mae(_.*)?_family_mean")]
         for own_setting, own in errors.groupby("setting", sort=False):
             parts.append(_errors(str(own_setting), own))
@@ -90,10 +81,10 @@ def benchmark_section(results: Results, figures: Figures) -> str:
     return "".join(parts) or missing("The benchmark has not been run.")
 
 
-def benchmark_drawings(results: Results) -> list[Drawing]:
+def benchmark_figures(results: Results) -> list[Figure]:
     """Return the figures of all settings that were run."""
     tables = [read_records(results, setting) for setting in SETTINGS]
-    return [item for table in tables if table is not None for item in difference_drawings(table)]
+    return [item for table in tables if table is not None for item in difference_figures(table)]
 
 
 def nearest(shots: Sequence[int]) -> int:
@@ -101,13 +92,13 @@ def nearest(shots: Sequence[int]) -> int:
     return min(shots, key=lambda k: abs(k - USUAL_SHOTS))
 
 
-def difference_drawings(found: pd.DataFrame) -> list[Drawing]:
+def difference_figures(found: pd.DataFrame) -> list[Figure]:
     """Return for each property how much the default's error is below that of each other method.
 
     Paired: means over the same tasks, with the 95 % bootstrap interval over tasks.
     """
     paired = found[found["metric"].str.match(REDUCTION)]
-    drawings = []
+    figures = []
     for setting, own in paired.groupby("setting", sort=False):
         # against itself with fewer labels is another question
         own = own[~own["metric"].str.endswith("_shots")]
@@ -115,15 +106,23 @@ def difference_drawings(found: pd.DataFrame) -> list[Drawing]:
         if own.empty:
             continue
         errors = found[(found["setting"] == setting) & found["metric"].str.fullmatch(ERROR)]
-        unit = errors["metric"].iloc[0] if len(errors) else ""
-        unit = unit.removeprefix("mae_").removesuffix("family_mean").rstrip("_")
-        drawings.append(_differences(str(setting), own, unit))
-    return drawings
+        unit = _unit(errors["metric"].iloc[0]) if len(errors) else ""
+        figures.append(_differences(str(setting), own, unit))
+    return figures
 
 
-def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
+def _unit(metric: str) -> str:
+    return metric.removeprefix("mae_").removesuffix("family_mean").rstrip("_")
+
+
+def _words(setting: str) -> str:
+    """Return what a setting such as `B, within a family, bulk_modulus_GPa` is about."""
+    return ", ".join(sentence(split_unit(part)[0]) for part in setting.split(", ")[1:])
+
+
+def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
     """Return the figure of one property: a bar with its interval for each other method."""
-    words = ", ".join(sentence(split_unit(part)[0]) for part in setting.split(", ")[1:])
+    words = _words(setting)
     others = list(dict.fromkeys(own["other"]))
     shots = sorted(int(k) for k in own["shots"].unique())
     ends = own[["value", "low", "high"]].astype(float)
@@ -135,103 +134,77 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Drawing:
     # one range of all numbers of labels, so that they can be compared
     left, right = min(0.0, float(ends.min(axis=None))), max(0.0, float(ends.max(axis=None)))
     margin = 0.05 * (right - left) or 1.0
-    data = []
+    parts: list[Part] = []
     for k in shots:
         part = own[own["shots"] == k]
-        low, high = part["low"], part["high"]
         # by the interval, so that colour is not all that tells
         kinds = [
             (GREEN, "circle", "better")
-            if a > 0
+            if low > 0
             else (ORANGE, "x", "worse")
-            if b < 0
-            else (GREY, "circle-open", "too few tasks" if np.isnan(a) else "no clear difference")
-            for a, b in zip(low, high, strict=True)
+            if high < 0
+            else (GREY, "circle-open", "too few tasks" if np.isnan(low) else "no clear difference")
+            for low, high in zip(part["low"], part["high"], strict=True)
         ]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"{k} labels",
-                "x": rounded(part["value"]),
-                "y": [escape(title_of(other)) for other in part["other"]],
-                "error_x": error_bars(part["value"], low, high, color=GREY, thickness=1.4, width=3),
-                "marker": {
-                    "size": 9,
-                    "color": [kind[0] for kind in kinds],
-                    "symbol": [kind[1] for kind in kinds],
-                },
-                "customdata": [
-                    [span_words(a, b), int(n), kind[2]]
-                    for a, b, n, kind in zip(low, high, part["n_tasks"], kinds, strict=True)
-                ],
-                "hovertemplate": "<b>%{y}</b><br>the default's error is lower by %{x:.3g} "
-                f"%{{customdata[0]}} {escape(unit)}<br>"
-                f"{k} labels, %{{customdata[1]}} tasks: %{{customdata[2]}}<extra></extra>",
-                "meta": {"shots": k},
-            }
+        told = [
+            (span_words(row.low, row.high), int(row.n_tasks), kind[2])
+            for row, kind in zip(part.itertuples(), kinds, strict=True)
+        ]
+        parts.append(
+            Series(
+                part["value"],
+                [method_title(other) for other in part["other"]],
+                f"{k} labels",
+                [kind[0] for kind in kinds],
+                [kind[1] for kind in kinds],
+                size=9,
+                low=part["low"],
+                high=part["high"],
+                bars="x",
+                labels=[kind[2] for kind in kinds],
+                hover=Hover(
+                    "<b>%{y}</b><br>the default's error is lower by %{x:.3g} "
+                    f"%{{customdata[0]}} {escape(unit)}<br>"
+                    f"{k} labels, %{{customdata[1]}} tasks: %{{customdata[2]}}<extra></extra>",
+                    told,
+                ),
+                choice={"shots": k},
+            )
         )
     first = nearest(shots)
-    show_only(data, {"shots": str(first)})
     shown = own[own["shots"] == first]
     clear = int((shown["low"].astype(float) > 0).sum())
-    return Drawing(
+    return Figure(
         f"benchmark-{re.sub('[^A-Za-z0-9]+', '-', setting).strip('-')}",
-        {
-            "data": data,
-            "layout": {
-                "xaxis": axis(
-                    f"error above the default's<br>{unit_text(unit).strip()}",
-                    range=[left - margin, right + margin],
-                    zeroline=True,
-                    zerolinewidth=2,
-                ),
-                "yaxis": axis(
-                    "",
-                    type="category",
-                    categoryorder="array",
-                    categoryarray=[escape(title_of(other)) for other in others],
-                    autorange="reversed",
-                ),
-                "showlegend": False,
-                "uirevision": "kept",
-            },
-        },
-        f"<b>{escape(words)}</b>: error of each method less the default's on the same tasks, with "
-        "95 % intervals over tasks. Right of zero the default is better; open circles: no clear "
-        f"difference, or fewer than {FEWEST_FAMILIES} tasks.",
+        f"{words}: errors of other methods above the default's",
+        Axis(
+            f"error above the default's{unit_text(unit)}",
+            ends=(left - margin, right + margin),
+            zero_line=True,
+        ),
+        Axis("", categories=[method_title(other) for other in others]),
+        parts,
+        "Error of each method less the default's on the same tasks, with 95 % intervals over "
+        "tasks. Right of zero the default is better (green circles), left of it worse (orange "
+        f"crosses); open circles: no clear difference, or fewer than {FEWEST_FAMILIES} tasks.",
         f"{words}: the default against {len(others)} other methods at {first} labels; clearly "
         f"better than {clear} of {len(shown)}.",
         height=110 + 30 * len(others),
         subject=setting,
+        chosen={"shots": first},
         panels="shots",
     )
 
 
 def _errors(setting: str, own: pd.DataFrame) -> str:
     """Return the table of one property's errors, methods by numbers of labels."""
-    words = [sentence(split_unit(part)[0]) for part in setting.split(", ")[1:]]
-    unit = own["metric"].iloc[0].removeprefix("mae_").removesuffix("family_mean").rstrip("_")
-    shots = sorted(own["shots"].unique())
-    cells = {(row.method, row.shots): row for row in own.itertuples()}
-    rows = []
-    for method in dict.fromkeys(own["method"]):
-        mine = own[own["method"] == method]
-        kind = "best" if mine["is_default"].any() else ""
-        row = [text_cell(title_of(method), kind)]
-        for k in shots:
-            one = cells.get((method, k))
-            if one is None:
-                row.append(Cell("–", None, "num"))
-                continue
-            span = interval(one.low, one.high)
-            shown = f'{number(one.value)} <span class="interval">{span}</span>'
-            row.append(Cell(shown, float(one.value), f"num {kind}".strip()))
-        rows.append(row)
+    unit = _unit(own["metric"].iloc[0])
+    titles = {method: method_title(method) for method in own["method"]}
     counts = own.groupby("shots")["n_tasks"].max()
-    head = ["method", *(f"{k} labels" for k in shots)]
+    tested = ", ".join(f"{n} at {k}" for k, n in counts.items())
     note = (
         f"Mean absolute error{f', {escape(unit)}' if unit else ''}, with its 95 % interval "
-        f"(bootstrap). Tested on {', '.join(f'{counts[k]} at {k}' for k in shots)}."
+        f"(bootstrap). Number of tasks by labels: {tested}."
     )
-    return f"<h4>{escape(', '.join(words))}</h4>" + table(head, rows, sortable=True, note=note)
+    drawn = error_table(own, list(dict.fromkeys(own["method"])), titles, "label", note)
+    return f"<h4>{escape(_words(setting))}</h4>{drawn}"

@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
+from matml.figures.figure import GREY, Axis, Figure, Hover, Part, Series, style_of
 from matml.properties.stack.conformal import LEVEL, LEVELS, normal_ratio
-from matml.report.figures.figure import Drawing, FigureSet, labels_menu, rounded, show_only
-from matml.report.figures.plotly import GREY, axis, error_bars, style_of
-from matml.report.html.markup import escape
+from matml.report.html.figure_set import FigureSet, labels_menu
 from matml.report.html.wording import property_title, sentence
 from matml.report.sections.properties.parity import (
     first_method,
@@ -35,7 +34,7 @@ def distances(name: str, rows: pd.DataFrame) -> np.ndarray:
 def coverage(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the share of values inside intervals of each level, mean over families.
 
-    Files keep the 90 % interval; others follow from its half width as of a normal distribution,
+    Files keep the 90 % interval; others follow from its half width as for a normal distribution,
     which is how the intervals of the default method come about.
 
     Returns
@@ -85,34 +84,35 @@ def scored(scores: Scores, name: str) -> dict[tuple[str, int], pd.DataFrame]:
 def calibration_note() -> str:
     """Return what the figures show, as markup."""
     return (
-        '<p class="note">Of all values that were to lie inside intervals of a nominal level, how '
-        "many did, mean over unseen families. Below the dashed line the intervals are too narrow, "
-        "above it too wide. Predictions come with the 90 % interval; the other levels follow from "
-        "its width as of a normal distribution. Bars: 95 % interval over families, where there are "
+        '<p class="note">How many of the values lie inside intervals of a nominal level, mean over '
+        "unseen families. Below the dashed line the intervals are too narrow, above it too wide. "
+        "Predictions come with the 90 % interval; the other levels follow from its width as for a "
+        "normal distribution. Bars: 95 % interval over families, where there are "
         f"at least {FEWEST_FAMILIES}.</p>"
     )
 
 
 def calibration_set(rows: pd.DataFrame, scores: Scores) -> FigureSet:
     """Return a figure a property, with menus of labels, property and method."""
-    drawings = calibration_drawings(rows, scores)
+    figures = calibration_figures(rows, scores)
     shots = [int(k) for k in rows["shots"].unique()]
     menus = (
         labels_menu(shots, usual_shots(rows), everything=True),
-        subject_menu(drawings),
+        subject_menu(figures),
         method_menu(scores, rows),
     )
-    return FigureSet(drawings, menus)
+    return FigureSet(figures, menus)
 
 
-def calibration_drawings(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
+def calibration_figures(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
     """Return observed against nominal coverage of every property that has intervals."""
-    drawings = []
+    figures = []
     for name in scores.properties:
         own = rows[(rows["property"] == name) & rows["low"].notna() & rows["high"].notna()]
         if own.empty:
             continue
-        own = own.assign(role=roles(own, first_method(scores, own, name)))
+        method = first_method(scores, own, name)
+        own = own.assign(role=roles(own, method))
         tables = {
             (str(role), int(shots)): coverage(name, group)
             for (role, shots), group in own.groupby(["role", "shots"])
@@ -124,71 +124,56 @@ def calibration_drawings(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
             if role == "chosen"
         }
         told = ", ".join(f"{value:.0f} % after {shots} labels" for shots, value in kept.items())
-        drawings.append(
-            Drawing(
+        figures.append(
+            Figure(
                 f"calibration-{name}",
-                _calibration(tables),
-                f"<b>{escape(title)}</b>. Inside the 90 % interval: {told}.",
+                f"{title}: coverage of the intervals on unseen families",
+                Axis("nominal coverage (%)", ends=(47, 99)),
+                Axis("observed coverage (%)", ends=(_floor(tables), 103)),
+                _parts(tables),
+                f"{sentence(scores.titles.get(method, method))}. Inside the 90 % interval: {told}.",
                 f"{title}, observed against nominal coverage of intervals; inside the 90 % "
                 f"interval are {told}.",
+                legend=True,
                 height=360,
                 subject=name,
+                chosen={"method": "chosen"},
             )
         )
-    return drawings
+    return figures
 
 
-def _calibration(tables: dict[tuple[str, int], pd.DataFrame]) -> dict:
+def _parts(tables: dict[tuple[str, int], pd.DataFrame]) -> list[Part]:
     """Return the figure of one property: a line for each method and number of labels."""
     shots = sorted({k for _, k in tables})
     ends = [100 * LEVELS[0], 100 * LEVELS[-1]]
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "equality",
-            "x": ends,
-            "y": ends,
-            "line": {"color": GREY, "width": 1, "dash": "dash"},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    ]
+    equality = Series(ends, ends, "", GREY, width=1, dash="dash", in_legend=False, in_table=False)
+    parts: list[Part] = [equality]
     for (role, k), table in tables.items():
         position = shots.index(k)
         colour, symbol, _ = style_of(position)
-        value, low, high = (100 * table[column] for column in ("value", "low", "high"))
         # side by side, so that bars can be told apart
         shift = 0.5 * (position - (len(shots) - 1) / 2)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": f"{k} labels",
-                "x": rounded(100 * table["level"] + shift),
-                "y": rounded(value),
-                "error_y": error_bars(value, low, high, thickness=1, width=2),
-                "line": {"color": colour, "width": 1.8},
-                "marker": {"color": colour, "symbol": symbol, "size": 7},
-                "customdata": [
-                    [f"{100 * row.level:g}", _span(row), _size(row)] for row in table.itertuples()
-                ],
-                "hovertemplate": f"<b>{k} labels</b><br>nominal %{{customdata[0]}} %<br>"
-                "observed %{y:.0f} %%{customdata[1]}<br>%{customdata[2]}<extra></extra>",
-                "meta": {"method": role, "shots": k},
-            }
+        told = [(f"{100 * row.level:g}", _span(row), _size(row)) for row in table.itertuples()]
+        parts.append(
+            Series(
+                100 * table["level"] + shift,
+                100 * table["value"],
+                f"{k} label{'' if k == 1 else 's'}",
+                colour,
+                symbol,
+                width=1.8,
+                low=100 * table["low"],
+                high=100 * table["high"],
+                hover=Hover(
+                    f"<b>{k} labels</b><br>nominal %{{customdata[0]}} %<br>"
+                    "observed %{y:.0f} %%{customdata[1]}<br>%{customdata[2]}<extra></extra>",
+                    told,
+                ),
+                choice={"method": role, "shots": k},
+            )
         )
-    show_only(data, {"method": "chosen"})
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": axis("nominal coverage (%)", range=[47, 99], dtick=10),
-            "yaxis": axis("observed coverage (%)", range=[_floor(tables), 103]),
-            "showlegend": True,
-            "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
-            "uirevision": "kept",
-        },
-    }
+    return parts
 
 
 def _span(row) -> str:

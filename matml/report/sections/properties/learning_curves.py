@@ -2,14 +2,52 @@
 
 import pandas as pd
 
-from matml.report.figures.figure import Drawing
-from matml.report.figures.plotly import learning_curves, legend_button, lines
-from matml.report.html.markup import bare, count, escape, missing, number, table, text_cell
+from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
+from matml.report.html.markup import bare, count, escape, missing, number
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, title_of, unit_text
-from matml.report.sections.properties.scores import FEWEST_FAMILIES, Scores, score_cell
+from matml.report.sections.compare import error_curves, error_table, legend
+from matml.report.sections.properties.scores import ERROR, FEWEST_FAMILIES, Scores
 
 ALWAYS_SHOWN = ("pretrained", "maml")
+
+
+def curve_legend(scores: Scores) -> str:
+    """Return one legend for all learning curves; a click shows or hides a method everywhere."""
+    errors = scores.rows[scores.rows["metric"] == ERROR]
+    return (
+        '<p class="note">Click a method to show or hide it. The thick line is the default '
+        "method. Bars are 95 % intervals over families, where there are at least "
+        f"{FEWEST_FAMILIES}. A line breaks where fewer families have enough members: means over "
+        "different families are not joined. Methods joined by “=” gave the same numbers.</p>"
+        + legend(errors, scores.methods, scores.titles)
+    )
+
+
+def curve_figures(scores: Scores) -> list[Figure]:
+    """Return the learning curve of every property."""
+    figures = []
+    for name in scores.properties:
+        own = scores.of(name)
+        if own.empty:
+            continue
+        title, unit = sentence(property_title(name)), unit_text(scores.unit(name))
+        figures.append(
+            error_curves(
+                own,
+                scores.methods,
+                scores.titles,
+                ("labels of the new family", f"mean absolute error{unit}"),
+                "label",
+                shown=_shown(scores, name),
+                name=f"learning-curve-{name}",
+                title=f"{title}: error on unseen families by number of labels",
+                note=_families(own),
+                summary=f"{title}, error by number of labels: {_told(scores, name)}.",
+                subject=name,
+            )
+        )
+    return figures
 
 
 def _shown(scores: Scores, name: str) -> list[str]:
@@ -19,44 +57,6 @@ def _shown(scores: Scores, name: str) -> list[str]:
     chosen = own[own["is_default"].astype(bool)]["method"].unique().tolist()
     shown = [*chosen, *(method for method in ALWAYS_SHOWN if method in scores.methods)]
     return [*shown, *[method for method in mean.index if method not in shown][:1]]
-
-
-def curve_legend(scores: Scores) -> str:
-    """Return one legend for all learning curves; a click shows or hides a method everywhere."""
-    items = [
-        legend_button(method, scores.titles[method], position)
-        for position, method in enumerate(scores.methods)
-    ]
-    return (
-        '<p class="note">A click on a method shows or hides it. The thick line is the default '
-        "method. Bars are 95 % intervals over families, where there are at least "
-        f"{FEWEST_FAMILIES}. A line is broken where fewer families have members enough: means over "
-        "other families are not joined.</p>"
-        f'<div class="legend">{"".join(items)}</div>'
-    )
-
-
-def curve_drawings(scores: Scores) -> list[Drawing]:
-    """Return the learning curve of every property."""
-    drawings = []
-    for name in scores.properties:
-        own = scores.of(name)
-        if own.empty:
-            continue
-        title, unit = sentence(property_title(name)), unit_text(scores.unit(name))
-        spec = learning_curves(
-            own, scores.methods, scores.titles, _shown(scores, name), f"mean absolute error{unit}"
-        )
-        drawings.append(
-            Drawing(
-                f"learning-curve-{name}",
-                spec,
-                f"<b>{escape(title)}</b>{_families(own)}",
-                f"{title}, error by number of labels: {_told(scores, name)}.",
-                subject=name,
-            )
-        )
-    return drawings
 
 
 def _told(scores: Scores, name: str) -> str:
@@ -79,48 +79,31 @@ def _told(scores: Scores, name: str) -> str:
     )
 
 
-def method_tables(scores: Scores) -> str:
-    """Return the errors of all methods, a table a property."""
-    return "".join(_method_table(scores, name) for name in scores.properties)
-
-
 def _families(own: pd.DataFrame) -> str:
     """Return how many families stand behind the scores."""
     if "n_families" not in own:
         return ""
     each = own.groupby("shots")["n_families"].max()
     if each.min() == each.max():
-        return f": {count(each.iloc[0])} unseen families"
-    text = ", ".join(f"{n} with {k}" for k, n in each.items())
-    return f": unseen families by number of labels: {text}"
+        return f"Mean over {count(each.iloc[0])} families."
+    text = ", ".join(f"{n} with {k} labels" for k, n in each.items())
+    return f"Mean over families: {text}."
+
+
+def method_tables(scores: Scores) -> str:
+    """Return the errors of all methods, a table a property."""
+    return "".join(_method_table(scores, name) for name in scores.properties)
 
 
 def _method_table(scores: Scores, name: str) -> str:
-    """Return all methods' errors for one property; the best of each column is bold."""
     own = scores.of(name)
     if own.empty:
-        return missing(f"{sentence(property_title(name))}: no family had labels enough.")
-    shots = sorted(own["shots"].unique())
-    best = own.groupby("shots")["value"].min()
-    rows = []
-    for method in scores.methods:
-        mine = own[own["method"] == method].set_index("shots")
-        if mine.empty:
-            continue
-        star = " ★" if mine["is_default"].astype(bool).any() else ""
-        cells = [
-            score_cell(mine.loc[k], "best" if mine.loc[k, "value"] == best[k] else "")
-            if k in mine.index
-            else text_cell("–", "num")
-            for k in shots
-        ]
-        rows.append([text_cell(scores.titles[method] + star), *cells])
+        return missing(f"{sentence(property_title(name))}: no family had enough labels.")
     heading = f"<h4>{escape(sentence(property_title(name)))}{unit_text(scores.unit(name))}</h4>"
-    head = ["method", *(f"{int(k)} labels" for k in shots)]
-    return heading + table(head, rows, sortable=True, note="★ the default.")
+    return heading + error_table(own, scores.methods, scores.titles, "label")
 
 
-def training_drawings(results: Results) -> list[Drawing]:
+def training_figures(results: Results) -> list[Figure]:
     """Return the training curves of all members, a figure a stage."""
     names = results.names("properties/members/*/pretraining.csv")
     names += results.names("properties/members/*/metatraining.csv")
@@ -129,31 +112,44 @@ def training_drawings(results: Results) -> list[Drawing]:
     if not tables:
         return []
     records = pd.concat(tables, ignore_index=True)
-    drawings = []
+    if "validation_loss" not in records:
+        records["validation_loss"] = float("nan")
+    figures = []
     for stage, group in records.groupby("stage", sort=False):
-        series = []
-        for member, own in group.groupby("member"):
-            own = own.sort_values("epoch")
-            position = int(member)
-            series.append(
-                (f"{member}: training", own["epoch"], own["train_loss"], position, "solid")
-            )
-            if "validation_loss" in own and own["validation_loss"].notna().any():
-                seen = own[own["validation_loss"].notna()]
-                curve = (seen["epoch"], seen["validation_loss"])
-                series.append((f"{member}: unseen families", *curve, position, "dot"))
-        batches = "epoch" if stage == "pretraining" else "batch of tasks"
-        spec = lines(series, batches, "loss (standardised)")
-        spec["layout"]["showlegend"] = False
+        parts: list[Part] = []
+        for member, own in group.sort_values("epoch").groupby("member"):
+            colour = style_of(int(member))[0]
+            for column, words, dash in (
+                ("train_loss", "training", "solid"),
+                ("validation_loss", "unseen families", "dot"),
+            ):
+                line = own[own[column].notna()]
+                if len(line):
+                    name, told = f"{member}: {words}", f"network {member}, {words}: %{{y:.3g}}"
+                    parts.append(
+                        Series(
+                            line["epoch"],
+                            line[column],
+                            name,
+                            colour,
+                            width=1.8,
+                            dash=dash,
+                            in_legend=False,
+                            hover=Hover(f"{told}<extra></extra>"),
+                        )
+                    )
+        what = "epoch" if stage == "pretraining" else "batch of tasks"
         title, members = title_of(str(stage)), group["member"].nunique()
-        drawings.append(
-            Drawing(
+        figures.append(
+            Figure(
                 f"training-{stage}",
-                spec,
-                f"<b>{escape(title)}</b> of {members} networks "
-                "(one colour each): solid on training data, dotted on validation families.",
-                f"{title}: loss of {members} networks by {batches}.",
+                f"{title}: loss of {members} networks",
+                Axis(what),
+                Axis("loss (standardised)"),
+                parts,
+                "One colour each: solid on training data, dotted on validation families.",
+                f"{title}: loss of {members} networks by {what}.",
                 height=280,
             )
         )
-    return drawings
+    return figures

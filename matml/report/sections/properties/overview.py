@@ -1,14 +1,14 @@
 """The part of the page about property predictors: few-shot errors, parity, intervals, training."""
 
-from matml.report.figures.figure import FigureSet
-from matml.report.html.markup import Figures, count, details, escape, missing
+from matml.report.html.figure_set import Figures, FigureSet
+from matml.report.html.markup import count, details, escape, missing
 from matml.report.html.results import Results
 from matml.report.sections.properties.calibration import calibration_note, calibration_set
 from matml.report.sections.properties.learning_curves import (
-    curve_drawings,
+    curve_figures,
     curve_legend,
     method_tables,
-    training_drawings,
+    training_figures,
 )
 from matml.report.sections.properties.parity import (
     parity_section_note,
@@ -34,11 +34,11 @@ def predictors_section(results: Results, figures: Figures) -> str:
     parts += [
         "<h3>Error by number of labels</h3>",
         curve_legend(scores),
-        FigureSet(curve_drawings(scores)).markup(figures),
+        FigureSet(curve_figures(scores)).markup(figures),
         details("All numbers", method_tables(scores)),
         *_single_predictions(results, scores, figures),
         "<h3>Training</h3>",
-        FigureSet(training_drawings(results)).markup(figures)
+        FigureSet(training_figures(results)).markup(figures)
         or missing("This run has kept no training curves."),
     ]
     return "\n".join(parts)

@@ -2,19 +2,21 @@
 
 import pandas as pd
 
-from matml.properties.data.targets import PROPERTIES
-from matml.report.figures.figure import (
-    Drawing,
-    FigureSet,
-    Menu,
-    labels_menu,
+from matml.figures.figure import (
+    GREY,
+    Axis,
+    Figure,
+    Hover,
+    Note,
+    Part,
+    Series,
     mark_of,
     rounded,
-    show_only,
     subscripts,
 )
-from matml.report.figures.plotly import GREY, axis, error_bars, faint
-from matml.report.html.markup import count, escape, number
+from matml.properties.data.targets import PROPERTIES
+from matml.report.html.figure_set import FigureSet, Menu, labels_menu
+from matml.report.html.markup import bare, count, escape, number
 from matml.report.html.results import Results
 from matml.report.html.wording import family_title, property_title, sentence, unit_text
 from matml.report.sections.properties.scores import Scores
@@ -24,6 +26,10 @@ COLUMNS = ("property", "method", "shots", "family", "common_name", "truth", "pre
 USUAL_SHOTS = 10
 MOST_POINTS = 800
 """Crystals drawn of one property, method and number of labels; the numbers told are of all."""
+SHOWN_BARS = 0.02
+"""Share of the bars that may end outside of what is drawn, at either end; how many is told."""
+DIGITS = 5
+"""Significant ones of an interval that a hover tells."""
 
 
 def read_predictions(results: Results) -> pd.DataFrame | None:
@@ -85,9 +91,9 @@ def method_menu(scores: Scores, rows: pd.DataFrame) -> Menu:
     return Menu("method", "Method", options, "chosen")
 
 
-def subject_menu(drawings: list[Drawing]) -> Menu:
+def subject_menu(figures: list[Figure]) -> Menu:
     """Return the menu of properties that picks figures."""
-    subjects = dict.fromkeys(item.subject for item in drawings)
+    subjects = dict.fromkeys(item.subject for item in figures)
     options = {name: sentence(property_title(name)) for name in subjects}
     return Menu("subject", "Property", {"": "all"} | options)
 
@@ -95,13 +101,13 @@ def subject_menu(drawings: list[Drawing]) -> Menu:
 def parity_set(rows: pd.DataFrame, scores: Scores) -> FigureSet:
     """Return a parity plot a property, with menus of labels, property and method."""
     families = family_words(rows)
-    drawings = parity_drawings(rows, scores)
+    figures = parity_figures(rows, scores)
     menus = (
         labels_menu([int(k) for k in rows["shots"].unique()], usual_shots(rows)),
-        subject_menu(drawings),
+        subject_menu(figures),
         method_menu(scores, rows),
     )
-    return FigureSet(drawings, menus, families)
+    return FigureSet(figures, menus, families)
 
 
 def family_words(rows: pd.DataFrame) -> dict[str, str]:
@@ -111,56 +117,64 @@ def family_words(rows: pd.DataFrame) -> dict[str, str]:
     return {str(family): str(titles[family]) for family in sizes.index}
 
 
-def parity_drawings(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
+def parity_figures(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
     """Return one parity plot for each property that has predictions."""
     places = {family: mark_of(i) for i, family in enumerate(family_words(rows))}
-    chosen = {"shots": str(usual_shots(rows)), "method": "chosen"}
-    drawings = []
+    first = usual_shots(rows)
+    figures = []
     for name in scores.properties:
         own = rows[rows["property"] == name]
         if own.empty:
             continue
         method = first_method(scores, own, name)
         own = own.assign(role=roles(own, method))
-        unit = own["unit"].iloc[0] if "unit" in own else ""
+        unit = unit_text(own["unit"].iloc[0] if "unit" in own else "")
         title = property_title(name)
-        spec = _parity(name, own, f"{title}{unit_text(unit)}", unit, places, chosen)
-        shown = own[(own["role"] == "chosen") & (own["shots"] == int(chosen["shots"]))]
-        told = (
-            f"{count(shown['id'].nunique())} crystals of {shown['family'].nunique()} unseen "
-            f"families after {chosen['shots']} labels of each: {agreement(name, shown, unit)}"
-        )
-        drawings.append(
-            Drawing(
+        ends = _ends(own)
+        shown = own[(own["role"] == "chosen") & (own["shots"] == first)]
+        told = ", ".join(agreement(shown, unit))
+        figures.append(
+            Figure(
                 f"parity-{name}",
-                spec,
-                f"<b>{escape(sentence(title))}</b>, {escape(scores.titles.get(method, method))}. "
-                "Dashed: equality. Bars: 90 % interval.",
-                f"{sentence(title)}, predicted against calculated: {told}.",
-                height=380,
+                f"{sentence(title)} of unseen families: predicted against calculated",
+                Axis(f"calculated {title}{unit}", ends=ends),
+                Axis(f"predicted {title}{unit}", ends=ends),
+                _parts(own, unit, places, ends),
+                f"Default: {scores.titles.get(method, method)}. Dashed: equality. Bars: 90 % "
+                "interval.",
+                f"{sentence(title)}, predicted against calculated: "
+                f"{count(shown['id'].nunique())} crystals of {shown['family'].nunique()} unseen "
+                f"families after {first} labels of each: {told}.",
+                height=400,
                 subject=name,
+                chosen={"shots": first, "method": "chosen"},
                 panels="shots",
             )
         )
-    return drawings
+    return figures
 
 
-def agreement(name: str, rows: pd.DataFrame, unit: object = "") -> str:
+def _ends(own: pd.DataFrame) -> tuple[float, float]:
+    """Return the range of both axes: all values, and all but the longest bars."""
+    values = own[["truth", "prediction"]].to_numpy()
+    low, high = own["low"].dropna(), own["high"].dropna()
+    first = min(values.min(), low.quantile(SHOWN_BARS) if len(low) else values.min())
+    last = max(values.max(), high.quantile(1 - SHOWN_BARS) if len(high) else values.max())
+    margin = 0.04 * (last - first) or 1.0
+    return float(first - margin), float(last + margin)
+
+
+def agreement(rows: pd.DataFrame, unit: str) -> list[str]:
     """Return in words the mean absolute error, and the share of values inside their intervals."""
     if rows.empty:
-        return "no crystals"
+        return ["no crystals"]
     error = (rows["prediction"] - rows["truth"]).abs().mean()
-    plain = unit_text(unit).strip(" ()")
-    text = f"mean absolute error {_bare(error)}{f' {plain}' if plain else ''}"
+    told = [f"mean absolute error {bare(number(error))} {unit.strip(' ()')}".rstrip()]
     known = rows[rows["low"].notna() & rows["high"].notna()]
-    if known.empty:
-        return text
-    inside = ((known["truth"] >= known["low"]) & (known["truth"] <= known["high"])).mean()
-    return f"{text}, {100 * inside:.0f} % inside the 90 % interval"
-
-
-def _bare(value: float) -> str:
-    return number(value).replace("−", "-") if 1e-4 < abs(value) < 1e6 else f"{value:.3g}"
+    if len(known):
+        inside = ((known["truth"] >= known["low"]) & (known["truth"] <= known["high"])).mean()
+        told.append(f"{100 * inside:.0f} % inside the 90 % interval")
+    return told
 
 
 def is_logarithmic(name: str) -> bool:
@@ -168,90 +182,60 @@ def is_logarithmic(name: str) -> bool:
     return name in PROPERTIES and PROPERTIES[name].logarithmic
 
 
-def _parity(name, own, title, unit, places, chosen) -> dict:
-    """Return the plot of one property: a trace for each method, number of labels and family."""
-    values = own[["truth", "prediction"]].to_numpy()
-    first, last = float(values.min()), float(values.max())
-    margin = 0.06 * (last - first) or 1.0
-    plain = unit_text(unit).strip(" ()")
+def _parts(
+    own: pd.DataFrame,
+    unit: str,
+    places: dict[str, tuple[str, str]],
+    ends: tuple[float, float],
+) -> list[Part]:
+    """Return the plot of one property: points of each method, number of labels and family."""
+    plain = unit.strip(" ()")
     suffix = f" {escape(plain)}" if plain else ""
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "equality",
-            "x": rounded([first, last]),
-            "y": rounded([first, last]),
-            "line": {"color": GREY, "width": 1, "dash": "dash"},
-            "hoverinfo": "skip",
-        }
-    ]
+    equality = Series(ends, ends, "", GREY, width=1, dash="dash", in_legend=False, in_table=False)
+    parts: list[Part] = [equality]
     for (role, shots), group in own.groupby(["role", "shots"], sort=False):
         key = {"method": str(role), "shots": int(shots)}
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "text",
-                "x": [first - 0.5 * margin],
-                "y": [last + 0.5 * margin],
-                "text": [
-                    agreement(name, group, unit).replace(", ", "<br>", 1)
-                    + f"<br>({_drawn(len(group))} crystals, all families)"
-                ],
-                "textposition": "bottom right",
-                "textfont": {"size": 11},
-                "hoverinfo": "skip",
-                "meta": key,
-            }
-        )
+        crystals = f"{_drawn(len(group))} crystals, all families"
+        outside = int(((group["low"] < ends[0]) | (group["high"] > ends[1])).sum())
+        if outside:
+            crystals += f"; {outside} bar{'s' * (outside > 1)} cut off"
+        parts.append(Note([*agreement(group, unit), crystals], key))
         if len(group) > MOST_POINTS:
             group = group.sample(MOST_POINTS, random_state=0)
         for family, part in group.groupby("family", sort=False):
             colour, symbol = places[str(family)]
-            family_name = escape(part["family_title"].iloc[0])
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": str(part["family_title"].iloc[0]),
-                    "x": rounded(part["truth"]),
-                    "y": rounded(part["prediction"]),
-                    "error_y": error_bars(
-                        *(part[column].round(5) for column in ("prediction", "low", "high")),
-                        color=faint(colour, 0.35),
-                        thickness=1,
-                        width=0,
-                    ),
-                    "marker": {"color": colour, "symbol": symbol, "size": 7, "opacity": 0.8},
-                    "customdata": [
-                        [subscripts(text), escape(identity), low, high]
-                        for text, identity, low, high in zip(
-                            part["formula"],
-                            part["id"],
-                            rounded(part["low"]),
-                            rounded(part["high"]),
-                            strict=True,
-                        )
-                    ],
-                    "hovertemplate": "<b>%{customdata[0]}</b> %{customdata[1]}<br>"
-                    f"{family_name}<br>calculated %{{x:.4g}}{suffix}<br>predicted "
-                    f"%{{y:.4g}}{suffix}<br>90 % interval %{{customdata[2]:.4g}} to "
-                    f"%{{customdata[3]:.4g}}<br>after {int(shots)} labels of the family"
-                    "<extra></extra>",
-                    "meta": key | {"family": str(family)},
-                }
+            title = str(part["family_title"].iloc[0])
+            told = zip(
+                (escape(subscripts(text)) for text in part["formula"]),
+                (escape(identity) for identity in part["id"]),
+                rounded(part["low"], DIGITS),
+                rounded(part["high"], DIGITS),
+                strict=True,
             )
-    show_only(data, chosen)
-    ends = [first - margin, last + margin]
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": axis(f"calculated {title}", range=ends),
-            "yaxis": axis(f"predicted {title}", range=ends),
-            "showlegend": False,
-            "uirevision": "kept",
-        },
-    }
+            parts.append(
+                Series(
+                    part["truth"],
+                    part["prediction"],
+                    title,
+                    colour,
+                    symbol,
+                    opacity=0.8,
+                    low=part["low"],
+                    high=part["high"],
+                    bar_opacity=0.35,
+                    labels=list(part["formula"]),
+                    hover=Hover(
+                        "<b>%{customdata[0]}</b> %{customdata[1]}<br>"
+                        f"{escape(title)}<br>calculated %{{x:.4g}}{suffix}<br>predicted "
+                        f"%{{y:.4g}}{suffix}<br>90 % interval %{{customdata[2]:.4g}} to "
+                        f"%{{customdata[3]:.4g}}<br>after {int(shots)} labels of the family"
+                        "<extra></extra>",
+                        list(told),
+                    ),
+                    choice=key | {"family": str(family)},
+                )
+            )
+    return parts
 
 
 def _drawn(number_of: int) -> str:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from matml.report.html.markup import Cell, escape, interval, number, table, text_cell
+from matml.report.html.markup import Cell, escape, number, table, text_cell
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, unit_text
+from matml.report.sections.compare import methods_of, score_cell
 
 SCORES = "properties/evaluation/scores.csv"
 ERROR = "mae_family_mean"
@@ -14,12 +15,6 @@ GAIN = "gain_over_zero_shot"
 COLUMNS = ("property", "unit", "method", "is_default", "shots", "metric", "value", "low", "high")
 FEWEST_FAMILIES = 4
 """An interval over fewer families says nothing about families in general."""
-
-
-def methods_of(rows: pd.DataFrame) -> list[str]:
-    """Return the methods of a table, the default first: its colour is no other method's."""
-    default = rows[rows["is_default"].astype(bool)]["method"]
-    return list(dict.fromkeys([*default, *rows["method"]]))
 
 
 @dataclass(frozen=True)
@@ -173,13 +168,6 @@ def _span(values: pd.Series) -> str:
         return "–"
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"
-
-
-def score_cell(row: pd.Series, kind: str = "") -> Cell:
-    """Return a cell with a score and its interval."""
-    ends = interval(row["low"], row["high"])
-    shown = number(row["value"]) + (f'<br><span class="interval">{ends}</span>' if ends else "")
-    return Cell(shown, float(row["value"]), f"num {kind}".strip())
 
 
 def coverage_table(scores: Scores) -> str:

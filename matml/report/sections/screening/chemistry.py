@@ -2,20 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import pandas as pd
 from pymatgen.core import Element
 
-from matml.report.figures.figure import (
-    Drawing,
-    FigureSet,
-    Menu,
-    labels_menu,
-    rounded,
-    show_only,
-    subscripts,
-)
-from matml.report.figures.plotly import axis
+from matml.figures.figure import Axis, Cells, Choice, Figure, Hover, subscripts
+from matml.report.html.figure_set import FigureSet, Menu, labels_menu
 from matml.report.html.markup import escape
 from matml.report.html.wording import property_title, sentence, unit_text
 from matml.report.sections.properties.parity import first_method, subject_menu
@@ -63,7 +56,7 @@ def _cells(spread: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     table["n"] = grouped.size()
     table["lowest"], table["highest"] = grouped[leading].min(), grouped[leading].max()
     table["examples"] = grouped["formula"].agg(
-        lambda own: ", ".join(subscripts(text) for text in list(own)[:EXAMPLES])
+        lambda own: ", ".join(map(str, list(own)[:EXAMPLES]))
     )
     return table.reset_index()
 
@@ -79,13 +72,13 @@ def map_note() -> str:
 
 def family_map_set(rows: pd.DataFrame, scores: Scores) -> FigureSet:
     """Return a map a property, of unseen families by element."""
-    drawings = family_maps(rows, scores)
+    figures = family_maps(rows, scores)
     menus = (
         labels_menu([int(k) for k in rows["shots"].unique()], widest_shots(rows)),
         Menu("shown", "Colour", SHOWN, "prediction"),
-        _one(subject_menu(drawings)),
+        _one(subject_menu(figures)),
     )
-    return FigureSet(drawings, menus, wide=True)
+    return FigureSet(figures, menus, wide=True)
 
 
 def _one(menu: Menu) -> Menu:
@@ -100,10 +93,10 @@ def widest_shots(rows: pd.DataFrame) -> int:
     return int(families.index[families == families.max()].max())
 
 
-def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
+def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
     """Return for each property the map of the chosen method's predictions."""
-    drawings = []
-    chosen = {"shots": str(widest_shots(rows)), "shown": "prediction"}
+    figures = []
+    chosen = {"shots": widest_shots(rows), "shown": "prediction"}
     for name in scores.properties:
         own = rows[rows["property"] == name]
         if own.empty:
@@ -115,30 +108,32 @@ def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Drawing]:
         }
         if all(table.empty for table in tables.values()):
             continue
-        title = property_title(name)
+        title = sentence(property_title(name))
         unit = unit_text(own["unit"].iloc[0] if "unit" in own else "")
         groups = list(dict.fromkeys(own.sort_values("family_title")["family_title"]))
         elements = in_order([e for table in tables.values() for e in table["element"]])
-        data = []
-        for shots, table in tables.items():
-            for shown, words in SHOWN.items():
-                trace = _heat(table, shown, f"{words}{unit}")
-                trace["meta"] = {"shots": shots, "shown": shown}
-                data.append(trace)
-        show_only(data, chosen)
-        drawings.append(
-            Drawing(
+        parts = [
+            _cells_of(table, shown, f"{words}{unit}", {"shots": shots, "shown": shown})
+            for shots, table in tables.items()
+            for shown, words in SHOWN.items()
+        ]
+        figures.append(
+            Figure(
                 f"map-{name}",
-                {"data": data, "layout": _layout(elements, groups)},
-                f"<b>{escape(sentence(title))}</b> of {len(groups)} unseen families by element.",
-                f"{sentence(title)}: map of {len(groups)} unseen families by {len(elements)} "
-                f"elements. {_extremes(tables[int(chosen['shots'])], unit)}",
+                f"{title} of {len(groups)} unseen families by element",
+                Axis("element", categories=elements),
+                Axis(categories=groups),
+                parts,
+                "",
+                f"{title}: map of {len(groups)} unseen families by {len(elements)} elements. "
+                f"{_extremes(tables[chosen['shots']], unit)}",
                 height=130 + 24 * len(groups),
                 subject=name,
+                chosen=chosen,
                 least_width=260 + 11 * len(elements),
             )
         )
-    return drawings
+    return figures
 
 
 def _extremes(table: pd.DataFrame, unit: str) -> str:
@@ -160,76 +155,37 @@ def _ends(values: pd.Series) -> tuple:
     return values.idxmax(), values.idxmin()
 
 
-def _heat(
-    table: pd.DataFrame,
-    column: str,
-    title: str,
-) -> dict:
+def _cells_of(
+    table: pd.DataFrame, column: str, title: str, choice: Choice = MappingProxyType({})
+) -> Cells:
     """Return coloured cells of one number; where there is no crystal there is no cell."""
     rows = table.to_dict("records")
-    told = []
-    for row in rows:
-        parts = [f"{words} {row[key]:.4g}" for key, words in SHOWN.items() if key in row]
-        told.append(
-            [
-                int(row["n"]),
-                ", ".join(parts),
-                f"{row['lowest']:.4g} to {row['highest']:.4g}",
-                row["examples"],
-            ]
-        )
-    return {
-        "type": "heatmap",
-        "x": [row["element"] for row in rows],
-        "y": [escape(row["group"]) for row in rows],
-        "z": rounded([row[column] for row in rows]),
-        "customdata": told,
-        "colorscale": COLOURS[column],
-        "xgap": 1,
-        "ygap": 1,
-        "hoverongaps": False,
-        "colorbar": {"title": {"text": escape(title), "side": "right"}, "thickness": 12},
-        "hovertemplate": "<b>%{x}</b> in %{y}<br>mean %{customdata[1]}<br>predictions from "
-        "%{customdata[2]}<br>crystals: %{customdata[0]}, such as %{customdata[3]}<extra></extra>",
-    }
-
-
-def _short(text: str, most: int = 26) -> str:
-    """Return text that leaves room for the map on a phone, escaped for plotly."""
-    return escape(text if len(text) <= most else text[: most - 1].rstrip() + "…")
-
-
-def _layout(elements: Sequence[str], groups: Sequence[str]) -> dict:
-    return {
-        "xaxis": axis(
-            "element",
-            type="category",
-            categoryorder="array",
-            categoryarray=list(elements),
-            range=[-0.5, len(elements) - 0.5],
-            tickangle=0 if len(elements) < 35 else -90,
-            tickmode="array",
-            tickvals=list(elements),
-            tickfont={"size": 10 if len(elements) < 50 else 8.5},
-            showgrid=False,
+    means = [
+        ", ".join(f"{words} {row[key]:.4g}" for key, words in SHOWN.items() if key in row)
+        for row in rows
+    ]
+    told = [
+        (int(row["n"]), mean, f"{row['lowest']:.4g} to {row['highest']:.4g}", row["examples"])
+        for row, mean in zip(rows, means, strict=True)
+    ]
+    return Cells(
+        [row["element"] for row in rows],
+        [row["group"] for row in rows],
+        table[column],
+        title,
+        COLOURS[column],
+        {"crystals": [row[0] for row in told], "about": [row["examples"] for row in rows]},
+        Hover(
+            "<b>%{x}</b> in %{y}<br>mean %{customdata[1]}<br>predictions from "
+            "%{customdata[2]}<br>crystals: %{customdata[0]}, such as %{customdata[3]}"
+            "<extra></extra>",
+            [(n, mean, span, escape(subscripts(text))) for n, mean, span, text in told],
         ),
-        "yaxis": axis(
-            "",
-            type="category",
-            categoryorder="array",
-            categoryarray=[escape(group) for group in groups],
-            range=[len(groups) - 0.5, -0.5],
-            showgrid=False,
-            tickmode="array",
-            tickvals=[escape(group) for group in groups],
-            ticktext=[_short(group) for group in groups],
-        ),
-        "showlegend": False,
-        "uirevision": "kept",
-    }
+        choice,
+    )
 
 
-def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) -> list[Drawing]:
+def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) -> list[Figure]:
     """Return maps of the candidates: of the places of a prototype, or of families, by element.
 
     Parameters
@@ -242,28 +198,30 @@ def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) ->
         return []
     groups = list(dict.fromkeys(spread["group"]))
     elements = in_order(spread["element"])
-    drawings = []
+    figures = []
     for name, unit, column in names:
         own = spread.assign(prediction=spread[column]).dropna(subset="prediction")
         if own.empty:
             continue
         table = _cells(own, ["prediction"])
-        title = property_title(name)
-        trace = _heat(table, "prediction", f"mean predicted{unit_text(unit)}")
-        drawings.append(
-            Drawing(
+        title = sentence(property_title(name))
+        figures.append(
+            Figure(
                 f"candidates-map-{name}",
-                {"data": [trace], "layout": _layout(elements, groups)},
-                f"<b>{escape(sentence(title))}</b> of the candidates, mean over those with an "
-                f"element {escape(what)}; empty where there is no such candidate.",
-                f"{sentence(title)}: map of the candidates by {len(elements)} elements. "
+                f"{title} of the candidates by element",
+                Axis("element", categories=elements),
+                Axis(categories=groups),
+                [_cells_of(table, "prediction", f"mean predicted{unit_text(unit)}")],
+                f"Mean over the candidates with an element {what}; empty where there is no such "
+                "candidate.",
+                f"{title}: map of the candidates by {len(elements)} elements. "
                 f"{_extremes(table, unit_text(unit))}",
                 height=150 + 34 * len(groups),
                 subject=name,
                 least_width=260 + 11 * len(elements),
             )
         )
-    return drawings
+    return figures
 
 
 def _places(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -1,14 +1,27 @@
 """What the candidates offer in two objectives at once: the Pareto front, and their chemistry."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.report.figures.figure import Drawing, FigureSet, Menu, rounded, show_only, subscripts
-from matml.report.figures.plotly import BLUE, GREY, ORANGE, SKY, axis
-from matml.report.html.markup import Figures, count, escape, formula
+from matml.figures.figure import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    Axis,
+    Choice,
+    Figure,
+    Hover,
+    Part,
+    Series,
+    subscripts,
+)
+from matml.report.html.figure_set import Figures, FigureSet, Menu
+from matml.report.html.markup import count, escape
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
 from matml.report.sections.screening.chemistry import candidate_maps
@@ -36,6 +49,7 @@ TRUST = {
 A system is well known where each of its elements and binary systems has a known compound: without,
 the energy above the hull is no more than the formation energy from what is left.
 """
+LOOKS = {"known": (BLUE, "circle"), "inside": (SKY, "circle"), "all": (GREY, "x")}
 GROUPS = {
     "known": "trusted candidates of well-known systems (each element and binary system has a "
     "known compound)",
@@ -65,7 +79,7 @@ class Aim:
 def candidate_figures(results: Results, figures: Figures) -> str:
     """Return the figures of the candidates: Pareto fronts and maps of chemistry."""
     rows = read_shortlist(results)
-    fronts, maps = pareto_drawings(results), candidate_map_drawings(results)
+    fronts, maps = pareto_figures(results), candidate_map_figures(results)
     parts = []
     if fronts:
         subjects, kept = {item.subject: item.subject for item in fronts}, circles(rows)
@@ -85,7 +99,7 @@ def candidate_figures(results: Results, figures: Figures) -> str:
     return "".join(parts)
 
 
-def candidate_map_drawings(results: Results) -> list[Drawing]:
+def candidate_map_figures(results: Results) -> list[Figure]:
     """Return the maps of the candidates by element, one a predicted property."""
     rows = read_shortlist(results)
     if rows is None:
@@ -160,7 +174,7 @@ def front_of(first: Aim, second: Aim, rows: np.ndarray) -> np.ndarray:
     return rows[pareto_fronts(criteria) == 1] if len(rows) else rows
 
 
-def pareto_drawings(results: Results) -> list[Drawing]:
+def pareto_figures(results: Results) -> list[Figure]:
     """Return the leading objective against each other one, or against stability and distance."""
     rows = read_shortlist(results)
     if rows is None:
@@ -180,70 +194,55 @@ def circles(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in found.items() if mask.any()}
 
 
-def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Drawing:
+def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Figure:
     """Return the figure of two aims: the front connected, the other candidates lighter."""
     choices = circles(rows)
     chosen = first_choice(choices)
-    data, drawn, fronts = [], np.zeros(len(rows), bool), {}
-    looks = {"known": (BLUE, "circle"), "inside": (SKY, "circle"), "all": (GREY, "x")}
+    parts: list[Part] = []
+    drawn, fronts = np.zeros(len(rows), bool), {}
     for place, (trust, mask) in enumerate(choices.items()):
         fresh, drawn = np.flatnonzero(mask & ~drawn), drawn | mask
         front = front_of(first, second, np.flatnonzero(mask))
         fronts[trust] = front[np.argsort(rows[second.column].to_numpy()[front], kind="stable")]
-        colour, symbol = looks[trust]
-        few = mask.sum() <= FEW_POINTS
-        marker = {"color": colour, "symbol": symbol} | (
-            {"size": 7, "opacity": 0.8} if few else {"size": 5, "opacity": 0.45}
-        )
-        points = _points(rows, _thinned(fresh, rows), first, second, NAMES[trust])
-        # a wider choice holds the narrower ones
-        points["meta"] = {"trust": list(choices)[place:]}
+        colour, symbol = LOOKS[trust]
+        size, opacity = (7, 0.8) if mask.sum() <= FEW_POINTS else (5, 0.45)
         if len(fresh):
-            data.append(points | {"marker": marker})
+            look = {"colour": colour, "symbol": symbol, "size": size, "opacity": opacity}
+            # a wider choice holds the narrower ones
+            choice = {"trust": list(choices)[place:]}
+            points = _thinned(fresh, rows)
+            parts.append(_points(rows, points, first, second, NAMES[trust], choice, **look))
     inside = rows["in_domain"].to_numpy(bool)
     for trust, front in fronts.items():
         symbols = ["diamond" if inside[i] else "diamond-open" for i in front]
-        data.append(
-            _points(rows, front, first, second, "Pareto front")
-            | {
-                "mode": "lines+markers",
-                "line": {"color": ORANGE, "width": 1.5},
-                "marker": {"color": ORANGE, "symbol": symbols, "size": 10},
-                "meta": {"trust": trust},
-            }
-        )
-    show_only(data, {"trust": chosen})
+        look = {"colour": ORANGE, "symbol": symbols, "size": 10, "width": 1.5}
+        choice = {"trust": trust}
+        parts.append(_points(rows, front, first, second, "Pareto front", choice, **look))
     front = fronts[chosen][::-1]
-    names = [str(text) for text in rows["formula"].iloc[front[:8]]]
-    others = " and others" if len(front) > len(names) else ""
+    names = ", ".join(str(text) for text in rows["formula"].iloc[front[:8]])
+    names += " and others" if len(front) > 8 else ""
     words = (
         f"{first.title} (wanted: {first.wanted}) against {second.title} (wanted: {second.wanted})"
     )
     total = int(choices[chosen].sum())
-    return Drawing(
+    return Figure(
         f"pareto-{first.column}-{second.column}".replace("prediction", _name(rows)),
-        {
-            "data": data,
-            "layout": {
-                "xaxis": axis(f"{second.title}<br>wanted: {second.wanted}"),
-                "yaxis": axis(f"{first.title}<br>wanted: {first.wanted}"),
-                "showlegend": True,
-                "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
-                "uirevision": "kept",
-            },
-        },
-        f"<b>{escape(sentence(first.title))}</b> against {escape(second.title)}. Of the "
-        f"{count(total)} {GROUPS[chosen]}, none beats one of these "
-        f"{count(len(front))} in both: {', '.join(formula(text) for text in names)}{others}.",
-        f"{sentence(words)} of {count(total)} {GROUPS[chosen]}. On the Pareto front: "
-        f"{', '.join(names)}{others}.",
+        f"{sentence(first.title)} of the candidates against {second.title}",
+        Axis(second.title, second.wanted),
+        Axis(first.title, first.wanted),
+        parts,
+        f"Of the {count(total)} {GROUPS[chosen]}, no other beats any of these {count(len(front))} "
+        f"in both: {subscripts(names)}.",
+        f"{sentence(words)} of {count(total)} {GROUPS[chosen]}. On the Pareto front: {names}.",
+        legend=True,
         height=460,
         subject=sentence(second.title),
+        chosen={"trust": chosen},
     )
 
 
 def first_choice(choices: dict[str, np.ndarray]) -> str:
-    """Return the narrowest choice that still shows candidates enough, or the widest."""
+    """Return the narrowest choice that still shows enough candidates, or the widest."""
     enough = [name for name, mask in choices.items() if mask.sum() >= FEWEST]
     return enough[0] if enough else "all"
 
@@ -263,35 +262,45 @@ def _thinned(places: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
     return np.concatenate([places[:half], rest[picks]])
 
 
-def _points(rows: pd.DataFrame, places: np.ndarray, first: Aim, second: Aim, name: str) -> dict:
+def _points(
+    rows: pd.DataFrame,
+    places: np.ndarray,
+    first: Aim,
+    second: Aim,
+    name: str,
+    choice: Choice,
+    **look: Any,
+) -> Series:
     """Return candidates as points, with what a hover tells of each."""
     own = rows.iloc[places]
     told = [
-        [
-            subscripts(row["formula"]),
+        (
+            escape(subscripts(row["formula"])),
             int(row["rank"]),
             _with_interval(row, first.column),
             _with_interval(row, second.column),
             f"{row['distance']:.2f}",
-            "" if row["in_domain"] else "<br>outside of what the model knows",
+            "" if row["in_domain"] else "<br>outside the model's domain",
             "<br>composition known" if row.get("known_composition") is True else "",
             _hull_words(row),
-        ]
+        )
         for row in own.to_dict("records")
     ]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": rounded(own[second.column]),
-        "y": rounded(own[first.column]),
-        "customdata": told,
-        "hovertemplate": "<b>%{customdata[0]}</b>, rank %{customdata[1]}<br>"
-        f"{escape(first.title)}: %{{customdata[2]}}<br>{escape(second.title)}: "
-        "%{customdata[3]}<br>distance %{customdata[4]}%{customdata[5]}%{customdata[6]}"
-        "%{customdata[7]}"
-        "<extra></extra>",
-    }
+    return Series(
+        own[second.column],
+        own[first.column],
+        name,
+        labels=list(own["formula"]),
+        hover=Hover(
+            "<b>%{customdata[0]}</b>, rank %{customdata[1]}<br>"
+            f"{escape(first.title)}: %{{customdata[2]}}<br>{escape(second.title)}: "
+            "%{customdata[3]}<br>distance %{customdata[4]}%{customdata[5]}%{customdata[6]}"
+            "%{customdata[7]}<extra></extra>",
+            told,
+        ),
+        choice=choice,
+        **look,
+    )
 
 
 def _hull_words(row: dict) -> str:

@@ -1,0 +1,30 @@
+"""Names of the methods that are compared on new alloys, as files have them, and for people."""
+
+MEAN = "mean of the training alloys"
+LEAST_SQUARES = "least squares, generic start"
+TITLES = {
+    MEAN: "mean of the training alloys, no adaptation",
+    LEAST_SQUARES: LEAST_SQUARES,
+    "least squares, population mean": "least squares, started from the population mean",
+    "maml": "MAML",
+    "meta_sgd": "Meta-SGD",
+    "hierarchical map": "Gaussian prior, most probable parameters",
+    "hierarchical map, in window": "Gaussian prior, most probable, cut to the measured range",
+    "hierarchical posterior": "Gaussian prior, posterior mean",
+    "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
+    "heavy-tailed posterior": "heavy-tailed prior, cut to the measured range",
+    "conditioned posterior": "heavy-tailed prior given composition",
+}
+
+
+def method_title(method: str) -> str:
+    """Return a method's name for people."""
+    return TITLES.get(method, method)
+
+
+def with_titles(text: str) -> str:
+    """Return a sentence with the methods' names for people in place of those of the files."""
+    for method in sorted(TITLES, key=len, reverse=True):
+        if TITLES[method] not in text:
+            text = text.replace(method, TITLES[method])
+    return text

@@ -1,1 +1,0 @@
-"""Figures, specified once and drawn for page and files."""
