@@ -73,7 +73,7 @@ def test_the_benchmark_prints_and_writes(tmp_path, settings):
         *("--alloys", tmp_path / "alloys.csv", "--out", tmp_path, "--json", tmp_path / "b.json"),
         *common,
     )
-    assert "hierarchical posterior" in text
+    assert "Gaussian prior, posterior mean" in text
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["simulated"] is True
     assert summary["seed"] == 3
