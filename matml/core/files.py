@@ -1,7 +1,5 @@
 """Files written whole or not at all."""
 
-import csv
-import io
 import json
 import os
 import tempfile
@@ -84,30 +82,6 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
             table.to_parquet(temporary, index=False)
         else:
             table.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def refuse_long_rows(path: str | Path, text: str) -> None:
-    """Refuse CSV text with a row of more fields than the header, which would shift columns.
-
-    Raises
-    ------
-    MatmlError
-        Names the first such line, or what stands between columns in place of commas.
-    """
-    rows = csv.reader(io.StringIO(text))
-    header = next(rows, [])
-    for other, name in ((";", "semicolons"), ("\t", "tabulators")):
-        if len(header) == 1 and other in header[0]:
-            raise MatmlError(
-                f"{path}: its columns are separated by {name} (the header is {header[0]!r}); "
-                "separate them by commas, and write numbers with a decimal point"
-            )
-    for row in rows:
-        if len(row) > len(header):
-            raise MatmlError(
-                f"{path}: line {rows.line_num} has {len(row)} fields, the header {len(header)}; "
-                "remove the extra comma, or quote the field"
-            )
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

@@ -1,6 +1,22 @@
-"""Bytes of a user's file to text: the encodings that spreadsheets and instruments write."""
+"""A user's file to text and to a table of text, as spreadsheets and instruments write them."""
 
 import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from pathlib import Path
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
+SAMPLE = 65536
+"""Characters from which the separator is found."""
+DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
+WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
 
 MARKS = (
     # the marks of UTF-32 begin with those of UTF-16
@@ -36,3 +52,156 @@ def decode(content: bytes) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         return content.decode("cp1252", errors="replace")
+
+
+def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFrame:
+    """Return a table of text, as spreadsheets and programs write it, with every cell as text.
+
+    Encoding, line ends, separator (comma, semicolon, tabulator, bar) and decimal commas are found
+    from the text. Cells and names of columns are stripped; lines without any text are left out, and
+    the index goes on counting them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Texts, '' where a cell is empty. `attrs["notes"]` says what was understood that a plain
+        comma-separated table would not need.
+
+    Raises
+    ------
+    MatmlError
+        Where it is no table: names the line, the column and the remedy.
+    """
+    path = Path(path)
+    text = _table_text(path, content)
+    notes: list[str] = []
+    separator = _separator(text)
+    if separator != ",":
+        notes.append(f"columns are separated by {SEPARATORS[separator]}")
+    csv.field_size_limit(2**31 - 1)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        names = [name.strip() for name in next(lines, [])]
+        rows, index = [], []
+        _check_header(path, names)
+        for number, row in enumerate(lines):
+            while len(row) > len(names) and not row[-1].strip():
+                row.pop()
+            if len(row) > len(names):
+                raise MatmlError(
+                    f"{path}: line {lines.line_num} has {len(row)} fields, the header "
+                    f"{len(names)}; remove the extra {SEPARATORS[separator].rstrip('s')}, or quote "
+                    "the field"
+                )
+            if any(cell.strip() for cell in row):
+                rows.append([cell.strip() for cell in row] + [""] * (len(names) - len(row)))
+                index.append(number)
+    except csv.Error as error:
+        raise MatmlError(
+            f"{path}: line {lines.line_num} cannot be read ({error}); check its quotes"
+        ) from None
+    table = pd.DataFrame(rows, index=index, columns=names, dtype=str)
+    if "" in names:
+        table = table.loc[:, [bool(name) or table[name].ne("").any() for name in names]]
+        table.columns = [name or "Unnamed: 0" for name in table.columns]
+    _refuse_headless(path, table)
+    for name in table.columns:
+        _read_decimal_commas(path, table, name, notes)
+    table.attrs["notes"] = notes
+    return table
+
+
+def to_number(text: str) -> float:
+    """Return a number as people write it; unlike `float`, no underscores.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if "_" in text:
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
+def _table_text(path: Path, content: bytes | None) -> str:
+    """Return a table's text with plain line ends; `.gz` is unpacked."""
+    try:
+        content = path.read_bytes() if content is None else content
+        if path.name.lower().endswith(".gz"):
+            content = gzip.decompress(content)
+        text = decode(content).lstrip("\ufeff")
+    except FileNotFoundError:
+        raise MatmlError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MatmlError(
+            f"{path}: cannot be read as a table of text ({reason}); export it as CSV with a header "
+            "line"
+        ) from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    # Excel's own note on its separator
+    return re.sub(r"\Asep=.\n", "", text)
+
+
+def _separator(text: str) -> str:
+    """Return the separator by which the first lines have equally many fields, the most of them."""
+    best, fields = ",", 1
+    for separator in SEPARATORS:
+        lines = csv.reader(io.StringIO(text[:SAMPLE], newline=""), delimiter=separator)
+        try:
+            widths = [len(row) for row, _ in zip(lines, range(20), strict=False) if row]
+        except csv.Error:
+            continue
+        # the sample may end within a field
+        same = widths[:1] * len(widths) == widths or widths[:-1] == widths[:1] * (len(widths) - 1)
+        if widths and widths[0] > fields and (same or separator == ","):
+            best, fields = separator, widths[0]
+    return best
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    if not any(names):
+        raise MatmlError(f"{path}: is empty; give a table with a header line")
+    for name in names:
+        if name and names.count(name) > 1:
+            first = names.index(name) + 1
+            second = names.index(name, first) + 1
+            raise MatmlError(
+                f"{path}: column {name!r} stands twice in the header (fields {first} and "
+                f"{second}); rename or delete one of them"
+            )
+
+
+def _refuse_headless(path: Path, table: pd.DataFrame) -> None:
+    """Refuse a table whose first line holds data: a number above a column of numbers."""
+    for name in table.columns:
+        if _is_number(name) and len(table) and table[name].map(_is_number).all():
+            raise MatmlError(
+                f"{path}: has no header line (its first line is "
+                f"{', '.join(map(str, table.columns))!r}); add one that names the columns, such as "
+                "id,bulk_modulus_GPa"
+            )
+
+
+def _read_decimal_commas(path: Path, table: pd.DataFrame, name: str, notes: list[str]) -> None:
+    """Write the numbers of a column with points where all of them are written with commas."""
+    filled = table[name][table[name] != ""]
+    commas = filled[filled.str.fullmatch(DECIMAL_COMMA)]
+    if commas.empty or not filled.str.fullmatch(f"{DECIMAL_COMMA}|{WHOLE}").all():
+        return
+    if commas.str.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}").all():
+        raise MatmlError(
+            f"{path}: column {name!r} holds {commas.iloc[0]!r}: thousands or decimals? Write "
+            "numbers with a decimal point and without separators of thousands"
+        )
+    table[name] = table[name].str.replace(",", ".", regex=False)
+    notes.append(f"column {name}: decimal commas read as points")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        to_number(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True

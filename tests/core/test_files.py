@@ -13,7 +13,6 @@ from matml.core.files import (
     atomic,
     read_json,
     read_table,
-    refuse_long_rows,
     write_json,
     write_table,
     write_text,
@@ -121,14 +120,3 @@ def test_files_get_ordinary_permissions(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
-
-
-def test_a_row_longer_than_the_header_is_named(tmp_path):
-    refuse_long_rows("a.csv", "x,y\n1,2\n3\n")
-    with pytest.raises(MatmlError, match=r"a\.csv: line 3 has 3 fields, the header 2"):
-        refuse_long_rows("a.csv", "x,y\n1,2\n3,4,\n")
-    for text in ("x;y\n1,5;2\n", "x;y\n1;2\n"):
-        with pytest.raises(MatmlError, match=r"a\.csv: .*separated by semicolons .*'x;y'"):
-            refuse_long_rows("a.csv", text)
-    with pytest.raises(MatmlError, match=r"a\.csv: .*separated by tabulators"):
-        refuse_long_rows("a.csv", "x\ty\n1\t2\n")

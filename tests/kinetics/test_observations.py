@@ -107,7 +107,7 @@ def test_an_alloy_with_nothing_left_is_named(tmp_path):
         ("alloy,temperature_C,time_s,hardness_HRC,ttt_fraction\n", "give exactly one"),
         (HEADER + "A,700,-1,0.5\n", "no usable row among 1; the first: line 2, time_s = '-1'"),
         (HEADER, "no usable row"),
-        ("", "cannot be read"),
+        ("", "is empty"),
     ],
 )
 def test_what_cannot_go_on_is_one_clear_error(tmp_path, text, message):

@@ -52,7 +52,7 @@ def test_ids_and_files_are_read(tmp_path):
         ),
         (f"id,{PROPERTY}\nelastic/mp-1,1\n", "at least 2 are needed"),
         (f"id,{PROPERTY}\nelastic/mp-1,5\nelastic/mp-2,5\n", "2 labelled crystals with 1 distinct"),
-        ("", "cannot be read as CSV"),
+        ("", "is empty"),
     ],
 )
 def test_bad_support_is_refused_with_its_row(tmp_path, text, message):

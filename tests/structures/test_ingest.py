@@ -353,7 +353,7 @@ def test_labels_of_a_table_column(tmp_path):
     [
         ("name,band_gap_eV\na,1\n", "no column `id` or `file`"),
         ("id,remark\na,b\n", "no column of numbers"),
-        ("", "cannot be read as a CSV"),
+        ("", "is empty"),
     ],
 )
 def test_label_files_that_cannot_be_used(folder, tmp_path, content, part):

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import refuse_long_rows
+from matml.core.text import read_text_table
 from matml.kinetics.data.alloys import group_alloys, read_alloys
 from matml.kinetics.data.columns import (
     APART,
@@ -192,12 +192,7 @@ def _read_text_table(path: Path) -> pd.DataFrame:
     """Return the CSV with every cell as text, so that each cell can be judged by itself."""
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV of observations")
-    try:
-        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
-        return pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise MatmlError(f"{path}: cannot be read as a CSV table ({reason})") from None
+    return read_text_table(path)
 
 
 def _clean_rows(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import refuse_long_rows
+from matml.core.text import read_text_table
 from matml.kinetics.data.columns import HOTTEST_K, ZERO_CELSIUS
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, NEAR_STEPS, NODES, PATH
 
@@ -56,12 +56,7 @@ def read_history(path: Path) -> History:
     """
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV of time_s and temperature_C")
-    try:
-        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise MatmlError(f"{path}: cannot be read as a CSV table ({reason})") from None
+    table = read_text_table(path)
     scales = [name for name in ("temperature_K", "temperature_C") if name in table]
     if "time_s" not in table or len(scales) != 1:
         raise MatmlError(

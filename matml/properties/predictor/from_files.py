@@ -12,12 +12,12 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, read_table, write_json, write_table
 from matml.core.provenance import file_hash
+from matml.core.text import read_text_table
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.export import CARD, SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
 from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import Gathered, gather, quarantine_row
-from matml.structures.io.labels import read_text_table
 from matml.structures.io.read import Documents, is_table, read_inputs
 from matml.structures.io.user_labels import read_label_file
 from matml.structures.settings import StructuresSection

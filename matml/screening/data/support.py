@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW, refuse_long_rows
+from matml.core.files import FIRST_ROW
+from matml.core.text import read_text_table
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import family_rows
 from matml.structures.io.labels import EMPTY, check_label
@@ -78,13 +79,7 @@ def _read_text(path: Path, property_name: str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV with columns id and {property_name}")
-    try:
-        refuse_long_rows(path, path.read_text(encoding="utf-8-sig"))
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise MatmlError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
-    table.columns = [str(column).strip() for column in table.columns]
-    return table
+    return read_text_table(path)
 
 
 def _support_of(
@@ -102,8 +97,8 @@ def _support_of(
             f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
         )
     labels: dict[tuple[str, Path | None], float] = {}
-    for number, row in enumerate(table.to_dict("records"), FIRST_ROW):
-        where = f"{path}, line {number}"
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
+        where = f"{path}, line {line + FIRST_ROW}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
             continue
         key = _crystal(row, where, path.parent, known_ids)

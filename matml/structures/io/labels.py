@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from matml.core.errors import MatmlError
-from matml.core.files import refuse_long_rows
+from matml.core.text import to_number
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def check_label(name: str, cell: object) -> tuple[float, str, str]:
     if text.lower() in EMPTY:
         return math.nan, "", ""
     try:
-        value = float(text)
+        value = to_number(text)
     except ValueError:
         return (
             math.nan,
@@ -116,32 +115,3 @@ def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[
         else:
             ignored.append(name)
     return labels, ignored
-
-
-def read_text_table(path: str, content: bytes | None = None) -> pd.DataFrame:
-    """Read a CSV with every cell as text, so that nothing is guessed; empty cells are ''.
-
-    Raises
-    ------
-    MatmlError
-        Where it cannot be read as a table.
-    """
-    import gzip
-    import io
-    from pathlib import Path
-
-    try:
-        content = Path(path).read_bytes() if content is None else content
-        if str(path).lower().endswith(".gz"):
-            content = gzip.decompress(content)
-        refuse_long_rows(path, content.decode("utf-8-sig"))
-        return pd.read_csv(
-            io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except FileNotFoundError:
-        raise MatmlError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MatmlError(
-            f"{path}: cannot be read as a CSV table ({reason}); write UTF-8 with a header line"
-        ) from None

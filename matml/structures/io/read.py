@@ -10,9 +10,9 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import FIRST_ROW
-from matml.core.text import decode
+from matml.core.text import decode, read_text_table
 from matml.structures.errors import BadCrystal
-from matml.structures.io.labels import check_label, label_columns, read_text_table
+from matml.structures.io.labels import check_label, label_columns
 from matml.structures.settings import StructuresSection
 
 KINDS = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".json": "json", ".xyz": "xyz"}
@@ -237,7 +237,7 @@ def _read_table(path: Path, found: Documents, required: bool) -> bool:
 
         table = read_table(path)
     else:
-        table = read_text_table(str(path))
+        table = read_text_table(path)
     if "poscar" not in table.columns:
         if required:
             raise MatmlError(

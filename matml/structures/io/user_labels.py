@@ -5,7 +5,8 @@ from pathlib import Path
 
 from matml.core.errors import MatmlError
 from matml.core.files import FIRST_ROW
-from matml.structures.io.labels import RESERVED, check_label, label_columns, read_text_table
+from matml.core.text import read_text_table
+from matml.structures.io.labels import RESERVED, check_label, label_columns
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_label_file(path: str | Path) -> LabelFile:
         Where it is no table, has no key column or no label column.
     """
     path = Path(path)
-    table = read_text_table(str(path))
+    table = read_text_table(path)
     key = next((name for name in ("id", "file") if name in table.columns), None)
     if key is None:
         raise MatmlError(
@@ -68,7 +69,8 @@ def read_label_file(path: str | Path) -> LabelFile:
         )
     entries = []
     seen: dict[str, int] = {}
-    for row, record in enumerate(table.to_dict("records"), FIRST_ROW):
+    for line, record in zip(table.index, table.to_dict("records"), strict=True):
+        row = line + FIRST_ROW
         name = record[key].strip()
         reason = remedy = ""
         if not name:

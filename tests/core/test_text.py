@@ -1,0 +1,80 @@
+"""Tables of text in all the ways that spreadsheets and instruments write them."""
+
+import gzip
+
+import pytest
+
+from matml.core.errors import MatmlError
+from matml.core.text import decode, read_text_table, to_number
+
+ROWS = [["id", "härte_HV", "E"], ["a", "221,4", "1"], ["b", "157,1", ""], ["", "", ""]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_dialects_hold_the_same_table(encoding, ends, separator, tmp_path):
+    content = ends.join(separator.join(row) for row in ROWS).encode(encoding)
+    table = read_text_table(tmp_path / "t.csv", content)
+    assert list(table.columns) == ROWS[0]
+    assert table.to_numpy().tolist() == [["a", "221.4", "1"], ["b", "157.1", ""]]
+    notes = table.attrs["notes"]
+    assert "separated by" in notes[0]
+    assert notes[1] == "column härte_HV: decimal commas read as points"
+    packed = read_text_table(tmp_path / "t.csv.gz", gzip.compress(content))
+    assert packed.equals(table)
+
+
+def test_a_plain_table_needs_no_note_and_lines_are_counted(tmp_path):
+    (tmp_path / "t.csv").write_text('id, x \n\na,"1,5"\n"b\nc",2\n\nd,3,\n')
+    table = read_text_table(tmp_path / "t.csv")
+    assert list(table.columns) == ["id", "x"]
+    assert table["id"].tolist() == ["a", "b\nc", "d"]
+    # blank lines are left out and counted
+    assert table.index.tolist() == [1, 2, 4]
+    assert table["x"].tolist() == ["1.5", "2", "3"]
+    (tmp_path / "t.csv").write_text("id,x\na,1\n")
+    assert read_text_table(tmp_path / "t.csv").attrs["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("x,y\n1,2\n3,4,5\n", r"line 3 has 3 fields, the header 2; remove the extra comma"),
+        ("x;y\n1;2\n3;4;5\n", r"line 3 has 3 fields, the header 2; remove the extra semicolon"),
+        ("id,K,K\na,1,2\n", r"column 'K' stands twice in the header \(fields 2 and 3\)"),
+        ('"001",155\n"1",110\n', r"has no header line \(its first line is '001, 155'\)"),
+        ('id,x\na,"1,234"\nb,"2,345"\n', "column 'x' holds '1,234': thousands or decimals"),
+    ],
+)
+def test_what_is_no_table_is_told(text, message, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(MatmlError, match=rf"t\.csv: .*{message}"):
+        read_text_table(tmp_path / "t.csv")
+
+
+def test_commas_in_texts_stay(tmp_path):
+    (tmp_path / "t.csv").write_text('id,file\na,"mp-1,2.vasp"\nb,"3,4"\n')
+    assert read_text_table(tmp_path / "t.csv")["file"].tolist() == ["mp-1,2.vasp", "3,4"]
+
+
+def test_binary_and_missing_files_are_told(tmp_path):
+    with pytest.raises(MatmlError, match="no such file"):
+        read_text_table(tmp_path / "none.csv")
+    (tmp_path / "t.csv").write_bytes(bytes(range(256)) * 4)
+    with pytest.raises(MatmlError, match="cannot be read as a table of text"):
+        read_text_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(MatmlError, match="cannot be read as a table of text"):
+        read_text_table(tmp_path / "t.csv.gz")
+    with pytest.raises(ValueError, match="no text"):
+        decode(b"ab\x00\x00cdefgh")
+
+
+def test_underscores_make_no_number():
+    assert to_number(" 1.5e3 ") == 1500.0
+    for text in ("1_50", "", "1,5"):
+        with pytest.raises(ValueError, match=r"number|float"):
+            to_number(text)
