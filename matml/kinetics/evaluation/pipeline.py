@@ -161,7 +161,7 @@ def findings(scores: pd.DataFrame) -> list[str]:
         else:
             verdict = "not distinguishable from"
         sentences.append(
-            f"{shots} observation{'s' * (shots != 1)}: {method_title(DEFAULT_METHOD)} "
+            f"{shots} observation{'s' if shots > 1 else ''}: {method_title(DEFAULT_METHOD)} "
             f"{own['value']:.3g} {own['unit']}, {verdict} {LEAST_SQUARES} ({gap['value']:+.3g}, "
             f"95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
             f"{int(own['n_tasks'])} alloys)"
