@@ -10,6 +10,7 @@ from matml.core.files import read_json, write_json
 
 PACKAGES = (
     "matml",
+    "moyopy",
     "numpy",
     "pandas",
     "plotly",
@@ -17,7 +18,6 @@ PACKAGES = (
     "scikit-learn",
     "scipy",
     "snakemake",
-    "spglib",
     "torch",
     "torch-geometric",
 )

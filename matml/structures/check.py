@@ -9,7 +9,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 from matml.structures.elements import element_of, shown
 from matml.structures.errors import BadCrystal
 from matml.structures.settings import StructuresSection
-from matml.structures.symmetry.cell import cell_volume
+from matml.structures.symmetry.cell import cell_volume, inverse
 
 MAX_ATOMIC_NUMBER = 94
 """Plutonium: of heavier elements hardly a crystal has labels, and little is tabulated."""
@@ -98,7 +98,7 @@ def check_geometry(
             f"volume per atom {per_atom:.4g} A^3 is outside {low:g} to {high:g}",
             "check the lattice (in angstrom) and that no atom is missing or doubled",
         )
-    heights = 1 / np.sqrt(np.square(np.linalg.inv(lattice)).sum(axis=0))
+    heights = 1 / np.sqrt(np.square(inverse(lattice.tolist())).sum(axis=0))
     if heights.min() < 0.3 or np.square(lattice).sum(axis=1).max() > 1000**2:
         raise BadCrystal(
             f"the cell is degenerate: edges {np.round(np.linalg.norm(lattice, axis=1), 3)} A, "
@@ -111,8 +111,10 @@ def check_geometry(
         cartesian, cartesian, r=reach, pbc=PERIODIC, lattice=lattice, tol=1e-8
     )
     limit = settings.min_distance_ratio * (radii[centre] + radii[other])
-    pair = (distance < limit) & ~((centre == other) & (np.abs(image).sum(axis=1) == 0))
-    if pair.any():
+    pair = distance < limit
+    # each atom finds itself
+    if np.count_nonzero(pair) > len(numbers):
+        pair &= (centre != other) | image.any(axis=1)
         worst = np.flatnonzero(pair)[np.argmin(distance[pair] / limit[pair])]
         i, j = int(centre[worst]), int(other[worst])
         names = f"{element_of(int(numbers[i])).symbol} (site {i + 1}) and "

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from pymatgen.core import Composition, Structure
+from pymatgen.core.composition import reduce_formula
 
 from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.elements import element_of
@@ -16,10 +17,8 @@ from matml.structures.io.parse import parse
 from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import Document
 from matml.structures.settings import StructuresSection
-from matml.structures.symmetry.carry_over import SearchedCrystals
 from matml.structures.symmetry.cell import cell_volume
-from matml.structures.symmetry.record import Symmetry
-from matml.structures.symmetry.search import symmetrise
+from matml.structures.symmetry.search import Symmetry, symmetrise
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,8 @@ def crystal_of(
     structure: Structure,
     settings: StructuresSection,
     notes: list[str],
-    searched: SearchedCrystals | None = None,
 ) -> Crystal:
-    """Check a structure and find its symmetry and family; `searched` as of `symmetrise`.
+    """Check a structure and find its symmetry and family.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def crystal_of(
         Where a check fails.
     """
     lattice, frac_coords, numbers, more = cell_of(structure)
-    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], searched)
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
 
 
 def cell_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -79,7 +77,6 @@ def crystal_of_cell(
     numbers: np.ndarray,
     settings: StructuresSection,
     notes: Sequence[str] = (),
-    searched: SearchedCrystals | None = None,
 ) -> Crystal:
     """Check a cell and find its symmetry and family.
 
@@ -97,7 +94,7 @@ def crystal_of_cell(
     with np.errstate(invalid="ignore"):
         cartesian = np.ascontiguousarray(frac_coords @ lattice)
     check_geometry(lattice, cartesian, numbers, settings)
-    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings, searched)
+    shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
     prototype, family, name = classify(shape)
     amounts = Counter(symmetry.kind.tolist())
     return Crystal(
@@ -120,7 +117,9 @@ def crystal_of_cell(
 @lru_cache(maxsize=8192)
 def reduced_formula(amounts: tuple[tuple[int, int], ...]) -> str:
     """pymatgen's reduced formula of atomic numbers with their amounts."""
-    return Composition({element_of(z): n for z, n in amounts}).reduced_formula
+    # what `Composition.reduced_formula` does, without building a composition
+    formula, _ = reduce_formula({element_of(number).symbol: n for number, n in amounts})
+    return Composition.special_formulas.get(formula, formula)
 
 
 @lru_cache(maxsize=8192)
@@ -134,7 +133,6 @@ def symmetries(
     frac_coords: np.ndarray,
     numbers: np.ndarray,
     settings: StructuresSection,
-    searched: SearchedCrystals | None = None,
 ) -> tuple[Symmetry, Symmetry]:
     """The symmetry that names the family, and the one that the crystal is snapped on to.
 
@@ -145,12 +143,12 @@ def symmetries(
     """
     wide = max(settings.family_symprec_A, settings.symprec_A)
     try:
-        shape = symmetrise(lattice, frac_coords, numbers, wide, searched)
+        shape = symmetrise(lattice, frac_coords, numbers, wide)
     except BadCrystal:
-        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A, searched)
+        shape = symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
     if shape.displacement <= settings.symprec_A or wide == settings.symprec_A:
         return shape, shape
-    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A, searched)
+    return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
 
 
 def document_crystals(

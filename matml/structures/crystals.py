@@ -1,12 +1,11 @@
 """A set of crystals with their graphs: what predictors and screening work on."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from matml.structures.graphs.graph import CrystalGraph
 from matml.structures.graphs.store import GraphStore
 from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
 from matml.structures.settings import GraphsSection, StructuresSection
-from matml.structures.symmetry.carry_over import SearchedCrystals
 
 FEWEST_FOR_PROCESSES = 2000
 """Structures below which starting processes costs more than it saves."""
@@ -39,16 +37,6 @@ def _cell_or_bad(structure: Structure) -> Cell | BadCrystal:
         return bad
 
 
-@lru_cache(maxsize=1)
-def _met_in(call: str) -> SearchedCrystals:
-    """What this process has met of crystals in one call of `from_structures`."""
-    return SearchedCrystals()
-
-
-def _nothing_met() -> None:
-    """Nothing is carried over."""
-
-
 def _make_all(
     cells: Sequence[Cell | BadCrystal], **how: Any
 ) -> list[tuple[Crystal, CrystalGraph] | BadCrystal]:
@@ -59,13 +47,12 @@ def crystal_with_graph(
     cell: Cell | BadCrystal,
     settings: StructuresSection,
     graphs: GraphsSection,
-    searched: Callable[[], SearchedCrystals | None],
 ) -> tuple[Crystal, CrystalGraph] | BadCrystal:
     """A cell's crystal and its graph, or why it is none."""
     if isinstance(cell, BadCrystal):
         return cell
     try:
-        crystal = crystal_of_cell(*cell[:3], settings, cell[3], searched())
+        crystal = crystal_of_cell(*cell[:3], settings, cell[3])
     except BadCrystal as bad:
         return bad
     ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
@@ -77,15 +64,12 @@ def _made(
     settings: StructuresSection | None,
     graph_section: GraphsSection | None,
     processes: int,
-    carry_over: bool,
 ) -> Iterator[list[tuple[Crystal, CrystalGraph] | BadCrystal]]:
     """Yield what becomes of structures, some hundred at a time, in their order."""
     work = partial(
         _make_all,
         settings=settings or StructuresSection(),
         graphs=graph_section or GraphsSection(),
-        # a name, not the thing itself: each process keeps its own over all its chunks
-        searched=partial(_met_in, uuid4().hex) if carry_over else _nothing_met,
     )
     chunks = (
         [_cell_or_bad(structure) for structure in structures[start : start + AT_ONCE]]
@@ -159,7 +143,6 @@ class CrystalSet:
         graph_section: GraphsSection | None = None,
         *,
         processes: int = 1,
-        carry_over: bool = False,
     ) -> "CrystalSet":
         """Check structures, find their symmetry and family and build their graphs, in memory.
 
@@ -176,12 +159,6 @@ class CrystalSet:
         processes
             Processes to use where there are thousands of structures. They are spawned: a script
             that asks for several must keep its work under `if __name__ == "__main__":`.
-        carry_over
-            Take the symmetry of a crystal from one met before that has the same operations,
-            which is several times faster (`matml.structures.symmetry.carry_over`). Met before in
-            this call, so that the same structures in the same order give the same numbers whatever
-            was asked before; in another order or number, and with several `processes`, distances
-            may differ by up to a few ten thousandths of an angstrom.
 
         Examples
         --------
@@ -196,9 +173,7 @@ class CrystalSet:
         names = [str(i) for i in range(len(structures))] if ids is None else [str(i) for i in ids]
         if len(names) != len(structures) or len(set(names)) != len(names):
             raise MatmlError("ids: must be distinct and as many as there are structures")
-        made = itertools.chain.from_iterable(
-            _made(structures, settings, graph_section, processes, carry_over)
-        )
+        made = itertools.chain.from_iterable(_made(structures, settings, graph_section, processes))
         return cls._of(names, 0, made, labels, graph_section)
 
     @classmethod
@@ -209,14 +184,13 @@ class CrystalSet:
         graph_section: GraphsSection | None = None,
         *,
         processes: int = 1,
-        carry_over: bool = False,
     ) -> Iterator["CrystalSet"]:
         """Yield what `from_structures` gives in parts, some hundred crystals each.
 
         While the caller works on a part, other processes prepare the next ones.
         """
         start = 0
-        for made in _made(structures, settings, graph_section, processes, carry_over):
+        for made in _made(structures, settings, graph_section, processes):
             names = [str(i) for i in range(start, start + len(made))]
             yield cls._of(names, start, made, None, graph_section)
             start += len(made)

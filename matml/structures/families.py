@@ -22,18 +22,19 @@ from pathlib import Path
 import numpy as np
 
 from matml.structures.elements import ELECTRONEGATIVITY, element_of
+from matml.structures.graphs.neighbours import neighbour_search
 from matml.structures.prototypes import PROTOTYPES
 from matml.structures.symmetry.cell import first_places
-from matml.structures.symmetry.record import Symmetry
+from matml.structures.symmetry.search import Symmetry
 
 SLOTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # elements that form anions with any metal, and those that do where no such element is present
 STRONG_ANIONS = frozenset(["H", "B", "C", "N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I", "At"])
 WEAK_ANIONS = frozenset(["Si", "P", "Ge", "As", "Sn", "Sb", "Pb", "Bi"])
+EQUALLY_NEAR_A = 1e-4
 # space groups of mirror-image structures: the higher number to the lower
 MIRROR_IMAGE = {78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152}
 MIRROR_IMAGE |= {170: 169, 172: 171, 179: 178, 181: 180, 213: 212}
-LATTICE_FAMILY = ((2, "a"), (15, "m"), (74, "o"), (142, "t"), (194, "h"), (230, "c"))
 
 
 @cache
@@ -56,12 +57,6 @@ def anonymous_formula(amounts: list[int]) -> str:
     divisor = gcd(*amounts)
     parts = zip(SLOTS, sorted(amount // divisor for amount in amounts), strict=False)
     return "".join(f"{slot}{amount if amount > 1 else ''}" for slot, amount in parts)
-
-
-def pearson_symbol(symmetry: Symmetry) -> str:
-    """Pearson symbol, e.g. `cF8`; the hexagonal cell counts for rhombohedral lattices."""
-    letter = next(name for last, name in LATTICE_FAMILY if symmetry.space_group_number <= last)
-    return f"{letter}{symmetry.centring}{symmetry.n_conventional}"
 
 
 @lru_cache(maxsize=8192)
@@ -107,8 +102,8 @@ def canonical_sites(
     return best[1], best[2]
 
 
-def anions(symbols: list[str], nearest: np.ndarray | None) -> set[str]:
-    """Elements that are anions here.
+def anions_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> set[str]:
+    """Elements that are anions in a crystal.
 
     Strong anion formers count where the nearest atom of another element is a metal or a
     nonmetal of lower electronegativity (so S is no anion in a sulfate); where there is none,
@@ -116,69 +111,49 @@ def anions(symbols: list[str], nearest: np.ndarray | None) -> set[str]:
 
     Parameters
     ----------
-    symbols
-        Distinct elements of the crystal.
-    nearest
-        Shape (elements, elements): shortest distance between atoms of two elements, angstrom;
-        may be None where at most one element is a nonmetal.
+    lattice, frac_coords, numbers
+        Row vectors (3, 3) in angstrom, coordinates (atoms, 3) and atomic numbers of a cell.
     """
+    symbols = {number: element_of(number).symbol for number in sorted(set(numbers.tolist()))}
+    nonmetals = [n for n, s in symbols.items() if s in STRONG_ANIONS or s in WEAK_ANIONS]
     if len(symbols) == 1:
         return set()
     for candidates in (STRONG_ANIONS, WEAK_ANIONS):
-        found = set()
-        for i, symbol in enumerate(symbols):
-            if symbol not in candidates:
-                continue
-            if nearest is None:
-                found.add(symbol)
-                continue
-            distances = nearest[i].copy()
-            distances[i] = np.inf
-            partner = symbols[int(np.argmin(distances))]
-            metal = partner not in STRONG_ANIONS and partner not in WEAK_ANIONS
-            if metal or ELECTRONEGATIVITY[partner] < ELECTRONEGATIVITY[symbol]:
-                found.add(symbol)
+        found = {symbols[number] for number in nonmetals if symbols[number] in candidates}
+        if len(nonmetals) > 1:
+            found = {
+                symbols[number]
+                for number in nonmetals
+                if symbols[number] in candidates
+                and _takes_electrons(
+                    symbols[number],
+                    symbols[_nearest_element(lattice, frac_coords, numbers, number)],
+                )
+            }
         if found:
             return found
     return set()
 
 
-def nearest_by_element(
-    lattice: np.ndarray, frac_coords: np.ndarray, kind: np.ndarray, kinds: np.ndarray
-) -> np.ndarray:
-    """Shortest distance between atoms of each two elements, shape (elements, elements).
-
-    Parameters
-    ----------
-    lattice, frac_coords, kind
-        As of `Symmetry`.
-    kinds
-        The distinct values of `kind`.
-    """
-    from pymatgen.core import Lattice
-
-    distance = Lattice(lattice).get_all_distances(frac_coords, frac_coords)
-    member = kind[None, :] == kinds[:, None]
-    return np.array(
-        [[distance[np.ix_(a, b)].min() for b in member] for a in member], dtype=np.float64
-    )
+def _takes_electrons(symbol: str, partner: str) -> bool:
+    """Whether a nonmetal takes electrons from an element next to it."""
+    metal = partner not in STRONG_ANIONS and partner not in WEAK_ANIONS
+    return metal or ELECTRONEGATIVITY[partner] < ELECTRONEGATIVITY[symbol]
 
 
-def anions_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> set[str]:
-    """Elements that are anions in a crystal.
-
-    Parameters
-    ----------
-    lattice, frac_coords, numbers
-        Row vectors (3, 3) in angstrom, coordinates (atoms, 3) and atomic numbers of a cell.
-    """
-    kinds = sorted(set(numbers.tolist()))
-    symbols = [element_of(z).symbol for z in kinds]
-    nonmetals = sum(s in STRONG_ANIONS or s in WEAK_ANIONS for s in symbols)
-    nearest = None
-    if nonmetals > 1:
-        nearest = nearest_by_element(lattice, frac_coords, numbers, np.array(kinds))
-    return anions(symbols, nearest)
+def _nearest_element(
+    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, number: int
+) -> int:
+    """The other element next to atoms of one; the lower atomic number of two equally near."""
+    lattice, cartesian = np.ascontiguousarray(lattice), np.ascontiguousarray(frac_coords @ lattice)
+    centres, radius = (numbers == number).nonzero()[0], 3.0
+    while True:
+        _, neighbour, distance = neighbour_search(lattice, cartesian, centres, radius)
+        other = numbers[neighbour]
+        distance = np.where(other == number, np.inf, distance)
+        if np.isfinite(nearest := distance.min(initial=np.inf)):
+            return int(other[distance <= nearest + EQUALLY_NEAR_A].min())
+        radius *= 1.5
 
 
 def classify(symmetry: Symmetry) -> tuple[str, str, str]:
@@ -193,7 +168,7 @@ def classify(symmetry: Symmetry) -> tuple[str, str, str]:
     kinds = sorted(amounts)
     counts = [amounts[kind] for kind in kinds]
     anionic = anions_of(symmetry.lattice, symmetry.frac_coords, symmetry.kind)
-    orbit_kind = symmetry.kind[first_places(symmetry.orbit)[1]].tolist()
+    orbit_kind = symmetry.kind[first_places(symmetry.orbit.tolist())[1]].tolist()
     elements = []
     divisor = gcd(*counts)
     for kind, count in zip(kinds, counts, strict=True):
@@ -205,7 +180,7 @@ def classify(symmetry: Symmetry) -> tuple[str, str, str]:
         elements.append((count // divisor, letters, strength))
     sites, roles = canonical_sites(symmetry.space_group_number, tuple(sorted(elements)))
     prototype = (
-        f"{anonymous_formula(counts)}_{pearson_symbol(symmetry)}_"
+        f"{anonymous_formula(counts)}_{symmetry.pearson_symbol}_"
         f"{symmetry.space_group_number}_{sites}"
     )
     family, name = family_of(prototype, roles)

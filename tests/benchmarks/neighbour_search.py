@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Lattice, Structure
 
-from matml.structures.graphs.graph import crystal_graph, nearest_neighbours, neighbour_search
+from matml.structures.graphs.graph import crystal_graph
+from matml.structures.graphs.neighbours import nearest_neighbours, neighbour_search
 
 
 def main() -> None:

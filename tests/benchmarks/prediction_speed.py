@@ -75,18 +75,18 @@ def forget() -> None:
 
 def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
     """Seconds from structures to graphs, by phase."""
+
     from matml.structures.check import check_geometry
     from matml.structures.crystal import cell_of, symmetries
     from matml.structures.families import classify
     from matml.structures.graphs.build import graph_of
-    from matml.structures.symmetry.carry_over import SearchedCrystals
 
     forget()
-    clock, settings, searched = Clock(), predictor.structures_section, SearchedCrystals()
+    clock, settings = Clock(), predictor.structures_section
     for structure in structures:
         lattice, frac, numbers, _ = clock.run("elements and coordinates", cell_of, structure)
         clock.run("checks", check_geometry, lattice, frac @ lattice, numbers, settings)
-        shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings, searched)
+        shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings)
         clock.run("family", classify, shape)
         cell = ideal.lattice, ideal.frac_coords, ideal.kind, ideal.orbit
         clock.run("neighbours and graph", graph_of, cell, predictor.graph_section)

@@ -1,8 +1,12 @@
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+# spglib, which some tests compare with, warns at each call unless it raises exceptions
+os.environ.setdefault("SPGLIB_OLD_ERROR_HANDLING", "0")
+os.environ.setdefault("SPGLIB_WARNING", "OFF")
 # the builders are shared by the tests of this folder only
 sys.path.insert(0, str(Path(__file__).parent))
 

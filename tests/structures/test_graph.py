@@ -6,7 +6,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matml.structures.crystal import crystal_of
-from matml.structures.graphs.graph import crystal_graph, nearest_neighbours
+from matml.structures.graphs.graph import crystal_graph
+from matml.structures.graphs.neighbours import nearest_neighbours
 from matml.structures.settings import StructuresSection
 
 CRYSTALS = {

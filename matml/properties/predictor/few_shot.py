@@ -204,7 +204,6 @@ class FewShotPredictor:
                     _structures_only(structures),
                     settings=self.structures_section,
                     graph_section=self.graph_section,
-                    carry_over=True,
                 )
             )
         self.recipe.check_graphs(structures.graphs.settings, "crystals")
@@ -225,7 +224,6 @@ class FewShotPredictor:
             settings=self.structures_section,
             graph_section=self.graph_section,
             processes=processes,
-            carry_over=True,
         )
         yield from map(_all_usable, parts)
 

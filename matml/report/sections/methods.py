@@ -9,9 +9,9 @@ from matml.report.sections.properties.scores import FEWEST_FAMILIES
 
 # what, citation, DOI or '' where there is none
 SYMMETRY = (
-    "symmetry (spglib)",
-    "A. Togo, K. Shinohara, I. Tanaka, Sci. Technol. Adv. Mater. Methods 4 (2024) 2384822",
-    "10.1080/27660400.2024.2384822",
+    "symmetry (moyo)",
+    "K. Shinohara, moyo: crystal symmetry in Rust, https://github.com/spglib/moyo",
+    "",
 )
 PYMATGEN = (
     "crystals in Python (pymatgen)",

@@ -1,5 +1,7 @@
 """Small things of cells, without numpy's overhead on a handful of numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -9,10 +11,24 @@ def cell_volume(lattice: np.ndarray) -> float:
     return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
-def first_places(labels: np.ndarray) -> tuple[list[int], list[int]]:
+def inverse(rows: Sequence[Sequence[float]]) -> np.ndarray:
+    """Inverse of a matrix (3, 3) that is none of those whose rounding matters."""
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    first, second, third = e * i - f * h, f * g - d * i, d * h - e * g
+    scale = 1 / (a * first + b * second + c * third)
+    return np.array(
+        (
+            (first * scale, (c * h - b * i) * scale, (b * f - c * e) * scale),
+            (second * scale, (a * i - c * g) * scale, (c * d - a * f) * scale),
+            (third * scale, (b * g - a * h) * scale, (a * e - b * d) * scale),
+        )
+    )
+
+
+def first_places(labels: Sequence[int]) -> tuple[list[int], list[int]]:
     """Distinct integers in rising order, and where each stands first."""
     first: dict[int, int] = {}
-    for place, label in enumerate(labels.tolist()):
+    for place, label in enumerate(labels):
         first.setdefault(label, place)
     found = sorted(first)
     return found, [first[label] for label in found]

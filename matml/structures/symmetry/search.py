@@ -1,43 +1,58 @@
-"""Space group, idealised primitive cell and symmetry orbits, by one spglib search a crystal."""
+"""Space group, idealised primitive cell and symmetry orbits, by one moyo search a crystal."""
 
-import os
+import logging
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import moyopy
 import numpy as np
 
-# spglib's documented switch to exceptions; without it every call warns
-os.environ.setdefault("SPGLIB_OLD_ERROR_HANDLING", "0")
-# its C library prints each failed attempt; the exception says it already
-os.environ.setdefault("SPGLIB_WARNING", "OFF")
-import spglib
-
 from matml.structures.errors import BadCrystal
-from matml.structures.symmetry.carry_over import SearchedCrystals
-from matml.structures.symmetry.cell import cell_volume, first_places
-from matml.structures.symmetry.record import Symmetry
+from matml.structures.symmetry.cell import cell_volume, first_places, inverse
+
+# moyo warns of operations that a centred cell cannot show, which are not asked for here
+logging.getLogger("moyo").setLevel(logging.ERROR)
 
 REFERENCE_VOLUME_A3 = 15.0
-# rows: primitive vectors in the conventional ones (spglib's convention, transposed)
-CENTRING = {
-    "P": np.eye(3),
-    "A": np.array([[1, 0, 0], [0, 0.5, 0.5], [0, -0.5, 0.5]]),
-    "C": np.array([[0.5, -0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]),
-    "I": np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]]),
-    "F": np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]),
-    "R": np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
-}
+SETTING = moyopy.Setting.spglib()
+"""Axes and origin: those of the first Hall symbol of each space group."""
 
-CELLS = {name: round(1 / abs(np.linalg.det(basis))) for name, basis in CENTRING.items()}
-"""Primitive cells in the conventional one."""
-FROM_CENTRING = {name: np.linalg.inv(basis) for name, basis in CENTRING.items()}
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A crystal snapped on to its space group, in a primitive cell.
+
+    Attributes
+    ----------
+    lattice
+        Row vectors, shape (3, 3), angstrom.
+    frac_coords
+        Shape (atoms, 3), in [0, 1).
+    kind
+        Which element (number as given by the caller) each atom is, shape (atoms,).
+    orbit
+        Symmetry orbit of each atom, 0-based and contiguous, shape (atoms,).
+    wyckoff
+        Wyckoff letter of each orbit.
+    space_group_number, pearson_symbol
+        International number; Pearson symbol such as `cF8`.
+    displacement
+        How far the farthest atom or lattice vector moved to its ideal place, angstrom in a cell
+        of 15 cubic angstrom per atom.
+    """
+
+    lattice: np.ndarray
+    frac_coords: np.ndarray
+    kind: np.ndarray
+    orbit: np.ndarray
+    wyckoff: tuple[str, ...]
+    space_group_number: int
+    pearson_symbol: str
+    displacement: float
 
 
 def symmetrise(
-    lattice: np.ndarray,
-    frac_coords: np.ndarray,
-    numbers: np.ndarray,
-    symprec: float,
-    searched: SearchedCrystals | None = None,
+    lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray, symprec: float
 ) -> Symmetry:
     """Find the symmetry of a crystal; distances keep to within `symprec` of the original.
 
@@ -51,117 +66,72 @@ def symmetrise(
         Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
     symprec
         Tolerance at that scale, angstrom.
-    searched
-        What is known of other crystals already. With it, distances may differ by up to a few ten
-        thousandths of an angstrom, and the order of atoms, with what came before.
 
     Raises
     ------
     BadCrystal
-        Where spglib finds no consistent space group.
+        Where moyo finds no consistent space group.
     """
     volume = cell_volume(lattice)
     scale = (REFERENCE_VOLUME_A3 * len(numbers) / volume) ** (1 / 3)
     # kinds are numbered by first appearance, so that substitution does not change the key
     rank: dict[int, int] = {}
-    pattern = np.array([rank.setdefault(z, len(rank)) for z in numbers.tolist()])
-    wrapped = np.round(frac_coords - np.floor(frac_coords), 6) % 1.0
-    found = _search(
-        np.round(lattice * scale, 5).tobytes(),
-        wrapped.tobytes(),
-        pattern.tobytes(),
-        symprec,
-        searched,
-    )
-    ideal_volume = cell_volume(found.lattice)
+    kind = tuple([rank.setdefault(number, len(rank)) for number in numbers.tolist()])
+    wrapped = (frac_coords - np.floor(frac_coords)).round(6) % 1.0
+    found = _search((lattice * scale).round(5).tobytes(), wrapped.tobytes(), kind, symprec)
     wanted = volume * len(found.kind) / len(numbers)
-    return Symmetry(
-        lattice=found.lattice * (wanted / ideal_volume) ** (1 / 3),
-        frac_coords=found.frac_coords,
+    return replace(
+        found,
+        lattice=found.lattice * (wanted / cell_volume(found.lattice)) ** (1 / 3),
         kind=np.array(list(rank))[found.kind],
-        orbit=found.orbit,
-        wyckoff=found.wyckoff,
-        space_group_number=found.space_group_number,
-        centring=found.centring,
-        n_conventional=found.n_conventional,
-        displacement=found.displacement,
     )
 
 
 @lru_cache(maxsize=4096)
 def _search(
-    lattice_bytes: bytes,
-    frac_bytes: bytes,
-    kind_bytes: bytes,
-    symprec: float,
-    searched: SearchedCrystals | None,
+    lattice_bytes: bytes, frac_bytes: bytes, kind: tuple[int, ...], symprec: float
 ) -> Symmetry:
-    """Symmetry of a normalised cell given as the bytes of its arrays."""
+    """Symmetry of a normalised cell; arrays are given as their bytes."""
     lattice = np.frombuffer(lattice_bytes).reshape(3, 3)
     frac_coords = np.frombuffer(frac_bytes).reshape(-1, 3)
-    kind = np.frombuffer(kind_bytes, dtype=np.int64)
-    if searched and (found := searched.find(lattice, frac_coords, kind, symprec)) is not None:
-        return found
-    for tolerance in (symprec, symprec / 10, symprec / 100):
-        try:
-            # kinds start at 1: spglib takes them for atomic numbers
-            dataset = spglib.get_symmetry_dataset((lattice, frac_coords, kind + 1), tolerance)
-        except spglib.SpglibError:
-            continue
-        if dataset is not None and (found := _primitive(dataset, lattice, frac_coords)) is not None:
-            if searched and tolerance == symprec:
-                to_basis = FROM_CENTRING[dataset.international[0]]
-                searched.add(dataset, frac_coords, kind, symprec, found, to_basis)
-            return found
-    raise BadCrystal(
-        f"spglib finds no consistent space group at symprec {symprec:g} A",
-        "check for nearly equal atoms or a strongly skewed cell, or change structures.symprec_A",
-    )
+    cell = moyopy.Cell(lattice.tolist(), frac_coords.tolist(), list(kind))
+    try:
+        found = moyopy.MoyoDataset(cell, symprec=symprec, setting=SETTING)
+    except ValueError as error:
+        raise BadCrystal(
+            f"no consistent space group is found at a tolerance of {symprec:g} A ({error})",
+            "check for nearly equal atoms or a strongly skewed cell, "
+            "or change structures.symprec_A",
+        ) from None
+    return _primitive(found, lattice, frac_coords)
 
 
-def _primitive(
-    dataset: "spglib.SpglibDataset", lattice: np.ndarray, frac_coords: np.ndarray
-) -> Symmetry | None:
-    """The primitive cell of spglib's idealised conventional cell; None where it is inconsistent."""
-    centring = dataset.international[0]
-    basis = CENTRING.get(centring)
-    to_primitive = dataset.std_mapping_to_primitive
-    labels, chosen = first_places(to_primitive)
-    if basis is None or len(to_primitive) != CELLS[centring] * len(labels):
-        return None
-    # both maps number the same primitive atoms; orbits are known for the atoms of the input
-    input_map = dataset.mapping_to_primitive
-    known, source = first_places(input_map)
-    if known != labels:
-        return None
-    raw_orbit = dataset.crystallographic_orbits[source]
-    kinds = np.asarray(dataset.std_types)[chosen] - 1
-    representatives, first = first_places(raw_orbit)
-    orbit = np.searchsorted(representatives, raw_orbit)
-    if len(set(zip(orbit.tolist(), kinds.tolist(), strict=True))) != len(representatives):
-        return None
-    to_basis = FROM_CENTRING[centring]
-    ideal = np.asarray(dataset.std_positions)[chosen]
-    std_lattice = np.asarray(dataset.std_lattice)
-    # spglib: x_std = P x + p, and (a b c)_std = (a b c) P^-1, turned by its rotation matrix
-    change = np.asarray(dataset.transformation_matrix)
-    moved = (
-        frac_coords @ change.T + dataset.origin_shift - ideal[np.searchsorted(labels, input_map)]
-    )
-    moved = moved @ to_basis
-    atom_shift = np.linalg.norm((moved - np.round(moved)) @ basis @ std_lattice, axis=1).max()
-    turned = np.linalg.inv(change).T @ lattice @ np.asarray(dataset.std_rotation_matrix).T
-    lattice_shift = np.linalg.norm(turned - std_lattice, axis=1).max()
-    frac = ideal @ to_basis
-    frac -= np.floor(frac + 1e-12)
+def _primitive(found: moyopy.MoyoDataset, lattice: np.ndarray, frac_coords: np.ndarray) -> Symmetry:
+    """moyo's idealised primitive cell, with what it tells of the atoms of the cell it was given."""
+    primitive, mapping, orbits = found.prim_std_cell, found.mapping_std_prim, found.orbits
+    # orbits of the given cell's atoms, named by their first, are those of the primitive cell
+    representative = [orbits[atom] for atom in first_places(mapping)[1]]
+    rank = {atom: number for number, atom in enumerate(sorted(set(representative)))}
+    ideal, ideal_lattice = np.array(primitive.positions), np.array(primitive.basis)
+    # moyo, of column vectors: x_given = P x + p, and (a b c) = R (a b c)_given P before averaging
+    to_primitive = inverse(found.prim_std_linear).T
+    moved = (frac_coords - np.array(found.prim_std_origin_shift)) @ to_primitive - ideal[
+        np.array(mapping)
+    ]
+    moved = (moved - moved.round()) @ ideal_lattice
+    turned = np.array(found.std_rotation_matrix) @ lattice.T @ np.array(found.std_linear)
+    stretched = turned.T - np.array(found.std_cell.basis)
+    farthest = max(np.square(moved).sum(1).max(), np.square(stretched).sum(1).max())
+    wyckoffs = found.wyckoffs
     return Symmetry(
-        lattice=basis @ std_lattice,
-        frac_coords=frac,
-        kind=kinds,
-        orbit=orbit,
-        wyckoff=tuple(dataset.wyckoffs[source[index]] for index in first),
-        space_group_number=int(dataset.number),
-        centring="C" if centring == "A" else centring,
-        n_conventional=len(to_primitive),
-        displacement=float(max(atom_shift, lattice_shift)),
+        lattice=ideal_lattice,
+        # what is 0 but for rounding stays 0
+        frac_coords=ideal - np.floor(ideal + 1e-12),
+        kind=np.array(primitive.numbers),
+        orbit=np.array([rank[atom] for atom in representative]),
+        wyckoff=tuple([wyckoffs[atom] for atom in rank]),
+        space_group_number=found.number,
+        # one letter for cells centred on one face, whichever it is
+        pearson_symbol=found.pearson_symbol.replace("S", "C"),
+        displacement=float(farthest) ** 0.5,
     )
