@@ -58,8 +58,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
     """Return a table of text, as spreadsheets and programs write it, with every cell as text.
 
     Encoding, line ends, separator (comma, semicolon, tabulator, bar) and decimal commas are found
-    from the text. Cells and names of columns are stripped; lines without any text are left out, and
-    the index goes on counting them.
+    from the text. Cells of one line and names of columns are stripped; lines without any text are
+    left out, and the index goes on counting them.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
                     "the field"
                 )
             if any(cell.strip() for cell in row):
-                rows.append([cell.strip() for cell in row] + [""] * (len(names) - len(row)))
+                rows.append([_stripped(cell) for cell in row] + [""] * (len(names) - len(row)))
                 index.append(number)
     except csv.Error as error:
         raise MatmlError(
@@ -109,6 +109,11 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
         _read_decimal_commas(path, table, name, notes)
     table.attrs["notes"] = notes
     return table
+
+
+def _stripped(cell: str) -> str:
+    # a text of several lines, such as a POSCAR, may begin with an empty one
+    return cell if "\n" in cell else cell.strip()
 
 
 def to_number(text: str) -> float:

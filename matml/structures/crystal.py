@@ -13,9 +13,9 @@ from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
+from matml.structures.io.documents import Document
 from matml.structures.io.parse import parse
 from matml.structures.io.poscar import read_poscar
-from matml.structures.io.read import Document
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume
 from matml.structures.symmetry.search import Symmetry, symmetrise

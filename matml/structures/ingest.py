@@ -16,8 +16,9 @@ from matml.core.parallel import map_ordered
 from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
+from matml.structures.io.documents import Documents
 from matml.structures.io.pages import warn_of_missing_pages
-from matml.structures.io.read import Documents, read_inputs
+from matml.structures.io.read import read_inputs
 from matml.structures.io.user_labels import LabelFile, read_label_file
 from matml.structures.settings import StructuresSection
 

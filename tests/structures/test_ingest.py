@@ -367,7 +367,8 @@ def test_label_files_that_cannot_be_used(folder, tmp_path, content, part):
 
 def test_table_without_structures(tmp_path):
     (tmp_path / "t.csv").write_text("id,band_gap_eV\na,1\n")
-    assert "no column `poscar`" in error_of("ingest", tmp_path / "t.csv", "--out", tmp_path / "o")
+    message = error_of("ingest", tmp_path / "t.csv", "--out", tmp_path / "o")
+    assert "no column of crystals: `poscar`" in message
 
 
 @pytest.mark.parametrize("content", ["max_site: 3\n", "max_sites: 0\n", "- 1\n", "a: [\n"])

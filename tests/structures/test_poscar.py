@@ -10,9 +10,9 @@ from pymatgen.io.vasp import Poscar
 
 from matml.structures.crystal import crystal_of, document_crystals
 from matml.structures.errors import BadCrystal
+from matml.structures.io.documents import Document
 from matml.structures.io.parse import parse
 from matml.structures.io.poscar import read_poscar
-from matml.structures.io.read import Document
 from matml.structures.settings import StructuresSection
 
 DATA = Path(__file__).parents[2] / "data" / "crystals"

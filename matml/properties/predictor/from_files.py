@@ -18,7 +18,8 @@ from matml.properties.predictor.export import CARD, SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
 from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import Gathered, gather, quarantine_row
-from matml.structures.io.read import Documents, is_table, read_inputs
+from matml.structures.io.documents import Documents, is_table
+from matml.structures.io.read import read_inputs
 from matml.structures.io.user_labels import read_label_file
 from matml.structures.settings import StructuresSection
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from matml.structures.io.read import Document
+from matml.structures.io.documents import Document
 
 log = logging.getLogger(__name__)
 

@@ -3,84 +3,16 @@
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
-
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW
-from matml.core.text import decode, read_text_table
+from matml.core.text import decode
 from matml.structures.errors import BadCrystal
-from matml.structures.io.labels import check_label, label_columns
+from matml.structures.io.documents import Document, Documents, file_kind, is_table
+from matml.structures.io.tables import add_rows, json_table, read_table_documents
 from matml.structures.settings import StructuresSection
 
-KINDS = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".json": "json", ".xyz": "xyz"}
-KINDS |= {".extxyz": "xyz", ".contcar": "poscar"}
-TABLES = (".csv", ".csv.gz", ".parquet")
 MAX_ZIP_MEMBERS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text that holds one or more crystals, with what its table says about it.
-
-    Attributes
-    ----------
-    id, source, row
-        Id before a suffix for several crystals; file name; row in a table, the header being row 1;
-        -1 for files.
-    kind, text
-        Format (`poscar`, `cif`, `json`, `xyz`) and content; empty where `bad` is set.
-    bad
-        Why it cannot be read at all.
-    labels, dropped
-        Good label values; per bad one its name, reason and remedy.
-    """
-
-    id: str
-    source: str
-    row: int
-    kind: str
-    text: str
-    material_id: str = ""
-    family: str = ""
-    bad: BadCrystal | None = None
-    labels: dict[str, float] = field(default_factory=dict)
-    dropped: tuple[tuple[str, str, str], ...] = ()
-
-
-@dataclass
-class Documents:
-    """Everything found in the inputs.
-
-    Attributes
-    ----------
-    items
-        In the order of the inputs; files of a folder in the order of their paths.
-    label_names
-        Label columns met, in order.
-    ignored
-        Files and table columns that were left out.
-    """
-
-    items: list[Document] = field(default_factory=list)
-    label_names: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-
-
-def file_kind(name: str) -> str:
-    """Format of a structure file by its name; '' if it is none."""
-    path = PurePosixPath(name.lower())
-    if path.suffix in KINDS:
-        return KINDS[path.suffix]
-    # POSCAR, CONTCAR, POSCAR_NaCl, POSCAR.relaxed
-    return "poscar" if path.name.startswith(("poscar", "contcar")) else ""
-
-
-def is_table(name: str) -> bool:
-    """Whether a file's name is that of a table."""
-    return name.lower().endswith(TABLES)
 
 
 def read_inputs(inputs: Sequence[str | Path], settings: StructuresSection) -> Documents:
@@ -101,9 +33,9 @@ def read_inputs(inputs: Sequence[str | Path], settings: StructuresSection) -> Do
         elif path.suffix.lower() == ".zip":
             _read_zip(path, found, settings)
         elif is_table(path.name):
-            _read_table(path, found, required=True)
+            read_table_documents(path, found, settings, required=True)
         elif kind := file_kind(path.name):
-            found.items.append(_file_document(path, path.name, kind, settings))
+            _read_file(path, path.name, kind, found, settings)
         else:
             raise MatmlError(
                 f"{path}: unknown kind of file; give a folder, a zip, a table (.csv, .csv.gz, "
@@ -126,11 +58,23 @@ def _read_folder(folder: Path, found: Documents, settings: StructuresSection) ->
         if not path.is_file() or any(part.startswith(".") for part in Path(name).parts):
             continue
         if kind := file_kind(name):
-            found.items.append(_file_document(path, name, kind, settings))
+            _read_file(path, name, kind, found, settings)
         elif path.suffix.lower() == ".zip":
             _read_zip(path, found, settings)
-        elif not (is_table(name) and _read_table(path, found, required=False)):
+        elif not (is_table(name) and read_table_documents(path, found, settings, required=False)):
             found.ignored.append(name)
+
+
+def _read_file(
+    path: Path, name: str, kind: str, found: Documents, settings: StructuresSection
+) -> None:
+    """Add the documents of one file; JSON by pandas is a table, whose other columns are labels."""
+    document = _file_document(path, name, kind, settings)
+    table = json_table(document.text) if kind == "json" and document.bad is None else None
+    if table is None:
+        found.items.append(document)
+    else:
+        add_rows(table, path.with_name(name), found, settings)
 
 
 def _file_document(path: Path, name: str, kind: str, settings: StructuresSection) -> Document:
@@ -221,65 +165,6 @@ def _zip_document(
     if len(content) > limit:
         return _rejected(name, source, _too_large(len(content), settings))
     return _content_document(name, source, kind, content)
-
-
-def table_stem(name: str) -> str:
-    """`elastic` for `elastic.csv.gz`."""
-    lowered = name.lower()
-    ending = next(ending for ending in (".csv.gz", ".csv", ".parquet") if lowered.endswith(ending))
-    return name[: -len(ending)]
-
-
-def _read_table(path: Path, found: Documents, required: bool) -> bool:
-    """Rows of a table with a `poscar` column; False where it has none and is not `required`."""
-    if path.name.lower().endswith(".parquet"):
-        from matml.core.files import read_table
-
-        table = read_table(path)
-    else:
-        table = read_text_table(path)
-    if "poscar" not in table.columns:
-        if required:
-            raise MatmlError(
-                f"{path}: has no column `poscar` (its columns are {', '.join(table.columns)}); "
-                "a table of labels alone is given with --labels"
-            )
-        return False
-    key = next((name for name in ("material_id", "id") if name in table.columns), None)
-    labels, ignored = label_columns(table, {"poscar", "material_id", "id", "formula", "family"})
-    found.label_names += labels
-    found.ignored += [f"{path.name}: column {name}" for name in ignored]
-    stem = table_stem(path.name)
-    columns = {name: table[name].tolist() for name in [*labels, "poscar"]}
-    names = _texts(table, key) if key else [""] * len(table)
-    families = _texts(table, "family") if "family" in table.columns else [""] * len(table)
-    for place, name in enumerate(names):
-        good, dropped = {}, []
-        for label in labels:
-            value, reason, remedy = check_label(label, columns[label][place])
-            if reason:
-                dropped.append((label, reason, remedy))
-            elif value == value:
-                good[label] = value
-        found.items.append(
-            Document(
-                id=f"{stem}/{name or place + FIRST_ROW}",
-                source=path.name,
-                row=place + FIRST_ROW,
-                kind="poscar",
-                text=str(columns["poscar"][place]),
-                material_id=name,
-                family=families[place],
-                labels=good,
-                dropped=tuple(dropped),
-            )
-        )
-    return True
-
-
-def _texts(table: pd.DataFrame, name: str) -> list[str]:
-    """A column as stripped text, '' where it is empty."""
-    return ["" if pd.isna(cell) else str(cell).strip() for cell in table[name]]
 
 
 def _with_unique_ids(found: Documents) -> Documents:

@@ -1,0 +1,75 @@
+"""What inputs hold, before anything is parsed: one document a text, with what is said about it."""
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from matml.structures.errors import BadCrystal
+
+KINDS = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".json": "json", ".xyz": "xyz"}
+KINDS |= {".extxyz": "xyz", ".contcar": "poscar"}
+TABLES = (".csv", ".csv.gz", ".parquet")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text that holds one or more crystals, with what its table says about it.
+
+    Attributes
+    ----------
+    id, source, row
+        Id before a suffix for several crystals; file name; row in a table, the header being row 1;
+        -1 for files.
+    kind, text
+        Format (`poscar`, `cif`, `json`, `xyz`) and content; empty where `bad` is set.
+    bad
+        Why it cannot be read at all.
+    labels, dropped
+        Good label values; per bad one its name, reason and remedy.
+    """
+
+    id: str
+    source: str
+    row: int
+    kind: str
+    text: str
+    material_id: str = ""
+    family: str = ""
+    bad: BadCrystal | None = None
+    labels: dict[str, float] = field(default_factory=dict)
+    dropped: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass
+class Documents:
+    """Everything found in the inputs.
+
+    Attributes
+    ----------
+    items
+        In the order of the inputs; files of a folder in the order of their paths.
+    label_names
+        Label columns met, in order.
+    ignored
+        Files and table columns that were left out.
+    notes
+        How tables were understood.
+    """
+
+    items: list[Document] = field(default_factory=list)
+    label_names: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def file_kind(name: str) -> str:
+    """Format of a structure file by its name; '' if it is none."""
+    path = PurePosixPath(name.lower())
+    if path.suffix in KINDS:
+        return KINDS[path.suffix]
+    # POSCAR, CONTCAR, POSCAR_NaCl, POSCAR.relaxed
+    return "poscar" if path.name.startswith(("poscar", "contcar")) else ""
+
+
+def is_table(name: str) -> bool:
+    """Whether a file's name is that of a table."""
+    return name.lower().endswith(TABLES)
