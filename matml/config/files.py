@@ -57,7 +57,7 @@ def section_values(configuration: Configuration) -> dict[str, str]:
 
 
 def check_inputs(configuration: Configuration, origin: str) -> None:
-    """Check that every path that a section names exists.
+    """Check that every path that a section names exists, and that labels are for the crystals.
 
     Raises
     ------
@@ -71,6 +71,11 @@ def check_inputs(configuration: Configuration, origin: str) -> None:
     ]
     if missing:
         raise MatmlError(f"{origin}: " + "; ".join(missing))
+    if configuration.structures.labels is not None:
+        from matml.structures.ingest import check_labels
+
+        own = configuration.structures
+        check_labels(own.inputs, configuration.structures.labels, own)
 
 
 def load(values: dict[str, Any], origin: str = "configuration") -> Configuration:

@@ -17,6 +17,7 @@ from matml.structures.crystal import Crystal, document_crystals
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Documents
+from matml.structures.io.names import CrystalNames, refuse_lost_labels
 from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.read import read_inputs
 from matml.structures.io.user_labels import LabelFile, read_label_file
@@ -183,16 +184,16 @@ def ingest(
 def attach_labels(
     label_file: LabelFile, rows: list[dict], label_rows: list[dict], refused: set[str]
 ) -> list[dict[str, Any]]:
-    """Put a user's labels and families on their crystals; return what goes to quarantine."""
-    position = {row["id"]: [index] for index, row in enumerate(rows)}
-    by_file: dict[str, list[int]] = {}
-    by_name: dict[str, set[str]] = {}
-    for index, row in enumerate(rows):
-        by_file.setdefault(row["source"], []).append(index)
-        by_name.setdefault(Path(row["source"]).name, set()).add(row["source"])
-        if row["material_id"]:
-            position.setdefault(row["material_id"], []).append(index)
-    quarantine = []
+    """Put a user's labels and families on their crystals; return what goes to quarantine.
+
+    Raises
+    ------
+    MatmlError
+        Where most rows name no crystal, or a column keeps no value.
+    """
+    names = CrystalNames((row["id"], row["material_id"], row["source"]) for row in rows)
+    kept = dict.fromkeys(label_file.filled, 0)
+    quarantine, unmatched = [], []
     for entry in label_file.entries:
         place = (entry.key, label_file.path.name, entry.row)
         if entry.reason:
@@ -200,13 +201,7 @@ def attach_labels(
                 quarantine_row(*place, "label row", label_file.key, entry.reason, entry.remedy)
             )
             continue
-        if label_file.key == "id":
-            targets = position.get(entry.key, [])
-        else:
-            sources = by_name.get(Path(entry.key).name, set())
-            source = entry.key if entry.key in by_file else next(iter(sources), "")
-            only = entry.key in by_file or (len(sources) == 1 and Path(entry.key).name == entry.key)
-            targets = by_file.get(source, []) if only else []
+        targets = names.find(entry.key)
         if len(targets) != 1:
             if entry.key in refused:
                 continue  # the crystal itself stands in quarantine already
@@ -214,16 +209,40 @@ def attach_labels(
                 reason = f"{label_file.key} {entry.key!r} names {len(targets)} crystals"
                 remedy = "key the labels by the `id` column of structures.parquet"
             else:
+                unmatched.append(entry.key)
                 reason = f"{label_file.key} {entry.key!r} names no crystal of the inputs"
                 remedy = "correct the name, or add the structure to the inputs"
             quarantine.append(quarantine_row(*place, "label row", label_file.key, reason, remedy))
             continue
         label_rows[targets[0]].update(entry.labels)
+        for name in entry.labels:
+            kept[name] += 1
         if entry.family:
             rows[targets[0]]["family"] = entry.family
         for name, reason, remedy in entry.dropped:
             quarantine.append(quarantine_row(*place, "label", name, reason, remedy))
+    refuse_lost_labels(label_file, names, unmatched, kept)
     return quarantine
+
+
+def check_labels(inputs: Sequence[str | Path], labels: Path, settings: StructuresSection) -> None:
+    """Check that a label file is for the crystals of some inputs, without parsing these.
+
+    Raises
+    ------
+    MatmlError
+        Where it cannot be read, or most of its rows name no crystal.
+    """
+    label_file = read_label_file(labels)
+    items = read_inputs(inputs, settings).items
+    names = CrystalNames((item.id, item.material_id, item.source) for item in items)
+    unmatched = [
+        entry.key
+        for entry in label_file.entries
+        # `file.cif#2` is the second crystal of a file
+        if not entry.reason and not (names.find(entry.key) or names.find(entry.key.split("#")[0]))
+    ]
+    refuse_lost_labels(label_file, names, unmatched, {})
 
 
 def family_table(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:

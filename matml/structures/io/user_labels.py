@@ -43,6 +43,13 @@ class LabelFile:
     label_names: list[str]
     entries: list[LabelEntry]
 
+    @property
+    def filled(self) -> list[str]:
+        """Label columns that hold anything, good or bad."""
+        held = {name for entry in self.entries for name in entry.labels}
+        held |= {name for entry in self.entries for name, _, _ in entry.dropped}
+        return [name for name in self.label_names if name in held]
+
 
 def read_label_file(path: str | Path) -> LabelFile:
     """Read a CSV of labels.
