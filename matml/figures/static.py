@@ -1,5 +1,6 @@
 """Figures as files for papers (PNG, SVG) and as tables of the numbers drawn; with matplotlib."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,18 +117,21 @@ def _head(sheet: Sheet, figure: Figure) -> None:
 
 def _legend(sheet: Sheet, panels: Sequence[Axes] | np.ndarray) -> None:
     """Put one legend of all panels below them."""
-    named = {}
+    named: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
     if not 1 < len(named) <= MOST_LEGEND:
         return
-    widest = 0.45 + max(map(len, named)) * 0.55 * LEGEND / 72
+    width, height = sheet.get_size_inches()
+    widest = 0.45 + max(map(len, named)) * 0.5 * LEGEND / 72
+    across = min(len(named), max(1, int(width / widest)))
+    sheet.set_size_inches(width, height + 1.9 * LEGEND / 72 * (math.ceil(len(named) / across) - 1))
     sheet.legend(
-        named.values(),
-        named,
+        list(named.values()),
+        list(named),
         loc="outside lower center",
-        ncols=min(len(named), max(1, int(sheet.get_figwidth() / widest))),
+        ncols=across,
         frameon=False,
         fontsize=LEGEND,
         handlelength=2.5,

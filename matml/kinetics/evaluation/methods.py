@@ -5,16 +5,17 @@ LEAST_SQUARES = "least squares, generic start"
 TITLES = {
     MEAN: "mean of the training alloys, no adaptation",
     LEAST_SQUARES: LEAST_SQUARES,
-    "least squares, population mean": "least squares, started from the population mean",
+    "least squares, population mean": "least squares, population mean as start",
     "maml": "MAML",
     "meta_sgd": "Meta-SGD",
     "hierarchical map": "Gaussian prior, most probable parameters",
-    "hierarchical map, in window": "Gaussian prior, most probable, cut to the measured range",
+    "hierarchical map, in window": "Gaussian prior, most probable, within range",
     "hierarchical posterior": "Gaussian prior, posterior mean",
     "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
-    "heavy-tailed posterior": "heavy-tailed prior, cut to the measured range",
+    "heavy-tailed posterior": "heavy-tailed prior, within range",
     "conditioned posterior": "heavy-tailed prior given composition",
 }
+"""“Within range”: predictions are cut to the range of what was ever measured."""
 
 
 def method_title(method: str) -> str:

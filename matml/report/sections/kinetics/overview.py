@@ -129,6 +129,7 @@ def error_figure(dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:
     """
     methods = methods_of(rows)
     unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
+    marked = " (simulated data)" if simulated and "simulated" not in dataset else ""
     default = rows[rows["is_default"].astype(bool)].sort_values("shots")
     told = ", ".join(
         f"{bare(number(row.value))} from {row.shots} {plural('observation', row.shots)}"
@@ -143,8 +144,7 @@ def error_figure(dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:
         shown=methods,
         log=True,
         name=f"errors-{dataset}",
-        title=f"{title_of(dataset)}: error on new alloys by number of observations"
-        f"{' (simulated data)' if simulated else ''}",
+        title=f"{title_of(dataset)}: error on new alloys by number of observations{marked}",
         note=f"Root-mean-square error on the other observations of {_tasks(rows)} held-out "
         "alloys, with 95 % intervals over alloys; logarithmic axis. The thick line is the "
         "default method.",

@@ -124,7 +124,7 @@ def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
                 Axis("element", categories=elements),
                 Axis(categories=groups),
                 parts,
-                "",
+                "Mean over the crystals of a family that contain an element.",
                 f"{title}: map of {len(groups)} unseen families by {len(elements)} elements. "
                 f"{_extremes(tables[chosen['shots']], unit)}",
                 height=130 + 24 * len(groups),
