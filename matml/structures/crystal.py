@@ -20,6 +20,11 @@ from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume
 from matml.structures.symmetry.search import Symmetry, symmetrise
 
+FAR_CELLS = 4.0
+"""Positions up to here are left as they are."""
+FARTHEST_CELLS = 1e6
+"""Beyond, double precision leaves less than ten digits within the cell."""
+
 
 @dataclass(frozen=True)
 class Crystal:
@@ -90,6 +95,7 @@ def crystal_of_cell(
     BadCrystal
         Where a check fails.
     """
+    frac_coords = folded(frac_coords)
     # infinite numbers are told by the check
     with np.errstate(invalid="ignore"):
         cartesian = np.ascontiguousarray(frac_coords @ lattice)
@@ -112,6 +118,26 @@ def crystal_of_cell(
         orbit=symmetry.orbit,
         notes="; ".join(notes),
     )
+
+
+def folded(frac_coords: np.ndarray) -> np.ndarray:
+    """Return positions folded into the cell where any lies far outside; the search is bounded so.
+
+    Raises
+    ------
+    BadCrystal
+        For a position so far away that its digits do not tell where in the cell it is.
+    """
+    farthest = np.abs(frac_coords).max(initial=0.0)
+    if not farthest > FAR_CELLS:
+        return frac_coords
+    if np.isfinite(farthest) and farthest > FARTHEST_CELLS:
+        site = int(np.abs(frac_coords).max(axis=1).argmax())
+        raise BadCrystal(
+            f"site {site + 1} lies {farthest:.3g} cells away", "correct its coordinates"
+        )
+    with np.errstate(invalid="ignore"):
+        return frac_coords - np.floor(frac_coords)
 
 
 @lru_cache(maxsize=8192)

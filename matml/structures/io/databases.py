@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import DummySpecies, Element
+from pymatgen.core.periodic_table import DummySpecies, Element, Species
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
@@ -17,6 +17,9 @@ LISTS = ("structures", "data", "response", "results")
 NAMES = ("material_id", "task_id", "jid", "id")
 STRUCTURES = ("structure", "atoms", "final_structure", "output")
 """Keys under which entries hold their crystal, those of task documents included."""
+FORMULAS = ("formula_pretty", "pretty_formula", "full_formula", "reduced_formula", "formula")
+SAME_PLACE_A = 0.05
+"""Distance of a position given twice, above the rounding of files."""
 HIDDEN = {
     "disorder": "sites are shared or partly occupied",
     "implicit_atoms": "atoms are not listed",
@@ -83,6 +86,110 @@ def crystal_record(record: Any) -> Any:
             break
         record = inner
     return record
+
+
+def pymatgen_structure(record: dict, max_sites: int) -> Structure:
+    """Return the structure of `Structure.as_dict()`; no class that the file names is looked up.
+
+    Raises
+    ------
+    BadCrystal
+        Where it is not periodic, or its lattice, positions and labels contradict one another.
+    """
+    cell, sites = record["lattice"], record["sites"]
+    _check_sites(len(sites), len(sites), max_sites)
+    if not all(cell.get("pbc") or [True]):
+        raise BadCrystal(
+            f"pbc = {cell['pbc']}: not periodic in all directions", "give a bulk crystal"
+        )
+    matrix = cell.get("matrix")
+    lattice = Lattice(matrix) if matrix else Lattice.from_dict(cell)
+    _check_lattice(cell, lattice)
+    species = []
+    for number, site in enumerate(sites, 1):
+        held: dict = {}
+        for item in site["species"]:
+            kind = _species(item)
+            held[kind] = held.get(kind, 0.0) + float(item["occu"])
+        label = str(site.get("label", ""))
+        symbols = {str(item["element"]) for item in site["species"]}
+        if Element.is_valid_symbol(label) and len(symbols) == 1 and label not in symbols:
+            raise BadCrystal(
+                f"site {number} holds {symbols.pop()}, but its label says {label}",
+                "correct the species or the label",
+            )
+        species.append(held)
+    if not all("abc" in site for site in sites):
+        cartesian = [site["xyz"] for site in sites]
+        return Structure(lattice, species, cartesian, coords_are_cartesian=True)
+    positions = np.array([site["abc"] for site in sites], dtype=np.float64)
+    if all("xyz" in site for site in sites):
+        others = np.array([site["xyz"] for site in sites], dtype=np.float64)
+        apart = np.linalg.norm(positions @ lattice.matrix - others, axis=1)
+        if (apart > SAME_PLACE_A).any():
+            worst = int(apart.argmax())
+            raise BadCrystal(
+                f"site {worst + 1} is at {sites[worst]['abc']} in the cell (abc) and at "
+                f"{sites[worst]['xyz']} A (xyz), {apart[worst]:.3g} A apart",
+                "write the structure again with structure.as_dict()",
+            )
+    return Structure(lattice, species, positions)
+
+
+def _check_lattice(cell: dict, lattice: Lattice) -> None:
+    """Refuse a lattice whose edges, angles or volume are not those of its vectors."""
+    own = dict(
+        zip(
+            ("a", "b", "c", "alpha", "beta", "gamma", "volume"),
+            (*lattice.abc, *lattice.angles, lattice.volume),
+            strict=True,
+        )
+    )
+    for name, value in own.items():
+        said = cell.get(name)
+        if isinstance(said, int | float) and abs(said - value) > 0.01 * abs(value):
+            raise BadCrystal(
+                f"the lattice vectors give {name} = {value:.4f}, but {name} = {said:g} is declared",
+                "write the structure again with structure.as_dict()",
+            )
+
+
+def _species(item: dict) -> Element | Species | Unknown:
+    """Return the species of one entry of a site."""
+    name = str(item["element"])
+    if not Element.is_valid_symbol(name):
+        return Unknown(name)
+    charge = item.get("oxidation_state")
+    return Element(name) if charge is None else Species(name, float(charge))
+
+
+def check_entry(entry: Any, structure: Structure) -> None:
+    """Refuse an entry whose formula or number of sites is not that of its crystal.
+
+    Raises
+    ------
+    BadCrystal
+        Names both values.
+    """
+    if not isinstance(entry, dict) or not structure.is_ordered:
+        return
+    text = next((str(entry[key]) for key in FORMULAS if entry.get(key)), "")
+    atoms = entry.get("nsites")
+    _refuse_contradiction(text, atoms if isinstance(atoms, int) else None, structure)
+
+
+def _refuse_contradiction(text: str, atoms: int | None, structure: Structure) -> None:
+    if any(isinstance(site.specie, DummySpecies) for site in structure):
+        return  # which its own check tells
+    declared = Declared(
+        formula=parse_formula(text) if text else None, formula_text=text, atoms=atoms
+    )
+    amounts: Counter[str] = Counter()
+    for site in structure:
+        symbol = site.specie.symbol
+        amounts["H" if symbol in ("D", "T") else symbol] += 1
+    if wrong := contradictions(declared, amounts, structure.lattice.matrix):
+        raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")
 
 
 def jarvis_structure(record: dict, max_sites: int) -> Structure:
@@ -218,7 +325,9 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
         np.asarray(positions, dtype=np.float64),
         coords_are_cartesian=True,
     )
-    _check_declared(attributes, structure)
+    if structure.is_ordered:
+        formula = str(attributes.get("chemical_formula_reduced") or "")
+        _refuse_contradiction(formula, attributes.get("nsites"), structure)
     return structure
 
 
@@ -243,24 +352,6 @@ def _check_optimade(attributes: dict) -> None:
             f"structure_features name {hidden[0]}: {HIDDEN[hidden[0]]}",
             "give an ordered model with every atom on a site of its own",
         )
-
-
-def _check_declared(attributes: dict, structure: Structure) -> None:
-    """Refuse an entry whose formula or number of sites is not that of its sites."""
-    if not structure.is_ordered or any(isinstance(site.specie, DummySpecies) for site in structure):
-        return  # which its own check tells
-    text = str(attributes.get("chemical_formula_reduced") or "")
-    declared = Declared(
-        formula=parse_formula(text) if text else None,
-        formula_text=text,
-        atoms=attributes.get("nsites"),
-    )
-    amounts: Counter[str] = Counter()
-    for site in structure:
-        symbol = site.specie.symbol
-        amounts["H" if symbol in ("D", "T") else symbol] += 1
-    if wrong := contradictions(declared, amounts, structure.lattice.matrix):
-        raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")
 
 
 def _occupants(item: dict) -> dict:

@@ -11,19 +11,21 @@ from contextlib import contextmanager
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import Element, Species
+from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif import read_cif
 from matml.structures.io.databases import (
     ase_structure,
+    check_entry,
     crystal_record,
     entries_of,
     entry_suffixes,
     is_optimade,
     jarvis_structure,
     optimade_structure,
+    pymatgen_structure,
 )
 from matml.structures.io.poscar import read_poscar
 
@@ -140,52 +142,28 @@ def json_records(text: str) -> list[dict]:
     return records
 
 
-def read_json(record: dict, max_sites: int) -> Structure:
-    """Build the structure of one record: pymatgen's, the Materials Project's or OPTIMADE's."""
-    record = crystal_record(record)
+def read_json(entry: dict, max_sites: int) -> Structure:
+    """Build the structure of one entry: pymatgen's, a database's or OPTIMADE's."""
+    record = crystal_record(entry)
     if is_optimade(record):
         return optimade_structure(record, max_sites)
-    if isinstance(record, dict) and isinstance(record.get("cif"), str):
-        return read_cif_block(record["cif"], max_sites)
-    if isinstance(record, dict) and "lattice_mat" in record:
-        return jarvis_structure(record, max_sites)
-    if isinstance(record, dict) and {"cell", "positions"} <= record.keys():
-        return ase_structure(record, max_sites)
-    if not isinstance(record, dict) or "lattice" not in record or "sites" not in record:
+    if not isinstance(record, dict):
+        record = {}
+    if isinstance(record.get("cif"), str):
+        structure = read_cif_block(record["cif"], max_sites)
+    elif "lattice_mat" in record:
+        structure = jarvis_structure(record, max_sites)
+    elif {"cell", "positions"} <= record.keys():
+        structure = ase_structure(record, max_sites)
+    elif "lattice" in record and "sites" in record:
+        structure = pymatgen_structure(record, max_sites)
+    else:
         raise BadCrystal(
             "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",
             "write it with json.dump(structure.as_dict(), file)",
         )
-    if len(record["sites"]) > max_sites:
-        raise too_many(len(record["sites"]), max_sites)
-    # only lattice, coordinates and species are read: no class named by the file is looked up
-    if not all(record["lattice"].get("pbc", [True] * 3)):
-        raise BadCrystal(
-            f"pbc = {record['lattice']['pbc']}: not periodic in all directions",
-            "give a bulk crystal",
-        )
-    matrix = record["lattice"].get("matrix")
-    lattice = Lattice(matrix) if matrix else Lattice.from_dict(record["lattice"])
-    species = []
-    for site in record["sites"]:
-        held: dict = {}
-        for item in site["species"]:
-            kind = species_of(item)
-            held[kind] = held.get(kind, 0.0) + float(item["occu"])
-        species.append(held)
-    if all("abc" in site for site in record["sites"]):
-        return Structure(lattice, species, [site["abc"] for site in record["sites"]])
-    coords = [site["xyz"] for site in record["sites"]]
-    return Structure(lattice, species, coords, coords_are_cartesian=True)
-
-
-def species_of(item: dict) -> Element | Species | Unknown:
-    """The species of one entry of a site."""
-    name = str(item["element"])
-    if not Element.is_valid_symbol(name):
-        return Unknown(name)
-    charge = item.get("oxidation_state")
-    return Element(name) if charge is None else Species(name, float(charge))
+    check_entry(entry, structure)
+    return structure
 
 
 def xyz_frames(text: str) -> list[str]:

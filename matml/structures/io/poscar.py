@@ -99,7 +99,9 @@ def _scales(lines: Sequence[str], cell: np.ndarray) -> np.ndarray:
             "give one factor, three positive ones, or minus the volume in cubic angstrom",
         )
     if len(scales) == 1 and scales[0] < 0:
-        volume = abs(np.linalg.det(cell))
+        # what is not finite is told by the check of the cell
+        with np.errstate(invalid="ignore", over="ignore"):
+            volume = abs(np.linalg.det(cell))
         if volume == 0:
             raise BadCrystal("the lattice vectors span no volume", "correct the three vectors")
         scales = np.cbrt(-scales / volume)
