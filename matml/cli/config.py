@@ -75,10 +75,17 @@ def versions(out: Path) -> None:
 @config.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
-def checksums(results: Path, out: Path) -> None:
+@click.option(
+    "--origin", type=click.Path(path_type=Path), help="JSON file for date, machine and commit."
+)
+def checksums(results: Path, out: Path, origin: Path | None) -> None:
     """Write size and SHA-256 of every file below RESULTS."""
+    from matml.core.files import write_json
+    from matml.core.provenance import origin as found
     from matml.core.provenance import write_checksums
 
+    if origin is not None:
+        write_json(origin, found())
     click.echo(f"{write_checksums(results, out)} files listed in {out}")
 
 

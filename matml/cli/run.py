@@ -10,7 +10,7 @@ import click
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True}
 )
-@click.option("--cores", default="all", show_default=True, help="Processors to use at most.")
+@click.option("--cores", help="Processors to use at most; all, where the profile says no number.")
 @click.option(
     "--configfile",
     "configfiles",
@@ -19,7 +19,7 @@ import click
     help="YAML with the keys that differ from the defaults; may be given several times.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SNAKEMAKE ARGUMENT…]")
-def run(cores: str, configfiles: tuple[Path, ...], arguments: tuple[str, ...]) -> None:
+def run(cores: str | None, configfiles: tuple[Path, ...], arguments: tuple[str, ...]) -> None:
     """Run the workflow that comes with matml; results go below the current folder.
 
     Everything else that is given goes to Snakemake: `matml run -n` shows what would run, and
@@ -29,9 +29,9 @@ def run(cores: str, configfiles: tuple[Path, ...], arguments: tuple[str, ...]) -
     from matml.core.project import input_path, project_root
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
-    command += ["--cores", cores]
-    if configfiles:
-        # Snakemake takes all words that follow for further files, so an option comes after
-        command[3:3] = ["--configfile", *(str(input_path(path)) for path in configfiles)]
+    # Snakemake takes all words that follow for further files: the user's arguments come first
+    files = [str(input_path(path)) for path in configfiles]
+    command += [*arguments, *(["--cores", cores] if cores else [])]
+    command += ["--configfile", *files] if files else []
     # in place of this process: signals and the exit code are Snakemake's own
-    os.execv(sys.executable, [*command, *arguments])
+    os.execv(sys.executable, command)

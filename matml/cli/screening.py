@@ -75,11 +75,12 @@ def support(
     make_support(structures, family, property_name, shots, seed, out, config)
 
 
-NEEDED = ("model", "support", "inputs", "known", "out")
+NEEDED = ("support", "inputs", "known", "out")
+MODEL_HELP = "Trained few-shot predictor; by default the one that comes with matml."
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", type=EXISTING_FOLDER, help="Trained few-shot predictor.")
+@click.option("--model", type=EXISTING_FOLDER, help=MODEL_HELP)
 @click.option("--property", "property_name", help="Label column; default from the settings.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
 @click.option(
@@ -129,13 +130,15 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
     if missing := [name for name in NEEDED if not options[name]]:
         named = {"inputs": "candidates"}.get(missing[0], missing[0])
         raise click.UsageError(f"Missing option '--{named}'.")
+    from matml.properties.predictor.few_shot import model_folder
     from matml.screening.select.run import screen_candidates
 
+    options["model"] = model_folder(options["model"])
     screen_candidates(property=property_name, **options)
 
 
 @screen.command()
-@click.option("--model", type=EXISTING_FOLDER, required=True, help="Trained few-shot predictor.")
+@click.option("--model", type=EXISTING_FOLDER, help=MODEL_HELP)
 @click.option("--property", "property_name", required=True, help="Label column.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), required=True)
 @click.option("--support", type=FILE, help="CSV of the labels so far: id or file, and the label.")

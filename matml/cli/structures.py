@@ -38,7 +38,7 @@ def ingest(
     from matml.structures.settings import StructuresSection
 
     settings = read_section(StructuresSection, config)
-    sources = inputs or tuple(map(input_path, settings.inputs))
+    sources = tuple(map(input_path, inputs or settings.inputs))
     summary = run(sources, out, settings, labels or settings.labels, threads)
     click.echo(
         f"{summary['accepted']} crystals accepted, {summary['quarantined_crystals']} quarantined, "

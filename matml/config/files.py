@@ -67,7 +67,7 @@ def check_inputs(configuration: Configuration, origin: str) -> None:
     missing = [
         f"{key} = '{path}': no such file or folder"
         for key, path in _paths(configuration)
-        if key != "output_dir" and not path.exists()
+        if key != "output_dir" and not input_path(path).exists()
     ]
     if missing:
         raise MatmlError(f"{origin}: " + "; ".join(missing))

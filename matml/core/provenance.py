@@ -3,10 +3,14 @@
 import hashlib
 import importlib.metadata
 import platform
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
+from matml.core.processors import usable_threads
+from matml.core.project import project_root
 
 PACKAGES = (
     "matml",
@@ -22,7 +26,7 @@ PACKAGES = (
     "torch-geometric",
 )
 # written while a run goes on or after it, so they tell nothing about the results' health
-UNCHECKED = ("logs", "benchmarks", "checksums.json")
+UNCHECKED = ("logs", "benchmarks", "checksums.json", "origin.json")
 
 
 def versions() -> dict[str, str]:
@@ -34,6 +38,26 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def origin() -> dict[str, str]:
+    """Return when, on what machine and with which commit of matml results are made now.
+
+    The commit is that of the clone that runs, with `+` where files of it were changed since; an
+    installed package names its version instead.
+    """
+    root = project_root()
+    commit = f"matml {importlib.metadata.version('matml')}, installed"
+    if (root / ".git").exists():
+        call = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
+        found = subprocess.run(call, capture_output=True, text=True, check=False)
+        commit = found.stdout.strip() or commit
+    machine = f"{platform.machine()}, {usable_threads(1_000_000)} processors, {platform.system()}"
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit,
+        "machine": f"{machine}, Python {platform.python_version()}",
+    }
 
 
 def file_hash(path: Path) -> str:

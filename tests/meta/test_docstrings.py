@@ -30,7 +30,7 @@ def test_a_module_of_ones_own_is_meta_trained_in_ten_lines():
 
 def test_the_example_of_the_readme_runs():
     text = (Path(__file__).parents[2] / "README.md").read_text()
-    code = text.split("## The meta-learner by itself")[1].split("```python\n")[1].split("```")[0]
+    code = text.split("**Meta-train your own module.**")[1].split("```python\n")[1].split("```")[0]
     names = {}
     exec(code, names)
     assert abs(names["net"].weight.item() - 3) < 0.2

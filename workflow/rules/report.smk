@@ -41,6 +41,8 @@ rule checksums:
         rules.report.output,
     output:
         checksums=ensure(f"{OUT}/checksums.json", non_empty=True),
+        # date, machine and commit, for the benchmarks' page
+        origin=f"{OUT}/origin.json",
     log:
         f"{OUT}/logs/checksums.log",
     benchmark:
@@ -52,4 +54,5 @@ rule checksums:
     message:
         "Noting the checksums of all results"
     shell:
-        "matml config checksums {params.results:q} --out {output.checksums:q} 2>&1 | tee {log:q}"
+        "matml config checksums {params.results:q} --out {output.checksums:q}"
+        " --origin {output.origin:q} 2>&1 | tee {log:q}"
