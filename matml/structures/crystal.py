@@ -13,9 +13,6 @@ from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
-from matml.structures.io.documents import Document
-from matml.structures.io.parse import parse
-from matml.structures.io.poscar import read_poscar
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume
 from matml.structures.symmetry.search import Symmetry, symmetrise
@@ -175,33 +172,3 @@ def symmetries(
     if shape.displacement <= settings.symprec_A or wide == settings.symprec_A:
         return shape, shape
     return shape, symmetrise(lattice, frac_coords, numbers, settings.symprec_A)
-
-
-def document_crystals(
-    document: Document, settings: StructuresSection
-) -> list[tuple[str, Crystal | BadCrystal]]:
-    """Every crystal of a document with its id, or why it is none."""
-    if document.bad is not None:
-        return [(document.id, document.bad)]
-    if document.kind == "poscar":
-        # no pymatgen structure on the way, which takes longer than all the rest
-        try:
-            *cell, notes = read_poscar(document.text, settings.max_sites)
-            return [(document.id, crystal_of_cell(*cell, settings, notes))]
-        except BadCrystal as bad:
-            return [(document.id, bad)]
-    results: list[tuple[str, Crystal | BadCrystal]] = []
-    for suffix, structure, notes in parse(document.kind, document.text, settings.max_sites):
-        if isinstance(structure, BadCrystal):
-            results.append((document.id + suffix, structure))
-            continue
-        try:
-            if len(structure) > settings.max_sites:
-                raise BadCrystal(
-                    f"{len(structure)} sites, more than {settings.max_sites}",
-                    "give the primitive cell, or raise structures.max_sites",
-                )
-            results.append((document.id + suffix, crystal_of(structure, settings, notes)))
-        except BadCrystal as bad:
-            results.append((document.id + suffix, bad))
-    return results

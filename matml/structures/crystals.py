@@ -5,22 +5,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Lattice, SiteCollection, Structure
+from pymatgen.core import SiteCollection, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.core.parallel import Helpers, processors
 from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
+from matml.structures.elements import structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.graphs.build import graph_of, graph_settings
 from matml.structures.graphs.graph import CrystalGraph
 from matml.structures.graphs.store import GraphStore
-from matml.structures.ingest import QUARANTINE_COLUMNS, crystal_row, quarantine_row
 from matml.structures.settings import GraphsSection, StructuresSection
+from matml.structures.table import QUARANTINE_COLUMNS, crystal_row, quarantine_row
 
 FEWEST_FOR_PROCESSES = 2000
 """Structures below which starting processes costs more than it saves."""
@@ -237,9 +238,7 @@ class CrystalSet:
     def structure(self, index: int) -> Structure:
         """The idealised primitive cell of one row."""
         row = self.table.iloc[index]
-        lattice = Lattice(np.reshape(np.asarray(row["lattice"]), (3, 3)))
-        numbers = [int(z) for z in row["atomic_numbers"]]
-        return Structure(lattice, numbers, np.reshape(np.asarray(row["frac_coords"]), (-1, 3)))
+        return structure_of(row["lattice"], row["frac_coords"], row["atomic_numbers"])
 
 
 Structures = CrystalSet | Structure | Iterable[Structure]
@@ -254,8 +253,9 @@ def listed(structures: Structure | Iterable[Structure]) -> list[Structure]:
     MatmlError
         For what is no collection at all.
     """
+    # a molecule, too, is one thing that the checks refuse
     if isinstance(structures, SiteCollection):
-        return [structures]
+        return [cast(Structure, structures)]
     try:
         return list(structures)
     except TypeError:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.core.parallel import map_ordered
+from matml.structures.elements import structure_of
 
 ALIKE = 0.01
 """How much equal cells of 1 cubic angstrom per atom may differ (the matcher allows 0.3)."""
@@ -28,10 +27,7 @@ def first_equal(cells: Sequence[Cell]) -> list[int]:
     # the cells are primitive and of one size already, so neither needs a search
     matcher = StructureMatcher(primitive_cell=False, attempt_supercell=False)
     scaled = [_scaled(*cell) for cell in cells]
-    structures = [
-        Structure(Lattice(np.reshape(lattice, (3, 3))), numbers, np.reshape(coords, (-1, 3)))
-        for lattice, coords, numbers in cells
-    ]
+    structures = [structure_of(*cell) for cell in cells]
     unique: list[int] = []
     result = []
     for index, structure in enumerate(structures):

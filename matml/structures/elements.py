@@ -8,7 +8,9 @@ so the values are asked for here, once.
 import warnings
 from functools import cache
 
-from pymatgen.core.periodic_table import DummySpecies, Element
+import numpy as np
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.periodic_table import DummySpecies, Element, Species
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No Pauling electronegativity for ")
@@ -36,7 +38,15 @@ class Unknown(DummySpecies):
         self._symbol = symbol
 
 
-def shown(species: Element | DummySpecies) -> str:
+def structure_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> Structure:
+    """pymatgen's structure of lattice and coordinates, flat or in rows, and atomic numbers."""
+    elements = [element_of(int(number)) for number in numbers]
+    return Structure(
+        Lattice(np.reshape(lattice, (3, 3))), elements, np.reshape(frac_coords, (-1, 3))
+    )
+
+
+def shown(species: Element | Species | DummySpecies) -> str:
     """A species as a message names it: pymatgen writes a dummy of no charge as `X0+`."""
     uncharged = isinstance(species, DummySpecies) and not species.oxi_state
     return species.symbol if uncharged else str(species)

@@ -48,7 +48,9 @@ def relabellings() -> dict[int, tuple[dict[int, str], ...]]:
 
 def _pymatgen_table(name: str) -> dict:
     """One of the tables of `pymatgen.analysis.prototypes`, without importing that package."""
-    folder = Path(find_spec("pymatgen.analysis").submodule_search_locations[0]) / "prototypes"
+    found = find_spec("pymatgen.analysis")
+    places = found.submodule_search_locations if found else None
+    folder = Path((places or [""])[0]) / "prototypes"
     return json.loads(gzip.decompress((folder / f"{name}.json.gz").read_bytes()))
 
 

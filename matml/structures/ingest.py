@@ -13,51 +13,49 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.core.parallel import map_ordered
-from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
-from matml.structures.io.documents import Documents
+from matml.structures.io.documents import Document, Documents
 from matml.structures.io.names import CrystalNames, refuse_lost_labels
 from matml.structures.io.pages import warn_of_missing_pages
+from matml.structures.io.parse import parse
+from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs
 from matml.structures.io.user_labels import LabelFile, read_label_file
 from matml.structures.settings import StructuresSection
-
-QUARANTINE_COLUMNS = ["id", "file", "row", "dropped", "field", "reason", "remedy"]
-
-
-def quarantine_row(
-    identity: str, source: str, row: int, dropped: str, name: str, reason: str, remedy: str
-) -> dict[str, Any]:
-    """One row of `quarantine.csv`; `dropped` is `crystal`, `label` or `label row`."""
-    values = (identity, source, row, dropped, name, reason, remedy)
-    return dict(zip(QUARANTINE_COLUMNS, values, strict=True))
+from matml.structures.table import QUARANTINE_COLUMNS, crystal_row, family_table, quarantine_row
 
 
-def crystal_row(
-    identity: str, source: str, row: int, material_id: str, crystal: Crystal
-) -> dict[str, Any]:
-    """One row of `structures.parquet` without labels."""
-    return {
-        "id": identity,
-        "source": source,
-        "row": row,
-        "material_id": material_id,
-        "formula": crystal.formula,
-        "anonymous_formula": crystal.anonymous_formula,
-        "n_sites": crystal.n_sites,
-        "volume_per_atom_A3": crystal.volume_per_atom_A3,
-        "space_group_number": crystal.space_group_number,
-        "prototype": crystal.prototype,
-        "family": crystal.family,
-        "common_name": crystal.common_name,
-        "duplicate_of": "",
-        "notes": crystal.notes,
-        "lattice": crystal.lattice.ravel(),
-        "frac_coords": crystal.frac_coords.ravel(),
-        "atomic_numbers": crystal.atomic_numbers.astype(np.int16),
-        "orbit": crystal.orbit.astype(np.int32),
-    }
+def document_crystals(
+    document: Document, settings: StructuresSection
+) -> list[tuple[str, Crystal | BadCrystal]]:
+    """Every crystal of a document with its id, or why it is none."""
+    if document.bad is not None:
+        return [(document.id, document.bad)]
+    if document.kind == "poscar":
+        # no pymatgen structure on the way, which takes longer than all the rest
+        try:
+            lattice, frac_coords, numbers, notes = read_poscar(document.text, settings.max_sites)
+            crystal = crystal_of_cell(lattice, frac_coords, numbers, settings, notes)
+            return [(document.id, crystal)]
+        except BadCrystal as bad:
+            return [(document.id, bad)]
+    results: list[tuple[str, Crystal | BadCrystal]] = []
+    for suffix, structure, notes in parse(document.kind, document.text, settings.max_sites):
+        if isinstance(structure, BadCrystal):
+            results.append((document.id + suffix, structure))
+            continue
+        try:
+            if len(structure) > settings.max_sites:
+                raise BadCrystal(
+                    f"{len(structure)} sites, more than {settings.max_sites}",
+                    "give the primitive cell, or raise structures.max_sites",
+                )
+            results.append((document.id + suffix, crystal_of(structure, settings, notes)))
+        except BadCrystal as bad:
+            results.append((document.id + suffix, bad))
+    return results
 
 
 @dataclass(frozen=True)
@@ -243,23 +241,3 @@ def check_labels(inputs: Sequence[str | Path], labels: Path, settings: Structure
         if not entry.reason and not (names.find(entry.key) or names.find(entry.key.split("#")[0]))
     ]
     refuse_lost_labels(label_file, names, unmatched, {})
-
-
-def family_table(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:
-    """Families by falling size: name, most frequent prototype, crystals, and labels of each."""
-    groups = table.groupby("family", sort=True)
-
-    def most_frequent(values: pd.Series) -> str:
-        return values.value_counts().index[0]
-
-    families = groups.agg(
-        common_name=("common_name", most_frequent),
-        prototype=("prototype", most_frequent),
-        n_crystals=("id", "size"),
-    )
-    for name in label_names:
-        families[f"n_{name}"] = groups[name].count()
-    families = families.reset_index()
-    return families.sort_values(
-        ["n_crystals", "family"], ascending=[False, True], ignore_index=True
-    )

@@ -9,8 +9,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matml.screening.data.reader import read_chunks
-from matml.structures.crystal import Crystal, document_crystals
-from matml.structures.ingest import gather
+from matml.structures.crystal import Crystal
+from matml.structures.ingest import document_crystals, gather
 from matml.structures.io.documents import Document
 from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.read import read_inputs

@@ -8,8 +8,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
-from matml.structures.crystal import crystal_of, document_crystals
+from matml.structures.crystal import crystal_of
 from matml.structures.errors import BadCrystal
+from matml.structures.ingest import document_crystals
 from matml.structures.io.documents import Document
 from matml.structures.io.parse import parse
 from matml.structures.io.poscar import read_poscar

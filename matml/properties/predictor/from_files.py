@@ -17,11 +17,12 @@ from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.export import CARD, SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
 from matml.structures.crystals import CrystalSet
-from matml.structures.ingest import Gathered, gather, quarantine_row
+from matml.structures.ingest import Gathered, gather
 from matml.structures.io.documents import Documents, is_table
 from matml.structures.io.read import read_inputs
 from matml.structures.io.user_labels import read_label_file
 from matml.structures.settings import StructuresSection
+from matml.structures.table import quarantine_row
 
 ADAPTED_FORMAT = 1
 SUPPORT, QUARANTINE = "support.parquet", "quarantine.csv"

@@ -23,7 +23,7 @@ from matml.screening.score.scoring import check_properties, graph_section, read_
 from matml.screening.select.run import ingest_settings
 from matml.structures.crystals import CrystalSet
 from matml.structures.duplicates import copies
-from matml.structures.ingest import QUARANTINE_COLUMNS
+from matml.structures.table import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,11 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.screening.data.support import Support
-from matml.structures.crystal import Crystal, document_crystals
-from matml.structures.ingest import crystal_row
+from matml.structures.crystal import Crystal
+from matml.structures.ingest import document_crystals
 from matml.structures.io.read import read_inputs
 from matml.structures.settings import StructuresSection
+from matml.structures.table import crystal_row
 
 
 def support_table(

@@ -28,13 +28,13 @@ from matml.screening.objectives import (
 from matml.screening.score.applicability_domain import Domain
 from matml.screening.score.convex_hull import KnownHull
 from matml.screening.settings import ScreeningSection
-from matml.structures.crystal import document_crystals
 from matml.structures.crystals import CrystalSet
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
 from matml.structures.graphs.store import GraphStore
-from matml.structures.ingest import crystal_row, quarantine_row
+from matml.structures.ingest import document_crystals
 from matml.structures.settings import GraphsSection, StructuresSection
+from matml.structures.table import crystal_row, quarantine_row
 
 log = logging.getLogger(__name__)
 

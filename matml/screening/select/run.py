@@ -24,8 +24,8 @@ from matml.screening.select.deduplicate import CELLS, mark_copies
 from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, STATE
 from matml.screening.select.top_k import Keeper, ScoreWriter, typed
 from matml.screening.settings import ScreeningSection
-from matml.structures.ingest import QUARANTINE_COLUMNS
 from matml.structures.settings import StructuresSection
+from matml.structures.table import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
 

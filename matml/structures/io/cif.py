@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import gemmi
 import numpy as np
@@ -114,7 +115,8 @@ def _values(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for item in next((block for block in document if len(list(block))), document[0]):
         if item.pair is not None:
-            pairs = [(item.pair[0], [item.pair[1]])]
+            tag, value = cast(tuple[str, str], item.pair)
+            pairs = [(tag, [value])]
         elif item.loop is not None:
             loop = item.loop
             pairs = [(tag, loop.values[i :: loop.width()]) for i, tag in enumerate(loop.tags)]
@@ -172,7 +174,8 @@ def _as_number(text: str, what: str) -> float:
 
 def _lattice(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[float, float, float]]:
     """Return the row vectors of the cell in angstrom, and its angles in degrees."""
-    edges, angles = [], []
+    edges: list[float] = []
+    angles: list[float] = []
     for tag in (*EDGES, *ANGLES):
         value = _number(block, tag)
         if value is None and tag in ANGLES:
@@ -536,9 +539,10 @@ def _merge(
     for place in kept:
         total = sum(content[place].values())
         if total > 1.0 + 1e-3:
-            held = ", ".join(f"{kind.symbol} {share:g}" for kind, share in content[place].items())
+            shares = content[place].items()
+            listed = ", ".join(f"{kind.symbol} {share:g}" for kind, share in shares)
             raise BadCrystal(
-                f"overlapping atoms: one position holds {held}, {total:g} atoms in all",
+                f"overlapping atoms: one position holds {listed}, {total:g} atoms in all",
                 "delete the doubled site, or correct the occupancies",
             )
     return [content[place] for place in kept], kept

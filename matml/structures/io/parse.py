@@ -6,14 +6,15 @@ What pymatgen's readers warn about is collected into notes instead of being prin
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element
 
-from matml.structures.elements import Unknown
+from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif import read_cif
 from matml.structures.io.databases import (
@@ -29,7 +30,7 @@ from matml.structures.io.databases import (
 )
 from matml.structures.io.poscar import read_poscar
 
-Parsed = tuple[str, Structure, list[str]] | tuple[str, BadCrystal, list[str]]
+Parsed = tuple[str, Structure | BadCrystal, list[str]]
 
 
 def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
@@ -48,7 +49,7 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
         Per crystal: a suffix for its id ('' where it is the only one), the structure or the
         reason why there is none, and notes.
     """
-    parts: list[str | dict]
+    parts: Sequence[str | dict]
     if kind == "cif":
         parts = cif_blocks(text)
     elif kind == "xyz":
@@ -110,7 +111,7 @@ def read_poscar_text(text: str, max_sites: int) -> Structure:
     lattice, positions, numbers, notes = read_poscar(text, max_sites)
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    return Structure(Lattice(lattice), numbers, positions)
+    return structure_of(lattice, positions, numbers)
 
 
 def cif_blocks(text: str) -> list[str]:
@@ -235,7 +236,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
         raise BadCrystal("Properties names no species or no pos", "write species and pos columns")
     rows = [line.split() for line in lines[2 : count + 2]]
     coordinates = np.array([row[start["pos"] : start["pos"] + 3] for row in rows], dtype=np.float64)
-    species = []
+    species: list[Element | Unknown] = []
     for row in rows:
         word = row[name_column]
         if word.isdigit() and 1 <= int(word) <= 118:
@@ -247,4 +248,9 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     )
 
 
-READERS = {"poscar": read_poscar_text, "cif": read_cif_block, "json": read_json, "xyz": read_xyz}
+READERS: dict[str, Callable[[Any, int], Structure]] = {
+    "poscar": read_poscar_text,
+    "cif": read_cif_block,
+    "json": read_json,
+    "xyz": read_xyz,
+}
