@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.structures.crystal import Crystal, document_crystals
+from matml.structures.crystal import Crystal
 from matml.structures.errors import BadCrystal
+from matml.structures.ingest import document_crystals
 from matml.structures.io.documents import Document
 from matml.structures.io.poscar import read_poscar
 from matml.structures.settings import StructuresSection
