@@ -12,10 +12,10 @@ from matml.report.sections.kinetics.overview import error_figures
 from matml.report.sections.kinetics.transformations import kinetics_figures
 from matml.report.sections.properties.benchmark import benchmark_figures
 from matml.report.sections.properties.calibration import calibration_figures
+from matml.report.sections.properties.chemistry import family_maps
 from matml.report.sections.properties.learning_curves import curve_figures, training_figures
 from matml.report.sections.properties.parity import parity_figures, read_predictions
 from matml.report.sections.properties.scores import Scores
-from matml.report.sections.screening.chemistry import family_maps
 from matml.report.sections.screening.pareto import candidate_map_figures, pareto_figures
 
 

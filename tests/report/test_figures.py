@@ -19,15 +19,15 @@ from matml.report.sections.kinetics.overview import kinetics_section
 from matml.report.sections.kinetics.transformations import kinetics_figures
 from matml.report.sections.properties.benchmark import benchmark_section, difference_figures
 from matml.report.sections.properties.calibration import LEVELS, calibration_figures, coverage
-from matml.report.sections.properties.learning_curves import curve_figures
-from matml.report.sections.properties.parity import parity_figures, read_predictions
-from matml.report.sections.properties.scores import Scores
-from matml.report.sections.screening.chemistry import (
+from matml.report.sections.properties.chemistry import (
     by_element,
     candidate_maps,
     elements_of,
     family_maps,
 )
+from matml.report.sections.properties.learning_curves import curve_figures
+from matml.report.sections.properties.parity import parity_figures, read_predictions
+from matml.report.sections.properties.scores import Scores
 from matml.report.sections.screening.pareto import aims, circles, pareto_figures
 from matml.report.settings import ReportSection
 

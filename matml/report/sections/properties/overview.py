@@ -4,6 +4,7 @@ from matml.report.html.figure_set import Figures, FigureSet
 from matml.report.html.markup import count, details, escape, missing
 from matml.report.html.results import Results
 from matml.report.sections.properties.calibration import calibration_note, calibration_set
+from matml.report.sections.properties.chemistry import family_map_set, map_note
 from matml.report.sections.properties.learning_curves import (
     curve_figures,
     curve_legend,
@@ -16,7 +17,6 @@ from matml.report.sections.properties.parity import (
     read_predictions,
 )
 from matml.report.sections.properties.scores import Scores, coverage_table
-from matml.report.sections.screening.chemistry import family_map_set, map_note
 
 
 def predictors_section(results: Results, figures: Figures) -> str:

@@ -24,7 +24,7 @@ from matml.report.html.figure_set import Figures, FigureSet, Menu
 from matml.report.html.markup import count, escape
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
-from matml.report.sections.screening.chemistry import candidate_maps
+from matml.report.sections.properties.chemistry import candidate_maps
 from matml.report.sections.screening.shortlist import predicted_properties, read_shortlist
 from matml.screening.objectives import Objective, parse_objectives, to_scale
 from matml.screening.select.diversity import pareto_fronts
