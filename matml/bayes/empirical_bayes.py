@@ -13,15 +13,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from matml.bayes.gauss_newton import (
-    Data,
-    Fit,
-    GaussianPrior,
-    Residual,
-    best_of,
-    gauss_newton,
-    inverse_variances,
-)
+from matml.bayes.gauss_newton import Fit, GaussianPrior, best_of, gauss_newton
+from matml.bayes.tasks import Tasks
 
 
 @dataclass
@@ -34,14 +27,7 @@ class LearnedPrior:
 
 
 def maximum_a_posteriori(
-    residual: Residual,
-    prior: GaussianPrior,
-    data: Data,
-    mask: Tensor,
-    known_variance: Tensor | None = None,
-    *,
-    start: Tensor | None = None,
-    extra_starts: int = 2,
+    tasks: Tasks, prior: GaussianPrior, *, start: Tensor | None = None, extra_starts: int = 2
 ) -> Fit:
     """Return each task's most probable parameters and Laplace's covariance.
 
@@ -49,26 +35,21 @@ def maximum_a_posteriori(
     ----------
     prior
         Prior and noise.
-    mask
-        1 for an observation, 0 for padding, [B, N].
-    known_variance
-        Variance of each observation on top of the prior's noise, [B, N].
     start
         Warm start [B, P]; by default the prior's mean, and `extra_starts` times two points one and
         a half standard deviations to both sides along the widest axes of the prior.
     """
-    extra = torch.zeros_like(mask) if known_variance is None else known_variance
-    weights = inverse_variances(mask, extra, prior.noise)
+    weights = tasks.weights(prior.noise)
     if start is not None:
-        return gauss_newton(residual, start, data, weights, prior=prior)
-    spread, axes = torch.linalg.eigh(prior.covariance)
+        return gauss_newton(tasks.linearise, start, weights, prior=prior)
+    variances, axes = torch.linalg.eigh(prior.covariance)
     arms = [
-        sign * 1.5 * spread[-k].sqrt() * axes[:, -k]
-        for k in range(1, 1 + min(extra_starts, len(spread)))
+        sign * 1.5 * variances[-k].sqrt() * axes[:, -k]
+        for k in range(1, 1 + min(extra_starts, len(variances)))
         for sign in (1, -1)
     ]
     starts = torch.stack([prior.mean, *(prior.mean + arm for arm in arms)])
-    return best_of(residual, starts, data, weights, prior=prior)
+    return best_of(tasks, starts, weights, prior=prior)
 
 
 def log_evidence(fit: Fit, prior: GaussianPrior, weights: Tensor) -> Tensor:
@@ -87,11 +68,8 @@ def log_evidence(fit: Fit, prior: GaussianPrior, weights: Tensor) -> Tensor:
 
 
 def learn_prior(
-    residual: Residual,
+    tasks: Tasks,
     initial: GaussianPrior,
-    data: Data,
-    mask: Tensor,
-    known_variance: Tensor | None = None,
     *,
     rounds: int = 200,
     tolerance: float = 1e-4,
@@ -104,8 +82,6 @@ def learn_prior(
     ----------
     initial
         Where to start; its covariance, scaled, is also what the pseudo-tasks look like.
-    data, mask, known_variance
-        Training tasks, as in `maximum_a_posteriori`.
     rounds
         Most EM rounds.
     tolerance
@@ -129,23 +105,21 @@ def learn_prior(
     ValueError
         With fewer than two tasks, which say nothing of a spread.
     """
-    tasks = mask.shape[0]
-    if tasks < 2:
-        raise ValueError(f"{tasks} task(s) cannot tell how tasks differ: at least 2 are needed")
-    extra = torch.zeros_like(mask) if known_variance is None else known_variance
+    if len(tasks) < 2:
+        raise ValueError(f"{len(tasks)} task(s) cannot tell how tasks differ: give at least 2")
     scatter = 0.1 * pseudo_tasks * initial.covariance
     prior = initial
-    fit = maximum_a_posteriori(residual, prior, data, mask, extra)
+    fit = maximum_a_posteriori(tasks, prior)
     history: list[float] = []
     for _ in range(rounds):
-        fit = maximum_a_posteriori(residual, prior, data, mask, extra, start=fit.position)
-        weights = inverse_variances(mask, extra, prior.noise)
+        fit = maximum_a_posteriori(tasks, prior, start=fit.position)
         precision = torch.linalg.inv(prior.covariance)
         penalty = pseudo_tasks * torch.logdet(prior.covariance) + (scatter * precision).sum()
-        history.append(float(log_evidence(fit, prior, weights).sum() - penalty / 2))
-        if len(history) > 1 and history[-1] - history[-2] < tolerance * tasks:
-            return LearnedPrior(prior, fit, history)
-        prior = _maximise(fit, prior, mask, extra, scatter, pseudo_tasks)
+        evidence = log_evidence(fit, prior, tasks.weights(prior.noise)).sum()
+        history.append(float(evidence - penalty / 2))
+        if len(history) > 1 and history[-1] - history[-2] < tolerance * len(tasks):
+            break
+        prior = _maximise(fit, prior, tasks, scatter, pseudo_tasks)
         prior = _with_known(prior, initial, nuisance)
     return LearnedPrior(prior, fit, history)
 
@@ -169,26 +143,20 @@ def for_a_new_task(prior: GaussianPrior, groups: int) -> GaussianPrior:
 
 
 def _maximise(
-    fit: Fit,
-    prior: GaussianPrior,
-    mask: Tensor,
-    known_variance: Tensor,
-    scatter: Tensor,
-    pseudo_tasks: float,
+    fit: Fit, prior: GaussianPrior, tasks: Tasks, scatter: Tensor, pseudo_tasks: float
 ) -> GaussianPrior:
     """Return the prior and noise that maximise the expected log density: the M step."""
-    tasks = mask.shape[0]
     mean = fit.position.mean(0)
     offset = fit.position - mean
     moments = offset.mT @ offset + fit.covariance.sum(0)
-    covariance = (moments + scatter) / (tasks + pseudo_tasks)
-    # expected squared error of an observation, of which the noise is the share noise^2 / variance
-    spread = (fit.jacobian @ fit.covariance * fit.jacobian).sum(2)
-    expected = fit.residuals.square() + spread
-    total = prior.noise**2 + known_variance
-    share = prior.noise**2 / total
-    noise_variance = share.square() * expected + prior.noise**2 * known_variance / total
-    variance = float((mask * noise_variance).sum() / mask.sum())
+    covariance = (moments + scatter) / (len(tasks) + pseudo_tasks)
+    # expected squared error of an observation, of which the noise is the part noise^2 / variance
+    expected = fit.residuals.square() + predictive_variance(fit, fit.jacobian)
+    known = tasks.known_variance
+    total = prior.noise**2 + known
+    part = prior.noise**2 / total
+    noise_variance = part.square() * expected + prior.noise**2 * known / total
+    variance = float((tasks.mask * noise_variance).sum() / tasks.mask.sum())
     return replace(prior, mean=mean, covariance=covariance, noise=math.sqrt(max(variance, 1e-12)))
 
 
@@ -203,81 +171,12 @@ def _with_known(prior: GaussianPrior, known: GaussianPrior, count: int) -> Gauss
     return replace(prior, mean=mean, covariance=covariance)
 
 
-def draw_posterior(
-    residual: Residual,
-    fit: Fit,
-    prior: GaussianPrior,
-    data: Data,
-    mask: Tensor,
-    known_variance: Tensor | None = None,
-    *,
-    draws: int = 200,
-    proposals: int = 2048,
-    seed: int = 0,
-) -> Tensor:
-    """Return draws from each task's posterior by importance resampling, [B, draws, P].
-
-    Proposals come half from Laplace's approximation, its covariance doubled, and half from the
-    prior: exact in the limit of many proposals also where the posterior is far from normal (a
-    measurement that only bounds a parameter), which Laplace's approximation alone is not.
-
-    Parameters
-    ----------
-    fit
-        From `maximum_a_posteriori` on the same data.
-    draws, proposals
-        Draws returned and proposals per task.
-    """
-    tasks, size = fit.position.shape
-    generator = torch.Generator().manual_seed(seed)
-    half = proposals // 2
-    wide = torch.linalg.cholesky(2 * _symmetric(fit.covariance))
-    broad = torch.linalg.cholesky(prior.covariance)
-    normal = torch.randn((2, tasks, half, size), generator=generator, dtype=fit.position.dtype)
-    points = torch.cat(
-        [fit.position[:, None] + normal[0] @ wide.mT, prior.mean + normal[1] @ broad.T], 1
-    )
-    extra = torch.zeros_like(mask) if known_variance is None else known_variance
-    weights = inverse_variances(mask, extra, prior.noise)
-    # a block of proposals at a time bounds the memory
-    misfit = []
-    for part in points.split(max(1, 2_000_000 // mask.numel()), dim=1):
-        shape = (tasks, part.shape[1])
-        copies = part[:, :, None].expand(*shape, mask.shape[1], size)
-        columns = {
-            name: column[:, None].expand(*shape, *column.shape[1:]) for name, column in data.items()
-        }
-        with torch.no_grad():
-            misfit.append((weights[:, None] * residual(copies, columns).square()).sum(2))
-    log_prior = _log_normal(points, prior.mean, broad)
-    target = log_prior - torch.cat(misfit, 1) / 2
-    # both halves of the mixture are equally large: its density up to a constant
-    mixture = torch.logaddexp(_log_normal(points, fit.position[:, None], wide), log_prior)
-    importance = torch.softmax(torch.nan_to_num(target - mixture, nan=-math.inf), 1)
-    ladder = (torch.arange(draws) + 0.5) / draws
-    picks = torch.searchsorted(importance.cumsum(1), ladder.expand(tasks, draws).to(importance))
-    picks = picks.clamp(max=points.shape[1] - 1)
-    return points.gather(1, picks[..., None].expand(tasks, draws, size))
-
-
-def _symmetric(matrix: Tensor) -> Tensor:
-    """Return the symmetric part, which rounding of an inverse may have lost."""
-    return (matrix + matrix.mT) / 2
-
-
-def _log_normal(points: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """Return log densities, up to a constant, of points [B, S, P]; Cholesky factor [..., P, P]."""
-    white = torch.linalg.solve_triangular(factor, (points - mean).mT, upper=False)
-    logdet = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return -white.square().sum(1) / 2 - (logdet[:, None] if logdet.dim() else logdet)
-
-
-def predictive_variance(fit: Fit, jacobian: Tensor, noise_variance: float | Tensor) -> Tensor:
-    """Return the variance of new observations [B, M] from the linearised posterior.
+def predictive_variance(fit: Fit, jacobian: Tensor) -> Tensor:
+    """Return the variance of predictions [B, M] from the linearised posterior, without noise.
 
     Parameters
     ----------
     jacobian
         Of the predictions with respect to the parameters, [B, M, P].
     """
-    return (jacobian @ fit.covariance * jacobian).sum(2) + noise_variance
+    return (jacobian @ fit.covariance * jacobian).sum(2)

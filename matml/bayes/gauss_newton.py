@@ -1,25 +1,22 @@
 """Many small nonlinear least-squares problems at once, each perhaps under a Gaussian prior.
 
-Damped Gauss-Newton (Levenberg-Marquardt) over all tasks together, padded to one length, with weight
-zero on padding. A task is whatever the residual function takes.
+Damped Gauss-Newton (Levenberg-Marquardt) over all tasks together: the one solver of the library.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-Data: TypeAlias = Mapping[str, Tensor]
-"""Columns of all tasks, each [B, N]: B tasks, N observations (padded)."""
+from matml.bayes.tasks import Tasks
 
-Residual: TypeAlias = Callable[[Tensor, Data], Tensor]
-"""`residual(z [B, N, P], columns [B, N]) -> prediction minus measurement [B, N]`.
+Linearise: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`linearise(position [T, P], rows [T]) -> residuals [T, N], Jacobians [T, N, P]` of some tasks.
 
-Pointwise: each observation comes with its own copy of its task's parameters and depends on nothing
-else. One backward pass then gives all Jacobians of all tasks.
+`Tasks.linearise` is one.
 """
 
 
@@ -66,49 +63,42 @@ class Fit:
     jacobian: Tensor
     converged: Tensor
 
-    def best_of(self, starts: int) -> "Fit":
-        """Return the fit with the lowest objective of each task, of `starts` blocks of B tasks."""
+    def best_of(self, starts: int, preference: float = 0.0) -> "Fit":
+        """Return the best fit of each task, of `starts` blocks of B tasks.
+
+        The first whose objective is within `preference` of the lowest: where data leave a direction
+        free many starts fit equally well, and the first is the most sensible one.
+        """
         objective = self.objective.reshape(starts, -1)
         tasks = objective.shape[1]
-        rows = objective.argmin(0) * tasks + torch.arange(tasks)
-        return self.rows(rows)
+        best = (objective <= objective.amin(0) + preference).to(torch.uint8).argmax(0)
+        return self.rows(best * tasks + torch.arange(tasks))
 
     def rows(self, rows: Tensor) -> "Fit":
         """Return the fits of some tasks, by their numbers."""
-        return Fit(*(getattr(self, name)[rows] for name in Fit.__dataclass_fields__))
-
-
-def linearise(residual: Residual, position: Tensor, data: Data) -> tuple[Tensor, Tensor]:
-    """Return residuals [B, N] and Jacobians [B, N, P] of all tasks at positions [B, P]."""
-    observations = next(iter(data.values())).shape[1]
-    copies = position.detach()[:, None, :].repeat(1, observations, 1).requires_grad_()
-    with torch.enable_grad():
-        value = residual(copies, data)
-        (jacobian,) = torch.autograd.grad(value.sum(), copies)
-    return value.detach(), jacobian
+        return Fit(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def gauss_newton(
-    residual: Residual,
+    linearise: Linearise,
     start: Tensor,
-    data: Data,
     weights: Tensor,
     *,
     prior: GaussianPrior | None = None,
     bounds: tuple[Tensor, Tensor] | None = None,
     steps: int = 60,
     tolerance: float = 1e-6,
+    least_gain: float = 1e-9,
+    longest_step: float = 4.0,
 ) -> Fit:
     """Minimise every task's objective by damped Gauss-Newton (Levenberg-Marquardt).
 
     Parameters
     ----------
-    residual
-        Residual function, pointwise.
+    linearise
+        Residuals and Jacobians of some tasks at a position.
     start
         [B, P], or [P] for all tasks.
-    data
-        Columns [B, N].
     weights
         Inverse variances [B, N]; zero for padding.
     prior
@@ -120,6 +110,10 @@ def gauss_newton(
         Most iterations; a task stops earlier when it has converged.
     tolerance
         A step shorter than this (in parameters) is negligible.
+    least_gain
+        So is one that lowers the objective by less than this, relative to 1 plus the objective.
+    longest_step
+        Bound on a step's length: on a standardised scale a longer one is an extrapolation.
     """
     tasks, size = weights.shape[0], start.shape[-1]
     position = start.expand(tasks, size).clone()
@@ -135,7 +129,7 @@ def gauss_newton(
         value = ((w * r.square()).sum(1) + (_times(p, offset) * offset).sum(1)) / 2
         return torch.nan_to_num(value, nan=math.inf)
 
-    value, jacobian = linearise(residual, position, data)
+    value, jacobian = linearise(position, torch.arange(tasks))
     objective = half_squares(value, position - mean, weights, precision)
     damping = torch.full((tasks,), 1e-2, dtype=position.dtype)
     converged = torch.zeros(tasks, dtype=torch.bool)
@@ -160,13 +154,11 @@ def gauss_newton(
         amount = (damping[todo] * size_of_hessian / metric.amax(1) + floor)[:, None]
         damped = hessian + torch.diag_embed(amount * metric + (1 - free))
         step = -torch.linalg.solve(damped, gradient * free)
-        # the standardised scale makes steps beyond a few units extrapolations
-        step = step * (4.0 / step.norm(dim=1, keepdim=True).clamp(min=4.0))
+        step = step * (longest_step / step.norm(dim=1, keepdim=True)).clamp(max=1.0)
         trial = z + step
         if bounds is not None:
             trial = trial.clamp(bounds[0], bounds[1])
-        columns = {name: column[todo] for name, column in data.items()}
-        trial_value, trial_jacobian = linearise(residual, trial, columns)
+        trial_value, trial_jacobian = linearise(trial, todo)
         trial_objective = half_squares(trial_value, trial - centre, w, p)
         better = trial_objective <= objective[todo]
         taken = todo[better]
@@ -175,7 +167,7 @@ def gauss_newton(
         jacobian[taken], objective[taken] = trial_jacobian[better], trial_objective[better]
         damping[todo] = torch.where(better, damping[todo] / 5, damping[todo] * 4).clamp(1e-10, 1e12)
         small = (trial - z).norm(dim=1) < tolerance
-        converged[todo] = small | (better & (gain <= 1e-9 * (1 + trial_objective)))
+        converged[todo] = small | (better & (gain <= least_gain * (1 + trial_objective)))
     hessian = jacobian.mT @ (weights[..., None] * jacobian) + precision
     covariance, failed = torch.linalg.inv_ex(hessian)
     covariance[failed != 0] = math.inf
@@ -188,39 +180,21 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
 
 
 def best_of(
-    residual: Residual,
+    tasks: Tasks,
     starts: Tensor,
-    data: Data,
     weights: Tensor,
     *,
+    prior: GaussianPrior | None = None,
+    bounds: tuple[Tensor, Tensor] | None = None,
     preference: float = 0.0,
-    **options: object,
 ) -> Fit:
-    """Return the best fit of every task over several starts [S, P]; options of `gauss_newton`.
-
-    Parameters
-    ----------
-    preference
-        The first start whose objective is within this of the lowest one is taken: where data leave
-        a direction free, many starts fit equally well and the first is the most sensible one.
-    """
-    count, tasks = starts.shape[0], weights.shape[0]
-    repeated = {
-        name: column.repeat(count, *[1] * (column.dim() - 1)) for name, column in data.items()
-    }
+    """Return the best fit of every task over several starts [S, P]; see `Fit.best_of`."""
+    count = len(starts)
     fit = gauss_newton(
-        residual,
-        starts.repeat_interleave(tasks, 0),
-        repeated,
+        tasks.repeat(count).linearise,
+        starts.repeat_interleave(len(tasks), 0),
         weights.repeat(count, 1),
-        **options,
+        prior=prior,
+        bounds=bounds,
     )
-    objective = fit.objective.reshape(count, tasks)
-    best = (objective <= objective.amin(0) + preference).to(torch.uint8).argmax(0)
-    rows = best * tasks + torch.arange(tasks)
-    return fit.rows(rows)
-
-
-def inverse_variances(mask: Tensor, known_variance: Tensor, noise: float) -> Tensor:
-    """Return weights [B, N] of observations whose variance is the noise's plus a known one."""
-    return mask / (noise**2 + known_variance)
+    return fit.best_of(count, preference)

@@ -22,10 +22,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from matml.bayes.gauss_newton import Residual
+from matml.bayes.gauss_newton import GaussianPrior
+from matml.bayes.tasks import Pointwise
 
 CENTRE_VARIANCE = 4.0
 """Variance of the centre, in S: the centre is learned, so it is as good as free."""
+
+KNOWN = 1e9
+"""Degrees of freedom of a noise that is as good as known."""
 
 SCALE_SHARES = (0.04, 0.16, 0.4, 0.4)
 """Shares of the normal components that stand for the Student t, the widest first."""
@@ -51,7 +55,7 @@ class TaskPriors:
         A task's noise variance is noise^2 times dof / chi^2(dof): small where tasks' noises differ.
     point_dof
         Degrees of freedom of each observation's error: infinite for normal errors, small where
-        single observations may be grossly wrong (`matml.bayes.student_t`).
+        single observations may be grossly wrong (`matml.bayes.likelihood`).
     log_design
         `log_design(z [B, S, N, P], columns) -> [B, S, N]`: log density of where each observation
         was made, given the parameters. None where that says nothing of a task.
@@ -64,7 +68,14 @@ class TaskPriors:
     noise: float
     noise_dof: float
     point_dof: float = math.inf
-    log_design: Residual | None = None
+    log_design: Pointwise | None = None
+
+    @staticmethod
+    def normal(prior: GaussianPrior, tasks: int) -> "TaskPriors":
+        """Return a common Gaussian prior with a known noise as the prior of so many tasks."""
+        one = torch.ones(1, dtype=prior.mean.dtype)
+        mean = prior.mean.expand(tasks, -1)
+        return TaskPriors(mean, prior.covariance, one.expand(tasks, 1), one, prior.noise, KNOWN)
 
     def __getitem__(self, rows: Tensor) -> "TaskPriors":
         """Return the priors of some tasks, repeated as `rows` says."""
@@ -84,10 +95,6 @@ class TaskPriors:
             below = (inside @ self.shares)[:, None] < content
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high * self.covariance.diagonal().sqrt()
-
-    def log_density(self, points: Tensor) -> Tensor:
-        """Return log densities of points [B, S, P], [B, S]."""
-        return torch.logsumexp(self.log_components(points) + self.shares.log(), -1)
 
     def log_components(self, points: Tensor) -> Tensor:
         """Return log densities of points [B, S, P] under each component, [B, S, C]."""
@@ -134,7 +141,7 @@ class ConditionedPrior:
     noise: float
     noise_dof: float = 8.0
     scores: dict[str, float] = field(default_factory=dict)
-    log_design: Residual | None = None
+    log_design: Pointwise | None = None
 
     def of(self, features: Tensor) -> TaskPriors:
         """Return the priors of tasks with features [B, F]; a row of NaN is a task unknown."""
@@ -220,24 +227,22 @@ def learn_conditioned_prior(
         The priors of the training tasks, each predicted without its group.
     """
     has_features = features.shape[1] > 0 and bool(torch.isfinite(features).any())
-    best, scores = None, {}
-    for dof in dofs:
-        for amplitude in amplitudes if has_features else (0.0,):
-            for length in lengths if amplitude else lengths[:1]:
-                fitted = _leave_group_out(
-                    positions,
-                    uncertainties,
-                    kernel(features, features, amplitude, length),
-                    groups,
-                    dof,
-                    pseudo_tasks,
-                )
-                scores[f"dof {dof:g}, amplitude {amplitude:g}, length {length:g}"] = fitted.score
-                if best is None or fitted.score > best[0].score:
-                    best = fitted, dof, amplitude, length
-    fitted, dof, amplitude, length = best
+    tried = [
+        (dof, amplitude, length)
+        for dof in dofs
+        for amplitude in (amplitudes if has_features else (0.0,))
+        for length in (lengths if amplitude else lengths[:1])
+    ]
+    found, scores = [], {}
+    for dof, amplitude, length in tried:
+        gram = kernel(features, features, amplitude, length)
+        fitted = _leave_group_out(positions, uncertainties, gram, groups, dof, pseudo_tasks)
+        found.append(fitted)
+        scores[f"dof {dof:g}, amplitude {amplitude:g}, length {length:g}"] = fitted.score
+    best = max(range(len(found)), key=lambda i: found[i].score)
+    fitted, (dof, amplitude, length) = found[best], tried[best]
     size, independent = positions.shape[1], len(set(groups))
-    # as in `hierarchical.for_a_new_task`; the centre's uncertainty is in the kernel already
+    # as in `empirical_bayes.for_a_new_task`; the centre's uncertainty is in the kernel already
     widened = min(independent / max(independent - size - 1, 1), 4.0) * fitted.covariance
     prior = ConditionedPrior(
         fitted.centre,
@@ -301,9 +306,9 @@ def _leave_group_out(
         traces = (uncertainties * precision).sum((1, 2))
         squares = ((residual @ precision) * residual).sum(1) / (1 + uncertain) + traces
         weights = (dof + size) / (dof + squares)
-        share = 1 / (1 / weights + uncertain)
-        moments = (share[:, None] * residual).mT @ residual
-        moments = moments + (share[:, None, None] * uncertainties).sum(0)
+        counted = 1 / (1 / weights + uncertain)
+        moments = (counted[:, None] * residual).mT @ residual
+        moments = moments + (counted[:, None, None] * uncertainties).sum(0)
         before, covariance = covariance, (moments + base) / (count + pseudo_tasks)
         if (covariance - before).abs().max() < 1e-4 * before.abs().max():
             break

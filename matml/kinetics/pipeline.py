@@ -56,48 +56,53 @@ def learn_stage(
     equation: str,
     settings: KineticsSection,
     out: Path,
-    held_out_share: float,
+    held_out: float,
     seed: int,
     offsets: RunOffsets = NO_OFFSETS,
 ) -> None:
-    """Learn a population and write it."""
+    """Learn a population and write it; `held_out` is the fraction of groups kept from learning."""
     began = time.perf_counter()
     observations = read_and_report(data, alloys)
-    held_out = split_groups(observations, held_out_share, seed)[1] if held_out_share > 0 else []
-    population, series, positions = learn_population(
+    kept_out = split_groups(observations, held_out, seed)[1] if held_out > 0 else []
+    population, training = learn_population(
         observations,
         equation_named(equation),
-        settings,
+        settings.pseudo_tasks,
         seed,
-        held_out=held_out,
+        held_out=kept_out,
         origin=data,
         offsets=offsets,
     )
-    values = {k: v.numpy() for k, v in population.equation.values(positions).items()}
     population.save(out / "population.json")
-    write_table(out / "training_parameters.csv", pd.DataFrame({"alloy": series.names} | values))
+    names, fitted = training.observations.names, training.gaussian
+    values = {k: v.numpy() for k, v in population.equation.values(fitted.fit.position).items()}
+    write_table(out / "training_parameters.csv", pd.DataFrame({"alloy": names} | values))
     write_table(out / "quarantine.csv", observations.quarantine)
+    learned, unit = population.prior.prior, population.observable.unit
     write_json(
         out / "learn.json",
         {
             "equation": equation,
+            "source": population.equation.source,
             "simulated": observations.simulated,
             "seed": seed,
-            "training_alloys": len(population.training),
-            "held_out_alloys": population.held_out,
-            "noise": population.prior.noise,
-            "noise_unit": population.equation.observable(population.kind).unit,
-            "em_rounds": len(population.log_evidence),
+            "training_alloys": len(names),
+            "held_out_alloys": kept_out,
+            "parameters": population.describe(),
+            "noise": learned.noise,
+            "noise_unit": unit,
+            "em_rounds": len(fitted.log_evidence),
+            "log_score_by_setting": learned.scores,
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
     log.info(
         "%s: learned from %d alloys, %d held out, noise %.3g %s",
         out / "population.json",
-        len(population.training),
-        len(held_out),
-        population.prior.noise,
-        population.equation.observable(population.kind).unit,
+        len(names),
+        len(kept_out),
+        learned.noise,
+        unit,
     )
 
 

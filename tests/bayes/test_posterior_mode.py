@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
-from matml.bayes.importance_sampling import fit_quality, log_posterior, sample_posterior
-from matml.bayes.posterior_mode import most_probable_of_all
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.likelihood import log_posterior, misfit
+from matml.bayes.posterior_mode import posterior_mode
 from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
 
 
 def priors(factors, shares, noise_dof, point_dof=math.inf):
@@ -30,13 +32,12 @@ COLUMNS = {
     "x": torch.tensor([[-1.0, 0.0, 1.0, 2.0]]).double(),
     "y": torch.tensor([[0.2, 1.0, 1.4, 9.0]]).double(),
 }
-MASK = torch.ones(1, 4).double()
+TASK = Tasks.of(line, COLUMNS)
 
 
 def found(prior):
-    observed = (COLUMNS, MASK, 0 * MASK)
-    posterior = sample_posterior(line, prior, *observed, draws=400)
-    return most_probable_of_all(line, prior, *observed, posterior)
+    posterior = sample_posterior(TASK, prior, draws=400)
+    return posterior_mode(TASK, prior, posterior.draws, posterior.fit.position)
 
 
 def test_a_normal_prior_and_noise_give_ridge_regression():
@@ -57,7 +58,7 @@ def test_nothing_on_a_grid_is_more_probable(point_dof):
     fit = found(prior)
     axis = torch.linspace(-2, 5, 281).double()
     points = torch.cartesian_prod(axis, axis)[None]
-    quality = fit_quality(line, points, COLUMNS, MASK, 0 * MASK, prior)
-    values = log_posterior(points, prior.log_components(points), quality, COLUMNS, MASK, prior)
+    components, misfits = prior.log_components(points), misfit(TASK, prior, points)
+    values = log_posterior(TASK, prior, points, components, misfits)
     assert -float(fit.objective[0]) >= float(values.max()) - 1e-9
     assert float((fit.position[0] - points[0, values[0].argmax()]).abs().max()) < 0.02

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from matml.bayes.importance_sampling import most_probable, sample_posterior
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.posterior_mode import component_mode
 from matml.bayes.task_prior import (
     CENTRE_VARIANCE,
     TaskPriors,
@@ -14,6 +15,7 @@ from matml.bayes.task_prior import (
     learn_conditioned_prior,
     scale_mixture,
 )
+from matml.bayes.tasks import Tasks
 
 ONE = torch.ones(1, dtype=torch.float64)
 
@@ -33,15 +35,8 @@ def test_one_component_and_known_noise_give_the_closed_form_posterior():
     priors = TaskPriors(mean, covariance, ONE.expand(2, 1), ONE, 0.3, 1e7)
     x, target = normal(2, 3), normal(2, 3, seed=1)
     mask = torch.tensor([[1.0, 1, 1], [1, 1, 0]], dtype=torch.float64)
-    found = sample_posterior(
-        linear,
-        priors,
-        {"x": x, "target": target},
-        mask,
-        torch.zeros_like(mask),
-        draws=4000,
-        proposals=20_000,
-    )
+    tasks = Tasks.of(linear, {"x": x, "target": target}, mask)
+    found = sample_posterior(tasks, priors, draws=4000, proposals=20_000)
     for task in range(2):
         used = mask[task] > 0
         design = torch.stack([torch.ones(3).double(), x[task]], 1)[used]
@@ -58,9 +53,7 @@ def test_one_component_and_known_noise_give_the_closed_form_posterior():
     assert found.noise == pytest.approx(0.3, rel=0.01)
     # the evidence, up to a constant of the data: ratio of two priors' is the exact one
     wider = TaskPriors(mean, covariance, 4 * ONE.expand(2, 1), ONE, 0.3, 1e7)
-    other = sample_posterior(
-        linear, wider, {"x": x, "target": target}, mask, 0 * mask, proposals=20_000
-    )
+    other = sample_posterior(tasks, wider, proposals=20_000)
 
     def exact(task, factor):
         used = mask[task] > 0
@@ -80,8 +73,7 @@ def test_unknown_noise_of_a_task_is_found():
     )
     x = normal(2, 40)
     target = 0.3 + 0.5 * x + torch.tensor([[0.1], [1.0]]) * normal(2, 40, seed=3)
-    mask = torch.ones(2, 40, dtype=torch.float64)
-    found = sample_posterior(linear, priors, {"x": x, "target": target}, mask, 0 * mask)
+    found = sample_posterior(Tasks.of(linear, {"x": x, "target": target}), priors)
     assert found.noise[0].median() == pytest.approx(0.1, rel=0.35)
     assert found.noise[1].median() == pytest.approx(1.0, rel=0.35)
 
@@ -97,7 +89,8 @@ def test_scale_mixture_is_close_to_the_student_t():
         exact = stats.t(3).ppf((1 + content) / 2)
         assert float(priors.half_width(content)) == pytest.approx(exact, rel=0.1)
     grid = torch.linspace(-60, 60, 20_001, dtype=torch.float64)
-    density = priors.log_density(grid[None, :, None])[0].exp()
+    parts = priors.log_components(grid[None, :, None])[0].exp()
+    density = parts @ priors.shares
     assert float(torch.trapezoid(density, grid)) == pytest.approx(1, abs=1e-4)
 
 
@@ -181,10 +174,10 @@ def test_laplace_of_a_component_uses_that_components_width():
         1.0,
         1e7,
     )
-    mask = torch.ones(1, 1, dtype=torch.float64)
-    data = {"x": 0 * mask, "target": 10 * mask}
+    one = torch.ones(1, 1, dtype=torch.float64)
+    task = Tasks.of(linear, {"x": 0 * one, "target": 10 * one})
     start = torch.zeros(1, 1, 2, dtype=torch.float64)
-    wide, narrow = (most_probable(linear, priors, data, mask, 0 * mask, c, start) for c in (0, 1))
+    wide, narrow = (component_mode(task, priors, c, start) for c in (0, 1))
     assert float(wide.position[0, 0]) == pytest.approx(9.0, abs=1e-4)
     assert float(narrow.position[0, 0]) == pytest.approx(5.0, abs=1e-4)
 
@@ -196,9 +189,9 @@ def test_a_task_whose_linearisation_overflows_still_has_draws():
     wide = torch.full((2, 1), 9.0, dtype=torch.float64)
     unit = torch.ones(1, 1, dtype=torch.float64)
     priors = TaskPriors(torch.zeros(2, 1).double(), unit, wide, ONE, 0.1, 8.0)
-    mask = torch.ones(2, 1, dtype=torch.float64)
-    data = {"x": torch.tensor([[1.0], [400.0]]).double(), "target": 3 * mask}
-    found = sample_posterior(explosive, priors, data, mask, 0 * mask)
+    x = torch.tensor([[1.0], [400.0]], dtype=torch.float64)
+    tasks = Tasks.of(explosive, {"x": x, "target": torch.full_like(x, 3.0)})
+    found = sample_posterior(tasks, priors)
     assert torch.isfinite(found.draws).all()
     # exp(exp(z)) = 3 in the first
     assert float(found.draws[0].median()) == pytest.approx(math.log(math.log(3)), abs=0.1)

@@ -11,20 +11,20 @@ on the same draws.
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from matml.kinetics.data.batch import to_series
+from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.benchmark import grouped_folds
 from matml.kinetics.evaluation.pipeline import measured_sets
 from matml.kinetics.inference.calibrate import ROBUST_DOF, calibrate, calibrate_without_outliers
 from matml.kinetics.inference.population import learn_population
-from matml.kinetics.settings import KineticsSection
 
 GROSS = {"ttt": 1.5, "hardness": 15.0}
 METHODS = {
@@ -43,20 +43,17 @@ def planted(own, kind, generator):
         points.loc[row, "time_s"] *= 10 ** (sign * GROSS[kind])
     else:
         points.loc[row, "hardness_HRC"] += sign * GROSS[kind]
-    own = own.select(own.names)
-    own.points = points
-    return own
+    return replace(own, points=points)
 
 
 def errors(name, points, alloys, equation, count, draws, folds):
     """Yield (group, alloy, planted, method, rmse, coverage) of one set's held-out alloys."""
     observations = read_observations(points, alloys)
     declared = equation_named(equation)
-    settings = KineticsSection(meta_batches=1, meta_tasks=1)
     every = grouped_folds(observations, 6, 0)
     for held in (every[number - 1] for number in folds):
-        population, _, _ = learn_population(
-            observations, declared, settings, 0, held_out=held, origin=points
+        population, _ = learn_population(
+            observations, declared, 2.0, 0, held_out=held, origin=points
         )
         for alloy in held:
             everything = observations.select([alloy])
@@ -66,15 +63,16 @@ def errors(name, points, alloys, equation, count, draws, folds):
             for draw in range(draws):
                 generator = np.random.default_rng([1, draw, observations.names.index(alloy)])
                 order = generator.permutation(len(everything.points))
-                few, rest = everything.select([alloy]), everything.select([alloy])
-                few.points = everything.points.iloc[order[:count]].reset_index(drop=True)
-                rest.points = everything.points.iloc[order[count:]].reset_index(drop=True)
+                few, rest = (
+                    replace(everything, points=everything.points.iloc[part].reset_index(drop=True))
+                    for part in (order[:count], order[count:])
+                )
                 wrong = planted(few, observations.kind, generator)
                 for is_planted, data in ((False, few), (True, wrong)):
                     for method, (function, dof) in METHODS.items():
                         found = function(population, data, alloy, 0, point_dof=dof)
-                        series = to_series(rest, declared, found.reference_temperature_K)
-                        columns = {key: column[0] for key, column in series.columns.items()}
+                        task = to_tasks(rest, declared, found.reference_temperature_K)
+                        columns = {key: column[0] for key, column in task.columns.items()}
                         value, low, high = found.predict(columns)
                         truth = columns["target"].numpy()
                         rmse = float(np.sqrt(np.mean((value - truth) ** 2)))

@@ -39,13 +39,13 @@ def fractions_population(simulated):
 
     path = simulated / "jmak/observations.csv"
     observations = read_observations(path, simulated / "jmak/alloys.csv")
-    settings = KineticsSection(meta_batches=1, meta_tasks=1)
-    equation = equation_named("jmak")
-    return learn_population(observations, equation, settings, 0, held_out=[], origin=path)[0]
+    return learn_population(observations, equation_named("jmak"), 2.0, 0, held_out=[], origin=path)[
+        0
+    ]
 
 
 @pytest.fixture(scope="session")
-def learned_steels(simulated, quick):
+def learned_steels(simulated):
     """Observations and population of the simulated TTT set; not to be changed."""
     from matml.kinetics.data.observations import read_observations
     from matml.kinetics.equations import equation_named
@@ -54,9 +54,8 @@ def learned_steels(simulated, quick):
     path = simulated / "ttt/observations.csv"
     observations = read_observations(path, simulated / "ttt/alloys.csv")
     _, held = split_groups(observations, 0.2, seed=0)
-    equation = equation_named("c_curve")
-    population, _, _ = learn_population(
-        observations, equation, quick, 0, held_out=held, origin=path
+    population, _ = learn_population(
+        observations, equation_named("c_curve"), 2.0, 0, held_out=held, origin=path
     )
     return observations, population
 

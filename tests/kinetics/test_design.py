@@ -1,6 +1,7 @@
 """The next experiment: expected reductions against exact answers, and the command."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -62,9 +63,9 @@ def test_proposals_lie_where_they_may_and_help_where_they_should(learned):
     few = pick_points(observations, name, 4, 0)
     again = design(population, own.alloys, few, region, high, 1, seed=0)
     assert len(again.points) == 4
-    few.kind = "fraction"
+    other = replace(few, kind="fraction")
     with pytest.raises(MatmlError, match="observations"):
-        design(population, own.alloys, few, region, high, 1, seed=0)
+        design(population, own.alloys, other, region, high, 1, seed=0)
 
 
 def test_chosen_points_beat_random_ones_on_simulated_steels(learned):

@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.kinetics.data.additivity import fraction_along
-from matml.kinetics.data.batch import to_series
+from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.data.prepare import prepare_dataset
 from matml.kinetics.data.thermal_history import History, path_columns, read_history
@@ -129,10 +129,10 @@ def test_rows_with_and_without_a_path_stand_in_one_table(tmp_path):
     found = read_observations(write_paths(tmp_path, rows))
     assert found.points["temperature_K"].tolist() == pytest.approx([823.15, 878.15, 853.15])
     jmak = equation_named("jmak")
-    series = to_series(found, jmak, 850.0)
-    value = jmak.predict("fraction", jmak.start(), series.columns)[0]
+    tasks = to_tasks(found, jmak, 850.0)
+    value = jmak.predict("fraction", jmak.start(), tasks.columns)[0]
     held = {
-        name: series.columns[name][0, 2:]
+        name: tasks.columns[name][0, 2:]
         for name in ("temperature_K", "time_s", "reference_temperature_K")
     }
     torch.testing.assert_close(value[2:], jmak.predict("fraction", jmak.start(), held))

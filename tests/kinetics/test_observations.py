@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from matml.core.errors import MatmlError
-from matml.kinetics.data.observations import determined_by_design, read_observations
+from matml.kinetics.data.columns import on_history
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.inference.diagnostics import design_notes
 
 HEADER = "alloy,temperature_C,time_s,fraction_transformed\n"
 GOOD = "A,700,10,0.2\nA,700,30,0.6\nA,750,10,0.5\n"
@@ -163,18 +165,21 @@ def test_what_the_design_leaves_open_is_said():
     def table(temperatures, fractions):
         return pd.DataFrame({"temperature_K": temperatures, "fraction": fractions})
 
-    assert "one observation" in determined_by_design(table([900.0], [0.5]))[0]
-    notes = determined_by_design(table([900.0, 900.0], [0.5, 0.5]))
+    def said(points):
+        return design_notes(points, on_history(points))
+
+    assert "one observation" in said(table([900.0], [0.5]))[0]
+    notes = said(table([900.0, 900.0], [0.5, 0.5]))
     assert "one temperature" in notes[0]
     assert "one fraction" in notes[1]
-    assert determined_by_design(table([900.0, 950.0], [0.01, 0.99])) == []
+    assert said(table([900.0, 950.0], [0.01, 0.99])) == []
     # a furnace's scatter is no second temperature; on a ramp that ends there it may be one
     scattered = table([900.3, 899.4, 900.1], [0.01, 0.5, 0.99])
-    assert "one temperature" in determined_by_design(scattered)[0]
+    assert "one temperature" in said(scattered)[0]
     ramps = scattered.assign(start_temperature_K=[300.0, 600.0, 800.0])
-    assert determined_by_design(ramps) == []
+    assert said(ramps) == []
     halves = pd.DataFrame({"temperature_K": [900.0, 950.0], "fraction_transformed": [0.5, 0.51]})
-    assert "one fraction" in determined_by_design(halves)[0]
+    assert "one fraction" in said(halves)[0]
 
 
 def real_folder():

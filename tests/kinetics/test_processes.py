@@ -4,28 +4,32 @@ All observations here are simulated: parameters drawn from a population, conditi
 experiment, noise added.
 """
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from scipy.integrate import solve_ivp
+from torch import Tensor
 
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import EQUATIONS, equation_named
-from matml.kinetics.equations.grain_growth import kissinger_energy, sellars_half_time
+from matml.kinetics.equations.form.types import Values
+from matml.kinetics.equations.grain_growth import GRAIN_GROWTH
 from matml.kinetics.equations.martensite import martensite_fraction, van_bohemen_rate
 from matml.kinetics.equations.peaks import log_frequency
-from matml.kinetics.equations.recrystallisation import sellars_factor
+from matml.kinetics.equations.recrystallisation import GRAIN_UM, STRAIN
 from matml.kinetics.equations.steels import li_time, martensite_start_K
 from matml.kinetics.inference.calibrate import calibrate
 from matml.kinetics.inference.population import learn_population
 from matml.kinetics.listing import described, described_by_name
-from matml.kinetics.settings import KineticsSection
 
 R = 8.31446261815324
 REFERENCE_K = 900.0
@@ -34,6 +38,110 @@ ELEMENTS = ("C", "Mn", "Si", "Ni", "Cr", "Mo")
 
 def double(*values):
     return torch.tensor(values, dtype=torch.float64)
+
+
+def sellars_half_time(
+    temperature_K: Tensor,
+    strain: Tensor,
+    strain_rate_per_s: Tensor,
+    grain_size_um: Tensor,
+    *,
+    factor: Tensor | float,
+    grain_exponent: Tensor | float,
+    strain_exponent: Tensor | float,
+    rate_exponent: Tensor | float,
+    activation_energy_kJ_mol: Tensor | float,
+) -> Tensor:
+    """Return the time in s to half static recrystallisation.
+
+    t50 = A d^s strain^-p rate^-r exp(Q / RT) (Sellars and Whiteman, Met. Sci. 13 (1979) 187; for
+    C-Mn steels A = 2.3e-15 s, s = 2, p = 2.5, r = 0, Q = 230 kJ/mol: Hodgson and Gibbs, ISIJ Int.
+    32 (1992) 1329). Give the grain size in the unit of A, usually micrometres.
+    """
+    energy = 1000 * activation_energy_kJ_mol / (R * temperature_K)
+    return (
+        factor
+        * grain_size_um**grain_exponent
+        * strain ** (-strain_exponent)
+        * strain_rate_per_s ** (-rate_exponent)
+        * torch.exp(energy)
+    )
+
+
+def recrystallised_fraction(time_s: Tensor, half_time_s: Tensor, exponent: Tensor) -> Tensor:
+    """Return 1 - exp[-ln 2 (t / t50)^n], Sellars' form of JMAK."""
+    return -torch.expm1(-math.log(2) * (time_s / half_time_s) ** exponent)
+
+
+def grown_grain_size(
+    initial: Tensor, rate: Tensor, time_s: Tensor, exponent: Tensor | float
+) -> Tensor:
+    """Return (d0^m + K t)^(1/m), the grain size in the unit of d0.
+
+    Beck, Kremer, Demer and Holzworth, Trans. AIME 175 (1948) 372; m = 2 is Burke and Turnbull's.
+    Computed from the ratio to d0, since d^m of micrometres overflows at large m.
+    """
+    return initial * (1 + rate * time_s / initial**exponent) ** (1 / exponent)
+
+
+def coarsened_radius(initial: Tensor, rate: Tensor, time_s: Tensor) -> Tensor:
+    """Return (r0^3 + K t)^(1/3), coarsening limited by diffusion.
+
+    Lifshitz and Slyozov, J. Phys. Chem. Solids 19 (1961) 35; Wagner, Z. Elektrochem. 65 (1961) 581.
+    """
+    return (initial**3 + rate * time_s) ** (1 / 3)
+
+
+def coarsening_rate(
+    interface_energy_J_m2: Tensor,
+    solubility: Tensor,
+    diffusivity_m2_s: Tensor,
+    molar_volume_m3_mol: Tensor,
+    temperature_K: Tensor,
+) -> Tensor:
+    """Return K = 8 gamma c D Vm / (9 R T) in m^3/s; c the mole fraction dissolved at equilibrium.
+
+    Lifshitz, Slyozov and Wagner, for a dilute matrix of equal molar volume.
+    """
+    top = 8 * interface_energy_J_m2 * solubility * diffusivity_m2_s * molar_volume_m3_mol
+    return top / (9 * R * temperature_K)
+
+
+def kissinger_energy(peak_temperature_K: Tensor, heating_rate_K_s: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (activation energy in J/mol, ln of the frequency factor in 1/s) from peaks, [..., N].
+
+    The line of ln(rate / Tp^2) against 1 / Tp has the slope -Q/R and the intercept ln(A R / Q)
+    (Kissinger, Anal. Chem. 29 (1957) 1702); least squares over the last axis.
+    """
+    inverse = 1 / peak_temperature_K
+    ordinate = (heating_rate_K_s / peak_temperature_K**2).log()
+    x = inverse - inverse.mean(-1, keepdim=True)
+    slope = (x * ordinate).sum(-1) / x.square().sum(-1)
+    energy = -slope * R
+    intercept = ordinate.mean(-1) - slope * inverse.mean(-1)
+    return energy, intercept + (energy / R).log()
+
+
+def kissinger_rate(peak_temperature_K: Tensor, energy: Tensor, log_frequency: Tensor) -> Tensor:
+    """Return the heating rate in K/s at which a first-order reaction peaks at a temperature."""
+    ratio = energy / R
+    return (
+        ratio.reciprocal()
+        * peak_temperature_K**2
+        * (log_frequency - ratio / peak_temperature_K).exp()
+    )
+
+
+def sellars_factor(values: Values, reference_temperature_K: float) -> Tensor:
+    """Return A of the raw form, s um^-s s^-r: an extrapolation to infinite temperature."""
+    energy = 1000 * values["activation_energy_kJ_mol"] / R
+    log = (
+        values["half_time_s"].log()
+        - values["grain_exponent"] * torch.tensor(GRAIN_UM).log()
+        + values["strain_exponent"] * torch.tensor(STRAIN).log()
+        - energy / reference_temperature_K
+    )
+    return log.exp()
 
 
 def predict(name, kind, values, **inputs):
@@ -85,6 +193,80 @@ def test_sellars_of_a_carbon_manganese_steel():
     assert predict("sellars", "fraction", values, **inputs) == pytest.approx(expected.numpy())
     own = {k: double(v) for k, v in values.items()}
     assert float(sellars_factor(own, 1200.0)) == pytest.approx(2.3e-15, rel=1e-6)
+
+
+def at_900_K(time_s):
+    held = {"temperature_K": 900.0, "reference_temperature_K": 900.0, "time_s": time_s}
+    return {name: double(value) for name, value in held.items()}
+
+
+def test_sellars_recrystallisation_of_a_carbon_manganese_steel():
+    """Hodgson and Gibbs 1992: t50 = 2.3e-15 strain^-2.5 d^2 exp(230 kJ / RT)."""
+    half = sellars_half_time(
+        double(1273.15),
+        double(0.3),
+        double(1.0),
+        double(50.0),
+        factor=2.3e-15,
+        grain_exponent=2.0,
+        strain_exponent=2.5,
+        rate_exponent=0.0,
+        activation_energy_kJ_mol=230.0,
+    )
+    expected = 2.3e-15 * 0.3**-2.5 * 2500 * math.exp(230_000 / (R * 1273.15))
+    assert float(half) == pytest.approx(expected)
+    assert 0.1 < float(half) < 1.0  # half recrystallised within a second at 1000 C
+    assert float(recrystallised_fraction(half, half, double(1.0))) == pytest.approx(0.5)
+
+
+def test_units_of_coarsening_and_grain_growth():
+    pint = pytest.importorskip("pint", reason="pint checks units; it is not installed")
+    units = pint.UnitRegistry()
+    energy, diffusivity = 0.2 * units.J / units.m**2, 1e-17 * units.m**2 / units.s
+    volume, temperature = 7.1e-6 * units.m**3 / units.mol, 900 * units.kelvin
+    rate = 8 * energy * 0.01 * diffusivity * volume / (9 * units.molar_gas_constant * temperature)
+    mine = coarsening_rate(double(0.2), double(0.01), double(1e-17), double(7.1e-6), double(900.0))
+    assert float(mine) == pytest.approx(rate.to("m^3/s").magnitude)
+
+
+def test_grain_growth_and_coarsening():
+    # parabolic growth: d^2 - d0^2 = K t
+    assert float(grown_grain_size(double(3.0), double(2.0), double(8.0), 2.0)) == pytest.approx(5)
+    large = grown_grain_size(double(30.0), double(30.0**40), double(1.0), 40.0)
+    assert float(large) == pytest.approx(30 * 2 ** (1 / 40))
+    assert float(coarsened_radius(double(2.0), double(0.1), double(80.0))) == pytest.approx(
+        16 ** (1 / 3)
+    )
+    vector = GRAIN_GROWTH.start()
+    values = {k: float(v) for k, v in GRAIN_GROWTH.values(vector).items()}
+    given = at_900_K(values["doubling_time_s"]) | {"initial_grain_size_um": double(10.0)}
+    assert 10 ** float(GRAIN_GROWTH.predict("grain_size", vector, given)) == pytest.approx(20)
+    # against the closed form with K written out, another start and temperature
+    rate = (20.0**3 - 10.0**3) / 1000.0 * math.exp(-250_000 / R * (1 / 950 - 1 / 900))
+    given = at_900_K(300.0) | {"initial_grain_size_um": double(25.0)}
+    given["temperature_K"] = double(950.0)
+    expected = float(grown_grain_size(double(25.0), double(rate), double(300.0), 3.0))
+    assert 10 ** float(GRAIN_GROWTH.predict("grain_size", vector, given)) == pytest.approx(expected)
+
+
+def test_kissinger_of_a_reaction_that_was_integrated():
+    """First-order reactions heated at four rates by an ODE solver: peaks give Q and A back."""
+    energy, log_a = 200_000.0, math.log(1e13)
+    rates, peaks = [5 / 60, 10 / 60, 20 / 60, 40 / 60], []
+    for rate in rates:
+
+        def slope(temperature, f, rate=rate):
+            return math.exp(log_a - energy / (R * temperature)) * (1 - f[0]) / rate
+
+        grid = np.linspace(600, 900, 30_001)
+        found = solve_ivp(slope, (600, 900), [0.0], t_eval=grid, rtol=1e-10, atol=1e-12)
+        flow = np.array([slope(t, [f]) for t, f in zip(grid, found.y[0], strict=True)])
+        peaks.append(grid[flow.argmax()])
+    found_energy, found_log = kissinger_energy(double(*peaks), double(*rates))
+    assert float(found_energy) == pytest.approx(energy, rel=2e-3)
+    assert float(found_log) == pytest.approx(log_a, rel=2e-3)
+    back = kissinger_rate(double(*peaks), found_energy, found_log)
+    np.testing.assert_allclose(back.numpy(), rates, rtol=2e-3)
 
 
 def test_lsw_is_the_cubic_law():
@@ -245,7 +427,7 @@ def estimates_lie_in_their_intervals(population, data, alloy):
         rows = own.points[own.points[name] == own.points[name].iloc[0]].iloc[:2]
         value = rows[column] * list(factors[: len(rows)])
         value = value.clip(0, 1) if "fraction" in column else value
-        own.points = rows.assign(**{column: value}).reset_index(drop=True)
+        own = replace(own, points=rows.assign(**{column: value}).reset_index(drop=True))
         result = calibrate(population, own, alloy, 0)
         for row in result.parameters().itertuples():
             assert row.low_90 <= row.median <= row.high_90
@@ -263,18 +445,12 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
     assert data.simulated
     assert data.quarantine.empty
     equation, held_out = equation_named(name), data.names[12:]
-    population = learn_population(
-        data,
-        equation,
-        KineticsSection(meta_batches=1, meta_tasks=1),
-        0,
-        held_out=held_out,
-        origin=tmp_path / "points.csv",
-    )[0]
+    origin = tmp_path / "points.csv"
+    population, _ = learn_population(data, equation, 2.0, 0, held_out=held_out, origin=origin)
     inside, closer = [], []
     for alloy in held_out:
         own = data.select([alloy])
-        own.points = own.points.iloc[:: max(1, len(own.points) // 4)][:4]
+        own = replace(own, points=own.points.iloc[:: max(1, len(own.points) // 4)][:4])
         result = calibrate(population, own, alloy, 0)
         table = result.parameters()
         values = [float(v) for v in equation.values(truth[alloy]).values()]

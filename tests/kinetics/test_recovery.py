@@ -11,7 +11,7 @@ from matml.cli.main import cli
 from matml.core.files import read_table
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
-from matml.kinetics.evaluation.benchmark import DEFAULT_METHOD
+from matml.kinetics.evaluation.methods import DEFAULT
 from matml.kinetics.evaluation.recovery import draw_truth, observe
 from matml.kinetics.settings import KineticsSimulation
 
@@ -62,13 +62,13 @@ def test_the_default_agrees_with_the_no_u_turn_sampler(simulated, quick):
     few = data.select(data.names[::4])
     settings = quick.model_copy(update={"shots": [5], "folds": 2})
     scores = score_nuts(few, equation_named("jmak"), settings, 0, draws=60, warmup=60)
-    assert set(scores["method"]) == {DEFAULT_METHOD, NUTS}
+    assert set(scores["method"]) == {DEFAULT, NUTS}
     records = nuts_records(scores, "simulated", "fraction", 0)
     found = {(r["method"], r["metric"]): r for r in records}
-    ratio = found[DEFAULT_METHOD, "rmse_mean_over_nuts"]
+    ratio = found[DEFAULT, "rmse_mean_over_nuts"]
     # the chain is short
     assert ratio["value"] == pytest.approx(1, abs=0.3)
     assert ratio["low"] <= ratio["value"] <= ratio["high"]
     cost = "processor time per alloy / s"
-    assert found[NUTS, cost]["value"] > 5 * found[DEFAULT_METHOD, cost]["value"]
+    assert found[NUTS, cost]["value"] > 5 * found[DEFAULT, cost]["value"]
     assert "K=5" in format_nuts(records)

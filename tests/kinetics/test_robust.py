@@ -10,9 +10,10 @@ import torch
 from click.testing import CliRunner
 from scipy import stats
 
-from matml.bayes import student_t as robust
 from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.likelihood import misfit, point_weights
 from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.kinetics.data.observations import Observations
@@ -20,7 +21,6 @@ from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import ROBUST_DOF, calibrate
 from matml.kinetics.inference.population import learn_population
 from matml.kinetics.inference.run_offsets import RunOffsets, append_offsets, with_run_offsets
-from matml.kinetics.settings import KineticsSection
 
 REFERENCE = 900.0
 
@@ -58,8 +58,7 @@ def population(tmp_path_factory):
     data = observations(20)
     path = tmp_path_factory.mktemp("p") / "made up.csv"
     data.points.to_csv(path)
-    settings = KineticsSection(meta_batches=1, meta_tasks=1)
-    return learn_population(data, equation_named("jmak"), settings, 0, held_out=[], origin=path)[0]
+    return learn_population(data, equation_named("jmak"), 2.0, 0, held_out=[], origin=path)[0]
 
 
 def test_likelihood_is_students_t_with_the_noise_integrated_out():
@@ -68,18 +67,15 @@ def test_likelihood_is_students_t_with_the_noise_integrated_out():
         torch.zeros(1, 1).double(), torch.eye(1).double(), torch.ones(1, 1).double(),
         torch.ones(1).double(), 0.2, 1e6, 4.0,
     )  # fmt: skip
-    points, mask = torch.zeros(1, 1, 1).double(), torch.ones(1, 3).double()
-    data = {"r": residuals}
-    found = robust.level_log_likelihoods(
-        lambda z, columns: columns["r"] + 0 * z[..., 0], points, data, mask, 0 * mask, priors
-    )
+    tasks = Tasks.of(lambda z, columns: columns["r"] + 0 * z[..., 0], {"r": residuals})
+    found = misfit(tasks, priors, torch.zeros(1, 1, 1).double())
     scale = 0.2 * stats.norm.ppf(0.84) / stats.t.ppf(0.84, 4)
     density = stats.t.logpdf(residuals[0].numpy(), 4, scale=scale)
     differences = found[0, 0] - density.sum()
     # up to a constant, the same at all levels, since the noise is as good as known here
     constant = 3 * (stats.t.logpdf(0, 4))
     assert differences.numpy() == pytest.approx(-constant, abs=0.02)
-    weights = robust.point_weights(residuals.square(), torch.full((1, 3), 0.04).double(), 4.0)
+    weights = point_weights(residuals.square(), torch.full((1, 3), 0.04).double(), 4.0)
     assert weights[0, 2] < 0.02 < 0.9 < weights[0, 1]
 
 
@@ -163,16 +159,14 @@ def test_offsets_leave_the_population_prior_as_it_is():
     )  # fmt: skip
     longer = append_offsets(base, 2)
     point = torch.tensor([[[0.1, 0.2, 1.0, -2.0]]]).double()
-    expected = base.log_density(point[..., :2]) - (1 + 4) / 2 - math.log(2 * math.pi)
-    torch.testing.assert_close(longer.log_density(point), expected)
+    expected = base.log_components(point[..., :2]) - (1 + 4) / 2 - math.log(2 * math.pi)
+    torch.testing.assert_close(longer.log_components(point), expected)
     assert longer.component(0)[1][0].diagonal().tolist() == pytest.approx([6.0, 12.0, 1.0, 1.0])
     assert longer.half_width(0.9)[0, 2:].tolist() == pytest.approx([1.645, 1.645], abs=1e-3)
     # nothing measured: the posterior of the offsets is their prior
     nothing = torch.zeros(1, 1).double()
-    found = sample_posterior(
-        lambda z, columns: z[..., 0] - columns["target"],
-        longer, {"target": nothing}, nothing, nothing, draws=4000, proposals=20_000,
-    )  # fmt: skip
+    tasks = Tasks.of(lambda z, columns: z[..., 0] - columns["target"], {"target": nothing}, nothing)
+    found = sample_posterior(tasks, longer, draws=4000, proposals=20_000)
     assert found.draws[0, :, 2:].std(0).tolist() == pytest.approx([1.0, 1.0], abs=0.05)
 
 

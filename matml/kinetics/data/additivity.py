@@ -8,9 +8,7 @@ of consumed incubation (Arch. Eisenhuettenwes. 8 (1935) 565) is the same integra
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 LN2 = 0.6931471805599453
@@ -57,28 +55,6 @@ def fraction_along(time_s: Tensor, log_half_time: Tensor, exponent: Tensor) -> T
     # the power has no derivative at zero; nothing has happened there
     power = age.clamp(min=1e-300).pow(exponent[..., None] if exponent.dim() else exponent)
     return -torch.expm1(-LN2 * torch.where(age > 0, power, torch.zeros_like(age)))
-
-
-def fraction_by_solver(
-    rate: Callable[[float, float], float], time_s: np.ndarray, start: float = 1e-9
-) -> np.ndarray:
-    """Return the fraction along a history where df/dt = rate(time, f), [N].
-
-    For reactions that are not additive (an exponent that changes with temperature, several
-    overlapping reactions). scipy's LSODA, relative tolerance 1e-8.
-    """
-    found = solve_ivp(
-        lambda t, f: [rate(t, float(np.clip(f[0], start, 1 - 1e-12)))],
-        (float(time_s[0]), float(time_s[-1])),
-        [start],
-        t_eval=time_s,
-        method="LSODA",
-        rtol=1e-8,
-        atol=1e-10,
-    )
-    if not found.success:
-        raise RuntimeError(f"the solver stopped at {found.t[-1]:.6g} s: {found.message}")
-    return found.y[0]
 
 
 def scheil_temperature(

@@ -1,18 +1,15 @@
-"""Observations as padded tensors: one row per alloy, one column per observation."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Observations as padded tensors: a task per alloy."""
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from matml.bayes.gauss_newton import Data, Residual
+from matml.bayes.tasks import Columns, Pointwise, Tasks
 from matml.core.errors import MatmlError
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.thermal_history import History, path_columns
-from matml.kinetics.equations.form.declaration import Equation
+from matml.kinetics.equations.form.declaration import Equation, Observable
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 
 PADDING = {
@@ -28,71 +25,13 @@ PADDING = {
 PADDING |= dict.fromkeys([*(temperature for temperature, _ in PATH), *NEAR], 1000.0)
 
 
-@dataclass(frozen=True)
-class Series:
-    """Observations of B alloys, padded to N each, float64.
-
-    Attributes
-    ----------
-    names
-        The alloys.
-    columns
-        Inputs of the equation and `target` (the measured value on the residual scale), each [B, N].
-    mask
-        1 for an observation, 0 for padding, [B, N].
-    known_variance
-        Square of the given sigma, 0 where none is given, [B, N].
-    """
-
-    names: list[str]
-    columns: dict[str, Tensor]
-    mask: Tensor
-    known_variance: Tensor
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def counts(self) -> Tensor:
-        """Return the number of observations per alloy, [B]."""
-        return self.mask.sum(1).long()
-
-    def alloys(self, rows: Sequence[int]) -> "Series":
-        """Return some alloys."""
-        index = torch.as_tensor(rows)
-        return Series(
-            [self.names[i] for i in rows],
-            {name: column[index] for name, column in self.columns.items()},
-            self.mask[index],
-            self.known_variance[index],
-        )
-
-    def points(self, rows: Tensor, picks: Tensor) -> "Series":
-        """Return tasks made of picked observations.
-
-        Parameters
-        ----------
-        rows
-            Alloy of each task, [T].
-        picks
-            Its observations' numbers, [T, K].
-        """
-        return Series(
-            [self.names[i] for i in rows.tolist()],
-            {name: column[rows[:, None], picks] for name, column in self.columns.items()},
-            self.mask[rows[:, None], picks],
-            self.known_variance[rows[:, None], picks],
-        )
-
-    def single(self, row: int, picks: Sequence[int]) -> dict[str, Tensor]:
-        """Return the columns [K] of some observations of one alloy."""
-        index = torch.as_tensor(list(picks))
-        return {name: column[row][index] for name, column in self.columns.items()}
-
-
-def to_series(
+def to_tasks(
     observations: Observations, equation: Equation, reference_temperature_K: float | None = None
-) -> Series:
-    """Return observations as tensors for an equation.
+) -> Tasks:
+    """Return a task per alloy: columns that the equation needs, and `target`, float64.
+
+    The target is the measured value on the residual scale; the known variance is the square of the
+    given sigma, 0 where none is given.
 
     Parameters
     ----------
@@ -106,10 +45,10 @@ def to_series(
         temperature.
     """
     observable = equation.observable(observations.kind)
+    points = with_alloy_inputs(observations, observable)
     inputs = [i.name for i in observable.inputs if i.name != "reference_temperature_K"]
     needed = list(dict.fromkeys([*inputs, observable.column]))
-    points = with_alloy_inputs(observations, equation)
-    _complain(points, equation, needed)
+    _complain(points, equation.name, needed)
     optional = ["start_temperature_K", "run_number"]
     if "path" in points and (points["path"] != "").any():
         points = _on_paths(points, observations.paths)
@@ -139,24 +78,33 @@ def to_series(
                 f"{equation.name!r} needs; add the column to the table of alloys"
             )
         tensors["reference_temperature_K"] = torch.from_numpy(reference)[:, None].repeat(1, length)
-    return Series(
-        observations.names, tensors, torch.from_numpy(mask), torch.from_numpy(sigma).square()
-    )
+    variance = torch.from_numpy(sigma).square()
+    residual = residual_function(equation, observations.kind)
+    return Tasks(residual, tensors, torch.from_numpy(mask), variance)
 
 
-def other_inputs(equation: Equation, kind: str) -> list[str]:
-    """Return the columns that an equation needs besides temperature, time and fraction."""
+def residual_function(equation: Equation, kind: str) -> Pointwise:
+    """Return `residual(z, columns)`, prediction minus target on the residual scale."""
+
+    def residual(position: Tensor, columns: Columns) -> Tensor:
+        return equation.predict(kind, position, columns) - columns["target"]
+
+    return residual
+
+
+def other_inputs(observable: Observable) -> list[str]:
+    """Return the columns that a prediction needs besides temperature, time and fraction."""
     usual = {"temperature_K", "time_s", "fraction", "reference_temperature_K"}
-    return [i.name for i in equation.observable(kind).inputs if i.name not in usual]
+    return [i.name for i in observable.inputs if i.name not in usual]
 
 
-def with_alloy_inputs(observations: Observations, equation: Equation) -> pd.DataFrame:
+def with_alloy_inputs(observations: Observations, observable: Observable) -> pd.DataFrame:
     """Return the points with inputs that belong to the alloy (composition) from its table.
 
     An element without a column, or not given, counts as absent.
     """
     points, alloys = observations.points, observations.alloys.set_index("alloy")
-    for name in other_inputs(equation, observations.kind):
+    for name in other_inputs(observable):
         amount = name.endswith(("_wt_pct", "_at_pct"))
         if name not in points and (name in alloys or amount):
             empty = pd.Series(np.nan, index=alloys.index)
@@ -169,7 +117,7 @@ def with_alloy_inputs(observations: Observations, equation: Equation) -> pd.Data
 def _on_paths(points: pd.DataFrame, histories: dict[str, History]) -> pd.DataFrame:
     """Return the points with the nodes of their paths, and temperatures by them.
 
-    An average of observations (`thinning`) lies on the path, though its mean temperature may not.
+    An average of observations (`downsample`) lies on the path, though its mean temperature may not.
     """
     points = points.reset_index(drop=True)
     temperature = points["temperature_K"].to_numpy(float).copy()
@@ -180,19 +128,19 @@ def _on_paths(points: pd.DataFrame, histories: dict[str, History]) -> pd.DataFra
     return pd.concat([points, path_columns(points, histories)], axis=1)
 
 
-def _complain(points: pd.DataFrame, equation: Equation, needed: list[str]) -> None:
+def _complain(points: pd.DataFrame, equation: str, needed: list[str]) -> None:
     """Refuse observations that lack a column or value that the equation needs."""
     for name in needed:
         if name not in points:
             raise MatmlError(
-                f"equation {equation.name!r} needs the column {name!r} in the observations, or, "
+                f"equation {equation!r} needs the column {name!r} in the observations, or, "
                 "where it belongs to the alloy, in the table of alloys"
             )
         empty = points[name].isna()
         if empty.any():
             row = points[empty].iloc[0]
             raise MatmlError(
-                f"line {row['line']}, alloy {row['alloy']!r}: equation {equation.name!r} needs "
+                f"line {row['line']}, alloy {row['alloy']!r}: equation {equation!r} needs "
                 f"{name}, which is empty or no number there; complete the row or leave it out"
             )
 
@@ -204,12 +152,3 @@ def common_reference_temperature(observations: Observations) -> float:
     """
     inverse = (1 / observations.points["temperature_K"]).mean()
     return float(round(1 / inverse, -1))
-
-
-def residual_function(equation: Equation, kind: str) -> Residual:
-    """Return `residual(z, columns)`, prediction minus target, for `matml.bayes.empirical_bayes`."""
-
-    def residual(position: Tensor, columns: Data) -> Tensor:
-        return equation.predict(kind, position, columns) - columns["target"]
-
-    return residual

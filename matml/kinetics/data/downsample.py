@@ -11,10 +11,10 @@ much as the thousands in the middle.
 import numpy as np
 import pandas as pd
 
-from matml.kinetics.data.columns import APART, INPUTS, on_history
+from matml.kinetics.data.columns import APART, INPUTS
 
 MOST_POINTS = 300
-"""Observations of an alloy above which they are thinned."""
+"""Observations of an alloy above which they are averaged."""
 
 TEMPERATURE_CELL_K = 2.0
 RATE_CELL = 0.1
@@ -24,7 +24,9 @@ BINS = 300
 """Steps in which a record is looked at to see where its curve is steep."""
 
 
-def thin(points: pd.DataFrame, measured: str, most: int = MOST_POINTS) -> pd.DataFrame:
+def downsample(
+    points: pd.DataFrame, measured: str, moving: np.ndarray, most: int = MOST_POINTS
+) -> pd.DataFrame:
     """Return the observations of one alloy averaged to at most `most` cells, in their order.
 
     Where there are more records than that (runs, temperatures), each is averaged to one.
@@ -36,10 +38,11 @@ def thin(points: pd.DataFrame, measured: str, most: int = MOST_POINTS) -> pd.Dat
     measured
         Column of the measured value; half of the cells follow it, so that steep parts of a curve
         keep their points.
+    moving
+        Which observations lie on a ramp or path [N] (`columns.on_history`).
     """
     if len(points) <= most:
         return points
-    moving = on_history(points)
     along, value = _curve(points, measured, moving)
     record = _records(points, moving, over_temperature=measured == "time_s")
     cell = _cells(record, along, value, most)

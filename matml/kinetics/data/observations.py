@@ -25,7 +25,7 @@ A bad row is quarantined with its reason and the rest goes on.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,22 +42,18 @@ from matml.kinetics.data.columns import (
     ZERO_CELSIUS,
     in_usual_units,
     measured_problem,
-    on_history,
     temperature_problem,
 )
 from matml.kinetics.data.thermal_history import History, follow_paths
 
 START = ("start_temperature_K", "start_temperature_C")
-ONE_TEMPERATURE_K, ONE_FRACTION = 2.0, 0.02
-"""Ranges of observations within which nothing is learned of how things change with them."""
-
 USUAL_COLUMNS = {
     *("alloy", "temperature_K", "temperature_C", "time_s", "sigma", "simulated", "run", "path")
 }
 QUARANTINE_COLUMNS = ["file", "line", "alloy", "field", "value", "reason", "remedy"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Observations:
     """Checked observations of several alloys.
 
@@ -98,15 +94,11 @@ class Observations:
     def select(self, names: list[str]) -> "Observations":
         """Return the observations of some alloys, in the order given."""
         alloys = self.alloys.set_index("alloy").loc[names].reset_index()
-        return Observations(
-            self.kind,
-            self.points[self.points["alloy"].isin(names)].reset_index(drop=True),
-            alloys,
-            self.quarantine,
-            self.warnings,
-            self.simulated,
-            self.paths,
-        )
+        return replace(self.keep(self.points["alloy"].isin(names)), alloys=alloys)
+
+    def keep(self, rows: "pd.Series[bool]") -> "Observations":
+        """Return the observations of some rows of the points."""
+        return replace(self, points=self.points[rows].reset_index(drop=True))
 
 
 def read_observations(path: str | Path, alloys_path: str | Path | None = None) -> Observations:
@@ -367,25 +359,3 @@ def _sentence(row: pd.Series) -> str:
     return (
         f"line {row['line']}, {row['field']} = {row['value']!r}: {row['reason']}; {row['remedy']}"
     )
-
-
-def determined_by_design(points: pd.DataFrame) -> list[str]:
-    """Return what the design of one alloy's observations cannot determine, one sentence each."""
-    notes = []
-    count = len(points)
-    if count == 1:
-        notes.append("one observation: it fixes one combination of parameters; the rest is prior")
-    elif "temperature_K" in points and not on_history(points).any():
-        if np.ptp(points["temperature_K"]) <= ONE_TEMPERATURE_K:
-            notes.append("one temperature: how the rate depends on temperature is prior alone")
-    elif "peak_temperature_K" in points and np.ptp(points["heating_rate_K_per_s"]) == 0:
-        notes.append("one heating rate: the activation energy is prior alone")
-    if count > 1 and "fraction" in points and len(set(points["fraction"])) == 1:
-        notes.append("one fraction: the exponent is prior alone")
-    if "fraction_transformed" in points:
-        inside = points["fraction_transformed"].between(0.02, 0.98)
-        if count > 1 and inside.all() and np.ptp(points["fraction_transformed"]) <= ONE_FRACTION:
-            notes.append("one fraction: the exponent is prior alone")
-        if not inside.any():
-            notes.append("no fraction between 0.02 and 0.98: only bounds on the time are measured")
-    return notes

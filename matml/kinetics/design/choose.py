@@ -19,18 +19,17 @@ from torch import Tensor
 
 from matml.bayes.importance_sampling import Posterior, sample_posterior
 from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.core.files import atomic
 from matml.kinetics.data.batch import (
-    Series,
     other_inputs,
     residual_function,
-    to_series,
+    to_tasks,
     with_alloy_inputs,
 )
 from matml.kinetics.data.columns import ZERO_CELSIUS
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.inference.calibrate import reference_temperature
 from matml.kinetics.inference.population import Population
 
 DRAWS, PROPOSALS = 1000, 8000
@@ -112,25 +111,17 @@ def choose(
 
 
 def posterior_given(
-    population: Population, priors: TaskPriors, series: Series | None, seed: int
+    population: Population, priors: TaskPriors, task: Tasks | None, seed: int
 ) -> Posterior:
     """Return the posterior of one alloy; without observations its prior."""
-    if series is None:
+    if task is None:
         nothing = torch.zeros(1, 1, dtype=torch.float64)
         names = ["temperature_K", "reference_temperature_K", "time_s", "fraction", "target"]
-        names += other_inputs(population.equation, population.kind)
+        names += other_inputs(population.observable)
         columns = {name: nothing + 0.5 if name == "fraction" else nothing + 1e3 for name in names}
-        series = Series(["new"], columns, nothing, nothing)
-    return sample_posterior(
-        residual_function(population.equation, population.kind),
-        priors,
-        series.columns,
-        series.mask,
-        series.known_variance,
-        draws=DRAWS,
-        proposals=PROPOSALS,
-        seed=seed,
-    )
+        residual = residual_function(population.equation, population.kind)
+        task = Tasks.of(residual, columns, nothing)
+    return sample_posterior(task, priors, draws=DRAWS, proposals=PROPOSALS, seed=seed)
 
 
 def predictions(
@@ -142,7 +133,7 @@ def predictions(
         inputs["reference_temperature_K"] = torch.full_like(inputs["temperature_K"], reference)
     with torch.no_grad():
         value = population.equation.predict(population.kind, posterior.draws[0][:, None], inputs)
-    return value.clamp(*population.experience.window)
+    return value.clamp(*population.prior.window)
 
 
 @dataclass(frozen=True)
@@ -203,17 +194,18 @@ def design(
             f"the data are {observations.kind!r} observations, the population was learned from "
             f"{population.kind!r}; learn one from such data"
         )
-    series, reference = None, None
+    task, reference = None, None
     if population.equation.needs_reference_temperature:
         given = alloys.get("reference_temperature_K", pd.Series([np.nan])).iloc[0]
         reference = float(given) if given == given else population.reference_temperature_K
     if observations is not None:
-        reference, _ = reference_temperature(population, observations)
-        series = to_series(observations, population.equation, reference)
+        reference, _ = population.reference_temperature(observations)
+        task = to_tasks(observations, population.equation, reference)
     others = {}
     varied = region.grid(population.kind)
-    points = None if observations is None else with_alloy_inputs(observations, population.equation)
-    for name in other_inputs(population.equation, population.kind):
+    observable = population.observable
+    points = None if observations is None else with_alloy_inputs(observations, observable)
+    for name in other_inputs(observable):
         if name in varied:
             continue
         if points is None and name in alloys and alloys[name].notna().all():
@@ -226,7 +218,7 @@ def design(
                 "made for its median"
             )
         others[name] = float(points[name].median())
-    posterior = posterior_given(population, population.experience.of(alloys), series, seed)
+    posterior = posterior_given(population, population.prior.of(alloys), task, seed)
     grids = feasible.grid(population.kind), region.grid(population.kind)
     candidates, target = (grid.assign(**others) for grid in grids)
     chosen, gains, remaining = choose(

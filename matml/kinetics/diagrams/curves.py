@@ -105,7 +105,7 @@ def figure_of(
 
 def _points(calibration: Calibration) -> pd.DataFrame:
     """Return the observations with the inputs that belong to the alloy."""
-    points = with_alloy_inputs(calibration.observations, calibration.population.equation)
+    points = with_alloy_inputs(calibration.observations, calibration.population.observable)
     return points.reset_index(drop=True)
 
 

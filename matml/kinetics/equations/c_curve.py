@@ -127,9 +127,3 @@ C_CURVE = Equation(
         ),
     },
 )
-
-
-def is_reachable(values: Values, temperature_K: Tensor) -> Tensor:
-    """Return where a temperature is safely below Tc, so that the C-curve itself holds."""
-    remaining = 1 - (temperature_K - values["nose_temperature_K"]) / values["undercooling_depth_K"]
-    return remaining > SMALLEST_UNDERCOOLING

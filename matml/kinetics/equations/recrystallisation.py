@@ -5,7 +5,6 @@ f = 1 - exp[-ln 2 (t / t50)^n]. Data determine the half time under usual conditi
 here it is that of a grain of 100 um after a strain of 0.3 at 1 / s, at the reference temperature.
 """
 
-import torch
 from torch import Tensor
 
 from matml.kinetics.equations.form.declaration import (
@@ -93,15 +92,3 @@ SELLARS = Equation(
     },
     needs_reference_temperature=True,
 )
-
-
-def sellars_factor(values: Values, reference_temperature_K: float) -> Tensor:
-    """Return A of the raw form, s um^-s s^-r: an extrapolation to infinite temperature."""
-    energy = 1000 * values["activation_energy_kJ_mol"] / 8.31446261815324
-    log = (
-        values["half_time_s"].log()
-        - values["grain_exponent"] * torch.tensor(GRAIN_UM).log()
-        + values["strain_exponent"] * torch.tensor(STRAIN).log()
-        - energy / reference_temperature_K
-    )
-    return log.exp()

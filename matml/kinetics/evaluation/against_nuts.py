@@ -11,16 +11,10 @@ import numpy as np
 import pandas as pd
 
 from matml.bayes.importance_sampling import sample_posterior
-from matml.kinetics.data.batch import residual_function, to_series
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation
-from matml.kinetics.evaluation.benchmark import (
-    DEFAULT_METHOD,
-    draw_points,
-    grouped_folds,
-    learn_without,
-    queries_of,
-)
+from matml.kinetics.evaluation.benchmark import draw_episodes, splits
+from matml.kinetics.evaluation.methods import DEFAULT
 from matml.kinetics.inference.nuts import nuts_draws
 from matml.kinetics.inference.predict import predict_draws
 from matml.kinetics.settings import KineticsSection
@@ -42,45 +36,40 @@ def score_nuts(
 
     `draws` and `warmup` are the sampler's.
     """
-    kind, residual = observations.kind, residual_function(equation, observations.kind)
     rows = []
-    for number, held in enumerate(grouped_folds(observations, settings.folds, seed), start=1):
-        reference, experience = learn_without(observations, equation, held, settings, seed)
-        unseen = observations.select(held)
-        series = to_series(unseen, equation, reference)
+    for split in splits(observations, equation, settings, seed):
+        prior = split.training.composition_prior(settings.pseudo_tasks, seed)
         for shots in settings.shots:
-            tasks, picks = draw_points(series.counts().tolist(), shots, 1, seed)
-            if len(tasks) == 0:
+            episodes = draw_episodes(split.tasks, split.unseen.alloys, shots, 1, seed)
+            if episodes is None:
                 continue
-            support = series.points(tasks, picks)
-            priors = experience.of(unseen.alloys.iloc[tasks.tolist()])
-            data = support.columns, support.mask, support.known_variance
+            support, priors = episodes.support, prior.of(episodes.alloys)
             began = time.process_time()
-            posterior = sample_posterior(residual, priors, *data, seed=seed)
+            posterior = sample_posterior(support, priors, seed=seed)
             middle = time.process_time()
             chain = nuts_draws(
-                residual, priors, support, posterior.fit, draws=draws, warmup=warmup, seed=seed
+                support, priors, posterior.fit, draws=draws, warmup=warmup, seed=seed
             )
             end = time.process_time()
-            columns, mask = queries_of(series, tasks, picks)
-            truth = columns["target"]
             for method, drawn, seconds in (
-                (DEFAULT_METHOD, (posterior.draws, posterior.noise), middle - began),
+                (DEFAULT, (posterior.draws, posterior.noise), middle - began),
                 (NUTS, chain, end - middle),
             ):
                 value, low, high = predict_draws(
-                    equation, kind, *drawn, columns, seed, experience.window
+                    equation, observations.kind, *drawn, episodes.columns, seed, prior.window
                 )
-                error = ((mask * (value - truth).square()).sum(1) / mask.sum(1)).sqrt()
-                inside = (mask * ((low <= truth) & (truth <= high))).sum(1) / mask.sum(1)
-                for i, task in enumerate(tasks.tolist()):
-                    card = unseen.alloys.iloc[task]
-                    named = (method, shots, card["alloy"], card["composition_group"])
-                    found = float(error[i]), float(inside[i]), seconds / len(tasks)
-                    rows.append((*named, *found))
-        report(f"fold {number} of {settings.folds}: compared with the No-U-Turn sampler")
-    columns = ["method", "shots", "alloy", "group", "rmse", "coverage_90", "seconds"]
-    return pd.DataFrame(rows, columns=columns)
+                cards = episodes.alloys[["alloy", "composition_group"]]
+                rows.append(
+                    cards.rename(columns={"composition_group": "group"}).assign(
+                        method=method,
+                        shots=shots,
+                        rmse=episodes.errors(value).numpy(),
+                        coverage_90=episodes.coverage(low, high).numpy(),
+                        seconds=seconds / len(support),
+                    )
+                )
+        report(f"fold {split.number} of {settings.folds}: compared with the No-U-Turn sampler")
+    return pd.concat(rows, ignore_index=True)
 
 
 def nuts_records(scores: pd.DataFrame, setting: str, unit: str, seed: int) -> list[dict]:
@@ -106,7 +95,7 @@ def nuts_records(scores: pd.DataFrame, setting: str, unit: str, seed: int) -> li
                     "benchmark": "kinetics against NUTS",
                     "setting": setting,
                     "method": method,
-                    "is_default": method == DEFAULT_METHOD,
+                    "is_default": method == DEFAULT,
                     "shots": int(shots),
                     "metric": metric,
                     "value": float(values.sum() / below.sum()),
@@ -117,12 +106,12 @@ def nuts_records(scores: pd.DataFrame, setting: str, unit: str, seed: int) -> li
                 }
             )
 
-        for method in (DEFAULT_METHOD, NUTS):
+        for method in (DEFAULT, NUTS):
             add(method, f"rmse_mean / {unit}", wide["rmse", method].to_numpy())
             add(method, "coverage_90", wide["coverage_90", method].to_numpy())
             add(method, "processor time per alloy / s", wide["seconds", method].to_numpy())
-        mine, theirs = (wide["rmse", m].to_numpy() for m in (DEFAULT_METHOD, NUTS))
-        add(DEFAULT_METHOD, "rmse_mean_over_nuts", mine, theirs)
+        mine, theirs = (wide["rmse", m].to_numpy() for m in (DEFAULT, NUTS))
+        add(DEFAULT, "rmse_mean_over_nuts", mine, theirs)
     return records
 
 

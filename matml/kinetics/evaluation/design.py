@@ -6,6 +6,7 @@ value that was not chosen before.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,12 @@ from torch import Tensor
 
 from matml.bayes.importance_sampling import Posterior, sample_posterior
 from matml.bayes.task_prior import TaskPriors
-from matml.kinetics.data.batch import Series, residual_function, to_series
+from matml.bayes.tasks import Tasks
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.design.choose import choose
 from matml.kinetics.equations import Equation
-from matml.kinetics.evaluation.benchmark import grouped_folds, learn_without
+from matml.kinetics.evaluation.benchmark import splits
 from matml.kinetics.evaluation.scores import weighted_mean, weighted_median
-from matml.kinetics.inference.composition_prior import Experience
 from matml.kinetics.settings import KineticsSection
 
 STRATEGIES = {
@@ -40,133 +40,108 @@ def score_designs(
     report: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
     """Return one row per strategy, number of points and alloy: RMSE on its other observations."""
-    kind, records = observations.kind, []
-    group = observations.alloys.set_index("alloy")["composition_group"]
-    for number, held in enumerate(grouped_folds(observations, settings.folds, seed), start=1):
-        reference, experience = learn_without(observations, equation, held, settings, seed)
-        names = [n for n in held if (observations.points["alloy"] == n).sum() >= most + 2]
-        unseen = observations.select(names)
-        series = to_series(unseen, equation, reference)
-        priors = experience.of(unseen.alloys)
-        shared = equation, kind, experience, series, priors
-        orders = {"chosen": [_chosen_orders(*shared, most, seed)]}
-        counts = series.counts().tolist()
-        orders["random"] = [
-            torch.stack(
-                [
-                    torch.from_numpy(
-                        np.random.default_rng([seed, 5, row, draw]).permutation(count)[:most]
-                    )
-                    for row, count in enumerate(counts)
-                ]
-            )
-            for draw in range(draws)
-        ]
+    records = []
+    for split in splits(observations, equation, settings, seed, least=most + 2):
+        prior = split.training.composition_prior(settings.pseudo_tasks, seed)
+        held = _HeldOut(
+            split.tasks, prior.of(split.unseen.alloys), equation, observations.kind, prior.window
+        )
+        counts = split.tasks.counts()
+        orders = {
+            "chosen": [held.chosen(most, seed)],
+            "random": [
+                torch.stack(
+                    [
+                        torch.from_numpy(
+                            np.random.default_rng([seed, 5, row, draw]).permutation(count)[:most]
+                        )
+                        for row, count in enumerate(counts)
+                    ]
+                )
+                for draw in range(draws)
+            ],
+        }
+        groups = split.unseen.alloys["composition_group"]
         for points in range(1, most + 1):
-            grid = torch.stack([_regular(series, row, points) for row in range(len(series))])
+            grid = torch.stack([held.regular(row, points) for row in range(len(counts))])
             for strategy, several in (orders | {"regular grid": [grid]}).items():
-                errors = torch.stack(
-                    [_errors(*shared, order[:, :points], seed) for order in several]
-                ).mean(0)
+                errors = torch.stack([held.errors(o[:, :points], seed) for o in several]).mean(0)
                 records += [
-                    (strategy, points, name, group[name], number, float(error))
-                    for name, error in zip(series.names, errors, strict=True)
+                    (strategy, points, name, group, split.number, float(error))
+                    for name, group, error in zip(split.unseen.names, groups, errors, strict=True)
                 ]
-        report(f"fold {number} of {settings.folds}: {len(names)} alloys")
+        report(f"fold {split.number} of {settings.folds}: {len(counts)} alloys")
     columns = ["strategy", "points", "alloy", "composition_group", "fold", "rmse"]
     return pd.DataFrame(records, columns=columns)
 
 
-def _posterior(
-    equation: Equation, kind: str, priors: TaskPriors, series: Series, picks: Tensor, seed: int
-) -> Posterior:
-    """Return the posteriors of alloys given picked observations [B, K]; K may be 0."""
-    if picks.shape[1] == 0:
-        picks = torch.zeros(len(series), 1, dtype=torch.long)
-        support = series.points(torch.arange(len(series)), picks)
-        mask = torch.zeros_like(support.mask)
-    else:
-        support = series.points(torch.arange(len(series)), picks)
-        mask = support.mask
-    return sample_posterior(
-        residual_function(equation, kind),
-        priors,
-        support.columns,
-        mask,
-        support.known_variance,
-        draws=300,
-        seed=seed,
-    )
+@dataclass(frozen=True)
+class _HeldOut:
+    """Held-out alloys with all their observations, and what is known of them beforehand."""
 
+    tasks: Tasks
+    priors: TaskPriors
+    equation: Equation
+    kind: str
+    window: tuple[float, float]
 
-def _values(
-    equation: Equation, kind: str, experience: Experience, posterior: Posterior, series: Series
-) -> Tensor:
-    """Return predictions of draws at all observations, [B, S, N]."""
-    with torch.no_grad():
-        inputs = {name: column[:, None] for name, column in series.columns.items()}
-        value = equation.predict(kind, posterior.draws[:, :, None], inputs)
-    return value.clamp(*experience.window)
+    def posterior(self, picks: Tensor, seed: int) -> tuple[Posterior, Tensor]:
+        """Return posteriors given picked observations [B, K], K perhaps 0, and their predictions.
 
+        Those of draws at all observations, [B, S, N].
+        """
+        rows, nothing = torch.arange(len(self.tasks)), picks.shape[1] == 0
+        if nothing:
+            picks = torch.zeros(len(rows), 1, dtype=torch.long)
+        support = self.tasks.pick(rows, picks)
+        if nothing:
+            support = support.masked(torch.zeros_like(support.mask))
+        posterior = sample_posterior(support, self.priors, draws=300, seed=seed)
+        inputs = {name: column[:, None] for name, column in self.tasks.columns.items()}
+        with torch.no_grad():
+            value = self.equation.predict(self.kind, posterior.draws[:, :, None], inputs)
+        return posterior, value.clamp(*self.window)
 
-def _chosen_orders(
-    equation: Equation,
-    kind: str,
-    experience: Experience,
-    series: Series,
-    priors: TaskPriors,
-    most: int,
-    seed: int,
-) -> Tensor:
-    """Return the observations chosen one after the other, each measured before the next."""
-    picks = torch.zeros(len(series), 0, dtype=torch.long)
-    for _ in range(most):
-        posterior = _posterior(equation, kind, priors, series, picks, seed)
-        values = _values(equation, kind, experience, posterior, series)
-        chosen = []
-        for row, count in enumerate(series.counts().tolist()):
-            own = values[row, :, :count]
-            noise = float(posterior.noise[row].median())
-            (gain,) = choose(own, own, noise, 1)[1]
-            gain[picks[row]] = -1.0
-            chosen.append(int(gain.argmax()))
-        picks = torch.cat([picks, torch.tensor(chosen)[:, None]], 1)
-    return picks
+    def chosen(self, most: int, seed: int) -> Tensor:
+        """Return the observations chosen one after the other, each measured before the next."""
+        picks = torch.zeros(len(self.tasks), 0, dtype=torch.long)
+        for _ in range(most):
+            posterior, values = self.posterior(picks, seed)
+            chosen = []
+            for row, count in enumerate(self.tasks.counts()):
+                own = values[row, :, :count]
+                (gain,) = choose(own, own, float(posterior.noise[row].median()), 1)[1]
+                gain[picks[row]] = -1.0
+                chosen.append(int(gain.argmax()))
+            picks = torch.cat([picks, torch.tensor(chosen)[:, None]], 1)
+        return picks
 
+    def errors(self, picks: Tensor, seed: int) -> Tensor:
+        """Return each alloy's RMSE on what was not picked, [B]."""
+        _, values = self.posterior(picks, seed)
+        mask = self.tasks.mask.scatter(1, picks, 0.0)
+        squares = (values.mean(1) - self.tasks.columns["target"]).square()
+        return ((mask * squares).sum(1) / mask.sum(1)).sqrt()
 
-def _regular(series: Series, row: int, points: int) -> Tensor:
-    """Return the observations nearest to a regular grid of so many conditions."""
-    count = int(series.mask[row].sum())
-    temperature = series.columns["temperature_K"][row, :count].numpy()
-    other = series.columns["fraction" if "fraction" in series.columns else "time_s"]
-    rank = pd.Series(other[row, :count].numpy()).rank(method="dense").to_numpy()
-    rank = (rank - 1) / max(rank.max() - 1, 1)
-    low, high = temperature.min(), temperature.max()
-    picked: list[int] = []
-    for i in range(points):
-        at = (i + 0.5) / points
-        level = (0.0, 1.0)[i % 2] if rank.max() > 0 else 0.0
-        distance = np.abs((temperature - low) / max(high - low, 1e-9) - at) + np.abs(rank - level)
-        distance[picked] = np.inf
-        picked.append(int(distance.argmin()))
-    return torch.tensor(picked)
-
-
-def _errors(
-    equation: Equation,
-    kind: str,
-    experience: Experience,
-    series: Series,
-    priors: TaskPriors,
-    picks: Tensor,
-    seed: int,
-) -> Tensor:
-    """Return each alloy's RMSE on what was not picked, [B]."""
-    posterior = _posterior(equation, kind, priors, series, picks, seed)
-    value = _values(equation, kind, experience, posterior, series).mean(1)
-    mask = series.mask.clone().scatter_(1, picks, 0.0)
-    squared = (mask * (value - series.columns["target"]).square()).sum(1) / mask.sum(1)
-    return squared.sqrt()
+    def regular(self, row: int, points: int) -> Tensor:
+        """Return the observations nearest to a regular grid of so many conditions."""
+        count = int(self.tasks.mask[row].sum())
+        columns = self.tasks.columns
+        temperature = columns["temperature_K"][row, :count].numpy()
+        other = columns["fraction" if "fraction" in columns else "time_s"]
+        rank = pd.Series(other[row, :count].numpy()).rank(method="dense").to_numpy()
+        rank = (rank - 1) / max(rank.max() - 1, 1)
+        low, high = temperature.min(), temperature.max()
+        picked: list[int] = []
+        for i in range(points):
+            at = (i + 0.5) / points
+            level = (0.0, 1.0)[i % 2] if rank.max() > 0 else 0.0
+            distance = np.abs((temperature - low) / max(high - low, 1e-9) - at) + np.abs(
+                rank - level
+            )
+            distance[picked] = np.inf
+            picked.append(int(distance.argmin()))
+        return torch.tensor(picked)
 
 
 def summarise_designs(scores: pd.DataFrame, dataset: str, unit: str, seed: int) -> pd.DataFrame:

@@ -2,18 +2,25 @@
 
 MEAN = "mean of the training alloys"
 LEAST_SQUARES = "least squares, generic start"
+LEAST_SQUARES_FROM_MEAN = "least squares, population mean"
+GRADIENT_METHODS = ("maml", "meta_sgd")
+REFERENCE = "hierarchical map"
+HEAVY_TAILED = "heavy-tailed posterior"
+DEFAULT = "conditioned posterior"
+"""What `calibrate` uses."""
+
 TITLES = {
     MEAN: "mean of the training alloys, no adaptation",
     LEAST_SQUARES: LEAST_SQUARES,
-    "least squares, population mean": "least squares, population mean as start",
+    LEAST_SQUARES_FROM_MEAN: "least squares, population mean as start",
     "maml": "MAML",
     "meta_sgd": "Meta-SGD",
-    "hierarchical map": "Gaussian prior, most probable parameters",
+    REFERENCE: "Gaussian prior, most probable parameters",
     "hierarchical map, in window": "Gaussian prior, most probable, within range",
     "hierarchical posterior": "Gaussian prior, posterior mean",
     "heavy-tailed posterior, no window": "heavy-tailed prior, posterior mean",
-    "heavy-tailed posterior": "heavy-tailed prior, within range",
-    "conditioned posterior": "heavy-tailed prior given composition",
+    HEAVY_TAILED: "heavy-tailed prior, within range",
+    DEFAULT: "heavy-tailed prior given composition",
 }
 """“Within range”: predictions are cut to the range of what was ever measured."""
 

@@ -11,9 +11,9 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json, write_table
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.equations import equation_named
-from matml.kinetics.evaluation.benchmark import DEFAULT_METHOD, score_alloys
+from matml.kinetics.evaluation.benchmark import score_alloys
 from matml.kinetics.evaluation.design import format_designs, score_designs, summarise_designs
-from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title
+from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, method_title
 from matml.kinetics.evaluation.scores import format_table, summarise, tidy_records, winners
 from matml.kinetics.settings import KineticsSection
 
@@ -118,7 +118,7 @@ def _benchmark_set(
             "observations": len(observations.points),
             "folds": settings.folds,
             "draws": settings.draws,
-            "default_method": DEFAULT_METHOD,
+            "default_method": DEFAULT,
             "lowest_mean_rmse": {str(shots): method for shots, method in winners(scores).items()},
             "findings": findings(scores),
             "warnings": observations.warnings,
@@ -153,7 +153,7 @@ def findings(scores: pd.DataFrame) -> list[str]:
     means = scores[scores["metric"] == "rmse_mean"].set_index(["method", "shots"])
     gaps = scores[scores["metric"] == "rmse_minus_default_mean"].set_index(["method", "shots"])
     for shots in sorted(scores["shots"].unique()):
-        own, gap = means.loc[(DEFAULT_METHOD, shots)], gaps.loc[(LEAST_SQUARES, shots)]
+        own, gap = means.loc[(DEFAULT, shots)], gaps.loc[(LEAST_SQUARES, shots)]
         if gap["low"] > 0:
             verdict = "better than"
         elif gap["high"] < 0:
@@ -161,7 +161,7 @@ def findings(scores: pd.DataFrame) -> list[str]:
         else:
             verdict = "not distinguishable from"
         sentences.append(
-            f"{shots} observation{'s' if shots > 1 else ''}: {method_title(DEFAULT_METHOD)} "
+            f"{shots} observation{'s' if shots > 1 else ''}: {method_title(DEFAULT)} "
             f"{own['value']:.3g} {own['unit']}, {verdict} {LEAST_SQUARES} ({gap['value']:+.3g}, "
             f"95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
             f"{int(own['n_tasks'])} alloys)"

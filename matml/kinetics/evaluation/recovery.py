@@ -17,12 +17,13 @@ from matml.bayes.empirical_bayes import maximum_a_posteriori
 from matml.bayes.gauss_newton import GaussianPrior
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
 from matml.core.files import read_table
-from matml.kinetics.data.batch import Series, residual_function
+from matml.kinetics.data.batch import residual_function
 from matml.kinetics.data.simulate import LOG10_HALF_TIMES
 from matml.kinetics.equations import equation_named
-from matml.kinetics.inference.composition_prior import Experience, learn_experience
-from matml.kinetics.inference.population import learn_gaussian
+from matml.kinetics.inference.composition_prior import CompositionPrior, learn_composition_prior
+from matml.kinetics.inference.population import generic_prior, learn_gaussian
 
 REFERENCE_K, SPREAD = 1000.0, 0.08
 """Common reference temperature, and how far from it is measured (a share, as the published)."""
@@ -51,7 +52,7 @@ def draw_truth(table: pd.DataFrame, count: int, generator: np.random.Generator) 
     return torch.from_numpy(np.stack(columns, 1))
 
 
-def observe(truth: Tensor, points: int, noise: float, generator: np.random.Generator) -> Series:
+def observe(truth: Tensor, points: int, noise: float, generator: np.random.Generator) -> Tasks:
     """Return noisy fractions [A, N] of alloys, at times around their curves' middles."""
     jmak = equation_named("jmak")
     shape = (len(truth), points)
@@ -66,20 +67,16 @@ def observe(truth: Tensor, points: int, noise: float, generator: np.random.Gener
     columns["time_s"] = 10 ** (centre + torch.from_numpy(generator.normal(0, 0.1, shape)))
     clean = jmak.predict("fraction", truth[:, None], columns)
     columns["target"] = clean + torch.from_numpy(generator.normal(0, noise, shape))
-    ones = torch.ones(shape, dtype=torch.float64)
-    return Series([f"alloy {i}" for i in range(len(truth))], columns, ones, 0 * ones)
+    return Tasks.of(residual_function(jmak, "fraction"), columns)
 
 
-def learn(series: Series, seed: int) -> tuple[GaussianPrior, Experience]:
+def learn(tasks: Tasks, seed: int) -> tuple[GaussianPrior, CompositionPrior]:
     """Return the priors learned from simulated alloys."""
-    jmak, names = equation_named("jmak"), series.names
+    jmak, names = equation_named("jmak"), [f"alloy {i}" for i in range(len(tasks))]
     alloys = pd.DataFrame({"alloy": names, "composition_group": names})
-    gaussian = learn_gaussian(jmak, "fraction", series, 2.0, len(names))
-    prior = gaussian.prior
-    experience = learn_experience(
-        jmak, "fraction", series, gaussian.fit, prior.noise, alloys, 2.0, seed
-    )
-    return prior, experience
+    gaussian = learn_gaussian(tasks, generic_prior(jmak, "fraction"), 2.0, len(names))
+    prior = learn_composition_prior(jmak, "fraction", tasks, gaussian, alloys, 2.0, seed)
+    return gaussian.prior, prior
 
 
 def recover(
@@ -92,7 +89,6 @@ def recover(
     """
     table = read_table(published)
     jmak = equation_named("jmak")
-    residual = residual_function(jmak, "fraction")
     rows, seconds = [], []
     for repetition in range(repetitions):
         generator = np.random.default_rng([seed, 21, repetition])
@@ -100,13 +96,10 @@ def recover(
         known = observe(truth[:training], TRAINING_POINTS, 0.03, generator)
         new = observe(truth[training:], points, 0.03, generator)
         began = time.process_time()
-        prior, experience = learn(known, seed)
+        gaussian, prior = learn(known, seed)
         learned = time.process_time() - began
-        data = new.columns, new.mask, new.known_variance
         began = time.process_time()
-        posterior = sample_posterior(
-            residual, _priors(experience, alloys), *data, draws=DRAWS, proposals=PROPOSALS
-        )
+        posterior = sample_posterior(new, _priors(prior, alloys), draws=DRAWS, proposals=PROPOSALS)
         drawn = time.process_time() - began
         ends = posterior.draws.quantile(posterior.draws.new_tensor([0.05, 0.95]), dim=1)
         wanted = truth[training:]
@@ -117,20 +110,14 @@ def recover(
             for i, p in enumerate(jmak.parameters)
         ]
         began = time.process_time()
-        maximum_a_posteriori(residual, prior, *data)
+        maximum_a_posteriori(new, gaussian)
         batch = time.process_time() - began
-        one = new.alloys([0])
+        one = new[:1]
         began = time.process_time()
-        maximum_a_posteriori(residual, prior, one.columns, one.mask, one.known_variance)
+        maximum_a_posteriori(one, gaussian)
         alone = time.process_time() - began
         began = time.process_time()
-        sample_posterior(
-            residual,
-            _priors(experience, 1),
-            *(one.columns, one.mask, one.known_variance),
-            draws=DRAWS,
-            proposals=PROPOSALS,
-        )
+        sample_posterior(one, _priors(prior, 1), draws=DRAWS, proposals=PROPOSALS)
         seconds.append((learned, alone, batch, time.process_time() - began, drawn))
     names = ("learn_population", "laplace_one", "laplace_all", "draws_one", "draws_all")
     # the first repetition warms up
@@ -148,19 +135,18 @@ def nuts_seconds(published: Path, training: int, points: int, tasks: int, seed: 
 
     generator = np.random.default_rng([seed, 22])
     truth = draw_truth(read_table(published), training + tasks, generator)
-    _, experience = learn(observe(truth[:training], TRAINING_POINTS, 0.03, generator), seed)
+    _, prior = learn(observe(truth[:training], TRAINING_POINTS, 0.03, generator), seed)
     new = observe(truth[training:], points, 0.03, generator)
-    residual = residual_function(equation_named("jmak"), "fraction")
-    priors = _priors(experience, tasks)
-    fit = sample_posterior(residual, priors, new.columns, new.mask, new.known_variance).fit
+    priors = _priors(prior, tasks)
+    fit = sample_posterior(new, priors).fit
     began = time.process_time()
-    nuts_draws(residual, priors, new, fit, seed=seed)
+    nuts_draws(new, priors, fit, seed=seed)
     return (time.process_time() - began) / tasks
 
 
-def _priors(experience: Experience, count: int) -> TaskPriors:
-    """Return the prior of so many alloys without a known composition."""
-    return experience.prior.of(torch.zeros(count, 0, dtype=torch.float64))
+def _priors(prior: CompositionPrior, count: int) -> TaskPriors:
+    """Return the priors of so many alloys without a known composition."""
+    return prior.prior.of(torch.zeros(count, 0, dtype=torch.float64))
 
 
 def recovery_records(table: pd.DataFrame, alloys: int, points: int, seed: int) -> list[dict]:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from matml.kinetics.equations import Equation
-from matml.kinetics.evaluation.benchmark import DEFAULT_METHOD, METHODS, REFERENCE_METHOD
-from matml.kinetics.evaluation.methods import TITLES, method_title
+from matml.kinetics.evaluation.compared import METHODS
+from matml.kinetics.evaluation.methods import DEFAULT, REFERENCE, TITLES, method_title
 
 RESAMPLES = 2000
 
@@ -43,7 +43,7 @@ def summarise(
 ) -> pd.DataFrame:
     """Return the tidy scores: RMSE and coverage, paired gap to the default, ratio to the reference.
 
-    The ratio is of mean (median) RMSE over that of `REFERENCE_METHOD` on the same alloys and draws.
+    The ratio is of mean (median) RMSE over that of `REFERENCE` on the same alloys and draws.
 
     Intervals are 95 % bootstrap over composition groups (conditions of one alloy share parameters),
     with one set of resamples for all methods, so that the gap (method minus default, positive
@@ -63,19 +63,19 @@ def summarise(
         once = np.ones((1, len(wide)))
         for method in METHODS:
             values = wide[method].to_numpy()
-            gap = values - wide[DEFAULT_METHOD].to_numpy()
+            gap = values - wide[DEFAULT].to_numpy()
             metrics = {
                 "rmse_mean": (values, weighted_mean),
                 "rmse_median": (values, weighted_median),
             }
             if method in cover and cover[method].notna().all():
                 metrics["coverage_90"] = (cover[method].to_numpy(float), weighted_mean)
-            reference = wide[REFERENCE_METHOD].to_numpy()
-            if method != REFERENCE_METHOD:
+            reference = wide[REFERENCE].to_numpy()
+            if method != REFERENCE:
                 both = np.stack([values, reference])
                 metrics["rmse_mean_over_map"] = (both, ratio_of(weighted_mean))
                 metrics["rmse_median_over_map"] = (both, ratio_of(weighted_median))
-            if method != DEFAULT_METHOD:
+            if method != DEFAULT:
                 metrics["rmse_minus_default_mean"] = (gap, weighted_mean)
                 metrics["rmse_minus_default_median"] = (gap, weighted_median)
             for metric, (numbers, average) in metrics.items():
@@ -86,7 +86,7 @@ def summarise(
                         "equation": equation.name,
                         "unit": "" if metric in RATIOS else unit,
                         "method": method,
-                        "is_default": method == DEFAULT_METHOD,
+                        "is_default": method == DEFAULT,
                         "shots": int(shots),
                         "metric": metric,
                         "value": float(average(numbers, once)[0]),
@@ -139,7 +139,7 @@ def format_table(scores: pd.DataFrame) -> str:
         lines.append(f"{title:{WIDTH + 2}s}" + "".join(f"K={k:<18d}" for k in shots))
         cells = block.set_index(["method", "shots"])
         for method in [name for name in METHODS if name in set(block["method"])]:
-            mark = "* " if method == DEFAULT_METHOD else "  "
+            mark = "* " if method == DEFAULT else "  "
             row = [
                 _cell(cells.loc[(method, k)]) if (method, k) in cells.index else "-" for k in shots
             ]

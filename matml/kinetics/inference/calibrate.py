@@ -8,16 +8,18 @@ import numpy as np
 import torch
 
 from matml.bayes.importance_sampling import sample_posterior
-from matml.bayes.posterior_mode import most_probable_of_all
+from matml.bayes.posterior_mode import posterior_mode
 from matml.core.errors import MatmlError
-from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_series
-from matml.kinetics.data.downsample import thin
-from matml.kinetics.data.observations import Observations, determined_by_design
+from matml.kinetics.data.batch import residual_function, to_tasks
+from matml.kinetics.data.columns import on_history
+from matml.kinetics.data.downsample import downsample
+from matml.kinetics.data.observations import Observations
 from matml.kinetics.inference.calibration import Calibration
 from matml.kinetics.inference.diagnostics import (
     composition_notes,
     contradiction_notes,
     correlation_notes,
+    design_notes,
     left_out_probabilities,
     unit_notes,
 )
@@ -27,8 +29,8 @@ from matml.kinetics.inference.run_offsets import (
     NO_OFFSETS,
     RunOffsets,
     append_offsets,
-    number_runs,
     offset_notes,
+    with_run_numbers,
     with_run_offsets,
 )
 
@@ -42,21 +44,6 @@ LEAST_SHOWN = 1e-6
 
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
-
-
-def reference_temperature(
-    population: Population, own: Observations
-) -> tuple[float | None, list[str]]:
-    """Return the reference temperature of an alloy's equation, and what was assumed of it."""
-    if not population.equation.needs_reference_temperature:
-        return None, []
-    given = own.alloys["reference_temperature_K"].iloc[0]
-    if given == given:
-        return float(given), []
-    if not population.data_card.get("reference_temperatures_given"):
-        return population.reference_temperature_K, []
-    middle = common_reference_temperature(own)
-    return middle, [f"no reference_temperature_K given: {middle:.0f} K, the middle of the data"]
 
 
 def calibrate(
@@ -92,55 +79,50 @@ def calibrate(
         raise MatmlError(
             f"alloy {alloy!r} has no usable observation; there are {', '.join(observations.names)}"
         )
-    own = observations.select([alloy])
-    equation = population.equation
-    notes = determined_by_design(own.points)
-    measured = equation.observable(population.kind).column
-    thinned = thin(own.points, measured)
-    if len(thinned) < len(own.points):
-        notes.append(
-            f"{len(own.points)} observations averaged to {len(thinned)}: neighbouring points of a "
-            "record share its errors"
-        )
-        own.points = thinned
-    reference, assumed = reference_temperature(population, own)
-    notes += assumed
-    prior = replace(population.experience.of(own.alloys), point_dof=point_dof)
-    plain, extra, runs = equation, 0, []
+    given, measured = observations.select([alloy]), population.observable.column
+    moving = on_history(given.points)
+    own = replace(given, points=downsample(given.points, measured, moving))
+    prior = replace(population.prior.of(own.alloys), point_dof=point_dof)
+    plain, runs = population.equation, []
     if offsets:
-        runs = number_runs(own, offsets)
-        equation = with_run_offsets(plain, runs, offsets)
-        extra = len(equation.parameters) - len(plain.parameters)
-        prior = append_offsets(prior, extra)
-        population = replace(population, equation=equation)
-    series = to_series(own, equation, reference)
-    residual = residual_function(equation, population.kind)
-    data = (series.columns, series.mask, series.known_variance)
+        own, runs = with_run_numbers(own, offsets)
+        population = replace(population, equation=with_run_offsets(plain, runs, offsets))
+    added = population.equation.parameters[len(plain.parameters) :]
+    if added:
+        prior = append_offsets(prior, len(added))
+    reference, assumed = population.reference_temperature(own)
+    task = to_tasks(own, population.equation, reference)
     # many observations need fewer proposals: the posterior is then nearly normal
     proposals = max(DRAWS, min(PROPOSALS, 4_000_000 // len(own.points)))
-    posterior = sample_posterior(
-        residual, prior, *data, draws=DRAWS, proposals=proposals, seed=seed
-    )
-    mode = most_probable_of_all(residual, prior, *data, posterior)
-    posterior = replace(posterior, fit=mode)
+    posterior = sample_posterior(task, prior, draws=DRAWS, proposals=proposals, seed=seed)
+    mode = posterior_mode(task, prior, posterior.draws, posterior.fit.position)
+    least_squares = generic_least_squares(
+        replace(task, residual=residual_function(plain, population.kind)),
+        plain,
+        population.observable.typical_noise,
+        seed,
+    ).position[0]
+    known = population.data_card
+    ranges = {name: known[name] for name in ("temperature_K", "time_s") if name in known}
+    notes = design_notes(given.points, moving)
+    if len(own.points) < len(given.points):
+        notes.append(
+            f"{len(given.points)} observations averaged to {len(own.points)}: neighbouring points "
+            "of a record share its errors"
+        )
+    notes += assumed
     effective = float(posterior.effective[0])
     if effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
             "independent ones (often observations that contradict the population)"
         )
-    known = population.data_card
-    ranges = {name: known[name] for name in ("temperature_K", "time_s") if name in known}
-    notes += unit_notes(equation, population.kind, prior, series, ranges)
-    notes += composition_notes(known.get("composition", {}), own)
-    notes += contradiction_notes(own.points, population.experience.prior.noise)
-    chances = left_out_probabilities(equation, population.kind, prior, series, seed)
-    least_squares = generic_least_squares(plain, population.kind, series, seed).position[0]
-    least_squares = torch.nn.functional.pad(least_squares, (0, extra))
-    added = equation.parameters[len(plain.parameters) :]
+    notes += unit_notes(task, prior, measured, ranges)
+    notes += composition_notes(known.get("composition", {}), own.alloys)
+    notes += contradiction_notes(own.points, population.prior.prior.noise)
     notes += offset_notes(
         [p.name for p in added],
-        posterior.draws[0, :, posterior.draws.shape[2] - extra :],
+        posterior.draws[0, :, len(plain.parameters) :],
         [p.scale for p in added],
     )
     result = Calibration(
@@ -149,28 +131,34 @@ def calibrate(
         own,
         reference,
         prior,
-        posterior,
-        least_squares,
-        chances,
+        replace(posterior, fit=mode),
+        torch.nn.functional.pad(least_squares, (0, len(added))),
+        left_out_probabilities(task, prior, seed),
         notes,
         seed,
         offsets,
         runs,
     )
-    outliers = result.residual_table()
-    for row in outliers[outliers["outlier"]].itertuples():
+    result.notes += outlier_notes(result)
+    result.notes += correlation_notes(population.equation.parameter_names, result.correlation())
+    return result
+
+
+def outlier_notes(calibration: Calibration) -> list[str]:
+    """Return a sentence for each observation that is flagged as an outlier."""
+    notes, table = [], calibration.residual_table()
+    for row in table[table["outlier"]].itertuples():
         chance = ""
         if row.probability >= 0:
             # none is impossible: 0 is what rounding leaves
             least = row.probability < LEAST_SHOWN
-            share = f"less than {LEAST_SHOWN:g}" if least else f"{row.probability:.1g}"
-            chance = f", {share} probable given the others"
+            said = f"less than {LEAST_SHOWN:g}" if least else f"{row.probability:.1g}"
+            chance = f", {said} probable given the others"
         notes.append(
             f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit{chance}; "
             "check it"
         )
-    notes += correlation_notes(equation.parameter_names, result.correlation())
-    return result
+    return notes
 
 
 def calibrate_without_outliers(
@@ -192,8 +180,8 @@ def calibrate_without_outliers(
     flagged = flagged[: len(table) // 5]
     if not flagged:
         return first
-    kept = observations.select([alloy])
-    kept.points = kept.points[~kept.points["line"].isin(flagged)].reset_index(drop=True)
+    own = observations.select([alloy])
+    kept = own.keep(~own.points["line"].isin(flagged))
     again = calibrate(population, kept, alloy, seed, point_dof=point_dof, offsets=offsets)
     lines = ", ".join(str(line) for line in flagged)
     again.notes.insert(0, f"left out as improbable given the others: line(s) {lines}")
@@ -201,27 +189,23 @@ def calibrate_without_outliers(
 
 
 def pick_points(observations: Observations, alloy: str, count: int, seed: int) -> Observations:
-    """Return the alloy's observations thinned to `count` random ones (all where it has fewer)."""
+    """Return `count` random observations of the alloy (all where it has fewer)."""
     own = observations.select([alloy])
-    if len(own.points) > count:
-        order = np.random.default_rng([seed, 8]).permutation(len(own.points))[:count]
-        own.points = own.points.iloc[np.sort(order)].reset_index(drop=True)
-    return own
+    order = np.random.default_rng([seed, 8]).permutation(len(own.points))[:count]
+    return own.keep(own.points.index.isin(order))
 
 
 def held_out_scores(calibration: Calibration, everything: Observations) -> dict[str, Any]:
     """Return errors on the alloy's other observations: calibrated, and generic least squares."""
     own = everything.select([calibration.alloy])
-    used = set(calibration.observations.points["line"])
-    rest = own.points[~own.points["line"].isin(used)].reset_index(drop=True)
-    if rest.empty:
+    rest = own.keep(~own.points["line"].isin(calibration.observations.points["line"]))
+    if rest.points.empty:
         return {}
-    own.points = rest
     if calibration.offsets:
-        number_runs(own, calibration.offsets, calibration.runs)
+        rest, _ = with_run_numbers(rest, calibration.offsets, calibration.runs)
     equation, kind = calibration.population.equation, calibration.population.kind
-    series = to_series(own, equation, calibration.reference_temperature_K)
-    columns = {name: column[0] for name, column in series.columns.items()}
+    task = to_tasks(rest, equation, calibration.reference_temperature_K)
+    columns = {name: column[0] for name, column in task.columns.items()}
     value, low, high = calibration.predict(columns)
     target = columns["target"].numpy()
     generic = equation.predict(kind, calibration.least_squares, columns).numpy()
@@ -230,5 +214,5 @@ def held_out_scores(calibration: Calibration, everything: Observations) -> dict[
         "rmse": float(np.sqrt(((value - target) ** 2).mean())),
         "rmse_least_squares_generic_start": float(np.sqrt(((generic - target) ** 2).mean())),
         "coverage_90": float(((low <= target) & (target <= high)).mean()),
-        "unit": equation.observable(kind).unit,
+        "unit": calibration.population.observable.unit,
     }

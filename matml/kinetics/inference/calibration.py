@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matml.bayes.gauss_newton import Fit
 from matml.bayes.importance_sampling import Posterior
-from matml.bayes.student_t import point_weights
+from matml.bayes.likelihood import point_weights
 from matml.bayes.task_prior import TaskPriors
 from matml.core.statistics import NORMAL_90
 from matml.kinetics.data.batch import other_inputs, with_alloy_inputs
@@ -148,8 +148,6 @@ class Calibration:
 
     def _point_weights(self, variance: Tensor) -> Tensor:
         """Return what each observation counts, [N]: one unless errors are heavy-tailed."""
-        if math.isinf(self.prior.point_dof):
-            return torch.ones_like(variance)
         squares = self.fit.residuals[0].square()
         return point_weights(squares, variance, self.prior.point_dof)
 
@@ -175,7 +173,7 @@ class Calibration:
             self.posterior.noise,
             batch,
             self.seed,
-            self.population.experience.window,
+            self.population.prior.window,
         )
         return tuple(part[0].numpy() for part in result)
 
@@ -203,7 +201,6 @@ class Calibration:
     def record(self) -> dict[str, Any]:
         """Return the calibration for its JSON."""
         table = self.residual_table()
-        observable = self.population.equation.observable(self.population.kind)
         rmse = float(np.sqrt((table["residual"] ** 2).mean()))
         return {
             "alloy": self.alloy,
@@ -219,9 +216,9 @@ class Calibration:
             },
             "noise": self.noise,
             "error_dof_of_points": dof if math.isfinite(dof := self.prior.point_dof) else None,
-            "noise_of_population": self.population.experience.prior.noise,
+            "noise_of_population": self.population.prior.prior.noise,
             "residual_rmse": rmse,
-            "unit": observable.unit,
+            "unit": self.population.observable.unit,
             "outliers": int(table["outlier"].sum()),
             "converged": bool(self.fit.converged[0]),
             "effective_draws": round(float(self.posterior.effective[0]), 1),
@@ -254,9 +251,9 @@ def prediction_columns(
     columns = {"temperature_K": torch.from_numpy(np.asarray(temperature_K, dtype=float))}
     for name, value in others.items():
         columns[name] = torch.from_numpy(np.broadcast_to(value, temperature_K.shape).astype(float))
-    equation = calibration.population.equation
-    points = with_alloy_inputs(calibration.observations, equation)
-    for name in other_inputs(equation, calibration.population.kind):
+    observable = calibration.population.observable
+    points = with_alloy_inputs(calibration.observations, observable)
+    for name in other_inputs(observable):
         columns[name] = torch.full_like(columns["temperature_K"], float(points[name].median()))
     if calibration.reference_temperature_K is not None:
         columns["reference_temperature_K"] = torch.full_like(

@@ -1,11 +1,12 @@
-"""What alloys of known composition teach of the next one: the prior that `calibrate` uses.
+"""The prior of a new alloy given its composition, learned from other alloys.
 
 `matml.bayes.task_prior` learns it from fitted alloys; here the composition becomes features, and
 the noise is set by how well the other observations of a training alloy are predicted from a few of
-them: observations of one alloy err together, so that residuals of a fit to hundreds of points say
+them: observations of one alloy share errors, so that residuals of a fit to hundreds of points say
 little about what a handful is worth.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -15,16 +16,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from matml.bayes.gauss_newton import Fit
+from matml.bayes.empirical_bayes import LearnedPrior
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import ConditionedPrior, TaskPriors, learn_conditioned_prior
+from matml.bayes.tasks import Pointwise, Tasks
 from matml.kinetics.data.alloys import composition_columns
-from matml.kinetics.data.batch import Series, residual_function
 from matml.kinetics.equations import Equation
 from matml.kinetics.inference.informative_times import Timing, timing_candidates
 
 PROCESS_SCALES = {"austenitising_temperature_C": 30.0, "grain_size_ASTM": 1.0}
-"""Numeric columns besides the composition that tell alloys apart, with a small difference."""
+"""Numeric columns besides the composition that distinguish alloys, with a small difference."""
 
 COMPOSITION_SCALE = 0.1
 """A small difference in the root of an amount in percent.
@@ -42,8 +43,8 @@ The small ones are for a pool that one misfitted alloy dominates.
 FIRST_DOF = 4.0
 """Degrees of freedom while the first factor is chosen."""
 
-TIMED_SHARES = (0.95,)
-"""What is tried of the share of times that follow the transformation, besides none."""
+TIMED_PARTS = (0.95,)
+"""What is tried for the part of the times that follow the transformation, besides none."""
 
 EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16
 
@@ -88,11 +89,8 @@ class Features:
         numbers = alloys[candidates].apply(pd.to_numeric, errors="coerce")
         names = numbers.columns[numbers.max() > numbers.min()].tolist()
         values = _transformed(alloys[names])
-        values = np.where(
-            np.isnan(values) & np.array([name not in PROCESS_SCALES for name in names], dtype=bool),
-            0.0,
-            values,
-        )
+        amounts = np.array([name not in PROCESS_SCALES for name in names], dtype=bool)
+        values = np.where(np.isnan(values) & amounts, 0.0, values)
         least = [PROCESS_SCALES.get(name, COMPOSITION_SCALE) for name in names]
         return Features(
             names,
@@ -112,8 +110,8 @@ def _transformed(table: pd.DataFrame) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Experience:
-    """The learned prior over alloys.
+class CompositionPrior:
+    """The learned prior over alloys: what `calibrate` uses.
 
     Attributes
     ----------
@@ -136,7 +134,9 @@ class Experience:
 
     def to_record(self) -> dict[str, Any]:
         """Return what `from_record` reads."""
-        p = self.prior
+        p, timing = self.prior, None
+        if isinstance(p.log_design, Timing):
+            timing = {"informative": p.log_design.informative, "span": p.log_design.span}
         return {
             "centre": p.centre.tolist(),
             "covariance": p.covariance.tolist(),
@@ -154,13 +154,12 @@ class Experience:
             "alloy_positions": p.positions.tolist(),
             "alloy_weights": p.weights.tolist(),
             "window": list(self.window),
-            "timing": {"share": t.share, "span": t.span} if (t := p.log_design) else None,
-            "log_score_by_setting": p.scores,
+            "timing": timing,
         }
 
     @staticmethod
-    def from_record(stored: dict[str, Any], equation: Equation) -> "Experience":
-        """Return the experience of a record, learned with an equation.
+    def from_record(stored: dict[str, Any], equation: Equation) -> "CompositionPrior":
+        """Return the prior of a record, learned with an equation.
 
         Raises
         ------
@@ -189,17 +188,18 @@ class Experience:
             float(stored["dof"]),
             float(stored["noise"]),
             float(stored["noise_dof"]),
-            dict(stored["log_score_by_setting"]),
-            Timing(equation, float(timing["share"]), float(timing["span"])) if timing else None,
+            log_design=Timing(equation, float(timing["informative"]), float(timing["span"]))
+            if timing
+            else None,
         )
-        size = len(prior.centre)
+        size = len(equation.parameters)
         numbers = prior.centre, prior.covariance, prior.positions, prior.weights
         if not all(bool(torch.isfinite(part).all()) for part in numbers):
             raise ValueError("centre, covariance, alloy_positions or alloy_weights are not finite")
         if not len(columns) == len(stored["feature_centre"]) == len(stored["feature_scale"]):
             raise ValueError("feature_columns, feature_centre and feature_scale do not fit")
-        shapes = prior.covariance.shape, prior.positions.shape, prior.weights.shape
-        if shapes != ((size, size), (len(rows), size), (len(rows),)):
+        shapes = [part.shape for part in numbers]
+        if shapes != [(size,), (size, size), (len(rows), size), (len(rows),)]:
             raise ValueError("centre, covariance, alloy_positions or alloy_weights do not fit")
         positive = all(value > 0 for value in (prior.noise, prior.noise_dof, prior.dof))
         if not positive or (prior.weights <= 0).any():
@@ -207,31 +207,30 @@ class Experience:
         if torch.linalg.eigvalsh(prior.covariance)[0] <= 0:
             raise ValueError("the covariance is not positive definite")
         low, high = (float(end) for end in stored["window"])
-        return Experience(
+        return CompositionPrior(
             prior,
             Features(columns, list(stored["feature_centre"]), list(stored["feature_scale"])),
             (low, high),
         )
 
 
-def learn_experience(
+def learn_composition_prior(
     equation: Equation,
     kind: str,
-    series: Series,
-    fit: Fit,
-    noise: float,
+    tasks: Tasks,
+    fitted: LearnedPrior,
     alloys: pd.DataFrame,
     pseudo_tasks: float,
     seed: int,
     *,
     use_composition: bool = True,
-) -> Experience:
+) -> CompositionPrior:
     """Return the prior learned from fitted alloys.
 
     Parameters
     ----------
-    series, fit, noise
-        Training alloys, their fit under a common prior, and its noise.
+    tasks, fitted
+        Training alloys, and their fit under a common Gaussian prior with its noise.
     alloys
         Their rows in the table of alloys.
     pseudo_tasks
@@ -241,63 +240,57 @@ def learn_experience(
     """
     features = Features.learn(alloys if use_composition else alloys[["alloy"]])
     prior, training = learn_conditioned_prior(
-        fit.position,
-        fit.covariance,
+        fitted.fit.position,
+        fitted.fit.covariance,
         features.of(alloys),
         alloys["composition_group"].tolist(),
-        noise,
+        fitted.prior.noise,
         pseudo_tasks=pseudo_tasks,
     )
-    training = set_noise(equation, kind, series, training, seed)
+    designs = timing_candidates(equation, kind, tasks, TIMED_PARTS)
+    training = set_noise(tasks, training, designs, seed)
     noise = training.noise
-    measured = series.columns["target"][series.mask > 0]
+    measured = tasks.columns["target"][tasks.mask > 0]
     window = (float(measured.min()) - 2 * noise, float(measured.max()) + 2 * noise)
     prior = replace(
         prior, noise=noise, noise_dof=training.noise_dof, log_design=training.log_design
     )
-    return Experience(prior, features, window)
+    return CompositionPrior(prior, features, window)
 
 
 def set_noise(
-    equation: Equation, kind: str, series: Series, training: TaskPriors, seed: int
+    tasks: Tasks, training: TaskPriors, designs: Sequence[Pointwise | None], seed: int
 ) -> TaskPriors:
     """Return the priors with the noise, its degrees of freedom and use of the times that are best.
 
     The mean log predictive density of up to 16 observations of each training alloy, given a few
     others and the alloy's prior predicted from other groups.
+
+    Parameters
+    ----------
+    designs
+        What is tried of what the times tell (`TaskPriors.log_design`).
     """
-    rows, support, query = _episodes(series, seed)
+    rows, support, query = _episodes(tasks, seed)
     if len(rows) == 0:
         return training
-    residual = residual_function(equation, kind)
     inputs = {name: column[:, None] for name, column in query.columns.items()}
 
     def with_noise(tried: TaskPriors, factor: float, dof: float) -> TaskPriors:
         return replace(tried, noise=factor * training.noise, noise_dof=dof)
 
     def score(tried: TaskPriors) -> float:
-        posterior = sample_posterior(
-            residual,
-            tried[rows],
-            support.columns,
-            support.mask,
-            support.known_variance,
-            draws=100,
-            proposals=600,
-            seed=seed,
-        )
+        posterior = sample_posterior(support, tried[rows], draws=100, proposals=600, seed=seed)
         variance = posterior.noise[:, :, None].square() + query.known_variance[:, None]
         with torch.no_grad():
-            value = equation.predict(kind, posterior.draws[:, :, None], inputs)
-        error = (value - inputs["target"]).square() / variance
+            error = query.residual(posterior.draws[:, :, None], inputs).square() / variance
         density = torch.logsumexp(-(error + variance.log()) / 2, 1)
         return float(((query.mask * density).sum(1) / query.mask.sum(1)).mean())
 
     # one after the other: they hardly depend on each other
     best = training
-    timings = timing_candidates(equation, kind, series, TIMED_SHARES)
-    if len(timings) > 1:
-        tried = [with_noise(replace(training, log_design=t), 1.0, FIRST_DOF) for t in timings]
+    if len(designs) > 1:
+        tried = [with_noise(replace(training, log_design=d), 1.0, FIRST_DOF) for d in designs]
         best = max(tried, key=score)
 
     @cache  # some pairs come up twice
@@ -310,28 +303,27 @@ def set_noise(
     return with_noise(best, factor, dof)
 
 
-def _episodes(series: Series, seed: int) -> tuple[Tensor, Series, Series]:
+def _episodes(tasks: Tasks, seed: int) -> tuple[Tensor, Tasks, Tasks]:
     """Return (alloy of each episode, support, query); alloys with too few points are left out.
 
     One batch: supports of fewer than the most shots are masked.
     """
     generator = np.random.default_rng([seed, 11])
     most = max(EPISODE_SHOTS)
-    width = min(most + EPISODE_QUERIES, series.mask.shape[1])
+    width = min(most + EPISODE_QUERIES, tasks.mask.shape[1])
     rows, picks, used = [], [], []
-    for row, count in enumerate(series.counts().tolist()):
+    for row, count in enumerate(tasks.counts()):
         for shots in EPISODE_SHOTS:
             if count >= shots + 4:
                 # padding follows an alloy's own observations, so that the order holds both
-                others = np.arange(count, series.mask.shape[1])
+                others = np.arange(count, tasks.mask.shape[1])
                 rows.append(row)
                 picks.append(np.concatenate([generator.permutation(count), others])[:width])
                 used.append(np.arange(width) < shots)
     index = torch.tensor(rows, dtype=torch.long)
     if not rows:
-        return index, series, series
-    chosen = series.points(index, torch.from_numpy(np.stack(picks)))
-    support_mask = torch.from_numpy(np.stack(used)).to(chosen.mask)
-    few = {name: column[:, :most] for name, column in chosen.columns.items()}
-    support = Series(chosen.names, few, support_mask[:, :most], chosen.known_variance[:, :most])
-    return index, support, replace(chosen, mask=chosen.mask * (1 - support_mask))
+        return index, tasks, tasks
+    picked, in_support = (torch.from_numpy(np.stack(table)) for table in (picks, used))
+    query = tasks.pick(index, picked)
+    support = tasks.pick(index, picked[:, :most]).masked(in_support[:, :most].to(query.mask))
+    return index, support, query.masked(query.mask * (1 - in_support.to(query.mask)))

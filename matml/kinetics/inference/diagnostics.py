@@ -1,18 +1,18 @@
 """What looks wrong with an alloy's observations, judged by the population, with the evidence."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
-from matml.kinetics.data.batch import Series, residual_function
 from matml.kinetics.data.columns import APART, ZERO_CELSIUS
-from matml.kinetics.data.observations import Observations
-from matml.kinetics.equations import Equation
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 
 SUSPICIOUS_LOG_RATIO = math.log(1e2)
@@ -40,9 +40,37 @@ MOST_LEFT_OUT = 60
 
 STRONG_CORRELATION = 0.9
 
+ONE_TEMPERATURE_K, ONE_FRACTION = 2.0, 0.02
+"""Ranges of observations within which nothing is learned of how things change with them."""
+
+
+def design_notes(points: pd.DataFrame, moving: np.ndarray) -> list[str]:
+    """Return what the design of one alloy's observations cannot determine, one sentence each.
+
+    `moving` says which of them lie on a ramp or path.
+    """
+    notes = []
+    count = len(points)
+    if count == 1:
+        notes.append("one observation: it fixes one combination of parameters; the rest is prior")
+    elif "temperature_K" in points and not moving.any():
+        if np.ptp(points["temperature_K"]) <= ONE_TEMPERATURE_K:
+            notes.append("one temperature: how the rate depends on temperature is prior alone")
+    elif "peak_temperature_K" in points and np.ptp(points["heating_rate_K_per_s"]) == 0:
+        notes.append("one heating rate: the activation energy is prior alone")
+    if count > 1 and "fraction" in points and len(set(points["fraction"])) == 1:
+        notes.append("one fraction: the exponent is prior alone")
+    if "fraction_transformed" in points:
+        inside = points["fraction_transformed"].between(0.02, 0.98)
+        if count > 1 and inside.all() and np.ptp(points["fraction_transformed"]) <= ONE_FRACTION:
+            notes.append("one fraction: the exponent is prior alone")
+        if not inside.any():
+            notes.append("no fraction between 0.02 and 0.98: only bounds on the time are measured")
+    return notes
+
 
 def unit_notes(
-    equation: Equation, kind: str, priors: TaskPriors, series: Series, known: dict[str, list[float]]
+    task: Tasks, priors: TaskPriors, measured: str, known: dict[str, list[float]]
 ) -> list[str]:
     """Return a warning where kelvin and Celsius, or hours, minutes and seconds, seem mixed up.
 
@@ -51,21 +79,20 @@ def unit_notes(
 
     Parameters
     ----------
-    priors
-        The alloy's prior (batch of one).
+    task, priors
+        The alloy's observations and prior (batch of one).
+    measured
+        Column of the measured value.
     known
         Ranges of the population's observations, by column.
     """
-    residual = residual_function(equation, kind)
-    measures_time = equation.observable(kind).column == "time_s"
+    measures_time = measured == "time_s"
 
-    def evidence(columns: dict[str, torch.Tensor]) -> float:
-        posterior = sample_posterior(
-            residual, priors, columns, series.mask, series.known_variance, draws=1
-        )
-        return float(posterior.log_evidence[0])
+    def evidence(columns: Columns) -> float:
+        changed = replace(task, columns=columns)
+        return float(sample_posterior(changed, priors, draws=1).log_evidence[0])
 
-    def raw(columns: dict[str, torch.Tensor], column: str) -> torch.Tensor:
+    def raw(columns: Columns, column: str) -> Tensor:
         if column == "time_s" and measures_time:
             return 10 ** columns["target"]
         return columns[column]
@@ -74,14 +101,14 @@ def unit_notes(
     for column, corrected, meaning in UNIT_MIX_UPS:
         if column not in known:
             continue
-        given = raw(series.columns, column)
+        given = raw(task.columns, column)
         changed = corrected(given)
         low, high = known[column]
         if not low <= float(changed.median()) <= high or (changed <= 0).any():
             continue
         if as_given is None:
-            as_given = evidence(series.columns)
-        columns = dict(series.columns)
+            as_given = evidence(task.columns)
+        columns = dict(task.columns)
         if column == "time_s" and measures_time:
             columns["target"] = changed.log10()
         else:
@@ -104,11 +131,11 @@ def unit_notes(
     return notes
 
 
-def composition_notes(known: dict[str, list[float]], observations: Observations) -> list[str]:
-    """Return a warning for each element outside the range of the training alloys."""
-    row = observations.alloys.iloc[0]
+def composition_notes(known: dict[str, list[float]], alloys: pd.DataFrame) -> list[str]:
+    """Return a warning for each element of an alloy outside the range of the training alloys."""
+    row = alloys.iloc[0]
     notes = []
-    for name in composition_columns(observations.alloys):
+    for name in composition_columns(alloys):
         if name in known and row[name] == row[name]:
             low, high = known[name]
             margin = 0.1 * (high - low) + 1e-9
@@ -173,33 +200,23 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
     return notes
 
 
-def left_out_probabilities(
-    equation: Equation, kind: str, priors: TaskPriors, series: Series, seed: int
-) -> np.ndarray:
+def left_out_probabilities(task: Tasks, priors: TaskPriors, seed: int) -> np.ndarray:
     """Return each observation's two-sided tail probability given the alloy's others, [N].
 
     NaN where there are too many to leave each out, or only one.
     """
-    count = int(series.mask.sum())
+    (count,) = task.counts()
     if not 2 <= count <= MOST_LEFT_OUT:
         return np.full(count, np.nan)
     rows = torch.zeros(count, dtype=torch.long)
-    picks = torch.arange(count).expand(count, count)
-    batch = series.points(rows, picks)
-    mask = batch.mask * (1 - torch.eye(count, dtype=batch.mask.dtype))
-    posterior = sample_posterior(
-        residual_function(equation, kind),
-        priors[rows],
-        batch.columns,
-        mask,
-        batch.known_variance,
-        seed=seed,
-    )
-    own = {name: column[0, :count, None] for name, column in series.columns.items()}
+    batch = task.pick(rows, torch.arange(count).expand(count, count))
+    others = batch.masked(batch.mask * (1 - torch.eye(count, dtype=batch.mask.dtype)))
+    posterior = sample_posterior(others, priors[rows], seed=seed)
+    own = {name: column[0, :count, None] for name, column in task.columns.items()}
     with torch.no_grad():
-        value = equation.predict(kind, posterior.draws, own)
-    spread = (posterior.noise.square() + series.known_variance[0, :count, None]).sqrt()
-    below = torch.special.ndtr((own["target"] - value) / spread).mean(1)
+        error = task.residual(posterior.draws, own)
+    spread = (posterior.noise.square() + task.known_variance[0, :count, None]).sqrt()
+    below = torch.special.ndtr(-error / spread).mean(1)
     return (2 * torch.minimum(below, 1 - below)).numpy()
 
 

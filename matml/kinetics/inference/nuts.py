@@ -8,18 +8,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from matml.bayes.gauss_newton import Fit, Residual
-from matml.bayes.importance_sampling import draw_task_noise, fit_quality, log_posterior
+from matml.bayes.gauss_newton import Fit
+from matml.bayes.likelihood import draw_noise, log_posterior, misfit
 from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
-from matml.kinetics.data.batch import Series, residual_function, to_series
+from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.inference.calibration import Calibration
 
 
 def nuts_draws(
-    residual: Residual,
+    tasks: Tasks,
     priors: TaskPriors,
-    support: Series,
     fit: Fit,
     *,
     draws: int = 400,
@@ -33,8 +33,8 @@ def nuts_draws(
 
     Parameters
     ----------
-    priors, support
-        Priors and observations of B tasks.
+    tasks, priors
+        Observations and priors of B tasks.
     fit
         Where the chain begins, and Laplace's covariances.
     draws, warmup
@@ -54,16 +54,14 @@ def nuts_draws(
         ) from None
     pyro.set_rng_seed(seed)
     factor = torch.linalg.cholesky((fit.covariance + fit.covariance.mT) / 2)
-    data = support.columns, support.mask, support.known_variance, priors
 
     def at(white: Tensor) -> Tensor:
         return fit.position + (factor @ white[..., None]).squeeze(-1)
 
     def potential(values: dict[str, Tensor]) -> Tensor:
         points = at(values["white"])[:, None]
-        fitness = fit_quality(residual, points, *data)
-        parts = priors.log_components(points)
-        return -log_posterior(points, parts, fitness, support.columns, support.mask, priors).sum()
+        components, misfits = priors.log_components(points), misfit(tasks, priors, points)
+        return -log_posterior(tasks, priors, points, components, misfits).sum()
 
     chain = MCMC(
         NUTS(potential_fn=potential, max_tree_depth=6),
@@ -75,9 +73,9 @@ def nuts_draws(
     chain.run()
     points = at(chain.get_samples()["white"]).transpose(0, 1)
     with torch.no_grad():
-        fitness = fit_quality(residual, points, *data)
+        misfits = misfit(tasks, priors, points)
     generator = torch.Generator().manual_seed(seed)
-    return points, draw_task_noise(fitness, support.mask, priors, generator)
+    return points, draw_noise(misfits, tasks, priors, generator)
 
 
 def check_by_mcmc(calibration: Calibration) -> pd.DataFrame:
@@ -87,10 +85,9 @@ def check_by_mcmc(calibration: Calibration) -> pd.DataFrame:
     `shift`, the difference of the medians over the width of the interval, on the scale of the fit.
     """
     population, own = calibration.population, calibration.observations
-    series = to_series(own, population.equation, calibration.reference_temperature_K)
-    residual = residual_function(population.equation, population.kind)
+    task = to_tasks(own, population.equation, calibration.reference_temperature_K)
     draws, _ = nuts_draws(
-        residual, calibration.prior, series, calibration.fit, draws=1000, seed=calibration.seed
+        task, calibration.prior, calibration.fit, draws=1000, seed=calibration.seed
     )
     rows = []
     levels = draws.new_tensor([0.05, 0.5, 0.95])

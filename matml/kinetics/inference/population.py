@@ -1,49 +1,41 @@
 """What is known of alloys before the next one: learned, saved as JSON, read back.
 
-A common Gaussian prior over standardised parameters is learned by `matml.bayes.empirical_bayes`,
-the heavy-tailed prior given composition that calibration uses by
-`matml.kinetics.inference.composition_prior`, MAML and Meta-SGD starts by `matml.meta.meta_train`;
-all see training alloys only.
+From training alloys alone: a common Gaussian prior over standardised parameters
+(`matml.bayes.empirical_bayes`), and from the alloys fitted under it the heavy-tailed prior given
+composition (`matml.kinetics.inference.composition_prior`). Only the latter is used for a new alloy,
+and only what is used for a new alloy stands in the file.
 """
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from matml import __version__
 from matml.bayes.empirical_bayes import LearnedPrior, for_a_new_task, learn_prior
 from matml.bayes.gauss_newton import GaussianPrior
+from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
-from matml.core.statistics import NORMAL_90
 from matml.kinetics.data.alloys import composition_columns
-from matml.kinetics.data.batch import (
-    Series,
-    common_reference_temperature,
-    residual_function,
-    to_series,
-)
+from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_tasks
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.equations import Equation, equation_named
-from matml.kinetics.inference.composition_prior import Experience, learn_experience
-from matml.kinetics.inference.gradient_start import MetaLearned, meta_learn
+from matml.kinetics.equations import Equation, Observable, equation_named
+from matml.kinetics.inference.composition_prior import CompositionPrior, learn_composition_prior
 from matml.kinetics.inference.run_offsets import (
     NO_OFFSETS,
     RunOffsets,
-    number_runs_of_each,
+    with_run_numbers_of_each,
     with_run_offsets,
 )
-from matml.kinetics.settings import KineticsSection
 
-FORMAT = "matml kinetic population, version 3"
+FORMAT = "matml kinetic population, version 4"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Population:
     """A learned population of alloys under one equation.
 
@@ -52,81 +44,67 @@ class Population:
     equation, kind
         Equation and kind of observation.
     prior
-        Common Gaussian over standardised parameters, with the noise on the residual scale.
-    experience
-        The prior that calibration uses.
+        Of a new alloy, over standardised parameters, with the noise on the residual scale.
     reference_temperature_K
         For alloys that give none; None where the equation has no reference temperature.
-    meta_learned
-        MAML and Meta-SGD starts by name; may be empty.
-    training, held_out
-        Names of alloys.
+    held_out
+        Names of alloys of the same data that it was not learned from.
     data_card
         What it was learned from.
-    log_evidence
-        Per EM round.
     """
 
     equation: Equation
     kind: str
-    prior: GaussianPrior
-    experience: Experience
-    reference_temperature_K: float | None = None
-    meta_learned: dict[str, MetaLearned] = field(default_factory=dict)
-    training: list[str] = field(default_factory=list)
-    held_out: list[str] = field(default_factory=list)
-    data_card: dict[str, Any] = field(default_factory=dict)
-    log_evidence: list[float] = field(default_factory=list)
+    prior: CompositionPrior
+    reference_temperature_K: float | None
+    held_out: list[str]
+    data_card: dict[str, Any]
+
+    @property
+    def observable(self) -> Observable:
+        """What is measured."""
+        return self.equation.observable(self.kind)
+
+    def reference_temperature(self, own: Observations) -> tuple[float | None, list[str]]:
+        """Return the reference temperature of an alloy's equation, and what was assumed of it."""
+        if not self.equation.needs_reference_temperature:
+            return None, []
+        given = own.alloys["reference_temperature_K"].iloc[0]
+        if given == given:
+            return float(given), []
+        if not self.data_card.get("reference_temperatures_given"):
+            return self.reference_temperature_K, []
+        middle = common_reference_temperature(own)
+        return middle, [f"no reference_temperature_K given: {middle:.0f} K, the middle of the data"]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one row per parameter: what is expected of an alloy of unknown composition."""
+        unknown = torch.full((1, len(self.prior.features.columns)), torch.nan, dtype=torch.float64)
+        prior = self.prior.prior.of(unknown)
+        half = prior.half_width(0.9)[0]
+        rows = []
+        for i, p in enumerate(self.equation.parameters):
+            ends = [prior.mean[0, i] + k * half[i] for k in (0, -1, 1)]
+            values = dict(zip(("median", "low_90", "high_90"), map(p.value, ends), strict=True))
+            described = {"name": p.name, "unit": p.unit, "description": p.description}
+            rows.append(described | {name: float(value) for name, value in values.items()})
+        return rows
 
     def save(self, path: Path) -> None:
         """Write the population as JSON."""
-        spread = self.prior.covariance.diagonal().sqrt()
-        parameters = []
-        for i, p in enumerate(self.equation.parameters):
-            ends = [float(p.value(self.prior.mean[i] + k * NORMAL_90 * spread[i])) for k in (-1, 1)]
-            parameters.append(
-                {
-                    "name": p.name,
-                    "unit": p.unit,
-                    "description": p.description,
-                    "transform": p.transform,
-                    "centre": p.centre,
-                    "scale": p.scale,
-                    "median": float(p.value(self.prior.mean[i])),
-                    "low_90": ends[0],
-                    "high_90": ends[1],
-                }
-            )
         write_json(
             path,
             {
                 "format": FORMAT,
                 "matml": __version__,
                 "equation": self.equation.name,
-                "source": self.equation.source,
                 "kind": self.kind,
-                "parameters": parameters,
                 "standardised": "(transform(value) - centre) / scale, in the order of parameters",
-                "mean": self.prior.mean.tolist(),
-                "covariance": self.prior.covariance.tolist(),
-                "noise": self.prior.noise,
-                "noise_unit": self.equation.observable(self.kind).unit,
-                "experience": self.experience.to_record(),
+                "parameters": _scales(self.equation),
+                "prior": self.prior.to_record(),
                 "reference_temperature_K": self.reference_temperature_K,
-                "meta_learned": {
-                    name: {
-                        "start": learned.start.tolist(),
-                        "factor": learned.factor.tolist(),
-                        "rates": learned.rates.tolist(),
-                        "steps": learned.steps,
-                        "scale": learned.scale,
-                    }
-                    for name, learned in self.meta_learned.items()
-                },
-                "training_alloys": self.training,
                 "held_out_alloys": self.held_out,
                 "data_card": self.data_card,
-                "log_evidence": self.log_evidence,
             },
         )
 
@@ -137,65 +115,61 @@ class Population:
         Raises
         ------
         MatmlError
-            Where the file is not a population, or not one of this equation.
+            Where the file is not a population of this format, or not one of this equation.
         """
         stored = read_json(path)
         if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise MatmlError(f"{path}: is not a {FORMAT!r}; make it with `matml kinetics learn`")
+            raise MatmlError(
+                f"{path}: is not a {FORMAT!r}; make it with `{_command(stored, path)}`"
+            )
         try:
             equation = equation_named(stored["equation"])
-            names = [parameter["name"] for parameter in stored["parameters"]]
-            scales = [(p["centre"], p["scale"]) for p in stored["parameters"]]
-            mean = torch.tensor(stored["mean"], dtype=torch.float64)
-            covariance = torch.tensor(stored["covariance"], dtype=torch.float64)
-            noise = float(stored["noise"])
-            experience = Experience.from_record(stored["experience"], equation)
-            learned = {
-                name: MetaLearned(
-                    torch.tensor(item["start"], dtype=torch.float64),
-                    torch.tensor(item["factor"], dtype=torch.float64),
-                    torch.tensor(item["rates"], dtype=torch.float64),
-                    int(item["steps"]),
-                    float(item["scale"]),
+            if not _same_scales(stored["parameters"], _scales(equation)):
+                raise MatmlError(
+                    f"{path}: was learned with other parameters of equation {equation.name!r} than "
+                    f"this version has; learn it again: `{_command(stored, path)}`"
                 )
-                for name, item in stored["meta_learned"].items()
-            }
-            rest = {
-                "kind": stored["kind"],
-                "reference_temperature_K": stored["reference_temperature_K"],
-                "training": list(stored["training_alloys"]),
-                "held_out": list(stored["held_out_alloys"]),
-                "data_card": dict(stored["data_card"]),
-                "log_evidence": list(stored["log_evidence"]),
-            }
-        except (KeyError, TypeError, ValueError) as error:
-            raise MatmlError(
-                f"{path}: damaged ({type(error).__name__}: {error}); learn it again"
-            ) from None
-        equation.observable(rest["kind"])
-        expected = [(p.centre, p.scale) for p in equation.parameters]
-        if names != equation.parameter_names or not np.allclose(scales, expected):
-            raise MatmlError(
-                f"{path}: was learned with other parameters of equation {equation.name!r} than "
-                "this version has; learn it again"
+            population = Population(
+                equation,
+                stored["kind"],
+                CompositionPrior.from_record(stored["prior"], equation),
+                stored["reference_temperature_K"],
+                list(stored["held_out_alloys"]),
+                dict(stored["data_card"]),
             )
-        size = len(names)
-        shapes = mean.shape, covariance.shape, experience.prior.centre.shape
-        finite = all(bool(torch.isfinite(part).all()) for part in (mean, covariance))
-        if shapes != ((size,), (size, size), (size,)) or not (finite and 0 < noise < np.inf):
-            raise MatmlError(f"{path}: mean, covariance or noise have a wrong shape or sign")
-        if (
-            not torch.allclose(covariance, covariance.mT)
-            or torch.linalg.eigvalsh(covariance)[0] <= 0
-        ):
-            raise MatmlError(f"{path}: the covariance is not symmetric and positive definite")
-        return Population(
-            equation=equation,
-            prior=GaussianPrior(mean, covariance, noise),
-            experience=experience,
-            meta_learned=learned,
-            **rest,
-        )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            remedy = f"learn it again: `{_command(stored, path)}`"
+            raise MatmlError(f"{path}: damaged ({reason}); {remedy}") from None
+        # says so where the equation knows no such kind
+        equation.observable(population.kind)
+        return population
+
+
+def _scales(equation: Equation) -> list[dict[str, Any]]:
+    """Return what the standardised scale of each parameter is."""
+    return [
+        {"name": p.name, "transform": p.transform, "centre": p.centre, "scale": p.scale}
+        for p in equation.parameters
+    ]
+
+
+def _same_scales(stored: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
+    """Return whether parameters are the same up to rounding."""
+    return len(stored) == len(expected) and all(
+        (a["name"], a["transform"]) == (b["name"], b["transform"])
+        and np.allclose((a["centre"], a["scale"]), (b["centre"], b["scale"]))
+        for a, b in zip(stored, expected, strict=True)
+    )
+
+
+def _command(stored: Any, path: Path) -> str:
+    """Return the command that makes a population file again, as far as the file tells."""
+    known = stored if isinstance(stored, dict) else {}
+    card = known.get("data_card")
+    data = card.get("file", "FILE") if isinstance(card, dict) else "FILE"
+    equation = known.get("equation", "NAME")
+    return f"matml kinetics learn --data {data} --equation {equation} --out {path.parent}"
 
 
 def generic_prior(equation: Equation, kind: str) -> GaussianPrior:
@@ -209,12 +183,7 @@ def generic_prior(equation: Equation, kind: str) -> GaussianPrior:
 
 
 def learn_gaussian(
-    equation: Equation,
-    kind: str,
-    series: Series,
-    pseudo_tasks: float,
-    groups: int,
-    offsets: int = 0,
+    tasks: Tasks, initial: GaussianPrior, pseudo_tasks: float, groups: int, offsets: int = 0
 ) -> LearnedPrior:
     """Return the Gaussian prior of training alloys by EM, widened for a new alloy.
 
@@ -225,63 +194,106 @@ def learn_gaussian(
     offsets
         How many of the last parameters are offsets of runs; the result is without them.
     """
-    learned = learn_prior(
-        residual_function(equation, kind),
-        generic_prior(equation, kind),
-        series.columns,
-        series.mask,
-        series.known_variance,
-        pseudo_tasks=pseudo_tasks,
-        nuisance=offsets,
+    learned = learn_prior(tasks, initial, pseudo_tasks=pseudo_tasks, nuisance=offsets)
+    size = len(initial.mean) - offsets
+    prior, fit = learned.prior, learned.fit
+    prior = replace(prior, mean=prior.mean[:size], covariance=prior.covariance[:size, :size])
+    fit = replace(
+        fit,
+        position=fit.position[:, :size],
+        covariance=fit.covariance[:, :size, :size],
+        jacobian=fit.jacobian[..., :size],
     )
-    if offsets:
-        size = len(equation.parameters) - offsets
-        prior, fit = learned.prior, learned.fit
-        learned = replace(
-            learned,
-            prior=replace(prior, mean=prior.mean[:size], covariance=prior.covariance[:size, :size]),
-            fit=replace(
-                fit,
-                position=fit.position[:, :size],
-                covariance=fit.covariance[:, :size, :size],
-                jacobian=fit.jacobian[..., :size],
-            ),
+    return LearnedPrior(for_a_new_task(prior, groups), fit, learned.log_evidence)
+
+
+@dataclass(frozen=True)
+class TrainingAlloys:
+    """Alloys that are learned from, and the Gaussian prior under which they are fitted.
+
+    Attributes
+    ----------
+    observations, tasks
+        Of these alloys alone.
+    equation
+        Without offsets of runs.
+    reference_temperature_K
+        For alloys that give none; None where the equation has no reference temperature.
+    gaussian
+        Prior and fits.
+    """
+
+    observations: Observations
+    tasks: Tasks
+    equation: Equation
+    reference_temperature_K: float | None
+    gaussian: LearnedPrior
+
+    def composition_prior(
+        self, pseudo_tasks: float, seed: int, *, use_composition: bool = True
+    ) -> CompositionPrior:
+        """Return the heavy-tailed prior; see `learn_composition_prior`."""
+        return learn_composition_prior(
+            self.equation,
+            self.observations.kind,
+            self.tasks,
+            self.gaussian,
+            self.observations.alloys,
+            pseudo_tasks,
+            seed,
+            use_composition=use_composition,
         )
-    return replace(learned, prior=for_a_new_task(learned.prior, groups))
 
 
-def learn_starts(
+def fit_training_alloys(
+    observations: Observations,
     equation: Equation,
-    kind: str,
-    series: Series,
-    prior: GaussianPrior,
-    settings: KineticsSection,
-    seed: int,
-) -> dict[str, MetaLearned]:
-    """Return the MAML and Meta-SGD starts of training alloys, learned from the prior's mean."""
-    return {
-        name: meta_learn(
-            equation,
-            kind,
-            series,
-            prior,
-            learn_rates=name == "meta_sgd",
-            shots=settings.shots,
-            steps=settings.inner_steps,
-            rate=settings.inner_rate,
-            batches=settings.meta_batches,
-            tasks_per_batch=settings.meta_tasks,
-            seed=seed,
-            title=f"{name} {equation.name}",
-        )[0]
-        for name in ("maml", "meta_sgd")
-    }
+    pseudo_tasks: float,
+    *,
+    without: list[str],
+    offsets: RunOffsets = NO_OFFSETS,
+) -> TrainingAlloys:
+    """Return all alloys but those `without`, fitted under a common Gaussian prior.
+
+    With `offsets` each run's own errors of temperature and start are estimated along, so that they
+    count neither as differences between alloys nor as noise of single observations.
+
+    Raises
+    ------
+    MatmlError
+        With fewer than two alloys left.
+    """
+    left = [name for name in observations.names if name not in set(without)]
+    if len(left) < 2:
+        raise MatmlError(f"{len(left)} alloy(s) left to learn from: give at least 2")
+    subset = observations.select(left)
+    reference = (
+        common_reference_temperature(subset) if equation.needs_reference_temperature else None
+    )
+    shifted = equation
+    if offsets:
+        subset, most = with_run_numbers_of_each(subset, offsets)
+        shifted = with_run_offsets(equation, [str(number) for number in range(most)], offsets)
+    tasks = to_tasks(subset, equation, reference)
+    gaussian = learn_gaussian(
+        replace(tasks, residual=residual_function(shifted, subset.kind)),
+        generic_prior(shifted, subset.kind),
+        pseudo_tasks,
+        int(subset.alloys["composition_group"].nunique()),
+        len(shifted.parameters) - len(equation.parameters),
+    )
+    return TrainingAlloys(subset, tasks, equation, reference, gaussian)
 
 
 def split_groups(
-    observations: Observations, share: float, seed: int
+    observations: Observations, held_out: float, seed: int
 ) -> tuple[list[str], list[str]]:
     """Return (training, held-out) alloys: whole composition groups, at least one of each.
+
+    Parameters
+    ----------
+    held_out
+        Fraction of the groups to hold out.
 
     Raises
     ------
@@ -294,7 +306,7 @@ def split_groups(
             f"{len(groups)} composition group(s) among {len(observations.names)} alloys: at least "
             "3 are needed to learn a population and keep one out"
         )
-    count = min(max(1, round(share * len(groups))), len(groups) - 2)
+    count = min(max(1, round(held_out * len(groups))), len(groups) - 2)
     chosen = set(np.random.default_rng([seed, 3]).permutation(groups)[:count].tolist())
     held = observations.alloys["composition_group"].isin(chosen)
     names = observations.alloys["alloy"]
@@ -304,69 +316,34 @@ def split_groups(
 def learn_population(
     observations: Observations,
     equation: Equation,
-    settings: KineticsSection,
+    pseudo_tasks: float,
     seed: int,
     *,
     held_out: list[str],
     origin: Path,
     offsets: RunOffsets = NO_OFFSETS,
-) -> tuple[Population, Series, Tensor]:
-    """Learn a population from all alloys but the held-out ones.
+) -> tuple[Population, TrainingAlloys]:
+    """Learn a population from all alloys but the held-out ones; see `fit_training_alloys`.
 
-    With `offsets` each run's own errors of temperature and start are estimated along, so that they
-    count neither as differences between alloys nor as noise of single observations.
-
-    Returns
-    -------
-    population
-        The population.
-    series, positions
-        Training alloys and their fitted standardised parameters [B, P].
+    Parameters
+    ----------
+    pseudo_tasks
+        Weight of the generic covariance, in alloys.
+    origin
+        File of the observations, for the data card.
     """
-    training = [name for name in observations.names if name not in set(held_out)]
-    if len(training) < 2:
-        raise MatmlError(f"{origin}: {len(training)} alloy(s) left to learn from: give at least 2")
-    subset = observations.select(training)
-    reference = (
-        common_reference_temperature(subset) if equation.needs_reference_temperature else None
-    )
-    shifted, extra = equation, 0
-    if offsets:
-        runs = [str(number) for number in range(number_runs_of_each(subset, offsets))]
-        shifted = with_run_offsets(equation, runs, offsets)
-        extra = len(shifted.parameters) - len(equation.parameters)
-    series = to_series(subset, equation, reference)
-    learned = learn_gaussian(
-        shifted,
-        observations.kind,
-        series,
-        settings.pseudo_tasks,
-        int(subset.alloys["composition_group"].nunique()),
-        extra,
-    )
-    experience = learn_experience(
-        equation,
-        observations.kind,
-        series,
-        learned.fit,
-        learned.prior.noise,
-        subset.alloys,
-        settings.pseudo_tasks,
-        seed,
+    training = fit_training_alloys(
+        observations, equation, pseudo_tasks, without=held_out, offsets=offsets
     )
     population = Population(
         equation,
         observations.kind,
-        learned.prior,
-        experience,
-        reference,
-        learn_starts(equation, observations.kind, series, learned.prior, settings, seed),
-        training,
+        training.composition_prior(pseudo_tasks, seed),
+        training.reference_temperature_K,
         held_out,
-        data_card(subset, origin, seed) | offsets.to_record(),
-        learned.log_evidence,
+        data_card(training.observations, origin, seed) | offsets.to_record(),
     )
-    return population, series, learned.fit.position
+    return population, training
 
 
 def data_card(observations: Observations, origin: Path, seed: int) -> dict[str, Any]:

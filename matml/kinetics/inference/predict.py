@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matml.bayes.gauss_newton import Fit, best_of, inverse_variances
-from matml.kinetics.data.batch import Series, residual_function
+from matml.bayes.gauss_newton import Fit, best_of
+from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.equations import Equation
+
+NO_WINDOW = (-math.inf, math.inf)
 
 RANDOM_STARTS = 7
 BOUND = 4.0
@@ -21,17 +23,18 @@ def least_squares_bounds(equation: Equation) -> tuple[Tensor, Tensor]:
     return -upper, upper
 
 
-def generic_least_squares(equation: Equation, kind: str, support: Series, seed: int) -> Fit:
-    """Return bounded least squares from the generic start and several random ones."""
+def generic_least_squares(tasks: Tasks, equation: Equation, noise: float, seed: int) -> Fit:
+    """Return bounded least squares of an equation from the generic and several random starts.
+
+    `noise` is that of an observation.
+    """
     random = np.random.default_rng([seed, 6]).uniform(
         -2, 2, (RANDOM_STARTS, len(equation.parameters))
     )
-    noise = equation.observable(kind).typical_noise
     return best_of(
-        residual_function(equation, kind),
+        tasks,
         torch.cat([equation.start()[None], torch.from_numpy(random)]),
-        support.columns,
-        inverse_variances(support.mask, support.known_variance, noise),
+        tasks.weights(noise),
         bounds=least_squares_bounds(equation),
         preference=0.01,
     )
@@ -42,9 +45,9 @@ def predict_draws(
     kind: str,
     draws: Tensor,
     noise: float | Tensor,
-    columns: dict[str, Tensor],
+    columns: Columns,
     seed: int,
-    window: tuple[float, float] = (-math.inf, math.inf),
+    window: tuple[float, float] = NO_WINDOW,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean and 90 % band of new observations [T, M] over posterior draws [T, S, P].
 

@@ -124,10 +124,10 @@ def append_offsets(priors: TaskPriors, count: int) -> OffsetPriors:
     return OffsetPriors(**fields | {"mean": mean, "covariance": covariance}, offsets=count)
 
 
-def number_runs(
+def with_run_numbers(
     observations: Observations, offsets: RunOffsets, known: list[str] | None = None
-) -> list[str]:
-    """Return the runs of one alloy, and number the observations by them (column `run_number`).
+) -> tuple[Observations, list[str]]:
+    """Return the observations of one alloy numbered by their runs (column `run_number`), and these.
 
     Parameters
     ----------
@@ -156,19 +156,16 @@ def number_runs(
     points = points.assign(run_number=found.where(points["run"] != "", -1.0))
     if offsets.time_s > 0:
         points[NEAR_STEP] = 2 * FARTHEST * offsets.time_s / NEAR_STEPS
-    observations.points = points
-    return runs
+    return replace(observations, points=points), runs
 
 
-def number_runs_of_each(observations: Observations, offsets: RunOffsets) -> int:
-    """Return the most runs of an alloy, and number each alloy's observations by its own."""
-    parts, most = [], 0
-    for name in observations.names:
-        own = observations.select([name])
-        most = max(most, len(number_runs(own, offsets)))
-        parts.append(own.points)
-    observations.points = pd.concat(parts, ignore_index=True)
-    return most
+def with_run_numbers_of_each(
+    observations: Observations, offsets: RunOffsets
+) -> tuple[Observations, int]:
+    """Return the observations, each alloy's numbered by its own runs, and the most of an alloy."""
+    numbered = [with_run_numbers(observations.select([n]), offsets) for n in observations.names]
+    points = pd.concat([own.points for own, _ in numbered], ignore_index=True)
+    return replace(observations, points=points), max(len(runs) for _, runs in numbered)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from matml.bayes.gauss_newton import GaussianPrior, gauss_newton
 from matml.meta.inner.gradient import Diverged
 from matml.meta.tasks import BoundModel, Loss, Parameters
 
@@ -34,7 +35,7 @@ class MaximumAPosteriori(nn.Module):
     steps
         Gauss-Newton steps at most.
     tolerance
-        On the gradient's norm, relative to 1 plus the objective.
+        A step of the weights shorter than this is negligible.
 
     Notes
     -----
@@ -126,49 +127,45 @@ class MaximumAPosteriori(nn.Module):
         return BoundModel(module, {**fixed, **self._split(best)})
 
     def _minimise(self, residuals_at: Callable[[Tensor], Tensor], mean: Tensor) -> Tensor:
-        """Return the optimum, [P], a constant, by Levenberg-Marquardt."""
-        precision = self.precision().detach()
-        weight = (-2 * self.log_noise.detach()).exp()
+        """Return the optimum, [P], a constant."""
+        prior = GaussianPrior(
+            mean, torch.linalg.inv(self.precision().detach()), float(self.log_noise.detach().exp())
+        )
 
-        def linearise(vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            point = vector.detach().requires_grad_()
+        def linearise(position: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+            point = position[0].detach().requires_grad_()
             with torch.enable_grad():
                 value = residuals_at(point)
                 rows = [torch.autograd.grad(v, point, retain_graph=True)[0] for v in value]
-            jacobian, value = torch.stack(rows), value.detach()
-            offset = vector - mean
-            total = (weight * value.square().sum() + offset @ precision @ offset) / 2
-            slope = weight * value @ jacobian + precision @ offset
-            return total, slope, weight * jacobian.mT @ jacobian + precision
+            return value.detach()[None], torch.stack(rows)[None]
 
-        position, damping = mean.clone(), 1e-3
-        total, slope, curvature = linearise(position)
-        if not total.isfinite():
-            raise Diverged(f"the objective is {total.item()} at the prior's mean")
-        for _ in range(self.steps):
-            if slope.norm() <= self.tolerance * (1 + total):
-                break
-            damped = curvature + damping * torch.diag(curvature.diagonal())
-            try:
-                trial = position - torch.linalg.solve(damped, slope)
-            except torch.linalg.LinAlgError as error:
-                raise Diverged(f"the curvature of the objective is singular ({error})") from None
-            found = linearise(trial)
-            if found[0] <= total:
-                position, (total, slope, curvature) = trial, found
-                # near the optimum whole steps, so that convergence is not held up by damping
-                damping = damping / 10 if damping > 1e-12 else 0.0
-            elif damping > 1e12 or damping == 0.0:
-                break
-            else:
-                damping *= 10
+        value, _ = linearise(mean[None], mean)
+        if not value.isfinite().all():
+            raise Diverged(f"the residuals are {value.sum().item()} at the prior's mean")
+        weights = torch.full_like(value, prior.noise**-2)
+        try:
+            fit = gauss_newton(
+                linearise,
+                mean,
+                weights,
+                prior=prior,
+                steps=self.steps,
+                tolerance=self.tolerance,
+                least_gain=0.0,
+                longest_step=math.inf,
+            )
+        except torch.linalg.LinAlgError as error:
+            raise Diverged(f"the curvature of the objective is singular ({error})") from None
+        best = fit.position[0]
+        slope = (weights * fit.residuals)[0] @ fit.jacobian[0]
+        slope = slope + self.precision().detach() @ (best - mean)
         # what float rounding leaves of the slope is far below this
-        if not slope.norm() <= 1e-4 * (1 + total):
+        if not slope.norm() <= 1e-4 * (1 + fit.objective[0]):
             raise Diverged(
                 f"no optimum after {self.steps} steps: the objective's slope is still "
                 f"{slope.norm().item():.2g}; raise `steps`, or check the residuals for NaN"
             )
-        return position
+        return best
 
     def _split(self, vector: Tensor) -> Parameters:
         """Return the vector's parts by the names and shapes of the weights."""

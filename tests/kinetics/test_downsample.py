@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from matml.kinetics.data.additivity import fraction_along
-from matml.kinetics.data.downsample import MOST_POINTS, thin
+from matml.kinetics.data.columns import on_history
+from matml.kinetics.data.downsample import MOST_POINTS, downsample
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.inference.calibrate import calibrate
 
@@ -30,10 +31,14 @@ def heated(rows, duration=10_000.0, seed=0):
     return path, table.assign(fraction_transformed=noisy[1:], sigma=np.nan, line=lines), exact[1:]
 
 
+def averaged(points, measured):
+    return downsample(points, measured, on_history(points))
+
+
 def test_cells_do_not_follow_the_noise():
     """What is averaged is off by what is left of its noise, and nowhere by a tail of it."""
     _, points, exact = heated(100_000)
-    few = thin(points, "fraction_transformed")
+    few = averaged(points, "fraction_transformed")
     assert 100 < len(few) <= MOST_POINTS
     off = few["fraction_transformed"] - np.interp(few["time_s"], points["time_s"], exact)
     assert float(np.sqrt((off**2).mean())) < 0.45 * NOISE
@@ -46,7 +51,7 @@ def test_cells_do_not_follow_the_noise():
 def test_a_record_over_hundreds_of_kelvin_keeps_its_end():
     """850 K are more steps of 2 K than there are cells."""
     _, points, _ = heated(5_000)
-    few = thin(points, "fraction_transformed")
+    few = averaged(points, "fraction_transformed")
     assert few["time_s"].max() > 0.95 * points["time_s"].max()
     assert few["temperature_K"].max() > points["temperature_K"].max() - 20
     assert len(few) <= MOST_POINTS
@@ -65,7 +70,7 @@ def test_a_mean_of_a_ramp_lies_on_it_and_ramps_are_told_apart():
         sigma=np.nan,
         line=range(4000),
     )
-    few = thin(points, "fraction_transformed")
+    few = averaged(points, "fraction_transformed")
     rates = (few["temperature_K"] - 700) / few["time_s"]
     assert (np.minimum(abs(rates - 0.2), abs(rates - 2.0)) < 1e-9).all()
     assert (rates < 1).sum() > 50
@@ -86,7 +91,7 @@ def test_more_specimens_than_cells_are_all_kept():
         }
     )
     twice = pd.concat([points, points.assign(time_s=points["time_s"] * 1.01)], ignore_index=True)
-    few = thin(twice, "fraction_transformed")
+    few = averaged(twice, "fraction_transformed")
     assert few["run"].tolist() == points["run"].tolist()
 
 
@@ -104,7 +109,7 @@ def test_a_ttt_curve_of_many_points_keeps_its_nose():
             "line": range(6000),
         }
     )
-    few = thin(points, "time_s")
+    few = averaged(points, "time_s")
     assert 250 < len(few) <= MOST_POINTS
     expected = 2 + ((few["temperature_K"] - 950) / 80) ** 2 + 2 * (few["fraction"] == 0.99)
     assert float((np.log(few["time_s"]) - expected).abs().max()) < 0.01

@@ -10,9 +10,14 @@ import torch
 from matml.bayes.empirical_bayes import learn_prior
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
-from matml.kinetics.data.batch import Series, residual_function
+from matml.bayes.tasks import Tasks
+from matml.kinetics.data.batch import residual_function, to_tasks
 from matml.kinetics.equations import equation_named
-from matml.kinetics.inference.composition_prior import Features, learn_experience, set_noise
+from matml.kinetics.inference.composition_prior import (
+    Features,
+    learn_composition_prior,
+    set_noise,
+)
 from matml.kinetics.inference.population import generic_prior, learn_gaussian
 from matml.kinetics.inference.predict import predict_draws
 
@@ -41,7 +46,7 @@ def test_features_are_roots_in_units_of_their_spread():
     assert unknown.isnan().all()
 
 
-def jmak_series(count, noise, seed=0, points=12):
+def jmak_tasks(count, noise, seed=0, points=12):
     """Alloys of one population whose noises differ by the factors `noise`."""
     equation = equation_named("jmak")
     generator = torch.Generator().manual_seed(seed)
@@ -54,9 +59,7 @@ def jmak_series(count, noise, seed=0, points=12):
     clean = equation.predict("ttt", truth[:, None], columns)
     error = torch.randn(count, points, generator=generator, dtype=torch.float64)
     columns["target"] = clean + noise[:, None] * error
-    ones = torch.ones(count, points, dtype=torch.float64)
-    names = [f"alloy {i}" for i in range(count)]
-    return equation, truth, Series(names, columns, ones, 0 * ones)
+    return equation, truth, Tasks.of(residual_function(equation, "ttt"), columns)
 
 
 def test_noise_is_found_and_its_spread_over_alloys_too():
@@ -64,12 +67,12 @@ def test_noise_is_found_and_its_spread_over_alloys_too():
     for spread in (0.0, 1.0):
         generator = torch.Generator().manual_seed(3)
         noise = 0.1 * (spread * torch.randn(60, generator=generator, dtype=torch.float64)).exp()
-        equation, truth, series = jmak_series(60, noise)
+        _, truth, tasks = jmak_tasks(60, noise)
         one = torch.ones(1, dtype=torch.float64)
         unit = torch.eye(3).double()
         # pooled residuals that one misfitted alloy dominates: four times the noise
         priors = TaskPriors(0 * truth, 0.36 * unit, one.expand(60, 1), one, 0.4, 8.0)
-        found[spread] = set_noise(equation, "ttt", series, priors, seed=0)
+        found[spread] = set_noise(tasks, priors, [None], seed=0)
     assert found[0.0].noise == pytest.approx(0.1)
     assert 0.06 <= found[1.0].noise <= 0.15
     assert found[1.0].noise_dof == 2.0
@@ -97,9 +100,8 @@ def test_importance_draws_agree_with_the_no_u_turn_sampler():
     pytest.importorskip("pyro", reason="the check by MCMC needs Pyro (matml[mcmc])")
     from matml.kinetics.inference.nuts import nuts_draws
 
-    equation, _, series = jmak_series(2, torch.full((2,), 0.1).double())
-    residual = residual_function(equation, "ttt")
-    few = series.points(torch.tensor([0, 1]), torch.tensor([[0, 1], [4, 11]]))
+    _, _, tasks = jmak_tasks(2, torch.full((2,), 0.1).double())
+    few = tasks.pick(torch.tensor([0, 1]), torch.tensor([[0, 1], [4, 11]]))
     share = torch.tensor([0.2, 0.8], dtype=torch.float64)
     priors = TaskPriors(
         torch.zeros(2, 3).double(),
@@ -109,9 +111,8 @@ def test_importance_draws_agree_with_the_no_u_turn_sampler():
         0.1,
         4.0,
     )
-    data = few.columns, few.mask, few.known_variance
-    mine = sample_posterior(residual, priors, *data, draws=4000, proposals=40_000)
-    draws, noise = nuts_draws(residual, priors, few, mine.fit, draws=600, warmup=200)
+    mine = sample_posterior(few, priors, draws=4000, proposals=40_000)
+    draws, noise = nuts_draws(few, priors, mine.fit, draws=600, warmup=200)
     spread = mine.draws.std(1)
     assert ((draws.mean(1) - mine.draws.mean(1)).abs() < 0.25 * spread).all()
     assert (draws.std(1) / spread - 1).abs().max() < 0.3
@@ -119,19 +120,16 @@ def test_importance_draws_agree_with_the_no_u_turn_sampler():
 
 
 def test_composition_is_used_where_it_tells(simulated):
-    from matml.kinetics.data.batch import to_series
     from matml.kinetics.data.observations import read_observations
 
     folder = simulated / "ttt"
     observations = read_observations(folder / "observations.csv", folder / "alloys.csv")
     equation = equation_named("c_curve")
-    series = to_series(observations, equation)
-    residual = residual_function(equation, "ttt")
-    data = series.columns, series.mask, series.known_variance
-    learned = learn_prior(residual, generic_prior(equation, "ttt"), *data, rounds=15)
-    arguments = equation, "ttt", series, learned.fit, learned.prior.noise, observations.alloys
-    told = learn_experience(*arguments, 2.0, 0)
-    plain = learn_experience(*arguments, 2.0, 0, use_composition=False)
+    tasks = to_tasks(observations, equation)
+    learned = learn_prior(tasks, generic_prior(equation, "ttt"), rounds=15)
+    arguments = equation, "ttt", tasks, learned, observations.alloys
+    told = learn_composition_prior(*arguments, 2.0, 0)
+    plain = learn_composition_prior(*arguments, 2.0, 0, use_composition=False)
     # simulated from composition by Li's equation: the composition must tell
     assert told.prior.amplitude > 0
     assert plain.prior.amplitude == 0
@@ -148,8 +146,8 @@ def test_learned_from_forty_alloys_the_intervals_of_others_cover(whole, most_bia
     near 20, 50 and 80 % only, which biases the exponent a little (0.043 of its spread).
     """
     noise = torch.full((440,), 0.03, dtype=torch.float64)
-    equation, truth, series = jmak_series(440, 0 * noise, seed=8, points=18)
-    columns = dict(series.columns)
+    equation, truth, tasks = jmak_tasks(440, 0 * noise, seed=8, points=18)
+    columns = dict(tasks.columns)
     generator = torch.Generator().manual_seed(1)
     jitter = torch.randn(440, 18, generator=generator, dtype=torch.float64)
     if whole:
@@ -159,24 +157,17 @@ def test_learned_from_forty_alloys_the_intervals_of_others_cover(whole, most_bia
     clean = equation.predict("fraction", truth[:, None], columns)
     jitter = torch.randn(440, 18, generator=generator, dtype=torch.float64)
     columns["target"] = clean + noise[:, None] * jitter
-    everything = Series(series.names, columns, series.mask, series.known_variance)
-    training = everything.alloys(range(40))
-    alloys = pd.DataFrame({"alloy": training.names, "composition_group": training.names})
-    gaussian = learn_gaussian(equation, "fraction", training, 2.0, 40)
-    experience = learn_experience(
-        equation, "fraction", training, gaussian.fit, gaussian.prior.noise, alloys, 2.0, 0
+    everything = Tasks.of(residual_function(equation, "fraction"), columns)
+    names = [f"alloy {i}" for i in range(40)]
+    alloys = pd.DataFrame({"alloy": names, "composition_group": names})
+    gaussian = learn_gaussian(everything[:40], generic_prior(equation, "fraction"), 2.0, 40)
+    learned = learn_composition_prior(
+        equation, "fraction", everything[:40], gaussian, alloys, 2.0, 0
     )
     rows = torch.arange(40, 440)
     picks = torch.stack([torch.randperm(18, generator=generator)[:10] for _ in rows])
-    few = everything.points(rows, picks)
-    posterior = sample_posterior(
-        residual_function(equation, "fraction"),
-        experience.prior.of(torch.zeros(400, 0, dtype=torch.float64)),
-        few.columns,
-        few.mask,
-        few.known_variance,
-        draws=400,
-    )
+    unknown = torch.zeros(400, 0, dtype=torch.float64)
+    posterior = sample_posterior(everything.pick(rows, picks), learned.prior.of(unknown), draws=400)
     ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
     low, high = posterior.draws.quantile(ends, dim=1)
     covered = ((low <= truth[40:]) & (truth[40:] <= high)).double().mean(0)
@@ -192,4 +183,4 @@ def test_without_pyro_the_check_says_what_to_install(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "pyro", None)
     with pytest.raises(MatmlError, match=r"pip install 'matml\[mcmc\]'"):
-        nuts_draws(None, None, None, None)
+        nuts_draws(None, None, None)

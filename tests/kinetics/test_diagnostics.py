@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from matml.cli.main import cli
 from matml.core.files import read_json
 from matml.figures import static
-from matml.kinetics.data.downsample import MOST_POINTS, thin
+from matml.kinetics.data.downsample import MOST_POINTS, downsample
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.diagrams.figures import Subject, cct_figure
 from matml.kinetics.inference.calibrate import calibrate, calibrate_without_outliers
@@ -165,7 +165,7 @@ def test_a_hundred_thousand_points_of_a_dilatometer(population, tmp_path):
         assert row_of(result, name)["median"] == pytest.approx(true, rel=0.06)
 
 
-def test_thinning_keeps_the_curve_and_short_records_as_they_are():
+def test_averaging_keeps_the_curve_and_short_records_as_they_are():
     times = np.geomspace(1, 1e4, 5000)
     points = pd.DataFrame(
         {
@@ -177,7 +177,8 @@ def test_thinning_keeps_the_curve_and_short_records_as_they_are():
             "line": np.arange(2, 5002),
         }
     )
-    few = thin(points, "fraction_transformed")
+    held = np.zeros(len(points), dtype=bool)
+    few = downsample(points, "fraction_transformed", held)
     assert 50 < len(few) <= MOST_POINTS
     expected = 1 - np.exp(-((few["time_s"] / 300) ** 2))
     assert (few["fraction_transformed"] - expected).abs().max() < 0.01
@@ -185,7 +186,8 @@ def test_thinning_keeps_the_curve_and_short_records_as_they_are():
     steep = few["fraction_transformed"].between(0.1, 0.9).sum()
     assert steep > 0.25 * len(few)
     assert list(few.columns) == list(points.columns)
-    pd.testing.assert_frame_equal(thin(points[:200], "fraction_transformed"), points[:200])
+    short = downsample(points[:200], "fraction_transformed", held[:200])
+    pd.testing.assert_frame_equal(short, points[:200])
 
 
 def test_nothing_that_was_averaged_counts_as_another_observation(population, tmp_path):

@@ -1,6 +1,7 @@
 """What the times of measured fractions tell: density, oracle by quadrature, learned or left."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ import torch
 
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
-from matml.kinetics.data.batch import Series, residual_function
+from matml.bayes.tasks import Tasks
+from matml.kinetics.data.batch import residual_function
 from matml.kinetics.equations import equation_named
-from matml.kinetics.inference.composition_prior import Experience, learn_experience
+from matml.kinetics.inference.composition_prior import CompositionPrior, learn_composition_prior
 from matml.kinetics.inference.informative_times import Timing
-from matml.kinetics.inference.population import learn_gaussian
+from matml.kinetics.inference.population import generic_prior, learn_gaussian
 
 JMAK = equation_named("jmak")
 
@@ -64,11 +66,8 @@ def test_draws_agree_with_quadrature():
         weight = (log_density - log_density.max()).exp()
         expected = torch.stack([(weight * a).sum() for a in (half, exponent)]) / weight.sum()
         drawn = sample_posterior(
-            residual,
-            TaskPriors(**{**vars(priors), "log_design": design}),
-            data,
-            one,
-            0 * one,
+            Tasks.of(residual, data),
+            replace(priors, log_design=design),
             draws=4000,
             proposals=40_000,
         ).draws[0, :, [0, 2]]
@@ -91,30 +90,25 @@ def made_up(count, informative, seed=0):
     columns["time_s"] = time if informative else anywhere
     clean = JMAK.predict("fraction", truth[:, None], columns)
     columns["target"] = clean + torch.from_numpy(0.03 * generator.normal(size=shape))
-    ones = torch.ones(shape, dtype=torch.float64)
-    return truth, Series([f"alloy {i}" for i in range(count)], columns, ones, 0 * ones)
+    return truth, Tasks.of(residual_function(JMAK, "fraction"), columns)
 
 
 def test_times_are_used_where_training_alloys_say_so():
     for informative in (True, False):
-        truth, series = made_up(40, informative)
-        known, new = series.alloys(range(20)), series.alloys(range(14, 40))
-        gaussian = learn_gaussian(JMAK, "fraction", known, 2.0, 14)
-        alloys = pd.DataFrame({"alloy": known.names, "composition_group": known.names})
-        learned = learn_experience(
-            JMAK, "fraction", known, gaussian.fit, gaussian.prior.noise, alloys, 2.0, 0
-        )
+        truth, tasks = made_up(40, informative)
+        known, new = tasks[:20], tasks[14:]
+        gaussian = learn_gaussian(known, generic_prior(JMAK, "fraction"), 2.0, 14)
+        names = [f"alloy {i}" for i in range(20)]
+        alloys = pd.DataFrame({"alloy": names, "composition_group": names})
+        learned = learn_composition_prior(JMAK, "fraction", known, gaussian, alloys, 2.0, 0)
         assert (learned.prior.log_design is not None) == informative
-        again = Experience.from_record(learned.to_record(), JMAK)
+        again = CompositionPrior.from_record(learned.to_record(), JMAK)
         assert again.prior.log_design == learned.prior.log_design
     # times anywhere: taking them for chosen ones would mislead
-    few = new.points(torch.arange(26), torch.arange(3).expand(26, 3))
+    few = new.pick(torch.arange(26), torch.arange(3).expand(26, 3))
     unknown = torch.zeros(26, 0, dtype=torch.float64)
     error = {}
     for design in (None, Timing(JMAK, 0.95, math.log(1e8))):
-        priors = TaskPriors(**{**vars(learned.prior.of(unknown)), "log_design": design})
-        posterior = sample_posterior(
-            residual_function(JMAK, "fraction"), priors, few.columns, few.mask, few.known_variance
-        )
+        posterior = sample_posterior(few, replace(learned.prior.of(unknown), log_design=design))
         error[design is None] = float((posterior.draws.mean(1) - truth[14:]).square().mean())
     assert error[True] < error[False]

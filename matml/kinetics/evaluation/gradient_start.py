@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from matml.bayes.gauss_newton import GaussianPrior, linearise
-from matml.kinetics.data.batch import Series
+from matml.bayes.gauss_newton import GaussianPrior
+from matml.bayes.tasks import Columns, Tasks, linearise
 from matml.kinetics.equations.form.declaration import Equation
+from matml.kinetics.evaluation.methods import GRADIENT_METHODS
+from matml.kinetics.settings import KineticsSection
 from matml.meta import (
     MAML,
     GradientSteps,
@@ -21,7 +23,7 @@ from matml.meta import (
 )
 
 LARGEST_GRADIENT = 10.0
-"""Bound on an inner gradient's norm: a safeguard, since the robust loss bounds it already."""
+"""Bound on an inner gradient's norm: a safeguard, since the loss bounds it already."""
 
 
 class EquationModule(nn.Module):
@@ -51,26 +53,26 @@ class EquationModule(nn.Module):
         """Return the standardised parameter vector [P]."""
         return self.mean + self.factor @ self.position
 
-    def forward(self, columns: dict[str, Tensor]) -> Tensor:
+    def forward(self, columns: Columns) -> Tensor:
         """Return residuals for gradient descent [N], in noise widths."""
         position = self.mean + self.factor @ self.position
         return self.equation.descent_residual(self.kind, position, columns)
 
 
-def robust(residual: Tensor) -> Tensor:
+def pseudo_huber(residual: Tensor) -> Tensor:
     """Return the pseudo-Huber loss 2 (sqrt(1 + r^2) - 1): r^2 when small, 2 |r| when large."""
     return 2 * ((1 + residual.square()).sqrt() - 1)
 
 
 @dataclass(frozen=True)
-class RobustLoss:
+class PseudoHuberLoss:
     """Mean pseudo-Huber loss of residuals in units of `scale`: the loss of a kinetic learner."""
 
     scale: float
 
-    def __call__(self, model: Any, columns: dict[str, Tensor]) -> Tensor:
+    def __call__(self, model: Any, columns: Columns) -> Tensor:
         """Return the loss of a model (or a bound one) on columns [N]."""
-        return robust(model(columns) / self.scale).mean()
+        return pseudo_huber(model(columns) / self.scale).mean()
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,21 @@ class MetaLearned:
     steps: int
     scale: float
 
-    def adapt(self, equation: Equation, kind: str, series: Series) -> Tensor:
-        """Return the adapted standardised parameters of all tasks of a series, [B, P].
+    def adapt(self, equation: Equation, kind: str, tasks: Tasks) -> Tensor:
+        """Return the adapted standardised parameters of all tasks, [B, P].
 
         The steps of `GradientSteps` on every task at once.
         """
 
-        def loss(moved: Tensor, columns: dict[str, Tensor], mask: Tensor) -> Tensor:
+        def loss(moved: Tensor, columns: Columns, mask: Tensor) -> Tensor:
             position = self.start + self.factor @ moved
             residual = equation.descent_residual(kind, position, columns)
-            return (mask * robust(residual / self.scale)).sum() / mask.sum()
+            return (mask * pseudo_huber(residual / self.scale)).sum() / mask.sum()
 
         gradient_of = torch.func.vmap(torch.func.grad(loss))
-        moved = torch.zeros_like(self.start).repeat(len(series), 1)
+        moved = torch.zeros_like(self.start).repeat(len(tasks), 1)
         for _ in range(self.steps):
-            gradient = gradient_of(moved, series.columns, series.mask)
+            gradient = gradient_of(moved, tasks.columns, tasks.mask)
             norm = gradient.norm(dim=1, keepdim=True)
             moved = moved - self.rates * gradient * (LARGEST_GRADIENT / (norm + 1e-12)).clamp(
                 max=1.0
@@ -120,7 +122,7 @@ class MetaLearned:
 
 
 def loss_scales(
-    equation: Equation, kind: str, series: Series, prior: GaussianPrior
+    equation: Equation, kind: str, tasks: Tasks, prior: GaussianPrior
 ) -> tuple[float, float]:
     """Return (scale of residuals, curvature of the loss) at the population mean.
 
@@ -131,19 +133,19 @@ def loss_scales(
     factor = torch.linalg.cholesky(prior.covariance)
     value, jacobian = linearise(
         lambda z, columns: equation.descent_residual(kind, z, columns),
-        prior.mean.repeat(len(series), 1),
-        series.columns,
+        prior.mean.repeat(len(tasks), 1),
+        tasks.columns,
     )
-    scale = float(((series.mask * value.square()).sum() / series.mask.sum()).sqrt().clamp(min=1.0))
+    scale = float(((tasks.mask * value.square()).sum() / tasks.mask.sum()).sqrt().clamp(min=1.0))
     squares = (jacobian @ factor).square().sum(2) / scale**2
-    curvature = 2 * (series.mask * squares).sum(1) / series.mask.sum(1)
+    curvature = 2 * (tasks.mask * squares).sum(1) / tasks.mask.sum(1)
     return scale, float(curvature.median())
 
 
 def meta_learn(
     equation: Equation,
     kind: str,
-    series: Series,
+    tasks: Tasks,
     prior: GaussianPrior,
     *,
     learn_rates: bool,
@@ -159,9 +161,9 @@ def meta_learn(
 
     Parameters
     ----------
-    series
-        Training alloys; a task is one alloy with a few random observations as support and up to 32
-        others as query.
+    tasks
+        Training alloys, each with all its observations: a few random ones are a support, up to 32
+        others its query.
     shots
         Support sizes, drawn with equal chance.
     prior
@@ -173,8 +175,8 @@ def meta_learn(
     """
     factor = torch.linalg.cholesky(prior.covariance)
     module = EquationModule(equation, kind, prior.mean, factor)
-    scale, curvature = loss_scales(equation, kind, series, prior)
-    loss = RobustLoss(scale)
+    scale, curvature = loss_scales(equation, kind, tasks, prior)
+    loss = PseudoHuberLoss(scale)
     inner = GradientSteps(
         module,
         steps=steps,
@@ -182,8 +184,12 @@ def meta_learn(
         learn_rates="entry" if learn_rates else None,
         largest_gradient=LARGEST_GRADIENT,
     )
-    counts = series.counts().tolist()
+    counts = tasks.counts()
     usable = [i for i, count in enumerate(counts) if count >= 2]
+
+    def columns_of(row: int, picks: Sequence[int]) -> Columns:
+        index = torch.as_tensor(list(picks))
+        return {name: column[row][index] for name, column in tasks.columns.items()}
 
     def draw(generator: torch.Generator) -> Task:
         row = usable[int(torch.randint(len(usable), (1,), generator=generator))]
@@ -191,7 +197,7 @@ def meta_learn(
         support, query = split_support_query(
             range(counts[row]), min(wanted, counts[row] - 1), 32, generator
         )
-        return Task(series.names[row], series.single(row, support), series.single(row, query))
+        return Task(str(row), columns_of(row, support), columns_of(row, query))
 
     settings = MetaTraining(
         batches=batches,
@@ -206,3 +212,31 @@ def meta_learn(
     start = module.standardised().detach()
     learned = MetaLearned(start, factor, rates.detach(), steps, scale)
     return learned, history
+
+
+def learn_starts(
+    equation: Equation,
+    kind: str,
+    tasks: Tasks,
+    prior: GaussianPrior,
+    settings: KineticsSection,
+    seed: int,
+) -> dict[str, MetaLearned]:
+    """Return the MAML and Meta-SGD starts of training alloys, learned from the prior's mean."""
+    return {
+        name: meta_learn(
+            equation,
+            kind,
+            tasks,
+            prior,
+            learn_rates=name == "meta_sgd",
+            shots=settings.shots,
+            steps=settings.inner_steps,
+            rate=settings.inner_rate,
+            batches=settings.meta_batches,
+            tasks_per_batch=settings.meta_tasks,
+            seed=seed,
+            title=f"{name} {equation.name}",
+        )[0]
+        for name in GRADIENT_METHODS
+    }
