@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from matml.bayes.gauss_newton import Fit
-from matml.bayes.likelihood import draw_noise, log_posterior, misfit
+from matml.bayes.likelihood import draw_noise, evaluate
 from matml.bayes.posterior_mode import component_mode
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
@@ -64,11 +64,6 @@ def sample_posterior(
     batch, (count, size) = len(tasks), (len(priors.shares), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
 
-    def judged(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return proposals' log components of the prior, misfits, and log posterior."""
-        components, misfits = priors.log_components(points), misfit(tasks, priors, points)
-        return components, misfits, log_posterior(tasks, priors, points, components, misfits)
-
     def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
         parts = []
         for (mean, covariance), number in zip(sources, numbers, strict=True):
@@ -79,18 +74,20 @@ def sample_posterior(
     sources = [priors.component(c) for c in range(count)]
     numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
     points = propose(sources, numbers)
-    found = judged(points)
+    broad = evaluate(tasks, priors, points)
     # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the
     # search for the most probable parameters begins at the best proposals
-    top = torch.nan_to_num(found[2], nan=-math.inf).topk(STARTS, 1).indices
+    top = torch.nan_to_num(broad.log_posterior, nan=-math.inf).topk(STARTS, 1).indices
     starts = points.gather(1, top[..., None].expand(-1, -1, size)).transpose(0, 1)
     ends = [count - 1] if count == 1 else [count - 1, 0]
     fits = [component_mode(tasks, priors, c, starts) for c in ends]
     peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     several = [proposals // (2 * len(ends))] * len(ends)
     near = propose(peaks, several)
-    pairs = zip(found, judged(near), strict=True)
-    components, misfits, target = (torch.cat(pair, 1) for pair in pairs)
+    narrow = evaluate(tasks, priors, near)
+    components = torch.cat([broad.components, narrow.components], 1)
+    misfits = torch.cat([broad.misfits, narrow.misfits], 1)
+    target = torch.cat([broad.log_posterior, narrow.log_posterior], 1)
     points = torch.cat([points, near], 1)
     peak_parts = [_log_normal(points, *peak)[..., None] for peak in peaks]
     counts = torch.tensor(numbers + several, dtype=points.dtype)

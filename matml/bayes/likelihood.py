@@ -8,6 +8,7 @@ that variance. The task's u is then integrated out over a few levels.
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -54,57 +55,55 @@ def point_weights(squares: Tensor, variance: Tensor, point_dof: float) -> Tensor
     return (point_dof + 1) / (point_dof + squares / (squared_scale(point_dof) * variance))
 
 
-def misfit(tasks: Tasks, priors: TaskPriors, points: Tensor) -> Tensor:
-    """Return what likelihood and noise of parameters [B, S, P] follow from: weighted squares.
+@dataclass(frozen=True)
+class Evaluated:
+    """Parameters [B, S, P] of tasks, evaluated.
 
-    Of the shape [B, S, 1]; with heavy-tailed errors the log likelihood at each level of the noise
-    instead, [B, S, U].
-    """
-    residuals = tasks.blocks(tasks.residual, points)
-    if math.isinf(priors.point_dof):
-        weights = tasks.weights(priors.noise)[:, None]
-        return torch.cat([(weights * r.square()).sum(2) for r in residuals], 1)[..., None]
-    dof = priors.point_dof
-    narrow, levels = _constants(dof, priors.noise_dof)
-    mask, known = tasks.mask[:, None], tasks.known_variance[:, None]
-    found = []
-    for r in residuals:
-        squares, parts = r.square(), []
-        for level in levels:
-            variance = narrow**2 * ((level * priors.noise) ** 2 + known)
-            each = (dof + 1) * torch.log1p(squares / (dof * variance)) + variance.log()
-            parts.append(-(mask * each).sum(2) / 2)
-        found.append(torch.stack(parts, -1))
-    return torch.cat(found, 1)
-
-
-def log_likelihood(misfits: Tensor, tasks: Tasks, priors: TaskPriors) -> Tensor:
-    """Return log likelihoods [B, S] of misfits [B, S, U], up to a constant of the data alone."""
-    if math.isfinite(priors.point_dof):
-        return torch.logsumexp(misfits, -1) - math.log(misfits.shape[-1])
-    dof = priors.noise_dof
-    return -(dof + tasks.mask.sum(1, keepdim=True)) / 2 * torch.log1p(misfits[..., 0] / dof)
-
-
-def log_posterior(
-    tasks: Tasks, priors: TaskPriors, points: Tensor, components: Tensor, misfits: Tensor
-) -> Tensor:
-    """Return log posterior densities of parameters [B, S, P] up to a constant, [B, S].
-
-    Parameters
+    Attributes
     ----------
     components
-        Log densities under the prior's components, [B, S, C].
+        Log densities under the components of the prior, [B, S, C].
     misfits
-        From `misfit`, [B, S, U].
+        What likelihood and noise follow from: weighted squares [B, S, 1]; with heavy-tailed errors
+        the log likelihood at each level of the noise instead, [B, S, U].
+    log_posterior
+        Log density of the posterior up to a constant of the data alone, [B, S].
     """
-    value = torch.logsumexp(components + priors.shares.log(), -1)
-    value = value + log_likelihood(misfits, tasks, priors)
-    if priors.log_design is None:
-        return value
-    mask = tasks.mask[:, None]
-    designs = tasks.blocks(priors.log_design, points)
-    return value + torch.cat([(mask * density).sum(2) for density in designs], 1)
+
+    components: Tensor
+    misfits: Tensor
+    log_posterior: Tensor
+
+
+def evaluate(tasks: Tasks, priors: TaskPriors, points: Tensor) -> Evaluated:
+    """Return how probable parameters [B, S, P] are given a task's observations."""
+    components = priors.log_components(points)
+    residuals = tasks.blocks(tasks.residual, points)
+    if math.isfinite(priors.point_dof):
+        misfits = torch.cat([_log_likelihoods(r, tasks, priors) for r in residuals], 1)
+        likelihood = torch.logsumexp(misfits, -1) - math.log(LEVELS)
+    else:
+        weights, dof = tasks.weights(priors.noise)[:, None], priors.noise_dof
+        squares = torch.cat([(weights * r.square()).sum(2) for r in residuals], 1)
+        misfits = squares[..., None]
+        likelihood = -(dof + tasks.mask.sum(1, keepdim=True)) / 2 * torch.log1p(squares / dof)
+    value = torch.logsumexp(components + priors.shares.log(), -1) + likelihood
+    if priors.log_design is not None:
+        mask, designs = tasks.mask[:, None], tasks.blocks(priors.log_design, points)
+        value = value + torch.cat([(mask * density).sum(2) for density in designs], 1)
+    return Evaluated(components, misfits, value)
+
+
+def _log_likelihoods(residuals: Tensor, tasks: Tasks, priors: TaskPriors) -> Tensor:
+    """Return log likelihoods of residuals [B, S, N] at each level of the noise, [B, S, U]."""
+    dof, mask, known = priors.point_dof, tasks.mask[:, None], tasks.known_variance[:, None]
+    narrow, levels = _constants(dof, priors.noise_dof)
+    squares, found = residuals.square(), []
+    for level in levels:
+        variance = narrow**2 * ((level * priors.noise) ** 2 + known)
+        each = (dof + 1) * torch.log1p(squares / (dof * variance)) + variance.log()
+        found.append(-(mask * each).sum(2) / 2)
+    return torch.stack(found, -1)
 
 
 def draw_noise(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from matml.bayes.gauss_newton import Fit, GaussianPrior, gauss_newton
-from matml.bayes.likelihood import log_posterior, misfit, point_weights, squared_scale
+from matml.bayes.likelihood import evaluate, point_weights, squared_scale
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 
@@ -70,13 +70,11 @@ def posterior_mode(tasks: Tasks, priors: TaskPriors, draws: Tensor, start: Tenso
     """
     from scipy.optimize import minimize
 
-    def density(points: Tensor) -> Tensor:
-        components, misfits = priors.log_components(points), misfit(tasks, priors, points)
-        return log_posterior(tasks, priors, points, components, misfits)
-
     candidates = torch.cat([start[:, None], draws], 1)
     with torch.no_grad():
-        values = torch.nan_to_num(density(candidates)[0], nan=-math.inf)
+        values = torch.nan_to_num(
+            evaluate(tasks, priors, candidates).log_posterior[0], nan=-math.inf
+        )
     start, highest = candidates[0, values.argmax()], float(values.max())
     # in units of the posterior's own spread, which may be a narrow valley
     centred = draws[0] - draws[0].mean(0)
@@ -86,7 +84,8 @@ def posterior_mode(tasks: Tasks, priors: TaskPriors, draws: Tensor, start: Tenso
     def lost(steps: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.from_numpy(steps).requires_grad_()
         with torch.enable_grad():
-            value = highest - density((start + axes @ free)[None, None]).sum()
+            point = (start + axes @ free)[None, None]
+            value = highest - evaluate(tasks, priors, point).log_posterior.sum()
             (slope,) = torch.autograd.grad(value, free)
         if not torch.isfinite(value) or not torch.isfinite(slope).all():
             return 1e10, np.zeros_like(steps)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from matml.bayes.importance_sampling import sample_posterior
-from matml.bayes.likelihood import log_posterior, misfit
+from matml.bayes.likelihood import evaluate
 from matml.bayes.posterior_mode import posterior_mode
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
@@ -58,7 +58,6 @@ def test_nothing_on_a_grid_is_more_probable(point_dof):
     fit = found(prior)
     axis = torch.linspace(-2, 5, 281).double()
     points = torch.cartesian_prod(axis, axis)[None]
-    components, misfits = prior.log_components(points), misfit(TASK, prior, points)
-    values = log_posterior(TASK, prior, points, components, misfits)
+    values = evaluate(TASK, prior, points).log_posterior
     assert -float(fit.objective[0]) >= float(values.max()) - 1e-9
     assert float((fit.position[0] - points[0, values[0].argmax()]).abs().max()) < 0.02

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from scipy import stats
 
 from matml.bayes.importance_sampling import sample_posterior
-from matml.bayes.likelihood import misfit, point_weights
+from matml.bayes.likelihood import evaluate, point_weights
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 from matml.cli.main import cli
@@ -68,7 +68,7 @@ def test_likelihood_is_students_t_with_the_noise_integrated_out():
         torch.ones(1).double(), 0.2, 1e6, 4.0,
     )  # fmt: skip
     tasks = Tasks.of(lambda z, columns: columns["r"] + 0 * z[..., 0], {"r": residuals})
-    found = misfit(tasks, priors, torch.zeros(1, 1, 1).double())
+    found = evaluate(tasks, priors, torch.zeros(1, 1, 1).double()).misfits
     scale = 0.2 * stats.norm.ppf(0.84) / stats.t.ppf(0.84, 4)
     density = stats.t.logpdf(residuals[0].numpy(), 4, scale=scale)
     differences = found[0, 0] - density.sum()

@@ -44,6 +44,7 @@ def to_tasks(
         Where the equation does not describe this kind of observation, or lacks a reference
         temperature.
     """
+    residual = residual_function(equation, observations.kind)
     observable = equation.observable(observations.kind)
     points = with_alloy_inputs(observations, observable)
     inputs = [i.name for i in observable.inputs if i.name != "reference_temperature_K"]
@@ -79,7 +80,6 @@ def to_tasks(
             )
         tensors["reference_temperature_K"] = torch.from_numpy(reference)[:, None].repeat(1, length)
     variance = torch.from_numpy(sigma).square()
-    residual = residual_function(equation, observations.kind)
     return Tasks(residual, tensors, torch.from_numpy(mask), variance)
 
 

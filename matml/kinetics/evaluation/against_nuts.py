@@ -15,6 +15,7 @@ from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation
 from matml.kinetics.evaluation.benchmark import draw_episodes, splits
 from matml.kinetics.evaluation.methods import DEFAULT
+from matml.kinetics.evaluation.scores import ratio_of, resamples, weighted_mean, with_interval
 from matml.kinetics.inference.nuts import nuts_draws
 from matml.kinetics.inference.predict import predict_draws
 from matml.kinetics.settings import KineticsSection
@@ -80,38 +81,31 @@ def nuts_records(scores: pd.DataFrame, setting: str, unit: str, seed: int) -> li
     records = []
     for shots, block in scores.groupby("shots"):
         wide = block.pivot_table(index=["group", "alloy"], columns="method")
-        groups = wide.index.get_level_values("group").unique()
-        generator = np.random.default_rng([seed, 17])
-        weights = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), 2000)
-        member = groups.get_indexer(wide.index.get_level_values("group"))
-        resample = weights[:, member].astype(float)
-
-        def add(method, metric, values, over=None, shots=shots, wide=wide, resample=resample):
-            below = np.ones(len(values)) if over is None else over
-            again = resample @ values / (resample @ below)
-            low, high = np.quantile(again, [0.025, 0.975])
-            records.append(
-                {
-                    "benchmark": "kinetics against NUTS",
-                    "setting": setting,
-                    "method": method,
-                    "is_default": method == DEFAULT,
-                    "shots": int(shots),
-                    "metric": metric,
-                    "value": float(values.sum() / below.sum()),
-                    "low": float(low),
-                    "high": float(high),
-                    "n_tasks": len(wide),
-                    "seed": seed,
-                }
+        resample = resamples(wide.index.get_level_values("group"), [seed, 17])
+        metrics = [
+            (method, name, wide[column, method].to_numpy(), weighted_mean)
+            for method in (DEFAULT, NUTS)
+            for name, column in (
+                (f"rmse_mean / {unit}", "rmse"),
+                ("coverage_90", "coverage_90"),
+                ("processor time per alloy / s", "seconds"),
             )
-
-        for method in (DEFAULT, NUTS):
-            add(method, f"rmse_mean / {unit}", wide["rmse", method].to_numpy())
-            add(method, "coverage_90", wide["coverage_90", method].to_numpy())
-            add(method, "processor time per alloy / s", wide["seconds", method].to_numpy())
-        mine, theirs = (wide["rmse", m].to_numpy() for m in (DEFAULT, NUTS))
-        add(DEFAULT, "rmse_mean_over_nuts", mine, theirs)
+        ]
+        both = np.stack([wide["rmse", method].to_numpy() for method in (DEFAULT, NUTS)])
+        metrics.append((DEFAULT, "rmse_mean_over_nuts", both, ratio_of(weighted_mean)))
+        records += [
+            {
+                "benchmark": "kinetics against NUTS",
+                "setting": setting,
+                "method": method,
+                "is_default": method == DEFAULT,
+                "shots": int(shots),
+                "metric": name,
+                **with_interval(average, values, resample),
+                "seed": seed,
+            }
+            for method, name, values, average in metrics
+        ]
     return records
 
 

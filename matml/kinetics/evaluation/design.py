@@ -20,7 +20,12 @@ from matml.kinetics.data.observations import Observations
 from matml.kinetics.design.choose import choose
 from matml.kinetics.equations import Equation
 from matml.kinetics.evaluation.benchmark import splits
-from matml.kinetics.evaluation.scores import weighted_mean, weighted_median
+from matml.kinetics.evaluation.scores import (
+    resamples,
+    weighted_mean,
+    weighted_median,
+    with_interval,
+)
 from matml.kinetics.settings import KineticsSection
 
 STRATEGIES = {
@@ -152,11 +157,7 @@ def summarise_designs(scores: pd.DataFrame, dataset: str, unit: str, seed: int) 
     """
     most = int(scores["points"].max())
     first = scores.drop_duplicates("alloy").set_index("alloy")["composition_group"]
-    member, groups = pd.factorize(first)
-    drawn = np.random.default_rng([seed, 7]).multinomial(
-        len(groups), np.full(len(groups), 1 / len(groups)), 2000
-    )
-    resample, once = drawn[:, member].astype(float), np.ones((1, len(first)))
+    resample = resamples(first, [seed, 7])
     wide = scores.pivot_table(index="alloy", columns=["strategy", "points"], values="rmse")
     wide = wide.loc[first.index]
     goal = wide["random"][most].to_numpy()
@@ -175,7 +176,6 @@ def summarise_designs(scores: pd.DataFrame, dataset: str, unit: str, seed: int) 
             else {"mean": weighted_mean, "median": weighted_median}
         )
         for label, average in averages.items():
-            low, high = np.quantile(average(values, resample), [0.025, 0.975])
             records.append(
                 {
                     "benchmark": "kinetics design",
@@ -184,10 +184,7 @@ def summarise_designs(scores: pd.DataFrame, dataset: str, unit: str, seed: int) 
                     "is_default": strategy == "chosen",
                     "shots": points,
                     "metric": f"{name}_{label}" + (f" / {unit}" if name == "rmse" else ""),
-                    "value": float(average(values, once)[0]),
-                    "low": float(low),
-                    "high": float(high),
-                    "n_tasks": len(values),
+                    **with_interval(average, values, resample),
                     "seed": seed,
                 }
             )

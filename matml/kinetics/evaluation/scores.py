@@ -38,6 +38,25 @@ def ratio_of(average: Average) -> Average:
     return lambda values, weights: average(values[0], weights) / average(values[1], weights)
 
 
+def resamples(groups: pd.Series, seed: list[int]) -> np.ndarray:
+    """Return how often each alloy stands in resamples of composition groups [R, A].
+
+    `groups` are those of the alloys [A].
+    """
+    member, names = pd.factorize(groups)
+    chances = np.full(len(names), 1 / len(names))
+    drawn = np.random.default_rng(seed).multinomial(len(names), chances, RESAMPLES)
+    return drawn[:, member].astype(float)
+
+
+def with_interval(average: Average, values: np.ndarray, resample: np.ndarray) -> dict[str, float]:
+    """Return an average of values [A] or [2, A] over alloys, with its 95 % bootstrap interval."""
+    low, high = np.quantile(average(values, resample), [0.025, 0.975])
+    alloys = resample.shape[1]
+    value = average(values, np.ones((1, alloys)))[0]
+    return {"value": float(value), "low": float(low), "high": float(high), "n_tasks": alloys}
+
+
 def summarise(
     per_alloy: pd.DataFrame, dataset: str, equation: Equation, unit: str, seed: int
 ) -> pd.DataFrame:
@@ -55,12 +74,8 @@ def summarise(
         cover = block.pivot_table(
             index="alloy", columns="method", values="coverage_90", dropna=False
         )
-        generator = np.random.default_rng([seed, 7])
         names = block.drop_duplicates("alloy").set_index("alloy")["composition_group"]
-        member, groups = pd.factorize(names.loc[wide.index])
-        drawn = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES)
-        resample = drawn[:, member].astype(float)
-        once = np.ones((1, len(wide)))
+        resample = resamples(names.loc[wide.index], [seed, 7])
         for method in METHODS:
             values = wide[method].to_numpy()
             gap = values - wide[DEFAULT].to_numpy()
@@ -79,7 +94,6 @@ def summarise(
                 metrics["rmse_minus_default_mean"] = (gap, weighted_mean)
                 metrics["rmse_minus_default_median"] = (gap, weighted_median)
             for metric, (numbers, average) in metrics.items():
-                low, high = np.quantile(average(numbers, resample), [0.025, 0.975])
                 records.append(
                     {
                         "dataset": dataset,
@@ -89,10 +103,7 @@ def summarise(
                         "is_default": method == DEFAULT,
                         "shots": int(shots),
                         "metric": metric,
-                        "value": float(average(numbers, once)[0]),
-                        "low": float(low),
-                        "high": float(high),
-                        "n_tasks": len(values),
+                        **with_interval(average, numbers, resample),
                         "seed": seed,
                     }
                 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from matml.bayes.gauss_newton import Fit
-from matml.bayes.likelihood import draw_noise, log_posterior, misfit
+from matml.bayes.likelihood import draw_noise, evaluate
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
@@ -59,9 +59,7 @@ def nuts_draws(
         return fit.position + (factor @ white[..., None]).squeeze(-1)
 
     def potential(values: dict[str, Tensor]) -> Tensor:
-        points = at(values["white"])[:, None]
-        components, misfits = priors.log_components(points), misfit(tasks, priors, points)
-        return -log_posterior(tasks, priors, points, components, misfits).sum()
+        return -evaluate(tasks, priors, at(values["white"])[:, None]).log_posterior.sum()
 
     chain = MCMC(
         NUTS(potential_fn=potential, max_tree_depth=6),
@@ -73,7 +71,7 @@ def nuts_draws(
     chain.run()
     points = at(chain.get_samples()["white"]).transpose(0, 1)
     with torch.no_grad():
-        misfits = misfit(tasks, priors, points)
+        misfits = evaluate(tasks, priors, points).misfits
     generator = torch.Generator().manual_seed(seed)
     return points, draw_noise(misfits, tasks, priors, generator)
 
