@@ -106,7 +106,7 @@ def learn_prior(
         With fewer than two tasks, which say nothing of a spread.
     """
     if len(tasks) < 2:
-        raise ValueError(f"{len(tasks)} task(s) cannot tell how tasks differ: give at least 2")
+        raise ValueError(f"{len(tasks)} task(s) cannot show how tasks differ: give at least 2")
     scatter = 0.1 * pseudo_tasks * initial.covariance
     prior = initial
     fit = maximum_a_posteriori(tasks, prior)
@@ -125,7 +125,7 @@ def learn_prior(
 
 
 def for_a_new_task(prior: GaussianPrior, groups: int) -> GaussianPrior:
-    """Return the prior widened for what so few tasks cannot tell of mean and covariance.
+    """Return the prior widened for the uncertainty of a mean and covariance from few tasks.
 
     The predictive distribution of a new task after n independent ones has the variance
     (n + 1) / (n - P - 1) times the estimated covariance (multivariate normal with unknown mean and

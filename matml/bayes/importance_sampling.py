@@ -61,7 +61,7 @@ def sample_posterior(
     draws, proposals
         Draws returned and proposals per task.
     """
-    batch, (count, size) = len(tasks), (len(priors.shares), priors.mean.shape[1])
+    batch, (count, size) = len(tasks), (len(priors.probabilities), priors.mean.shape[1])
     generator = torch.Generator().manual_seed(seed)
 
     def propose(sources: list[tuple[Tensor, Tensor]], numbers: list[int]) -> Tensor:
@@ -72,7 +72,7 @@ def sample_posterior(
         return torch.cat(parts, 1)
 
     sources = [priors.component(c) for c in range(count)]
-    numbers = [round(proposals * float(share + 1 / count) / 4) for share in priors.shares]
+    numbers = [round(proposals * float(p + 1 / count) / 4) for p in priors.probabilities]
     points = propose(sources, numbers)
     broad = evaluate(tasks, priors, points)
     # where observations saturate (fractions of 0 and 1) there is no slope at the prior's mean: the

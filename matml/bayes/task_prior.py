@@ -31,8 +31,8 @@ CENTRE_VARIANCE = 4.0
 KNOWN = 1e9
 """Degrees of freedom of a noise that is as good as known."""
 
-SCALE_SHARES = (0.04, 0.16, 0.4, 0.4)
-"""Shares of the normal components that stand for the Student t, the widest first."""
+SCALE_PROBABILITIES = (0.04, 0.16, 0.4, 0.4)
+"""Probabilities of the normal components that stand for the Student t, the widest first."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TaskPriors:
         Common shape of all components, [P, P].
     factors
         Component c of task b has the covariance `factors[b, c] * covariance`, [B, C].
-    shares
+    probabilities
         Of the components, [C].
     noise
         Typical standard deviation of an observation, on the scale of the residuals.
@@ -64,7 +64,7 @@ class TaskPriors:
     mean: Tensor
     covariance: Tensor
     factors: Tensor
-    shares: Tensor
+    probabilities: Tensor
     noise: float
     noise_dof: float
     point_dof: float = math.inf
@@ -92,7 +92,7 @@ class TaskPriors:
         for _ in range(60):
             middle = (low + high) / 2
             inside = 2 * torch.special.ndtr(middle / self.factors.sqrt()) - 1
-            below = (inside @ self.shares)[:, None] < content
+            below = (inside @ self.probabilities)[:, None] < content
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high * self.covariance.diagonal().sqrt()
 
@@ -116,7 +116,7 @@ class ConditionedPrior:
     centre
         Of the parameters, [P].
     covariance
-        S, [P, P], widened for what so few tasks cannot tell of it.
+        S, [P, P], widened for the uncertainty that few tasks leave.
     features, positions, weights
         Of the training tasks: features [n, F], standardised by the caller (NaN: unknown);
         parameters [n, P]; w_i [n].
@@ -151,12 +151,12 @@ class ConditionedPrior:
         mean = self.centre + solved @ (self.positions - self.centre)
         explained = (solved * cross).sum(1)
         uncertain = (self.amplitude + CENTRE_VARIANCE - explained).clamp(min=0.0)
-        shares, scales = scale_mixture(self.dof)
+        probabilities, scales = scale_mixture(self.dof)
         return TaskPriors(
             mean,
             self.covariance,
             uncertain[:, None] + scales,
-            shares,
+            probabilities,
             self.noise,
             self.noise_dof,
             log_design=self.log_design,
@@ -178,16 +178,16 @@ def kernel(first: Tensor, second: Tensor, amplitude: float, length: float) -> Te
 
 
 def scale_mixture(dof: float) -> tuple[Tensor, Tensor]:
-    """Return shares [C] and covariance factors [C] of normals that together make a Student t.
+    """Return probabilities [C] and covariance factors [C] of normals that make up a Student t.
 
     The factors are 1 / w at the quantiles of w ~ Gamma(dof / 2, rate dof / 2) in the middle of the
-    shares.
+    probabilities.
     """
     from scipy import stats
 
-    shares = torch.tensor(SCALE_SHARES, dtype=torch.float64)
-    middle = (shares.cumsum(0) - shares / 2).numpy()
-    return shares, 1 / torch.from_numpy(stats.gamma.ppf(middle, dof / 2, scale=2 / dof))
+    probabilities = torch.tensor(SCALE_PROBABILITIES, dtype=torch.float64)
+    middle = (probabilities.cumsum(0) - probabilities / 2).numpy()
+    return probabilities, 1 / torch.from_numpy(stats.gamma.ppf(middle, dof / 2, scale=2 / dof))
 
 
 def learn_conditioned_prior(
@@ -256,12 +256,12 @@ def learn_conditioned_prior(
         noise,
         scores=scores,
     )
-    shares, scales = scale_mixture(dof)
+    probabilities, scales = scale_mixture(dof)
     training = TaskPriors(
         fitted.predicted,
         widened,
         fitted.uncertain[:, None] + scales,
-        shares,
+        probabilities,
         noise,
         prior.noise_dof,
     )

@@ -90,7 +90,7 @@ def test_scale_mixture_is_close_to_the_student_t():
         assert float(priors.half_width(content)) == pytest.approx(exact, rel=0.1)
     grid = torch.linspace(-60, 60, 20_001, dtype=torch.float64)
     parts = priors.log_components(grid[None, :, None])[0].exp()
-    density = parts @ priors.shares
+    density = parts @ priors.probabilities
     assert float(torch.trapezoid(density, grid)) == pytest.approx(1, abs=1e-4)
 
 

@@ -95,7 +95,7 @@ def prepare(dataset: str, out: Path, config: Path | None, seed: int) -> None:
 @click.option(
     "--held-out",
     type=click.FloatRange(0, 0.9),
-    help="Share of composition groups kept from learning; 0 learns from all.",
+    help="Fraction of composition groups kept from learning; 0 learns from all.",
 )
 @offset_options
 @config_option
@@ -121,9 +121,9 @@ def learn(
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
-    share = settings.held_out if held_out is None else held_out
+    held = settings.held_out if held_out is None else held_out
     offsets = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
-    learn_stage(data, alloys, equation, settings, out, share, seed, offsets)
+    learn_stage(data, alloys, equation, settings, out, held, seed, offsets)
 
 
 @kinetics.command()

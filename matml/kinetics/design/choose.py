@@ -143,10 +143,10 @@ class Design:
     Attributes
     ----------
     proposals
-        One row per experiment, best first: conditions, expected share of the region's variance
+        One row per experiment, best first: conditions, the part of the region's variance
         that is left after it.
     candidates
-        Conditions with `expected_reduction`, the share of variance that each alone would take.
+        Conditions with `expected_reduction`, the part of the variance that each alone would remove.
     points
         Observations so far.
     kind, alloy

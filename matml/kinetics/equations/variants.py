@@ -65,7 +65,7 @@ def _eta(values: Values, like: Tensor) -> Tensor:
 
 
 def _waited(values: Values, inputs: Inputs) -> Tensor:
-    """Return f of JMAK after an incubation that is a share of the half time."""
+    """Return f of JMAK after an incubation that is a fraction of the half time."""
     half, share = log_half_time(values, inputs), values["incubation_share"]
     elapsed = (inputs["time_s"].log() - half).exp()
     left = ((elapsed - share) / (1 - share)).clamp(min=SHORTEST_SHARE)

@@ -135,7 +135,7 @@ class Episodes:
         return self._mean((value - self.truth).square()).sqrt()
 
     def coverage(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return the part of each task's unseen observations between two ends, [T]."""
+        """Return which fraction of each task's unseen observations lies between two ends, [T]."""
         return self._mean((low <= self.truth) & (self.truth <= high))
 
     def _mean(self, values: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class Episodes:
 def draw_episodes(
     tasks: Tasks, alloys: pd.DataFrame, shots: int, draws: int, seed: int
 ) -> Episodes | None:
-    """Return the episodes of alloys; None where none has observations enough (`draw_points`)."""
+    """Return the episodes of alloys; None where no alloy has enough observations."""
     rows, picks = draw_points(tasks.counts(), shots, draws, seed)
     if len(rows) == 0:
         return None

@@ -26,7 +26,7 @@ from matml.kinetics.inference.composition_prior import CompositionPrior, learn_c
 from matml.kinetics.inference.population import generic_prior, learn_gaussian
 
 REFERENCE_K, SPREAD = 1000.0, 0.08
-"""Common reference temperature, and how far from it is measured (a share, as the published)."""
+"""Common reference temperature, and the relative range around it (as published)."""
 
 TRAINING_POINTS, DRAWS, PROPOSALS = 18, 400, 2048
 PUBLISHED = ("activation_energy_kJ_mol", "avrami_exponent")

@@ -261,15 +261,15 @@ def learn_composition_prior(
 def set_noise(
     tasks: Tasks, training: TaskPriors, designs: Sequence[Pointwise | None], seed: int
 ) -> TaskPriors:
-    """Return the priors with the noise, its degrees of freedom and use of the times that are best.
+    """Return the priors with the best noise, its degrees of freedom and use of the times.
 
-    The mean log predictive density of up to 16 observations of each training alloy, given a few
-    others and the alloy's prior predicted from other groups.
+    Best by the mean log predictive density of up to 16 observations of each training alloy, given
+    a few others and the alloy's prior predicted from other groups.
 
     Parameters
     ----------
     designs
-        What is tried of what the times tell (`TaskPriors.log_design`).
+        Candidates for what observation times say about a task (`TaskPriors.log_design`).
     """
     rows, support, query = _episodes(tasks, seed)
     if len(rows) == 0:

@@ -30,8 +30,8 @@ from matml.kinetics.equations.form.history import (
 )
 from matml.kinetics.equations.form.types import Inputs, Values
 
-EARLIEST_SHARE = 0.01
-"""Share of a time that is left at least when a late start is taken off it."""
+EARLIEST_FRACTION = 0.01
+"""Fraction of a time that is left at least when a late start is taken off it."""
 
 FARTHEST = 4.0
 """Standard deviations of an offset of time up to which a path's temperatures are followed."""
@@ -195,7 +195,7 @@ class Shift:
         moved = dict(inputs)
         if self.time and "time_s" in inputs:
             time, late = inputs["time_s"], self.offset("time", values, inputs)
-            moved["time_s"] = torch.maximum(time - late, EARLIEST_SHARE * time)
+            moved["time_s"] = torch.maximum(time - late, EARLIEST_FRACTION * time)
             if PATH[0][0] in inputs:
                 moved |= _until(time - moved["time_s"], inputs)
             elif "start_temperature_K" in inputs:
@@ -239,7 +239,7 @@ def _until(late: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         return low + (high - low) * (place - index[..., 0])
 
     found = {"temperature_K": at(late)}
-    # shares are of the time that is left
+    # fractions are of the time that is left
     found |= {share: inputs[share] * time / left for _, share in PATH}
     for (node, weight), (temperature, share) in zip(LEGENDRE, LATE, strict=True):
         found[temperature] = at(late * (1 + node) / 2)
@@ -279,7 +279,7 @@ def with_run_offsets(
                 return value
             time = 10**value
             recorded = time + shift.offset("time", values, inputs)
-            return torch.maximum(recorded, EARLIEST_SHARE * time).log10()
+            return torch.maximum(recorded, EARLIEST_FRACTION * time).log10()
 
         return replace(plain, predict=predict_time)
 

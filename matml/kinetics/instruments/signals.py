@@ -69,7 +69,7 @@ def partial_area(
 ) -> np.ndarray:
     """Return the fraction transformed, [N], from a calorimeter's heat flow.
 
-    The share of the area between the peak and the straight line from its start to its end; 0
+    The part of the area between the peak and the straight line from its start to its end; 0
     before and 1 after. Heat of transformation and baseline are taken not to change with the
     fraction.
 

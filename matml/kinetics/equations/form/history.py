@@ -25,11 +25,11 @@ MOST_E_FOLDS = 600.0
 
 
 PATH = tuple((f"path_temperature_{i}_K", f"path_share_{i}") for i in range(NODES))
-"""Inputs of an observation on a temperature history: nodes, and shares of its time spent there."""
+"""Inputs of an observation on a temperature history: nodes, and the fractions of time there."""
 
 
 LATE = tuple((f"late_temperature_{i}_K", f"late_share_{i}") for i in range(LATE_NODES))
-"""The same for the end of a history that is left out by a late clock: negative shares."""
+"""The same for the end of a history that a late clock leaves out: negative fractions."""
 
 
 NEAR = tuple(f"path_near_{i}_K" for i in range(NEAR_STEPS + 1))
