@@ -212,7 +212,7 @@ def _calibrate_one(
 
         checked = check_by_mcmc(result)
         write_table(folder / "mcmc.csv", checked)
-        worst = checked.loc[checked["shift"].abs().idxmax()]
+        worst = checked.iloc[int(checked["shift"].abs().to_numpy().argmax())]
         log.info(
             "%s: by MCMC the medians differ by at most %.2f interval widths (%s)",
             folder / "mcmc.csv",

@@ -184,11 +184,24 @@ def calibrate(
 
     limit_threads(threads)
     settings = read_section(KineticsSection, config)
-    wanted = list(names)
-    options = {"without_outliers": without_outliers, "mcmc": mcmc, "robust": robust}
+    offsets = None
     if offset_temperature is not None or offset_time is not None:
-        options["offsets"] = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
-    calibrate_stage(prior, data, alloys, out, wanted, held_out, points, settings, seed, **options)
+        offsets = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
+    calibrate_stage(
+        prior,
+        data,
+        alloys,
+        out,
+        list(names),
+        held_out,
+        points,
+        settings,
+        seed,
+        without_outliers=without_outliers,
+        mcmc=mcmc,
+        robust=robust,
+        offsets=offsets,
+    )
 
 
 @kinetics.command()

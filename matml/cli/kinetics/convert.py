@@ -2,12 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import click
 
 READABLE = click.Path(path_type=Path, dir_okay=False)
-TEMPERATURES = {"nargs": 2, "type": float, "metavar": "LOW HIGH"}
-TIMES = {"nargs": 2, "type": float, "metavar": "START END"}
+Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def temperatures(name: str, what: str) -> Decorator:
+    """Return an option of two temperatures."""
+    return click.option(name, nargs=2, type=float, metavar="LOW HIGH", help=what)
+
+
+def times(what: str) -> Decorator:
+    """Return the option of a hold's start and end."""
+    return click.option("--hold", nargs=2, type=float, metavar="START END", help=what)
+
 
 COMMON = (
     click.argument("files", nargs=-1, required=True, type=READABLE),
@@ -61,9 +72,9 @@ def convert() -> None:
 @convert.command()
 @common
 @click.option("--length-column", default="length", show_default=True, help="Or strain; any unit.")
-@click.option("--parent", **TEMPERATURES, help="Temperatures where all is parent phase.")
-@click.option("--product", **TEMPERATURES, help="Temperatures where all has transformed.")
-@click.option("--hold", **TIMES, help="Times of an isothermal hold; without, a ramp is meant.")
+@temperatures("--parent", "Temperatures where all is parent phase.")
+@temperatures("--product", "Temperatures where all has transformed.")
+@times("Times of an isothermal hold; without, a ramp is meant.")
 def dilatometer(files, length_column, parent, product, hold, own_path, **options) -> None:
     """Convert lengths by the lever rule between two straight baselines.
 
@@ -89,8 +100,8 @@ def dilatometer(files, length_column, parent, product, hold, own_path, **options
 @convert.command()
 @common
 @click.option("--heat-column", default="heat_flow", show_default=True, help="Heat flow; any unit.")
-@click.option("--peak", **TEMPERATURES, help="Temperatures of the peak's feet, for a ramp.")
-@click.option("--hold", **TIMES, help="Times of an isothermal hold with the whole peak in it.")
+@temperatures("--peak", "Temperatures of the peak's feet, for a ramp.")
+@times("Times of an isothermal hold with the whole peak in it.")
 def dsc(files, heat_column, peak, hold, own_path, **options) -> None:
     """Convert heat flows by partial areas over a straight baseline between the peak's feet."""
     from matml.core.errors import MatmlError

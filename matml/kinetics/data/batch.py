@@ -123,7 +123,7 @@ def _on_paths(points: pd.DataFrame, histories: dict[str, History]) -> pd.DataFra
     temperature = points["temperature_K"].to_numpy(float).copy()
     for name, rows in points.groupby("path").groups.items():
         if name:
-            temperature[rows] = histories[name].at(points["time_s"].to_numpy(float)[rows])
+            temperature[rows] = histories[str(name)].at(points["time_s"].to_numpy(float)[rows])
     points = points.assign(temperature_K=temperature)
     return pd.concat([points, path_columns(points, histories)], axis=1)
 

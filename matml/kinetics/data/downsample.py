@@ -85,7 +85,9 @@ def _curve(
 
 def _records(points: pd.DataFrame, moving: np.ndarray, *, over_temperature: bool) -> np.ndarray:
     """Return the number of each observation's record, from 0 in the order of the rows [N]."""
-    keys = {name: points[name] for name in ("fraction", *APART) if name in points}
+    keys: dict[str, pd.Series | np.ndarray] = {
+        name: points[name] for name in ("fraction", *APART) if name in points
+    }
     if "temperature_K" in points and "time_s" in points and not over_temperature:
         kelvin = points["temperature_K"].to_numpy(float)
         condition = np.round(kelvin / TEMPERATURE_CELL_K)

@@ -96,7 +96,7 @@ class Observations:
         alloys = self.alloys.set_index("alloy").loc[names].reset_index()
         return replace(self.keep(self.points["alloy"].isin(names)), alloys=alloys)
 
-    def keep(self, rows: "pd.Series[bool]") -> "Observations":
+    def keep(self, rows: "pd.Series[bool] | np.ndarray") -> "Observations":
         """Return the observations of some rows of the points."""
         return replace(self, points=self.points[rows].reset_index(drop=True))
 
@@ -113,7 +113,8 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     raw = in_usual_units(_read_text_table(path), path)
     measured = _measured_column(path, raw)
     what = MEASURED[measured]
-    paths, bad = {}, []
+    paths: dict[str, History] = {}
+    bad: list[list[object]] = []
     if "path" in raw and "time_s" in what.conditions:
         raw, paths, bad = follow_paths(raw, path)
     temperature = _temperature_column(path, raw) if "temperature" in what.conditions else None
@@ -194,7 +195,8 @@ def _clean_rows(
 
     The others are judged one by one, by `_check_row`.
     """
-    what, points = MEASURED[measured], {"alloy": raw["alloy"].str.strip()}
+    what, alloy = MEASURED[measured], raw["alloy"].str.strip()
+    points: dict[str, object] = {"alloy": alloy}
 
     def numbers(name: str) -> np.ndarray:
         return pd.to_numeric(raw[name], errors="coerce").to_numpy(float)
@@ -202,7 +204,7 @@ def _clean_rows(
     value = numbers(measured)
     good = (value > what.low) & (value < what.high)
     good |= ((value == what.low) | (value == what.high)) & (not what.strict)
-    good &= (points["alloy"] != "").to_numpy()
+    good &= (alloy != "").to_numpy()
     if temperature is not None:
         offset = ZERO_CELSIUS if temperature == "temperature_C" else 0.0
         points["temperature_K"] = kelvin = numbers(temperature) + offset
@@ -220,7 +222,7 @@ def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number in the file, row) of rows that are not blank; the header is line 1."""
     for index, row in zip(raw.index, raw.to_dict("records"), strict=True):
         if any(str(cell).strip() for cell in row.values()):
-            yield int(index) + 2, {name: str(cell) for name, cell in row.items()}
+            yield int(index) + 2, {str(name): str(cell) for name, cell in row.items()}
 
 
 def _measured_column(path: Path, raw: pd.DataFrame) -> str:
@@ -304,7 +306,8 @@ def _add_others(
     """
     rows = raw.loc[points["line"] - 2].reset_index(drop=True)
     needed = MEASURED[measured].conditions
-    points, bad, keep = points.copy(), [], np.ones(len(points), dtype=bool)
+    bad: list[list[object]] = []
+    points, keep = points.copy(), np.ones(len(points), dtype=bool)
 
     def refuse(where: np.ndarray, name: str, reason: str, remedy: str) -> None:
         for i in np.flatnonzero(where & keep):
@@ -318,7 +321,7 @@ def _add_others(
     starts = [name for name in START if name in rows]
     if len(starts) > 1:
         raise MatmlError(f"{path}: has both {' and '.join(START)}; give one")
-    others = [n for n in rows if n not in {*USUAL_COLUMNS, *MEASURED, *START}]
+    others = [str(n) for n in rows if n not in {*USUAL_COLUMNS, *MEASURED, *START}]
     for name in [*starts, *others]:
         given = (rows[name].str.strip() != "").to_numpy()
         number = pd.to_numeric(rows[name], errors="coerce").to_numpy(float)
@@ -345,7 +348,7 @@ def _drop_duplicates(points: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, li
     lines = points.groupby(keys, sort=False, dropna=False)["line"] if len(points) else None
     first = None if lines is None else lines.transform("min")
     again = points.duplicated(keys)
-    repeated = [
+    repeated: list[list[object]] = [
         [str(path), row.line, row.alloy, "", "", f"repeats line {origin}", "kept once"]
         for row, origin in zip(
             points[again].itertuples(), first[again] if first is not None else [], strict=True

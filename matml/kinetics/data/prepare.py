@@ -50,6 +50,7 @@ def prepare_dataset(name: str, settings: KineticsSection, out: Path, seed: int) 
     if dataset.simulate is not None:
         simulate_dataset(dataset.simulate, settings, out, seed)
         return
+    assert dataset.observations is not None  # a data set has one of both
     from matml.kinetics.equations import equation_named
 
     began = time.perf_counter()

@@ -125,7 +125,9 @@ def simulate_ttt(settings: KineticsSimulation, seed: int) -> Simulation:
     points, alloys, truth = [], [], []
     for row in table.to_dict("records"):
         composition = {
-            name.removesuffix("_wt_pct"): row[name] for name in row if name.endswith("_wt_pct")
+            name.removesuffix("_wt_pct"): row[name]
+            for name in map(str, row)
+            if name.endswith("_wt_pct")
         }
         top = eutectoid_temperature_K(composition)
         lowest = max(martensite_start_K(composition) + 20, top - 280)

@@ -133,7 +133,7 @@ def follow_paths(
         first, last = history.time_s[[0, -1]]
         outside = ~((time > first) & (time <= last))
         far = np.abs(given - there) > FURTHEST_K
-        for i in np.flatnonzero(outside | far):
+        for i in map(int, np.flatnonzero(outside | far)):
             field = "time_s" if outside[i] else column
             found = [str(file), rows[i] + 2, raw.loc[rows[i], "alloy"].strip(), field]
             reason, remedy = (
@@ -193,9 +193,9 @@ def path_columns(points: pd.DataFrame, histories: dict[str, History]) -> pd.Data
     for name, rows in points.reset_index(drop=True).groupby("path").groups.items():
         if name:
             time = points["time_s"].to_numpy(float)[rows]
-            nodes[rows], spent = quadrature(histories[name], time)
+            nodes[rows], spent = quadrature(histories[str(name)], time)
             shares[rows] = np.maximum(spent / time[:, None], NEGLIGIBLE)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for i, (temperature, share) in enumerate(PATH):
         columns |= {temperature: nodes[:, i], share: shares[:, i]}
     if NEAR_STEP in points:
@@ -215,7 +215,7 @@ def _around(points: pd.DataFrame, histories: dict[str, History]) -> np.ndarray:
     found = start + (final - start) * around / time
     for name, rows in points.reset_index(drop=True).groupby("path").groups.items():
         if name:
-            found[rows] = histories[name].at(around[rows])
+            found[rows] = histories[str(name)].at(around[rows])
     return found
 
 

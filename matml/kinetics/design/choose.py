@@ -54,18 +54,26 @@ class Region:
     heating_rate_K_per_s: tuple[float, float] | None = None
     fractions: Sequence[float] = FRACTIONS
 
+    def _ends(self, name: str) -> tuple[float, float]:
+        ends = getattr(self, name)
+        if ends is None:
+            raise MatmlError(f"{name}: the population was learned from none; give a range")
+        return ends
+
     def grid(self, kind: str) -> pd.DataFrame:
         """Return conditions on a regular grid: temperature, and fraction or time if it counts."""
         if kind == "peak_temperature":
-            rates = np.geomspace(*self.heating_rate_K_per_s, TEMPERATURES)
+            rates = np.geomspace(*self._ends("heating_rate_K_per_s"), TEMPERATURES)
             return pd.DataFrame({"heating_rate_K_per_s": rates})
         if kind == "martensite":
-            return pd.DataFrame({"temperature_K": np.linspace(*self.temperature_K, TEMPERATURES)})
-        temperature = np.linspace(*self.temperature_K, TEMPERATURES)
+            return pd.DataFrame(
+                {"temperature_K": np.linspace(*self._ends("temperature_K"), TEMPERATURES)}
+            )
+        temperature = np.linspace(*self._ends("temperature_K"), TEMPERATURES)
         if kind == "ttt":
             second, name = np.array(self.fractions, dtype=float), "fraction"
         else:
-            second, name = np.geomspace(*self.time_s, TIMES), "time_s"
+            second, name = np.geomspace(*self._ends("time_s"), TIMES), "time_s"
         first, other = np.meshgrid(temperature, second, indexing="ij")
         return pd.DataFrame({"temperature_K": first.ravel(), name: other.ravel()})
 
@@ -128,7 +136,7 @@ def predictions(
     population: Population, posterior: Posterior, conditions: pd.DataFrame, reference: float | None
 ) -> Tensor:
     """Return what each draw predicts at conditions [S, C], cut to the measured range."""
-    inputs = {n: torch.tensor(conditions[n].to_numpy(float))[None] for n in conditions}
+    inputs = {str(n): torch.tensor(conditions[n].to_numpy(float))[None] for n in conditions}
     if reference is not None:
         inputs["reference_temperature_K"] = torch.full_like(inputs["temperature_K"], reference)
     with torch.no_grad():
@@ -257,15 +265,14 @@ def draw_design(result: Design, path: Path) -> None:
             measured = point.get("heating_rate_K_per_s", kelvin - ZERO_CELSIUS)
             axes.axvline(measured, color="0.8", linewidth=1, zorder=0)
     elif result.kind == "ttt":
-        for fraction, block in table.groupby("fraction"):
+        for fraction in np.unique(table["fraction"].to_numpy(float)):
+            block = table[table["fraction"] == fraction]
             axes.plot(
                 block["temperature_C"],
                 100 * block["expected_reduction"],
                 label=f"{100 * fraction:g} % transformed",
             )
-        height = [
-            100 * float(row.expected_reduction) for row in table.loc[_rows(result)].itertuples()
-        ]
+        height = (100 * table["expected_reduction"].loc[_rows(result)]).tolist()
         axes.set_ylabel("variance that one measurement takes / %")
         axes.set_ylim(0, None)
         for _, point in result.points.iterrows():
@@ -289,10 +296,10 @@ def draw_design(result: Design, path: Path) -> None:
                 label="measured",
             )
             axes.legend()
-    for row, y in zip(result.proposals.itertuples(), height, strict=True):
+    for row, y in zip(result.proposals.to_dict("records"), height, strict=True):
         axes.annotate(
-            str(row.experiment),
-            (getattr(row, along), y),
+            str(row["experiment"]),
+            (row[along], y),
             ha="center",
             va="center",
             bbox={"boxstyle": "circle", "facecolor": "#ffd54f", "edgecolor": "black"},

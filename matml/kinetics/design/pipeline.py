@@ -1,6 +1,7 @@
 """The work of `matml kinetics design` and its benchmark: read, compute, write, say so."""
 
 import logging
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -52,8 +53,8 @@ def design_stage(
         own = group_alloys(own)
     else:
         own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
-    regions = [_region(population, ranges) for ranges in (wanted, feasible)]
-    result = design(population, own, observations, *regions, count, seed)
+    target, possible = _region(population, wanted), _region(population, feasible)
+    result = design(population, own, observations, target, possible, count, seed)
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
     draw_design(result, out / "design.png")
@@ -73,7 +74,7 @@ WORDS = {
 """How a condition of a proposed experiment is said."""
 
 
-def _experiment(row: dict[str, object]) -> str:
+def _experiment(row: Mapping[Hashable, object]) -> str:
     """Return a proposed experiment in words."""
     return ", ".join(words.format(row[name]) for name, words in WORDS.items() if name in row)
 

@@ -67,6 +67,8 @@ def _read_equation(path: Path) -> Equation:
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give the file that defines EQUATION")
     spec = importlib.util.spec_from_file_location(f"equation_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise MatmlError(f"{path}: is no Python file; give the file that defines EQUATION")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -41,6 +41,9 @@ class EquationModule(nn.Module):
         covariance; the weights start at the mean.
     """
 
+    mean: Tensor
+    factor: Tensor
+
     def __init__(self, equation: Equation, kind: str, mean: Tensor, factor: Tensor) -> None:
         super().__init__()
         self.equation = equation

@@ -35,7 +35,7 @@ def measured_sets(folder: Path) -> list[DataSet]:
     MatmlError
         Where it has none.
     """
-    found = []
+    found: list[DataSet] = []
     for name, equation in MEASURED_SETS.items():
         points, alloys = folder / f"{name}_points.csv", folder / f"{name}_alloys.csv"
         missing = [path.name for path in (points, alloys) if not path.is_file()]

@@ -83,7 +83,8 @@ def calibrate(
     moving = on_history(given.points)
     own = replace(given, points=downsample(given.points, measured, moving))
     prior = replace(population.prior.of(own.alloys), point_dof=point_dof)
-    plain, runs = population.equation, []
+    plain = population.equation
+    runs: list[str] = []
     if offsets:
         own, runs = with_run_numbers(own, offsets)
         population = replace(population, equation=with_run_offsets(plain, runs, offsets))
@@ -103,7 +104,8 @@ def calibrate(
         seed,
     ).position[0]
     known = population.data_card
-    ranges = {name: known[name] for name in ("temperature_K", "time_s") if name in known}
+    names = [name for name in ("temperature_K", "time_s") if name in known]
+    ranges = {name: known[name] for name in names}
     notes = design_notes(given.points, moving)
     if len(own.points) < len(given.points):
         notes.append(
@@ -147,17 +149,15 @@ def calibrate(
 def outlier_notes(calibration: Calibration) -> list[str]:
     """Return a sentence for each observation that is flagged as an outlier."""
     notes, table = [], calibration.residual_table()
-    for row in table[table["outlier"]].itertuples():
+    for row in table[table["outlier"]].to_dict("records"):
         chance = ""
-        if row.probability >= 0:
+        if row["probability"] >= 0:
             # none is impossible: 0 is what rounding leaves
-            least = row.probability < LEAST_SHOWN
-            said = f"less than {LEAST_SHOWN:g}" if least else f"{row.probability:.1g}"
+            least = row["probability"] < LEAST_SHOWN
+            said = f"less than {LEAST_SHOWN:g}" if least else f"{row['probability']:.1g}"
             chance = f", {said} probable given the others"
-        notes.append(
-            f"line {row.line}: {row.residual_over_noise:+.1f} noise widths off the fit{chance}; "
-            "check it"
-        )
+        far = f"{row['residual_over_noise']:+.1f} noise widths off the fit"
+        notes.append(f"line {row['line']}: {far}{chance}; check it")
     return notes
 
 

@@ -166,7 +166,7 @@ class Calibration:
         equation, draws = self.population.equation, self.posterior.draws
         if self.offsets:
             equation, draws = with_a_new_run(equation, draws, self.runs, self.offsets, self.seed)
-        result = predict_draws(
+        value, low, high = predict_draws(
             equation,
             self.population.kind,
             draws,
@@ -175,7 +175,7 @@ class Calibration:
             self.seed,
             self.population.prior.window,
         )
-        return tuple(part[0].numpy() for part in result)
+        return value[0].numpy(), low[0].numpy(), high[0].numpy()
 
     def residual_table(self) -> pd.DataFrame:
         """Return the observations with prediction, residual in noise units, and an outlier flag."""

@@ -191,8 +191,9 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
             drop = (block["value"] - block["value"].cummin()).to_numpy()
         worst = int(drop.argmax())
         if drop[worst] > 4 * math.sqrt(2) * noise:
-            best = block["value"].idxmin() if "fraction" in points else highest[:worst].idxmax()
-            lines = f"lines {points.loc[best, 'line']} and {block['line'].iloc[worst]}"
+            value = block["value"].to_numpy()
+            other = int(value.argmin() if "fraction" in points else value[:worst].argmax())
+            lines = f"lines {block['line'].iloc[other]} and {block['line'].iloc[worst]}"
             notes.append(
                 f"contradictory observations at {block['temperature_K'].iloc[0]:.0f} K: {what} by "
                 f"{drop[worst]:.3g}, {drop[worst] / noise:.0f} noise widths ({lines})"

@@ -92,7 +92,7 @@ def check_by_mcmc(calibration: Calibration) -> pd.DataFrame:
     for i, parameter in enumerate(population.equation.parameters):
         mine = calibration.draws[:, i].quantile(levels)
         other = draws[0, :, i].quantile(levels)
-        row = {"parameter": parameter.name, "unit": parameter.unit}
+        row: dict[str, object] = {"parameter": parameter.name, "unit": parameter.unit}
         for suffix, found in (("", mine), ("_mcmc", other)):
             low, middle, high = parameter.value(found).tolist()
             row |= {f"median{suffix}": middle, f"low_90{suffix}": low, f"high_90{suffix}": high}

@@ -284,6 +284,7 @@ def with_run_offsets(
         return replace(plain, predict=predict_time)
 
     known = equation.conditions
+    assert known is None or isinstance(known, Shift)
     return replace(
         equation,
         parameters=(*equation.parameters, *extra),

@@ -119,7 +119,7 @@ def read_record(
             )
         text = table[name].str.strip().str.replace(decimal, ".", regex=False)
         parts.append(pd.to_numeric(text, errors="coerce").to_numpy(float))
-    good = np.isfinite(parts).all(0)
+    good = np.isfinite(np.stack(parts)).sum(0) == len(parts)
     if good.mean() < 0.5 or good.sum() < 10:
         first = int(np.flatnonzero(~good)[0]) if not good.all() else 0
         found = ", ".join(repr(table[name].iloc[first]) for name in columns) if len(table) else ""
@@ -226,11 +226,12 @@ def dilatometer_ramp(
             f"product ({product_K[0]:g} to {product_K[1]:g} K) overlap"
         )
     part, rate = _passed(record, start, end, own_path)
-    lines = [baseline(record.temperature_K, record.signal, *r) for r in (parent_K, product_K)]
-    fraction = lever_rule(part.temperature_K, part.signal, *lines)
+    parent = baseline(record.temperature_K, record.signal, *parent_K)
+    product = baseline(record.temperature_K, record.signal, *product_K)
+    fraction = lever_rule(part.temperature_K, part.signal, parent, product)
     stated = {
-        "parent_baseline": _line(lines[0], parent_K),
-        "product_baseline": _line(lines[1], product_K),
+        "parent_baseline": _line(parent, parent_K),
+        "product_baseline": _line(product, product_K),
     }
     return _ramp(part, start, rate, fraction), {"rate_K_s": rate, "start_K": start} | stated
 
@@ -256,7 +257,8 @@ def dilatometer_hold(
     part = record.between(*hold_s)
     kelvin = None if own_path else hold_temperature(part)
     few = max(1, len(part.signal) // 100)
-    lines, stated = [], {}
+    lines: list[tuple[float, float]] = []
+    stated: dict[str, Any] = {}
     ends = (part.signal[:few].mean(), part.signal[-few:].mean())
     outside = (record.time_s < hold_s[0], record.time_s > hold_s[1])
     for name, given, level, where in zip(
@@ -273,7 +275,8 @@ def dilatometer_hold(
             line = baseline(record.temperature_K[where], record.signal[where], *given)
             lines.append(line)
             stated[f"{name}_baseline"] = _line(line, given)
-    fraction = lever_rule(part.temperature_K, part.signal, *lines)
+    parent, product = lines
+    fraction = lever_rule(part.temperature_K, part.signal, parent, product)
     return _hold(part, kelvin, hold_s[0], fraction), {"temperature_K": kelvin} | stated
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from matml.kinetics.equations.form.types import Inputs, Values
@@ -50,7 +51,8 @@ def equivalent_time(
     the `start_temperature_K` of a ramp at a constant rate; where start and final temperature are
     equal this is the time itself.
     """
-    reached, total = log_time_scale(values, inputs), 0.0
+    reached = log_time_scale(values, inputs)
+    total = torch.zeros((), dtype=reached.dtype)
     for temperature, share in _history_nodes(inputs):
         between = {**inputs, "temperature_K": temperature}
         faster = (reached - log_time_scale(values, between)).clamp(-MOST_E_FOLDS, MOST_E_FOLDS)
