@@ -15,7 +15,13 @@ from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation
 from matml.kinetics.evaluation.benchmark import draw_episodes, splits
 from matml.kinetics.evaluation.methods import DEFAULT
-from matml.kinetics.evaluation.scores import ratio_of, resamples, weighted_mean, with_interval
+from matml.kinetics.evaluation.scores import (
+    Average,
+    ratio_of,
+    resamples,
+    weighted_mean,
+    with_interval,
+)
 from matml.kinetics.inference.nuts import nuts_draws
 from matml.kinetics.inference.predict import predict_draws
 from matml.kinetics.settings import KineticsSection
@@ -79,10 +85,11 @@ def nuts_records(scores: pd.DataFrame, setting: str, unit: str, seed: int) -> li
     Intervals are 95 % bootstrap over composition groups, paired for the ratio.
     """
     records = []
-    for shots, block in scores.groupby("shots"):
+    for shots in sorted(set(scores["shots"].tolist())):
+        block = scores[scores["shots"] == shots]
         wide = block.pivot_table(index=["group", "alloy"], columns="method")
         resample = resamples(wide.index.get_level_values("group"), [seed, 17])
-        metrics = [
+        metrics: list[tuple[str, str, np.ndarray, Average]] = [
             (method, name, wide[column, method].to_numpy(), weighted_mean)
             for method in (DEFAULT, NUTS)
             for name, column in (
@@ -99,7 +106,7 @@ def nuts_records(scores: pd.DataFrame, setting: str, unit: str, seed: int) -> li
                 "setting": setting,
                 "method": method,
                 "is_default": method == DEFAULT,
-                "shots": int(shots),
+                "shots": shots,
                 "metric": name,
                 **with_interval(average, values, resample),
                 "seed": seed,

@@ -38,7 +38,7 @@ def ratio_of(average: Average) -> Average:
     return lambda values, weights: average(values[0], weights) / average(values[1], weights)
 
 
-def resamples(groups: pd.Series, seed: list[int]) -> np.ndarray:
+def resamples(groups: pd.Series | pd.Index, seed: list[int]) -> np.ndarray:
     """Return how often each alloy stands in resamples of composition groups [R, A].
 
     `groups` are those of the alloys [A].
@@ -69,7 +69,8 @@ def summarise(
     where the default is better) is paired.
     """
     records = []
-    for shots, block in per_alloy.groupby("shots", sort=True):
+    for shots in sorted(set(per_alloy["shots"].tolist())):
+        block = per_alloy[per_alloy["shots"] == shots]
         wide = block.pivot_table(index="alloy", columns="method", values="rmse")
         cover = block.pivot_table(
             index="alloy", columns="method", values="coverage_90", dropna=False
@@ -79,7 +80,7 @@ def summarise(
         for method in METHODS:
             values = wide[method].to_numpy()
             gap = values - wide[DEFAULT].to_numpy()
-            metrics = {
+            metrics: dict[str, tuple[np.ndarray, Average]] = {
                 "rmse_mean": (values, weighted_mean),
                 "rmse_median": (values, weighted_median),
             }
@@ -101,7 +102,7 @@ def summarise(
                         "unit": "" if metric in RATIOS else unit,
                         "method": method,
                         "is_default": method == DEFAULT,
-                        "shots": int(shots),
+                        "shots": shots,
                         "metric": metric,
                         **with_interval(average, numbers, resample),
                         "seed": seed,
@@ -115,18 +116,18 @@ def tidy_records(scores: pd.DataFrame) -> list[dict[str, object]]:
     return [
         {
             "benchmark": "kinetics",
-            "setting": f"{row.dataset}, {row.equation}",
-            "method": row.method,
-            "is_default": bool(row.is_default),
-            "shots": int(row.shots),
-            "metric": f"{row.metric} / {row.unit}" if row.unit else row.metric,
-            "value": row.value,
-            "low": row.low,
-            "high": row.high,
-            "n_tasks": int(row.n_tasks),
-            "seed": int(row.seed),
+            "setting": f"{row['dataset']}, {row['equation']}",
+            "method": row["method"],
+            "is_default": bool(row["is_default"]),
+            "shots": int(row["shots"]),
+            "metric": f"{row['metric']} / {row['unit']}" if row["unit"] else row["metric"],
+            "value": row["value"],
+            "low": row["low"],
+            "high": row["high"],
+            "n_tasks": int(row["n_tasks"]),
+            "seed": int(row["seed"]),
         }
-        for row in scores.itertuples()
+        for row in scores.to_dict("records")
     ]
 
 
@@ -172,4 +173,4 @@ def winners(scores: pd.DataFrame) -> dict[int, str]:
     """Return the method with the lowest mean RMSE for each number of shots."""
     block = scores[scores["metric"] == "rmse_mean"]
     best = block.loc[block.groupby("shots")["value"].idxmin()]
-    return {int(row.shots): row.method for row in best.itertuples()}
+    return {int(row["shots"]): row["method"] for row in best.to_dict("records")}

@@ -104,8 +104,9 @@ def calibrate(
         seed,
     ).position[0]
     known = population.data_card
-    names = [name for name in ("temperature_K", "time_s") if name in known]
-    ranges = {name: known[name] for name in names}
+    ranges: dict[str, list[float]] = {
+        n: known[n] for n in ("temperature_K", "time_s") if n in known
+    }
     notes = design_notes(given.points, moving)
     if len(own.points) < len(given.points):
         notes.append(
