@@ -82,14 +82,14 @@ def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
     from matml.structures.graphs.build import graph_of
 
     forget()
-    clock, settings = Clock(), predictor.structures_section
+    clock, settings = Clock(), predictor.encoder.structures
     for structure in structures:
         lattice, frac, numbers, _ = clock.run("elements and coordinates", cell_of, structure)
         clock.run("checks", check_geometry, lattice, frac @ lattice, numbers, settings)
         shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings)
         clock.run("family", classify, shape)
         cell = ideal.lattice, ideal.frac_coords, ideal.kind, ideal.orbit
-        clock.run("neighbours and graph", graph_of, cell, predictor.graph_section)
+        clock.run("neighbours and graph", graph_of, cell, predictor.encoder.graphs)
     return clock.seconds
 
 
@@ -127,14 +127,14 @@ def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
         say(phase, seconds, "phase")
     forget()
     clock = Clock()
-    crystals = clock.run("structures to graphs", predictor.crystals, structures)
+    crystals = clock.run("structures to graphs", predictor.encoder.crystals, structures)
     batches, rows = GraphBatches(crystals), np.arange(number)
-    network = predictor.members[0].pretrained
+    network = predictor.encoder.members[0].pretrained
     predict(network, batches, rows[:512])
     clock.run("one network, graphs to predictions", predict, network, batches, rows)
     clock.run("descriptors", describe, crystals)
-    told = f"{len(predictor.members)} networks, descriptors, distances"
-    clock.run(told, predictor.seen, crystals)
+    told = f"{len(predictor.encoder.members)} networks, descriptors, distances"
+    encoded = clock.run(told, predictor.encode, crystals)
     for phase, seconds in clock.seconds.items():
         say(phase, seconds, "phase")
     plain = clock.seconds["structures to graphs"]
@@ -149,10 +149,8 @@ def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
             structures[:SHOTS], _values(name, centre + labels), name, check_units=False
         )
         clock = Clock()
-        inputs = predictor.inputs(crystals)
-        if adapted._stack is not None:
-            adapted._stack.predict(inputs[:512])
-            clock.run(f"{name}: Gaussian process", adapted._stack.predict, inputs)
+        adapted.adapted.predict(encoded[np.arange(min(number, 512))])
+        clock.run(f"{name}: {adapted.method}", adapted.adapted.predict, encoded)
         forget()
         clock.run(f"{name}: all, {adapted.method}", adapted.predict, structures)
         for phase, seconds in clock.seconds.items():

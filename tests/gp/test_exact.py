@@ -38,7 +38,7 @@ def test_conditioning_on_a_support_equals_fitting_to_all_rows(data, fitted):
 def test_prepared_rows_in_single_precision_equal_the_plain_posterior():
     """On the crystals that the shipped model was trained on, at them and beside them."""
     predictor = FewShotPredictor.load()
-    models = predictor.fitted_stack("formation_energy_eV_per_atom").models
+    models = predictor.fitted("formation_energy_eV_per_atom").method.fitted.models
     for gp in (models.residual, models.descriptors, models.augmented):
         assert len(gp.x) >= SINGLE_FROM
         some = gp.x[::40]

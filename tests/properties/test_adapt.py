@@ -5,8 +5,8 @@ import json
 import logging
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from matml.meta.checkpoint import load_checkpoint, save_checkpoint
 from matml.properties.data import label_checks
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.targets import find_property
+from matml.properties.predictor import encode
 from matml.properties.predictor.encode import beyond_packing
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.training_set import known_elements
@@ -95,12 +96,12 @@ def test_graphs_are_made_as_the_model_knows_them(predictor, folder, labelled, tm
     card["structures"]["symprec_A"] = 0.02
     (tmp_path / "model/card.json").write_text(json.dumps(card))
     other = FewShotPredictor.load(tmp_path / "model")
-    assert other.crystals(labelled[0][0]).graphs.settings["neighbours"] == 8
-    assert other.structures_section.symprec_A == 0.02
+    assert other.encode(labelled[0][0]).crystals.graphs.settings["neighbours"] == 8
+    assert other.encoder.structures.symprec_A == 0.02
     mean, _ = other.adapt(labelled[0][:5], labelled[1][:5], NAME).predict(labelled[0][5:])
     assert np.isfinite(mean).all()
     with pytest.raises(MatmlError, match="neighbours is 12, the model was trained with 8"):
-        other.adapt(predictor.crystals(labelled[0][:5]), labelled[1][:5], NAME)
+        other.adapt(predictor.encode(labelled[0][:5]).crystals, labelled[1][:5], NAME)
 
 
 def test_the_property_must_be_named_among_several(predictor, labelled):
@@ -281,8 +282,13 @@ def test_other_units_are_refused_when_adapting(predictor, labelled, monkeypatch)
     # the tiny network of the tests knows too little; its place is taken by the labels
     known = np.zeros((len(values), 2))
     known[:, column] = (np.log10(values) - mean) / deviation
-    told = SimpleNamespace(predictions=known)
-    monkeypatch.setattr(predictor, "inputs", lambda crystals: told)
+    whole = encode.encode
+
+    def told(crystals, members, device):
+        found = whole(crystals, members, device)
+        return replace(found, outputs=np.repeat(known[None, : len(found)], len(members), 0))
+
+    monkeypatch.setattr(encode, "encode", told)
     monkeypatch.setitem(predictor.card["properties"][NAME], "expected_error", 0.1)
     few = np.flatnonzero(values < 100)[:1]
     changed = values.copy()
@@ -373,24 +379,24 @@ def test_networks_run_once_over_crystals(predictor, crystals, labelled, monkeypa
         predictor.adapt([], [], "formation_energy_eV_per_atom"),
     ]
     few, calls = crystals.subset(np.arange(20)), []
-    network = predictor.members[0].pretrained
+    network = predictor.encoder.members[0].pretrained
     whole = network.embedding
     monkeypatch.setattr(network, "embedding", lambda data: calls.append(1) or whole(data))
-    tables = [each.predict_table(few) for each in adapted]
+    encoded = predictor.encode(few)
+    tables = [each.predict_table(encoded) for each in adapted]
     assert len(calls) == 1
     np.testing.assert_array_equal(tables[0]["distance"], tables[1]["distance"])
-    # what is kept belongs to these crystals alone
     other = crystals.subset(np.arange(20, 40))
-    assert (predictor.distance(other) != predictor.distance(few)).any()
+    assert (predictor.encode(other).distance != encoded.distance).any()
 
 
 def test_what_is_told_of_a_crystal_does_not_depend_on_its_batch(predictor, crystals):
     from matml.properties.networks.pretrain import embed, predict
 
-    told = predictor.seen(crystals)
+    told = predictor.encode(crystals)
     rows = np.arange(0, len(crystals), 7)
     batches = GraphBatches(crystals)
-    members = [member.pretrained for member in predictor.members]
+    members = [member.pretrained for member in predictor.encoder.members]
     np.testing.assert_allclose(
         told.inputs.predictions[rows],
         np.mean([predict(network, batches, rows) for network in members], 0),
@@ -405,3 +411,49 @@ def test_what_is_told_of_a_crystal_does_not_depend_on_its_batch(predictor, cryst
         square = ((own[:, None].astype(float) - known[None]) ** 2).sum(-1).min(1)
         each.append(np.sqrt(square) / far[number])
     np.testing.assert_allclose(told.distance[rows], np.mean(each, 0), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shots", [0, 5])
+def test_intervals_are_those_of_the_card(predictor, labelled, shots):
+    """Beyond a distance of 1 in proportion wider, for methods that say no width of their own."""
+    structures, values = labelled
+    for method in ("support_mean", "extra_trees", "global_gp", "pretrained", "network_gp", "maml"):
+        adapted = predictor.adapt(structures[:shots], values[:shots], NAME, method=method)
+        found = adapted.predict_table(structures[8:])
+        width = predictor.card["properties"][NAME]["half_widths"][method][str(shots)]
+        half = (np.log10(found["high"]) - np.log10(found["low"])) / 2
+        np.testing.assert_allclose(half, width * np.maximum(found["distance"], 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shots", [0, 5])
+def test_intervals_of_the_stack_are_calibrated_in_its_deviations(predictor, labelled, shots):
+    structures, values = labelled
+    fitted = predictor.fitted(NAME, "gp_stack")
+    labels, rows = fitted.scale.standardise(values[:shots]), np.arange(shots)
+    crystals = predictor.encode(structures)
+    mean, deviation = (part[8:] for part in fitted.over(crystals).posterior(rows, labels))
+    half = fitted.method.fitted.scale(shots) * deviation * np.maximum(crystals.distance[8:], 1)
+    found = fitted.adapt(structures[:shots], values[:shots]).predict_table(structures[8:])
+    expected = fitted.scale.restore(np.stack([mean, mean - half, mean + half], 1))
+    np.testing.assert_allclose(found[["prediction", "low", "high"]], expected, rtol=1e-5)
+
+
+def test_a_fitted_method_adapts_to_one_family_after_another(predictor, labelled):
+    structures, values = labelled
+    fitted = predictor.fitted(NAME)
+    for own in (slice(0, 5), slice(5, 10)):
+        shared = fitted.adapt(structures[own], values[own])
+        alone = predictor.adapt(structures[own], values[own], NAME)
+        for found, expected in zip(
+            shared.predict(structures[10:]), alone.predict(structures[10:]), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_public_face(predictor):
+    import matml.properties
+
+    assert isinstance(predictor, matml.properties.FewShotPredictor)
+    assert isinstance(predictor.fitted(NAME), matml.properties.FittedPredictor)
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = matml.properties.Nothing

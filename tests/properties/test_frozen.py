@@ -151,9 +151,12 @@ def test_a_closed_head_predicts_as_the_whole_network_does(crystals, names, targe
         expected = model(episode_batch(batches, query, 0))[:, 0].numpy()
         loss = gaussian_loss(inner.read)(model, episode_batch(batches, query, 0))
     assert torch.isfinite(loss)
-    found = ClosedHead(network, inner, batches, rows).predict(support, query, 0)
+    head = ClosedHead(network, inner, 0)
+    features = head.features(batches)
+    labels = targets[support, 0]
+    found = head.predict(features[support], labels, features[query])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    before = ClosedHead(network, inner, batches, rows).predict(rows[:0], query, 0)
+    before = head.predict(features[:0], labels[:0], features[query])
     with torch.no_grad():
         plain = network(batches.batch(query))[:, 0].numpy()
     np.testing.assert_allclose(before, plain, atol=1e-6)

@@ -129,10 +129,10 @@ def test_predicts_plain_structures_without_labels(predictor):
 
 def test_a_training_crystal_is_at_distance_zero(bench, predictor):
     rows = bench.split.training_rows(bench.families)[:5]
-    distance = predictor.distance(bench.crystals.subset(rows))
+    distance = predictor.encode(bench.crystals.subset(rows)).distance
     assert (distance < 0.05).all()
     strange = Structure([[3, 0, 0], [0, 3, 0], [0, 0, 30]], ["Xe", "H"], [[0, 0, 0], [0.5] * 3])
-    far = predictor.distance(CrystalSet.from_structures([strange]))
+    far = predictor.encode(CrystalSet.from_structures([strange])).distance
     assert far[0] > 10 * distance.max()
 
 

@@ -268,10 +268,10 @@ def test_the_shipped_model_reaches_its_stated_score(pytestconfig, tmp_path, name
         source = pd.read_csv(pytestconfig.rootpath / f"data/crystals/{table}.csv.gz", dtype=str)
         here = (table + "/" + source["material_id"]).isin(wanted)
         source[here].to_csv(tmp_path / f"{table}.csv", index=False)
-    section = predictor.structures_section
+    section = predictor.encoder.structures
     gathered = gather(read_inputs([tmp_path], section), section, threads=1)
     assert wanted <= set(gathered.table["id"])
-    crystals = CrystalSet.from_table(gathered.table, predictor.graph_section)
+    crystals = CrystalSet.from_table(gathered.table, predictor.encoder.graphs)
     errors = _repeat(predictor, crystals, checks, 1e-3)
     stated = [
         score

@@ -28,6 +28,9 @@ class RidgePredictor:
         mean = [np.mean(numbers) for numbers in crystals.table["atomic_numbers"]]
         return np.column_stack([mean, crystals.table["volume_per_atom_A3"]])
 
+    def encode(self, crystals):
+        return crystals
+
     def adapt(self, crystals, values, property_name, *, check_units):
         assert len(crystals.graphs) == len(crystals) == len(values)
         assert property_name in self.properties

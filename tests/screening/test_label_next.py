@@ -14,9 +14,15 @@ from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.gp import condition
+from matml.gp.condition import JointProcess
 from matml.gp.kernels import JITTER
 from matml.gp.residual import ResidualGP
 from matml.gp.stack import GPStack, Predictions
+from matml.properties.data.targets import LabelScale, find_property
+from matml.properties.methods.baselines import CorrectedTrees
+from matml.properties.methods.corrected import Plain
+from matml.properties.methods.joint import JointPool
+from matml.properties.methods.method import Trained, ViewedPool
 from matml.properties.predictor.export import SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import (
@@ -27,11 +33,6 @@ from matml.screening.acquire.acquisition import (
     turned,
 )
 from matml.screening.acquire.suggest import suggest_labels
-from matml.screening.acquire.surrogates import (
-    CorrectedSurrogate,
-    JointSurrogate,
-    stack_surrogate,
-)
 from matml.screening.evaluation import closed_loop, retrospective
 from matml.screening.evaluation import held_out as heldout
 from matml.screening.evaluation.held_out import held_out_families, top_rows
@@ -58,6 +59,15 @@ def weights(generator):
     )
 
 
+def stack_pool(stack, said):
+    return JointPool(stack.joint(said), float(stack.noise), stack)
+
+
+def process(mean, covariance):
+    whole = JointProcess(torch.from_numpy(mean), torch.from_numpy(covariance), 0.01 + JITTER)
+    return JointPool(whole, 0.01)
+
+
 @pytest.fixture
 def stack():
     generator = np.random.default_rng(0)
@@ -74,16 +84,16 @@ def test_the_joint_posterior_is_that_of_the_stack(stack, shots):
     joint = fitted.stack.joint(said[order])
     query = range(shots, SIZE)
     expected = fitted.stack.predict(joint, range(shots), labels[rows], query)
-    mean, deviation = stack_surrogate(fitted, said).posterior(rows, labels[rows])
+    mean, deviation = stack_pool(fitted.stack, said).posterior(rows, labels[rows])
     np.testing.assert_allclose(mean[rest], expected[0], atol=1e-9)
     np.testing.assert_allclose(deviation[rest], expected[1], atol=1e-6)
 
 
 def test_the_labels_covariance_is_solved_once(stack, monkeypatch):
     fitted, said, labels = stack
-    model, rows, solves = stack_surrogate(fitted, said), [1, 4, 6], []
-    residual = labels[rows] - model.mean[rows]
-    gram = model.covariance[np.ix_(rows, rows)] + (model.noise + JITTER) * np.eye(3)
+    model, rows, solves = stack_pool(fitted.stack, said), [1, 4, 6], []
+    residual = labels[rows] - model.process.mean.numpy()[rows]
+    gram = model.process.covariance.numpy()[np.ix_(rows, rows)] + (model.noise + JITTER) * np.eye(3)
     factor = fitted.stack.factor(residual @ np.linalg.inv(gram) @ residual, 3)
     factorise = condition.factorise
     monkeypatch.setattr(
@@ -99,7 +109,7 @@ def test_the_labels_covariance_is_solved_once(stack, monkeypatch):
 
 def test_a_turned_surrogate(stack):
     fitted, said, labels = stack
-    model, rows = stack_surrogate(fitted, said), [3, 8]
+    model, rows = stack_pool(fitted.stack, said), [3, 8]
     for chosen in ([], rows):
         mean, deviation = model.posterior(chosen, labels[chosen])
         other = turned(model, -1).posterior(chosen, -labels[chosen])
@@ -113,8 +123,9 @@ def test_a_baseline_is_corrected_by_its_residual_process():
     features = generator.normal(size=(SIZE, 4))
     residual = ResidualGP(np.zeros(4), np.ones(4), 0.5, 0.3, 0.05, 0.7)
     plain, labels = generator.normal(size=SIZE), generator.normal(size=SIZE)
-    baseline = SimpleNamespace(residual_gp=residual)
-    model = CorrectedSurrogate(baseline, plain, features)
+    trained = Trained(0, baseline=lambda _: SimpleNamespace(residual_gp=residual))
+    method = CorrectedTrees("extra_trees_gp", trained)
+    model = ViewedPool(method, Plain(plain[None], features[None]), np.zeros(SIZE))
     rows = [0, 4, 9]
     mean, _ = model.posterior(rows, labels[rows])
     shift, _ = residual.correct(features[rows], labels[rows] - plain[rows], features)
@@ -125,7 +136,7 @@ def test_a_baseline_is_corrected_by_its_residual_process():
 
 def test_information_is_the_variance_that_a_label_takes_away(stack):
     fitted, said, labels = stack
-    model, rows = stack_surrogate(fitted, said), [2, 5]
+    model, rows = stack_pool(fitted.stack, said), [2, 5]
     found = acquisition("information", model, rows, labels[rows])
 
     def total(chosen):
@@ -137,7 +148,7 @@ def test_information_is_the_variance_that_a_label_takes_away(stack):
 
 def test_improvement_and_top_by_their_definitions(stack):
     fitted, said, labels = stack
-    model, rows = stack_surrogate(fitted, said), [1, 7, 10]
+    model, rows = stack_pool(fitted.stack, said), [1, 7, 10]
     mean, deviation = model.posterior(rows, labels[rows])
     samples = mean[:, None] + deviation[:, None] * np.random.default_rng(0).normal(size=200_000)
     gain = np.maximum(samples - labels[rows].max(), 0).mean(1)
@@ -152,7 +163,7 @@ def test_improvement_and_top_by_their_definitions(stack):
 def test_a_batch_does_not_ask_the_same_twice():
     # two pairs of twins: the better pair first, but not both of it
     covariance = np.kron(np.eye(3), [[1.0, 0.999], [0.999, 1.0]])
-    model = JointSurrogate(np.array([1.0, 0.99, 0.5, 0.49, -3, -3]), covariance, 0.01)
+    model = process(np.array([1.0, 0.99, 0.5, 0.49, -3, -3]), covariance)
     batch = choose_batch("information", model, [], np.zeros(0), 3)
     assert {n // 2 for n in batch} == {0, 1, 2}
     assert choose_batch("mean", model, [0], np.array([1.0]), 2, pool=[2, 3, 4]) == [2, 3]
@@ -180,14 +191,21 @@ class Predictor:
     """Stands for a trained one: a default method by name, two families held out."""
 
     properties = {"formation_energy_eV_per_atom": "eV/atom"}  # noqa: RUF012
-    recipe = SimpleNamespace(properties=("formation_energy_eV_per_atom",))
-    standardisation = SimpleNamespace(mean=np.array([-1.0]), deviation=np.array([2.0]))
 
     def __init__(self, families):
         self.card = {"test_families": families, "validation_families": []}
 
     def default_method(self, name):
         return "gp_stack"
+
+    def scale(self, name):
+        return LabelScale(find_property(name), mean=-1.0, deviation=2.0)
+
+    def encode(self, crystals):
+        return crystals
+
+    def fitted(self, name, method):
+        return SimpleNamespace(over=lambda crystals: process_on_elements(method, crystals))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +232,7 @@ def heldout_table():
     return Path(__file__).parents[2] / "data" / "crystals" / "formation_energy.csv.gz"
 
 
-def process_on_elements(predictor, name, method, crystals):
+def process_on_elements(method, crystals):
     """A Gaussian process on electronegativities and volume; the baselines know nothing."""
     strength = [[Element.from_Z(int(n)).X for n in z] for z in crystals.table["atomic_numbers"]]
     rows = np.column_stack(
@@ -223,7 +241,7 @@ def process_on_elements(predictor, name, method, crystals):
     rows = (rows - rows.mean(0)) / rows.std(0)
     apart = np.square(rows[:, None] - rows[None]).sum(-1)
     covariance = np.exp(-0.25 * apart) if method == "gp_stack" else np.eye(len(rows))
-    return JointSurrogate(np.zeros(len(rows)), covariance, 0.01)
+    return process(np.zeros(len(rows)), covariance)
 
 
 def test_families_are_turned_so_that_more_is_better(salts):
@@ -244,9 +262,7 @@ def test_families_are_turned_so_that_more_is_better(salts):
 
 
 @pytest.fixture
-def families(salts, monkeypatch):
-    for module in (retrospective, closed_loop):
-        monkeypatch.setattr(module, "surrogate", process_on_elements)
+def families(salts):
     return held_out_families(Predictor(["even", "odd"]), salts, ["formation_energy_eV_per_atom"])
 
 
@@ -298,7 +314,7 @@ def test_a_method_of_some_families_only_leaves_no_hole(families):
 
 
 def test_results_are_printed_and_written(families, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(heldout.CachingPredictor, "load", lambda *_: Predictor(["even", "odd"]))
+    monkeypatch.setattr(heldout.FewShotPredictor, "load", lambda *_: Predictor(["even", "odd"]))
     monkeypatch.setattr(heldout.CrystalSet, "open", lambda *_: None)
     monkeypatch.setattr(heldout, "held_out_families", lambda *_, **__: families)
     options = {
@@ -345,7 +361,7 @@ def test_suggestions_have_the_intervals_of_predictions(prepared, tmp_path):
     known = read_table(structures / "structures.parquet").set_index("id", drop=False)
 
     def crystals(ids):
-        return CrystalSet.from_table(known.loc[ids], predictor.graph_section)
+        return CrystalSet.from_table(known.loc[ids], predictor.encoder.graphs)
 
     adapted = predictor.adapt(
         crystals(support["id"]), support["refractive_index"], "refractive_index", check_units=False

@@ -124,7 +124,7 @@ def stack(
     """Fit the stacked Gaussian process of one property and predict all its episodes."""
     settings = prepare(config_file, threads)
     from matml.properties.data.dataset import Workbench
-    from matml.properties.stack.fit import evaluate_stack
+    from matml.properties.evaluation.train_and_predict import evaluate_stack
 
     bench = Workbench.open(structures, graphs, run, settings)
     evaluate_stack(

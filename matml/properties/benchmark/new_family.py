@@ -20,7 +20,6 @@ from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_view
 from matml.properties.benchmark.layout import FAMILIES, POTENTIAL, RUN
 from matml.properties.benchmark.parts import FoldRun, processes, run_parts
 from matml.properties.data.dataset import EPISODES, Workbench
-from matml.properties.data.methods import COMPARED, ONE, SINGLE, STACK, TITLES
 from matml.properties.evaluation.compare import (
     choose,
     episode_errors,
@@ -28,6 +27,7 @@ from matml.properties.evaluation.compare import (
     with_chosen_fine_tuning,
 )
 from matml.properties.evaluation.summarise import half_width_of, join_predictions, to_learned_scale
+from matml.properties.methods.registry import COMPARED, ONE, SINGLE, STACK, TITLES
 from matml.properties.settings import PropertiesSection
 from matml.properties.stack.conformal import half_widths
 from matml.structures.crystals import CrystalSet

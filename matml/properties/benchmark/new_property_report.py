@@ -7,8 +7,8 @@ import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
 from matml.properties.benchmark.new_property import OURS
-from matml.properties.data.methods import method_title
 from matml.properties.data.targets import find_property
+from matml.properties.methods.registry import method_title
 from matml.properties.networks.metatrain import ALL_METHODS
 from matml.properties.new_property.networks import FINE_TUNED
 

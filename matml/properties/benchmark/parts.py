@@ -22,13 +22,13 @@ from matml.properties.data.descriptors import describe
 from matml.properties.evaluation.train_and_predict import (
     evaluate_baseline,
     evaluate_member,
+    evaluate_stack,
     metatrain_member,
     train_member,
 )
 from matml.properties.networks.ensemble import load_network
 from matml.properties.networks.pretrain import embed
 from matml.properties.settings import PropertiesSection
-from matml.properties.stack.fit import evaluate_stack
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
 from matml.properties.benchmark.new_family import ALL, DEFAULT
-from matml.properties.data.methods import SEEN, SINGLE
 from matml.properties.data.targets import find_property
+from matml.properties.methods.registry import SEEN, SINGLE
 
 OURS = ("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head", DEFAULT)
 """Methods that are not baselines."""

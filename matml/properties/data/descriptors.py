@@ -1,6 +1,6 @@
 """Fixed descriptors of crystals, for the baselines: composition, sites, geometry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from matml.structures.crystals import CrystalSet
 
 SITES = 4
 """Elements described one by one; a crystal with more keeps the most abundant ones."""
+MOST_ELEMENTS = 128
+"""More than there are atomic numbers."""
 GEOMETRIC = 7
 """Descriptors that do not follow from the composition; the last ones."""
 PACKING = (-7, -4, -3, -2, -1)
@@ -22,34 +24,64 @@ def describe(crystals: CrystalSet) -> np.ndarray:
     by one, ordered by amount and then by electronegativity, with their shares; volume per atom,
     number of orbits, space group, and the shortest neighbour distances over the radii sums.
     """
-    numbers = (
-        np.unique(np.asarray(row), return_counts=True) for row in crystals.table["atomic_numbers"]
-    )
-    return np.hstack([describe_compositions(numbers), _geometry(crystals)])
+    if not len(crystals):
+        return np.zeros((0, describe_compositions(*compositions([])).shape[1] + GEOMETRIC))
+    found = describe_compositions(*compositions(crystals.table["atomic_numbers"]))
+    return np.hstack([found, _geometry(crystals)])
 
 
-def describe_compositions(compositions: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def compositions(
+    atomic_numbers: Iterable[Sequence[int] | np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the elements of crystals, ascending, their amounts, and where each crystal's start.
+
+    Parameters
+    ----------
+    atomic_numbers
+        Of each crystal's atoms.
+
+    Returns
+    -------
+    elements, amounts
+        Of one crystal after another, [e].
+    offset
+        First one of each crystal, and their number, [crystals + 1].
+    """
+    rows = [np.asarray(row, dtype=np.int64) for row in atomic_numbers]
+    crystal = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    atoms = np.concatenate([*rows, np.zeros(0, np.int64)])
+    kinds, amounts = np.unique(crystal * MOST_ELEMENTS + atoms, return_counts=True)
+    crystal, elements = np.divmod(kinds, MOST_ELEMENTS)
+    return elements, amounts, np.searchsorted(crystal, np.arange(len(rows) + 1))
+
+
+def describe_compositions(
+    elements: np.ndarray, amounts: np.ndarray, offset: np.ndarray
+) -> np.ndarray:
     """Return the descriptors that depend on composition alone, [crystals, features].
 
     Parameters
     ----------
-    compositions
-        Atomic numbers, ascending, and amounts of each crystal.
+    elements, amounts, offset
+        As `compositions` gives them.
     """
-    elements = element_features().astype(float)
-    electronegativity = elements[:, feature_names().index("electronegativity")]
-    rows = []
-    for numbers, counts in compositions:
-        share = counts / counts.sum()
-        order = np.lexsort((electronegativity[numbers], -counts))[:SITES]
-        features = elements[numbers]
-        mean = share @ features
-        spread = np.sqrt(share @ (features - mean) ** 2)
-        sites = np.zeros((SITES, features.shape[1] + 1))
-        sites[: len(order), :-1] = features[order]
-        sites[: len(order), -1] = share[order]
-        rows.append(np.concatenate([mean, spread, sites.ravel()]))
-    return np.array(rows)
+    table, size = element_features().astype(float), len(offset) - 1
+    if not size:
+        return np.zeros((0, (2 + SITES) * table.shape[1] + SITES))
+    crystal = np.repeat(np.arange(size), np.diff(offset))
+    share = amounts / np.add.reduceat(amounts, offset[:-1])[crystal]
+    features = table[elements]
+    mean = np.add.reduceat(share[:, None] * features, offset[:-1])
+    square = np.square(features - mean[crystal])
+    spread = np.sqrt(np.add.reduceat(share[:, None] * square, offset[:-1]))
+    electronegativity = features[:, feature_names().index("electronegativity")]
+    order = np.lexsort((electronegativity, -amounts, crystal))
+    place = np.arange(len(order)) - offset[crystal]
+    first = place < SITES
+    sites = np.zeros((size, SITES, table.shape[1] + 1))
+    sites[crystal[first], place[first], :-1] = features[order[first]]
+    sites[crystal[first], place[first], -1] = share[order[first]]
+    return np.hstack([mean, spread, sites.reshape(size, -1)])
 
 
 def _geometry(crystals: CrystalSet) -> np.ndarray:

@@ -90,3 +90,30 @@ def find_property(name: str) -> Property:
     if name not in PROPERTIES:
         raise MatmlError(f"property {name!r} is not known; known are {', '.join(PROPERTIES)}")
     return PROPERTIES[name]
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """How labels of one property are standardised.
+
+    Attributes
+    ----------
+    mean, deviation
+        Over the training crystals, on the learned scale.
+    """
+
+    property: Property
+    mean: float
+    deviation: float
+
+    def standardise(self, values: np.ndarray) -> np.ndarray:
+        """Return values (in the property's unit) as the models take them."""
+        return (self.property.to_scale(values) - self.mean) / self.deviation
+
+    def learned(self, standardised: np.ndarray) -> np.ndarray:
+        """Return standardised values on the learned scale."""
+        return standardised * self.deviation + self.mean
+
+    def restore(self, standardised: np.ndarray) -> np.ndarray:
+        """Return standardised values in the property's unit."""
+        return self.property.from_scale(self.learned(standardised))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
-from matml.properties.data.methods import FINE_TUNED, STACK, TITLES
+from matml.properties.methods.registry import FINE_TUNED, STACK, TITLES
 
 
 @dataclass(frozen=True)

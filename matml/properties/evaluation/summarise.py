@@ -11,7 +11,6 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_json, write_table
 from matml.core.statistics import bootstrap_interval
 from matml.properties.data.dataset import EPISODES, Workbench
-from matml.properties.data.methods import TITLES
 from matml.properties.data.targets import find_property
 from matml.properties.evaluation.compare import (
     choose,
@@ -21,6 +20,7 @@ from matml.properties.evaluation.compare import (
     statements,
     with_chosen_fine_tuning,
 )
+from matml.properties.methods.registry import TITLES
 from matml.properties.stack.conformal import LEVEL, LEVELS, half_widths, normal_ratio, width_at
 
 log = logging.getLogger(__name__)

@@ -12,31 +12,34 @@ import torch
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
-from matml.properties.baselines.linear_probe import adapt_global_gp
 from matml.properties.baselines.tabular import fit_baseline, save_baselines
 from matml.properties.data.dataset import EPISODES, Workbench
 from matml.properties.data.descriptors import describe
-from matml.properties.networks.adaptation import (
-    fine_tuned_weights,
-    fine_tuning_name,
-    learn_residual_gps,
-    meta_learned_weights,
-    predict_many,
-    residual_gp_correction,
+from matml.properties.methods.encoded import EncodedCrystals, encode
+from matml.properties.methods.method import Episode, FineTuning, Method, Trained
+from matml.properties.methods.registry import (
+    DESCRIPTORS,
+    FINE_TUNED,
+    MEMBER,
+    STACK,
+    make,
+    names_of,
 )
-from matml.properties.networks.closed_form import ClosedHead
+from matml.properties.networks.adaptation import learn_residual_gps
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.ensemble import (
-    HEADS,
+    Member,
     load_member,
     load_network,
     save_network,
     save_residual_gps,
     to_device,
 )
-from matml.properties.networks.metatrain import METHODS, episode_batch, member_training, metatrain
-from matml.properties.networks.pretrain import Pretraining, embed, predict, pretrain
+from matml.properties.networks.metatrain import ALL_METHODS, METHODS, member_training, metatrain
+from matml.properties.networks.pretrain import Pretraining, pretrain
 from matml.properties.settings import PropertiesSection
+from matml.properties.stack.base_models import Inputs
+from matml.properties.stack.fit import fit_stack, network_predictions
 
 log = logging.getLogger(__name__)
 
@@ -207,87 +210,81 @@ def evaluate_member(
     """
     if not 0 <= shard < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
-    recipe = bench.recipe(settings)
-    trained = to_device(load_member(folder, recipe, methods), device)
-    batches = bench.batches(device)
+    trained = to_device(load_member(folder, bench.recipe(settings), methods), device)
     episodes = read_table(run / EPISODES)
     if names:
         episodes = episodes[episodes["property"].isin(names)]
     # a family's draws stay together, since they are adapted to at once
     episodes = episodes[episodes.groupby(["property", "family"]).ngroup() % shards == shard]
-    rows = np.unique(np.concatenate([*episodes["query"], *episodes["support"]]).astype(int))
-    output = np.full(bench.targets.shape, np.nan)
-    output[rows] = predict(trained.pretrained, batches, rows)
-    unadapted, heads = {}, {}
-    for method, (network, inner) in trained.meta_trained.items():
-        if method in HEADS:
-            heads[method] = ClosedHead(network, inner, batches, rows)
-        unadapted[method] = np.full(bench.targets.shape, np.nan)
-        unadapted[method][rows] = predict(network, batches, rows)
-    embeddings = np.zeros((len(bench.crystals), settings.width), np.float32)
-    embeddings[rows] = embed(trained.pretrained, batches, rows)
+    variants = [
+        FineTuning(rate, steps)
+        for rate in (settings.fine_tuning_learning_rates if fine_tune else [])
+        for steps in settings.fine_tuning_steps
+    ]
+    without = {*ALL_METHODS} - {*methods} | (set() if variants else {FINE_TUNED})
+    wanted = [name for name in names_of(MEMBER) if name not in without]
+    found: list[tuple[int, str, np.ndarray]] = []
+    for name, own in episodes.groupby("property", sort=False):
+        parts = Trained(bench.names.index(name), [trained], device, variants)
+        made = [make(method, parts) for method in wanted]
+        found += _predict_all(bench, made, own, [trained], f"member {member}, {name}")
+    write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
 
+
+def _predict_all(
+    bench: Workbench,
+    methods: Sequence[Method],
+    episodes: pd.DataFrame,
+    members: Sequence[Member],
+    title: str,
+) -> list[tuple[int, str, np.ndarray]]:
+    """Return episode, method and prediction of all episodes of one property, standardised.
+
+    Parameters
+    ----------
+    members
+        By which the crystals are encoded, as the methods want it.
+    """
+    rows, pools = _pools(bench, episodes, methods[0].column)
+    encoded = encode(bench.crystals.subset(rows), members, methods[0].device)
     found = []
-    groups = list(episodes.groupby(["property", "family", "shots"], sort=False))
     started, said = time.perf_counter(), 0.0
-    for number, ((name, _, shots), group) in enumerate(groups):
-        column = bench.names.index(name)
-        supports = [np.asarray(rows, int) for rows in group["support"]]
-        queries = [np.asarray(rows, int) for rows in group["query"]]
-        plain = [output[query, column] for query in queries]
-        predictions = {"pretrained": plain, "network_gp": plain}
+    for number, (pool, numbers, drawn) in enumerate(pools):
+        crystals = encoded[np.searchsorted(rows, pool)]
         for method in methods:
-            predictions[method] = [unadapted[method][query, column] for query in queries]
-        variants = [
-            fine_tuning_name(rate, steps)
-            for rate in (settings.fine_tuning_learning_rates if fine_tune else [])
-            for steps in settings.fine_tuning_steps
-        ]
-        predictions |= dict.fromkeys(variants, plain)
-        if shots:
-            if set(methods) - set(heads) or fine_tune:
-                support_data = [episode_batch(batches, rows, column) for rows in supports]
-                query_data = [batches.batch(rows) for rows in queries]
-            predictions["network_gp"] = [
-                before
-                + residual_gp_correction(
-                    trained,
-                    column,
-                    embeddings[support],
-                    bench.targets[support, column] - output[support, column],
-                    embeddings[query],
-                )
-                for before, support, query in zip(plain, supports, queries, strict=True)
-            ]
-            for method, head in heads.items():
-                predictions[method] = [
-                    head.predict(support, query, column)
-                    for support, query in zip(supports, queries, strict=True)
-                ]
-            for method in [m for m in methods if m not in heads]:
-                network, _ = trained.meta_trained[method]
-                weights = meta_learned_weights(trained, method, support_data)
-                predictions[method] = predict_many(network, weights, query_data, column)
-            for rate in settings.fine_tuning_learning_rates if fine_tune else []:
-                tuned = fine_tuned_weights(
-                    trained.pretrained,
-                    support_data,
-                    learning_rate=rate,
-                    checkpoints=settings.fine_tuning_steps,
-                )
-                for steps, weights in tuned.items():
-                    predictions[fine_tuning_name(rate, steps)] = predict_many(
-                        trained.pretrained, weights, query_data, column
-                    )
-        found += [
-            (episode, method, np.asarray(values, float))
-            for method, several in predictions.items()
-            for episode, values in zip(group["episode"], several, strict=True)
-        ]
+            for name, several in method.predict_episodes(crystals, drawn).items():
+                found += [(e, name, mean) for e, mean in zip(numbers, several, strict=True)]
         if time.perf_counter() - started > said + 20:
             said = time.perf_counter() - started
-            log.info("member %d: %d of %d tasks", member, number + 1, len(groups))
-    write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
+            log.info("%s: %d of %d families", title, number + 1, len(pools))
+    return found
+
+
+def _pools(
+    bench: Workbench, episodes: pd.DataFrame, column: int
+) -> tuple[np.ndarray, list[tuple[np.ndarray, list[int], list[Episode]]]]:
+    """Return all rows that the episodes of one property name, and each family's part.
+
+    A part is the rows of its crystals, the numbers of its episodes, and the episodes with rows
+    counted among those.
+    """
+    parts = []
+    for _, group in episodes.groupby("family", sort=False):
+        pool = np.unique(np.concatenate([*group["query"], *group["support"]]).astype(int))
+        drawn = [
+            Episode(
+                np.searchsorted(pool, support),
+                bench.targets[support, column],
+                np.searchsorted(pool, np.asarray(query, int)),
+            )
+            for support, query in zip(
+                (np.asarray(rows, int) for rows in group["support"]), group["query"], strict=True
+            )
+        ]
+        parts.append((pool, group["episode"].tolist(), drawn))
+    if not parts:
+        return np.zeros(0, int), []
+    return np.unique(np.concatenate([pool for pool, _, _ in parts])), parts
 
 
 def evaluate_baseline(
@@ -330,30 +327,58 @@ def evaluate_baseline(
         seconds[kind] = time.process_time() - busy
         log.info("%s, %s: fitted in %.0f s", name, kind, time.perf_counter() - started)
     episodes = read_table(run / EPISODES)
-    own = episodes[episodes["property"] == name]
-    rows = np.unique(np.concatenate([*own["query"], *own["support"], [0]]).astype(int))
-    zero_shot = {kind: np.full(len(features), np.nan) for kind in fitted}
-    for kind, baseline in fitted.items():
-        zero_shot[kind][rows] = baseline.predict(features[rows])
-    adapted = adapt_global_gp(fitted["global_gp"].model, features, bench.targets[:, column], own)
-    found = []
-    for episode in own.itertuples():
-        support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
-        labels = bench.targets[support, column]
-        mean = labels.mean() if len(labels) else 0.0
-        predictions = {"support_mean": np.full(len(query), mean)}
-        for kind, baseline in fitted.items():
-            plain = zero_shot[kind][query]
-            residuals = labels - zero_shot[kind][support]
-            predictions[kind] = plain
-            predictions[f"{kind}_gp"] = plain
-            if len(support):
-                correction, _ = baseline.residual_gp.correct(
-                    features[support], residuals, features[query]
-                )
-                predictions[f"{kind}_gp"] = plain + correction
-        predictions["global_gp"] = adapted[episode.episode]
-        found += [(episode.episode, m, np.asarray(p, float)) for m, p in predictions.items()]
+    parts = Trained(column, baseline=fitted.__getitem__)
+    made = [make(method, parts) for method in names_of(DESCRIPTORS)]
+    found = _predict_all(bench, made, episodes[episodes["property"] == name], [], name)
     save_baselines(model_out, fitted)
     write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
+    return seconds
+
+
+def evaluate_stack(
+    bench: Workbench,
+    run: Path,
+    members: Sequence[Path],
+    out: Path,
+    model_out: Path,
+    settings: PropertiesSection,
+    *,
+    name: str,
+    seed: int,
+    device: str,
+) -> float:
+    """Fit the stack of one property and predict its episodes; standardised scale.
+
+    Returns the processor seconds of fitting.
+    """
+    if name not in bench.names:
+        raise MatmlError(f"--property {name}: the split was made for {', '.join(bench.names)}")
+    started, busy = time.perf_counter(), time.process_time()
+    column = bench.names.index(name)
+    inputs = Inputs(describe(bench.crystals), network_predictions(bench, members, settings, device))
+    fitted = fit_stack(bench, inputs, column, settings, seed=seed)
+    seconds = time.process_time() - busy
+    log.info("%s: stack fitted in %.0f s", name, time.perf_counter() - started)
+    method = make(STACK, Trained(column, stack=lambda: fitted))
+    episodes = read_table(run / EPISODES)
+    found = []
+    _, pools = _pools(bench, episodes[episodes["property"] == name], column)
+    for pool, numbers, drawn in pools:
+        # no member has seen these families, so that predictions are the mean of all
+        crystals = EncodedCrystals(
+            bench.crystals.subset(pool),
+            inputs.descriptors[pool],
+            np.zeros((1, len(pool), 0)),
+            inputs.predictions[None, pool],
+            np.zeros(len(pool)),
+        )
+        for number, episode, (mean, deviation) in zip(
+            numbers, drawn, method.over(crystals).predict(drawn), strict=True
+        ):
+            near = np.zeros(len(mean))
+            half_width = method.half_width(deviation, len(episode.labels), near)
+            found.append((number, STACK, mean, half_width))
+    fitted.save(model_out)
+    columns = ["episode", "method", "prediction", "half_width"]
+    write_table(out, pd.DataFrame(found, columns=columns))
     return seconds

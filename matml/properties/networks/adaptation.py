@@ -251,14 +251,3 @@ def rebuild_batch(column: int) -> Callable[[Stacked], Data]:
         return Data(**plain, graph=graph, column=column)
 
     return rebuild
-
-
-def fine_tuning_name(learning_rate: float, steps: int) -> str:
-    """Return the name of a variant of fine-tuning, as in tables of predictions."""
-    return f"fine_tuned rate={learning_rate:g} steps={steps}"
-
-
-def fine_tuning_settings(name: str) -> tuple[float, int]:
-    """Return learning rate and steps of a variant's name."""
-    _, rate, steps = name.split(" ")
-    return float(rate.removeprefix("rate=")), int(steps.removeprefix("steps="))

@@ -1,5 +1,7 @@
 """Predictions of networks whose head adapts in closed form, from features computed once."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -24,38 +26,30 @@ class _Head(nn.Module):
 
 
 class ClosedHead:
-    """What a meta-trained network with a closed-form head says of crystals after a support.
-
-    Adapting leaves the features as they are, so that they are computed once for all supports.
+    """A meta-trained network whose head adapts in closed form and leaves the features as they are.
 
     Parameters
     ----------
     network, inner
         As meta-trained.
-    batches, rows
-        Crystals that will be asked for.
+    column
+        Number of the property among the outputs.
     """
 
-    def __init__(
-        self, network: CrystalNetwork, inner: GaussianHead, batches: GraphBatches, rows: np.ndarray
-    ) -> None:
-        self.module, self.inner, self.targets = _Head(network), inner, batches.targets
-        inner.read = read_pair
-        self.features = torch.zeros(len(batches), network.head.weight.shape[1])
-        self.features[rows] = torch.from_numpy(embed(network, batches, rows))
-        self.device = batches.device
+    def __init__(self, network: CrystalNetwork, inner: GaussianHead, column: int) -> None:
+        self.network, self.module, self.column = network, _Head(network), column
+        self.inner = copy.copy(inner)
+        self.inner.read = read_pair
 
-    def predict(self, support: np.ndarray, query: np.ndarray, column: int) -> np.ndarray:
-        """Return standardised predictions of one property at the query, [m]."""
-        # a tensor of one element would index numpy's array as an integer does
-        labels = torch.full((len(support), self.targets.shape[1]), float("nan"))
-        labels[:, column] = torch.from_numpy(self.targets[np.asarray(support), column])
-        # arrays read from a table cannot be written to, which torch warns of
-        support, query = (
-            torch.tensor(rows.tolist(), dtype=torch.long) for rows in (support, query)
-        )
-        data = (self.features[support].to(self.device), labels.to(self.device))
+    def features(self, batches: GraphBatches) -> Tensor:
+        """Return the features of crystals, [n, width]."""
+        features = embed(self.network, batches, range(len(batches)))
+        return torch.from_numpy(features).to(batches.device)
+
+    def predict(self, support: Tensor, labels: np.ndarray, query: Tensor) -> np.ndarray:
+        """Return standardised predictions at the query, [m], from features and labels [k]."""
+        known = torch.full((len(support), self.network.head.out_features), torch.nan)
+        known[:, self.column] = torch.from_numpy(labels.astype(np.float32))
         with torch.no_grad():
-            model = self.inner.adapt(self.module, None, data)
-            output = model(self.features[query].to(self.device))
-        return output[:, column].cpu().numpy()
+            model = self.inner.adapt(self.module, None, (support, known.to(support.device)))
+            return model(query)[:, self.column].cpu().numpy()

@@ -1,35 +1,22 @@
-"""What the networks and the descriptors tell of crystals before any label, by one pass."""
+"""From structures to crystals as the methods take them: graphs, descriptors, networks, distance."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
+from pymatgen.core import IStructure, Structure
 
-from matml.properties.data.batches import GraphBatches
-from matml.properties.data.descriptors import PACKING, describe
-from matml.properties.networks.ensemble import Member, nearest_distances
-from matml.properties.stack.base_models import Inputs
-from matml.structures.crystals import CrystalSet
+from matml.core.errors import MatmlError
+from matml.properties.data.descriptors import PACKING
+from matml.properties.methods.encoded import EncodedCrystals, encode
+from matml.properties.networks.ensemble import Member, NetworkRecipe, nearest_distances
+from matml.structures.crystals import CrystalSet, Structures, listed
+from matml.structures.settings import GraphsSection, StructuresSection
 
-BATCH = 256
-"""Crystals a network takes at once."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is told of n crystals.
-
-    Attributes
-    ----------
-    inputs
-        Descriptors and the networks' mean predictions, as the stack takes them.
-    distance
-        To the nearest training crystal, [n]; see `FewShotPredictor.distance`.
-    """
-
-    inputs: Inputs
-    distance: np.ndarray
+CHUNK = 2048
+"""Crystals encoded at once, which bounds memory."""
+ROUNDING = 1e-4
+"""By how much a training crystal at the edge of their packings may seem to lie beyond it."""
 
 
 def beyond_packing(descriptors: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -49,44 +36,126 @@ def beyond_packing(descriptors: np.ndarray, known: np.ndarray) -> np.ndarray:
     return (np.abs(2 * own - low - high) / np.maximum(high - low, 1e-6)).max(1)
 
 
-def see(
-    crystals: CrystalSet,
-    members: Sequence[Member],
-    known: Sequence[np.ndarray],
-    far: Sequence[float],
-    known_descriptors: np.ndarray,
-    device: str,
-) -> Seen:
-    """Return what the members tell of crystals; each network runs once over each of them.
+@dataclass(frozen=True)
+class KnownSpace:
+    """Where the training crystals are, from which distances are measured.
 
-    Parameters
+    Attributes
     ----------
-    members
-        All of them predict.
-    known, far
-        Embeddings of the training crystals [training, width] and the unit of distances, for the
-        first members: those that tell distances.
-    known_descriptors
+    embeddings
+        Of the training crystals by one member of each fold, the first ones, [training, width].
+    far
+        Unit of the distances of each: the 95th percentile of those of training families that the
+        member had not seen.
+    descriptors
         Of the training crystals, [training, features].
     """
-    batches = GraphBatches(crystals, device=device)
-    predictions, distances = [], []
-    for start in range(0, len(crystals), BATCH):
-        data = batches.batch(np.arange(start, min(start + BATCH, len(crystals))))
-        # what does not depend on the weights is the same for all
-        data.graph = members[0].pretrained.prepare(data).for_inference()
-        total, distance = 0.0, 0.0
-        for number, member in enumerate(members):
-            network = member.pretrained.eval()
-            with torch.no_grad():
-                embedding = network.embedding(data)
-                total = total + network.head(embedding).cpu().numpy().astype(float)
-            if number < len(known):
-                nearest = nearest_distances(embedding.cpu().numpy(), known[number])
-                distance = distance + nearest / far[number]
-        predictions.append(total / len(members))
-        distances.append(distance / len(known))
-    inputs = Inputs(describe(crystals), np.concatenate(predictions))
-    distance = np.concatenate(distances)
-    packing = beyond_packing(inputs.descriptors, known_descriptors)
-    return Seen(inputs, np.where(packing > 1, np.maximum(distance, packing), distance))
+
+    embeddings: Sequence[np.ndarray]
+    far: Sequence[float]
+    descriptors: np.ndarray
+
+    def distance(self, crystals: EncodedCrystals) -> np.ndarray:
+        """Return the distance to the nearest training crystal, [n].
+
+        In the networks' embeddings, mean over the members. Above 1, too, where atoms are packed as
+        in no training crystal (`beyond_packing`).
+        """
+        near = [
+            nearest_distances(own, known) / unit
+            for own, known, unit in zip(
+                crystals.embeddings, self.embeddings, self.far, strict=False
+            )
+        ]
+        distance = np.mean(near, 0, dtype=float)
+        packing = beyond_packing(crystals.descriptors, self.descriptors)
+        return np.where(packing > 1 + ROUNDING, np.maximum(distance, packing), distance)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Makes of structures what the methods take.
+
+    Attributes
+    ----------
+    members
+        The ensemble.
+    recipe
+        Of its networks.
+    known
+        Where the training crystals are.
+    structures, graphs
+        How structures are read and graphs made.
+    """
+
+    members: Sequence[Member]
+    recipe: NetworkRecipe
+    known: KnownSpace
+    structures: StructuresSection
+    graphs: GraphsSection
+    device: str
+
+    def crystals(self, structures: Structures) -> CrystalSet:
+        """Return structures as a set of crystals, with graphs as the model knows them.
+
+        Raises
+        ------
+        MatmlError
+            Names the structure that cannot be used and why, or how the graphs of a `CrystalSet`
+            differ from the model's.
+        """
+        if isinstance(structures, CrystalSet):
+            self.recipe.check_graphs(structures.graphs.settings, "crystals")
+            return structures
+        return _all_usable(
+            CrystalSet.from_structures(
+                _structures_only(structures),
+                settings=self.structures,
+                graph_section=self.graphs,
+            )
+        )
+
+    def encode(self, structures: Structures) -> EncodedCrystals:
+        """Return structures as the methods take them; errors as of `crystals`."""
+        crystals = self.crystals(structures)
+        encoded = encode(crystals, self.members, self.device)
+        return replace(encoded, distance=self.known.distance(encoded))
+
+    def stream(self, structures: Structures, processes: int = 1) -> Iterator[EncodedCrystals]:
+        """Yield structures as the methods take them, some at a time, which bounds memory.
+
+        Several `processes` build graphs ahead of this one.
+        """
+        if processes > 1 and not isinstance(structures, CrystalSet):
+            parts = CrystalSet.stream(
+                _structures_only(structures),
+                settings=self.structures,
+                graph_section=self.graphs,
+                processes=processes,
+            )
+            yield from map(self.encode, map(_all_usable, parts))
+            return
+        crystals = self.crystals(structures)
+        for start in range(0, len(crystals), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(crystals)))
+            yield self.encode(crystals if len(crystals) <= CHUNK else crystals.subset(rows))
+
+
+def _structures_only(structures: Structure | Iterable[Structure]) -> list[Structure]:
+    """Return structures as a list; raise MatmlError for anything else."""
+    found = listed(structures)
+    for index, structure in enumerate(found):
+        if not isinstance(structure, IStructure):
+            raise MatmlError(
+                f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure "
+                "(`Structure.from_file` reads one)"
+            )
+    return found
+
+
+def _all_usable(crystals: CrystalSet) -> CrystalSet:
+    """Return the crystals; raise MatmlError for the first structure that is none."""
+    if len(crystals.quarantine):
+        bad = crystals.quarantine.iloc[0]
+        raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
+    return crystals

@@ -1,13 +1,10 @@
 """Few-shot prediction for users: load, adapt to a few labels, predict with intervals."""
 
-import logging
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from pymatgen.core import IStructure, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json
@@ -15,11 +12,13 @@ from matml.core.settings import validate
 from matml.core.standardise import Standardisation
 from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
-from matml.properties.data import label_checks
-from matml.properties.data.targets import Property, find_property
+from matml.properties.data.targets import LabelScale, find_property
+from matml.properties.methods.encoded import EncodedCrystals
+from matml.properties.methods.method import FineTuning, Trained
+from matml.properties.methods.registry import make
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
 from matml.properties.predictor.adapted import AdaptedPredictor
-from matml.properties.predictor.encode import Seen, see
+from matml.properties.predictor.encode import Encoder, KnownSpace
 from matml.properties.predictor.export import (
     CARD,
     FORMAT,
@@ -28,13 +27,16 @@ from matml.properties.predictor.export import (
     check_files,
     stack_file,
 )
-from matml.properties.predictor.training_set import check_element_features, restore
+from matml.properties.predictor.fitted import FittedPredictor
+from matml.properties.predictor.training_set import (
+    check_element_features,
+    known_elements,
+    restore,
+)
 from matml.properties.stack.base_models import Inputs
 from matml.properties.stack.fit import StackedPredictor
-from matml.structures.crystals import CrystalSet, Structures, listed
+from matml.structures.crystals import Structures
 from matml.structures.settings import GraphsSection, StructuresSection
-
-log = logging.getLogger(__name__)
 
 
 def model_folder(folder: str | Path | None) -> Path:
@@ -64,26 +66,6 @@ def check_device(device: str) -> None:
         ) from None
 
 
-def _structures_only(structures: Structure | Iterable[Structure]) -> list[Structure]:
-    """Return structures as a list; raise MatmlError for anything else."""
-    found = listed(structures)
-    for index, structure in enumerate(found):
-        if not isinstance(structure, IStructure):
-            raise MatmlError(
-                f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure "
-                "(`Structure.from_file` reads one)"
-            )
-    return found
-
-
-def _all_usable(crystals: CrystalSet) -> CrystalSet:
-    """Return the crystals; raise MatmlError for the first structure that is none."""
-    if len(crystals.quarantine):
-        bad = crystals.quarantine.iloc[0]
-        raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
-    return crystals
-
-
 class FewShotPredictor:
     """A pre-trained and meta-trained predictor of several properties.
 
@@ -101,8 +83,7 @@ class FewShotPredictor:
     def __init__(
         self, folder: Path, card: dict, recipe: NetworkRecipe, members: list[Member], device: str
     ) -> None:
-        self.folder, self.card, self.members, self.device = folder, card, members, device
-        self.recipe = recipe
+        self.folder, self.card, self.recipe = folder, card, recipe
         self.standardisation = Standardisation(
             np.array(card["standardisation_mean"]), np.array(card["standardisation_deviation"])
         )
@@ -114,17 +95,15 @@ class FewShotPredictor:
             folder / CARD,
         )
         self.training = restore(tensors)
-        self._known_embeddings = [
-            self.training[f"embeddings.{number}"].float().numpy()
-            for number in range(min(len(members), len(card["far_distances"])))
-        ]
-        self._last: tuple[weakref.ref[CrystalSet], Seen] | None = None
-        self._stacks: weakref.WeakValueDictionary[str, StackedPredictor] = (
-            weakref.WeakValueDictionary()
-        )
-        self.graph_section = validate(GraphsSection, recipe.graphs, f"{folder / CARD}, graphs")
-        self.structures_section = validate(
-            StructuresSection, card["structures"], f"{folder / CARD}, structures"
+        far = card["far_distances"][: len(members)]
+        embeddings = [self.training[f"embeddings.{i}"].float().numpy() for i in range(len(far))]
+        self.encoder = Encoder(
+            members,
+            recipe,
+            KnownSpace(embeddings, far, self.training["descriptors"].numpy()),
+            validate(StructuresSection, card["structures"], f"{folder / CARD}, structures"),
+            validate(GraphsSection, recipe.graphs, f"{folder / CARD}, graphs"),
+            device,
         )
 
     @classmethod
@@ -172,13 +151,6 @@ class FewShotPredictor:
         ]
         return cls(folder, card, recipe, members, device)
 
-    def __getstate__(self) -> dict:
-        """What is kept to save time is made again where it is needed."""
-        return {n: v for n, v in vars(self).items() if n not in ("_last", "_stacks")}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state, _last=None, _stacks=weakref.WeakValueDictionary())
-
     @property
     def properties(self) -> dict[str, str]:
         """Names of the properties, with their units."""
@@ -189,8 +161,8 @@ class FewShotPredictor:
         """Families that no training stage has seen."""
         return [*self.card["test_families"], *self.card["validation_families"]]
 
-    def crystals(self, structures: Structures) -> CrystalSet:
-        """Return structures as a set of crystals, with graphs as the model knows them.
+    def encode(self, structures: Structures) -> EncodedCrystals:
+        """Return structures as all predictors of this model take them, which saves time.
 
         Raises
         ------
@@ -198,34 +170,17 @@ class FewShotPredictor:
             Names the structure that cannot be used and why, or how the graphs of a `CrystalSet`
             differ from the model's.
         """
-        if not isinstance(structures, CrystalSet):
-            structures = _all_usable(
-                CrystalSet.from_structures(
-                    _structures_only(structures),
-                    settings=self.structures_section,
-                    graph_section=self.graph_section,
-                )
-            )
-        self.recipe.check_graphs(structures.graphs.settings, "crystals")
-        return structures
+        return self.encoder.encode(structures)
 
-    def crystals_in_parts(
-        self, structures: Sequence[Structure], processes: int
-    ) -> Iterator[CrystalSet]:
-        """Yield structures as sets of crystals, made ahead by further processes.
+    def scale(self, property_name: str) -> LabelScale:
+        """Return how labels of a property are standardised."""
+        column = self.recipe.properties.index(property_name)
+        mean, deviation = self.standardisation.mean[column], self.standardisation.deviation[column]
+        return LabelScale(find_property(property_name), float(mean), float(deviation))
 
-        Raises
-        ------
-        MatmlError
-            As of `crystals`.
-        """
-        parts = CrystalSet.stream(
-            _structures_only(structures),
-            settings=self.structures_section,
-            graph_section=self.graph_section,
-            processes=processes,
-        )
-        yield from map(_all_usable, parts)
+    def default_method(self, property_name: str) -> str:
+        """Return the method that a user gets."""
+        return self.card["properties"][property_name]["method"]
 
     def choose_property(self, name: str | None) -> str:
         """Return the name of a property; None stands for the only one.
@@ -243,6 +198,42 @@ class FewShotPredictor:
             raise MatmlError(f"{said}: the model predicts {units}; name one of these")
         return name
 
+    def fitted(
+        self, property_name: str | None = None, method: str | None = None
+    ) -> FittedPredictor:
+        """Return a method fitted for a property, which can adapt to many supports.
+
+        Fitting the stacked process again takes seconds with thousands of training crystals: keep
+        the result where several families are to be adapted to.
+
+        Parameters
+        ----------
+        property_name
+            One of `properties`; may be left out where there is only one.
+        method
+            How to adapt; by default what the card names, such as the stacked process.
+
+        Raises
+        ------
+        MatmlError
+            For an unknown property or method.
+        """
+        name = self.choose_property(property_name)
+        method, entry = method or self.default_method(name), self.card["properties"][name]
+        if method not in entry["half_widths"]:
+            known = ", ".join(entry["half_widths"])
+            raise MatmlError(f"method {method!r} is not known; known are {known}")
+        column = self.recipe.properties.index(name)
+        return FittedPredictor(
+            make(method, self._trained(name, column)),
+            self.encoder,
+            self.scale(name),
+            column,
+            entry["expected_error"],
+            known_elements(self.training, column),
+            self.folder,
+        )
+
     def adapt(
         self,
         structures: Structures,
@@ -254,111 +245,43 @@ class FewShotPredictor:
     ) -> AdaptedPredictor:
         """Return the predictor adapted to the labelled crystals of one family.
 
-        Nothing of this predictor changes. What is odd about the labels but may be right is logged
-        as a warning and stands in `warnings` of the result.
-
-        Parameters
-        ----------
-        structures, values
-            The support, and its labels in the property's unit; may be empty.
-        property_name
-            One of `properties`; may be left out where there is only one.
-        method
-            How to adapt; by default what the card names, such as the stacked process.
-        check_units
-            Refuse labels that miss the prediction before adapting by far and fit it in another
-            common unit.
-
-        Raises
-        ------
-        MatmlError
-            For an unknown property, labels that are not finite, not physical or do not fit in
-            number, and for one crystal given with two different labels.
+        The same as `fitted(property_name, method).adapt(structures, values)`, which says what is
+        checked: keep what `fitted` gives to adapt to one family after another.
         """
-        property_name = self.choose_property(property_name)
-        if not isinstance(structures, CrystalSet):
-            structures = listed(structures)
-        values = label_checks.to_numbers(values, len(structures))
-        item, notes = find_property(property_name), []
-        support = self.crystals(structures) if len(structures) else None
-        if support is not None:
-            label_checks.check_values(support, values, item)
-            support, values, notes = label_checks.without_repeats(support, values, item)
-            notes += label_checks.constant_note(values, item)
-            if check_units:
-                notes += self._check_units(support, values, item)
-        for note in notes:
-            log.warning("%s", note)
-        return AdaptedPredictor(
-            self,
-            property_name,
-            method or self.card["properties"][property_name]["method"],
-            support,
-            values,
-            tuple(notes),
-        )
+        fitted = self.fitted(property_name, method)
+        return fitted.adapt(structures, values, check_units=check_units)
 
-    def _check_units(self, support: CrystalSet, values: np.ndarray, item: Property) -> list[str]:
-        """Compare labels with what the networks say before any; return warnings."""
-        column = self.recipe.properties.index(item.name)
-        mean, deviation = self.standardisation.mean[column], self.standardisation.deviation[column]
-        predicted = self.inputs(support).predictions[:, column] * deviation + mean
-        scale = self.card["properties"][item.name]["expected_error"]
-        return label_checks.check_units(support, values, item, predicted, scale, deviation)
-
-    def baseline(self, kind: str, property_name: str) -> Baseline:
-        """Return a baseline fitted again to the training rows."""
-        targets = self.training["targets"][:, self.recipe.properties.index(property_name)].numpy()
+    def _trained(self, name: str, column: int) -> Trained:
+        """Return what methods of a property are made of."""
+        entry, settings = self.card["properties"][name], self.card["settings"]
+        deviation = self.scale(name).deviation
+        variants = [
+            FineTuning(rate, steps)
+            for rate in settings["fine_tuning_learning_rates"]
+            for steps in settings["fine_tuning_steps"]
+        ]
+        widths = {
+            # the card has them on the learned scale
+            method: {int(k): width / deviation for k, width in own.items()}
+            for method, own in entry["half_widths"].items()
+        }
+        targets = self.training["targets"][:, column].numpy()
         known = ~np.isnan(targets)
-        descriptors = self.training["descriptors"].numpy()
-        path = self.folder / f"{property_name}.safetensors"
-        return load_baseline(path, kind, descriptors[known], targets[known])
+        rows, targets = self.training["descriptors"].numpy()[known], targets[known]
 
-    def fitted_stack(self, property_name: str) -> StackedPredictor:
-        """Return the stack of a property, conditioned again on the training rows.
+        def baseline(kind: str) -> Baseline:
+            return load_baseline(self.folder / f"{name}.safetensors", kind, rows, targets)
 
-        Adapted predictors share it as long as one of them is in use: conditioning costs seconds
-        with thousands of training crystals.
-        """
-        fitted = self._stacks.get(property_name)
-        if fitted is None:
-            fitted = self._stacks[property_name] = self._condition_stack(property_name)
-        return fitted
+        def stack() -> StackedPredictor:
+            inputs = Inputs(rows, self.training["predictions"].numpy()[known])
+            return StackedPredictor.load(self.folder / stack_file(name), inputs, targets)
 
-    def _condition_stack(self, property_name: str) -> StackedPredictor:
-        """Return the stack conditioned on the training rows."""
-        targets = self.training["targets"][:, self.recipe.properties.index(property_name)].numpy()
-        known = ~np.isnan(targets)
-        inputs = Inputs(
-            self.training["descriptors"].numpy()[known], self.training["predictions"].numpy()[known]
+        return Trained(
+            column,
+            self.encoder.members,
+            self.encoder.device,
+            [own for own in variants if own.name == entry["fine_tuning"]],
+            widths,
+            baseline,
+            stack,
         )
-        return StackedPredictor.load(
-            self.folder / stack_file(property_name), inputs, targets[known]
-        )
-
-    def seen(self, crystals: CrystalSet) -> Seen:
-        """Return what the models tell of crystals before any label.
-
-        That of the crystals asked for last is kept, since each adapted predictor of a screening
-        asks for the same.
-        """
-        if self._last is None or self._last[0]() is not crystals:
-            far = self.card["far_distances"]
-            known = self._known_embeddings
-            descriptors = self.training["descriptors"].numpy()
-            told = see(crystals, self.members, known, far, descriptors, self.device)
-            self._last = weakref.ref(crystals), told
-        return self._last[1]
-
-    def inputs(self, crystals: CrystalSet) -> Inputs:
-        """Return what the stack sees of crystals of a new family."""
-        return self.seen(crystals).inputs
-
-    def distance(self, crystals: CrystalSet) -> np.ndarray:
-        """Return the distance to the nearest training crystal, [crystals].
-
-        In the networks' embeddings, mean over one member of each fold; 1 is the 95th percentile of
-        the distances of training families that a member had not seen. Above 1, too, where atoms are
-        packed as in no training crystal (`matml.properties.predictor.encode.beyond_packing`).
-        """
-        return self.seen(crystals).distance

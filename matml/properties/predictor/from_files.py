@@ -75,7 +75,7 @@ def read_labelled(
     MatmlError
         Names file, row, field and remedy of what is missing; what fails singly is in quarantine.
     """
-    settings = predictor.structures_section
+    settings = predictor.encoder.structures
     inputs, labels = _find_labels(inputs, labels)
     documents = read_inputs(inputs, settings) if inputs else _named_files(labels, settings)
     property_name = _label_column(documents, labels, predictor, property_name)
@@ -117,7 +117,7 @@ def adapt_to_files(
     check_units: bool = True,
 ) -> AdaptedPredictor:
     """Return the predictor adapted to labelled crystals."""
-    crystals = CrystalSet.from_table(labelled.table, predictor.graph_section)
+    crystals = CrystalSet.from_table(labelled.table, predictor.encoder.graphs)
     values = labelled.table[labelled.property_name].to_numpy(float)
     return predictor.adapt(
         crystals, values, labelled.property_name, method=method, check_units=check_units
@@ -130,12 +130,12 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
     Adapting takes less time than reading what it would leave behind, so it is done again when
     the folder is loaded. The card is written last: a folder without one is unfinished.
     """
-    folder, predictor = Path(folder), adapted.predictor
+    folder = Path(folder)
     (folder / CARD).unlink(missing_ok=True)
     table = pd.DataFrame() if adapted.support is None else adapted.support.table
     table = table.assign(**{adapted.property_name: adapted.support_values})
     write_table(folder / SUPPORT, table)
-    shipped = predictor.folder.resolve() == SHIPPED.resolve()
+    shipped = adapted.model.resolve() == SHIPPED.resolve()
     write_json(
         folder / CARD,
         {
@@ -145,8 +145,8 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
             "method": adapted.method,
             "shots": adapted.shots,
             "warnings": list(adapted.warnings),
-            "model": DEFAULT if shipped else str(predictor.folder.resolve()),
-            "model_sha256": model_checksum(predictor.folder),
+            "model": DEFAULT if shipped else str(adapted.model.resolve()),
+            "model_sha256": model_checksum(adapted.model),
             "support_sha256": file_hash(folder / SUPPORT),
             "versions": {
                 name: importlib.metadata.version(name) for name in ("matml", "torch", "pymatgen")
@@ -196,7 +196,7 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
         )
     predictor = FewShotPredictor.load(path, device)
     table, name = read_table(folder / SUPPORT), card["property"]
-    crystals = CrystalSet.from_table(table, predictor.graph_section) if len(table) else []
+    crystals = CrystalSet.from_table(table, predictor.encoder.graphs) if len(table) else []
     values = table[name].to_numpy(float)
     return predictor.adapt(crystals, values, name, method=card["method"], check_units=False)
 
@@ -214,18 +214,13 @@ def predict_files(
     quarantine
         Columns as in `quarantine.csv`; a crystal stands in one of the two.
     """
-    predictor = adapted.predictor
-    gathered: Gathered = gather(
-        read_inputs(inputs, predictor.structures_section),
-        predictor.structures_section,
-        None,
-        threads,
-    )
+    settings = adapted.encoder.structures
+    gathered: Gathered = gather(read_inputs(inputs, settings), settings, None, threads)
     # labels that stand beside structures are none of a prediction's business
     quarantine = gathered.quarantine[gathered.quarantine["dropped"] == "crystal"]
     if gathered.table.empty:
         return pd.DataFrame(), quarantine
-    crystals = CrystalSet.from_table(gathered.table, predictor.graph_section)
+    crystals = CrystalSet.from_table(gathered.table, adapted.encoder.graphs)
     found = adapted.predict_table(crystals)
     described = crystals.table[["id", "formula", "family", "source", "row"]]
     table = pd.concat([described, found], axis=1)

@@ -7,7 +7,6 @@ same numbers in a thirtieth of the space. The elements also tell what the model 
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from pymatgen.core import Element
 from torch import Tensor
 
 from matml.core.errors import MatmlError
-from matml.properties.data.descriptors import GEOMETRIC, describe_compositions
+from matml.properties.data.descriptors import GEOMETRIC, compositions, describe_compositions
 from matml.properties.data.element_features import element_features, feature_names
 from matml.structures.crystals import CrystalSet
 
@@ -35,13 +34,10 @@ def compact(tensors: Mapping[str, Tensor], crystals: CrystalSet) -> dict[str, Te
     """
     found = dict(tensors)
     descriptors = found.pop("descriptors")
-    compositions = [
-        np.unique(np.asarray(row), return_counts=True) for row in crystals.table["atomic_numbers"]
-    ]
-    offset = np.cumsum([0, *(len(numbers) for numbers, _ in compositions)])
+    elements, amounts, offset = compositions(crystals.table["atomic_numbers"])
     found |= {
-        "elements": torch.from_numpy(np.concatenate([z for z, _ in compositions]).astype(np.int16)),
-        "amounts": torch.from_numpy(np.concatenate([c for _, c in compositions]).astype(np.int16)),
+        "elements": torch.from_numpy(elements.astype(np.int16)),
+        "amounts": torch.from_numpy(amounts.astype(np.int16)),
         "element_offset": torch.from_numpy(offset),
         "geometry": descriptors[:, -GEOMETRIC:],
         "element_features": torch.from_numpy(element_features()),
@@ -52,11 +48,8 @@ def compact(tensors: Mapping[str, Tensor], crystals: CrystalSet) -> dict[str, Te
 def restore(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what `compact` was given, with the elements beside it."""
     found = dict(tensors)
-    numbers, amounts, offset = (
-        found[name].numpy().astype(np.int64) for name in ("elements", "amounts", "element_offset")
-    )
-    rows = [slice(a, b) for a, b in pairwise(offset)]
-    of_composition = describe_compositions((numbers[row], amounts[row]) for row in rows)
+    names = ("elements", "amounts", "element_offset")
+    of_composition = describe_compositions(*(found[name].numpy().astype(int) for name in names))
     geometry = found.pop("geometry").numpy()
     found["descriptors"] = torch.from_numpy(np.hstack([of_composition, geometry]))
     return found

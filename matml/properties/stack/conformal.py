@@ -67,12 +67,15 @@ def half_widths(
     return widths
 
 
+def at_shots(studied: Mapping[int, float], shots: int) -> float:
+    """Return the value for any number of shots: that of the largest studied K not above it."""
+    if not studied:
+        return float("nan")
+    return studied[max((k for k in studied if k <= shots), default=min(studied))]
+
+
 def width_at(
     widths: Mapping[tuple[str, str, int], float], name: str, method: str, shots: int
 ) -> float:
-    """Return the half width for any number of shots: that of the largest studied K not above it."""
-    studied = sorted(k for p, m, k in widths if p == name and m == method)
-    if not studied:
-        return float("nan")
-    below = [k for k in studied if k <= shots]
-    return widths[(name, method, below[-1] if below else studied[0])]
+    """Return the half width of a property and method for any number of shots."""
+    return at_shots({k: w for (p, m, k), w in widths.items() if (p, m) == (name, method)}, shots)

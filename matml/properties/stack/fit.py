@@ -1,32 +1,24 @@
 """Fit the stacked Gaussian process of one property, and predict with it."""
 
-import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_table, write_table
 from matml.core.statistics import NORMAL_90
 from matml.gp.condition import Conditioned
 from matml.gp.stack import GPStack, Predictions, Sequences, learn_stack
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
-from matml.properties.data.dataset import EPISODES, Workbench
-from matml.properties.data.descriptors import describe
-from matml.properties.data.methods import STACK
+from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import labelled_members
 from matml.properties.networks.ensemble import load_network
 from matml.properties.networks.pretrain import predict
 from matml.properties.settings import PropertiesSection
 from matml.properties.stack.base_models import BaseModels, EncodedSupport, Inputs, cross_fitted
-from matml.properties.stack.conformal import LEVEL, weighted_quantile
-
-log = logging.getLogger(__name__)
+from matml.properties.stack.conformal import LEVEL, at_shots, weighted_quantile
 
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
@@ -58,8 +50,7 @@ class StackedPredictor:
 
     def scale(self, shots: int) -> float:
         """Return half width over deviation for any number of labels: that of fewer or as many."""
-        below = [k for k in self.scales if k <= shots]
-        return self.scales[max(below) if below else min(self.scales)]
+        return at_shots(self.scales, shots)
 
     def adapt(self, support: Inputs, labels: np.ndarray) -> "AdaptedStack":
         """Return the stack given a support and its standardised labels, [k]; k may be 0."""
@@ -101,13 +92,13 @@ class AdaptedStack:
     given: Conditioned
 
     def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Return prediction and half width of its 90 % interval, [m]."""
+        """Return prediction and deviation (noise included), [m]."""
         parts = []
         for start in range(0, len(query.predictions), CHUNK):
             said = self.fitted.models.predict_beside(query[start : start + CHUNK], self.support)
             parts.append(self.fitted.stack.at(said, self.given))
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mean, deviation * self.fitted.scale(len(self.given))
+        return mean, deviation
 
 
 def network_predictions(
@@ -133,49 +124,6 @@ def network_predictions(
         predictions.append(predict(network.to(device), batches, rows))
     folds = np.array([bench.split.folds.get(family, -1) for family in bench.families])
     return cross_fitted(np.array(predictions, dtype=float), folds)
-
-
-def evaluate_stack(
-    bench: Workbench,
-    run: Path,
-    members: Sequence[Path],
-    out: Path,
-    model_out: Path,
-    settings: PropertiesSection,
-    *,
-    name: str,
-    seed: int,
-    device: str,
-) -> float:
-    """Fit the stack of one property and predict its episodes; standardised scale.
-
-    Returns the processor seconds of fitting.
-    """
-    if name not in bench.names:
-        raise MatmlError(f"--property {name}: the split was made for {', '.join(bench.names)}")
-    started, busy = time.perf_counter(), time.process_time()
-    column = bench.names.index(name)
-    inputs = Inputs(describe(bench.crystals), network_predictions(bench, members, settings, device))
-    fitted = fit_stack(bench, inputs, column, settings, seed=seed)
-    seconds = time.process_time() - busy
-    log.info("%s: stack fitted in %.0f s", name, time.perf_counter() - started)
-    episodes = read_table(run / EPISODES)
-    found = []
-    for _, group in episodes[episodes["property"] == name].groupby("family", sort=False):
-        rows = np.unique(np.concatenate([*group["query"], *group["support"]]).astype(int))
-        joint = fitted.stack.joint(fitted.models.predict(inputs[rows]))
-        for episode in group.itertuples():
-            support, query = np.asarray(episode.support, int), np.asarray(episode.query, int)
-            labels, places = bench.targets[support, column], np.searchsorted(rows, support)
-            prediction, deviation = fitted.stack.predict(
-                joint, places, labels, np.searchsorted(rows, query)
-            )
-            half_width = deviation * fitted.scale(len(support))
-            found.append((episode.episode, STACK, prediction, half_width))
-    fitted.save(model_out)
-    columns = ["episode", "method", "prediction", "half_width"]
-    write_table(out, pd.DataFrame(found, columns=columns))
-    return seconds
 
 
 def fit_stack(

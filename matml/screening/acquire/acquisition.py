@@ -5,12 +5,13 @@ labels, `information` for what tells most of the others.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
 
-from matml.screening.acquire.surrogates import JointSurrogate, Surrogate
+from matml.properties.methods.joint import JointPool
+from matml.properties.methods.method import Episode, Gaussian, Pool
 from matml.screening.objectives import log_improvement
 
 TOP_SHARE = 0.1
@@ -32,9 +33,7 @@ def log_top_probability(
     return np.log(np.maximum(ndtr((mean - level) / deviation), 1e-300))
 
 
-def acquisition(
-    strategy: str, model: Surrogate, rows: Sequence[int], labels: np.ndarray
-) -> np.ndarray:
+def acquisition(strategy: str, model: Pool, rows: Sequence[int], labels: np.ndarray) -> np.ndarray:
     """How much each crystal's label is wanted, [n]; of those labelled it means nothing.
 
     Parameters
@@ -54,9 +53,9 @@ def acquisition(
     return log_improvement((mean - best) / deviation) + np.log(deviation)
 
 
-def _variance_reduction(model: Surrogate, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _variance_reduction(model: Pool, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """By how much a label of each crystal lowers the summed variance of all, [n]."""
-    if not isinstance(model, JointSurrogate):
+    if not isinstance(model, JointPool):
         _, deviation = model.posterior(rows, labels)
         return deviation
     _, covariance = model.joint(rows, labels)
@@ -65,7 +64,7 @@ def _variance_reduction(model: Surrogate, rows: np.ndarray, labels: np.ndarray) 
 
 def choose_batch(
     strategy: str,
-    model: Surrogate,
+    model: Pool,
     rows: Sequence[int],
     labels: np.ndarray,
     number: int,
@@ -99,25 +98,28 @@ def choose_batch(
     return chosen
 
 
-class Turned:
-    """A surrogate whose labels are turned, so that larger is better."""
+@dataclass(frozen=True)
+class Turned(Pool):
+    """A pool whose labels are turned, so that larger is better."""
 
-    def __init__(self, model: Surrogate, sign: int) -> None:
-        self.model, self.sign = model, sign
+    model: Pool
 
-    def posterior(self, rows: Sequence[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As of `Surrogate`."""
-        mean, deviation = self.model.posterior(rows, self.sign * np.asarray(labels, dtype=float))
-        return self.sign * mean, deviation
+    def __len__(self) -> int:
+        return len(self.model)
+
+    def predict(self, episodes: Sequence[Episode]) -> list[Gaussian]:
+        """As of `Pool`."""
+        found = self.model.predict([replace(each, labels=-each.labels) for each in episodes])
+        return [(-mean, deviation) for mean, deviation in found]
 
 
-def turned(model: Surrogate, sign: int) -> Surrogate:
-    """The surrogate of labels times `sign`."""
+def turned(model: Pool, sign: int) -> Pool:
+    """The pool of labels times `sign`, which is 1 or -1."""
     if sign == 1:
         return model
-    if not isinstance(model, JointSurrogate):
-        return Turned(model, sign)
-    return replace(model, mean=-model.mean)
+    if not isinstance(model, JointPool):
+        return Turned(model)
+    return model.turned()
 
 
 def labels_until_found(

@@ -9,16 +9,13 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
-from matml.core.statistics import NORMAL_90
-from matml.properties.data.methods import STACK
-from matml.properties.data.targets import find_property
+from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
-from matml.screening.acquire.surrogates import CachingPredictor, surrogate
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import flag_known, known_values, read_known
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
-from matml.screening.objectives import parse_objectives, to_scale
+from matml.screening.objectives import parse_objectives
 from matml.screening.score.scoring import check_properties, graph_section, read_chunk
 from matml.screening.select.run import ingest_settings
 from matml.structures.crystals import CrystalSet
@@ -58,7 +55,7 @@ def suggest_labels(
         For an unusable support, unknown property, more than 2,000 candidates or none without a
         label.
     """
-    predictor = CachingPredictor.load(model, device)
+    predictor = FewShotPredictor.load(model, device)
     check_properties(predictor, parse_objectives([f"{property_name} {goal}"]))
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
@@ -72,23 +69,24 @@ def suggest_labels(
             "as the structures of a shortlist (screen the rest first)"
         )
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
-    crystals = CrystalSet.from_table(table, graph_section(predictor, known_graphs))
-    method, sign = predictor.default_method(property_name), goal_sign(property_name, goal)
-    column = predictor.recipe.properties.index(property_name)
-    centre = predictor.standardisation.mean[column]
-    scale = predictor.standardisation.deviation[column]
-    values = sign * (to_scale(property_name, labels) - centre) / scale
+    crystals = predictor.encode(
+        CrystalSet.from_table(table, graph_section(predictor, known_graphs))
+    )
+    sign, scale = goal_sign(property_name, goal), predictor.scale(property_name)
+    method = predictor.fitted(property_name).method
+    values = sign * scale.standardise(labels)
     known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
-    posterior = turned(surrogate(predictor, property_name, method, crystals), sign)
+    posterior = turned(method.over(crystals), sign)
     chosen = choose_batch(strategy, posterior, known_rows, values, number, pool)
     mean, deviation = posterior.posterior(known_rows, values)
     wanted = acquisition(strategy, posterior, known_rows, values)
-    from_scale = find_property(property_name).from_scale
-    centred, half = sign * mean * scale + centre, NORMAL_90 * deviation * scale
-    if method == STACK:
-        # as `predict` has it: calibrated, and wider far from the training crystals
-        half = predictor.fitted_stack(property_name).scale(len(labels)) * deviation * scale
-        half = half * np.maximum(predictor.distance(crystals), 1)
+    # as `predict` has it: calibrated, and wider far from the training crystals
+    half_width = method.half_width(deviation, len(labels), crystals.distance)
+    expected = {
+        "": sign * mean,
+        "_low": sign * mean - half_width,
+        "_high": sign * mean + half_width,
+    }
     rows = table.iloc[chosen].reset_index(drop=True)
     flags = flag_known(rows, known_table)
     found = pd.DataFrame(
@@ -96,9 +94,7 @@ def suggest_labels(
             "order": np.arange(1, len(chosen) + 1),
             "id": rows["id"].to_numpy(),
             "formula": rows["formula"].to_numpy(),
-            property_name: from_scale(centred[chosen]),
-            f"{property_name}_low": from_scale((centred - half)[chosen]),
-            f"{property_name}_high": from_scale((centred + half)[chosen]),
+            **{property_name + end: scale.restore(own[chosen]) for end, own in expected.items()},
             "wanted": wanted[chosen],
             "duplicate_of": flags["duplicate_of"],
             "known_value": known_values(flags, known_table, property_name),
@@ -108,7 +104,7 @@ def suggest_labels(
     _tell_quarantine(Path(out), quarantine)
     log.info(
         "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
-        *(len(found), len(pool), strategy, method, len(labels), out),
+        *(len(found), len(pool), strategy, method.name, len(labels), out),
     )
 
 

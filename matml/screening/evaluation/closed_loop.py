@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
-from matml.properties.data.methods import TITLES
+from matml.properties.methods.registry import STACK, TITLES
+from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, labels_until_found, turned
-from matml.screening.acquire.surrogates import STACK, CachingPredictor, surrogate
-from matml.screening.evaluation.held_out import HeldOutFamily, top_rows
-from matml.screening.evaluation.retrospective import DEFAULT, cells
+from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
+from matml.screening.evaluation.retrospective import cells
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ METRICS = {"labels_to_find_the_top_tenth": 1.0, "labels_to_find_half_of_it": 0.5
 
 
 def run(
-    predictor: CachingPredictor,
+    predictor: FewShotPredictor,
     families: Sequence[HeldOutFamily],
     *,
     starts: int,
@@ -43,13 +43,7 @@ def run(
         property, family, name, size, method, strategy, start, and `METRICS`.
     """
     found = []
-    for task in families:
-        default = predictor.default_method(task.property)
-        names = dict.fromkeys([default, STACK, *LOOP_BASELINES, *methods])
-        models = {
-            m: turned(surrogate(predictor, task.property, m, task.crystals), task.sign)
-            for m in names
-        }
+    for task, models in pools(predictor, families, [STACK, *LOOP_BASELINES, *methods]):
         generator = np.random.default_rng([seed, *task.property.encode(), *task.family.encode()])
         wanted = top_rows(task.labels)
         for start in range(starts):
@@ -64,10 +58,10 @@ def run(
             chance = [_random(task, begin, wanted, generator) for _ in range(200)]
             found.append(about | {"method": RANDOM, "strategy": ""} | _mean(chance))
             for method, model in models.items():
+                model = turned(model, task.sign)
                 for strategy in strategies:
                     needed = labels_until_found(_chooser(strategy, model, task), begin, wanted)
-                    shown = DEFAULT if method == default else method
-                    found.append(about | {"method": shown, "strategy": strategy} | _needed(needed))
+                    found.append(about | {"method": method, "strategy": strategy} | _needed(needed))
         log.info("%s, %s: %d crystals", task.property, task.name, len(task))
     return pd.DataFrame(found)
 

@@ -1,6 +1,6 @@
 """Real families that no training stage has seen, as tasks for testing a screening."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,14 +10,16 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.properties.benchmark.new_family import PROPERTIES
-from matml.properties.data.targets import find_property
+from matml.properties.methods.method import Pool
+from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import goal_sign
-from matml.screening.acquire.surrogates import CachingPredictor
 from matml.structures.crystals import CrystalSet
 
 SMALLEST = 15
 """Labelled members below which a top tenth of three crystals says little."""
 FEWEST_TOP = 3
+DEFAULT = "default"
+"""What a user gets: the method that the model names for the property."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class HeldOutFamily:
 
 
 def held_out_families(
-    predictor: CachingPredictor,
+    predictor: FewShotPredictor,
     crystals: CrystalSet,
     properties: Sequence[str],
     *,
@@ -75,10 +77,7 @@ def held_out_families(
             raise MatmlError(
                 f"--property {name!r}: the model predicts {', '.join(predictor.properties)}"
             )
-        column = predictor.recipe.properties.index(name)
-        mean = predictor.standardisation.mean[column]
-        deviation = predictor.standardisation.deviation[column]
-        table = crystals.table
+        table, scale = crystals.table, predictor.scale(name)
         labelled = (
             table[table[name].notna()].sort_values("id").drop_duplicates(["family", "formula"])
         )
@@ -87,8 +86,7 @@ def held_out_families(
             rows = labelled.index[labelled["family"] == family].to_numpy()
             if len(rows) < smallest:
                 continue
-            values = find_property(name).to_scale(table[name].to_numpy()[rows])
-            labels = sign * (values - mean) / deviation
+            labels = sign * scale.standardise(table[name].to_numpy()[rows])
             common = table["common_name"].to_numpy()[rows[0]]
             found.append(
                 HeldOutFamily(name, family, str(common or ""), crystals.subset(rows), labels, sign)
@@ -101,11 +99,31 @@ def held_out_families(
     return found
 
 
+def pools(
+    predictor: FewShotPredictor, families: Sequence[HeldOutFamily], methods: Sequence[str]
+) -> Iterator[tuple[HeldOutFamily, dict[str, Pool]]]:
+    """Yield the families with what each method says of them; `DEFAULT` is what a user gets.
+
+    A method is fitted once for all families of a property, and a family encoded once for all
+    methods.
+    """
+    for name in dict.fromkeys(task.property for task in families):
+        default = predictor.default_method(name)
+        fitted = {
+            DEFAULT if method == default else method: predictor.fitted(name, method)
+            for method in dict.fromkeys([default, *methods])
+        }
+        for task in families:
+            if task.property == name:
+                crystals = predictor.encode(task.crystals)
+                yield task, {method: own.over(crystals) for method, own in fitted.items()}
+
+
 class Study(Protocol):
     """A module that tests screening on held-out families."""
 
     def run(
-        self, predictor: CachingPredictor, families: Sequence[HeldOutFamily], **options: Any
+        self, predictor: FewShotPredictor, families: Sequence[HeldOutFamily], **options: Any
     ) -> pd.DataFrame:
         """Every draw of every family."""
 
@@ -137,7 +155,7 @@ def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
     crystals = CrystalSet.open(options["structures"], options["graphs"])
     tables = []
     for number, folder in enumerate(options["models"]):
-        predictor = CachingPredictor.load(folder, options["device"])
+        predictor = FewShotPredictor.load(folder, options["device"])
         names = options["names"] or [n for n in PROPERTIES if n in predictor.properties]
         tasks = held_out_families(
             predictor, crystals, names, part=options["part"], smallest=options["smallest_family"]

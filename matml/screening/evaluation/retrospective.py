@@ -7,15 +7,14 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import bootstrap_interval
-from matml.properties.data.methods import TITLES
-from matml.screening.acquire.surrogates import BASELINES, STACK, CachingPredictor, surrogate
-from matml.screening.evaluation.held_out import HeldOutFamily, top_rows
+from matml.properties.methods.registry import STACK, TITLES
+from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
 
 log = logging.getLogger(__name__)
 
 BENCHMARK = "screening_retrospective"
-DEFAULT = "default"
-"""What a user gets: the method that the model names for the property."""
+BASELINES = ("extra_trees_gp", "global_gp", "global_gp_gp")
 WITHIN = {"share_of_top_tenth_in_predicted_tenth": 1, "share_of_top_tenth_in_predicted_fifth": 2}
 CHANCE = "chance"
 
@@ -34,7 +33,7 @@ def found_share(truth: np.ndarray, prediction: np.ndarray, multiple: int) -> flo
 
 
 def run(
-    predictor: CachingPredictor,
+    predictor: FewShotPredictor,
     families: Sequence[HeldOutFamily],
     *,
     shots: Sequence[int],
@@ -49,10 +48,7 @@ def run(
     method `DEFAULT`; with `CHANCE` the expected share of a blind choice stands beside.
     """
     rows = []
-    for task in families:
-        default = predictor.default_method(task.property)
-        names = dict.fromkeys([default, STACK, *BASELINES, *methods])
-        models = {m: surrogate(predictor, task.property, m, task.crystals) for m in names}
+    for task, models in pools(predictor, families, [STACK, *BASELINES, *methods]):
         # one generator a task, so that adding a family changes no other
         generator = np.random.default_rng([seed, *task.property.encode(), *task.family.encode()])
         orders = [generator.permutation(len(task)) for _ in range(draws)]
@@ -75,8 +71,7 @@ def run(
                     scores = {
                         w: found_share(truth, task.sign * mean[query], n) for w, n in WITHIN.items()
                     }
-                    shown = DEFAULT if method == default else method
-                    rows.append(about | scores | {"method": shown})
+                    rows.append(about | scores | {"method": method})
                 top = len(top_rows(truth))
                 chance = {w: min(1.0, n * top / len(query)) for w, n in WITHIN.items()}
                 rows.append(about | chance | {"method": CHANCE})

@@ -44,8 +44,10 @@ class Adapted(Protocol):
 
     method: str
 
-    def predict_table(self, crystals: CrystalSet) -> pd.DataFrame:
-        """One row per crystal: prediction, low, high, distance, in_domain."""
+    def predict_table(self, crystals: Any) -> pd.DataFrame:
+        """One row per crystal, as `Predictor.encode` gave them: prediction, low, high, distance,
+        in_domain.
+        """
 
 
 class Predictor(Protocol):
@@ -58,6 +60,9 @@ class Predictor(Protocol):
     properties: dict[str, str]
     recipe: Any
     held_out_families: list[str]
+
+    def encode(self, crystals: CrystalSet) -> Any:
+        """Crystals as all predictors that are adapted from this one take them."""
 
     def adapt(
         self, crystals: CrystalSet, values: np.ndarray, property_name: str, *, check_units: bool
@@ -242,17 +247,17 @@ class Scorer:
             )
         if not len(table):
             return Scored(table, extra, quarantine, n_read, 0)
-        crystals = CrystalSet.from_table(table, self.graphs)
-        predictions = {name: self.predictions(name, crystals) for name in self.names}
+        crystals = self.predictor.encode(CrystalSet.from_table(table, self.graphs))
+        predictions = {
+            name: self.domains[name].judge(
+                self.adapted[name].predict_table(crystals), table["atomic_numbers"]
+            )
+            for name in self.names
+        }
         table, judgement = self.judged(table, predictions)
         return Scored(
             table, extra, quarantine, n_read, n_copies, judgement.criteria, judgement.gaps
         )
-
-    def predictions(self, name: str, crystals: CrystalSet) -> pd.DataFrame:
-        """Predictions of one property: prediction, low, high, distance, in_domain."""
-        found = self.adapted[name].predict_table(crystals)
-        return self.domains[name].judge(found, crystals.table["atomic_numbers"])
 
     def judged(
         self, table: pd.DataFrame, predictions: dict[str, pd.DataFrame]
@@ -310,7 +315,8 @@ class Scorer:
         given, labels = given[~np.isnan(labels)], labels[~np.isnan(labels)]
         support = CrystalSet.from_table(given, self.graphs) if len(given) else []
         adapted = self.predictor.adapt(support, labels, FORMATION_ENERGY, check_units=False)
-        predictions = adapted.predict_table(CrystalSet.from_table(rows, self.graphs))
+        crystals = self.predictor.encode(CrystalSet.from_table(rows, self.graphs))
+        predictions = adapted.predict_table(crystals)
         columns = {
             f"{FORMATION_ENERGY}{suffix}": predictions[name].to_numpy()
             for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high"))

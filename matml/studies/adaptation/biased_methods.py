@@ -23,9 +23,9 @@ from matml.gp.residual import ResidualGP, learn_residual_gp
 from matml.meta import MAML, GaussianHead, GradientSteps, HeadSteps, MetaTraining, meta_train
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.dataset import Workbench
+from matml.properties.methods.method import FineTuning
 from matml.properties.networks.adaptation import (
     fine_tuned_weights,
-    fine_tuning_name,
     meta_learned_weights,
     predict_many,
     residual_gp_correction,
@@ -171,7 +171,7 @@ class Backbone:
 
             return run
 
-        return {fine_tuning_name(rate, number): predictor(number) for number in steps}
+        return {FineTuning(rate, number).name: predictor(number) for number in steps}
 
     def with_residual_gp(self, tasks: ClassedTasks, per_pair: int, seed: int) -> Predictor:
         """Return the network plus a Gaussian process on residuals, learned on drawn episodes."""

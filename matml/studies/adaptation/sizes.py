@@ -19,13 +19,17 @@ from matml.core.files import read_table, write_table
 from matml.core.standardise import Standardisation
 from matml.properties.benchmark.new_family import check_run
 from matml.properties.data.dataset import EPISODES, Workbench
-from matml.properties.data.methods import STACK
 from matml.properties.evaluation.compare import episode_errors, family_errors
 from matml.properties.evaluation.summarise import to_learned_scale
-from matml.properties.evaluation.train_and_predict import evaluate_baseline, pretrain_member
+from matml.properties.evaluation.train_and_predict import (
+    evaluate_baseline,
+    evaluate_stack,
+    pretrain_member,
+)
+from matml.properties.methods.registry import STACK
 from matml.properties.networks.ensemble import save_network
 from matml.properties.settings import PropertiesSection
-from matml.properties.stack.fit import evaluate_stack, network_predictions
+from matml.properties.stack.fit import network_predictions
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from matml.core.files import atomic
 from matml.core.statistics import bootstrap_interval
-from matml.properties.data.methods import STACK, TITLES
 from matml.properties.data.targets import find_property
+from matml.properties.methods.registry import STACK, TITLES
 
 BASELINES = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
 NAMES = {m: TITLES[m] for m in (*BASELINES, "pretrained", STACK)} | {

@@ -8,7 +8,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.figures.figure import GREEN, GREY, ORANGE, Axis, Figure, Hover, Part, Series
-from matml.properties.data.methods import method_title
+from matml.properties.methods.registry import method_title
 from matml.report.html.figure_set import Figures, FigureSet, labels_menu
 from matml.report.html.markup import details, escape, missing, preformatted
 from matml.report.html.results import Results

@@ -1,0 +1,117 @@
+"""A method fitted for one property, which adapts to the labels of one family after another."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from matml.properties.data import label_checks
+from matml.properties.data.targets import LabelScale
+from matml.properties.methods.encoded import EncodedCrystals
+from matml.properties.methods.method import Method, Pool
+from matml.properties.predictor.adapted import AdaptedPredictor
+from matml.properties.predictor.encode import Encoder
+from matml.structures.crystals import CrystalSet, Structures, listed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FittedPredictor:
+    """One method for one property; all that it adapts to shares what was fitted.
+
+    Attributes
+    ----------
+    method
+        The method.
+    encoder, scale
+        What structures and labels pass on their way.
+    column
+        The property's number among the networks' outputs.
+    expected_error
+        Half width of the networks' interval before any label, learned scale.
+    known_elements
+        Atomic numbers that a labelled training crystal holds.
+    model
+        Folder of the model.
+    """
+
+    method: Method
+    encoder: Encoder
+    scale: LabelScale
+    column: int
+    expected_error: float
+    known_elements: Collection[int]
+    model: Path
+
+    def adapt(
+        self, structures: Structures, values: Sequence[float], *, check_units: bool = True
+    ) -> AdaptedPredictor:
+        """Return the predictor adapted to the labelled crystals of one family.
+
+        Nothing of this changes. What is odd about the labels but may be right is logged as a
+        warning and stands in `warnings` of the result.
+
+        Parameters
+        ----------
+        structures, values
+            The support, and its labels in the property's unit; may be empty.
+        check_units
+            Refuse labels that miss the prediction before adapting by far and fit it in another
+            common unit.
+
+        Raises
+        ------
+        MatmlError
+            For labels that are not finite, not physical or do not fit in number, and for one
+            crystal given with two different labels.
+        """
+        if not isinstance(structures, CrystalSet):
+            structures = listed(structures)
+        labels, item = label_checks.to_numbers(values, len(structures)), self.scale.property
+        crystals, notes = self.encoder.crystals(structures), []
+        if len(crystals):
+            label_checks.check_values(crystals, labels, item)
+            crystals, labels, notes = label_checks.without_repeats(crystals, labels, item)
+            notes += label_checks.constant_note(labels, item)
+        support = self.encoder.encode(crystals)
+        if check_units and len(crystals):
+            notes += self._check_units(support, labels)
+        for note in notes:
+            log.warning("%s", note)
+        return AdaptedPredictor(
+            method=self.method.name,
+            adapted=self.method.adapt(support, self.scale.standardise(labels)),
+            encoder=self.encoder,
+            scale=self.scale,
+            support=crystals if len(crystals) else None,
+            support_values=labels,
+            known_elements={*self.known_elements, *_elements(crystals)},
+            warnings=tuple(notes),
+            model=self.model,
+        )
+
+    def over(self, crystals: EncodedCrystals) -> Pool:
+        """Return the method over a pool of crystals of one family, standardised."""
+        return self.method.over(crystals)
+
+    def _check_units(self, support: EncodedCrystals, values: np.ndarray) -> list[str]:
+        """Compare labels with what the networks say before any; return warnings."""
+        predicted = self.scale.learned(support.inputs.predictions[:, self.column])
+        return label_checks.check_units(
+            support.crystals,
+            values,
+            self.scale.property,
+            predicted,
+            self.expected_error,
+            self.scale.deviation,
+        )
+
+
+def _elements(crystals: CrystalSet) -> set[int]:
+    """Return the atomic numbers of some crystals."""
+    if not len(crystals):
+        return set()
+    return {int(z) for numbers in crystals.table["atomic_numbers"] for z in set(numbers)}
