@@ -21,6 +21,7 @@ from matml.kinetics.inference.diagnostics import (
     correlation_notes,
     design_notes,
     left_out_probabilities,
+    outlier_notes,
     unit_notes,
 )
 from matml.kinetics.inference.population import Population
@@ -38,9 +39,6 @@ DRAWS, PROPOSALS = 1000, 16_000
 
 ROBUST_DOF = 2.0
 """Degrees of freedom of single observations' errors where gross ones are to be expected."""
-
-LEAST_SHOWN = 1e-6
-"""Probability of an outlier below which its size means nothing."""
 
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
@@ -142,24 +140,9 @@ def calibrate(
         offsets,
         runs,
     )
-    result.notes += outlier_notes(result)
+    result.notes += outlier_notes(result.residual_table())
     result.notes += correlation_notes(population.equation.parameter_names, result.correlation())
     return result
-
-
-def outlier_notes(calibration: Calibration) -> list[str]:
-    """Return a sentence for each observation that is flagged as an outlier."""
-    notes, table = [], calibration.residual_table()
-    for row in table[table["outlier"]].to_dict("records"):
-        chance = ""
-        if row["probability"] >= 0:
-            # none is impossible: 0 is what rounding leaves
-            least = row["probability"] < LEAST_SHOWN
-            said = f"less than {LEAST_SHOWN:g}" if least else f"{row['probability']:.1g}"
-            chance = f", {said} probable given the others"
-        far = f"{row['residual_over_noise']:+.1f} noise widths off the fit"
-        notes.append(f"line {row['line']}: {far}{chance}; check it")
-    return notes
 
 
 def calibrate_without_outliers(

@@ -35,6 +35,9 @@ UNIT_MIX_UPS = (
 OUTLIER_PROBABILITY = 0.001
 """Of an observation, given the others, below which it is flagged."""
 
+LEAST_SHOWN = 1e-6
+"""Probability of an outlier below which its size means nothing."""
+
 MOST_LEFT_OUT = 60
 """Observations up to which each is predicted from the others."""
 
@@ -219,6 +222,21 @@ def left_out_probabilities(task: Tasks, priors: TaskPriors, seed: int) -> np.nda
     spread = (posterior.noise.square() + task.known_variance[0, :count, None]).sqrt()
     below = torch.special.ndtr(-error / spread).mean(1)
     return (2 * torch.minimum(below, 1 - below)).numpy()
+
+
+def outlier_notes(table: pd.DataFrame) -> list[str]:
+    """Return a sentence for each observation of a table of residuals that is flagged."""
+    notes = []
+    for row in table[table["outlier"]].to_dict("records"):
+        chance = ""
+        if row["probability"] >= 0:
+            # none is impossible: 0 is what rounding leaves
+            least = row["probability"] < LEAST_SHOWN
+            said = f"less than {LEAST_SHOWN:g}" if least else f"{row['probability']:.1g}"
+            chance = f", {said} probable given the others"
+        far = f"{row['residual_over_noise']:+.1f} noise widths off the fit"
+        notes.append(f"line {row['line']}: {far}{chance}; check it")
+    return notes
 
 
 def correlation_notes(names: list[str], correlation: np.ndarray) -> list[str]:
