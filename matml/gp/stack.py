@@ -353,7 +353,8 @@ def learn_stack(
         value.backward()
         optimizer.step()
     with torch.no_grad():
-        learned = [part.detach().clone() for part in parts()]
-        ahead, _ = _one_ahead(*learned, sequences)
+        mean_weights, variances, noise = (part.clone() for part in parts())
+        ahead, _ = _one_ahead(mean_weights, variances, noise, sequences)
     factors = family_factors(ahead.square().sum(1).numpy(), sequences.present.sum(1).numpy())
-    return GPStack(*learned, *(torch.tensor(each, dtype=torch.float64) for each in factors))
+    freedom, spread = (torch.tensor(each, dtype=torch.float64) for each in factors)
+    return GPStack(mean_weights, variances, noise, freedom, spread)

@@ -49,13 +49,13 @@ meta_batches: 2
 
 
 @pytest.fixture
-def views():
+def sets():
     numbers = np.random.default_rng(1)
     return [numbers.normal(size=(14, width)) for width in (3, 5, 4)]
 
 
-def test_the_posterior_is_a_gaussian_process_with_a_flat_mean(views):
-    kernel, likeness = LabelKernel([0, 2]), Likeness.of(views)
+def test_the_posterior_is_a_gaussian_process_with_a_flat_mean(sets):
+    kernel, likeness = LabelKernel([0, 2]), Likeness.of(sets)
     gram = kernel.gram(likeness)
     labels = torch.linspace(-1, 2, 8, dtype=torch.float64)
     mean, deviation, evidence = kernel.posterior(gram, labels)
@@ -75,8 +75,8 @@ def test_the_posterior_is_a_gaussian_process_with_a_flat_mean(views):
     assert same - evidence == pytest.approx(-7 * np.log(10))
 
 
-def test_labels_may_have_noise_of_their_own(views):
-    kernel, likeness = LabelKernel([0, 2]), Likeness.of(views)
+def test_labels_may_have_noise_of_their_own(sets):
+    kernel, likeness = LabelKernel([0, 2]), Likeness.of(sets)
     gram, labels = kernel.gram(likeness), torch.linspace(-1, 2, 8, dtype=torch.float64)
     further = torch.tensor([0, 0, 3.0, 0, 0, 0.5, 0, 0], dtype=torch.float64)
     mean, deviation, evidence = kernel.posterior(gram, labels, further)
@@ -96,9 +96,9 @@ def test_labels_may_have_noise_of_their_own(views):
             torch.testing.assert_close(found[i], expected)
 
 
-def test_an_outlier_among_the_labels_is_told(views):
-    likeness, prior = Likeness.of(views), torch.zeros(1, dtype=torch.float64)
-    labels = np.sin(views[2] @ [1, 0.3, 0, 0.2])
+def test_an_outlier_among_the_labels_is_told(sets):
+    likeness, prior = Likeness.of(sets), torch.zeros(1, dtype=torch.float64)
+    labels = np.sin(sets[2] @ [1, 0.3, 0, 0.2])
     wrong = labels[:10].copy()
     wrong[4] += 20
     errors = {}
@@ -114,8 +114,8 @@ def test_an_outlier_among_the_labels_is_told(views):
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_how_many_labels_are_outliers_is_learned(views, wrong):
-    likeness, generator = Likeness.of(views), np.random.default_rng(0)
+def test_how_many_labels_are_outliers_is_learned(sets, wrong):
+    likeness, generator = Likeness.of(sets), np.random.default_rng(0)
     orders = np.stack([generator.permutation(14) for _ in range(30)])
     network = torch.from_numpy(generator.normal(size=(30, 14)))
     labels = network + 0.1 * torch.from_numpy(generator.normal(size=(30, 14)))
@@ -125,13 +125,13 @@ def test_how_many_labels_are_outliers_is_learned(views, wrong):
     assert (process.outliers.share > 0) == wrong
 
 
-def test_a_kernel_learns_which_view_tells_the_labels(views):
-    likeness = Likeness.of(views)
+def test_a_kernel_learns_which_features_tell_the_labels(sets):
+    likeness = Likeness.of(sets)
     generator, tasks = np.random.default_rng(0), []
     for _ in range(20):
         order = generator.permutation(14)
         slope = generator.normal(size=3)
-        tasks.append((likeness.among(order), torch.from_numpy(views[0][order] @ slope)))
+        tasks.append((likeness.among(order), torch.from_numpy(sets[0][order] @ slope)))
     together = Likeness(
         torch.stack([own.square for own, _ in tasks]), torch.stack([own.inner for own, _ in tasks])
     )
@@ -147,8 +147,8 @@ def test_a_kernel_learns_which_view_tells_the_labels(views):
     assert (off <= half).mean() > 0.5
 
 
-def test_experts_that_follow_the_network_take_over_where_it_is_right(views):
-    likeness = Likeness.of(views)
+def test_experts_that_follow_the_network_take_over_where_it_is_right(sets):
+    likeness = Likeness.of(sets)
     kernel = LabelKernel([2])
     prior = torch.log(torch.tensor([0.5, 0.5], dtype=torch.float64))
     process = LabelProcess([Expert(kernel, False), Expert(kernel, True)], prior)
@@ -159,8 +159,8 @@ def test_experts_that_follow_the_network_take_over_where_it_is_right(views):
     assert np.abs(flat - (network[6:] + 5)).mean() < 2
 
 
-def test_how_often_an_expert_is_right_is_learned_where_networks_know_the_property(views):
-    likeness, generator = Likeness.of(views), np.random.default_rng(0)
+def test_how_often_an_expert_is_right_is_learned_where_networks_know_the_property(sets):
+    likeness, generator = Likeness.of(sets), np.random.default_rng(0)
     orders = np.stack([generator.permutation(14) for _ in range(12)])
     network = torch.from_numpy(generator.normal(size=(12, 14)))
     labels = network + 0.01 * torch.from_numpy(generator.normal(size=(12, 14)))

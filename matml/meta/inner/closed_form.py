@@ -102,7 +102,9 @@ class GaussianHead(nn.Module):
         differentiable
             Differentiate the posterior through the support; otherwise it is a constant.
         """
-        weights = dict(module.named_parameters()) if start is None else dict(start)
+        weights: Parameters = dict(start or {})
+        if start is None:
+            weights.update(module.named_parameters())
         inputs, labels = self.read(support)
         if labels.dim() != 2:
             raise ValueError(
@@ -181,7 +183,9 @@ class GaussianHeadModel:
 def gaussian_loss(read: Read = read_pair) -> Loss:
     """Return a query loss: minus the mean log density of the labels under `distribution`."""
 
-    def loss(model: GaussianHeadModel, data: Any) -> Tensor:
+    def loss(model: Callable[..., Tensor], data: Any) -> Tensor:
+        if not isinstance(model, GaussianHeadModel):
+            raise TypeError(f"{type(model).__name__}: this loss takes models of a GaussianHead")
         inputs, labels = read(data)
         mean, variance = model.distribution(*inputs)
         present = labels.isfinite()

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from torch import Tensor
 from matml.core.errors import MatmlError
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
 from matml.structures.crystals import CrystalSet
+
+if TYPE_CHECKING:
+    from chgnet.model import CHGNet
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ MOST_ATOMS = 400
 
 
 @dataclass(frozen=True)
-class PotentialView:
+class PotentialFeatures:
     """What the potential says of crystals.
 
     Attributes
@@ -53,7 +57,7 @@ def available() -> bool:
     return importlib.util.find_spec(PACKAGE) is not None
 
 
-def potential_view(crystals: CrystalSet, cache: Path) -> PotentialView | None:
+def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures | None:
     """Return features and energies of all crystals; None where they cannot be had.
 
     Parameters
@@ -71,9 +75,9 @@ def potential_view(crystals: CrystalSet, cache: Path) -> PotentialView | None:
         if not available():
             return None
         started = time.perf_counter()
-        view = compute(crystals)
-        tensors = {"features": torch.from_numpy(view.features)}
-        tensors["energy_eV_per_atom"] = torch.from_numpy(view.energy)
+        found = compute(crystals)
+        tensors = {"features": torch.from_numpy(found.features)}
+        tensors["energy_eV_per_atom"] = torch.from_numpy(found.energy)
         save_checkpoint(cache, tensors, {"ids": crystals.table["id"].tolist()})
         log.info("%d crystals: %s in %.0f s", len(crystals), PACKAGE, time.perf_counter() - started)
     tensors, state = load_checkpoint(cache)
@@ -85,7 +89,7 @@ def potential_view(crystals: CrystalSet, cache: Path) -> PotentialView | None:
             "delete it, so that it is made again"
         )
     rows = [place[name] for name in crystals.table["id"]]
-    return PotentialView(
+    return PotentialFeatures(
         tensors["features"].numpy()[rows].astype(float),
         tensors["energy_eV_per_atom"].numpy()[rows].astype(float),
     )
@@ -99,7 +103,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def load_model() -> torch.nn.Module:
+def load_model() -> "CHGNet":
     """Return the potential, for evaluation."""
     with quiet():
         from chgnet.model import CHGNet
@@ -107,7 +111,7 @@ def load_model() -> torch.nn.Module:
         return CHGNet.load(use_device="cpu", verbose=False).eval()
 
 
-def compute(crystals: CrystalSet) -> PotentialView:
+def compute(crystals: CrystalSet) -> PotentialFeatures:
     """Return what the potential says, computed in batches of crystals of like size."""
     model = load_model()
     with quiet():
@@ -120,10 +124,10 @@ def compute(crystals: CrystalSet) -> PotentialView:
             found = _predict(model, graphs)
             features[rows] = found[0].numpy()
             energy[rows] = found[1].numpy()
-    return PotentialView(features, energy)
+    return PotentialFeatures(features, energy)
 
 
-def _predict(model: torch.nn.Module, graphs: list) -> tuple[Tensor, Tensor]:
+def _predict(model: "CHGNet", graphs: list) -> tuple[Tensor, Tensor]:
     """Return features and energies of some graphs."""
     with torch.no_grad():
         found = model.forward(graphs, task="e", return_crystal_feas=True)
@@ -137,8 +141,10 @@ def _predict(model: torch.nn.Module, graphs: list) -> tuple[Tensor, Tensor]:
 
 def _batches(sizes: np.ndarray) -> list[np.ndarray]:
     """Return row numbers in batches of at most `MOST_ATOMS` atoms, or one crystal."""
-    batches, own, atoms = [], [], 0
-    for row in np.argsort(sizes, kind="stable"):
+    batches: list[np.ndarray] = []
+    own: list[int] = []
+    atoms = 0
+    for row in np.argsort(sizes, kind="stable").tolist():
         if own and atoms + sizes[row] > MOST_ATOMS:
             batches.append(np.array(own))
             own, atoms = [], 0

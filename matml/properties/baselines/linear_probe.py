@@ -35,11 +35,11 @@ def adapt_global_gp(
     for _, group in episodes.groupby("family", sort=False):
         rows = np.unique(np.concatenate([*group["query"], *group["support"]]).astype(int))
         joint = model.joint(features[rows])
-        for episode in group.itertuples():
-            support, query = (np.asarray(x, int) for x in (episode.support, episode.query))
+        for number, *own in zip(group["episode"], group["support"], group["query"], strict=True):
+            support, query = (np.asarray(x, int) for x in own)
             places = np.searchsorted(rows, support), np.searchsorted(rows, query)
             mean, _, _ = joint.predict(places[0], targets[support], places[1])
-            found[episode.episode] = mean.numpy()
+            found[int(number)] = mean.numpy()
     return found
 
 

@@ -6,6 +6,7 @@ one size are done at once. All inputs are standardised.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ NOISES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Noise variances tried, in units of the kernel's variance."""
 
 
-def support_ridge(support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> list[np.ndarray]:
+def support_ridge(
+    support: np.ndarray, labels: np.ndarray, query: Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """Return ridge predictions of each query from its support.
 
     The penalty is that of the lowest leave-one-out error in closed form (Hastie, Tibshirani and
@@ -58,7 +61,9 @@ def support_ridge(support: np.ndarray, labels: np.ndarray, query: np.ndarray) ->
     ]
 
 
-def support_gp(support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> list[np.ndarray]:
+def support_gp(
+    support: np.ndarray, labels: np.ndarray, query: Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """Return the posterior means of a Matern-3/2 process at each query, given its support.
 
     Length scale and noise are those of the highest marginal likelihood on a grid; the variance is

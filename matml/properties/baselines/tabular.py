@@ -7,10 +7,12 @@ family, and one after adaptation to a support set. All values are on the standar
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import GroupKFold
+from torch import Tensor
 
 from matml.gp.exact import GlobalGP
 from matml.gp.residual import ResidualGP, learn_residual_gp
@@ -74,14 +76,14 @@ def fit_baseline(
     if kind == "extra_trees":
         model = fit_extra_trees(features, targets, trees=trees, seed=seed, threads=threads)
 
-        def refit(rows: np.ndarray) -> ExtraTreesRegressor:
+        def refit(rows: np.ndarray) -> ExtraTreesRegressor | GlobalGP:
             return fit_extra_trees(
                 features[rows], targets[rows], trees=trees, seed=seed, threads=threads
             )
     else:
         model = GlobalGP(subset=gp_subset, steps=gp_steps, seed=seed).fit(features, targets)
 
-        def refit(rows: np.ndarray) -> GlobalGP:
+        def refit(rows: np.ndarray) -> ExtraTreesRegressor | GlobalGP:
             return model.refit(features[rows], targets[rows])
 
     residuals = cross_fitted_residuals(refit, features, targets, families)
@@ -131,7 +133,8 @@ def save_baselines(path: Path, fitted: dict[str, Baseline]) -> None:
     The Gaussian process keeps its hyper-parameters, the trees their recipe; both are fitted to the
     stored training rows when they are read.
     """
-    tensors, state = {}, {}
+    tensors: dict[str, Tensor] = {}
+    state: dict[str, dict[str, Any]] = {}
     for kind, baseline in fitted.items():
         tensors |= pack(f"{kind}.residual", baseline.residual_gp.tensors())
         if isinstance(baseline.model, GlobalGP):

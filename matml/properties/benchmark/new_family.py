@@ -16,7 +16,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, read_table, write_json, write_table
 from matml.core.statistics import rank_correlation
-from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_view
+from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
 from matml.properties.benchmark.layout import FAMILIES, POTENTIAL, RUN
 from matml.properties.benchmark.parts import FoldRun, processes, run_parts
 from matml.properties.data.dataset import EPISODES, Workbench
@@ -170,7 +170,7 @@ def run_benchmark(
     cache = out / POTENTIAL
     if potential:
         crystals = CrystalSet.open(structures, graphs)
-        if potential_view(crystals, cache) is None:
+        if potential_features(crystals, cache) is None:
             log.info("features of %s are left out; to have them, %s", PACKAGE, HOW)
             potential = False
     check_run(out, made_with | {"potential": potential})

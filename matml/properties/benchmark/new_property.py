@@ -20,7 +20,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_json, read_table, write_table
 from matml.core.standardise import Standardisation
 from matml.core.statistics import rank_correlation
-from matml.properties.baselines.chgnet import potential_view
+from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.support_only import support_gp, support_ridge
 from matml.properties.benchmark.layout import FAMILIES
 from matml.properties.benchmark.parts import call_all, processes
@@ -33,7 +33,7 @@ from matml.properties.new_property.tasks import (
     POOLED_SHOTS,
     SHOTS,
     Episode,
-    NetworkViews,
+    FeatureSets,
     family_tasks,
     pooled_episodes,
     pooled_tasks,
@@ -50,7 +50,7 @@ WITHIN, POOLED = "within a family", "pooled over families"
 
 def predict_episodes(
     process: LabelProcess,
-    views: NetworkViews,
+    sets: FeatureSets,
     features: dict[str, np.ndarray],
     labels: np.ndarray,
     episodes: Sequence[Episode],
@@ -85,10 +85,10 @@ def predict_episodes(
                 yield episode, "network_shift", shifted[query] + shift, None
             if (forest := forests.get(support.tobytes())) is None:
                 forest = ExtraTreesRegressor(trees, max_features=0.3, random_state=seed)
-                forest.fit(views.descriptors[support], own)
+                forest.fit(sets.descriptors[support], own)
                 forests[support.tobytes()] = forest
-            yield episode, "extra_trees", forest.predict(views.descriptors[query]), None
-            likeness = views.likeness(np.r_[support, query])
+            yield episode, "extra_trees", forest.predict(sets.descriptors[query]), None
+            likeness = sets.likeness(np.r_[support, query])
             said = None if shifted is None else shifted[np.r_[support, query]]
             yield episode, OURS, *process.predict(likeness, own, said)
         for prefix, x in features.items():
@@ -155,11 +155,11 @@ def run_fold(
     recipe = bench.recipe(settings)
     members = [out / "members" / str(i) for i in range(settings.members)]
     networks = [load_network(f / "pretrained.safetensors", recipe)[0] for f in members]
-    views = NetworkViews.of(bench.crystals, networks, device)
-    views = views.standardised(views, bench.split.training_rows(bench.families))
-    features = views.features()
+    sets = FeatureSets.of(bench.crystals, networks, device)
+    sets = sets.standardised(sets, bench.split.training_rows(bench.families))
+    features = sets.for_baselines()
     if potential is not None:
-        known = potential_view(bench.crystals, potential).features
+        known = potential_features(bench.crystals, potential).features
         features["potential"] = Standardisation.of(known).apply(known)
     labels = learned_values(bench.crystals.table, [name])[:, 0]
     held_out = [*bench.split.test, *bench.split.validation]
@@ -171,13 +171,13 @@ def run_fold(
         (
             WITHIN,
             SHOTS,
-            lambda: family_tasks(bench, views, settings, SHOTS, seed=seed),
+            lambda: family_tasks(bench, sets, settings, SHOTS, seed=seed),
             lambda: within_episodes(bench.crystals.table, held_out, name, settings, SHOTS, seed),
         ),
         (
             POOLED,
             POOLED_SHOTS,
-            lambda: pooled_tasks(bench, views, POOLED_SHOTS, seed=seed),
+            lambda: pooled_tasks(bench, sets, POOLED_SHOTS, seed=seed),
             lambda: pooled_episodes(
                 bench, name, excluded, settings.test_draws, settings.smallest_query, seed
             ),
@@ -186,7 +186,7 @@ def run_fold(
     for setting, shots, tasks, episodes in settings_of:
         process = LabelProcess.learn(tasks())
         drawn = episodes()
-        found = predict_episodes(process, views, features, labels, drawn, **own)
+        found = predict_episodes(process, sets, features, labels, drawn, **own)
         options = adapting | {"shots": shots, "pooled": setting == POOLED}
         read_outs = NewReadOuts.open(bench, members, settings, **options)
         found = chain(found, read_outs.predict(drawn, labels))
@@ -245,7 +245,7 @@ def run_new_property(
         raise MatmlError(f"--folds {folds}: setting B takes an even number of at least 4")
     cache = out / "potential.safetensors"
     crystals = CrystalSet.open(structures, graphs)
-    there = potential and potential_view(crystals, cache) is not None
+    there = potential and potential_features(crystals, cache) is not None
     tables = []
     with processes(jobs, threads) as pool:
         for name, fold in product(names, range(0, folds, 2)):

@@ -15,7 +15,7 @@ import torch
 
 from matml.core.files import read_table, write_table
 from matml.core.processors import keep_memory
-from matml.properties.baselines.chgnet import potential_view
+from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.linear_probe import by_frozen_features, by_support_alone
 from matml.properties.data.dataset import EPISODES, SETUP, Workbench, make_split
 from matml.properties.data.descriptors import describe
@@ -207,7 +207,7 @@ def _by_features(run: FoldRun, bench: Workbench, kind: str, name: str, out: Path
         members = run.members if kind == "embedding" else run.members[:1]
         found = by_frozen_features(kind, _embeddings(run, bench, members), *own, **options)
     else:
-        features = potential_view(bench.crystals, run.potential).features
+        features = potential_features(bench.crystals, run.potential).features
         found = by_frozen_features(kind, features, *own, **options)
     write_table(out, pd.DataFrame(found, columns=["episode", "method", "prediction"]))
 

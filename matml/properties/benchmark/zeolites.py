@@ -20,13 +20,13 @@ from pymatgen.core import Lattice, Structure
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.core.statistics import rank_correlation
-from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_view
+from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
 from matml.properties.benchmark.new_property import predict_episodes
 from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import labelled_members
 from matml.properties.networks.ensemble import load_network
 from matml.properties.new_property.kernels import LabelProcess
-from matml.properties.new_property.tasks import SHOTS, Episode, NetworkViews, family_tasks
+from matml.properties.new_property.tasks import SHOTS, Episode, FeatureSets, family_tasks
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
 
@@ -88,7 +88,7 @@ def zeolites(frameworks: Path, cache: Path) -> CrystalSet:
     """
     structures = read_frameworks(frameworks)
     crystals = CrystalSet.from_structures(list(structures.values()), ids=list(structures))
-    said = potential_view(crystals, cache)
+    said = potential_features(crystals, cache)
     if said is None:
         raise MatmlError(f"setting C takes energies of {PACKAGE}: {HOW}")
     table = crystals.table.assign(**{SURROGATE: said.energy - said.energy.min()})
@@ -123,7 +123,7 @@ def run_frameworks(
     folders = [run / "members" / str(i) for i in range(settings.members)]
     recipe = bench.recipe(settings)
     networks = [load_network(folder / "pretrained.safetensors", recipe)[0] for folder in folders]
-    known = NetworkViews.of(bench.crystals, networks, device)
+    known = FeatureSets.of(bench.crystals, networks, device)
     training = bench.split.training_rows(bench.families)
     own = known.standardised(known, training)
     process = LabelProcess.learn(family_tasks(bench, own, settings, SHOTS, seed=seed, known=True))
@@ -131,8 +131,8 @@ def run_frameworks(
     crystals = zeolites(frameworks, out / "zeolites-potential.safetensors")
     log.info("%d frameworks, %d left out", len(crystals), len(crystals.quarantine))
     recipe.check_graphs(crystals.graphs.settings, frameworks)
-    views = NetworkViews.of(crystals, networks, device).standardised(known, training)
-    parts = [(ZEOLITES, views, crystals.table, SURROGATE, np.arange(len(crystals)))]
+    sets = FeatureSets.of(crystals, networks, device).standardised(known, training)
+    parts = [(ZEOLITES, sets, crystals.table, SURROGATE, np.arange(len(crystals)))]
     table = bench.crystals.table
     rows = perovskites(bench)
     if len(rows):
@@ -143,7 +143,7 @@ def run_frameworks(
         found = predict_episodes(
             process,
             said,
-            said.features(),
+            said.for_baselines(),
             labels,
             episodes(members, settings, seed),
             trees=settings.trees,

@@ -20,47 +20,43 @@ from torch import Tensor
 from matml.gp.condition import factorise
 from matml.gp.kernels import JITTER, matern32_at
 
-VIEWS = ("predictions", "embedding", "descriptors")
+FEATURE_SETS = ("predictions", "embedding", "descriptors")
 SUBSETS = ((0, 1, 2), (0, 2), (2,))
-"""Which views a kernel may use. What networks learned of a known property flatters their views of
-it; a kernel without them is there for a property that they know nothing of."""
+"""Which feature sets a kernel may use. What networks learned of a known property flatters what
+they say of it; a kernel without them is there for a property that they know nothing of."""
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How alike crystals are in each view.
+    """How alike crystals are by each set of features.
 
     Attributes
     ----------
     square
-        Mean squared difference over the features, [..., views, n, n].
+        Mean squared difference over the features, [..., sets, n, n].
     inner
-        Mean product of the features, [..., views, n, n].
+        Mean product of the features, [..., sets, n, n].
     """
 
     square: Tensor
     inner: Tensor
 
     @classmethod
-    def of(cls, views: Sequence[np.ndarray]) -> "Likeness":
-        """Return that of n crystals from their standardised features, [n, features] per view."""
-        inner = torch.stack([torch.from_numpy(x @ x.T / x.shape[1]) for x in views])
+    def of(cls, sets: Sequence[np.ndarray]) -> "Likeness":
+        """Return that of n crystals from their standardised features, [n, features] per set."""
+        inner = torch.stack([torch.from_numpy(x @ x.T / x.shape[1]) for x in sets])
         own = inner.diagonal(dim1=-2, dim2=-1)
         square = own[..., :, None] + own[..., None, :] - 2 * inner
         return cls(square.clamp(min=0.0), inner)
 
     def among(self, rows: np.ndarray) -> "Likeness":
         """Return that of some of the crystals, or of several choices of them, [tasks, m]."""
-        rows = torch.as_tensor(np.asarray(rows))
-        if rows.dim() == 1:
-            rows = rows[None]
-            return Likeness(*(each[0] for each in _pick(self, rows)))
-        return Likeness(*_pick(self, rows))
-
-
-def _pick(likeness: Likeness, rows: Tensor) -> tuple[Tensor, Tensor]:
-    parts = (likeness.square, likeness.inner)
-    return tuple(p[:, rows[:, :, None], rows[:, None, :]].movedim(0, 1) for p in parts)
+        own = torch.as_tensor(np.asarray(rows))
+        square, inner = (
+            each[:, own[..., :, None], own[..., None, :]].movedim(0, -3)
+            for each in (self.square, self.inner)
+        )
+        return Likeness(square, inner)
 
 
 @dataclass(frozen=True)
@@ -84,32 +80,32 @@ class Episodes:
 
 
 class LabelKernel:
-    """A Matern-3/2 plus a linear kernel per view, in units of what a property varies by.
+    """A Matern-3/2 plus a linear kernel per set of features, in units of what a property varies by.
 
     Parameters
     ----------
-    views
-        Numbers of the views it uses; none makes labels differ by noise alone.
+    sets
+        Numbers of the sets it uses; none makes labels differ by noise alone.
     logarithms
-        Of the variance, the length and the linear part per view, and of the noise variance.
+        Of the variance, the length and the linear part per set, and of the noise variance.
     """
 
-    def __init__(self, views: Sequence[int], logarithms: Tensor | None = None) -> None:
-        self.views = list(views)
+    def __init__(self, sets: Sequence[int], logarithms: Tensor | None = None) -> None:
+        self.sets = list(sets)
         if logarithms is None:
-            share = -math.log(max(len(views), 1))
-            start = [share, 0.0, share - 1] * len(views) + [-3.0]
+            share = -math.log(max(len(sets), 1))
+            start = [share, 0.0, share - 1] * len(sets) + [-3.0]
             logarithms = torch.tensor(start, dtype=torch.float64)
         self.logarithms = logarithms
 
     def gram(self, likeness: Likeness) -> Tensor:
         """Return the covariance without noise, [..., n, n]."""
-        if not self.views:
+        if not self.sets:
             return torch.zeros_like(likeness.inner[..., 0, :, :])
         variance, length, linear = self.logarithms[:-1].exp().reshape(-1, 3).T[..., None, None]
-        square = likeness.square[..., self.views, :, :] + 1e-12
+        square = likeness.square[..., self.sets, :, :] + 1e-12
         shape = variance * matern32_at(square.sqrt() / length)
-        return (shape + linear * likeness.inner[..., self.views, :, :]).sum(-3)
+        return (shape + linear * likeness.inner[..., self.sets, :, :]).sum(-3)
 
     @property
     def noise(self) -> Tensor:
@@ -162,7 +158,7 @@ class LabelKernel:
 
 
 def learn_kernel(
-    views: Sequence[int],
+    sets: Sequence[int],
     episodes: Sequence[Episodes],
     *,
     steps: int = 40,
@@ -173,7 +169,7 @@ def learn_kernel(
     Errors are in units of the deviation of the task's labels, so that properties and families
     count alike.
     """
-    kernel = LabelKernel(views)
+    kernel = LabelKernel(sets)
     initial = kernel.logarithms.clone()
     free = initial.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
@@ -188,7 +184,7 @@ def learn_kernel(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    return LabelKernel(views, free.detach())
+    return LabelKernel(sets, free.detach())
 
 
 @dataclass(frozen=True)
@@ -235,9 +231,19 @@ class Expert:
     kernel: LabelKernel
     follows: bool
 
-    def rest(self, values: Tensor, network: Tensor | None) -> Tensor:
-        """Return values less the mean that the expert has."""
-        return values - network if self.follows else values
+    def prior_mean(self, own: Episodes) -> Tensor:
+        """Return what the expert expects of all labels but for a constant, as `own.labels`.
+
+        Raises
+        ------
+        ValueError
+            Where it follows networks, whose predictions are not given.
+        """
+        if not self.follows:
+            return torch.zeros_like(own.labels)
+        if own.network is None:
+            raise ValueError("an expert that follows the networks needs their predictions")
+        return own.network
 
 
 @dataclass(frozen=True)
@@ -258,7 +264,7 @@ class LabelProcess:
 
     @classmethod
     def learn(cls, tasks: Sequence[Sequence[Episodes]], *, iterations: int = 20) -> "LabelProcess":
-        """Return experts learned on each known property's episodes, and on subsets of views.
+        """Return experts learned on each known property's episodes, and on subsets of the features.
 
         How often each is right, and how often a label is an outlier, is learned where the networks
         will know the property too. Where they will not, all start alike: in the tasks at hand the
@@ -267,7 +273,7 @@ class LabelProcess:
         """
         tasks = [episodes for episodes in tasks if episodes]
         kernels = [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS]
-        # what no view tells: the mean of the labels, or the networks shifted by it
+        # what no features tell: the mean of the labels, or the networks shifted by it
         kernels.append(LabelKernel([]))
         known = all(own.network is not None for episodes in tasks for own in episodes)
         experts = [
@@ -329,12 +335,12 @@ def _learn_prior(
     Each property counts the same, by expectation maximisation of a mixture's weights, with one
     task's worth for each expert.
     """
-    evidence, share = [], []
+    evidences, shares = [], []
     for own in tasks:
         found = [_posterior(expert, own, outliers)[2].logsumexp(0) for expert in experts]
-        evidence.append(torch.stack(found))
-        share.append(torch.full_like(found[0], 1 / len(found[0])))
-    evidence, share = torch.cat(evidence, 1), torch.cat(share)
+        evidences.append(torch.stack(found))
+        shares.append(torch.full_like(found[0], 1 / len(found[0])))
+    evidence, share = torch.cat(evidences, 1), torch.cat(shares)
     for _ in range(iterations):
         responsible = torch.softmax(evidence + log_prior[:, None], 0)
         weights = (responsible * share).sum(1) + 1 / len(experts) / properties
@@ -349,7 +355,8 @@ def _posterior(expert: Expert, own: Episodes, outliers: Outliers) -> tuple[Tenso
     Of each case of outliers, [cases, ...]; its probability is part of the evidence.
     """
     kernel, k = expert.kernel, own.shots
-    rest = expert.rest(own.labels, own.network)[..., :k]
+    prior = expert.prior_mean(own)
+    rest = (own.labels - prior)[..., :k]
     further, log_prior = outliers.cases(k)
     if further is not None:
         further = further.reshape(-1, *[1] * (rest.dim() - 1), k)
@@ -357,6 +364,8 @@ def _posterior(expert: Expert, own: Episodes, outliers: Outliers) -> tuple[Tenso
         each if further is not None else each[None]
         for each in kernel.posterior(kernel.gram(own.likeness), rest, further)
     )
-    if expert.follows:
-        mean = mean + own.network[..., k:]
-    return mean, deviation, evidence + log_prior.reshape(-1, *[1] * (evidence.dim() - 1))
+    return (
+        mean + prior[..., k:],
+        deviation,
+        evidence + log_prior.reshape(-1, *[1] * (evidence.dim() - 1)),
+    )

@@ -191,7 +191,7 @@ class NewReadOuts:
                 forms[method] = own.to(device), inner.to(device).eval()
             network = with_new_read_out(network.to(device), recipe)
             members.append(Member(network, forms, {}))
-            embeddings.append(embed(network, batches, np.arange(len(batches))).astype(float))
+            embeddings.append(embed(network, batches, range(len(batches))).astype(float))
         found = cls(members, batches, embeddings, {})
         if fine_tune:
             tasks = [
@@ -217,10 +217,9 @@ class NewReadOuts:
                 group = [rows for rows in drawn if len(rows[2]) == k]
                 labels = [own.targets[np.r_[s, q], column] for _, column, s, q in group]
                 known = np.stack([each[:k] for each in labels])
-                supports, queries = ([rows[i] for rows in group] for i in (2, 3))
-                for variant, found in self._fine_tune(
-                    member, supports, known, queries, product(RATES, STEPS)
-                ):
+                supports, queries = [rows[2] for rows in group], [rows[3] for rows in group]
+                variants = list(product(RATES, STEPS))
+                for variant, found in self._fine_tune(member, supports, known, queries, variants):
                     errors.setdefault(variant, []).extend(
                         np.abs(prediction - each[k:]).mean() / each.std()
                         for prediction, each in zip(found, labels, strict=True)

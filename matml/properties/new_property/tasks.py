@@ -1,4 +1,4 @@
-"""What a new property is learned from: views of crystals, few-shot tasks of known properties."""
+"""What a new property is learned from: features of crystals, few-shot tasks of known properties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ Episode = tuple[str, int, int, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class NetworkViews:
+class FeatureSets:
     """What networks and descriptors say of n crystals.
 
     Attributes
@@ -49,9 +49,9 @@ class NetworkViews:
     @classmethod
     def of(
         cls, crystals: CrystalSet, networks: Sequence[CrystalNetwork], device: str
-    ) -> "NetworkViews":
+    ) -> "FeatureSets":
         """Return what networks say of all crystals."""
-        rows, batches = np.arange(len(crystals)), GraphBatches(crystals, device=device)
+        rows, batches = range(len(crystals)), GraphBatches(crystals, device=device)
         networks = [network.to(device) for network in networks]
         return cls(
             np.array([predict(network, batches, rows) for network in networks], float),
@@ -59,7 +59,7 @@ class NetworkViews:
             describe(crystals),
         )
 
-    def standardised(self, by: "NetworkViews", rows: np.ndarray) -> "NetworkViews":
+    def standardised(self, by: "FeatureSets", rows: np.ndarray) -> "FeatureSets":
         """Return embeddings and descriptors in deviations of some crystals of a set."""
         found = {}
         for name in ("embeddings", "descriptors"):
@@ -86,14 +86,14 @@ class NetworkViews:
         embedding = np.hstack(list(self.embeddings[own][:, rows]))
         return Likeness.of([predictions, embedding, self.descriptors[rows]])
 
-    def features(self) -> dict[str, np.ndarray]:
+    def for_baselines(self) -> dict[str, np.ndarray]:
         """Return what baselines learn from: descriptors, and the members' embeddings."""
         return {"support": self.descriptors, "embedding": np.hstack(list(self.embeddings))}
 
 
 def family_tasks(
     bench: Workbench,
-    views: NetworkViews,
+    sets: FeatureSets,
     settings: PropertiesSection,
     shots: Sequence[int],
     *,
@@ -117,8 +117,8 @@ def family_tasks(
             if len(rows) < settings.smallest_task:
                 continue
             members = of_fold(bench, fold)
-            likeness = views.likeness(rows, members=members, without=None if known else column)
-            network = views.predictions[members][:, rows, column].mean(0)
+            likeness = sets.likeness(rows, members=members, without=None if known else column)
+            network = sets.predictions[members][:, rows, column].mean(0)
             generator = np.random.default_rng([seed, crc32(f"{name}/{family}".encode())])
             for k in [k for k in shots if 1 < k <= len(rows) - QUERIES]:
                 for _ in range(LEARNING_DRAWS):
@@ -130,7 +130,7 @@ def family_tasks(
 
 
 def pooled_tasks(
-    bench: Workbench, views: NetworkViews, shots: Sequence[int], *, seed: int
+    bench: Workbench, sets: FeatureSets, shots: Sequence[int], *, seed: int
 ) -> list[list[Episodes]]:
     """Return tasks with labels of random crystals and a query of other families, per property."""
     folds = np.array([bench.split.folds.get(family, -1) for family in bench.families])
@@ -151,8 +151,8 @@ def pooled_tasks(
                         generator.choice(query, 5 * QUERIES, replace=False),
                     ]
                     members = of_fold(bench, fold)
-                    likeness = views.likeness(rows, members=members, without=column)
-                    network = views.predictions[members][:, rows, column].mean(0)
+                    likeness = sets.likeness(rows, members=members, without=column)
+                    network = sets.predictions[members][:, rows, column].mean(0)
                     tasks.append((likeness, bench.targets[rows, column], network))
             if tasks:
                 own.append(_stack(tasks, k, False))
@@ -195,9 +195,10 @@ def within_episodes(
         smallest_query=settings.smallest_query,
         seed=seed,
     )
+    columns = ["family", "draw", "shots", "support", "query"]
     return [
-        (row.family, row.draw, row.shots, np.array(row.support), np.array(row.query))
-        for row in drawn.itertuples()
+        (str(family), int(draw), int(k), np.array(support), np.array(query))
+        for family, draw, k, support, query in zip(*(drawn[c] for c in columns), strict=True)
     ]
 
 
@@ -208,8 +209,8 @@ def pooled_episodes(
     table = bench.crystals.table
     labelled = labelled_members(table, name).to_numpy()
     held_out = [*bench.split.test, *bench.split.validation]
-    known = labelled & ~np.isin(bench.families, held_out) & ~table["id"].isin(excluded).to_numpy()
-    known = np.flatnonzero(known)
+    outside = ~np.isin(bench.families, held_out) & ~table["id"].isin(excluded).to_numpy()
+    known = np.flatnonzero(labelled & outside)
     episodes = []
     for draw in range(draws):
         order = np.random.default_rng([seed, draw]).permutation(known)

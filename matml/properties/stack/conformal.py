@@ -1,6 +1,7 @@
 """90 % prediction intervals, conformal over families that no training stage has seen."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
     """Return the smallest value below which lies at least the share `level` of the weight."""
     order = np.argsort(values)
     cumulative = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(np.searchsorted(cumulative, level), len(values) - 1)])
+    return float(values[order[min(int(np.searchsorted(cumulative, level)), len(values) - 1)]])
 
 
 def half_widths(
@@ -44,9 +45,10 @@ def half_widths(
     errors
         Output of `compare.episode_errors` for the validation families.
     """
-    widths = {}
+    widths: dict[tuple[str, str, int], float] = {}
     enough: dict[tuple[str, str], float] = {}
-    for (name, method, shots), group in errors.groupby(["property", "method", "shots"]):
+    for key, group in errors.groupby(["property", "method", "shots"]):
+        name, method, shots = cast("tuple[str, str, int]", key)
         if group["family"].nunique() < FEWEST_FAMILIES and (name, method) in enough:
             widths[(name, method, int(shots))] = enough[(name, method)]
             continue

@@ -117,13 +117,14 @@ def network_predictions(
             "the folder of each, in the order of their numbers"
         )
     recipe, batches = bench.recipe(settings), bench.batches(device)
-    rows = np.arange(len(bench.crystals))
-    predictions = []
-    for folder in members:
-        network, _ = load_network(folder / "pretrained.safetensors", recipe)
-        predictions.append(predict(network.to(device), batches, rows))
     folds = np.array([bench.split.folds.get(family, -1) for family in bench.families])
-    return cross_fitted(np.array(predictions, dtype=float), folds)
+    predictions = np.full((len(members), len(folds), len(bench.names)), np.nan)
+    for member, folder in enumerate(members):
+        network, _ = load_network(folder / "pretrained.safetensors", recipe)
+        # what it has been trained on, it is not asked
+        rows = np.flatnonzero((folds < 0) | (folds == bench.split.fold_of(member))).tolist()
+        predictions[member, rows] = predict(network.to(device), batches, rows)
+    return cross_fitted(predictions, folds)
 
 
 def fit_stack(
