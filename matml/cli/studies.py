@@ -77,7 +77,7 @@ def study_biased_support(
     """Supports of one anion, queries of all: what meta-training on such episodes gains."""
     settings = prepare(config_file, threads)
     from matml.core.files import write_json, write_table
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.studies.adaptation.biased import BiasedStudy, describe, run_study, score
 
     # options that are not given keep the study's defaults
@@ -120,7 +120,7 @@ def study_options(command: Callable) -> Callable:
 def open_study(run, structures, graphs, config_file, threads):
     """Return the settings and the crystals that a study is made on."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
 
     return settings, Workbench.open(structures, graphs, run, settings)
 

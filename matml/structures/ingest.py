@@ -17,12 +17,12 @@ from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, Documents
-from matml.structures.io.names import CrystalNames, refuse_lost_labels
 from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.parse import parse
 from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs
-from matml.structures.io.user_labels import LabelFile, read_label_file
+from matml.structures.labels.files import LabelFile, read_label_file
+from matml.structures.labels.names import CrystalNames, refuse_lost_labels
 from matml.structures.settings import StructuresSection
 from matml.structures.table import QUARANTINE_COLUMNS, crystal_row, family_table, quarantine_row
 

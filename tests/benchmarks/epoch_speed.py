@@ -36,8 +36,8 @@ from matml.core.files import write_json
 from matml.core.processors import keep_memory
 from matml.core.statistics import bootstrap_interval
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import labelled_members
+from matml.properties.dataset import Workbench
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.pretrain import Pretraining, predict, pretrain
 from matml.properties.settings import PropertiesSection

@@ -46,7 +46,7 @@ def names():
 def targets(crystals, names):
     """Standardised targets."""
     from matml.core.standardise import Standardisation
-    from matml.properties.data.dataset import learned_values
+    from matml.properties.dataset import learned_values
 
     values = learned_values(crystals.table, names)
     return Standardisation.of(values).apply(values).astype(np.float32)
@@ -129,7 +129,7 @@ def folder(crystals, tmp_path_factory):
 def bench(folder):
     """Crystals, split and standardisation of that run."""
     from matml.core.settings import read_section
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.settings import PropertiesSection
 
     settings = read_section(PropertiesSection, folder / "properties.yaml")

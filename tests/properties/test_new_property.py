@@ -19,7 +19,7 @@ from matml.properties.benchmark import new_property as module
 from matml.properties.benchmark.new_property import OURS
 from matml.properties.benchmark.new_property_report import best_baseline
 from matml.properties.benchmark.zeolites import read_frameworks
-from matml.properties.data.dataset import Workbench
+from matml.properties.dataset import Workbench
 from matml.properties.new_property import networks as new_networks
 from matml.properties.new_property.kernels import (
     Episodes,

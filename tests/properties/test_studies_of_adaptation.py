@@ -13,7 +13,7 @@ from matml.cli.properties.commands import properties
 from matml.core.files import write_table
 from matml.core.settings import read_section
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench, make_split
+from matml.properties.dataset import Workbench, make_split
 from matml.properties.evaluation.train_and_predict import metatrain_member, train_member
 from matml.properties.networks.adaptation import fine_tuned_weights, gradient_step_weights
 from matml.properties.networks.ensemble import load_network, save_network

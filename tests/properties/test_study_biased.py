@@ -15,7 +15,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.settings import read_section
 from matml.meta import Leak
-from matml.properties.data.dataset import Workbench
+from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
-from matml.properties.data.dataset import EPISODES
+from matml.properties.dataset import EPISODES
 from matml.properties.methods.registry import STACK
 from matml.studies.adaptation import sizes
 from matml.studies.adaptation.sizes import Part, plan, sample, thinned

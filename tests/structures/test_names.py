@@ -6,8 +6,8 @@ import pytest
 from matml.config.files import load
 from matml.core.errors import MatmlError
 from matml.structures.ingest import gather
-from matml.structures.io.names import CrystalNames
 from matml.structures.io.read import read_inputs
+from matml.structures.labels.names import CrystalNames
 from matml.structures.settings import StructuresSection
 
 NAMES = CrystalNames(

@@ -20,7 +20,7 @@ def properties() -> None:
 def split(out, fold, folds, structures, graphs, config_file, threads, device, seed) -> None:
     """Split families into training, validation and test; draw the episodes."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import make_split
+    from matml.properties.dataset import make_split
 
     make_split(structures, graphs, out, settings, seed, fold=fold, folds=folds)
 
@@ -33,7 +33,7 @@ def split(out, fold, folds, structures, graphs, config_file, threads, device, se
 def pretrain(run, member, out, structures, graphs, config_file, threads, device, seed) -> None:
     """Pre-train one member without the families of its fold."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.evaluation.train_and_predict import train_member
 
     bench = Workbench.open(structures, graphs, run, settings)
@@ -51,7 +51,7 @@ def metatrain(
 ) -> None:
     """Meta-train one member by MAML and FOMAML on families that it has not seen."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.evaluation.train_and_predict import metatrain_member
 
     bench = Workbench.open(structures, graphs, run, settings)
@@ -71,7 +71,7 @@ def evaluate(
 ) -> None:
     """Predict all episodes with one member, adapted in each way."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.evaluation.train_and_predict import evaluate_member
 
     bench = Workbench.open(structures, graphs, run, settings)
@@ -100,7 +100,7 @@ def baseline(
     """Predict all episodes of one property with the baselines."""
     settings = prepare(config_file, threads)
     from matml.core.processors import usable_threads
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.evaluation.train_and_predict import evaluate_baseline
 
     bench = Workbench.open(structures, graphs, run, settings)
@@ -123,7 +123,7 @@ def stack(
 ) -> None:
     """Fit the stacked Gaussian process of one property and predict all its episodes."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.evaluation.train_and_predict import evaluate_stack
 
     bench = Workbench.open(structures, graphs, run, settings)
@@ -148,7 +148,7 @@ def compare(
 ) -> None:
     """Choose methods on validation families and score all of them on test families."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import Workbench
+    from matml.properties.dataset import Workbench
     from matml.properties.evaluation.summarise import summarise
 
     bench = Workbench.open(structures, graphs, run, settings)
@@ -179,7 +179,7 @@ def export(
 ) -> None:
     """Gather the members and the chosen methods into one predictor."""
     settings = prepare(config_file, threads)
-    from matml.properties.data.dataset import EPISODES, Workbench
+    from matml.properties.dataset import EPISODES, Workbench
     from matml.properties.predictor.export import export_predictor
 
     bench = Workbench.open(structures, graphs, run, settings)

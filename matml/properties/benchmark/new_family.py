@@ -19,7 +19,7 @@ from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
 from matml.properties.benchmark.layout import FAMILIES, POTENTIAL, RUN
 from matml.properties.benchmark.parts import FoldRun, processes, run_parts
-from matml.properties.data.dataset import EPISODES, Workbench
+from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.evaluation.compare import (
     choose,
     episode_errors,

@@ -24,7 +24,7 @@ from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.support_only import support_gp, support_ridge
 from matml.properties.benchmark.layout import FAMILIES
 from matml.properties.benchmark.parts import call_all, processes
-from matml.properties.data.dataset import SETUP, Workbench, learned_values, make_split
+from matml.properties.dataset import SETUP, Workbench, learned_values, make_split
 from matml.properties.evaluation.train_and_predict import train_member
 from matml.properties.networks.ensemble import load_network
 from matml.properties.new_property.kernels import LabelProcess

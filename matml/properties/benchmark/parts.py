@@ -17,8 +17,8 @@ from matml.core.files import read_table, write_table
 from matml.core.processors import keep_memory
 from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.linear_probe import by_frozen_features, by_support_alone
-from matml.properties.data.dataset import EPISODES, SETUP, Workbench, make_split
 from matml.properties.data.descriptors import describe
+from matml.properties.dataset import EPISODES, SETUP, Workbench, make_split
 from matml.properties.evaluation.train_and_predict import (
     evaluate_baseline,
     evaluate_member,

@@ -22,8 +22,8 @@ from matml.core.files import read_table, write_table
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
 from matml.properties.benchmark.new_property import predict_episodes
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import labelled_members
+from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network
 from matml.properties.new_property.kernels import LabelProcess
 from matml.properties.new_property.tasks import SHOTS, Episode, FeatureSets, family_tasks

@@ -9,7 +9,7 @@ from matml.core.errors import MatmlError
 from matml.properties.data.targets import Property
 from matml.structures.crystals import CrystalSet
 from matml.structures.duplicates import find_duplicates
-from matml.structures.io.labels import RANGES, check_label
+from matml.structures.labels.values import RANGES, check_label
 
 SAME_VOLUME = 0.02
 """Relative difference of volume up to which equal crystals are one (strained ones are not)."""

@@ -10,8 +10,8 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_json, write_table
 from matml.core.statistics import bootstrap_interval
-from matml.properties.data.dataset import EPISODES, Workbench
 from matml.properties.data.targets import find_property
+from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.evaluation.compare import (
     choose,
     episode_errors,

@@ -13,8 +13,8 @@ import torch
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.properties.baselines.tabular import fit_baseline, save_baselines
-from matml.properties.data.dataset import EPISODES, Workbench
 from matml.properties.data.descriptors import describe
+from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.methods.encoded import EncodedCrystals, encode
 from matml.properties.methods.method import Episode, FineTuning, Method, Trained
 from matml.properties.methods.registry import (

@@ -19,7 +19,7 @@ from matml.meta import GaussianHead, Parameters
 from matml.meta.vectorised import repeat_weights
 from matml.properties.baselines.support_only import support_ridge
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench
+from matml.properties.dataset import Workbench
 from matml.properties.networks.adaptation import (
     fine_tuned_weights,
     meta_learned_weights,

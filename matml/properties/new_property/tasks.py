@@ -12,9 +12,9 @@ from torch_geometric.data import Data
 from matml.core.standardise import Standardisation
 from matml.meta import Task
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.descriptors import describe
 from matml.properties.data.split import draw_episodes, labelled_members
+from matml.properties.dataset import Workbench
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.pretrain import embed, predict
 from matml.properties.new_property.kernels import Episodes, Likeness

@@ -16,10 +16,10 @@ from matml.core.provenance import file_hash
 from matml.core.settings import validate
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.descriptors import describe
 from matml.properties.data.element_features import feature_names
 from matml.properties.data.targets import find_property
+from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network, nearest_distances
 from matml.properties.networks.metatrain import METHODS
 from matml.properties.networks.pretrain import embed

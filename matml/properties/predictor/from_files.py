@@ -20,7 +20,7 @@ from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.documents import Documents, is_table
 from matml.structures.io.read import read_inputs
-from matml.structures.io.user_labels import read_label_file
+from matml.structures.labels.files import read_label_file
 from matml.structures.settings import StructuresSection
 from matml.structures.table import quarantine_row
 

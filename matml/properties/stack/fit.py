@@ -12,8 +12,8 @@ from matml.core.statistics import NORMAL_90
 from matml.gp.condition import Conditioned
 from matml.gp.stack import GPStack, Predictions, Sequences, learn_stack
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import labelled_members
+from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network
 from matml.properties.networks.pretrain import predict
 from matml.properties.settings import PropertiesSection

@@ -17,10 +17,10 @@ from matml.core.errors import MatmlError
 from matml.core.files import FIRST_ROW
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, is_table
-from matml.structures.io.labels import RESERVED
 from matml.structures.io.pages import Pages, warn_of_missing_pages
 from matml.structures.io.read import read_inputs
 from matml.structures.io.tables import table_stem
+from matml.structures.labels.values import RESERVED
 from matml.structures.settings import StructuresSection
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from matml.core.files import FIRST_ROW
 from matml.core.text import read_text_table
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import family_rows
-from matml.structures.io.labels import EMPTY, check_label
+from matml.structures.labels.values import EMPTY, check_label
 
 log = logging.getLogger(__name__)
 

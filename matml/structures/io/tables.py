@@ -15,7 +15,7 @@ from matml.core.text import decode, read_text_table
 from matml.structures.errors import BadCrystal
 from matml.structures.io.databases import STRUCTURES, entries_of
 from matml.structures.io.documents import Document, Documents, file_kind
-from matml.structures.io.labels import check_label, label_columns
+from matml.structures.labels.values import check_label, label_columns
 from matml.structures.settings import StructuresSection
 
 CRYSTALS = ("poscar", "cif", "structure", "atoms", "final_structure", "file", "path")

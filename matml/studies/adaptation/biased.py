@@ -18,9 +18,9 @@ from tqdm import tqdm
 from matml.core.errors import MatmlError
 from matml.core.statistics import bootstrap_interval
 from matml.meta import deal
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import Split, same_materials
 from matml.properties.data.targets import find_property
+from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network
 from matml.properties.settings import PropertiesSection
 from matml.studies.adaptation.biased_episodes import (

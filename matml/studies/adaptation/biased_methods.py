@@ -22,7 +22,7 @@ from torch.nn import functional
 from matml.gp.residual import ResidualGP, learn_residual_gp
 from matml.meta import MAML, GaussianHead, GradientSteps, HeadSteps, MetaTraining, meta_train
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench
+from matml.properties.dataset import Workbench
 from matml.properties.methods.method import FineTuning
 from matml.properties.networks.adaptation import (
     fine_tuned_weights,

@@ -19,8 +19,8 @@ from matml.core.errors import MatmlError
 from matml.meta import Diverged, Parameters
 from matml.meta.tasks import BoundModel
 from matml.meta.vectorised import repeat_weights
-from matml.properties.data.dataset import Workbench
 from matml.properties.data.split import labelled_members
+from matml.properties.dataset import Workbench
 from matml.properties.networks.adaptation import fine_tuned_weights, gradient_step_weights
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.ensemble import Member, load_member

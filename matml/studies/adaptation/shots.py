@@ -18,7 +18,7 @@ from tqdm import tqdm
 from matml.core.errors import MatmlError
 from matml.meta import Diverged
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.dataset import Workbench
+from matml.properties.dataset import Workbench
 from matml.properties.evaluation.compare import FEWEST_FAMILIES
 from matml.properties.networks.adaptation import (
     fine_tuned_weights,

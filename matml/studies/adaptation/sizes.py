@@ -18,7 +18,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.core.standardise import Standardisation
 from matml.properties.benchmark.new_family import check_run
-from matml.properties.data.dataset import EPISODES, Workbench
+from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.evaluation.compare import episode_errors, family_errors
 from matml.properties.evaluation.summarise import to_learned_scale
 from matml.properties.evaluation.train_and_predict import (

@@ -6,7 +6,7 @@ from pathlib import Path
 from matml.core.errors import MatmlError
 from matml.core.files import FIRST_ROW
 from matml.core.text import read_text_table
-from matml.structures.io.labels import RESERVED, check_label, label_columns
+from matml.structures.labels.values import RESERVED, check_label, label_columns
 
 
 @dataclass(frozen=True)

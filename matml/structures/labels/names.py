@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from matml.core.errors import MatmlError
-from matml.structures.io.user_labels import LabelFile
+from matml.structures.labels.files import LabelFile
 
 SHOWN = 3
 """Names that a message shows."""

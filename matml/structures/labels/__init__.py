@@ -1,0 +1,1 @@
+"""Labels of crystals: their values checked, their files read, their crystals found."""
