@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
     from matml.properties.data.descriptors import describe
     from matml.properties.networks.pretrain import predict
     from matml.properties.predictor.few_shot import FewShotPredictor
+    from matml.structures.crystals import CrystalSet
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -127,7 +129,12 @@ def main(model, names, most_atoms, count, processes, rounds, json_file) -> None:
         say(phase, seconds, "phase")
     forget()
     clock = Clock()
-    crystals = clock.run("structures to graphs", predictor.encoder.crystals, structures)
+    made = partial(
+        CrystalSet.from_structures,
+        settings=predictor.encoder.structures,
+        graph_section=predictor.encoder.graphs,
+    )
+    crystals = clock.run("structures to graphs", made, structures)
     batches, rows = GraphBatches(crystals), np.arange(number)
     network = predictor.encoder.members[0].pretrained
     predict(network, batches, rows[:512])

@@ -34,7 +34,7 @@ def crystal_name(crystals: CrystalSet, row: int) -> str:
     return f"support crystal {entry.get('origin') or entry['id']}"
 
 
-def to_numbers(values: Sequence[float], size: int) -> np.ndarray:
+def to_numbers(values: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
     """Return labels as float64 [size].
 
     Raises
@@ -83,8 +83,8 @@ def check_values(crystals: CrystalSet, values: np.ndarray, item: Property) -> No
 
 def without_repeats(
     crystals: CrystalSet, values: np.ndarray, item: Property
-) -> tuple[CrystalSet, np.ndarray, list[str]]:
-    """Return crystals and labels with each crystal once, and what was left out.
+) -> tuple[np.ndarray, list[str]]:
+    """Return the rows that hold each crystal once, and what was left out.
 
     Raises
     ------
@@ -107,9 +107,7 @@ def without_repeats(
             )
         notes.append(f"{names} {other}, with the same label: it is used once")
         keep[row] = False
-    if keep.all():
-        return crystals, values, []
-    return crystals.subset(np.flatnonzero(keep)), values[keep], notes
+    return np.flatnonzero(keep), notes
 
 
 def constant_note(values: np.ndarray, item: Property) -> list[str]:

@@ -53,7 +53,7 @@ def episode_errors(episodes: pd.DataFrame, predictions: pd.DataFrame, truth: dic
 def family_errors(errors: pd.DataFrame) -> pd.DataFrame:
     """Return errors averaged over a family's draws: property, shots, method, family, error."""
     keys = ["property", "shots", "method", "family"]
-    return errors.groupby(keys, as_index=False)["error"].mean()
+    return errors.groupby(keys)["error"].mean().reset_index()
 
 
 def choose(validation: pd.DataFrame, properties: Sequence[str]) -> dict[str, Choice]:
@@ -73,9 +73,9 @@ def choose(validation: pd.DataFrame, properties: Sequence[str]) -> dict[str, Cho
         errors = own if len(own) else pooled
         variants = errors[[m for m in errors.index if m.startswith(f"{FINE_TUNED} ")]]
         fixed = errors[[m for m in errors.index if m in TITLES]]
-        method, fine_tuning = fixed.idxmin(), ""
+        method, fine_tuning = str(fixed.idxmin()), ""
         if len(variants):
-            fine_tuning = variants.idxmin()
+            fine_tuning = str(variants.idxmin())
             if variants.min() < fixed.min():
                 method = FINE_TUNED
         if STACK in fixed.index:
@@ -111,8 +111,9 @@ def score_table(
         index=["property", "shots", "family"], columns="method", values="error"
     )
     records = []
-    for (name, shots), group in pivot.groupby(level=["property", "shots"]):
-        zero = pivot.loc[(name, 0)]
+    for key, group in pivot.groupby(level=["property", "shots"]):
+        name, shots = str(key[0]), int(str(key[1]))
+        zero = pivot.xs((name, 0), level=("property", "shots"))
         families = group.index.get_level_values("family")
         for method in [m for m in TITLES if m in group.columns]:
             error = group[method].to_numpy()
@@ -124,7 +125,7 @@ def score_table(
                 "method": method,
                 "title": TITLES[method],
                 "is_default": method == choices[name].method,
-                "shots": int(shots),
+                "shots": shots,
                 "n_families": len(error),
                 "n_episodes": int(episodes[(name, shots)]),
             }
@@ -181,9 +182,10 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
             gains = own[own["metric"] == "gain_over_pretrained"]
             gains = gains[gains["method"] == choice.method]
             parts = [
-                f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}] with {row.shots} labels "
-                f"({_verdict(row.low, row.high, row.n_families)}, {row.n_families} families)"
-                for row in gains.itertuples()
+                f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] with {row['shots']} "
+                f"labels ({_verdict(row['low'], row['high'], row['n_families'])}, "
+                f"{row['n_families']} families)"
+                for row in gains.to_dict("records")
             ]
             why = "is the default" if choice.method == STACK else "won on the validation families"
             sentences.append(

@@ -114,9 +114,10 @@ def join_predictions(
     counts = together.groupby(["episode", "method"]).size()
     size = counts.max()
     if (counts != size).any():
+        episode = counts.index[int((counts != size).argmax())][0]
         raise MatmlError(
-            f"predictions of episode {counts.index[(counts != size).argmax()][0]} are missing for "
-            "some members; evaluate all members on the same episodes"
+            f"predictions of episode {episode} are missing for some members; evaluate all members "
+            "on the same episodes"
         )
     flat = [
         np.mean(together["prediction"].iloc[i : i + size].to_list(), 0)
@@ -252,7 +253,8 @@ def _headline(bench: Workbench, test: pd.DataFrame, units: dict[str, str]) -> li
     """Return the family-averaged zero-shot errors per property and method."""
     zero = family_errors(test[test["shots"] == 0])
     records = []
-    for (name, method), group in zero.groupby(["property", "method"]):
+    for key, group in zero.groupby(["property", "method"]):
+        name, method = map(str, key)
         low, high = bootstrap_interval(group["error"].to_numpy())
         records.append(
             {

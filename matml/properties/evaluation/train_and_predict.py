@@ -72,7 +72,7 @@ def pretrain_member(
         bench.batches(device),
         rows[labelled[rows]],
         own,
-        validation_rows=validation,
+        validation_rows=validation.tolist(),
         checkpoint=checkpoint,
         title=f"member {member}: pre-training",
     )
@@ -224,7 +224,10 @@ def evaluate_member(
     without = {*ALL_METHODS} - {*methods} | (set() if variants else {FINE_TUNED})
     wanted = [name for name in names_of(MEMBER) if name not in without]
     found: list[tuple[int, str, np.ndarray]] = []
-    for name, own in episodes.groupby("property", sort=False):
+    for name in bench.names:
+        own = episodes[episodes["property"] == name]
+        if own.empty:
+            continue
         parts = Trained(bench.names.index(name), [trained], device, variants)
         made = [make(method, parts) for method in wanted]
         found += _predict_all(bench, made, own, [trained], f"member {member}, {name}")

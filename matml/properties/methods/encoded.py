@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.descriptors import describe
@@ -65,43 +64,20 @@ def encode(
 ) -> EncodedCrystals:
     """Return crystals as descriptors and members tell of them; each network runs once over each."""
     networks = [member.pretrained.eval() for member in members]
-    if not len(crystals):
-        return _nothing(crystals, [network.head for network in networks])
-    batches = GraphBatches(crystals, device=device)
-    embeddings: list[list[np.ndarray]] = [[] for _ in networks]
-    outputs: list[list[np.ndarray]] = [[] for _ in networks]
-    for start in range(0, len(crystals), BATCH) if networks else ():
-        data = batches.batch(np.arange(start, min(start + BATCH, len(crystals))))
-        # what does not depend on the weights is the same for all
-        data.graph = networks[0].prepare(data).for_inference()
-        with torch.inference_mode():
-            for network, embedded, predicted in zip(networks, embeddings, outputs, strict=True):
-                embedding = network.embedding(data)
-                embedded.append(embedding.cpu().numpy())
-                predicted.append(network.head(embedding).cpu().numpy())
-    return EncodedCrystals(
-        crystals,
-        describe(crystals),
-        _stacked(embeddings, len(crystals)),
-        _stacked(outputs, len(crystals)).astype(float),
-        np.zeros(len(crystals)),
-    )
-
-
-def _nothing(crystals: CrystalSet, heads: Sequence[nn.Linear]) -> EncodedCrystals:
-    """Return what is told of no crystal at all."""
-    width, properties = (heads[0].in_features, heads[0].out_features) if heads else (0, 0)
-    return EncodedCrystals(
-        crystals,
-        describe(crystals),
-        np.zeros((len(heads), 0, width), np.float32),
-        np.zeros((len(heads), 0, properties)),
-        np.zeros(0),
-    )
-
-
-def _stacked(parts: list[list[np.ndarray]], crystals: int) -> np.ndarray:
-    """Return what each member says of each crystal, [members, crystals, …]."""
-    if not parts:
-        return np.zeros((0, crystals, 0), np.float32)
-    return np.stack([np.concatenate(part) for part in parts])
+    heads = [network.head for network in networks]
+    size = len(networks), len(crystals)
+    embeddings = np.zeros((*size, heads[0].in_features if heads else 0), np.float32)
+    outputs = np.zeros((*size, heads[0].out_features if heads else 0))
+    if all(size):
+        batches = GraphBatches(crystals, device=device)
+        for rows in np.array_split(np.arange(len(crystals)), -(-len(crystals) // BATCH)):
+            data = batches.batch(rows)
+            # what does not depend on the weights is the same for all
+            data.graph = networks[0].prepare(data).for_inference()
+            with torch.inference_mode():
+                for number, network in enumerate(networks):
+                    embedding = network.embedding(data)
+                    embeddings[number, rows] = embedding.cpu().numpy()
+                    outputs[number, rows] = network.head(embedding).cpu().numpy()
+    distance = np.zeros(len(crystals))
+    return EncodedCrystals(crystals, describe(crystals), embeddings, outputs, distance)

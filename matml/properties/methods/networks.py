@@ -158,7 +158,7 @@ class FineTuned(TunedNetworks):
 
     def tune(self, member: Member, supports: Sequence[Data]) -> Mapping[str, Parameters]:
         """As of `TunedNetworks`: fewer steps are passed on the way to more."""
-        found = {}
+        found: dict[str, Parameters] = {}
         for rate in dict.fromkeys(own.learning_rate for own in self.settings):
             steps = [own.steps for own in self.settings if own.learning_rate == rate]
             weights = fine_tuned_weights(

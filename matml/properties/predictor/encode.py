@@ -1,6 +1,6 @@
 """From structures to crystals as the methods take them: graphs, descriptors, networks, distance."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,8 +95,8 @@ class Encoder:
     graphs: GraphsSection
     device: str
 
-    def crystals(self, structures: Structures) -> CrystalSet:
-        """Return structures as a set of crystals, with graphs as the model knows them.
+    def encode(self, structures: Structures) -> EncodedCrystals:
+        """Return structures as the methods take them.
 
         Raises
         ------
@@ -104,58 +104,48 @@ class Encoder:
             Names the structure that cannot be used and why, or how the graphs of a `CrystalSet`
             differ from the model's.
         """
-        if isinstance(structures, CrystalSet):
-            self.recipe.check_graphs(structures.graphs.settings, "crystals")
-            return structures
-        return _all_usable(
-            CrystalSet.from_structures(
-                _structures_only(structures),
+        if not isinstance(structures, CrystalSet):
+            structures = CrystalSet.from_structures(
+                _only_structures(listed(structures)),
                 settings=self.structures,
                 graph_section=self.graphs,
             )
-        )
-
-    def encode(self, structures: Structures) -> EncodedCrystals:
-        """Return structures as the methods take them; errors as of `crystals`."""
-        crystals = self.crystals(structures)
-        encoded = encode(crystals, self.members, self.device)
-        return replace(encoded, distance=self.known.distance(encoded))
+        return self._encoded(structures)
 
     def stream(self, structures: Structures, processes: int = 1) -> Iterator[EncodedCrystals]:
         """Yield structures as the methods take them, some at a time, which bounds memory.
 
-        Several `processes` build graphs ahead of this one.
+        Several `processes` build graphs ahead of this one. Errors as of `encode`.
         """
-        if processes > 1 and not isinstance(structures, CrystalSet):
-            parts = CrystalSet.stream(
-                _structures_only(structures),
-                settings=self.structures,
-                graph_section=self.graphs,
-                processes=processes,
-            )
-            yield from map(self.encode, map(_all_usable, parts))
+        if isinstance(structures, CrystalSet):
+            for start in range(0, len(structures), CHUNK):
+                rows = np.arange(start, min(start + CHUNK, len(structures)))
+                yield self._encoded(structures.subset(rows))
             return
-        crystals = self.crystals(structures)
-        for start in range(0, len(crystals), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(crystals)))
-            yield self.encode(crystals if len(crystals) <= CHUNK else crystals.subset(rows))
+        parts = CrystalSet.stream(
+            _only_structures(listed(structures)),
+            settings=self.structures,
+            graph_section=self.graphs,
+            processes=processes,
+        )
+        yield from map(self._encoded, parts)
+
+    def _encoded(self, crystals: CrystalSet) -> EncodedCrystals:
+        """Return crystals as the methods take them; refuse those that are not whole."""
+        if len(crystals.quarantine):
+            bad = crystals.quarantine.iloc[0]
+            raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
+        self.recipe.check_graphs(crystals.graphs.settings, "crystals")
+        encoded = encode(crystals, self.members, self.device)
+        return replace(encoded, distance=self.known.distance(encoded))
 
 
-def _structures_only(structures: Structure | Iterable[Structure]) -> list[Structure]:
-    """Return structures as a list; raise MatmlError for anything else."""
-    found = listed(structures)
-    for index, structure in enumerate(found):
+def _only_structures(given: list[Structure]) -> list[Structure]:
+    """Return structures; raise MatmlError for anything else."""
+    for index, structure in enumerate(given):
         if not isinstance(structure, IStructure):
             raise MatmlError(
                 f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure "
                 "(`Structure.from_file` reads one)"
             )
-    return found
-
-
-def _all_usable(crystals: CrystalSet) -> CrystalSet:
-    """Return the crystals; raise MatmlError for the first structure that is none."""
-    if len(crystals.quarantine):
-        bad = crystals.quarantine.iloc[0]
-        raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
-    return crystals
+    return given

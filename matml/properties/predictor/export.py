@@ -155,22 +155,25 @@ def checked_episodes(
     """
     drawn = read_table(episodes)
     drawn = drawn[(drawn["part"] == "test") & (drawn["draw"] == 0) & drawn["shots"].isin(shots)]
-    support = drawn.set_index(["property", "family", "shots"])["support"]
+    keys = ["property", "family", "shots"]
+    support = dict(
+        zip(drawn[keys].itertuples(index=False, name=None), drawn["support"], strict=True)
+    )
     ids = bench.crystals.table["id"].to_numpy()
     found = read_table(evaluation / "predictions.parquet")
     records = []
-    for key, rows in found.groupby(["property", "family", "shots"], sort=True):
-        name = key[0]
+    for key, rows in found.groupby(keys, sort=True):
+        name, family, shots_used = str(key[0]), str(key[1]), int(str(key[2]))
         rows = rows[rows["method"] == choices[name]["method"]]
-        if key not in support.index or rows.empty:
+        if (name, family, shots_used) not in support or rows.empty:
             continue
-        chosen = np.asarray(support.loc[key], int)
+        chosen = np.asarray(support[name, family, shots_used], int)
         column = bench.names.index(name)
         records.append(
             {
                 "property": name,
-                "family": key[1],
-                "shots": int(key[2]),
+                "family": family,
+                "shots": shots_used,
                 "support": ids[chosen].tolist(),
                 "labels": find_property(name).from_scale(bench.labels[chosen, column]).tolist(),
                 "query": rows["id"].tolist(),

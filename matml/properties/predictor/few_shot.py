@@ -237,7 +237,7 @@ class FewShotPredictor:
     def adapt(
         self,
         structures: Structures,
-        values: Sequence[float],
+        values: Sequence[float] | np.ndarray,
         property_name: str | None = None,
         *,
         method: str | None = None,

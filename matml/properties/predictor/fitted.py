@@ -47,7 +47,11 @@ class FittedPredictor:
     model: Path
 
     def adapt(
-        self, structures: Structures, values: Sequence[float], *, check_units: bool = True
+        self,
+        structures: Structures,
+        values: Sequence[float] | np.ndarray,
+        *,
+        check_units: bool = True,
     ) -> AdaptedPredictor:
         """Return the predictor adapted to the labelled crystals of one family.
 
@@ -71,14 +75,14 @@ class FittedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = listed(structures)
         labels, item = label_checks.to_numbers(values, len(structures)), self.scale.property
-        crystals, notes = self.encoder.crystals(structures), []
-        if len(crystals):
-            label_checks.check_values(crystals, labels, item)
-            crystals, labels, notes = label_checks.without_repeats(crystals, labels, item)
+        support, notes = self.encoder.encode(structures), list[str]()
+        if len(support):
+            label_checks.check_values(support.crystals, labels, item)
+            single, notes = label_checks.without_repeats(support.crystals, labels, item)
+            support, labels = support[single], labels[single]
             notes += label_checks.constant_note(labels, item)
-        support = self.encoder.encode(crystals)
-        if check_units and len(crystals):
-            notes += self._check_units(support, labels)
+            if check_units:
+                notes += self._check_units(support, labels)
         for note in notes:
             log.warning("%s", note)
         return AdaptedPredictor(
@@ -86,9 +90,9 @@ class FittedPredictor:
             adapted=self.method.adapt(support, self.scale.standardise(labels)),
             encoder=self.encoder,
             scale=self.scale,
-            support=crystals if len(crystals) else None,
+            support=support.crystals if len(support) else None,
             support_values=labels,
-            known_elements={*self.known_elements, *_elements(crystals)},
+            known_elements={*self.known_elements, *_elements(support.crystals)},
             warnings=tuple(notes),
             model=self.model,
         )

@@ -16,7 +16,7 @@ from matml.core.text import read_text_table
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.export import CARD, SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
-from matml.structures.crystals import CrystalSet
+from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.documents import Documents, is_table
 from matml.structures.io.read import read_inputs
@@ -77,7 +77,10 @@ def read_labelled(
     """
     settings = predictor.encoder.structures
     inputs, labels = _find_labels(inputs, labels)
-    documents = read_inputs(inputs, settings) if inputs else _named_files(labels, settings)
+    if inputs or labels is None:
+        documents = read_inputs(inputs, settings)
+    else:
+        documents = _named_files(labels, settings)
     property_name = _label_column(documents, labels, predictor, property_name)
     if labels is not None:
         _refuse_contradictions(labels, property_name)
@@ -196,7 +199,9 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
         )
     predictor = FewShotPredictor.load(path, device)
     table, name = read_table(folder / SUPPORT), card["property"]
-    crystals = CrystalSet.from_table(table, predictor.encoder.graphs) if len(table) else []
+    crystals: Structures = []
+    if len(table):
+        crystals = CrystalSet.from_table(table, predictor.encoder.graphs)
     values = table[name].to_numpy(float)
     return predictor.adapt(crystals, values, name, method=card["method"], check_units=False)
 

@@ -33,7 +33,9 @@ def log_top_probability(
     return np.log(np.maximum(ndtr((mean - level) / deviation), 1e-300))
 
 
-def acquisition(strategy: str, model: Pool, rows: Sequence[int], labels: np.ndarray) -> np.ndarray:
+def acquisition(
+    strategy: str, model: Pool, rows: Sequence[int] | np.ndarray, labels: np.ndarray
+) -> np.ndarray:
     """How much each crystal's label is wanted, [n]; of those labelled it means nothing.
 
     Parameters
@@ -41,14 +43,14 @@ def acquisition(strategy: str, model: Pool, rows: Sequence[int], labels: np.ndar
     rows, labels
         Crystals labelled so far and their labels, turned so that larger is better.
     """
-    rows = np.asarray(rows, dtype=int)
+    known = np.asarray(rows, dtype=int)
     if strategy == "information":
-        return _variance_reduction(model, rows, labels)
-    mean, deviation = model.posterior(rows, labels)
+        return _variance_reduction(model, known, labels)
+    mean, deviation = model.posterior(known, labels)
     if strategy == "mean":
         return mean
     if strategy == "top":
-        return log_top_probability(mean, deviation, rows, labels)
+        return log_top_probability(mean, deviation, known, labels)
     best = labels.max() if len(labels) else np.quantile(mean, 1 - TOP_SHARE)
     return log_improvement((mean - best) / deviation) + np.log(deviation)
 
@@ -65,10 +67,10 @@ def _variance_reduction(model: Pool, rows: np.ndarray, labels: np.ndarray) -> np
 def choose_batch(
     strategy: str,
     model: Pool,
-    rows: Sequence[int],
+    rows: Sequence[int] | np.ndarray,
     labels: np.ndarray,
     number: int,
-    pool: Sequence[int] | None = None,
+    pool: Sequence[int] | np.ndarray | None = None,
 ) -> list[int]:
     """Crystals to label next, the most wanted first.
 
@@ -123,7 +125,9 @@ def turned(model: Pool, sign: int) -> Pool:
 
 
 def labels_until_found(
-    choose: Callable[[list[int]], int], start: Sequence[int], wanted: Sequence[int]
+    choose: Callable[[list[int]], int],
+    start: Sequence[int] | np.ndarray,
+    wanted: Sequence[int] | np.ndarray,
 ) -> list[int]:
     """Numbers of labels at which each next one of the wanted crystals was found, rising.
 

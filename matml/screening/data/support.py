@@ -101,7 +101,9 @@ def _support_of(
         where = f"{path}, line {line + FIRST_ROW}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
             continue
-        key = _crystal(row, where, path.parent, known_ids)
+        key = _crystal(
+            {str(name): cell for name, cell in row.items()}, where, path.parent, known_ids
+        )
         value = _number(row[property_name], property_name, where)
         if labels.setdefault(key, value) != value:
             raise MatmlError(

@@ -133,7 +133,7 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
                         }
                     )
 
-                for method in wide:
+                for method in map(str, wide.columns):
                     add(method, metric, wide[method])
                     if method != RANDOM:
                         add(method, f"{metric}_over_random", wide[method] / wide[RANDOM])

@@ -1,5 +1,6 @@
 """Real families that no training stage has seen, as tasks for testing a screening."""
 
+import builtins
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,7 +45,8 @@ class HeldOutFamily:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    # the field of that name hides the decorator
+    @builtins.property
     def name(self) -> str:
         """Common name, else label."""
         return self.common_name or self.family
@@ -165,9 +167,10 @@ def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
     table = pd.concat(tables, ignore_index=True)
     twice = table.groupby(["property", "family"])["model"].nunique()
     if (twice > 1).any():
+        _, family = twice.index[int(twice.argmax())]
         raise MatmlError(
-            f"family {twice.idxmax()[1]}: is held out by two of the models, so it would count "
-            "twice; give models of different folds"
+            f"family {family}: is held out by two of the models, so it would count twice; give "
+            "models of different folds"
         )
     rows = study.records(table, options["seed"])
     study.print_records(rows, click.echo)

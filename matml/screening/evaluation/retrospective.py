@@ -114,7 +114,7 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
                         }
                     )
 
-                for method in wide:
+                for method in map(str, wide.columns):
                     values = wide[method].dropna().to_numpy()
                     add(method, metric, values)
                 baselines = [m for m in BASELINES if m in wide]

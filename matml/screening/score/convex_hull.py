@@ -4,6 +4,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,8 +71,8 @@ class KnownHull:
     def of(cls, known: pd.DataFrame) -> "KnownHull":
         """The hull of a table with the columns of `structures.parquet`."""
         rows = known[known[FORMATION_ENERGY].notna()] if FORMATION_ENERGY in known else known[:0]
-        energies = rows[FORMATION_ENERGY] if len(rows) else []
-        return cls(rows["atomic_numbers"].tolist(), np.asarray(energies, dtype=float))
+        energies = rows[FORMATION_ENERGY].to_numpy(float) if len(rows) else np.zeros(0)
+        return cls(rows["atomic_numbers"].tolist(), energies)
 
     def __len__(self) -> int:
         return sum(map(len, self.by_system.values()))
@@ -148,7 +149,7 @@ class KnownHull:
         return " + ".join(f"{share:.2f} {name}" for name, share in sorted(named.items()))
 
 
-def _named(parts: Mapping[PDEntry, float]) -> dict[str, float]:
+def _named(parts: Mapping[Any, float]) -> dict[str, float]:
     """Reduced formula of each part, from fractions that add to one atom, to its share."""
     found = {}
     for entry, share in parts.items():

@@ -28,7 +28,7 @@ from matml.screening.objectives import (
 from matml.screening.score.applicability_domain import Domain
 from matml.screening.score.convex_hull import KnownHull
 from matml.screening.settings import ScreeningSection
-from matml.structures.crystals import CrystalSet
+from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.duplicates import find_duplicates
 from matml.structures.errors import BadCrystal
 from matml.structures.graphs.store import GraphStore
@@ -42,9 +42,11 @@ log = logging.getLogger(__name__)
 class Adapted(Protocol):
     """A predictor adapted to a support set; `method` says how."""
 
-    method: str
+    @property
+    def method(self) -> str:
+        """How it was adapted."""
 
-    def predict_table(self, crystals: Any) -> pd.DataFrame:
+    def predict_table(self, crystals: Any, /) -> pd.DataFrame:
         """One row per crystal, as `Predictor.encode` gave them: prediction, low, high, distance,
         in_domain.
         """
@@ -53,19 +55,24 @@ class Adapted(Protocol):
 class Predictor(Protocol):
     """What screening asks of a model: a `FewShotPredictor` or its like.
 
-    `properties` gives units by name, `recipe.graphs` the settings of the graphs it knows,
-    `held_out_families` the families whose labels it has not seen.
+    `recipe.graphs` holds the settings of the graphs it knows.
     """
 
-    properties: dict[str, str]
     recipe: Any
-    held_out_families: list[str]
 
-    def encode(self, crystals: CrystalSet) -> Any:
+    @property
+    def properties(self) -> dict[str, str]:
+        """Units by name."""
+
+    @property
+    def held_out_families(self) -> Sequence[str]:
+        """Families whose labels it has not seen."""
+
+    def encode(self, crystals: CrystalSet, /) -> Any:
         """Crystals as all predictors that are adapted from this one take them."""
 
     def adapt(
-        self, crystals: CrystalSet, values: np.ndarray, property_name: str, *, check_units: bool
+        self, crystals: Structures, values: np.ndarray, property_name: str, /, *, check_units: bool
     ) -> Adapted:
         """The predictor adapted to labelled crystals."""
 
@@ -213,7 +220,7 @@ class Scorer:
             known, crystals, labels, name, self.predictor.held_out_families
         )
         self.domains[name] = Domain.of(labelled, name, self.settings.fewest_examples)
-        spread = float(np.std(to_scale(name, labelled[name])))
+        spread = float(np.std(to_scale(name, labelled[name].to_numpy())))
         self.spreads[name] = self.spreads[HULL] = spread if spread > 0 else 1.0
         for objective in self.objectives:
             if objective.property == name and objective.kind != "window" and len(labels):
@@ -221,17 +228,15 @@ class Scorer:
 
     def _with_own_support(self, known: pd.DataFrame) -> pd.DataFrame:
         """The known crystals and those that the support gives as files, which are known, too."""
-        own = {}
+        own: dict[str, dict] = {}
         for name, crystals in self.support_crystals.items():
             rows = crystals[~crystals["id"].isin(known["id"])]
             labels = self.supports[name].labels[rows.index]
             for row, label in zip(rows.to_dict("records"), labels, strict=True):
                 own.setdefault(row["id"], row)[name] = label
-        return (
-            pd.concat([known, pd.DataFrame(list(own.values()))], ignore_index=True)
-            if own
-            else known
-        )
+        if not own:
+            return known
+        return pd.concat([known, pd.DataFrame(list(own.values()))], ignore_index=True)
 
     def score(self, chunk: Chunk) -> Scored:
         """Score one chunk."""
@@ -250,7 +255,7 @@ class Scorer:
         crystals = self.predictor.encode(CrystalSet.from_table(table, self.graphs))
         predictions = {
             name: self.domains[name].judge(
-                self.adapted[name].predict_table(crystals), table["atomic_numbers"]
+                self.adapted[name].predict_table(crystals), list(table["atomic_numbers"])
             )
             for name in self.names
         }
@@ -263,22 +268,20 @@ class Scorer:
         self, table: pd.DataFrame, predictions: dict[str, pd.DataFrame]
     ) -> tuple[pd.DataFrame, Judgement]:
         """The table with predictions and what they are worth, and the judgement itself."""
-        distributions, columns = {}, {}
+        distributions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        columns: dict[str, Any] = {}
         for name, found in predictions.items():
             columns[name] = found["prediction"]
             columns[f"{name}_low"], columns[f"{name}_high"] = found["low"], found["high"]
-            distributions[name] = normal(name, *(found[c] for c in ("prediction", "low", "high")))
-        if FORMATION_ENERGY in predictions:
+            distributions[name] = normal(
+                name, *(found[c].to_numpy() for c in ("prediction", "low", "high"))
+            )
+        if self.hull is not None:
             columns |= hull_columns(self.hull, table, predictions[FORMATION_ENERGY])
             mean, deviation = distributions[FORMATION_ENERGY]
             shift = columns[HULL] - mean
             distributions[HULL] = mean + shift, deviation
-        judgement = judge(
-            self.objectives,
-            {name: tuple(np.asarray(v) for v in d) for name, d in distributions.items()},
-            self.best,
-            self.spreads,
-        )
+        judgement = judge(self.objectives, distributions, self.best, self.spreads)
         columns["probability"] = np.exp(judgement.log_probability)
         columns["expected_improvement"] = np.exp(judgement.log_improvement)
         columns["score"] = judgement.score(self.settings.rank_by)
@@ -313,7 +316,9 @@ class Scorer:
         same = pd.DataFrame({"duplicate_of": given["id"]})
         labels = known_values(same, known, FORMATION_ENERGY)
         given, labels = given[~np.isnan(labels)], labels[~np.isnan(labels)]
-        support = CrystalSet.from_table(given, self.graphs) if len(given) else []
+        support: Structures = []
+        if len(given):
+            support = CrystalSet.from_table(given, self.graphs)
         adapted = self.predictor.adapt(support, labels, FORMATION_ENERGY, check_units=False)
         crystals = self.predictor.encode(CrystalSet.from_table(rows, self.graphs))
         predictions = adapted.predict_table(crystals)

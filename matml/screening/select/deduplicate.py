@@ -47,7 +47,8 @@ def mark_copies(scores: Path, cells: Path) -> int:
             table = table.append_column(COPY, [own])
             writer = writer or parquet.ParquetWriter(temporary, table.schema)
             writer.write_table(table)
-        writer.close()
+        if writer is not None:
+            writer.close()
     return int(is_copy.sum())
 
 

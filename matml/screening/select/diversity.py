@@ -19,7 +19,7 @@ def dominated_by(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     for own, other in zip(rows.T, others.T, strict=True):
         as_good &= other[None, :] >= own[:, None]
         better |= other[None, :] > own[:, None]
-    return (as_good & better).any(1)
+    return np.asarray((as_good & better).any(1))
 
 
 def pareto_fronts(criteria: np.ndarray) -> np.ndarray:
@@ -101,11 +101,10 @@ def _median_square_distance(features: np.ndarray) -> float:
 
 def likeness(features: np.ndarray, rows: Sequence[int]) -> float:
     """Mean similarity of each chosen row to the nearest other chosen one, from 0 to 1."""
-    rows = np.asarray(rows)
     if len(rows) < 2:
         return 0.0
     typical = _median_square_distance(features)
-    own = features[rows]
+    own = features[np.asarray(rows)]
     square = np.square(own[:, None] - own[None]).sum(-1)
     np.fill_diagonal(square, np.inf)
     return float(np.exp(-2 * square.min(1) / typical).mean())

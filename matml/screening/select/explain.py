@@ -60,7 +60,12 @@ def explain(
             for column, objective in enumerate(objectives)
         ]
         explained.append(
-            {"rank": int(row.rank), "id": row.id, "objectives": told, "nearest": near[position]}
+            {
+                "rank": int(str(row.rank)),
+                "id": row.id,
+                "objectives": told,
+                "nearest": near[position],
+            }
         )
     return explained
 

@@ -180,7 +180,7 @@ def stream(
         "adaptation_seconds": round(adapted - start, 3),
         "seconds": round(seconds, 3),
     }
-    write_json(out / STATE, json.loads(pd.Series([state]).to_json(orient="values"))[0])
+    write_json(out / STATE, json.loads(pd.Series([state]).to_json(orient="records"))[0])
     rate = keeper.counts["read"] / seconds
     log.info("%d candidates scored at %.0f/s", keeper.counts["read"], rate)
 
@@ -200,6 +200,10 @@ def scoring(
         yield scorer, helpers.share(_score, itertools.chain(first, chunks), scorer.score)
 
 
+_scorer: Scorer | None = None
+"""Of this process."""
+
+
 def _prepare(job: Job) -> None:
     global _scorer
     # what there is to say of support and model is said by the main process
@@ -211,6 +215,7 @@ def _prepare(job: Job) -> None:
 
 
 def _score(chunk: Chunk) -> Scored:
+    assert _scorer is not None
     return _scorer.score(chunk)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.files import atomic, read_json, read_table, write_json, write_table
@@ -276,7 +276,9 @@ def write_structures(rows: pd.DataFrame, folder: Path) -> list[str]:
         name = f"{row['rank']:0{width}d}_{row['formula'].replace('(', '').replace(')', '')}.cif"
         lattice = Lattice(np.reshape(row["lattice"], (3, 3)))
         positions = np.reshape(row["frac_coords"], (-1, 3))
-        structure = Structure(lattice, [int(z) for z in row["atomic_numbers"]], positions)
+        structure = Structure(
+            lattice, [Element.from_Z(int(z)) for z in row["atomic_numbers"]], positions
+        )
         with atomic(folder / name) as temporary:
             temporary.write_text(structure.to(fmt="cif"), encoding="utf-8")
         names.append(name)
@@ -285,7 +287,7 @@ def write_structures(rows: pd.DataFrame, folder: Path) -> list[str]:
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     """Numbers to six digits."""
-    numbers = table.select_dtypes("floating").columns
+    numbers = table.select_dtypes(np.floating).columns
     return table.assign(**{n: table[n].map(lambda value: float(f"{value:.6g}")) for n in numbers})
 
 

@@ -54,7 +54,8 @@ class Keeper:
         )
         self.known: list[pd.DataFrame] = []
         self.nearest: dict[str, dict[str, Any]] = {}
-        self.best, self.waiting = pd.DataFrame(), []
+        self.best = pd.DataFrame()
+        self.waiting: list[pd.DataFrame] = []
         self.n_waiting = 0
         self.threshold = (False, -np.inf)
         self.front, self.front_criteria = pd.DataFrame(), np.zeros((0, len(objectives)))
@@ -117,7 +118,7 @@ class Keeper:
             "duplicates_of_known": table["duplicate_of"] != "",
             "known_composition": table["known_composition"],
         }.items():
-            self.counts[name] += int(np.sum(values))
+            self.counts[name] += int(np.sum(np.asarray(values)))
         checked = table[table["known_value"].notna()]
         if len(checked) and sum(map(len, self.known)) < MOST_KNOWN:
             names = {
@@ -222,13 +223,14 @@ class ScoreWriter:
     """
 
     def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
-        self.path, self.writer, self.parts, self.size = path, None, [], 0
-        self.columns = list(columns)
+        self.path, self.columns, self.size = path, list(columns), 0
+        self.writer: Any = None
+        self.parts: list[pd.DataFrame] = []
 
     def write(self, table: pd.DataFrame) -> None:
         """Take rows in; they are written when a row group is full."""
         if len(table):
-            said = self.columns or [name for name in table if name not in UNSAID]
+            said = self.columns or [name for name in table.columns if name not in UNSAID]
             self.parts.append(table[said])
             self.size += len(table)
         if self.size >= ROW_GROUP:
@@ -263,7 +265,7 @@ class ScoreWriter:
 
 def _score_columns(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns that any input has: identity, and what follows the last of the predictions."""
-    return rows[[name for name in rows if not name.startswith("given_")]]
+    return rows[[name for name in rows.columns if not name.startswith("given_")]]
 
 
 def typed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -275,9 +277,10 @@ def typed(rows: pd.DataFrame) -> pd.DataFrame:
             filled = values.dropna()
             filled = filled[filled.astype(str).str.strip() != ""]
             numbers = pd.to_numeric(filled, errors="coerce")
-            if len(filled) and numbers.notna().all() and filled.map(type).ne(bool).all():
+            booleans = np.array([isinstance(value, bool) for value in filled], dtype=bool)
+            if len(filled) and numbers.notna().all() and not booleans.any():
                 values = numbers.reindex(values.index)
-            elif filled.map(type).ne(bool).any() or not len(filled):
+            elif not booleans.all() or not len(filled):
                 values = values.fillna("").astype(str)
         columns[name] = values
     return pd.DataFrame(columns, index=rows.index)
