@@ -12,12 +12,17 @@ configfile: f"{workflow.basedir}/workflow/config.yaml"
 
 # checks the whole configuration; a wrong one ends here, before anything runs
 include: "workflow/rules/common.smk"
+include: "workflow/rules/shell.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/structures.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/predictors.smk"
 include: "workflow/rules/properties.smk"
 include: "workflow/rules/screening.smk"
 include: "workflow/rules/kinetics.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/studies.smk"
 
 
 rule all:
@@ -25,3 +30,9 @@ rule all:
     input:
         f"{OUT}/report.html",
         f"{OUT}/checksums.json",
+
+
+# trains anew for every fold, which takes far longer than a run
+rule properties_benchmark:
+    input:
+        expand(rules.benchmark_tables.output, setting=BENCHMARKS),

@@ -1,14 +1,17 @@
 """`matml properties study-…`: when adaptation pays, and what it costs."""
 
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
-from matml.cli.options import FILE, FOLDER, prepare, shared_options
+from matml.cli.options import FILE, FOLDER, Command, Stage, run_option, stage_options
+
+json_option = click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 
 
 @click.command("study-biased-support")
-@click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
+@run_option
 @click.option(
     "--member",
     "members",
@@ -56,28 +59,22 @@ from matml.cli.options import FILE, FOLDER, prepare, shared_options
     "--scale", "scales", multiple=True, type=float, help="Its initial deviation among tasks to try."
 )
 @click.option("--keep", type=FOLDER, help="Folder of checkpoints to go on from after a stop.")
-@click.option("--json", "json_file", type=FILE, help="Write tidy records.")
+@json_option
 @click.option("--figure", type=FILE, help="Draw the errors, PNG.")
 @click.option("--errors", type=FILE, help="Write the error of every episode, CSV or Parquet.")
-@shared_options
+@stage_options
 def study_biased_support(
-    run,
-    members,
-    json_file,
-    figure,
-    errors,
-    structures,
-    graphs,
-    config_file,
-    threads,
-    device,
-    seed,
-    **options,
+    stage: Stage,
+    run: Path,
+    members: tuple[Path, ...],
+    json_file: Path | None,
+    figure: Path | None,
+    errors: Path | None,
+    **options: Any,
 ) -> None:
     """Supports of one anion, queries of all: what meta-training on such episodes gains."""
-    settings = prepare(config_file, threads)
+    bench = stage.open(run)
     from matml.core.files import write_json, write_table
-    from matml.properties.dataset import Workbench
     from matml.studies.adaptation.biased import BiasedStudy, describe, run_study, score
 
     # options that are not given keep the study's defaults
@@ -86,11 +83,10 @@ def study_biased_support(
         for key, value in options.items()
         if value not in (None, ())
     }
-    study = BiasedStudy(seed=seed, **given)
-    bench = Workbench.open(structures, graphs, run, settings)
-    table = run_study(bench, members, settings, study, device=device)
+    study = BiasedStudy(seed=stage.seed, **given)
+    table = run_study(bench, members, stage.settings, study, device=stage.device)
     deviations = dict(zip(bench.names, bench.standardisation.deviation.tolist(), strict=True))
-    records = score(table, deviations, seed)
+    records = score(table, deviations, stage.seed)
     click.echo(describe(records))
     if errors:
         write_table(errors, table)
@@ -102,27 +98,19 @@ def study_biased_support(
         draw(records, figure)
 
 
-def study_options(command: Callable) -> Callable:
+def study_options(command: Command) -> Command:
     """Add the options that the studies of adaptation take."""
     for option in (
         click.option("--figure", "figure_file", type=FILE, help="Figure to write, PNG."),
-        click.option("--json", "json_file", type=FILE, help="Write tidy records."),
+        json_option,
         click.option("--property", "names", multiple=True, help="Property; may be repeated."),
         click.option(
             "--member", "members", multiple=True, required=True, type=FOLDER, help="Of a member."
         ),
-        click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote."),
+        run_option,
     ):
         command = option(command)
-    return shared_options(command)
-
-
-def open_study(run, structures, graphs, config_file, threads):
-    """Return the settings and the crystals that a study is made on."""
-    settings = prepare(config_file, threads)
-    from matml.properties.dataset import Workbench
-
-    return settings, Workbench.open(structures, graphs, run, settings)
+    return command
 
 
 STUDIED = ("formation_energy_eV_per_atom", "bulk_modulus_GPa")
@@ -134,11 +122,21 @@ STUDIED = ("formation_energy_eV_per_atom", "bulk_modulus_GPa")
 @click.option("--orders", default=20, show_default=True, type=click.IntRange(1))
 @click.option("--length", default=6, show_default=True, type=click.IntRange(2), help="Families.")
 @study_options
+@stage_options
 def study_forgetting(
-    members, names, json_file, figure_file, device, seed, shots, steps, orders, length, **inputs
+    stage: Stage,
+    run: Path,
+    members: tuple[Path, ...],
+    names: tuple[str, ...],
+    json_file: Path | None,
+    figure_file: Path | None,
+    shots: int,
+    steps: tuple[int, ...],
+    orders: int,
+    length: int,
 ) -> None:
     """Adapt to one unseen family after another and watch the errors on the earlier ones."""
-    settings, bench = open_study(**inputs)
+    settings, bench = stage.settings, stage.open(run)
     from matml.core.files import write_json
     from matml.studies.adaptation import forgetting, forgetting_report
 
@@ -155,11 +153,10 @@ def study_forgetting(
             steps=sorted(set(steps)) or sorted({settings.inner_steps, 30}),
             orders=orders,
             length=length,
-            seed=seed,
-            device=device,
+            **stage.training,
         )
         found = forgetting_report.summarise(
-            name, outcomes[name], shots=shots, default_steps=settings.inner_steps, seed=seed
+            name, outcomes[name], shots=shots, default_steps=settings.inner_steps, seed=stage.seed
         )
         forgetting_report.print_tables(name, found, click.echo)
         records += found
@@ -174,11 +171,20 @@ def study_forgetting(
 @click.option("--steps", multiple=True, type=click.IntRange(0), help="May be repeated.")
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(2))
 @study_options
+@stage_options
 def study_shots(
-    members, names, json_file, figure_file, device, seed, shots, steps, draws, **inputs
+    stage: Stage,
+    run: Path,
+    members: tuple[Path, ...],
+    names: tuple[str, ...],
+    json_file: Path | None,
+    figure_file: Path | None,
+    shots: tuple[int, ...],
+    steps: tuple[int, ...],
+    draws: int,
 ) -> None:
     """Part the error of adapted predictors into bias and variance, by labels and steps."""
-    settings, bench = open_study(**inputs)
+    settings, bench = stage.settings, stage.open(run)
     from matml.core.files import write_json
     from matml.studies.adaptation import shots as study
     from matml.studies.adaptation import shots_report
@@ -194,11 +200,10 @@ def study_shots(
             # the start is what every change is counted from
             steps=sorted({0, *(steps or (1, 2, 3, 5, 10, 20, 50))}),
             draws=draws,
-            seed=seed,
-            device=device,
+            **stage.training,
         )
         found = shots_report.summarise(
-            name, tables[name], default_steps=settings.inner_steps, seed=seed
+            name, tables[name], default_steps=settings.inner_steps, seed=stage.seed
         )
         shots_report.print_tables(name, tables[name], found, click.echo)
         records += found
@@ -209,7 +214,7 @@ def study_shots(
 
 
 @click.command("study-size")
-@click.option("--run", required=True, type=FOLDER, help="Folder that `split` wrote.")
+@run_option
 @click.option("--out", required=True, type=FOLDER, help="Folder to keep what is trained in.")
 @click.option(
     "--fraction",
@@ -236,48 +241,51 @@ def study_shots(
     "--seeds", default=2, show_default=True, type=click.IntRange(1), help="Samples of each size."
 )
 @click.option("--property", "names", multiple=True, help="Property; may be repeated.")
-@click.option("--json", "json_file", type=FILE, help="Write tidy records.")
+@json_option
 @click.option("--figure", "figure_file", type=FILE, help="Draw the errors, PNG and SVG.")
+@click.option("--part", help="Train only this part, for instance crystals-0.1-60-epochs-seed-0.")
 @click.option("--figure-shots", default=10, show_default=True, help="Labels in the figure.")
-@shared_options
+@stage_options
 def study_size(
-    run,
-    out,
-    fractions,
-    samplings,
-    epochs,
-    members,
-    seeds,
-    names,
-    json_file,
-    figure_file,
-    figure_shots,
-    structures,
-    graphs,
-    config_file,
-    threads,
-    device,
-    seed,
+    stage: Stage,
+    run: Path,
+    out: Path,
+    fractions: tuple[float, ...],
+    samplings: tuple[str, ...],
+    epochs: tuple[int, ...],
+    members: int | None,
+    seeds: int,
+    names: tuple[str, ...],
+    json_file: Path | None,
+    figure_file: Path | None,
+    figure_shots: int,
+    part: str | None,
 ) -> None:
     """Error on unseen families against training-set size and against time to train."""
     from matml.core.errors import MatmlError
 
-    settings, bench = open_study(run, structures, graphs, config_file, threads)
+    settings = stage.settings
     if figure_file and figure_shots not in settings.shots:
         raise MatmlError(
             f"--figure-shots {figure_shots}: the run's episodes have {settings.shots} labels"
         )
+    from matml.studies.adaptation import size_parts
+
+    parts = size_parts.plan(
+        sorted(set(fractions)) or size_parts.FRACTIONS,
+        tuple(dict.fromkeys(samplings)) or size_parts.SAMPLINGS,
+        sorted(set(epochs)) or size_parts.EPOCHS,
+        settings.epochs,
+        range(stage.seed, stage.seed + seeds),
+    )
+    if part is not None:
+        parts = [each for each in parts if str(each) == part]
+        if not parts:
+            raise MatmlError(f"--part {part}: is none of the study's")
+    bench = stage.open(run)
     from matml.core.files import write_json
-    from matml.core.processors import usable_threads
     from matml.studies.adaptation import sizes, sizes_report
 
-    parts = sizes.plan(
-        sorted(set(fractions)) or (0.1, 0.2, 0.5),
-        tuple(dict.fromkeys(samplings)) or ("crystals",),
-        sorted(set(epochs)) or (5, 15, 30),
-        settings.epochs,
-        range(seed, seed + seeds),
-    )
     table = sizes.run_study(
         bench,
         run,
@@ -286,10 +294,12 @@ def study_size(
         parts,
         names or STUDIED,
         members=members or bench.split.cross_folds,
-        device=device,
-        threads=usable_threads(threads),
+        device=stage.device,
+        threads=stage.threads,
     )
-    records = sizes_report.summarise(table, seed)
+    if part is not None:
+        return
+    records = sizes_report.summarise(table, stage.seed)
     sizes_report.print_tables(records, click.echo)
     if json_file:
         write_json(json_file, records)

@@ -1,6 +1,5 @@
 """The configuration as files: the commented defaults, the check of inputs, the sections."""
 
-import json
 import sys
 import textwrap
 import typing
@@ -48,12 +47,11 @@ def section_models() -> dict[str, type[Section]]:
     return sections
 
 
-def section_values(configuration: Configuration) -> dict[str, str]:
-    """Return every section's values as JSON text, by the names of `section_models`."""
+def section_values(configuration: Configuration) -> dict[str, dict[str, Any]]:
+    """Return every section's values as JSON has them, by the names of `section_models`."""
     values = configuration.model_dump(mode="json")
     sections = {name: values[name] for name in section_models() if name != "run"}
-    sections["run"] = {name: values[name] for name in RunSection.model_fields}
-    return {name: json.dumps(section, sort_keys=True) for name, section in sections.items()}
+    return sections | {"run": {name: values[name] for name in RunSection.model_fields}}
 
 
 def check_inputs(configuration: Configuration, origin: str) -> None:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,29 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def resumable(folder: Path, made_with: dict[str, Any]) -> Iterator[Path]:
+    """Yield a folder for the parts of a long job, so that a killed one goes on where it was.
+
+    It is removed when the block succeeds, and emptied first where it is from something else.
+
+    Parameters
+    ----------
+    made_with
+        All that the parts depend on, as JSON has it.
+    """
+    record = folder / "made_with.json"
+    text = json.dumps(made_with, sort_keys=True)
+    if folder.exists() and not (record.exists() and record.read_text(encoding="utf-8") == text):
+        shutil.rmtree(folder)
+    write_text(record, text)
+    yield folder
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        # other jobs may have theirs beside it
+        folder.parent.rmdir()
 
 
 def remove_unfinished(path: str | Path) -> None:

@@ -61,8 +61,8 @@ def map_ordered(
     chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
     workers = min(processors(threads), len(chunks))
     if workers <= 1 or len(items) < MIN_PARALLEL:
-        parts = (_run_chunk(function, chunk) for chunk in chunks)
-        return _collect(parts, len(items), title)
+        alone = (_run_chunk(function, chunk) for chunk in chunks)
+        return _collect(alone, len(items), title)
     with Helpers(workers - 1, title) as helpers:
         parts = helpers.share(partial(_run_chunk, function), chunks)
         return _collect(parts, len(items), title)
@@ -78,7 +78,7 @@ class _Spawning(SpawnContext):
         super().__init__()
         self.started: list[SpawnProcess] = []
 
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
         """Return a process, not started yet; the name is that of `multiprocessing`."""
         self.started.append(SpawnProcess(*args, **kwargs))
         return self.started[-1]
@@ -204,7 +204,8 @@ def _begin(told: SimpleQueue, prepare: Callable | None, arguments: tuple) -> Non
 
 def _end_with_parent() -> None:
     """End this process once the one that started it is gone, which may have been killed."""
-    multiprocessing.parent_process().join()
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
     os._exit(1)
 
 

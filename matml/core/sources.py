@@ -74,7 +74,10 @@ def command_sources(command: str, root: Path = ROOT) -> tuple[str, list[str]]:
     while waiting:
         if (node := waiting.pop()) not in used:
             used.add(node)
-            waiting += [definitions[own] for own in _names(node) if own in definitions]
+            # an argument may be called as a definition is
+            arguments = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+            own = set(_names(node)) - arguments
+            waiting += [definitions[each] for each in own if each in definitions]
     nodes = sorted(used, key=lambda node: node.lineno)
     lines = _read(name, root).text.splitlines()
     code = [line for node in nodes for line in lines[_first_line(node) - 1 : node.end_lineno]]
@@ -106,8 +109,13 @@ def _read(name: str, root: Path) -> Module:
             if f'"{place.name}"' in text:
                 for file in sorted([place, *place.rglob("*")]):
                     digest.update(file.read_bytes() if file.is_file() else b"")
-    uses = tuple(dict.fromkeys(_resolve(_imports(ast.parse(text).body), root)))
-    return Module(text, digest.digest(), uses)
+    imports = list(_imports(ast.parse(text).body))
+    uses = _resolve(imports, root)
+    if ("importlib", "import_module") in imports and path.name != "__init__.py":
+        # what a module imports by name stands beside it; a package's face only passes names on
+        package = name.rpartition(".")[0]
+        uses += [other for other in _files(root) if other.rpartition(".")[0] == package]
+    return Module(text, digest.digest(), tuple(dict.fromkeys(uses)))
 
 
 @cache

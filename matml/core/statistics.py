@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -31,6 +32,46 @@ def bootstrap_interval(
     picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
     low, high = np.percentile(average(values[picks], axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def tidy_record(
+    benchmark: str,
+    setting: str,
+    method: str,
+    metric: str,
+    values: np.ndarray,
+    *,
+    shots: int,
+    is_default: bool,
+    seed: int,
+    average: Callable = np.mean,
+    interval_seed: int = 0,
+) -> dict[str, Any]:
+    """Return a benchmark's record of one measured value, with its 95 % bootstrap interval.
+
+    Parameters
+    ----------
+    values
+        Of each task, such as a family; at least one.
+    average
+        As of `bootstrap_interval`.
+    interval_seed
+        Of the resampling; `seed` is only named.
+    """
+    low, high = bootstrap_interval(np.asarray(values), average=average, seed=interval_seed)
+    return {
+        "benchmark": benchmark,
+        "setting": setting,
+        "method": method,
+        "is_default": is_default,
+        "shots": int(shots),
+        "metric": metric,
+        "value": float(average(values)),
+        "low": None if np.isnan(low) else low,
+        "high": None if np.isnan(high) else high,
+        "n_tasks": len(values),
+        "seed": seed,
+    }
 
 
 def rank_correlation(prediction: np.ndarray, truth: np.ndarray) -> float:

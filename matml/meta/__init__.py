@@ -1,7 +1,8 @@
 """Learning to learn: tasks, inner loops, outer loops. Knows torch, nothing of materials."""
 
+from matml.core.folds import deal
 from matml.meta.batch_norm import FrozenStatistics, StepStatistics, TaskStatistics, Transductive
-from matml.meta.crossfit import CrossFit, Leak, deal
+from matml.meta.crossfit import CrossFit, Leak
 from matml.meta.inner.closed_form import GaussianHead, gaussian_loss
 from matml.meta.inner.gradient import Diverged, GradientSteps, HeadSteps
 from matml.meta.inner.map import MaximumAPosteriori

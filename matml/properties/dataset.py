@@ -1,8 +1,11 @@
 """What all stages of `matml properties` work on: crystals, their split into families, scales."""
 
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,13 +13,16 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json, write_table
 from matml.core.standardise import Standardisation
-from matml.properties.data.batches import GraphBatches
 from matml.properties.data.split import Split, draw_episodes, same_materials, split_families
 from matml.properties.data.targets import find_property
-from matml.properties.networks.ensemble import NetworkRecipe
-from matml.properties.networks.metatrain import FamilyTasks
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
+
+# splitting families and comparing predictions need no torch
+if TYPE_CHECKING:
+    from matml.properties.data.batches import GraphBatches
+    from matml.properties.networks.ensemble import NetworkRecipe
+    from matml.properties.networks.metatrain import FamilyTasks
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ class Workbench:
     @classmethod
     def open(
         cls, structures: Path, graphs: Path, folder: Path, settings: PropertiesSection
-    ) -> "Workbench":
+    ) -> Workbench:
         """Read the ingested crystals and the split made by `make_split`."""
         crystals = CrystalSet.open(structures, graphs)
         names = list(settings.properties)
@@ -72,10 +78,14 @@ class Workbench:
 
     def batches(self, device: str) -> GraphBatches:
         """Return batches with targets."""
+        from matml.properties.data.batches import GraphBatches
+
         return GraphBatches(self.crystals, self.targets, device)
 
     def recipe(self, settings: PropertiesSection) -> NetworkRecipe:
         """Return the recipe of the networks that the settings describe."""
+        from matml.properties.networks.ensemble import NetworkRecipe
+
         return NetworkRecipe(
             tuple(self.names),
             {"width": settings.width, "layers": settings.layers},
@@ -86,6 +96,8 @@ class Workbench:
 
     def tasks(self, families: list[str], settings: PropertiesSection, device: str) -> FamilyTasks:
         """Return the few-shot tasks of some families."""
+        from matml.properties.networks.metatrain import FamilyTasks
+
         return FamilyTasks.of(
             self.batches(device),
             self.crystals.table,

@@ -1,6 +1,8 @@
 """Real crystals, few enough for tests: whole families of the embedded tables."""
 
 import gzip
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,9 @@ from pymatgen.core import Structure
 
 from matml.core.files import write_table
 from matml.structures.crystals import CrystalSet
+
+# modules that tests share
+sys.path.insert(0, str(Path(__file__).parent))
 
 LABELS = {
     "formation_energy": ["formation_energy_eV_per_atom"],

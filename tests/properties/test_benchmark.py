@@ -1,11 +1,13 @@
 """The benchmark tests every large family once, resumes, and counts families alike."""
 
 import json
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmark_jobs import InProcess
 from click.testing import CliRunner
 
 from matml.cli.properties.commands import properties
@@ -13,7 +15,6 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.statistics import rank_correlation
 from matml.meta.checkpoint import save_checkpoint
-from matml.properties.benchmark import parts as module
 from matml.properties.benchmark.new_family import DEFAULT
 from matml.properties.benchmark.report import (
     ENSEMBLES,
@@ -63,7 +64,7 @@ def place(crystals, tmp_path_factory):
     return place
 
 
-def run(place, *more, out="out", options=OPTIONS):
+def run(place, *more, out="out", options=OPTIONS, jobs=None):
     common = [
         f"--structures={place}/structures",
         f"--graphs={place}/graphs",
@@ -71,9 +72,11 @@ def run(place, *more, out="out", options=OPTIONS):
         f"--out={place}/{out}",
         f"--json={place}/{out}.json",
     ]
-    result = CliRunner().invoke(
-        properties, ["benchmark", *options, *common, *more], catch_exceptions=False
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matml.cli.properties.benchmark.subprocess", jobs or InProcess())
+        result = CliRunner().invoke(
+            properties, ["benchmark", *options, *common, *more], catch_exceptions=False
+        )
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -119,19 +122,28 @@ def test_errors_of_one_network_are_means_over_the_members(place, first, scores):
         assert (error[f"one_{method}"] > error[method] + 1e-6).any()
 
 
-def test_a_finished_benchmark_only_prints_again(place, first, monkeypatch):
-    for stage in ("make_split", "train_member", "evaluate_member", "evaluate_stack"):
-        monkeypatch.setattr(module, stage, None)
-    assert run(place) == first
+def test_a_finished_benchmark_only_prints_again(place, first):
+    jobs = InProcess()
+    assert run(place, jobs=jobs) == first
+    assert not jobs.done
 
 
-def test_a_fold_goes_on_from_what_is_there(place, first, scores, monkeypatch):
+def test_a_fold_goes_on_from_what_is_there(place, first, scores):
+    """By Snakemake itself, in processes of its own."""
     (place / "out/fold-1/families.csv").unlink()
-    for part in ("stack", "embedding", "one_embedding", "support"):
-        (place / f"out/fold-1/predictions/{part}-{NAME}.parquet").unlink()
-    monkeypatch.setattr(module, "train_member", None)
-    monkeypatch.setattr(module, "evaluate_baseline", None)
-    assert run(place, "--fold=1", "--jobs=2") == first
+    (place / f"out/fold-1/predictions/features-{NAME}.parquet").unlink()
+    member = place / "out/fold-1/members/0/pretrained.safetensors"
+    before = member.stat().st_mtime_ns
+    assert run(place, "--fold=1", "--jobs=2", jobs=subprocess) == first
+    assert member.stat().st_mtime_ns == before
+    logs = sorted(path.name for path in (place / "out/logs").glob("*.log"))
+    assert logs == [f"fold-1-features-{NAME}.log", "fold-1-score.log"]
+
+
+def test_what_fails_is_told_with_its_log(place, first, tmp_path, capfd):
+    options = [*OPTIONS, "--smallest-family=1000"]
+    with pytest.raises(MatmlError, match="a job of the benchmark has failed"):
+        run(place, out="fails", options=options, jobs=subprocess)
 
 
 def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals):
@@ -152,7 +164,7 @@ def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals
         run(place, "--methods=mammal", out="more", options=own)
     save_checkpoint(place / "more/potential.safetensors", tensors, {"ids": [*ids[::-1][1:], "?"]})
     with pytest.raises(MatmlError, match="has no features of"):
-        run(place, "--methods=anil,gp_head", out="more", options=own)
+        run(place, "--methods=anil,gp_head", "--fold=0", "--draws=1", out="more", options=own)
 
 
 def test_gains_are_those_of_the_same_families():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmark_jobs import InProcess
 from click.testing import CliRunner
 
 from matml.cli.properties.commands import properties
@@ -15,7 +16,6 @@ from matml.core.files import write_table
 from matml.core.settings import read_section
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties.baselines.support_only import support_ridge
-from matml.properties.benchmark import new_property as module
 from matml.properties.benchmark.new_property import OURS
 from matml.properties.benchmark.new_property_report import best_baseline
 from matml.properties.benchmark.zeolites import read_frameworks
@@ -179,14 +179,17 @@ def place(crystals, tmp_path_factory):
     return place
 
 
-def run(place, *more):
+def run(place, *more, jobs=None):
     common = [
         f"--structures={place}/structures",
         f"--graphs={place}/graphs",
         f"--config={place}/properties.yaml",
         f"--json={place}/records.json",
     ]
-    result = CliRunner().invoke(properties, ["benchmark", *common, *more], catch_exceptions=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matml.cli.properties.benchmark.subprocess", jobs or InProcess())
+        arguments = ["benchmark", *common, *more]
+        result = CliRunner().invoke(properties, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -204,7 +207,7 @@ def setting_b(place):
 
 
 def test_setting_b_trains_without_the_property_and_tests_every_large_family(
-    place, crystals, setting_b, monkeypatch
+    place, crystals, setting_b
 ):
     options, printed = setting_b
     unique = crystals.table[crystals.table["duplicate_of"] == ""]
@@ -236,10 +239,9 @@ def test_setting_b_trains_without_the_property_and_tests_every_large_family(
     assert {s.split(",")[0] for s in records["setting"]} == {"B"}
     assert {"fine_tuned", "maml", "ridge_head"} <= set(records["method"])
     # what is there is not made again
-    monkeypatch.setattr(module, "train_member", None)
-    monkeypatch.setattr(module, "predict_episodes", None)
-    monkeypatch.setattr(module, "metatrain_new", None)
-    assert run(place, *options) == printed
+    jobs = InProcess()
+    assert run(place, *options, jobs=jobs) == printed
+    assert not jobs.done
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from matml.core.errors import MatmlError
 from matml.properties.dataset import EPISODES
 from matml.properties.methods.registry import STACK
 from matml.studies.adaptation import sizes
-from matml.studies.adaptation.sizes import Part, plan, sample, thinned
+from matml.studies.adaptation.size_parts import Part, plan
+from matml.studies.adaptation.sizes import sample, thinned
 from matml.studies.adaptation.sizes_report import summarise
 
 NAME = "formation_energy_eV_per_atom"

@@ -1,5 +1,7 @@
 """The workflow without running its stages; a whole small run is in .ci/run."""
 
+import gzip
+import json
 import re
 import shutil
 import statistics
@@ -8,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from matml.core.processors import usable_threads
@@ -79,15 +82,32 @@ def test_a_wrong_configuration_ends_before_anything_runs(copy, text, message):
 
 def test_every_rule_has_log_benchmark_message_threads_and_source_hash():
     for file in (ROOT / "workflow/rules").glob("*.smk"):
-        for rule in re.split(r"^rule ", file.read_text(encoding="utf-8"), flags=re.M)[1:]:
-            name = rule.split(":")[0]
+        text = file.read_text(encoding="utf-8")
+        # `use rule … with:` says only what is otherwise
+        for rule in re.split(r"^(?=rule |use rule )", text, flags=re.M):
+            if not rule.startswith("rule "):
+                continue
+            name = rule.removeprefix("rule ").split(":")[0]
             wanted = ["log:", "benchmark:", "message:", "shell:", "params:", "matml "]
             if file.name != "settings.smk":
                 wanted += ["threads:", "sources=", "ensure("]
-            if name == "calibrate":
-                wanted.remove("ensure(")  # its one output is a folder
             for word in wanted:
                 assert word in rule, f"{file.name}, rule {name}: no {word}"
+
+
+def test_the_benchmark_is_jobs_of_the_same_rules(copy):
+    told = snakemake(copy, "-n", "--quiet", "host", "--", "properties_benchmark").stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", told, flags=re.M))
+    # five folds of setting A, and three of B for each of two properties; ten members of each
+    assert {name: int(jobs[name]) for name in ("split", "member", "new_property_member")} == {
+        "split": 11,
+        "member": 50,
+        "new_property_member": 60,
+    }
+    assert int(jobs["property"]) == int(jobs["features"]) == 20
+    assert int(jobs["score_run"]) == 5
+    assert int(jobs["score_new_property"]) == 6
+    assert "--property=refractive_index" in told
 
 
 def test_snakemakes_lint_finds_only_what_does_not_apply(copy):
@@ -97,18 +117,33 @@ def test_snakemakes_lint_finds_only_what_does_not_apply(copy):
     assert found == {"Specify a conda environment or container for each rule."}
 
 
-def test_settings_rerun_only_for_the_section_that_changed(copy):
-    targets = ["results/settings/graphs.yaml", "results/settings/screening.yaml"]
-    assert snakemake(copy, "--cores", "2", *targets).returncode == 0
-    again = snakemake(copy, "-n", *targets)
-    assert "Nothing to be done" in again.stdout + again.stderr
-    (copy / "mine.yaml").write_text("graphs: {neighbours: 9}\n", encoding="utf-8")
-    changed = snakemake(copy, "-n", *targets, "--configfile", "mine.yaml")
-    told = changed.stdout + changed.stderr
-    assert "settings of section graphs" in told
-    assert "settings of section screening" not in told
-    assert snakemake(copy, "--cores", "2", *targets, "--configfile", "mine.yaml").returncode == 0
-    assert "neighbours: 9" in (copy / targets[0]).read_text(encoding="utf-8")
+def test_stages_rerun_only_for_the_section_that_changed(copy):
+    """Settings are written by one job, but each stage depends on the values of its section."""
+    with gzip.open(copy / "data/crystals/elastic.csv.gz", "rt", encoding="utf-8") as stream:
+        table = pd.read_csv(stream, comment="#", nrows=4)
+    table.to_csv(copy / "few.csv", index=False)
+    few = {"structures": {"inputs": ["few.csv"]}}
+
+    def run(*arguments: str, **more: dict) -> str:
+        (copy / "few.yaml").write_text(json.dumps(few | more), encoding="utf-8")
+        options = [*arguments, "results/graphs/summary.json", "--configfile", "few.yaml"]
+        done = snakemake(copy, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    run("--cores", "2")
+    assert "neighbours: 12" in (copy / "results/settings/graphs.yaml").read_text(encoding="utf-8")
+    assert "Nothing to be done" in run("-n")
+    stages = ("matml config sections", "matml structures ingest", "matml structures graph")
+    for more, wanted in (
+        ({"screening": {"top": 3}}, [True, False, False]),
+        ({"graphs": {"neighbours": 9}}, [True, False, True]),
+        ({"structures": few["structures"] | {"max_sites": 99}}, [True, True, True]),
+    ):
+        told = run("-n", **more)
+        assert [stage in told for stage in stages] == wanted, more
+    run("--cores", "2", graphs={"neighbours": 9})
+    assert "neighbours: 9" in (copy / "results/settings/graphs.yaml").read_text(encoding="utf-8")
 
 
 def test_a_command_that_fails_fails_its_rule(copy):
@@ -120,7 +155,7 @@ def test_a_command_that_fails_fails_its_rule(copy):
     done = snakemake(copy, "--cores", "2", target, "--configfile", "mine.yaml")
     assert done.returncode != 0
     assert "matml: error: bad.csv" in done.stdout + done.stderr
-    log = (copy / "results/logs/kinetics-bad-prepare.log").read_text(encoding="utf-8")
+    log = (copy / "results/logs/kinetics-bad-run.log").read_text(encoding="utf-8")
     assert log.startswith("matml: error: bad.csv")
     assert "Traceback" not in log
 

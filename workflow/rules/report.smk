@@ -3,16 +3,18 @@
 
 rule report:
     input:
-        section=f"{OUT}/settings/report.yaml",
-        settings=expand(f"{OUT}/settings/{{section}}.yaml", section=section_models()),
-        versions=rules.versions.output,
+        section=ancient(f"{OUT}/settings/report.yaml"),
+        settings=ancient(rules.settings.output.sections),
+        versions=rules.settings.output.versions,
         structures=rules.ingest.output,
         graphs=rules.graphs.output.summary,
-        split=rules.split.output,
-        training=[
-            expand(rules.pretrain.output.training, member=MEMBERS),
-            expand(rules.metatrain.output.training, member=MEMBERS),
-        ],
+        split=SPLIT,
+        episodes=EPISODES,
+        training=expand(
+            [rules.member.output.pretraining, rules.member.output.metatraining],
+            run="properties",
+            member=MEMBERS,
+        ),
         evaluation=rules.compare.output,
         candidates=rules.candidates.output.summary,
         screening=rules.screen.output,
@@ -28,6 +30,7 @@ rule report:
     threads: 1
     params:
         results=subpath(output.page, parent=True),
+        values=list(VALUES.values()),
         sources=source_hash("matml.cli.report:report"),
     message:
         "Making the report and its figures"

@@ -10,7 +10,7 @@ SHARD = f"{OUT}/screening/shards/{{shard}}"
 
 rule candidates:
     input:
-        settings=SCREENING_SECTION,
+        settings=ancient(SCREENING_SECTION),
         structures=rules.ingest.output.structures,
     output:
         candidates=ensure(f"{OUT}/candidates/candidates.parquet", non_empty=True),
@@ -23,6 +23,7 @@ rule candidates:
     params:
         out=subpath(output.candidates, parent=True),
         structures=subpath(input.structures, parent=True),
+        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:candidates"),
     message:
         "Making charge-neutral candidates by substitution"
@@ -33,7 +34,7 @@ rule candidates:
 
 rule support:
     input:
-        settings=SCREENING_SECTION,
+        settings=ancient(SCREENING_SECTION),
         structures=rules.ingest.output.structures,
     output:
         ensure(f"{OUT}/screening/support.csv", non_empty=True),
@@ -45,6 +46,7 @@ rule support:
     params:
         structures=subpath(input.structures, parent=True),
         seed=SETTINGS.seed,
+        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:support"),
     message:
         "Drawing a few labelled members of the family"
@@ -56,7 +58,7 @@ rule support:
 
 rule screen_shard:
     input:
-        settings=SCREENING_SECTION,
+        settings=ancient(SCREENING_SECTION),
         model=rules.export.output.card,
         parts=[rules.export.output.members, rules.export.output.baselines],
         support=SUPPORT,
@@ -82,6 +84,7 @@ rule screen_shard:
         known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
         shards=SETTINGS.screening.shards,
         seed=SETTINGS.seed,
+        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:screen"),
     message:
         "Scoring the candidates, share {wildcards.shard}"
@@ -94,7 +97,7 @@ rule screen_shard:
 
 rule screen:
     input:
-        settings=SCREENING_SECTION,
+        settings=ancient(SCREENING_SECTION),
         shards=expand(
             rules.screen_shard.output.state, shard=range(SETTINGS.screening.shards)
         ),
@@ -114,6 +117,7 @@ rule screen:
         shards=lambda wildcards, input: [
             f"--shard={path.rsplit('/', 1)[0]}" for path in input.shards
         ],
+        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:merge"),
     message:
         "Ranking the candidates"

@@ -1,37 +1,26 @@
-# The validated settings as files, one per section, so that a change reruns only what depends on it.
+# The validated settings as files, one a section, and the versions of the packages.
+#
+# All are written by one job; so that a change reruns only what depends on it, rules take the files
+# as `ancient`, and a hash of their section's values as a param.
 
 
 localrules:
     settings,
-    versions,
 
 
 rule settings:
     output:
-        f"{OUT}/settings/{{section}}.yaml",
+        sections=[path for path in VALUES],
+        versions=f"{OUT}/settings/versions.json",
     log:
-        f"{OUT}/logs/settings/{{section}}.log",
+        f"{OUT}/logs/settings.log",
     benchmark:
-        f"{OUT}/benchmarks/settings-{{section}}.tsv"
+        f"{OUT}/benchmarks/settings.tsv"
     params:
-        values=lambda wildcards: SECTION_VALUES[wildcards.section],
-    message:
-        "Writing the settings of section {wildcards.section}"
-    shell:
-        "matml config section {wildcards.section} --values {params.values:q} --out {output:q}"
-        " 2>&1 | tee {log:q}"
-
-
-rule versions:
-    output:
-        f"{OUT}/settings/versions.json",
-    log:
-        f"{OUT}/logs/versions.log",
-    benchmark:
-        f"{OUT}/benchmarks/versions.tsv"
-    params:
+        out=subpath(output.versions, parent=True),
+        values=lambda wildcards: SECTION_VALUES,
         versions=versions(),
     message:
-        "Noting the versions of the packages"
+        "Writing the settings"
     shell:
-        "matml config versions --out {output:q} 2>&1 | tee {log:q}"
+        "matml config sections --out {params.out:q} {params.values:q} 2>&1 | tee {log:q}"

@@ -7,6 +7,7 @@ import click
 
 from matml.cli.kinetics.check import equations, recovery
 from matml.cli.kinetics.convert import convert
+from matml.cli.kinetics.run import run
 
 READABLE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -55,6 +56,7 @@ def kinetics() -> None:
 kinetics.add_command(convert)
 kinetics.add_command(recovery)
 kinetics.add_command(equations)
+kinetics.add_command(run)
 
 
 @kinetics.command()

@@ -6,6 +6,8 @@ families' crystals among them. What stands on its features is shown beside the o
 baseline to beat.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import io
@@ -18,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from matml.core.errors import MatmlError
-from matml.meta.checkpoint import load_checkpoint, save_checkpoint
-from matml.structures.crystals import CrystalSet
 
+# whether the potential is installed is asked where torch is not needed otherwise
 if TYPE_CHECKING:
     from chgnet.model import CHGNet
+    from torch import Tensor
+
+    from matml.structures.crystals import CrystalSet
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,10 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
     MatmlError
         Where the file is of other crystals.
     """
+    import torch
+
+    from matml.meta.checkpoint import load_checkpoint, save_checkpoint
+
     if not cache.exists():
         if not available():
             return None
@@ -103,7 +109,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def load_model() -> "CHGNet":
+def load_model() -> CHGNet:
     """Return the potential, for evaluation."""
     with quiet():
         from chgnet.model import CHGNet
@@ -127,8 +133,10 @@ def compute(crystals: CrystalSet) -> PotentialFeatures:
     return PotentialFeatures(features, energy)
 
 
-def _predict(model: "CHGNet", graphs: list) -> tuple[Tensor, Tensor]:
+def _predict(model: CHGNet, graphs: list) -> tuple[Tensor, Tensor]:
     """Return features and energies of some graphs."""
+    import torch
+
     with torch.no_grad():
         found = model.forward(graphs, task="e", return_crystal_feas=True)
     atoms = torch.tensor([len(graph.atomic_number) for graph in graphs])

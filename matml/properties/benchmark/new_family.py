@@ -1,24 +1,16 @@
-"""The benchmark: new families, cross-validated, every method on the same episodes.
+"""Setting A of the benchmark: new families, cross-validated, every method on the same episodes."""
 
-Families of at least a given size are dealt into folds; each is for test exactly once, with the next
-fold for validation and all else for training. Each fold runs the stages of the workflow in a folder
-of its own; what is there is not made again, so that a stopped run goes on where it was.
-"""
-
-import logging
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from matml.core.errors import MatmlError
-from matml.core.files import read_json, read_table, write_json, write_table
+from matml.core.files import read_table
 from matml.core.statistics import rank_correlation
-from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
-from matml.properties.benchmark.layout import FAMILIES, POTENTIAL, RUN
-from matml.properties.benchmark.parts import FoldRun, processes, run_parts
+from matml.properties.baselines.chgnet import potential_features
+from matml.properties.baselines.linear_probe import by_frozen_features, by_support_alone
+from matml.properties.data.descriptors import describe
 from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.evaluation.compare import (
     choose,
@@ -26,62 +18,81 @@ from matml.properties.evaluation.compare import (
     family_errors,
     with_chosen_fine_tuning,
 )
+from matml.properties.evaluation.layout import member_folder, predictions_of
 from matml.properties.evaluation.summarise import half_width_of, join_predictions, to_learned_scale
 from matml.properties.methods.registry import COMPARED, ONE, SINGLE, STACK, TITLES
+from matml.properties.networks.ensemble import load_network
+from matml.properties.networks.pretrain import embed
 from matml.properties.settings import PropertiesSection
 from matml.properties.stack.conformal import half_widths
-from matml.structures.crystals import CrystalSet
-
-log = logging.getLogger(__name__)
 
 DEFAULT = STACK
 """What a user gets."""
 ALL = {m: (TITLES | COMPARED)[m] for m in [*list(TITLES)[:1], *COMPARED, *list(TITLES)[1:]]}
 """All methods with their titles."""
-PROPERTIES = (
-    "formation_energy_eV_per_atom",
-    "bulk_modulus_GPa",
-    "shear_modulus_GPa",
-    "refractive_index",
-)
+FEATURES = "features"
+"""Kind of the predictions from the support alone and with frozen features."""
 
 
-def check_run(out: Path, run: dict) -> None:
-    """Write what a benchmark's folder is made with; refuse a folder made with something else.
-
-    Raises
-    ------
-    MatmlError
-        Names what differs.
-    """
-    path = out / RUN
-    if not path.exists():
-        write_json(path, run)
-        return
-    before = read_json(path)
-    if differing := [key for key in run if before.get(key) != run[key]]:
-        raise MatmlError(
-            f"{path}: made with another {', '.join(differing)}; give the same, or another --out"
-        )
-
-
-def run_fold(run: FoldRun, pool: Executor | None) -> pd.DataFrame:
-    """Return the scores of the test families of one fold, running what is not there yet."""
-    if (run.out / FAMILIES).exists():
-        return read_table(run.out / FAMILIES)
-    run_parts(run, pool)
-    scores = score_fold(run.open(), run.out, *run.tables(), run.names).assign(fold=run.fold)
-    write_table(run.out / FAMILIES, scores)
-    return scores
-
-
-def score_fold(
+def predict_by_features(
     bench: Workbench,
     run: Path,
-    members: Sequence[Path],
-    others: Sequence[Path],
-    names: Sequence[str],
+    settings: PropertiesSection,
+    *,
+    name: str,
+    potential: Path | None,
+    seed: int,
+    device: str,
 ) -> pd.DataFrame:
+    """Return the predictions of a property's episodes by models of few labels and fixed features.
+
+    These are descriptors, embeddings of one network and of all members, and what a potential says.
+
+    Parameters
+    ----------
+    potential
+        File of the potential's features, if they are taken.
+    """
+    column = bench.names.index(name)
+    targets = bench.targets[:, column]
+    training = bench.split.training_rows(bench.families)
+    training = training[~np.isnan(targets[training])]
+    episodes = read_table(run / EPISODES)
+    own = targets, training, episodes[episodes["property"] == name]
+    options = {"subset": settings.gp_subset, "steps": settings.gp_steps, "seed": seed}
+    embeddings = [_embedding(bench, run, settings, i, device) for i in range(settings.members)]
+    features = {"embedding": np.hstack(embeddings), f"{ONE}embedding": embeddings[0]}
+    said = None if potential is None else potential_features(bench.crystals, potential)
+    if said is not None:
+        features["potential"] = said.features
+    found: list[Iterable] = [by_support_alone(describe(bench.crystals), *own)]
+    found += [by_frozen_features(kind, x, *own, **options) for kind, x in features.items()]
+    columns = ["episode", "method", "prediction"]
+    return pd.DataFrame([row for rows in found for row in rows], columns=columns)
+
+
+def _embedding(
+    bench: Workbench, run: Path, settings: PropertiesSection, member: int, device: str
+) -> np.ndarray:
+    """Return a member's embeddings of all crystals, [crystals, width]."""
+    path = member_folder(run, member) / "pretrained.safetensors"
+    network, _ = load_network(path, bench.recipe(settings))
+    rows = np.arange(len(bench.crystals))
+    return embed(network.to(device), bench.batches(device), rows).astype(float)
+
+
+def run_predictions(
+    run: Path, members: int, names: Sequence[str]
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Return the predictions of a run: of each member, and of what is fitted to a property."""
+    kinds = ("baseline", "stack", FEATURES)
+    return (
+        [read_table(predictions_of(run, "member", i)) for i in range(members)],
+        [read_table(predictions_of(run, kind, name)) for kind in kinds for name in names],
+    )
+
+
+def score_run(bench: Workbench, run: Path, members: int, names: Sequence[str]) -> pd.DataFrame:
     """Return property, shots, method, family and the draws' mean scores on the test families.
 
     Scores: `error`, `spearman`, `inside` (share of 90 % intervals that hold the truth), `width`.
@@ -89,7 +100,7 @@ def score_fold(
     """
     episodes = read_table(run / EPISODES)
     episodes = episodes[episodes["property"].isin(names)]
-    single, rest = ([read_table(path) for path in paths] for paths in (members, others))
+    single, rest = run_predictions(run, members, names)
     of_all = _score(bench, episodes, join_predictions(single, rest), names)
     single = [own[own["method"].str.startswith(SINGLE)] for own in single]
     of_one = _score(bench, episodes, pd.concat(single), names)
@@ -118,80 +129,3 @@ def _score(
         found.append((rank_correlation(row.prediction, label), (off <= half).mean(), 2 * half))
     rank, inside, width = zip(*found, strict=True)
     return test.assign(spearman=rank, inside=inside, width=[each.mean() for each in width])
-
-
-def run_benchmark(
-    structures: Path,
-    graphs: Path,
-    out: Path,
-    settings: PropertiesSection,
-    *,
-    which: Sequence[int],
-    folds: int,
-    names: Sequence[str],
-    methods: Sequence[str],
-    fine_tune: bool,
-    potential: bool,
-    seed: int,
-    device: str,
-    threads: int,
-    jobs: int,
-) -> pd.DataFrame:
-    """Return the scores of the test families of all finished folds.
-
-    Parameters
-    ----------
-    which
-        Folds to run now.
-    methods, fine_tune
-        As of `stages.evaluate_member`.
-    potential
-        Whether to have the potential's features, if it is installed.
-    jobs
-        Processes to run members and properties in.
-
-    Raises
-    ------
-    MatmlError
-        For a property that the settings do not learn, or a folder made otherwise.
-    """
-    if unknown := [name for name in names if name not in settings.properties]:
-        raise MatmlError(
-            f"--property {unknown[0]}: the settings learn {', '.join(settings.properties)}"
-        )
-    made_with = {
-        "settings": settings.model_dump(mode="json"),
-        "folds": folds,
-        "properties": list(names),
-        "methods": list(methods),
-        "fine_tune": fine_tune,
-        "seed": seed,
-    }
-    cache = out / POTENTIAL
-    if potential:
-        crystals = CrystalSet.open(structures, graphs)
-        if potential_features(crystals, cache) is None:
-            log.info("features of %s are left out; to have them, %s", PACKAGE, HOW)
-            potential = False
-    check_run(out, made_with | {"potential": potential})
-    with processes(jobs, threads) as pool:
-        for fold in which:
-            log.info("fold %d of %d", fold, folds)
-            run = FoldRun(
-                structures,
-                graphs,
-                out / f"fold-{fold}",
-                settings,
-                fold=fold,
-                folds=folds,
-                names=tuple(names),
-                methods=tuple(methods),
-                fine_tune=fine_tune,
-                potential=cache if potential else None,
-                seed=seed,
-                device=device,
-                threads=threads,
-            )
-            run_fold(run, pool)
-    finished = [out / f"fold-{fold}" / FAMILIES for fold in range(folds)]
-    return pd.concat([read_table(p) for p in finished if p.exists()], ignore_index=True)

@@ -6,26 +6,23 @@ for test. Nothing is chosen on held-out families, since no label of theirs is kn
 those which other settings take for validation are for test too.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor
 
-from matml.core.errors import MatmlError
-from matml.core.files import read_json, read_table, write_table
+from matml.core.files import read_json, resumable
 from matml.core.standardise import Standardisation
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.support_only import support_gp, support_ridge
-from matml.properties.benchmark.layout import FAMILIES
-from matml.properties.benchmark.parts import call_all, processes
-from matml.properties.dataset import SETUP, Workbench, learned_values, make_split
-from matml.properties.evaluation.train_and_predict import train_member
+from matml.properties.dataset import SETUP, Workbench, learned_values
+from matml.properties.evaluation.layout import member_folder
+from matml.properties.evaluation.member_job import keep, pretrain_once, unfinished
 from matml.properties.networks.ensemble import load_network
 from matml.properties.new_property.kernels import LabelProcess
 from matml.properties.new_property.networks import NewReadOuts, metatrain_new
@@ -40,9 +37,6 @@ from matml.properties.new_property.tasks import (
     within_episodes,
 )
 from matml.properties.settings import PropertiesSection
-from matml.structures.crystals import CrystalSet
-
-log = logging.getLogger(__name__)
 
 OURS = "label_process"
 WITHIN, POOLED = "within a family", "pooled over families"
@@ -120,40 +114,56 @@ def score_episodes(predictions: Iterator, labels: np.ndarray) -> pd.DataFrame:
     return scores.groupby(["shots", "method", "family"], as_index=False).mean()
 
 
-def run_fold(
-    structures: Path,
-    graphs: Path,
-    out: Path,
+def new_property_member(
+    bench: Workbench,
+    run: Path,
+    settings: PropertiesSection,
+    *,
+    member: int,
+    seed: int,
+    device: str,
+    methods: Sequence[str],
+    made_with: dict[str, Any],
+) -> None:
+    """Train one member of a run, and meta-train it to take up a property that it does not know.
+
+    Parameters
+    ----------
+    methods
+        Of meta-learning.
+    made_with
+        As of `member_job`.
+    """
+    own: dict[str, Any] = {"member": member, "seed": seed, "device": device}
+    with resumable(unfinished(run, member), made_with) as work:
+        pretrain_once(bench, work, settings, **own)
+        metatrain_new(bench, work, settings, methods=methods, **own)
+        keep(work, member_folder(run, member))
+
+
+def score_new_property(
+    bench: Workbench,
+    run: Path,
     settings: PropertiesSection,
     *,
     name: str,
-    fold: int,
-    folds: int,
     potential: Path | None,
     methods: Sequence[str],
     fine_tune: bool,
     seed: int,
     device: str,
-    pool: Executor | None,
 ) -> pd.DataFrame:
-    """Return the scores of one fold's families, training what is not there yet."""
-    if (out / FAMILIES).exists():
-        return read_table(out / FAMILIES)
-    rest = {n: weight for n, weight in settings.properties.items() if n != name}
-    settings = settings.model_copy(update={"properties": rest})
-    if not (out / SETUP).exists():
-        make_split(structures, graphs, out, settings, seed, fold=fold, folds=folds)
-    bench = Workbench.open(structures, graphs, out, settings)
-    call_all(
-        _train,
-        [
-            (structures, graphs, out, settings, i, methods, seed, device)
-            for i in range(settings.members)
-        ],
-        pool,
-    )
+    """Return the scores of a run's held-out families on a property that it was trained without.
+
+    Parameters
+    ----------
+    potential
+        File of the potential's features, if they are taken.
+    methods, fine_tune
+        Of meta-learning, by which the members were trained; whether networks are fine-tuned too.
+    """
     recipe = bench.recipe(settings)
-    members = [out / "members" / str(i) for i in range(settings.members)]
+    members = [member_folder(run, i) for i in range(settings.members)]
     networks = [load_network(f / "pretrained.safetensors", recipe)[0] for f in members]
     sets = FeatureSets.of(bench.crystals, networks, device)
     sets = sets.standardised(sets, bench.split.training_rows(bench.families))
@@ -163,7 +173,7 @@ def run_fold(
         features["potential"] = Standardisation.of(known).apply(known)
     labels = learned_values(bench.crystals.table, [name])[:, 0]
     held_out = [*bench.split.test, *bench.split.validation]
-    excluded = read_json(out / SETUP)["excluded"]
+    excluded = read_json(run / SETUP)["excluded"]
     own = {"trees": settings.trees, "seed": seed}
     tables = []
     adapting = {"methods": methods, "fine_tune": fine_tune, "seed": seed, "device": device}
@@ -191,79 +201,4 @@ def run_fold(
         read_outs = NewReadOuts.open(bench, members, settings, **options)
         found = chain(found, read_outs.predict(drawn, labels))
         tables.append(score_episodes(found, labels).assign(setting=setting))
-        log.info("%s, fold %d: %s done", name, fold, setting)
-    scores = pd.concat(tables, ignore_index=True).assign(property=name, fold=fold)
-    write_table(out / FAMILIES, scores)
-    return scores
-
-
-def _train(
-    structures: Path,
-    graphs: Path,
-    out: Path,
-    settings: PropertiesSection,
-    member: int,
-    methods: Sequence[str],
-    seed: int,
-    device: str,
-) -> None:
-    """Train and meta-train one member of a fold, as far as that is not done."""
-    folder = out / "members" / str(member)
-    bench = Workbench.open(structures, graphs, out, settings)
-    own = {"member": member, "seed": seed, "device": device}
-    if not (folder / "pretraining.csv").exists():
-        train_member(bench, folder, settings, **own)
-    metatrain_new(bench, folder, settings, methods=methods, **own)
-
-
-def run_new_property(
-    structures: Path,
-    graphs: Path,
-    out: Path,
-    settings: PropertiesSection,
-    *,
-    names: Sequence[str],
-    folds: int,
-    potential: bool,
-    methods: Sequence[str],
-    fine_tune: bool,
-    seed: int,
-    device: str,
-    threads: int,
-    jobs: int,
-) -> pd.DataFrame:
-    """Return the scores of all large families, each property in turn being the new one.
-
-    Every second of `folds` is run, since test and validation families of each are for test.
-
-    Parameters
-    ----------
-    methods, fine_tune
-        Of meta-learning, from `metatrain.ALL_METHODS`; whether networks are fine-tuned too.
-    """
-    if folds % 2 or folds < 4:
-        raise MatmlError(f"--folds {folds}: setting B takes an even number of at least 4")
-    cache = out / "potential.safetensors"
-    crystals = CrystalSet.open(structures, graphs)
-    there = potential and potential_features(crystals, cache) is not None
-    tables = []
-    with processes(jobs, threads) as pool:
-        for name, fold in product(names, range(0, folds, 2)):
-            log.info("without %s: fold %d of %d", name, fold // 2, folds // 2)
-            scores = run_fold(
-                structures,
-                graphs,
-                out / f"without-{name}/fold-{fold // 2}",
-                settings,
-                name=name,
-                fold=fold,
-                folds=folds,
-                potential=cache if there else None,
-                methods=methods,
-                fine_tune=fine_tune,
-                seed=seed,
-                device=device,
-                pool=pool,
-            )
-            tables.append(scores)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True).assign(property=name)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import bootstrap_interval, tidy_record
 from matml.properties.benchmark.new_property import OURS
 from matml.properties.data.targets import find_property
 from matml.properties.methods.registry import method_title
@@ -61,25 +61,10 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
             setting: str = f"{setting}, {name}",
             shots: int = int(shots),
         ) -> None:
-            values = values[np.isfinite(values)].to_numpy()
-            if not len(values):
-                return
-            low, high = bootstrap_interval(values)
-            records.append(
-                {
-                    "benchmark": "properties",
-                    "setting": setting,
-                    "method": method,
-                    "is_default": method == OURS,
-                    "shots": shots,
-                    "metric": metric,
-                    "value": float(values.mean()),
-                    "low": None if np.isnan(low) else low,
-                    "high": None if np.isnan(high) else high,
-                    "n_tasks": len(values),
-                    "seed": seed,
-                }
-            )
+            known = values[np.isfinite(values)].to_numpy()
+            if len(known):
+                own = {"shots": shots, "is_default": method == OURS, "seed": seed}
+                records.append(tidy_record("properties", setting, method, metric, known, **own))
 
         for method, part in own.groupby("method"):
             add(method, f"mae_{unit}_family_mean" if unit else "mae_family_mean", part["error"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import bootstrap_interval, tidy_record
 from matml.properties.benchmark.new_family import ALL, DEFAULT
 from matml.properties.data.targets import find_property
 from matml.properties.methods.registry import SEEN, SINGLE
@@ -48,24 +48,12 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
         average: Callable = np.mean,
     ) -> None:
         values = values[~np.isnan(values)]
-        if not len(values):
-            return
-        low, high = bootstrap_interval(values, average=average)
-        records.append(
-            {
-                "benchmark": "properties",
-                "setting": f"A, {name}",
-                "method": method,
-                "is_default": method == DEFAULT,
-                "shots": int(shots),
-                "metric": metric,
-                "value": float(average(values)),
-                "low": None if np.isnan(low) else low,
-                "high": None if np.isnan(high) else high,
-                "n_tasks": len(values),
-                "seed": seed,
-            }
-        )
+        if len(values):
+            own = {"shots": shots, "is_default": method == DEFAULT, "seed": seed}
+            setting = f"A, {name}"
+            records.append(
+                tidy_record("properties", setting, method, metric, values, average=average, **own)
+            )
 
     for name, shots in sorted(set(zip(scores["property"], scores["shots"], strict=True))):
         unit = find_property(name).error_unit
@@ -75,14 +63,8 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
             for method in [m for m in NAMES if m in table]:
                 add(name, shots, method, f"{named}_family_mean", table[method].to_numpy())
                 if column == "error":
-                    add(
-                        name,
-                        shots,
-                        method,
-                        f"{named}_family_median",
-                        table[method].to_numpy(),
-                        np.median,
-                    )
+                    values = table[method].to_numpy()
+                    add(name, shots, method, f"{named}_family_median", values, np.median)
         error = by_family(scores, name, shots, "error")
         for baseline in _baselines(error):
             gain = (error[baseline] - error[DEFAULT]).to_numpy()

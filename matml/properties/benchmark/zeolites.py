@@ -22,8 +22,10 @@ from matml.core.files import read_table, write_table
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
 from matml.properties.benchmark.new_property import predict_episodes
+from matml.properties.benchmark.plan import check_made_with
 from matml.properties.data.split import labelled_members
 from matml.properties.dataset import Workbench
+from matml.properties.evaluation.layout import member_folder
 from matml.properties.networks.ensemble import load_network
 from matml.properties.new_property.kernels import LabelProcess
 from matml.properties.new_property.tasks import SHOTS, Episode, FeatureSets, family_tasks
@@ -98,11 +100,11 @@ def zeolites(frameworks: Path, cache: Path) -> CrystalSet:
 def run_frameworks(
     structures: Path,
     graphs: Path,
-    run: Path,
+    run: Path | None,
     out: Path,
     settings: PropertiesSection,
     *,
-    frameworks: Path,
+    frameworks: Path | None,
     seed: int,
     device: str,
 ) -> pd.DataFrame:
@@ -112,7 +114,24 @@ def run_frameworks(
     ----------
     run
         Folder of the properties' results, with the split and the members.
+    frameworks
+        By default those that `zeose` ships.
+
+    Raises
+    ------
+    MatmlError
+        Where the trained members or the zeolites are missing, or the folder was made otherwise.
     """
+    if run is None:
+        raise MatmlError("setting C takes trained members: give --run, results/properties")
+    frameworks = frameworks or shipped_frameworks()
+    if frameworks is None:
+        raise MatmlError(
+            "setting C takes the frameworks of `zeose`: install it with "
+            "`pip install 'matml[zeolites]'`, or give --frameworks"
+        )
+    made_with = {"setting": "C", "settings": settings.model_dump(mode="json"), "seed": seed}
+    check_made_with(out, made_with)
     scores = out / "frameworks.csv"
     if scores.exists():
         return read_table(scores)
@@ -120,7 +139,7 @@ def run_frameworks(
     if ENERGY not in bench.names:
         raise MatmlError(f"{run}: its networks do not predict {ENERGY}, which setting C takes")
     column = bench.names.index(ENERGY)
-    folders = [run / "members" / str(i) for i in range(settings.members)]
+    folders = [member_folder(run, i) for i in range(settings.members)]
     recipe = bench.recipe(settings)
     networks = [load_network(folder / "pretrained.safetensors", recipe)[0] for folder in folders]
     known = FeatureSets.of(bench.crystals, networks, device)

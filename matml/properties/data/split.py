@@ -16,7 +16,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
-from matml.meta import deal
+from matml.core.folds import deal
 from matml.structures.crystals import CrystalSet
 
 

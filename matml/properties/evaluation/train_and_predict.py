@@ -16,13 +16,13 @@ from matml.properties.baselines.tabular import fit_baseline, save_baselines
 from matml.properties.data.descriptors import describe
 from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.methods.encoded import EncodedCrystals, encode
+from matml.properties.methods.make import make
 from matml.properties.methods.method import Episode, FineTuning, Method, Trained
 from matml.properties.methods.registry import (
     DESCRIPTORS,
     FINE_TUNED,
     MEMBER,
     STACK,
-    make,
     names_of,
 )
 from matml.properties.networks.adaptation import learn_residual_gps

@@ -5,13 +5,6 @@ which bring torch along.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from matml.core.errors import MatmlError
-
-if TYPE_CHECKING:
-    from matml.properties.methods.method import Method, Trained
 
 FINE_TUNED, STACK = "fine_tuned", "gp_stack"
 DESCRIPTORS, MEMBER, ALL_MEMBERS = "descriptors", "member", "all members"
@@ -102,17 +95,3 @@ def method_title(method: str) -> str:
 def names_of(needs: str) -> list[str]:
     """Return the methods that need the same to be evaluated."""
     return [name for name, entry in ENTRIES.items() if entry.needs == needs]
-
-
-def make(name: str, trained: "Trained") -> "Method":
-    """Return a method of what was trained for a property.
-
-    Raises
-    ------
-    MatmlError
-        Where there is no such method.
-    """
-    if name not in ENTRIES:
-        raise MatmlError(f"method {name!r} is not known; known are {', '.join(TITLES)}")
-    module, made_by = ENTRIES[name].made_by.split(":")
-    return getattr(import_module(f"{__package__}.{module}"), made_by)(name, trained)

@@ -14,8 +14,8 @@ from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
 from matml.properties.data.targets import LabelScale, find_property
 from matml.properties.methods.encoded import EncodedCrystals
+from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
-from matml.properties.methods.registry import make
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.encode import Encoder, KnownSpace

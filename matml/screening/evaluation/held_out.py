@@ -10,7 +10,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
-from matml.properties.benchmark.new_family import PROPERTIES
+from matml.properties.benchmark.plan import PROPERTIES
 from matml.properties.methods.method import Pool
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import goal_sign

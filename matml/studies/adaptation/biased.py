@@ -16,8 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from matml.core.errors import MatmlError
-from matml.core.statistics import bootstrap_interval
-from matml.meta import deal
+from matml.core.folds import deal
+from matml.core.statistics import tidy_record
 from matml.properties.data.split import Split, same_materials
 from matml.properties.data.targets import find_property
 from matml.properties.dataset import Workbench
@@ -272,21 +272,18 @@ def score(errors: pd.DataFrame, deviations: dict[str, float], seed: int) -> list
                 }
                 for gain, reference in references.items():
                     values = by_family[method] if not gain else reference - by_family[method]
-                    low, high = bootstrap_interval(values.to_numpy(), seed=seed)
                     records.append(
-                        {
-                            "benchmark": "biased support, balanced query",
-                            "setting": f"{support} / {name}",
-                            "method": method,
-                            "is_default": False,
-                            "shots": int(shots),
-                            "metric": f"{gain or 'balanced mean absolute error'} ({unit})",
-                            "value": float(values.mean()),
-                            "low": None if np.isnan(low) else low,
-                            "high": None if np.isnan(high) else high,
-                            "n_tasks": len(values),
-                            "seed": seed,
-                        }
+                        tidy_record(
+                            "biased support, balanced query",
+                            f"{support} / {name}",
+                            method,
+                            f"{gain or 'balanced mean absolute error'} ({unit})",
+                            values.to_numpy(),
+                            shots=shots,
+                            is_default=False,
+                            seed=seed,
+                            interval_seed=seed,
+                        )
                     )
     return records
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from matml.core.files import atomic
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import bootstrap_interval, tidy_record
 from matml.properties.data.targets import find_property
 from matml.studies.adaptation.forgetting import (
     RULES,
@@ -39,24 +39,10 @@ def summarise(
     found = []
 
     def add(setting: str, way: str, default: bool, metric: str, values: np.ndarray) -> None:
-        if not len(values):
-            return
-        low, high = (None if np.isnan(end) else end for end in bootstrap_interval(values))
-        found.append(
-            {
-                "benchmark": "forgetting",
-                "setting": setting,
-                "method": way,
-                "is_default": default,
-                "shots": shots,
-                "metric": metric if "distance" in metric else f"{metric} [{unit}]",
-                "value": float(values.mean()),
-                "low": low,
-                "high": high,
-                "n_tasks": len(values),
-                "seed": seed,
-            }
-        )
+        if len(values):
+            metric = metric if "distance" in metric else f"{metric} [{unit}]"
+            own = {"shots": shots, "is_default": default, "seed": seed}
+            found.append(tidy_record("forgetting", setting, way, metric, values, **own))
 
     for way, outcome in outcomes.items():
         default = way == Way("maml", "inner", default_steps)

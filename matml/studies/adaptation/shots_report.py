@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from matml.core.files import atomic
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import bootstrap_interval, tidy_record
 from matml.properties.data.targets import find_property
 from matml.properties.evaluation.compare import FEWEST_FAMILIES
 from matml.studies.adaptation.shots import METHODS, stopped_elsewhere
@@ -27,23 +27,10 @@ def summarise(name: str, table: pd.DataFrame, *, default_steps: int, seed: int) 
     found = []
 
     def add(method: str, steps: int | None, shots: int, metric: str, values: np.ndarray) -> None:
-        low, high = (None if np.isnan(end) else end for end in bootstrap_interval(values))
-        title = METHODS[method]
-        found.append(
-            {
-                "benchmark": "shots",
-                "setting": name,
-                "method": title if steps is None or steps < 0 else f"{title}, {steps} steps",
-                "is_default": method == "maml" and steps == default_steps,
-                "shots": int(shots),
-                "metric": f"{metric} [{square}]",
-                "value": float(values.mean()),
-                "low": low,
-                "high": high,
-                "n_tasks": len(values),
-                "seed": seed,
-            }
-        )
+        title, default = METHODS[method], method == "maml" and steps == default_steps
+        title = title if steps is None or steps < 0 else f"{title}, {steps} steps"
+        own = {"shots": shots, "is_default": default, "seed": seed}
+        found.append(tidy_record("shots", name, title, f"{metric} [{square}]", values, **own))
 
     for (shots, method), own in table.groupby(["shots", "method"], sort=False):
         error = own.pivot_table(index="family", columns="steps", values="mse")

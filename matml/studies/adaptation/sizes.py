@@ -8,7 +8,7 @@ study goes on where it was.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,73 +17,25 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.core.standardise import Standardisation
-from matml.properties.benchmark.new_family import check_run
+from matml.properties.benchmark.plan import check_made_with
 from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.evaluation.compare import episode_errors, family_errors
 from matml.properties.evaluation.summarise import to_learned_scale
 from matml.properties.evaluation.train_and_predict import (
     evaluate_baseline,
     evaluate_stack,
+    network_predictions,
     pretrain_member,
 )
 from matml.properties.methods.registry import STACK
 from matml.properties.networks.ensemble import save_network
 from matml.properties.settings import PropertiesSection
-from matml.properties.stack.fit import network_predictions
+from matml.studies.adaptation.size_parts import Part
 
 log = logging.getLogger(__name__)
 
 FEWEST_LABELS = 20
 """Training labels of a property below which nothing is learned from a sample."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One training of everything.
-
-    Attributes
-    ----------
-    sampling
-        "crystals": crystals are drawn at random; "families": whole families are.
-    fraction
-        Share of the training crystals that is kept.
-    epochs
-        Of the networks.
-    seed
-        Of the sample, the weights and all else.
-    """
-
-    sampling: str
-    fraction: float
-    epochs: int
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.sampling}-{self.fraction:g}-{self.epochs}-epochs-seed-{self.seed}"
-
-
-def plan(
-    fractions: Sequence[float],
-    samplings: Sequence[str],
-    epochs: Sequence[int],
-    full_epochs: int,
-    seeds: Sequence[int],
-) -> list[Part]:
-    """Return the parts: sizes at full epochs, and fewer epochs on all training crystals.
-
-    All crystals, which come first, are one sample however they are drawn: they are trained on with
-    the first seed alone.
-    """
-    everything = Part("crystals", 1.0, full_epochs, seeds[0])
-    thinned = [
-        Part(sampling, fraction, full_epochs, seed)
-        for sampling in samplings
-        for seed in seeds
-        for fraction in fractions
-        if fraction < 1
-    ]
-    shorter = [replace(everything, epochs=count) for count in epochs if count != full_epochs]
-    return [everything, *thinned, *shorter]
 
 
 def sample(families: np.ndarray, part: Part) -> np.ndarray:
@@ -189,7 +141,7 @@ def run_study(
         "test": list(bench.split.test),
         "episodes": len(episodes),
     }
-    check_run(out, made_with)
+    check_made_with(out, made_with)
     write_table(out / EPISODES, episodes)
     for number, part in enumerate(parts):
         folder = out / str(part)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from matml.core.files import atomic
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import bootstrap_interval, tidy_record
 from matml.properties.data.targets import find_property
 from matml.properties.methods.registry import STACK, TITLES
 
@@ -39,22 +39,12 @@ def summarise(table: pd.DataFrame, seed: int) -> list[dict]:
     records = []
 
     def add(part, name, shots, method, metric, values, labels) -> None:
-        values = np.asarray(values)
-        low, high = (None if np.isnan(end) else end for end in bootstrap_interval(values))
         sampling, fraction, epochs = part
+        setting = f"{name}, {fraction:.0%} of the training {sampling}, {epochs} epochs"
+        own = {"shots": shots, "is_default": method == STACK, "seed": seed}
         records.append(
-            {
-                "benchmark": "training_size",
-                "setting": f"{name}, {fraction:.0%} of the training {sampling}, {epochs} epochs",
-                "method": method,
-                "is_default": method == STACK,
-                "shots": int(shots),
-                "metric": metric,
-                "value": float(values.mean()),
-                "low": low,
-                "high": high,
-                "n_tasks": len(values),
-                "seed": seed,
+            tidy_record("training_size", setting, method, metric, np.asarray(values), **own)
+            | {
                 "property": name,
                 "sampling": sampling,
                 "fraction": float(fraction),

@@ -1,0 +1,142 @@
+# Benchmarks and studies that take far longer than a run; none is part of `all`.
+
+from matml.studies.adaptation.size_parts import (
+    EPOCHS,
+    FRACTIONS,
+    SAMPLINGS,
+    SEEDS,
+    plan,
+)
+
+SIZE_PARTS = [
+    str(part)
+    for part in plan(
+        FRACTIONS,
+        SAMPLINGS,
+        EPOCHS,
+        SETTINGS.properties.epochs,
+        range(SETTINGS.seed, SETTINGS.seed + SEEDS),
+    )
+]
+
+
+rule benchmark_tables:
+    input:
+        scores=lambda wildcards: expand(
+            f"{OUT}/{{run}}/families.csv", run=BENCHMARK_RUNS[wildcards.setting]
+        ),
+    output:
+        records=ensure(f"{OUT}/properties-benchmark/{{setting}}.json", non_empty=True),
+        tables=ensure(f"{OUT}/properties-benchmark/{{setting}}.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-benchmark-{{setting}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-benchmark-{{setting}}.tsv"
+    wildcard_constraints:
+        setting="[AB]",
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.properties.benchmark:benchmark_tables"),
+    message:
+        "Tables of the benchmark, setting {wildcards.setting}"
+    shell:
+        "(matml properties benchmark-tables --setting {wildcards.setting} --seed {params.seed}"
+        " --json {output.records:q} {input.scores:q} > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+# takes the packages of the extras `potential` and `zeolites`
+rule properties_benchmark_energies:
+    input:
+        settings=ancient(SECTION),
+        crystals=CRYSTALS,
+        split=SPLIT,
+        episodes=EPISODES,
+        networks=expand(rules.member.output.network, run="properties", member=MEMBERS),
+    output:
+        records=ensure(f"{OUT}/properties-benchmark/C.json", non_empty=True),
+        tables=ensure(f"{OUT}/properties-benchmark/C.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-benchmark-energies.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-benchmark-energies.tsv"
+    threads: 1
+    params:
+        out=subpath(output.records, parent=True),
+        run=subpath(input.split, parent=True),
+        common=COMMON,
+        values=VALUES[SECTION],
+        sources=source_hash("matml.cli.properties.benchmark:benchmark"),
+    message:
+        "Benchmark of the predictors on energies of zeolites and perovskites"
+    shell:
+        "(matml properties benchmark --setting C --out {params.out:q}/C --run {params.run:q}"
+        " --config {input.settings:q} {params.common:q} --threads {threads} --json {output.records:q}"
+        " > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+# the members are trained anew for every size and seed; what is trained is kept, whatever becomes of
+# the job
+rule size_part:
+    input:
+        settings=ancient(SECTION),
+        crystals=CRYSTALS,
+        split=SPLIT,
+        episodes=EPISODES,
+    output:
+        errors=ensure(
+            f"{OUT}/properties-sizes/parts/{{part}}/errors.parquet", non_empty=True
+        ),
+    log:
+        f"{OUT}/logs/properties-sizes-{{part}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-sizes-{{part}}.tsv"
+    threads: 1
+    params:
+        out=subpath(output.errors, ancestor=2),
+        run=subpath(input.split, parent=True),
+        common=COMMON,
+        values=VALUES[SECTION],
+        sources=source_hash("matml.cli.studies:study_size"),
+    message:
+        "Training on a part of the crystals: {wildcards.part}"
+    shell:
+        "matml properties study-size --run {params.run:q} --out {params.out:q}"
+        " --part {wildcards.part}"
+        " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule properties_sizes:
+    input:
+        settings=ancient(SECTION),
+        crystals=CRYSTALS,
+        split=SPLIT,
+        episodes=EPISODES,
+        parts=expand(rules.size_part.output.errors, part=SIZE_PARTS),
+    output:
+        records=ensure(f"{OUT}/properties-sizes/sizes.json", non_empty=True),
+        tables=ensure(f"{OUT}/properties-sizes/sizes.txt", non_empty=True),
+        figure=ensure(
+            multiext(
+                f"{OUT}/properties-sizes/error_against_training_size", ".png", ".svg"
+            ),
+            non_empty=True,
+        ),
+    log:
+        f"{OUT}/logs/properties-sizes.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-sizes.tsv"
+    threads: 1
+    params:
+        out=subpath(output.records, parent=True),
+        run=subpath(input.split, parent=True),
+        common=COMMON,
+        values=VALUES[SECTION],
+        sources=source_hash("matml.cli.studies:study_size"),
+    message:
+        "Errors on unseen families against training-set size and time to train"
+    shell:
+        "(matml properties study-size --run {params.run:q} --out {params.out:q}/parts"
+        " --figure {output.figure[0]:q} --json {output.records:q}"
+        " --config {input.settings:q} {params.common:q} --threads {threads}"
+        " > {output.tables:q}) 2>&1 | tee {log:q}"
