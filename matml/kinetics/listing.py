@@ -19,7 +19,7 @@ def described_by_name(name: str | None) -> list[dict[str, Any]]:
     """Return the declarations of all built-in equations, or of one: built-in or the user's file."""
     built_in = json.loads(BUILT_IN.read_text(encoding="utf-8"))
     chosen = [what for what in built_in if name in (None, what["name"])]
-    if chosen:
+    if chosen or name is None:
         return chosen
     from matml.kinetics.equations import equation_named
 
