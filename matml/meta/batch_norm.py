@@ -6,21 +6,19 @@ it. A policy answers both; none of them ever writes into the module, so that not
 query to its support or from one task to the next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from matml.meta.layers import batch_norms
+from matml.meta.tasks import BoundModel, Parameters
+
 Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
 """Mean and variance [channels] of each BatchNorm layer, by the layer's name."""
-
-
-def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
-    """Return the BatchNorm layers of a module by name."""
-    return {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
 
 
 @contextmanager
@@ -88,20 +86,33 @@ def _tracked(module: nn.Module) -> list[_BatchNorm]:
     return list(batch_norms(module).values())
 
 
-def refuse_batch_statistics(module: nn.Module) -> None:
-    """Refuse a module whose BatchNorm layers would take statistics over stacked, padded tasks.
+class NormalisedModel(BoundModel):
+    """A bound module whose BatchNorm layers use given statistics, whatever its mode says.
 
-    Raises
-    ------
-    ValueError
-        Where a BatchNorm layer is in training mode.
+    Parameters
+    ----------
+    statistics
+        Per layer; None for those of the batch.
+    observe
+        Called after each evaluation with what the layers saw.
     """
-    for name, layer in batch_norms(module).items():
-        if layer.training or layer.running_mean is None:
-            raise ValueError(
-                f"BatchNorm layer {name!r} takes statistics of its batch, which padding would "
-                "spoil: adapt to tasks one by one, or put the module into evaluation mode"
-            )
+
+    def __init__(
+        self,
+        module: nn.Module,
+        parameters: Parameters,
+        statistics: Statistics | None,
+        observe: Callable[[Statistics], None],
+    ) -> None:
+        super().__init__(module, parameters)
+        self.statistics, self.observe = statistics, observe
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Evaluate the module with the bound weights, buffers and statistics."""
+        with normalised_with(self.module, self.statistics) as seen:
+            output = super().__call__(*inputs, **options)
+        self.observe(seen)
+        return output
 
 
 class BatchNormPolicy(nn.Module):
@@ -129,6 +140,39 @@ class BatchNormPolicy(nn.Module):
 
     def learn(self, step: int, seen: Statistics) -> None:
         """Take note of what the layers saw in a training pass at a step; by default nothing."""
+
+    def support_model(self, module: nn.Module, weights: Parameters, step: int) -> BoundModel:
+        """Return the module as it is called on the support in inner step `step` (from 0)."""
+        return NormalisedModel(
+            module, weights, self.on_support(step), lambda seen: self.learn(step, seen)
+        )
+
+    def query_model(
+        self,
+        module: nn.Module,
+        weights: Parameters,
+        step: int,
+        pass_support: Callable[[BoundModel], object],
+        learn: bool,
+    ) -> BoundModel:
+        """Return the module as it is called on the query after `step` steps.
+
+        Parameters
+        ----------
+        pass_support
+            Runs a model over the support, where the support's statistics are needed.
+        learn
+            Whether to take note of what the layers see on the query.
+        """
+        support: Statistics = {}
+        if self.needs_support:
+            pass_support(NormalisedModel(module, weights, None, support.update))
+
+        def observe(seen: Statistics) -> None:
+            if learn:
+                self.learn(step, seen)
+
+        return NormalisedModel(module, weights, self.on_query(step, support), observe)
 
 
 class FrozenStatistics(BatchNormPolicy):

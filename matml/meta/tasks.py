@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from matml.meta.batch_norm import Statistics, normalised_with
-
 Parameters: TypeAlias = dict[str, Tensor]
 """Named (fast) weights of a module."""
 
@@ -63,11 +61,6 @@ class BoundModel:
         What is called, and with which weights.
     buffers
         Buffers to bind; the module's by default.
-    normalise
-        Let BatchNorm layers use `statistics` (None: those of the batch) instead of what the
-        module's mode says.
-    observe
-        Called after each evaluation with what the BatchNorm layers saw, where `normalise`.
 
     Attributes
     ----------
@@ -82,27 +75,15 @@ class BoundModel:
         module: nn.Module,
         parameters: Parameters,
         buffers: Parameters | None = None,
-        *,
-        normalise: bool = False,
-        statistics: Statistics | None = None,
-        observe: Callable[[Statistics], None] | None = None,
     ) -> None:
-        self.module = module
-        self.parameters = parameters
-        self.normalise, self.statistics, self.observe = normalise, statistics, observe
+        self.module, self.parameters = module, parameters
         source = dict(module.named_buffers()) if buffers is None else buffers
         self.buffers = {name: buffer.clone() for name, buffer in source.items()}
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Evaluate the module with the bound weights and buffers."""
         weights = {**self.parameters, **self.buffers}
-        if not self.normalise:
-            return torch.func.functional_call(self.module, weights, inputs, options)
-        with normalised_with(self.module, self.statistics) as seen:
-            output = torch.func.functional_call(self.module, weights, inputs, options)
-        if self.observe is not None:
-            self.observe(seen)
-        return output
+        return torch.func.functional_call(self.module, weights, inputs, options)
 
 
 def draw_batches(

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from torch import nn
 from tqdm import tqdm
 
 from matml.core.files import remove_unfinished
-from matml.meta.batch_norm import batch_norms
 from matml.meta.checkpoint import (
     fingerprint,
     load_checkpoint,
@@ -29,9 +28,10 @@ from matml.meta.checkpoint import (
 from matml.meta.crossfit import refuse_seen
 from matml.meta.distributed import Processes
 from matml.meta.inner.gradient import Diverged
+from matml.meta.layers import batch_norms
 from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
-from matml.meta.tasks import Loss, Task, draw_batches
-from matml.meta.validation import MOST_NAMES, sound_tasks, validation_losses
+from matml.meta.tasks import Loss, Parameters, Task, draw_batches
+from matml.meta.validation import MOST_NAMES, ValidationTasks, sound_tasks
 from matml.meta.vectorised import Stacking, accumulate_meta_gradient_many
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class History:
     train_loss: list[float]
     validation_loss: list[float]
     best_batch: int = 0
-    skipped: list[str] | None = None
+    skipped: list[str] = field(default_factory=list)
 
 
 def _described(thing: Any) -> Any:
@@ -156,8 +156,8 @@ def meta_train(
         starting point or validation tasks is not continued but kept beside; what `draw_task` draws
         is not compared. Of random states only torch's own are kept.
     stacking
-        Adapt the tasks of a meta-batch together, which is faster for small modules and takes the
-        memory of all of them; by default one by one.
+        Adapt the tasks of a meta-batch together, and those of validation where their shapes allow
+        it, which is faster for small modules and takes the memory of all; by default one by one.
     seen_groups
         Groups that the backbone was pre-trained on (cross-fitting, `matml.meta.crossfit`).
 
@@ -190,7 +190,6 @@ def meta_train(
     >>> abs(net.weight.item() - 3) < 0.2
     True
     """
-    processes = Processes.of_this_run()
     for task in validation_tasks:
         refuse_seen(task, seen_groups, "the backbone")
     validation_groups = {task.group for task in validation_tasks} - {None}
@@ -199,135 +198,196 @@ def meta_train(
         task = refuse_seen(draw_task(generator), seen_groups, "the backbone")
         return refuse_seen(task, validation_groups, "the validation of this meta-training")
 
+    processes = Processes.of_this_run()
     if processes.first:
         _warn_of_batch_norm(module, inner, title)
     # training statistics are learned in here and nowhere else
     inner.train()
     processes.same_everywhere(module, inner)
+    validation = ValidationTasks.of(validation_tasks, stacking)
     if validation_tasks:
-        validation_tasks = sound_tasks(module, loss, inner, validation_tasks, processes.first)
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    groups = [{"params": weights, "lr": settings.learning_rate}]
-    if rates := [rate for rate in inner.parameters() if rate.requires_grad]:
-        groups.append({"params": rates, "lr": settings.rates_learning_rate})
-    optimizer = torch.optim.Adam(groups)
-    initial_rates = [group["lr"] for group in optimizer.param_groups]
-    history = History([], [], [], skipped=[])
-    best, best_loss, done = _snapshot(module, inner), math.inf, 0
-    # settings and starting point: another run's checkpoint is not continued
-    signature = asdict(settings) | {
-        "start": fingerprint(*best.values()),
-        "inner": _described(inner),
-        "outer": repr(outer),
-        "loss": getattr(loss, "__qualname__", type(loss).__name__),
-        "validation_tasks": [task.name for task in validation_tasks],
-    }
-
-    if checkpoint is not None and processes.first:
-        remove_unfinished(checkpoint)
-    if checkpoint is not None and checkpoint.exists():
-        tensors, state = load_checkpoint(checkpoint)
-        known = state.get("settings", {})
-        # through JSON, as the checkpoint went
-        differing = [k for k, v in json.loads(json.dumps(signature)).items() if known.get(k) != v]
-        if differing:
-            kept = checkpoint.with_suffix(f".old{checkpoint.suffix}")
-            # every process must have seen the file before it goes
-            processes.wait()
-            if processes.first:
-                log.warning(
-                    "%s: %s is of another run (%s differ) and is not continued; it is kept as %s",
-                    title,
-                    checkpoint,
-                    ", ".join(differing),
-                    kept.name,
-                )
-                checkpoint.replace(kept)
-        else:
-            module.load_state_dict(unpack("module", tensors))
-            inner.load_state_dict(unpack("inner", tensors))
-            unpack_optimizer(optimizer, tensors)
-            unpack_random_state(tensors)
-            best = unpack("best", tensors)
-            history, done = History(**state["history"]), state["done"]
-            best_loss = state["best_loss"] if state["best_loss"] is not None else math.inf
-            log.info("%s: resumed at batch %d of %d", title, done, settings.batches)
-
-    def validate(train_loss: float) -> None:
-        nonlocal best, best_loss
-        value = None
-        if validation_tasks:
-            losses = validation_losses(module, loss, inner, validation_tasks)
-            # one process decides for all
-            value = processes.of_first(sum(losses) / len(losses))
-        history.batch.append(done)
-        history.train_loss.append(train_loss)
-        history.validation_loss.append(math.nan if value is None else value)
-        if value is None or value < best_loss:
-            best_loss = math.inf if value is None else value
-            best, history.best_batch = _snapshot(module, inner), done
-        if checkpoint is not None and processes.first:
-            tensors = pack("module", module.state_dict()) | pack("inner", inner.state_dict())
-            tensors |= pack_optimizer(optimizer) | pack("best", best) | pack_random_state()
-            state = {
-                "settings": signature,
-                "history": asdict(history),
-                "done": done,
-                "best_loss": best_loss if math.isfinite(best_loss) else None,
-            }
-            save_checkpoint(checkpoint, tensors, state)
-
-    def stopped() -> bool:
-        since_best = (done - history.best_batch) // settings.validate_every
-        return bool(validation_tasks) and since_best >= settings.patience
-
-    if not history.batch:
-        validate(math.nan)
-    losses: list[float] = []
-    batches = draw_batches(draw_unseen, settings.tasks_per_batch, settings.seed, start=done)
+        validation = sound_tasks(module, loss, inner, validation, processes.first)
+    run = _Run(
+        module, loss, inner, outer, settings, validation, stacking, checkpoint, title, processes
+    )
+    run.resume()
+    if not run.history.batch:
+        run.validate(math.nan)
+    batches = draw_batches(draw_unseen, settings.tasks_per_batch, settings.seed, start=run.done)
     progress = tqdm(
         total=settings.batches,
-        initial=done,
+        initial=run.done,
         desc=title,
         unit="batch",
         disable=None if processes.first else True,
         leave=False,
     )
-    while done < settings.batches and not stopped():
-        optimizer.zero_grad()
-        processes.seed(settings.seed, done)
-        rule, tasks = outer.at(done), processes.share(next(batches))
-        found, diverged = _gradients(module, loss, inner, rule, tasks, stacking)
-        losses += processes.mean_gradient([*module.parameters(), *inner.parameters()], found)
-        processes.mean_buffers(inner)
-        for name, reason in processes.gather(diverged):
-            history.skipped.append(name)
-            if processes.first and len(history.skipped) <= MOST_NAMES:
-                log.warning("%s: left out", reason)
-        for group, initial in zip(optimizer.param_groups, initial_rates, strict=True):
-            group["lr"] = initial * 0.5 * (1 + math.cos(math.pi * done / settings.batches))
-        for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], settings.largest_gradient)
-        optimizer.step()
-        done += 1
+    losses: list[float] = []
+    while run.done < settings.batches and not run.stopped:
+        losses += run.step(next(batches))
         progress.update()
-        if done % settings.validate_every == 0 or done == settings.batches:
-            validate(sum(losses) / len(losses))
+        if run.done % settings.validate_every == 0 or run.done == settings.batches:
+            run.validate(sum(losses) / len(losses))
             losses = []
-            progress.set_postfix_str(f"validation {history.validation_loss[-1]:.4g}")
+            progress.set_postfix_str(f"validation {run.history.validation_loss[-1]:.4g}")
     progress.close()
-    if processes.first and len(history.skipped) > MOST_NAMES:
-        log.warning(
-            "%s: %d of %d training tasks diverged and were left out; lower the inner learning rate",
-            title,
-            len(history.skipped),
-            done * settings.tasks_per_batch,
-        )
-    module.load_state_dict(unpack("module", best))
-    inner.load_state_dict(unpack("inner", best))
-    # what follows is use, not training
-    inner.eval()
-    return history
+    run.finish()
+    return run.history
+
+
+class _Run:
+    """A meta-training run: the learner, its optimiser, and what was best so far.
+
+    Attributes
+    ----------
+    done
+        Meta-batches done.
+    best, best_loss
+        Weights of the lowest validation loss, and that loss.
+    signature
+        Settings and starting point: the checkpoint of another run is not continued.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Loss,
+        inner: nn.Module,
+        outer: Outer,
+        settings: MetaTraining,
+        validation: ValidationTasks,
+        stacking: Stacking | None,
+        checkpoint: Path | None,
+        title: str,
+        processes: Processes,
+    ) -> None:
+        self.module, self.loss, self.inner, self.outer = module, loss, inner, outer
+        self.settings, self.validation, self.stacking = settings, validation, stacking
+        self.checkpoint, self.title, self.processes = checkpoint, title, processes
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        groups = [{"params": weights, "lr": settings.learning_rate}]
+        if rates := [rate for rate in inner.parameters() if rate.requires_grad]:
+            groups.append({"params": rates, "lr": settings.rates_learning_rate})
+        self.optimizer = torch.optim.Adam(groups)
+        self.initial_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.history = History([], [], [])
+        self.best, self.best_loss, self.done = _snapshot(module, inner), math.inf, 0
+        self.signature = asdict(settings) | {
+            "start": fingerprint(*self.best.values()),
+            "inner": _described(inner),
+            "outer": repr(outer),
+            "loss": getattr(loss, "__qualname__", type(loss).__name__),
+            "validation_tasks": [task.name for task in validation.tasks],
+        }
+
+    @property
+    def stopped(self) -> bool:
+        """Whether validations have not become better for too long."""
+        since_best = (self.done - self.history.best_batch) // self.settings.validate_every
+        return bool(self.validation.tasks) and since_best >= self.settings.patience
+
+    def step(self, tasks: Sequence[Task]) -> list[float]:
+        """Take one outer step on a meta-batch; returns the query losses of all processes."""
+        self.optimizer.zero_grad()
+        self.processes.seed(self.settings.seed, self.done)
+        own = self.processes.share(tasks)
+        rule = self.outer.at(self.done)
+        found, diverged = _gradients(self.module, self.loss, self.inner, rule, own, self.stacking)
+        parameters = [*self.module.parameters(), *self.inner.parameters()]
+        losses = self.processes.mean_gradient(parameters, found)
+        self.processes.mean_buffers(self.inner)
+        for name, reason in self.processes.gather(diverged):
+            self.history.skipped.append(name)
+            if self.processes.first and len(self.history.skipped) <= MOST_NAMES:
+                log.warning("%s: left out", reason)
+        fall = 0.5 * (1 + math.cos(math.pi * self.done / self.settings.batches))
+        for group, initial in zip(self.optimizer.param_groups, self.initial_rates, strict=True):
+            group["lr"] = initial * fall
+            nn.utils.clip_grad_norm_(group["params"], self.settings.largest_gradient)
+        self.optimizer.step()
+        self.done += 1
+        return losses
+
+    def validate(self, train_loss: float) -> None:
+        """Note the validation loss, keep the weights where it is the best, write the checkpoint."""
+        value = math.nan
+        if self.validation.tasks:
+            losses = self.validation.losses(self.module, self.loss, self.inner)
+            # one process decides for all
+            value = self.processes.of_first(sum(losses) / len(losses))
+        self.history.batch.append(self.done)
+        self.history.train_loss.append(train_loss)
+        self.history.validation_loss.append(value)
+        if math.isnan(value) or value < self.best_loss:
+            self.best_loss = math.inf if math.isnan(value) else value
+            self.best, self.history.best_batch = _snapshot(self.module, self.inner), self.done
+        if self.checkpoint is not None and self.processes.first:
+            self._save(self.checkpoint)
+
+    def _save(self, path: Path) -> None:
+        tensors = _tensors(self.module, self.inner) | pack_optimizer(self.optimizer)
+        tensors |= pack("best", self.best) | pack_random_state()
+        state = {
+            "settings": self.signature,
+            "history": asdict(self.history),
+            "done": self.done,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+        }
+        save_checkpoint(path, tensors, state)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if it is this run's; that of another one is kept beside."""
+        path = self.checkpoint
+        if path is not None and self.processes.first:
+            remove_unfinished(path)
+        if path is None or not path.exists():
+            return
+        tensors, state = load_checkpoint(path)
+        known = state.get("settings", {})
+        # through JSON, as the checkpoint went
+        own = json.loads(json.dumps(self.signature))
+        if differing := [key for key, value in own.items() if known.get(key) != value]:
+            self._put_aside(path, differing)
+            return
+        self._load(unpack("module", tensors), unpack("inner", tensors))
+        unpack_optimizer(self.optimizer, tensors)
+        unpack_random_state(tensors)
+        self.best, self.history = unpack("best", tensors), History(**state["history"])
+        self.done = state["done"]
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        log.info("%s: resumed at batch %d of %d", self.title, self.done, self.settings.batches)
+
+    def _put_aside(self, path: Path, differing: Sequence[str]) -> None:
+        kept = path.with_suffix(f".old{path.suffix}")
+        # every process must have seen the file before it goes
+        self.processes.wait()
+        if self.processes.first:
+            log.warning(
+                "%s: %s is of another run (%s differ) and is not continued; it is kept as %s",
+                self.title,
+                path,
+                ", ".join(differing),
+                kept.name,
+            )
+            path.replace(kept)
+
+    def _load(self, module: Parameters, inner: Parameters) -> None:
+        self.module.load_state_dict(module)
+        self.inner.load_state_dict(inner)
+
+    def finish(self) -> None:
+        """Leave the learner with its best weights, ready for use."""
+        if self.processes.first and len(self.history.skipped) > MOST_NAMES:
+            log.warning(
+                "%s: %d of %d training tasks diverged and were left out; lower the inner learning "
+                "rate",
+                self.title,
+                len(self.history.skipped),
+                self.done * self.settings.tasks_per_batch,
+            )
+        self._load(unpack("module", self.best), unpack("inner", self.best))
+        # what follows is use, not training
+        self.inner.eval()
 
 
 def _warn_of_batch_norm(module: nn.Module, inner: nn.Module, title: str) -> None:
@@ -382,7 +442,11 @@ def _gradients(
     return losses, diverged
 
 
-def _snapshot(module: nn.Module, inner: nn.Module) -> dict[str, torch.Tensor]:
-    """Return copies of all weights of the learner and its inner loop."""
-    tensors = pack("module", module.state_dict()) | pack("inner", inner.state_dict())
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+def _tensors(module: nn.Module, inner: nn.Module) -> Parameters:
+    """Return all weights and buffers of the learner and its inner loop."""
+    return pack("module", module.state_dict()) | pack("inner", inner.state_dict())
+
+
+def _snapshot(module: nn.Module, inner: nn.Module) -> Parameters:
+    """Return copies of all weights and buffers of the learner and its inner loop."""
+    return {name: tensor.detach().clone() for name, tensor in _tensors(module, inner).items()}

@@ -4,13 +4,15 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from matml.meta.inner.gradient import Diverged
-from matml.meta.outer import TaskDiverged
+from matml.meta.outer import MAML, TaskDiverged
 from matml.meta.tasks import Loss, Task
+from matml.meta.vectorised import Stacked, Stacking, query_losses_of_many
 
 log = logging.getLogger(__name__)
 
@@ -32,27 +34,83 @@ def as_in_use(module: nn.Module, inner: nn.Module) -> Iterator[None]:
             layer.train(training)
 
 
-def validation_losses(
-    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task]
-) -> list[float]:
-    """Return the query loss of each task after adaptation; infinite where it is not finite."""
-    found = []
-    with as_in_use(module, inner):
-        for task in tasks:
-            try:
-                model = inner.adapt(module, loss, task.support)
+@dataclass(frozen=True)
+class ValidationTasks:
+    """Fixed tasks on which the learner is judged, adapted to together where they can be stacked.
+
+    Attributes
+    ----------
+    tasks
+        In the order of their losses.
+    stacking
+        How tasks are stacked, and its supports and queries, some tasks each.
+    """
+
+    tasks: Sequence[Task]
+    stacking: Stacking | None = None
+    stacks: Sequence[tuple[Stacked, Stacked]] = ()
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], stacking: Stacking | None = None) -> "ValidationTasks":
+        """Return the tasks; one by one without a stacking, or where their shapes differ."""
+        if stacking is None or not tasks:
+            return cls(tasks)
+        most = stacking.at_once or len(tasks)
+        parts = [tasks[first : first + most] for first in range(0, len(tasks), most)]
+        try:
+            stacks = [
+                (stacking.stack([t.support for t in part]), stacking.stack([t.query for t in part]))
+                for part in parts
+            ]
+        except RuntimeError:
+            return cls(tasks)
+        return cls(tasks, stacking, stacks)
+
+    def losses(self, module: nn.Module, loss: Loss, inner: nn.Module) -> list[float]:
+        """Return the query loss of each task after adaptation; infinite where it is not finite."""
+        with as_in_use(module, inner):
+            found = self._together(module, loss, inner)
+            if found is None:
+                found = [_loss_of(module, loss, inner, task) for task in self.tasks]
+        return [value if math.isfinite(value) else math.inf for value in found]
+
+    def _together(self, module: nn.Module, loss: Loss, inner: nn.Module) -> list[float] | None:
+        """Return the losses of stacked tasks; None where they are to be taken one by one."""
+        if self.stacking is None:
+            return None
+        found: list[float] = []
+        try:
+            for supports, queries in self.stacks:
                 with torch.no_grad():
-                    value = loss(model, task.query).item()
-            except Diverged as error:
-                log.warning("validation task %r: %s", task.name, error)
-                value = math.inf
-            found.append(value if math.isfinite(value) else math.inf)
-    return found
+                    found += query_losses_of_many(
+                        module,
+                        loss,
+                        inner,
+                        MAML(second_order=False),
+                        supports,
+                        queries,
+                        self.stacking.rebuild,
+                    ).tolist()
+        except Diverged:
+            # one by one tells which, and keeps the others
+            return None
+        return found
+
+
+def _loss_of(module: nn.Module, loss: Loss, inner: nn.Module, task: Task) -> float:
+    """Return a task's query loss after adaptation; infinite where its inner loop diverges."""
+    try:
+        model = inner.adapt(module, loss, task.support)
+        with torch.no_grad():
+            return loss(model, task.query).item()
+    except Diverged as error:
+        log.warning("validation task %r: %s", task.name, error)
+        return math.inf
 
 
 def sound_tasks(
-    module: nn.Module, loss: Loss, inner: nn.Module, tasks: Sequence[Task], first: bool
-) -> list[Task]:
+    module: nn.Module, loss: Loss, inner: nn.Module, validation: ValidationTasks, first: bool
+) -> ValidationTasks:
     """Return the validation tasks that the starting point can be judged on.
 
     Raises
@@ -60,7 +118,7 @@ def sound_tasks(
     TaskDiverged
         Where there is none.
     """
-    losses = validation_losses(module, loss, inner, tasks)
+    tasks, losses = validation.tasks, validation.losses(module, loss, inner)
     bad = [task.name for task, value in zip(tasks, losses, strict=True) if math.isinf(value)]
     if bad and len(bad) == len(tasks):
         raise TaskDiverged(
@@ -74,4 +132,7 @@ def sound_tasks(
             len(tasks),
             ", ".join(map(repr, bad[:MOST_NAMES])),
         )
-    return [task for task, value in zip(tasks, losses, strict=True) if math.isfinite(value)]
+    if not bad:
+        return validation
+    sound = [task for task, value in zip(tasks, losses, strict=True) if math.isfinite(value)]
+    return ValidationTasks.of(sound, validation.stacking)

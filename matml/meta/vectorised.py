@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from matml.meta.batch_norm import refuse_batch_statistics
 from matml.meta.inner.closed_form import GaussianHead
 from matml.meta.inner.gradient import (
     Diverged,
@@ -25,7 +24,7 @@ from matml.meta.inner.gradient import (
     HeadOnFeatures,
     HeadSteps,
 )
-from matml.meta.layers import takes_stacked_weights
+from matml.meta.layers import refuse_batch_statistics, takes_stacked_weights
 from matml.meta.outer import MAML, added_if_finite
 from matml.meta.tasks import BoundModel, Loss, Parameters, gradients_of
 

@@ -27,9 +27,13 @@ from matml.core.files import write_json
 from matml.meta import FOMAML, MAML, GradientSteps, HeadSteps, Task, accumulate_meta_gradient
 from matml.meta.vectorised import accumulate_meta_gradient_many
 from matml.properties.data.batches import GraphBatches
-from matml.properties.networks.adaptation import rebuild_batch, stack_batches
 from matml.properties.networks.crystal_network import CrystalNetwork
-from matml.properties.networks.metatrain import episode_batch, episode_loss
+from matml.properties.networks.episodes import (
+    episode_batch,
+    episode_loss,
+    rebuild_batch,
+    stack_batches,
+)
 from matml.structures.crystals import CrystalSet
 
 with warnings.catch_warnings():
@@ -109,7 +113,7 @@ def together(inner, outer):
             for part in ("support", "query")
         )
         accumulate_meta_gradient_many(
-            net, episode_loss, inner(net, steps), outer, supports, queries, rebuild_batch(0)
+            net, episode_loss, inner(net, steps), outer, supports, queries, rebuild_batch
         )
 
     return run

@@ -38,9 +38,13 @@ from matml.meta import (
 )
 from matml.meta.vectorised import TENSORS, accumulate_meta_gradient_many
 from matml.properties.data.batches import GraphBatches
-from matml.properties.networks.adaptation import rebuild_batch, stack_batches
 from matml.properties.networks.crystal_network import CrystalNetwork
-from matml.properties.networks.metatrain import episode_batch, episode_loss
+from matml.properties.networks.episodes import (
+    episode_batch,
+    episode_loss,
+    rebuild_batch,
+    stack_batches,
+)
 from matml.structures.crystals import CrystalSet
 
 with warnings.catch_warnings():
@@ -115,7 +119,7 @@ def gnn(norm):
         tasks,
         "head",
         lambda parts: stack_batches(parts, net),
-        rebuild_batch(1),
+        rebuild_batch,
     )
 
 

@@ -10,7 +10,7 @@ from pymatgen.core import Element, Lattice, Structure
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.element_features import element_features, feature_names
 from matml.properties.networks.crystal_network import CrystalNetwork
-from matml.properties.networks.segment import FEW, Rows
+from matml.properties.networks.segment import Edges
 from matml.structures.crystals import CrystalSet
 from matml.structures.graphs.graph import crystal_graph
 from matml.structures.graphs.store import GraphStore
@@ -79,8 +79,9 @@ def test_batching_does_not_mix_crystals(crystals, network):
 
 @pytest.mark.parametrize("order", ["as built", "edges shuffled", "nodes shuffled"])
 @pytest.mark.parametrize("size", [1, 5, 120])
-def test_without_derivatives_it_computes_the_same(crystals, network, size, order):
+def test_the_order_of_nodes_and_edges_does_not_matter(crystals, network, size, order):
     data = GraphBatches(crystals, dtype=np.float64).batch(np.arange(size))
+    expected = network(data)
     generator = torch.Generator().manual_seed(0)
     if order == "edges shuffled":
         moved = torch.randperm(data.edge_index.shape[1], generator=generator)
@@ -91,27 +92,53 @@ def test_without_derivatives_it_computes_the_same(crystals, network, size, order
         for name in ("atomic_number", "node_weight", "batch"):
             data[name] = data[name][moved]
         data.edge_index = moved.argsort()[data.edge_index]
-    plain = network(data)
-    prepared = network.prepare(data)
-    # few edges take products of matrices, many take rows by number; both give way to bags
-    assert (prepared.incidence is None) == (data.edge_index.shape[1] > FEW)
-    data.graph = prepared.for_inference()
-    assert data.graph.ends is not None
-    if order == "as built" or size > 1:
-        assert (data.graph.centre.starts is not None) == (order == "as built")
     with torch.no_grad():
-        quick = network(data)
-    np.testing.assert_allclose(quick.numpy(), plain.detach().numpy(), rtol=1e-10, atol=1e-12)
+        found = network(data)
+    np.testing.assert_allclose(found.numpy(), expected.detach().numpy(), rtol=1e-10, atol=1e-12)
 
 
-def test_sums_without_derivatives_leave_rows_of_nothing_at_zero():
-    index, weight = torch.tensor([1, 1, 3]), torch.tensor([0.5, 0.25, 2.0])
-    things = torch.tensor([[4.0, 8.0], [4.0, 0.0], [1.0, 1.0]])
-    expected = [[0, 0], [3, 4], [0, 0], [2, 2], [0, 0]]
-    for rows in (Rows(index, weight, 5), Rows.of(index, weight, 5)):
-        assert rows.sum(things).tolist() == expected
-        assert rows.for_inference().starts is not None
-        assert rows.for_inference().sum(things).tolist() == expected
+def random_edges(lead, nodes, edges, features):
+    """Edges of one graph, or of as many as `lead` says, and a function for random tensors."""
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    ends = torch.randint(0, nodes - 1, (2, *lead, edges), generator=generator)
+    return Edges.of(normal(*lead, edges, features), *ends, normal(*lead, edges), nodes), normal
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_messages_are_the_sums_that_they_say(lead):
+    nodes, width = 4, 3
+    edges, normal = random_edges(lead, nodes, 6, 2)
+    ends, weight = normal(*lead, nodes, 4 * width), normal(*lead, 2 * width, 2)
+    found = edges.messages(ends, weight)
+    tasks = range(lead[0]) if lead else [...]
+    expected = torch.zeros_like(found)
+    centre = (edges.centre % nodes).view(*lead, -1)
+    neighbour = (edges.ends[: len(edges.centre), 1] // 4 % nodes).view(*lead, -1)
+    share = edges.weight.view(*lead, -1)
+    for task in tasks:
+        for edge in range(6):
+            own = ends[task].view(nodes, 2, 2 * width)
+            i, j = centre[task][edge], neighbour[task][edge]
+            gate, core = (own[i, 0] + own[j, 1] + weight[task] @ edges.features[task][edge]).chunk(
+                2
+            )
+            message = torch.sigmoid(gate) * torch.nn.functional.silu(core)
+            expected[task][i] += share[task][edge] * message
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    # the last node has no edge
+    assert (found[..., -1, :] == 0).all()
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_first_and_second_derivatives_of_messages_are_those_of_differences(lead):
+    edges, normal = random_edges(lead, 4, 5, 2)
+    inputs = (normal(*lead, 4, 8).requires_grad_(), normal(*lead, 4, 2).requires_grad_())
+    assert torch.autograd.gradcheck(edges.messages, inputs)
+    assert torch.autograd.gradgradcheck(edges.messages, inputs)
 
 
 def test_second_derivatives_reach_the_weights(crystals, network):

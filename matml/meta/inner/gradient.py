@@ -9,17 +9,36 @@ it, is the outer rule's business (`matml.meta.outer`). Closed-form ones are in
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from matml.meta.batch_norm import BatchNormPolicy, Statistics
 from matml.meta.tasks import BoundModel, Loss, Parameters
 
 
 class Diverged(ArithmeticError):
     """An inner loop reached a loss or gradient that is not finite."""
+
+
+class Binding(Protocol):
+    """How the module is called on support and query, where its layers need to know.
+
+    `matml.meta.batch_norm` holds the ones for BatchNorm layers.
+    """
+
+    def support_model(self, module: nn.Module, weights: Parameters, step: int) -> BoundModel:
+        """Return the module for the support pass of inner step `step` (from 0)."""
+
+    def query_model(
+        self,
+        module: nn.Module,
+        weights: Parameters,
+        step: int,
+        pass_support: Callable[[BoundModel], object],
+        learn: bool,
+    ) -> BoundModel:
+        """Return the module for the query after `step` steps; `learn` tells the loop's last."""
 
 
 class GradientSteps(nn.Module):
@@ -76,7 +95,7 @@ class GradientSteps(nn.Module):
         adapted: Callable[[str], bool] = lambda name: True,
         largest_gradient: float = float("inf"),
         proximal: float = 0.0,
-        batch_norm: BatchNormPolicy | None = None,
+        batch_norm: Binding | None = None,
     ) -> None:
         super().__init__()
         self.steps = steps
@@ -199,14 +218,7 @@ class GradientSteps(nn.Module):
         def evaluate(weights: Parameters, step: int) -> Tensor:
             if policy is None:
                 return loss(BoundModel(module, weights), support)
-            model = BoundModel(
-                module,
-                weights,
-                normalise=True,
-                statistics=policy.on_support(step),
-                observe=lambda seen: policy.learn(step, seen),
-            )
-            return loss(model, support)
+            return loss(policy.support_model(module, weights, step), support)
 
         return evaluate
 
@@ -300,17 +312,9 @@ class GradientSteps(nn.Module):
         policy = self.batch_norm
         if policy is None:
             return BoundModel(module, weights)
-        last: Statistics = {}
-        if policy.needs_support:
-            loss(BoundModel(module, weights, normalise=True, observe=last.update), support)
-        return BoundModel(
-            module,
-            weights,
-            normalise=True,
-            statistics=policy.on_query(steps, last),
-            # after fewer steps the statistics are those of the support's next step
-            observe=(lambda seen: policy.learn(steps, seen)) if steps >= self.steps else None,
-        )
+        # after fewer steps the statistics are those of the support's next step
+        learn = steps >= self.steps
+        return policy.query_model(module, weights, steps, lambda model: loss(model, support), learn)
 
 
 class HeadSteps(GradientSteps):

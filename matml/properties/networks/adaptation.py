@@ -15,13 +15,12 @@ from matml.meta.vectorised import (
     gradients_of_many,
     losses_of_many,
     repeat_weights,
-    stack_padded,
 )
-from matml.properties.networks.crystal_network import CrystalNetwork, Graph
+from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.ensemble import Member
-from matml.properties.networks.metatrain import FamilyTasks, episode_loss
+from matml.properties.networks.episodes import episode_loss, rebuild_batch, stack_batches
+from matml.properties.networks.metatrain import FamilyTasks
 from matml.properties.networks.pretrain import embed, predict
-from matml.properties.networks.segment import Rows
 
 
 def learn_residual_gps(
@@ -89,7 +88,7 @@ def meta_learned_weights(member: Member, method: str, supports: Sequence[Data]) 
     ----------
     supports
         Labelled batches of the same number of crystals and the same property, from
-        `metatrain.episode_batch`.
+        `episodes.episode_batch`.
 
     Returns
     -------
@@ -97,7 +96,7 @@ def meta_learned_weights(member: Member, method: str, supports: Sequence[Data]) 
         Weights with a leading dimension of the supports, [tasks, ...].
     """
     network, inner = member.meta_trained[method]
-    stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
+    stacked, rebuild = _prepared(supports, network)
     return adapt_many(inner, network, episode_loss, stacked, rebuild)
 
 
@@ -119,7 +118,7 @@ def fine_tuned_weights(
     start
         Weights to start from, [tasks, ...]; the network's own by default.
     """
-    stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
+    stacked, rebuild = _prepared(supports, network)
     weights = _stacked_start(network, len(supports), start)
     optimizer = torch.optim.Adam(weights.values(), lr=learning_rate, foreach=False, fused=True)
     found = {}
@@ -128,8 +127,7 @@ def fine_tuned_weights(
             network, episode_loss, weights, stacked, rebuild, list(weights)
         )
         for name, weight in weights.items():
-            # the fused step goes through memory in the order of the weight
-            weight.grad = gradients[name].contiguous()
+            weight.grad = gradients[name]
         optimizer.step()
         if step in checkpoints:
             found[step] = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -154,7 +152,7 @@ def gradient_step_weights(
     start
         Weights to start from, [tasks, ...]; the network's own by default.
     """
-    stacked, rebuild = stack_batches(supports, network), rebuild_batch(supports[0].column)
+    stacked, rebuild = _prepared(supports, network)
     weights = _stacked_start(network, len(supports), start)
     found = {}
     # the loop takes its own gradients; nothing beyond them is kept of a step
@@ -183,9 +181,20 @@ def predict_many(
     queries
         One batch per task, of any number of crystals.
     """
-    output = call_many(network, weights, stack_batches(queries, network), rebuild_batch(column))
-    output = output[:, :, column].cpu().numpy()
-    return [row[: len(query.volume_per_atom)] for row, query in zip(output, queries, strict=True)]
+    output = call_many(network, weights, *_prepared(queries, network))[:, :, column]
+    return [
+        row[: len(query.volume_per_atom)]
+        for row, query in zip(output.cpu().numpy(), queries, strict=True)
+    ]
+
+
+def _prepared(
+    batches: Sequence[Data], network: CrystalNetwork
+) -> tuple[Stacked, Callable[[Stacked], Data]]:
+    """Return stacked tensors, and their graph, which is made once for all steps."""
+    stacked = stack_batches(batches, network)
+    data = rebuild_batch(stacked)
+    return stacked, lambda _: data
 
 
 def _stacked_start(network: CrystalNetwork, tasks: int, start: Parameters | None) -> Parameters:
@@ -194,60 +203,3 @@ def _stacked_start(network: CrystalNetwork, tasks: int, start: Parameters | None
         own = {name: weight.detach() for name, weight in network.named_parameters()}
         return repeat_weights(own, tasks)
     return {name: weight.detach().clone() for name, weight in start.items()}
-
-
-FIELDS = (
-    "atomic_number",
-    "node_weight",
-    "batch",
-    "edge_index",
-    "edge_distance",
-    "edge_weight",
-    "volume_per_atom",
-    "label",
-)
-ROWS = ("centre", "neighbour", "crystal")
-# padding nodes and edges have no weight; what else they hold must only be finite
-FILL = {"atomic_number": 1, "edge_distance": 3.0, "volume_per_atom": 10.0}
-
-
-def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
-    """Return the tensors of several batches, padded and stacked.
-
-    What the network prepares of a graph before any weight comes in is made here, once and not in
-    every step of an inner loop; what is of it has a point in its name.
-    """
-    fields = [name for name in FIELDS if name in batches[0]]
-    stacked = stack_padded([{name: data[name] for name in fields} for data in batches], FILL)
-    graph = network.prepare(stacked)
-    stacked["graph.edge_features"] = graph.edge_features
-    # where they are too many for matrices, their numbers do
-    if graph.incidence is not None:
-        stacked["graph.incidence"] = graph.incidence
-    for name in ROWS:
-        rows = getattr(graph, name)
-        if rows.ones is not None:
-            stacked[f"{name}.ones"], stacked[f"{name}.weighted"] = rows.ones, rows.weighted
-    return stacked
-
-
-def rebuild_batch(column: int) -> Callable[[Stacked], Data]:
-    """Return the function from the tensors of one task, or of stacked tasks, to a batch."""
-
-    def rebuild(tensors: Stacked) -> Data:
-        plain = {name: tensor for name, tensor in tensors.items() if "." not in name}
-        neighbour, centre = plain["edge_index"].unbind(-2)
-        nodes, crystals = (plain[n].shape[-1] for n in ("atomic_number", "volume_per_atom"))
-        things = {
-            "centre": (centre, plain["edge_weight"], nodes),
-            "neighbour": (neighbour, plain["edge_weight"], nodes),
-            "crystal": (plain["batch"], plain["node_weight"], crystals),
-        }
-        rows = [
-            Rows(*things[name], *(tensors.get(f"{name}.{part}") for part in ("ones", "weighted")))
-            for name in ROWS
-        ]
-        graph = Graph(tensors["graph.edge_features"], *rows, tensors.get("graph.incidence"))
-        return Data(**plain, graph=graph, column=column)
-
-    return rebuild

@@ -5,18 +5,17 @@ of equal distance, weighted by the number of neighbours in them. A network that 
 gives symmetry-equivalent atoms equal features, so this equals the network on the full graph.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from pymatgen.core import Element
 from torch import Tensor, nn
-from torch.nn import functional
 from torch_geometric.data import Data
 
 from matml.meta.layers import LayerNorm, Linear
 from matml.properties.data.element_features import LARGEST_ATOMIC_NUMBER, element_features
-from matml.properties.networks.segment import Rows
+from matml.properties.networks.segment import Edges, PlainEdges, Rows, flat
 
 
 class ShellConvolution(nn.Module):
@@ -42,32 +41,9 @@ class ShellConvolution(nn.Module):
         self.norm_in = LayerNorm(width)
         self.mix = Linear(width, width)
 
-    def forward(self, x: Tensor, graph: "Graph") -> Tensor:
+    def forward(self, x: Tensor, edges: Edges | PlainEdges) -> Tensor:
         """Return updated node features, [nodes, width], from those before."""
-        if graph.ends is not None:
-            return x + self.mix(self._messages(x, graph))
-        ends = self.ends(self.norm_in(x)).chunk(2, -1)
-        if graph.incidence is not None:
-            # one product for what the centre, the neighbour and the edge bring
-            parts = graph.incidence @ torch.cat([*ends, self.edge.weight.mT], -2)
-        else:
-            parts = self.edge(graph.edge_features)
-            for rows, projected in zip((graph.centre, graph.neighbour), ends, strict=True):
-                parts = parts + rows.take(projected)
-        gate, core = parts.chunk(2, -1)
-        return x + self.mix(graph.centre.sum(torch.sigmoid(gate) * functional.silu(core)))
-
-    def _messages(self, x: Tensor, graph: "Graph") -> Tensor:
-        """Return what comes to each node, [nodes, width], by fewer passes, without derivatives."""
-        width = x.shape[-1]
-        # centre's and neighbour's parts of a node in turn
-        ends = self.ends(self.norm_in(x)).view(-1, 2 * width)
-        parts = functional.embedding_bag(graph.ends, ends, mode="sum")
-        parts += self.edge(graph.edge_features)
-        open_gates = torch.sigmoid(parts)
-        # silu(core) is core times its sigmoid
-        core = parts[:, width:].mul_(open_gates[:, width:]).mul_(open_gates[:, :width])
-        return graph.centre.sum(core)
+        return x + self.mix(edges.messages(self.ends(self.norm_in(x)), self.edge.weight))
 
 
 @dataclass(frozen=True)
@@ -76,32 +52,36 @@ class Graph:
 
     Attributes
     ----------
-    edge_features
-        Gaussians of distances and of distances over radii sums, [edges, features].
-    centre, neighbour
-        Nodes at the ends of each edge; weights are the edge's share among its centre's neighbours.
+    edges
+        Their features are Gaussians of distances and of distances over radii sums; their weights
+        the edge's share among its centre's neighbours.
     crystal
         Crystal of each node; weights are the orbit's share among the crystal's atoms.
-    incidence
-        For few edges, [edges, 2 nodes + features]: ones at centre and neighbour, edge features.
-    ends
-        Where no derivative is wanted, twice the centre and twice the neighbour and one, [edges, 2].
     """
 
-    edge_features: Tensor
-    centre: Rows
-    neighbour: Rows
+    edges: Edges | PlainEdges
     crystal: Rows
-    incidence: Tensor | None
-    ends: Tensor | None = None
 
-    def for_inference(self) -> "Graph":
-        """Return the same for networks that run without derivatives, which is faster."""
-        if self.edge_features.dim() != 2:
-            return self
-        ends = torch.stack([2 * self.centre.index, 2 * self.neighbour.index + 1], 1)
-        rows = {"centre": self.centre.for_inference(), "crystal": self.crystal.for_inference()}
-        return replace(self, ends=ends, **rows)
+    @classmethod
+    def of(
+        cls, data: Data | dict[str, Tensor], features: Tensor, *, plain: bool = False
+    ) -> "Graph":
+        """Return the graph of a batch and the features of its edges.
+
+        Parameters
+        ----------
+        plain
+            By torch's own operations, as `vmap` needs.
+        """
+        nodes, crystals = data["atomic_number"].shape[-1], data["volume_per_atom"].shape[-1]
+        neighbour, centre = data["edge_index"].unbind(-2)
+        weight = data["edge_weight"]
+        edges: Edges | PlainEdges = (
+            PlainEdges(features, Rows(centre, weight), Rows(neighbour, weight))
+            if plain
+            else Edges.of(features, centre, neighbour, weight, nodes)
+        )
+        return cls(edges, Rows(flat(data["batch"], crystals), data["node_weight"]))
 
 
 class CrystalNetwork(nn.Module):
@@ -158,6 +138,14 @@ class CrystalNetwork(nn.Module):
         self.trunk = nn.Sequential(Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
         self.head = Linear(width, properties)
 
+    def edge_features(self, data: Data | dict[str, Tensor]) -> Tensor:
+        """Return Gaussians of edges' distances, and of these over radii sums, [..., edges, f]."""
+        radii = self.radius[data["atomic_number"]]
+        neighbour, centre = data["edge_index"].unbind(-2)
+        distance = data["edge_distance"][..., None]
+        ratio = distance / (radii.gather(-1, neighbour) + radii.gather(-1, centre))[..., None]
+        return torch.cat([_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], -1)
+
     def prepare(self, data: Data | dict[str, Tensor]) -> Graph:
         """Return what the network needs of a batch before any weight comes in.
 
@@ -166,20 +154,7 @@ class CrystalNetwork(nn.Module):
         data
             As `embedding` takes it; its tensors may have a leading dimension, of tasks.
         """
-        radii = self.radius[data["atomic_number"]]
-        neighbour, centre = data["edge_index"].unbind(-2)
-        distance, weight = data["edge_distance"][..., None], data["edge_weight"]
-        ratio = distance / (radii.gather(-1, neighbour) + radii.gather(-1, centre))[..., None]
-        features = torch.cat(
-            [_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], -1
-        )
-        nodes, crystals = radii.shape[-1], data["volume_per_atom"].shape[-1]
-        ends = [Rows.of(end, weight, nodes) for end in (centre, neighbour)]
-        crystal = Rows.of(data["batch"], data["node_weight"], crystals)
-        incidence = None
-        if ends[0].ones is not None:
-            incidence = torch.cat([*(end.ones for end in ends), features], -1)
-        return Graph(features, *ends, crystal, incidence)
+        return Graph.of(data, self.edge_features(data))
 
     def embedding(self, data: Data) -> Tensor:
         """Return one vector per crystal, [crystals, width], independent of the cell's size.
@@ -193,16 +168,27 @@ class CrystalNetwork(nn.Module):
             of the shell among the centre's neighbours), `volume_per_atom` [crystals] in cubic
             angstrom; optionally `graph`, what `prepare` gave.
         """
-        x = self.embed_out(self.embed(self.element_features[data.atomic_number]))
+        x = self._embed(data.atomic_number)
         graph = data.graph if "graph" in data else self.prepare(data)
         for convolution in self.convolutions:
-            x = convolution(x, graph)
-        mean = graph.crystal.sum(x)
+            x = convolution(x, graph.edges)
+        crystals = data.volume_per_atom.shape[-1]
+        mean = graph.crystal.sum(x, crystals)
         # the spread over sites tells apart crystals whose mean site is the same
-        spread = graph.crystal.sum((x - graph.crystal.take(mean)).square())
+        spread = graph.crystal.sum((x - graph.crystal.take(mean)).square(), crystals)
         volume = data.volume_per_atom.log()[..., None]
         pooled = torch.cat([mean, (spread + 1e-6).sqrt(), volume], -1)
         return self.trunk(self.pool_norm(pooled))
+
+    def _embed(self, atomic_number: Tensor) -> Tensor:
+        """Return the first features of nodes, [nodes, width], of [nodes] numbers."""
+        features = self.element_features
+        if self.embed_out.weight.dim() == 2 and atomic_number.shape[-1] > len(features):
+            # each element once, and not each node
+            table = self.embed_out(self.embed(features))
+            rows = table.index_select(0, atomic_number.flatten())
+            return rows.view(*atomic_number.shape, -1)
+        return self.embed_out(self.embed(features[atomic_number]))
 
     def forward(self, data: Data) -> Tensor:
         """Return standardised values, [crystals, properties]."""

@@ -22,9 +22,8 @@ HEADS = {"ridge_head": "linear", "gp_head": "rbf"}
 
 def read_labels(data: Data) -> tuple[tuple[Data], Tensor]:
     """Return a batch and the labels of its one property, [crystals, properties], else NaN."""
-    labels = torch.full_like(data.target, float("nan"))
-    labels[:, data.column] = data.label
-    return (data,), labels
+    own = torch.arange(data.target.shape[-1], device=data.target.device) == data.column
+    return (data,), torch.where(own, data.label[:, None], float("nan"))
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch_geometric.data import Data
+from torch import nn
 
 from matml.meta import MAML, GaussianHead, History, MetaTraining, Task, gaussian_loss, meta_train
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.split import labelled_members
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.ensemble import read_labels
+from matml.properties.networks.episodes import episode_batch, episode_loss, stacking
 from matml.properties.settings import PropertiesSection
 
 METHODS = {"maml": MAML(second_order=True), "fomaml": MAML(second_order=False)}
@@ -25,25 +24,6 @@ ALL_METHODS = METHODS | dict.fromkeys(
     ("anil", "meta_sgd", "ridge_head", "gp_head"), MAML(second_order=True)
 )
 """All that a network can be meta-trained by; the inner loops are `NetworkRecipe.build_inner`'s."""
-
-
-def episode_loss(model, data: Data) -> Tensor:
-    """Return the Huber loss of one property of a batch of one family, or of each of several.
-
-    Quadratic below half a standard deviation, so that the inner loop has a curvature to use, and
-    robust above. `data.column` says which output is the property's; `data.label` holds its
-    standardised values [crystals].
-    """
-    output = model(data)[..., data.column]
-    return functional.huber_loss(output, data.label, reduction="none", delta=0.5).mean(-1)
-
-
-def episode_batch(batches: GraphBatches, rows: Sequence[int], column: int) -> Data:
-    """Return the batch of some crystals, labelled with one property."""
-    data = batches.batch(np.asarray(rows, dtype=int))
-    data.column = column
-    data.label = data.target[:, column]
-    return data
 
 
 @dataclass(frozen=True)
@@ -149,15 +129,18 @@ def metatrain(
     """
     generator = torch.Generator().manual_seed(settings.seed)
     fixed = [validation.draw(generator) for _ in range(validation_tasks)]
+    closed = isinstance(inner, GaussianHead)
     return meta_train(
         network,
-        gaussian_loss(read_labels) if isinstance(inner, GaussianHead) else episode_loss,
+        gaussian_loss(read_labels) if closed else episode_loss,
         inner,
         ALL_METHODS[method],
         tasks.draw,
         settings,
         validation_tasks=fixed,
         checkpoint=checkpoint,
+        # tasks with a closed form are as fast one by one
+        stacking=None if closed else stacking(network),
         seen_groups=seen_families,
         title=title,
     )

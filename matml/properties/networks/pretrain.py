@@ -95,6 +95,7 @@ def pretrain(
             {"params": others, "weight_decay": 0.0},
         ],
         lr=settings.learning_rate,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
