@@ -1,5 +1,7 @@
 """From stored graphs to batches that the network takes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch_geometric.data import Data
@@ -37,7 +39,19 @@ class GraphBatches:
     def __len__(self) -> int:
         return len(self.crystals)
 
-    def batch(self, indices: np.ndarray) -> Data:
+    def labels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return standardised values of some crystals, [rows, properties]; NaN where there is none.
+
+        Raises
+        ------
+        ValueError
+            Where the batches were made without targets.
+        """
+        if self.targets is None:
+            raise ValueError("these batches have no targets: give them to GraphBatches")
+        return self.targets[np.asarray(rows, dtype=int)]
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Data:
         """Return one batch; see `CrystalNetwork.embedding` for its fields.
 
         Where targets are known, `target` [crystals, properties] holds them.
@@ -60,5 +74,5 @@ class GraphBatches:
             num_nodes=len(graph),
         )
         if self.targets is not None:
-            data.target = torch.from_numpy(self.targets[indices])
+            data.target = torch.from_numpy(self.labels(indices))
         return data if self.device == "cpu" else data.to(self.device)

@@ -55,7 +55,7 @@ def learn_residual_gps(
             continue
         rows = np.concatenate(rows)
         output = predict(network, tasks.batches, rows)[:, column]
-        residuals = tasks.batches.targets[rows, column] - output
+        residuals = tasks.batches.labels(rows)[:, column] - output
         models[column] = learn_residual_gp(embed(network, tasks.batches, rows), residuals, episodes)
     return models
 

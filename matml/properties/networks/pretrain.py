@@ -1,13 +1,15 @@
 """Supervised pre-training of one network on all properties at once."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from tqdm import tqdm
 
 from matml.meta.checkpoint import (
@@ -22,6 +24,9 @@ from matml.meta.checkpoint import (
 from matml.properties.data.batches import GraphBatches
 
 log = logging.getLogger(__name__)
+
+Rows: TypeAlias = Sequence[int] | np.ndarray
+"""Numbers of crystals."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,10 @@ def mean_absolute_error(output: Tensor, target: Tensor, weights: Tensor) -> Tens
 def pretrain(
     network: nn.Module,
     batches: GraphBatches,
-    rows: Sequence[int],
+    rows: Rows,
     settings: Pretraining,
     *,
-    validation_rows: Sequence[int] = (),
+    validation_rows: Rows = (),
     validate_every: int = 10,
     checkpoint: Path | None = None,
     title: str = "pre-training",
@@ -86,102 +91,141 @@ def pretrain(
         Crystals of `batches` to train on and to watch.
     """
     rows = np.asarray(rows)
-    steps = -(-len(rows) // settings.batch_size)
-    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
-    others = [weight for weight in network.parameters() if weight.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        fused=True,
+    run = _Run(network, batches, rows, settings, checkpoint, title)
+    progress = tqdm(
+        range(run.epoch, settings.epochs), title, unit="epoch", disable=None, leave=False
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=settings.learning_rate,
-        total_steps=settings.epochs * steps,
-        # a quarter of four steps is a warm-up of no length, by which torch would divide
-        pct_start=0.3 if settings.epochs * steps == 4 else 0.25,
-        cycle_momentum=False,
-    )
-    weights = torch.tensor(settings.weights, device=batches.device)
-    records: list[dict[str, float]] = []
-    first = 0
-    # settings, starting point and labels: another run's checkpoint is not continued
-    start = fingerprint(*network.state_dict().values(), torch.from_numpy(batches.targets[rows]))
-    signature = asdict(settings) | {"weights": list(settings.weights), "start": start}
-    if checkpoint is not None and checkpoint.exists():
-        tensors, state = load_checkpoint(checkpoint)
-        if state["settings"] != signature:
-            log.info("%s: %s is of another run and is not continued", title, checkpoint)
-        else:
-            network.load_state_dict(unpack("network", tensors))
-            unpack_optimizer(optimizer, tensors)
-            schedule.load_state_dict(state["schedule"])
-            # the schedule writes the rates at its next step only
-            for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
-                group["lr"] = rate
-            first, records = state["epoch"], state["records"]
-            log.info("%s: resumed after epoch %d of %d", title, first, settings.epochs)
-    progress = tqdm(range(first, settings.epochs), title, unit="epoch", disable=None, leave=False)
     for epoch in progress:
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)
-        order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-        network.train()
-        total = 0.0
-        for start in range(0, len(order), settings.batch_size):
-            data = batches.batch(order[start : start + settings.batch_size])
-            loss = mean_absolute_error(network(data), data.target, weights)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
+        train_loss = run.train_epoch(epoch)
         done = epoch + 1
-        if done % validate_every == 0 or done in (1, settings.epochs):
-            value = _validation_loss(network, batches, validation_rows)
-            records.append({"epoch": done, "train_loss": total / steps, "validation_loss": value})
-            progress.set_postfix_str(f"validation {value:.3f}")
-            log.info(
-                "%s: epoch %d of %d, mean absolute error %.3f in training, %.3f on validation "
-                "families (standardised)",
-                title,
-                done,
-                settings.epochs,
-                total / steps,
-                value,
-            )
-            if checkpoint is not None:
-                state = {
-                    "settings": signature,
-                    "epoch": done,
-                    "records": records,
-                    "schedule": schedule.state_dict(),
-                }
-                tensors = pack("network", network.state_dict()) | pack_optimizer(optimizer)
-                save_checkpoint(checkpoint, tensors, state)
+        if done % validate_every and done not in (1, settings.epochs):
+            continue
+        value = _validation_loss(network, batches, validation_rows)
+        run.records.append({"epoch": done, "train_loss": train_loss, "validation_loss": value})
+        progress.set_postfix_str(f"validation {value:.3f}")
+        log.info(
+            "%s: epoch %d of %d, mean absolute error %.3f in training, %.3f on validation "
+            "families (standardised)",
+            title,
+            done,
+            settings.epochs,
+            train_loss,
+            value,
+        )
+        run.save(done)
     network.eval()
-    return records
+    return run.records
 
 
-def predict(network: nn.Module, batches: GraphBatches, rows: Sequence[int]) -> np.ndarray:
+class _Run:
+    """A pre-training run: the network, its optimiser and schedule, and its checkpoint."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        batches: GraphBatches,
+        rows: np.ndarray,
+        settings: Pretraining,
+        checkpoint: Path | None,
+        title: str,
+    ) -> None:
+        self.network, self.batches, self.rows = network, batches, rows
+        self.settings, self.checkpoint = settings, checkpoint
+        self.steps = -(-len(rows) // settings.batch_size)
+        matrices = [weight for weight in network.parameters() if weight.ndim > 1]
+        others = [weight for weight in network.parameters() if weight.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            fused=True,
+        )
+        total = settings.epochs * self.steps
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            max_lr=settings.learning_rate,
+            total_steps=total,
+            # a quarter of four steps is a warm-up of no length, by which torch would divide
+            pct_start=0.3 if total == 4 else 0.25,
+            cycle_momentum=False,
+        )
+        self.weights = torch.tensor(settings.weights, device=batches.device)
+        self.records: list[dict[str, float]] = []
+        self.epoch = 0
+        # settings, starting point and labels: another run's checkpoint is not continued
+        start = fingerprint(*network.state_dict().values(), torch.from_numpy(batches.labels(rows)))
+        self.signature = asdict(settings) | {"weights": list(settings.weights), "start": start}
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint, title)
+
+    def _resume(self, path: Path, title: str) -> None:
+        tensors, state = load_checkpoint(path)
+        if state["settings"] != self.signature:
+            log.info("%s: %s is of another run and is not continued", title, path)
+            return
+        self.network.load_state_dict(unpack("network", tensors))
+        unpack_optimizer(self.optimizer, tensors)
+        self.schedule.load_state_dict(state["schedule"])
+        # the schedule writes the rates at its next step only
+        rates = self.schedule.get_last_lr()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.epoch, self.records = state["epoch"], state["records"]
+        log.info("%s: resumed after epoch %d of %d", title, self.epoch, self.settings.epochs)
+
+    def train_epoch(self, epoch: int) -> float:
+        """Take one pass over the crystals; returns the mean loss."""
+        seed = self.settings.seed * 1_000_003 + epoch
+        # dropout draws from torch's own generator
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
+        self.network.train()
+        total = 0.0
+        for start in range(0, len(order), self.settings.batch_size):
+            data = self.batches.batch(order[start : start + self.settings.batch_size])
+            loss = mean_absolute_error(self.network(data), data.target, self.weights)
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.schedule.step()
+            total += loss.item()
+        return total / self.steps
+
+    def save(self, epoch: int) -> None:
+        """Write the checkpoint after so many epochs."""
+        if self.checkpoint is None:
+            return
+        state = {
+            "settings": self.signature,
+            "epoch": epoch,
+            "records": self.records,
+            "schedule": self.schedule.state_dict(),
+        }
+        tensors = pack("network", self.network.state_dict()) | pack_optimizer(self.optimizer)
+        save_checkpoint(self.checkpoint, tensors, state)
+
+
+def predict(network: nn.Module, batches: GraphBatches, rows: Rows) -> np.ndarray:
     """Return standardised predictions, [rows, properties]."""
     network.eval()
     with torch.no_grad():
         return _in_batches(network, batches, rows)
 
 
-def embed(network: nn.Module, batches: GraphBatches, rows: Sequence[int]) -> np.ndarray:
+def embed(network: nn.Module, batches: GraphBatches, rows: Rows) -> np.ndarray:
     """Return the network's embeddings, [rows, width]."""
     network.eval()
     with torch.no_grad():
         return _in_batches(network.embedding, batches, rows)
 
 
-def _in_batches(function, batches: GraphBatches, rows: Sequence[int], size: int = 512):
+def _in_batches(
+    function: Callable[[Data], Tensor], batches: GraphBatches, rows: Rows, size: int = 512
+) -> np.ndarray:
     rows = np.asarray(rows, dtype=int)
     parts = [
         function(batches.batch(rows[start : start + size])).cpu().numpy()
@@ -190,8 +234,8 @@ def _in_batches(function, batches: GraphBatches, rows: Sequence[int], size: int 
     return np.concatenate(parts)
 
 
-def _validation_loss(network: nn.Module, batches: GraphBatches, rows: Sequence[int]) -> float:
+def _validation_loss(network: nn.Module, batches: GraphBatches, rows: Rows) -> float:
     if len(rows) == 0:
         return float("nan")
-    error = np.abs(predict(network, batches, rows) - batches.targets[np.asarray(rows)])
+    error = np.abs(predict(network, batches, rows) - batches.labels(rows))
     return float(np.nanmean(error))
