@@ -73,7 +73,7 @@ def encode(
         for rows in np.array_split(np.arange(len(crystals)), -(-len(crystals) // BATCH)):
             data = batches.batch(rows)
             # what does not depend on the weights is the same for all
-            data.graph = networks[0].prepare(data).for_inference()
+            data.graph = networks[0].prepare(data)
             with torch.inference_mode():
                 for number, network in enumerate(networks):
                     embedding = network.embedding(data)
