@@ -5,6 +5,7 @@ predictive distribution is taken as normal: `mean` is the prediction and `deviat
 interval's half width over 1.645. Properties count as independent given the crystal.
 """
 
+import builtins
 import math
 import re
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ class Objective:
             return f"{self.property} <= {self.high:g}"
         return f"{self.low:g} <= {self.property} <= {self.high:g}"
 
-    @property
+    @builtins.property
     def learned_property(self) -> str:
         """The property that the model must predict for it."""
         return FORMATION_ENERGY if self.property == HULL else self.property

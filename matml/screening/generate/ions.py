@@ -129,11 +129,14 @@ def electronegativity_gap(ions: Sequence[Ion]) -> float:
     Negative where some cation attracts electrons more than some anion: then the charges make no
     chemical sense (the Pauling test of D. W. Davies et al., Chem 1 (2016) 617).
     """
-    values = {entry.symbol: electronegativity(entry.symbol) for entry in ions}
-    if any(value is None for value in values.values()):
-        return float("-inf")
-    anions = [values[entry.symbol] for entry in ions if entry.charge < 0]
-    cations = [values[entry.symbol] for entry in ions if entry.charge > 0]
+    anions: list[float] = []
+    cations: list[float] = []
+    for entry in ions:
+        value = electronegativity(entry.symbol)
+        if value is None:
+            return float("-inf")
+        if entry.charge:
+            (anions if entry.charge < 0 else cations).append(value)
     return min(anions) - max(cations)
 
 

@@ -53,6 +53,6 @@ def cubic_cell() -> tuple[Structure, list[str]]:
     structure = Structure(
         Lattice.cubic(3.905),
         ["Sr", "Ti", "O", "O", "O"],
-        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]],
+        [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]],
     )
     return structure, ["A", "B", "X", "X", "X"]

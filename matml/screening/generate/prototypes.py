@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.core.errors import MatmlError
@@ -107,7 +107,7 @@ def row_structure(row: pd.Series) -> Structure:
     """The crystal of one row of `structures.parquet`."""
     positions = np.asarray(row["frac_coords"], dtype=float).reshape(-1, 3)
     lattice = Lattice(np.asarray(row["lattice"], dtype=float).reshape(3, 3))
-    return Structure(lattice, [int(z) for z in row["atomic_numbers"]], positions)
+    return Structure(lattice, [Element.from_Z(int(z)) for z in row["atomic_numbers"]], positions)
 
 
 def from_family(table: pd.DataFrame, family: str, spin: str = "high") -> Prototype:
@@ -128,8 +128,9 @@ def from_family(table: pd.DataFrame, family: str, spin: str = "high") -> Prototy
     rows = rows[rows["duplicate_of"] == ""]
     step = max(1, -(-len(rows) // LARGEST_SAMPLE))
     structures = {row["id"]: row_structure(row) for _, row in rows.iloc[::step].iterrows()}
-    charges = {name: _charges(structure) for name, structure in structures.items()}
-    balanced = [name for name in structures if charges[name] is not None]
+    found = {name: _charges(structure) for name, structure in structures.items()}
+    charges = {name: own for name, own in found.items() if own is not None}
+    balanced = list(charges)
     if len(balanced) < FEWEST_MEMBERS:
         raise _too_few(family, len(balanced), len(structures))
     matcher = StructureMatcher(primitive_cell=False, attempt_supercell=False)
@@ -149,19 +150,20 @@ def from_family(table: pd.DataFrame, family: str, spin: str = "high") -> Prototy
     pattern = Counter(signs.values()).most_common(1)[0][0]
     fitting = [name for name in elements_of if signs[name] == pattern]
     sizes = {name: _size(structures[name]) for name in fitting}
-    parent_name = sorted(fitting, key=sizes.get)[len(fitting) // 2]
+    parent_name = sorted(fitting, key=sizes.__getitem__)[len(fitting) // 2]
     parent = structures[parent_name]
     sites, order = _sites(parent, elements_of[parent_name], pattern)
     members = []
     for name in fitting:
         symbols = [elements_of[name][k] for k in order]
-        ions = tuple(
+        ions = [
             ion(symbol, charges[name][symbol], site.coordination, spin)
             for symbol, site in zip(symbols, sites, strict=True)
-        )
-        if all(entry is not None for entry in ions):
+        ]
+        known = tuple(entry for entry in ions if entry is not None)
+        if len(known) == len(ions):
             formula = structures[name].composition.reduced_formula
-            members.append(Member(name, formula, ions, sizes[name]))
+            members.append(Member(name, formula, known, sizes[name]))
     if len(members) < FEWEST_MEMBERS:
         raise _too_few(family, len(members), len(structures))
     symbols = [elements_of[parent_name][k] for k in order]

@@ -151,7 +151,8 @@ def relax_candidates(
     path = Path(folder) / DONE
     found: dict[str, dict[str, Any]] = {}
     if path.exists():
-        found = {row["key"]: row for row in read_table(path).to_dict("records")}
+        done = read_table(path).to_dict("records")
+        found = {str(row["key"]): {str(name): value for name, value in row.items()} for row in done}
     before = found.keys() & set(keys)
     if before:
         log.info("%d of %d candidates were relaxed before", len(before), len(table))
@@ -240,6 +241,9 @@ def _relax_all(
             raise MatmlError(
                 "relaxing: a worker process died, most likely out of memory; use fewer --threads"
             ) from None
+
+
+_relaxer: Relaxer
 
 
 def _start(load: Callable[[], Relaxer]) -> None:

@@ -159,15 +159,15 @@ def generate(
     best: dict[frozenset[tuple[str, int]], tuple[float, Candidate]] = {}
     typical = _typical_radii(prototype)
     amounts = [site.count for site in prototype.sites]
-    for ions in neutral_combinations(options, amounts):
-        candidate = Candidate(ions)
+    for combination in neutral_combinations(options, amounts):
+        candidate = Candidate(combination)
         passed = _passes(candidate, prototype, settings)
         for stage in stages[: 1 + passed]:
             counts[stage] += 1
         if passed < len(stages) - 1:
             continue
         # the same elements in the same amounts are one crystal-to-be: keep the best arrangement
-        key = frozenset((entry.symbol, n) for entry, n in zip(ions, amounts, strict=True))
+        key = frozenset((entry.symbol, n) for entry, n in zip(combination, amounts, strict=True))
         misfit = _misfit(candidate, prototype, typical)
         if key not in best or misfit < best[key][0]:
             best[key] = misfit, candidate
