@@ -347,7 +347,7 @@ def test_the_commands_are_there():
         assert result.exit_code == 0, result.output
     result = CliRunner().invoke(cli, ["screen"])
     assert result.exit_code == 2
-    assert "Missing option '--model'" in result.output
+    assert "Missing option '--support'" in result.output
 
 
 def test_suggestions_have_the_intervals_of_predictions(prepared, tmp_path):
