@@ -15,8 +15,10 @@ def meta() -> None:
 @meta.command()
 @click.option("--iterations", default=30_000, show_default=True, type=click.IntRange(1))
 @click.option("--test-tasks", default=2_000, show_default=True, type=click.IntRange(2))
-@click.option("--seed", default=0, show_default=True, help="Of weights, training and test tasks.")
-@click.option("--method", "methods", multiple=True, help="Only this one; may be repeated.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of weights, training and test tasks."
+)
+@click.option("--method", "methods", multiple=True, help="Run only this method; may be repeated.")
 @click.option("--threads", default=1, show_default=True, help="Processors to use.")
 @click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 def sinusoid(iterations, test_tasks, seed, methods, threads, json_file) -> None:
@@ -61,7 +63,7 @@ def sinusoid(iterations, test_tasks, seed, methods, threads, json_file) -> None:
 @meta.command()
 @click.option("--iterations", default=1_500, show_default=True, type=click.IntRange(1))
 @click.option("--test-tasks", default=4_000, show_default=True, type=click.IntRange(2))
-@click.option("--seed", default=0, show_default=True, help="Of the population and all tasks.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the population and all tasks.")
 @click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 def linear(iterations, test_tasks, seed, json_file) -> None:
     """Linear functions: the ridge head beside the best error possible."""

@@ -16,7 +16,7 @@ import click
 @click.option(
     "--figures",
     type=click.Path(path_type=Path),
-    help="Folder for every figure as PNG, SVG and CSV; it is replaced. None are written without.",
+    help="Folder for every figure as PNG, SVG and CSV; it is replaced. By default none.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), help="YAML with the keys of the report section."

@@ -109,7 +109,9 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
 @click.option("--out", type=FOLDER, help="Folder for the shortlist.")
 @click.option("--top", type=click.IntRange(min=1), help="Candidates written as CIF.")
 @click.option("--keep", type=click.IntRange(min=1), help="Rows of the shortlist.")
-@click.option("--trust-labels", is_flag=True, help="Take labels that look like another unit.")
+@click.option(
+    "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
+)
 @click.option("--diversity", type=click.FloatRange(0, 1, max_open=True), help="0: by score alone.")
 @click.option("--shard", type=click.IntRange(min=0), help="Screen this share only; then merge.")
 @click.option("--shards", type=click.IntRange(min=1), help="Number of shares.")

@@ -56,7 +56,11 @@ json_option = click.option("--json", "json_file", type=FILE, help="Write tidy re
     help="Kernel of the Gaussian-process head to try.",
 )
 @click.option(
-    "--scale", "scales", multiple=True, type=float, help="Its initial deviation among tasks to try."
+    "--scale",
+    "scales",
+    multiple=True,
+    type=float,
+    help="Its initial standard deviation among tasks to try.",
 )
 @click.option("--keep", type=FOLDER, help="Folder of checkpoints to go on from after a stop.")
 @json_option
@@ -183,7 +187,7 @@ def study_shots(
     steps: tuple[int, ...],
     draws: int,
 ) -> None:
-    """Part the error of adapted predictors into bias and variance, by labels and steps."""
+    """Split the error of adapted predictors into bias and variance, by labels and steps."""
     settings, bench = stage.settings, stage.open(run)
     from matml.core.files import write_json
     from matml.studies.adaptation import shots as study

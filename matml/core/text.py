@@ -173,7 +173,7 @@ def _check_header(path: Path, names: list[str]) -> None:
             first = names.index(name) + 1
             second = names.index(name, first) + 1
             raise MatmlError(
-                f"{path}: column {name!r} stands twice in the header (fields {first} and "
+                f"{path}: column {name!r} appears twice in the header (fields {first} and "
                 f"{second}); rename or delete one of them"
             )
 

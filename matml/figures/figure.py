@@ -8,7 +8,7 @@ on a page, by `Figure.chosen` and `Figure.panels` in a file.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,9 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, GREY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot")
 
-Values = Sequence[Any] | np.ndarray | pd.Series
+Values: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
 """Numbers, or names."""
-Choice = Mapping[str, Any]
+Choice: TypeAlias = Mapping[str, Any]
 """Key of a menu to a value, or to several of them."""
 
 
@@ -168,7 +168,7 @@ class Note:
     choice: Choice = field(default_factory=dict)
 
 
-Part = Series | Band | Columns | Cells | Note
+Part: TypeAlias = Series | Band | Columns | Cells | Note
 
 
 @dataclass(frozen=True)

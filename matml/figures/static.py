@@ -38,7 +38,12 @@ SHAPES = dict(
 )
 LINES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 3)), "dot": (0, (1, 2))}
 # SVG ids are salted and dates left out, so that the same run writes the same file
-SETTINGS = {"font.size": 9, "svg.hashsalt": "matml", "svg.fonttype": "path", "axes.titlesize": 9}
+SETTINGS: Any = {
+    "font.size": 9,
+    "svg.hashsalt": "matml",
+    "svg.fonttype": "path",
+    "axes.titlesize": 9,
+}
 DPI = 200
 POINT = 0.62
 """Of a marker's size in points, from px on a page."""
@@ -301,7 +306,7 @@ def table(figure: Figure) -> pd.DataFrame:
         own = _numbers(part, *names)
         if own is None or own.empty:
             continue
-        for key, value in reversed(part.choice.items()):
+        for key, value in reversed(list(part.choice.items())):
             several = isinstance(value, list | tuple)
             own.insert(0, key, ", ".join(map(str, value)) if several else value)
         own.insert(0, "series", getattr(part, "name", ""))
@@ -324,8 +329,8 @@ def _numbers(part: Part, x_title: str, y_title: str) -> pd.DataFrame | None:
         case Columns():
             return pd.DataFrame({y_title: list(part.names), x_title: _plain(part.values)})
         case Cells():
-            own = {"group": part.y, x_title: part.x, part.title: _plain(part.values)}
-            return pd.DataFrame(own | dict(part.table))
+            cells = {"group": part.y, x_title: part.x, part.title: _plain(part.values)}
+            return pd.DataFrame(cells | dict(part.table))
     return None
 
 

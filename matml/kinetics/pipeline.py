@@ -60,7 +60,7 @@ def learn_stage(
     seed: int,
     offsets: RunOffsets = NO_OFFSETS,
 ) -> None:
-    """Learn a population and write it; `held_out` is the fraction of groups kept from learning."""
+    """Learn a population and write it; `held_out` is the fraction of groups held out."""
     began = time.perf_counter()
     observations = read_and_report(data, alloys)
     kept_out = split_groups(observations, held_out, seed)[1] if held_out > 0 else []

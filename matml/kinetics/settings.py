@@ -92,7 +92,7 @@ class KineticsSection(Section):
         default=0.5, gt=0, le=10, description="(Initial) rate of those steps; 1 is a full step."
     )
     held_out: float = Field(
-        default=0.15, gt=0, lt=0.9, description="Share of composition groups kept from learning."
+        default=0.15, gt=0, lt=0.9, description="Share of composition groups held out of learning."
     )
     calibration_points: int = Field(
         default=5, ge=1, le=1000, description="Observations used to calibrate a held-out alloy."

@@ -212,8 +212,8 @@ def make_split(
     pairs = episodes.groupby(["part", "property"])["family"].nunique()
     log.info("%d test and %d validation families", len(split.test), len(split.validation))
     log.info(
-        "%d training crystals are the material of a held-out one in another form: not learned from",
+        "%d training crystals are other forms of a held-out material and are not learned from",
         len(excluded),
     )
     for (part, name), count in pairs.items():
-        log.info("  %s: %d %s families with labels enough", name, count, part)
+        log.info("  %s: %d %s families with enough labels", name, count, part)

@@ -25,7 +25,7 @@ class PropertiesSection(Section):
     smallest_family: int = Field(
         default=18,
         ge=3,
-        description="Families of at least so many crystals take turns as test and validation.",
+        description="Families of at least this many crystals take turns as test and validation.",
     )
     held_out: list[str] = Field(
         default=["cubic perovskite"],

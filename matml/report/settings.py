@@ -22,5 +22,8 @@ class ReportSection(Section):
         default=100, ge=1, le=1000, description="Rows of the shortlist on the page (5 kB each)."
     )
     crystals_shown: int = Field(
-        default=20, ge=0, le=200, description="Best candidates that can be looked at and turned."
+        default=20,
+        ge=0,
+        le=200,
+        description="Best candidates whose crystals can be viewed and turned.",
     )

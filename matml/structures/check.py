@@ -48,14 +48,14 @@ def atomic_numbers(structure: Structure) -> tuple[np.ndarray, list[str]]:
         element = getattr(species, "element", species)
         if isinstance(species, DummySpecies) or not isinstance(element, Element):
             raise BadCrystal(
-                f"site {index + 1} holds {shown(species)}, which is no chemical element",
+                f"site {index + 1} holds {shown(species)}, which is not a chemical element",
                 "put the real element on the site or delete it if it stands for a vacancy",
             )
         # pymatgen gives isotopes the symbol H; only the name tells
         if element.name in ("D", "T"):
             raise BadCrystal(
                 f"site {index + 1} holds the isotope {element.name}",
-                f"write H in place of {element.name}: isotopes are not told apart here",
+                f"write H in place of {element.name}: isotopes are not distinguished here",
             )
         if element.Z > MAX_ATOMIC_NUMBER:
             raise BadCrystal(

@@ -44,7 +44,7 @@ def test_a_plain_table_needs_no_note_and_lines_are_counted(tmp_path):
         ("\n\n", "is empty"),
         ("x,y\n1,2\n3,4,5\n", r"line 3 has 3 fields, the header 2; remove the extra comma"),
         ("x;y\n1;2\n3;4;5\n", r"line 3 has 3 fields, the header 2; remove the extra semicolon"),
-        ("id,K,K\na,1,2\n", r"column 'K' stands twice in the header \(fields 2 and 3\)"),
+        ("id,K,K\na,1,2\n", r"column 'K' appears twice in the header \(fields 2 and 3\)"),
         ('"001",155\n"1",110\n', r"has no header line \(its first line is '001, 155'\)"),
         ('id,x\na,"1,234"\nb,"2,345"\n', "column 'x' holds '1,234': thousands or decimals"),
     ],

@@ -144,7 +144,7 @@ def test_given_groups_win_and_bad_alloy_tables_are_refused(tmp_path):
     lacking = write(tmp_path, "alloy,C_wt_pct\nA,0.4\n", "b.csv")
     assert "no row for alloy 'B'" in read_observations(points, lacking).warnings[0]
     for text, message in (
-        ("alloy,C_wt_pct\nA,0.4\nA,0.5\n", "stands twice"),
+        ("alloy,C_wt_pct\nA,0.4\nA,0.5\n", "appears twice"),
         ("alloy,C_wt_pct\nA,much\n", "C_wt_pct = 'much'"),
         ("name,C_wt_pct\nA,0.1\n", "column 'alloy' is missing"),
     ):

@@ -294,7 +294,7 @@ def test_grain_sizes_are_learned_and_calibrated(tmp_path):
     observations = read_observations(data, alloys)
     assert observations.kind == "grain_size"
     assert len(observations.points) == len(rows)
-    assert observations.quarantine["reason"].tolist().count("is no grain size in um") == 2
+    assert observations.quarantine["reason"].tolist().count("is not a grain size in um") == 2
     common = ("--data", data, "--alloys", alloys, "--config", settings)
     run("learn", *common, "--equation", "grain_growth", "--out", tmp_path, "--held-out", 0)
     prior = tmp_path / "population.json"
@@ -310,7 +310,7 @@ def test_grain_sizes_are_learned_and_calibrated(tmp_path):
     assert (tmp_path / "G2" / "ttt.png").stat().st_size > 10_000
     region = ("--temperature", 1000, 1100, "--points", 2, "--out", tmp_path / "d")
     text = run("design", "--prior", prior, *common[:4], "--alloy", "G2", *region).output
-    assert "of the variance expected to be left" in text
+    assert "of the variance expected to remain" in text
     with pytest.raises(MatmlError, match="needs initial_grain_size_um: give observations"):
         run("design", "--prior", prior, *region)
 

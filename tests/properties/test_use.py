@@ -190,7 +190,7 @@ def test_an_unfinished_or_foreign_adapted_folder_is_refused(folder, adapted, tmp
 
 def test_a_shipped_model_is_small_and_says_what_it_is(folder, predictor, crystals, tmp_path):
     out = tmp_path / "models/default"
-    with pytest.raises(MatmlError, match="say it with --licence"):
+    with pytest.raises(MatmlError, match="give it with --licence"):
         ship_model(folder / "model", out, licence=None, benchmark=None)
     assert not out.exists()
     card = ship_model(folder / "model", out, licence="CC-BY", benchmark=None)

@@ -12,7 +12,7 @@ METHODS = {
     "support_mean": "mean of the support",
     "extra_trees": "extra-trees",
     "global_gp_gp": "global GP + GP on support residuals",
-    "pretrained": "pre-trained network, as it is",
+    "pretrained": "pre-trained network, no adaptation",
     "fine_tuned": "pre-trained network, fine-tuned",
     "maml": "MAML",
 }

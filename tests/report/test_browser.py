@@ -155,7 +155,7 @@ def test_searching_and_filtering(visit, shortlist):
     api.expect(page.locator(ROWS)).to_have_count(len(shortlist))
 
     filters = page.locator("#shortlist-filters")
-    filters.get_by_label("inside of what the model knows").check()
+    filters.get_by_label("inside the model's domain").check()
     filters.get_by_label("new", exact=True).check()
     filters.get_by_label("below or near the hull, without gaps").check()
     filters.get_by_text("Filter by number").click()

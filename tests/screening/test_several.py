@@ -177,7 +177,7 @@ def test_windows_that_exclude_each_other(prepared, tmp_path, support):
         "band_gap_eV <= 4",
     )  # fmt: skip
     notes = " ".join(summary["notes"])
-    assert ("Each window is met" in notes) or ("No candidate of the domain" in notes)
+    assert ("Each window is met" in notes) or ("No candidate within the domain" in notes)
     assert summary["n_meet_all_windows"] == 0
 
 

@@ -135,7 +135,7 @@ def named(name):
 def test_a_name_that_is_no_element_is_told_as_it_was_given(name, kind):
     form, text = named(name)[kind]
     [(_, bad)] = document_crystals(Document("a", "a", -1, form, text), StructuresSection())
-    assert re.fullmatch(f"site [12] holds {name}, which is no chemical element", bad.reason)
+    assert re.fullmatch(f"site [12] holds {name}, which is not a chemical element", bad.reason)
 
 
 def test_entries_of_one_name_are_numbered():

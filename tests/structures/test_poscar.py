@@ -108,7 +108,7 @@ def test_what_was_understood_is_said():
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("Na Cl", "Na Qq", "site 2 holds Qq, which is no chemical element"),
+        ("Na Cl", "Na Qq", "site 2 holds Qq, which is not a chemical element"),
         ("Na Cl", "Na D", "isotope D"),
         ("Na Cl", "Na Cl K", r"names 3 elements \(Na Cl K\) but gives 2 numbers of atoms \(1 1\)"),
         ("1 1\n", "1 1 1\n", r"names 2 elements .* gives 3 numbers"),

@@ -2,7 +2,7 @@
 
 `python tests/workflow/small_tables.py build/small` writes what workflow/config-small.yaml reads.
 Crystals are taken from the largest groups of like composition pattern and number of atoms, so that
-several families have members enough to be tasks.
+several families have enough members to be tasks.
 """
 
 import csv

@@ -13,7 +13,9 @@ READABLE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 config_option = click.option(
-    "--config", type=READABLE, help="YAML with the kinetics section's keys; defaults without."
+    "--config",
+    type=READABLE,
+    help="YAML with the keys of the kinetics section; by default its defaults.",
 )
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 threads_option = click.option(
@@ -24,8 +26,8 @@ data_option = click.option(
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 EQUATION_HELP = (
-    "Name of an equation, as jmak: `matml kinetics equations` lists them; or a Python file that "
-    "defines EQUATION."
+    "Name of an equation, such as jmak (`matml kinetics equations` lists them), or a Python file "
+    "that defines EQUATION."
 )
 
 equation_option = click.option(
@@ -38,8 +40,11 @@ equation_option = click.option(
 def offset_options(command: Callable) -> Callable:
     """Add the options of errors that runs share."""
     for name, what in (
-        ("--offset-time", "s of the start of time that a run shares."),
-        ("--offset-temperature", "K of an error of temperature that a run shares (column `run`)."),
+        ("--offset-time", "s of the start time that the observations of a run share."),
+        (
+            "--offset-temperature",
+            "K of the temperature error that the observations of a run share (column `run`).",
+        ),
     ):
         option = click.option(
             name, type=click.FloatRange(min=0), help=f"Standard deviation in {what}"
@@ -97,7 +102,7 @@ def prepare(dataset: str, out: Path, config: Path | None, seed: int) -> None:
 @click.option(
     "--held-out",
     type=click.FloatRange(0, 0.9),
-    help="Fraction of composition groups kept from learning; 0 learns from all.",
+    help="Fraction of composition groups held out of learning; 0 learns from all.",
 )
 @offset_options
 @config_option
@@ -133,7 +138,7 @@ def learn(
 @data_option
 @alloys_option
 @click.option("--out", type=FOLDER, required=True, help="One folder per alloy is made in it.")
-@click.option("--alloy", "names", multiple=True, help="Alloy to calibrate; all without.")
+@click.option("--alloy", "names", multiple=True, help="Alloy to calibrate; by default all.")
 @click.option(
     "--held-out",
     is_flag=True,
@@ -144,7 +149,7 @@ def learn(
 @click.option(
     "--without-outliers",
     is_flag=True,
-    help="Where observations are improbable given the others, calibrate without them.",
+    help="Leave out observations that are improbable given the others.",
 )
 @click.option(
     "--robust",
@@ -210,12 +215,12 @@ def calibrate(
 @click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
 @click.option("--data", type=READABLE, help="CSV of what was measured so far, if anything.")
 @alloys_option
-@click.option("--alloy", "name", help="Alloy; needed where the files hold several.")
+@click.option("--alloy", "name", help="Alloy; needed if the files hold several.")
 @click.option(
     "--temperature",
     nargs=2,
     type=float,
-    help="Lowest and highest temperature in C where predictions matter; the population's without.",
+    help="Lowest and highest temperature in C that matter; by default the population's.",
 )
 @click.option("--time", nargs=2, type=float, help="Shortest and longest time in s that matters.")
 @click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")

@@ -28,16 +28,16 @@ COMMON = (
         "--temperature-unit",
         type=click.Choice(["C", "K"]),
         required=True,
-        help="Of the file, and of the temperatures given here.",
+        help="Unit of the temperatures in the file and in the options here.",
     ),
     click.option("--time-column", default="time", show_default=True),
     click.option(
         "--time-unit",
         type=click.Choice(["s", "min", "h"]),
         required=True,
-        help="Of the file, and of the times given here.",
+        help="Unit of the times in the file and in the options here.",
     ),
-    click.option("--separator", help="Between columns; guessed without."),
+    click.option("--separator", help="Separator of columns; guessed by default."),
     click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True),
     click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="Before the header."),
     click.option(
@@ -66,15 +66,17 @@ def common(command: Callable) -> Callable:
 
 @click.group()
 def convert() -> None:
-    """Make observations (tidy CSV) of dilatometer and calorimeter files."""
+    """Make observations (tidy CSV) from dilatometer and calorimeter files."""
 
 
 @convert.command()
 @common
-@click.option("--length-column", default="length", show_default=True, help="Or strain; any unit.")
+@click.option(
+    "--length-column", default="length", show_default=True, help="Length or strain, in any unit."
+)
 @temperatures("--parent", "Temperatures where all is parent phase.")
 @temperatures("--product", "Temperatures where all has transformed.")
-@times("Times of an isothermal hold; without, a ramp is meant.")
+@times("Times of an isothermal hold; without them a ramp is assumed.")
 def dilatometer(files, length_column, parent, product, hold, own_path, **options) -> None:
     """Convert lengths by the lever rule between two straight baselines.
 

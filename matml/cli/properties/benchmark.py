@@ -185,7 +185,9 @@ def print_scores(setting: str, scores: pd.DataFrame, seed: int, json_file: Path 
     help="A: new families; B: a new property; C: energies of zeolites and perovskites.",
 )
 @click.option("--run", type=FOLDER, help="Folder of the trained members, for setting C.")
-@click.option("--frameworks", type=FILE, help="Zeolites for setting C; those of `zeose` else.")
+@click.option(
+    "--frameworks", type=FILE, help="Zeolites for setting C; by default those of `zeose`."
+)
 @click.option("--folds", type=click.IntRange(3), help="Folds; 5, and 6 in setting B.")
 @click.option("--fold", "which", multiple=True, type=int, help="Run only this fold; repeatable.")
 @names_option

@@ -47,7 +47,9 @@ def prepare(threads: int) -> int:
 @click.option("--labels", type=FILE, help="CSV of labels keyed by a column `id` or `file`.")
 @click.option("--property", "name", help="Property's column; may be left out if only one fits.")
 @click.option("--method", help="How to adapt; by default what did best on validation families.")
-@click.option("--trust-labels", is_flag=True, help="Take labels that look like another unit.")
+@click.option(
+    "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
+)
 @click.option("--out", required=True, type=FOLDER, help="Folder of the adapted predictor.")
 @use_options
 def adapt(inputs, labels, name, method, trust_labels, out, model, threads, device) -> None:
@@ -107,7 +109,7 @@ def adapt(inputs, labels, name, method, trust_labels, out, model, threads, devic
 def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> None:
     """Predict structures with an adapted predictor, or with a model as it is.
 
-    Low and high bound the 90 % interval. Crystals beyond what the model knows are flagged.
+    Low and high bound the 90 % interval. Crystals outside the model's domain are flagged.
     """
     import time
 
@@ -162,7 +164,7 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
 @click.command()
 @click.option("--model", required=True, type=FOLDER, help="Model that `export` wrote.")
 @click.option("--out", required=True, type=FOLDER, help="Folder to ship, matml/models/default.")
-@click.option("--licence", help="Licence of the training data, where they are not the embedded.")
+@click.option("--licence", help="Licence of the training data, unless they are the embedded ones.")
 @click.option("--benchmark", type=FILE, help="Records of `benchmark --json`, for the card.")
 def ship(model, out, licence, benchmark) -> None:
     """Write the small, documented copy of a model that comes with matml."""

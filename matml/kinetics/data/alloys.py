@@ -32,7 +32,7 @@ def read_alloys(path: str | Path, names: list[str]) -> tuple[pd.DataFrame, list[
     Raises
     ------
     MatmlError
-        Where the column `alloy` is missing, an alloy stands twice, or a composition or reference
+        Where the column `alloy` is missing, an alloy appears twice, or a composition or reference
         temperature is no number.
     """
     table = read_table(path)
@@ -41,7 +41,7 @@ def read_alloys(path: str | Path, names: list[str]) -> tuple[pd.DataFrame, list[
     table["alloy"] = table["alloy"].astype(str).str.strip()
     twice = table.loc[table["alloy"].duplicated(), "alloy"]
     if len(twice):
-        raise MatmlError(f"{path}: alloy {twice.iloc[0]!r} stands twice; keep one row per alloy")
+        raise MatmlError(f"{path}: alloy {twice.iloc[0]!r} appears twice; keep one row per alloy")
     for column in [*composition_columns(table), "reference_temperature_K"]:
         if column not in table:
             continue

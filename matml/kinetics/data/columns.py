@@ -71,7 +71,7 @@ MEASURED = {
         "grain_size",
         0.01,
         1e5,
-        "no grain is of that size in um",
+        "no grain has that size in um",
         "millimetres, or an ASTM number? convert to um",
         ("temperature", "time_s", "initial_grain_size_um"),
     ),
@@ -84,14 +84,14 @@ MEASURED = {
         "particle_radius",
         0.1,
         1e5,
-        "no precipitate is of that radius in nm",
+        "no precipitate has that radius in nm",
         "micrometres, or a diameter? convert to a radius in nm",
     ),
     "peak_temperature_K": Measured(
         "peak_temperature",
         200.0,
         HOTTEST_K,
-        "no calorimeter's peak lies at that temperature in K",
+        "no calorimetric peak lies at that temperature in K",
         "Celsius? name the column peak_temperature_C",
         ("heating_rate_K_per_s",),
     ),
@@ -99,13 +99,18 @@ MEASURED = {
 """By column."""
 
 INPUTS = {
-    "initial_grain_size_um": (0.01, 1e5, "is no grain size in um", "give the size before, in um"),
+    "initial_grain_size_um": (
+        0.01,
+        1e5,
+        "is not a grain size in um",
+        "give the size before, in um",
+    ),
     "strain": (1e-3, 5.0, "is no true strain", "percent? divide by 100"),
-    "strain_rate_per_s": (1e-6, 1e4, "is no strain rate in 1/s", "per minute? divide by 60"),
+    "strain_rate_per_s": (1e-6, 1e4, "is not a strain rate in 1/s", "per minute? divide by 60"),
     "heating_rate_K_per_s": (
         1e-6,
         1e7,
-        "is no heating rate in K/s",
+        "is not a heating rate in K/s",
         "per minute? name the column heating_rate_K_per_min",
     ),
 }

@@ -329,7 +329,12 @@ def _add_others(
         if name in starts:
             kelvin = number + (ZERO_CELSIUS if name == "start_temperature_C" else 0.0)
             wrong = given & ~((kelvin > 0) & (kelvin <= HOTTEST_K))
-            refuse(wrong, name, "is no temperature of a ramp's start", "leave it empty for a hold")
+            refuse(
+                wrong,
+                name,
+                "is not a temperature at which a ramp can start",
+                "leave it empty for a hold",
+            )
             points["start_temperature_K"] = np.where(given, kelvin, points["temperature_K"])
         elif name in INPUTS:
             low, high, reason, remedy = INPUTS[name]

@@ -95,7 +95,7 @@ def read_and_report(data: Path, alloys: Path | None) -> Observations:
     """Read observations, and say what was left out or looks wrong."""
     observations = read_observations(data, alloys)
     for warning in observations.warnings:
-        log.info("look at this: %s", warning)
+        log.info("please check: %s", warning)
     count = len(observations.quarantine)
     if count:
         row = observations.quarantine.iloc[0]

@@ -121,7 +121,7 @@ def follow_paths(
         try:
             history = read_history(file.parent / name)
         except MatmlError as error:
-            remedy = f"put the path right ({len(rows)} row(s) name it)"
+            remedy = f"correct the path ({len(rows)} row(s) name it)"
             line = [str(file), rows[0] + 2, raw.loc[rows[0], "alloy"].strip(), "path", name]
             bad.append([*line, str(error), remedy])
             raw = raw.drop(index=rows)

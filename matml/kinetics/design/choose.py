@@ -258,7 +258,7 @@ def draw_design(result: Design, path: Path) -> None:
         axes.plot(table[along], 100 * table["expected_reduction"], color="#1b6ca8")
         reduction = table.set_index(along)["expected_reduction"]
         height = [100 * float(reduction.loc[value]) for value in result.proposals[along]]
-        axes.set_ylabel("variance that one measurement takes / %")
+        axes.set_ylabel("variance removed by one measurement (%)")
         axes.set_ylim(0, None)
         for _, point in result.points.iterrows():
             kelvin = point.get("temperature_K", np.nan)
@@ -273,7 +273,7 @@ def draw_design(result: Design, path: Path) -> None:
                 label=f"{100 * fraction:g} % transformed",
             )
         height = (100 * table["expected_reduction"].loc[_rows(result)]).tolist()
-        axes.set_ylabel("variance that one measurement takes / %")
+        axes.set_ylabel("variance removed by one measurement (%)")
         axes.set_ylim(0, None)
         for _, point in result.points.iterrows():
             axes.axvline(point["temperature_K"] - ZERO_CELSIUS, color="0.8", linewidth=1, zorder=0)
@@ -283,7 +283,7 @@ def draw_design(result: Design, path: Path) -> None:
             index="time_s", columns="temperature_C", values="expected_reduction"
         )
         drawn = axes.contourf(wide.columns, wide.index, 100 * wide.to_numpy(), levels=12)
-        figure.colorbar(drawn, label="variance that one measurement takes / %")
+        figure.colorbar(drawn, label="variance removed by one measurement (%)")
         axes.set_yscale("log")
         axes.set_ylabel("time / s")
         height = result.proposals["time_s"].tolist()

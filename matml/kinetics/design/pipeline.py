@@ -61,7 +61,7 @@ def design_stage(
     for row in result.proposals.to_dict("records"):
         print(
             f"{row['experiment']}. {_experiment(row)}: "
-            f"{100 * row['variance_left']:.0f} % of the variance expected to be left"
+            f"{100 * row['variance_left']:.0f} % of the variance expected to remain"
         )
 
 

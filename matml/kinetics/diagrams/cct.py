@@ -1,8 +1,11 @@
 """The CCT curves of a calibrated alloy: its TTT curves, cooled at constant rates by Scheil."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from matml.kinetics.data.additivity import consumed, scheil_temperature
 from matml.kinetics.data.columns import ZERO_CELSIUS
@@ -11,6 +14,12 @@ from matml.kinetics.diagrams.ttt import FRACTIONS
 from matml.kinetics.inference.calibration import Calibration, prediction_columns
 
 POINTS, DRAWS, STEPS = 81, 200, 400
+
+
+def _given(values: Tensor, at: Tensor) -> Tensor:
+    """Return values that are known already, for the temperatures that they are of."""
+    assert len(at) == values.shape[-1]
+    return values
 
 
 def cooling_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.DataFrame:
@@ -44,7 +53,8 @@ def cooling_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.Dat
             continue
         rates = rates[torch.linspace(1, STEPS - 1, POINTS).round().long()]
         rates = torch.cat([rates.new_tensor([SLOWEST_K_S]), rates[rates > SLOWEST_K_S]])
-        _, at_K = scheil_temperature(rates, start, end, lambda _, known=log_time: known, STEPS)
+        known = partial(_given, log_time)
+        _, at_K = scheil_temperature(rates, start, end, known, STEPS)
         celsius = at_K.numpy() - ZERO_CELSIUS
         # the rest of the posterior gets there below the coldest temperature
         low, middle, high = np.quantile(

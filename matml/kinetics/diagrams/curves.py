@@ -123,7 +123,7 @@ def _label(conditions: dict[str, float | str]) -> str:
     words = []
     for name, value in conditions.items():
         form, offset = SHOWN.get(name, (f"{name} {{:g}}", 0.0))
-        words.append(form.format(value - offset if offset else value))
+        words.append(form.format(float(value) - offset if offset else value))
     return ", ".join(words)
 
 

@@ -317,12 +317,12 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
             times = np.geomspace(first, down, 60)
             parts.append(_cooling_line(times, start_C - rate * times, rate))
     for (fraction, own), colour in zip(cooled.groupby("fraction"), COLOURS, strict=False):
-        label, rate = f"{100 * float(fraction):g} %", own["cooling_rate_K_s"].to_numpy(float)
+        label, speed = f"{100 * float(fraction):g} %", own["cooling_rate_K_s"].to_numpy(float)
         low, high = own["low_90_C"].to_numpy(float), own["high_90_C"].to_numpy(float)
         # each end lies on the cooling line of its rate
         at = np.r_[low, high[::-1]]
         parts += [
-            _band((start_C - at) / np.r_[rate, rate[::-1]], at, label, colour),
+            _band((start_C - at) / np.r_[speed, speed[::-1]], at, label, colour),
             _curve(
                 own["time_s"],
                 own["temperature_C"],
@@ -330,7 +330,7 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
                 colour,
                 f"{label} transformed<br>at %{{customdata[0]:.3g}} K/s: %{{y:.0f}} °C "
                 "[%{customdata[1]:.0f}, %{customdata[2]:.0f}]<br>after %{x:.3g} s",
-                np.stack([rate, low, high], 1),
+                np.stack([speed, low, high], 1),
             ),
         ]
     return Figure(

@@ -116,7 +116,7 @@ def calibrate(
     if effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
-            "independent ones (often observations that contradict the population)"
+            "independent ones (often because observations contradict the population)"
         )
     notes += unit_notes(task, prior, measured, ranges)
     notes += composition_notes(known.get("composition", {}), own.alloys)

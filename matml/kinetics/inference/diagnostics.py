@@ -55,18 +55,22 @@ def design_notes(points: pd.DataFrame, moving: np.ndarray) -> list[str]:
     notes = []
     count = len(points)
     if count == 1:
-        notes.append("one observation: it fixes one combination of parameters; the rest is prior")
+        notes.append(
+            "one observation: it fixes one combination of parameters; the rest comes from the prior"
+        )
     elif "temperature_K" in points and not moving.any():
         if np.ptp(points["temperature_K"]) <= ONE_TEMPERATURE_K:
-            notes.append("one temperature: how the rate depends on temperature is prior alone")
+            notes.append(
+                "one temperature: how the rate depends on temperature comes from the prior alone"
+            )
     elif "peak_temperature_K" in points and np.ptp(points["heating_rate_K_per_s"]) == 0:
-        notes.append("one heating rate: the activation energy is prior alone")
+        notes.append("one heating rate: the activation energy comes from the prior alone")
     if count > 1 and "fraction" in points and len(set(points["fraction"])) == 1:
-        notes.append("one fraction: the exponent is prior alone")
+        notes.append("one fraction: the exponent comes from the prior alone")
     if "fraction_transformed" in points:
         inside = points["fraction_transformed"].between(0.02, 0.98)
         if count > 1 and inside.all() and np.ptp(points["fraction_transformed"]) <= ONE_FRACTION:
-            notes.append("one fraction: the exponent is prior alone")
+            notes.append("one fraction: the exponent comes from the prior alone")
         if not inside.any():
             notes.append("no fraction between 0.02 and 0.98: only bounds on the time are measured")
     return notes
@@ -126,9 +130,9 @@ def unit_notes(
         if gain > SUSPICIOUS_LOG_RATIO:
             unit = column.rsplit("_", 1)[1]
             notes.append(
-                f"{meaning}: put right, the observations are e^{gain:.0f} times as probable under "
+                f"{meaning}: corrected, the observations are e^{gain:.0f} times as probable under "
                 f"the population ({given.min():.4g} to {given.max():.4g} {unit} given, "
-                f"{changed.min():.4g} to {changed.max():.4g} {unit} put right; learned from "
+                f"{changed.min():.4g} to {changed.max():.4g} {unit} corrected; learned from "
                 f"{low:.4g} to {high:.4g} {unit})"
             )
     return notes
@@ -144,7 +148,8 @@ def composition_notes(known: dict[str, list[float]], alloys: pd.DataFrame) -> li
             margin = 0.1 * (high - low) + 1e-9
             if not low - margin <= row[name] <= high + margin:
                 notes.append(
-                    f"{name} = {row[name]:g} is outside the training alloys ({low:g} to {high:g}): "
+                    f"{name} = {row[name]:g} is outside the range of the training "
+                    f"alloys ({low:g} to {high:g}): "
                     "the prior is an extrapolation"
                 )
     return notes

@@ -322,6 +322,6 @@ def offset_notes(names: list[str], draws: Tensor, sizes: list[float]) -> list[st
         ).tolist()
         if low > 0 or high < 0:
             far = abs(middle) > NORMAL_90 * size
-            more = ": more than stated, look at this run" if far else ""
+            more = ": more than stated; check this run" if far else ""
             notes.append(f"{name}: {middle:+.3g} ({low:+.3g} to {high:+.3g}){more}")
     return notes

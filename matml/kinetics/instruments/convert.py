@@ -53,7 +53,7 @@ def convert_files(
     scale = SECONDS[time_unit]
     runs = [path.stem for path in files]
     if len(set(runs)) < len(runs):
-        raise MatmlError("two files have one name: the name is the run's, so rename one")
+        raise MatmlError("two files have the same name, which names the run: rename one")
 
     def ordered(pair: Sequence[float], what: str) -> Range:
         if not pair[0] < pair[1]:

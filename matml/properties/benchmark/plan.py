@@ -220,7 +220,7 @@ def with_potential(plan: Benchmark, features: Path) -> Benchmark:
 
     if not plan.potential or features.exists() or available():
         return plan
-    log.info("features of %s are left out; to have them, %s", PACKAGE, HOW)
+    log.info("features of %s are left out; to include them, %s", PACKAGE, HOW)
     return plan.model_copy(update={"potential": False})
 
 

@@ -169,7 +169,7 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
         title, method = titles[name].capitalize(), TITLES[choice.method]
         if own.empty:
             sentences.append(
-                f"{title}: no test family has labels enough for an episode; {method} is used."
+                f"{title}: no test family has enough labels for an episode; {method} is used."
             )
             continue
         unit = own["unit"].iloc[0] or "its own unit"
@@ -190,7 +190,8 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
             why = "is the default" if choice.method == STACK else "won on the validation families"
             sentences.append(
                 f"{title}: {method} {why}. On the test families it lowers "
-                f"the error of the pre-trained network as it is by, in {unit}: {'; '.join(parts)}."
+                f"the error of the pre-trained network without adaptation by ({unit}): "
+                f"{'; '.join(parts)}."
             )
         errors = own[own["metric"] == "mae_family_mean"]
         best = errors.groupby("method")["value"].mean().sort_values()

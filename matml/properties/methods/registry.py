@@ -43,7 +43,7 @@ ENTRIES = {
     "global_gp_gp": Entry(
         "global GP + GP on support residuals", DESCRIPTORS, "baselines:CorrectedProcess"
     ),
-    "pretrained": Entry("pre-trained network, as it is", MEMBER, "networks:Pretrained"),
+    "pretrained": Entry("pre-trained network, no adaptation", MEMBER, "networks:Pretrained"),
     FINE_TUNED: Entry("pre-trained network, fine-tuned", MEMBER, "networks:FineTuned"),
     "network_gp": Entry(
         "pre-trained network + GP on support residuals", MEMBER, "networks:CorrectedNetwork"

@@ -163,7 +163,7 @@ class _Run:
     def _resume(self, path: Path, title: str) -> None:
         tensors, state = load_checkpoint(path)
         if state["settings"] != self.signature:
-            log.info("%s: %s is of another run and is not continued", title, path)
+            log.info("%s: %s belongs to another run and is not continued", title, path)
             return
         self.network.load_state_dict(unpack("network", tensors))
         unpack_optimizer(self.optimizer, tensors)

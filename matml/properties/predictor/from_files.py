@@ -94,7 +94,7 @@ def read_labelled(
         quarantine_row(
             *(row["id"], row["source"], row["row"], "crystal", property_name),
             f"has no {property_name}",
-            "add its label, or leave it: crystals without one teach nothing",
+            "add its label, or ignore this: crystals without a label are not used",
         )
         for _, row in table[missing].iterrows()
         if row["id"] not in said
@@ -184,12 +184,12 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
             f"matml reads {ADAPTED_FORMAT}{hint or '; adapt again'}"
         )
     if not (folder / SUPPORT).is_file() or file_hash(folder / SUPPORT) != card["support_sha256"]:
-        raise MatmlError(f"{folder / SUPPORT}: is not what was adapted to; adapt again")
+        raise MatmlError(f"{folder / SUPPORT}: is not the support that was adapted to; adapt again")
     named = None if card["model"] == DEFAULT else Path(card["model"])
     path = model_folder(model or named)
     if not (path / CARD).is_file():
         raise MatmlError(
-            f"{folder / CARD}: the model {path} is not there any more; say where with --model, or "
+            f"{folder / CARD}: the model {path} is no longer there; say where with --model, or "
             "adapt again"
         )
     if model_checksum(path) != card["model_sha256"]:

@@ -140,7 +140,7 @@ def fit_stack(
     Raises
     ------
     MatmlError
-        Where no training family has labels enough.
+        Where no training family has enough labels.
     """
     name = bench.names[column]
     training = bench.split.training_rows(bench.families)

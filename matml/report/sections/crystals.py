@@ -39,7 +39,7 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
         parts.append(
             "<p>Each crystal is described by its neighbouring atoms "
             f"({count(graphs['settings']['neighbours'])} nearest and all at equal distance). "
-            "Atoms that symmetry makes equal are counted once: "
+            "Symmetry-equivalent atoms are counted once: "
             f"{count(graphs['atoms'])} atoms became {count(graphs['nodes'])}, and "
             f"{count(graphs['edges_before_reduction'])} neighbours became "
             f"{count(graphs['edges'])}, without loss.</p>"

@@ -64,7 +64,7 @@ def methods_section(results: Results) -> str:
     if results.names("kinetics/*/summary.json"):
         told.append(("Kinetics", _kinetics(results), [AVRAMI]))
     if not told:
-        return missing("This run has computed nothing whose method could be told.")
+        return missing("This run has computed nothing whose methods could be described.")
     parts = [f"<h3>{title}</h3><p>{text}</p>" for title, text, _ in told]
     cited = [item for _, _, items in told for item in items] + [COLOURS]
     items = "".join(
@@ -129,8 +129,8 @@ def _screening(results: Results) -> str:
     of = f" of {escape(names[0])}" if names else ""
     return (
         f"The predictor{of} was adapted to the labels given and applied to all candidates, which "
-        f"were ranked{ranked}. Candidates outside of what the model knows stand last: far from "
-        "the training crystals, with elements that hardly any labelled crystal holds, or "
+        f"were ranked{ranked}. Candidates outside the model's domain are ranked last: those far "
+        "from the training crystals, with elements that hardly any labelled crystal holds, or "
         "predicted beyond all labels. The first were chosen to be good and not all alike. The "
         "energy above the hull compares the predicted formation energy with the known entries "
         "alone. Nearest known crystals are those that need the fewest atoms exchanged. Cells were "

@@ -71,7 +71,7 @@ def _unmet(summary: dict) -> str:
     if "window" not in kinds or summary.get("n_meet_all_windows", 1):
         return ""
     return (
-        "<b>No candidate</b> inside of what the model knows is predicted to meet "
+        "<b>No candidate</b> inside the model's domain is predicted to meet "
         f"{'all windows' if kinds.count('window') > 1 else 'the window'}. "
     )
 
@@ -115,7 +115,7 @@ def _candidates(results: Results) -> str:
             caption="The first candidates of unknown composition",
             note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted, not "
             "calculated or made. Stability: energy above the hull of the known entries, eV/atom, a "
-            "lower bound; “gaps”: compounds of its elements are missing there, so it tells "
+            "lower bound; “gaps”: compounds of its elements are missing there, so it says "
             "little.",
         ),
         "shortlist",
@@ -239,6 +239,7 @@ def _paired(results: Results, item: dict[str, Any]) -> int:
     """
     ours, plain = item["default"], item["generic"]
     scores = results.table(f"kinetics/{item['dataset']}/scores.csv", ("method", "metric", "shots"))
+    assert scores is not None  # the headline comes from it
     paired = scores[
         (scores["method"] == plain["method"])
         & (scores["metric"] == "rmse_minus_default_mean")

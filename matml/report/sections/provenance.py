@@ -82,8 +82,8 @@ def sources_section(results: Results) -> str:
         kinetics = results.json(name) or {}
         kind = "simulated from published parameters" if kinetics.get("simulated") else "measured"
         data = kinetics.get("data") or {}
-        told = [data.get("published"), data.get("equation")]
-        source = kinetics.get("source") or kinetics.get("sources") or [t for t in told if t]
+        known = [data[key] for key in ("published", "equation") if data.get(key)]
+        source = kinetics.get("source") or kinetics.get("sources") or known
         text = ", ".join(map(str, source)) if isinstance(source, list) else str(source)
         told = f": {escape(text)}" if text else ""
         parts.append(f"<p>Kinetics, <code>{escape(name.split('/')[1])}</code>: {kind}{told}.</p>")

@@ -115,7 +115,7 @@ def finish(folders: Sequence[Path], out: Path) -> None:
 
 
 def _refuse_other_shares(folders: Sequence[Path], states: Sequence[dict]) -> None:
-    """Refuse shares of which one is missing or stands twice."""
+    """Refuse shares of which one is missing or appears twice."""
     given = [state.get("shard", 0) for state in states]
     for place, number in enumerate(given):
         if number in given[:place]:

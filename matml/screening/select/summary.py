@@ -77,15 +77,15 @@ def _notes(
         f"{counts['ranked']} candidates ranked by {wanted} after adapting to {given}; {new} of "
         "them are of unknown composition.",
         f"{counts['ranked'] - counts['in_domain']} candidates are out of the model's domain and "
-        f"stand last: {counts['far']} lie farther from the training data than 95 % of crystals of "
-        f"families left out in training, {counts['rare']} hold an element that hardly any labelled "
-        f"crystal holds, {counts['beyond']} are predicted beyond all labels (one candidate may "
-        "have several of these reasons).",
+        f"are ranked last: {counts['far']} lie farther from the training data than 95 % of "
+        f"crystals of families left out in training, {counts['rare']} hold an element that hardly "
+        f"any labelled crystal holds, {counts['beyond']} are predicted beyond all labels "
+        "(one candidate may have several of these reasons).",
     ]
     if counts["copies"]:
         notes.append(
             f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
-            "and stand once in the shortlist; only the best were compared (`is_copy` in "
+            "one and appear once in the shortlist; only the best were compared (`is_copy` in "
             "scores.parquet marks all of a share)."
         )
     notes += [
@@ -100,16 +100,15 @@ def _notes(
         notes.append(
             "Energies above the hull are above the known entries only, so they are lower bounds: "
             f"of the {len(own)} best candidates {thin} have a binary system or an element without "
-            f"any known compound (hull_missing), and {below} lie below the hull, mostly for that "
-            "reason. Their interval is that of the predicted formation energy; the entries count "
-            "as exact."
+            f"any known compound (hull_missing), and {below} lie below the hull, which may be for "
+            "that reason. Their interval is that of the predicted formation energy; the entries "
+            "count as exact."
         )
     if alike["by_score"] - alike["as_chosen"] > 0.01:
         notes.append(
             "The first candidates were chosen to be good and not all alike (diversity): mean "
-            f"similarity to the nearest other one {alike['as_chosen']:.2f} in place of "
-            f"{alike['by_score']:.2f} by score alone (1 is equal); score_rank is the rank by "
-            "score alone."
+            f"similarity to the nearest other one {alike['as_chosen']:.2f} instead of "
+            f"{alike['by_score']:.2f} by score alone (1 means equal); score_rank is that rank."
         )
     if check["n"]:
         unit = "" if units[leading] in ("", "1") else f" {units[leading]}"
@@ -147,7 +146,7 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
         return []
     met = state["counts"]["meet_all_windows"]
     if met:
-        return [f"{met} candidates of the domain are predicted to meet all windows."]
+        return [f"{met} candidates within the domain are predicted to meet all windows."]
     if not nearest["all windows"]["in_domain"]:
         return [_outside_note(window, nearest[str(window)]) for window in windows]
     notes = []
@@ -155,7 +154,7 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
         entry = nearest[str(window)]
         if entry["gap"] > 0:
             notes.append(
-                f"No candidate of the domain is predicted to meet '{window}': the nearest is "
+                f"No candidate within the domain is predicted to meet '{window}': the nearest is "
                 f"{_predicted(entry, window)}; widen the window or give other candidates."
             )
     if notes:
@@ -166,7 +165,8 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
         for name, (v, low, high) in entry["values"].items()
     )
     return [
-        "Each window is met by some candidate, but no candidate of the domain is predicted to meet "
+        "Each window is met by some candidate, but no candidate within the domain is predicted to "
+        "meet "
         f"all of them: the nearest is {entry['formula']} ({entry['id']}) with {values} and a "
         f"probability of {entry['probability']:.2g}."
     ]

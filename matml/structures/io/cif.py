@@ -127,7 +127,7 @@ def _values(text: str) -> dict[str, list[str]]:
             name = tag.lower().replace(".", "_")
             if name in found:
                 raise BadCrystal(
-                    f"the tag {tag} stands twice in one data block",
+                    f"the tag {tag} appears twice in one data block",
                     "give each crystal its own data_ block, or delete the second value",
                 )
             found[name] = [gemmi.cif.as_string(value).strip() for value in values]
@@ -139,7 +139,7 @@ def _unreadable(message: str, text: str) -> BadCrystal:
     if "duplicate" in message:
         tag = message.split("duplicate tag ")[-1]
         return BadCrystal(
-            f"the tag {tag} stands twice in one data block",
+            f"the tag {tag} appears twice in one data block",
             "give each crystal its own data_ block, or delete the second value",
         )
     found = re.match(r"string:(\d+)(?::\d+)?(?:\(\d+\))?[^:]*: (.*)", message)
@@ -379,7 +379,7 @@ def _of_type(kind: str, name: str, declared: Declared) -> Element | Unknown:
         return Element(symbol)
     if not found or VACANCY.fullmatch(letters) or not Element.is_valid_symbol(symbol):
         raise BadCrystal(
-            f"an atom site holds {kind!r}, which is no chemical element",
+            f"an atom site holds {kind!r}, which is not a chemical element",
             "put the real element on the site or delete it if it stands for a vacancy",
         )
     # `Mg1` of type Mn: a label of two letters is meant as an element
@@ -412,7 +412,7 @@ def _of_label(
     word = letters[1] if letters else ""
     if not word or VACANCY.fullmatch(word):
         raise BadCrystal(
-            f"an atom site holds {name!r}, which is no chemical element",
+            f"an atom site holds {name!r}, which is not a chemical element",
             "put the real element on the site or delete it if it stands for a vacancy",
         )
     if word.upper() in GROUPS and not hydrogens and not Element.is_valid_symbol(word):
@@ -426,7 +426,7 @@ def _of_label(
     ]
     if not choices:
         raise BadCrystal(
-            f"an atom site holds {name!r}, which is no chemical element",
+            f"an atom site holds {name!r}, which is not a chemical element",
             "put the real element on the site or delete it if it stands for a vacancy",
         )
     # `Ca1` means calcium; `CA1` may be a carbon

@@ -133,13 +133,13 @@ def _symbols(lines: Sequence[str], notes: list[str]) -> tuple[list[str] | None, 
         if symbol in ("D", "T"):
             raise BadCrystal(
                 f"site {_first_site(lines, place)} holds the isotope {symbol}",
-                f"write H in place of {symbol}: isotopes are not told apart here",
+                f"write H in place of {symbol}: isotopes are not distinguished here",
             )
         if symbol not in NUMBERS:
             known = Element.is_valid_symbol(symbol)
             raise BadCrystal(
                 f"site {_first_site(lines, place)} holds {bare}"
-                + ("" if known else ", which is no chemical element"),
+                + ("" if known else ", which is not a chemical element"),
                 f"only elements up to Z = {MAX_ATOMIC_NUMBER} are known here"
                 if known
                 else "put the real element on the site or delete it if it stands for a vacancy",

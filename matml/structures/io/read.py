@@ -86,7 +86,9 @@ def _file_document(path: Path, name: str, kind: str, settings: StructuresSection
         return _content_document(name, name, kind, path.read_bytes())
     except OSError as error:
         return _rejected(
-            name, name, BadCrystal(f"cannot be read ({error.strerror})", "check the file's rights")
+            name,
+            name,
+            BadCrystal(f"cannot be read ({error.strerror})", "check the file's permissions"),
         )
 
 

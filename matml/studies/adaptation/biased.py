@@ -35,7 +35,7 @@ from matml.studies.adaptation.biased_methods import Backbone, BiasedStudy, Membe
 log = logging.getLogger(__name__)
 
 TITLES = {
-    "pretrained": "pre-trained network, as it is",
+    "pretrained": "pre-trained network, no adaptation",
     "fine_tuned": "fine-tuned",
     "gradient_steps": "MAML's inner loop, not meta-trained",
     "residual_gp_ordinary": "GP on residuals, ordinary episodes",
@@ -125,7 +125,7 @@ def _run_member(
     parts = deal_families(unseen, study.parts, member)
     if not validation:
         raise MatmlError(
-            "no validation family has two anion classes with labels enough; lower "
+            "no validation family has two anion classes with enough labels; lower "
             "--smallest-class or the least of --shots"
         )
     network, _ = load_network(folder / "pretrained.safetensors", bench.recipe(settings))

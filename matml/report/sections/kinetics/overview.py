@@ -81,8 +81,8 @@ def kinetics_section(results: Results, figures: Figures) -> str:
     parts = [
         "<p>The question: how well does a kinetic equation, calibrated from a few observations of "
         "a <em>new</em> alloy, predict that alloy's other observations? A <dfn>learned prior</dfn> "
-        "is what the other alloys tell about likely parameters; <dfn>least squares</dfn> from a "
-        "generic start knows nothing of them.</p>"
+        "is what the other alloys say about likely parameters; <dfn>least squares</dfn> from a "
+        "generic start makes no use of them.</p>"
     ]
     for dataset in names:
         parts.append(_dataset(results, figures, dataset))

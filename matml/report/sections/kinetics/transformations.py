@@ -53,10 +53,13 @@ def alloy_figures(
     cooled = results.table(f"{place}/cct.csv", CCT_COLUMNS)
     if cooled is not None and len(cooled):
         figures.append(cct_figure(f"cct-{name}", subject, cooled, _start(cooled)))
-    up = UP.get(str(record.get("kind", "")))
-    for file, across in (("curve", ACROSS.get(str(record.get("kind", "")))), ("runs", RUN_TIME)):
+    kind = str(record.get("kind", ""))
+    if used is None or kind not in UP:
+        return figures
+    up = UP[kind]
+    for file, across in (("curve", ACROSS[kind]), ("runs", RUN_TIME)):
         lines = results.table(f"{place}/{file}.csv", ("curve", "low_90", "high_90"))
-        if None not in (lines, up, across, used) and {up.column, across.column} <= set(lines):
+        if lines is not None and {up.column, across.column} <= set(lines):
             figures.append(curves_figure(f"{file}-{name}", subject, lines, used, across, up))
     return figures
 

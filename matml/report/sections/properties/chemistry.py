@@ -64,9 +64,9 @@ def _cells(spread: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def map_note() -> str:
     """Return what the maps show, as markup."""
     return (
-        '<p class="note">A cell is the mean over the crystals of a family that hold an element; '
-        "the elements stand by atomic number. Where nothing is drawn, the test has no crystal of "
-        "the family with that element.</p>"
+        '<p class="note">A cell is the mean over the crystals of a family that contain an '
+        "element; elements are ordered by atomic number. A cell is empty where the test has no "
+        "crystal of that family with that element.</p>"
     )
 
 
@@ -96,7 +96,7 @@ def widest_shots(rows: pd.DataFrame) -> int:
 def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
     """Return for each property the map of the chosen method's predictions."""
     figures = []
-    chosen = {"shots": widest_shots(rows), "shown": "prediction"}
+    widest = widest_shots(rows)
     for name in scores.properties:
         own = rows[rows["property"] == name]
         if own.empty:
@@ -126,10 +126,10 @@ def family_maps(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
                 parts,
                 "Mean over the crystals of a family that contain an element.",
                 f"{title}: map of {len(groups)} unseen families by {len(elements)} elements. "
-                f"{_extremes(tables[chosen['shots']], unit)}",
+                f"{_extremes(tables[widest], unit)}",
                 height=130 + 24 * len(groups),
                 subject=name,
-                chosen=chosen,
+                chosen={"shots": widest, "shown": "prediction"},
                 least_width=260 + 11 * len(elements),
             )
         )

@@ -72,7 +72,7 @@ def _setting(summary: dict) -> str:
     test, validation = summary.get("test_families", {}), summary.get("validation_families", {})
     counted = (
         f" Here {count(len(test))} families were kept for the test, and {count(len(validation))} "
-        "others for choosing methods and settings."
+        "more for choosing methods and settings."
         if test and validation
         else ""
     )

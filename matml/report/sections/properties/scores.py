@@ -96,14 +96,14 @@ def few_shot_table(scores: Scores) -> str:
             "property",
             "method",
             *(f"{k} labels" for k in shots),
-            "gained by labels",
+            "gain from labels",
             "families",
         ],
         rows,
         note="Mean absolute error, averaged over families that no stage of training has seen, "
         f"with its 95 % interval (bootstrap) where there are at least {FEWEST_FAMILIES} of them. "
         "Methods were chosen on other families. "
-        f"“Gained by labels”: how much labels lower the error of the same method without any, on "
+        f"“Gain from labels”: how much labels lower the error of the same method without any, on "
         f"the same families; for the most labels that at least {FEWEST_FAMILIES} families allow. "
         "Families with enough members become fewer to the right, so columns are not compared with "
         "each other.",

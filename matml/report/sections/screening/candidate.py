@@ -1,7 +1,8 @@
 """What opens with a row of the shortlist: why a candidate ranks there, and what is known nearby."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from matml.report.html.markup import (
     Cell,
@@ -42,13 +43,18 @@ STABLE = ("below the hull", "near the hull")
 """Within the 90 % interval not above the hull, of which no entries are known to be missing."""
 
 
-class Predicted(Protocol):
-    """A predicted property of the shortlist."""
+@dataclass(frozen=True)
+class Predicted:
+    """A predicted property of the shortlist: its words, unit, and the columns that hold it."""
 
     name: str
     unit: str
     columns: tuple[str, str, str]
-    title: str
+
+    @property
+    def title(self) -> str:
+        """Name and unit for a heading."""
+        return sentence(property_title(self.name)) + unit_text(self.unit)
 
 
 def candidate_template(
@@ -66,7 +72,7 @@ def candidate_template(
 
 
 def trust_words(row: dict[str, Any]) -> str:
-    """Return why a prediction lies outside of what the model knows, or that it does not."""
+    """Return why a prediction lies outside the model's domain, or that it does not."""
     if row["in_domain"]:
         return "inside"
     reasons = ["far from the data"] if row["distance"] > 1 else []
@@ -114,7 +120,7 @@ def _standing(row: dict[str, Any]) -> str:
             else f"It is on Pareto front {front}: some candidates are better in all objectives."
         )
     if not row["in_domain"]:
-        told.append("Candidates outside of what the model knows stand last, whatever they promise.")
+        told.append("Candidates outside the model's domain are ranked last.")
     return f"<p>{' '.join(told)}</p>" if told else ""
 
 
@@ -153,7 +159,7 @@ def _predictions(
                 text_cell(place, "num"),
             ]
         )
-    head = ["property", "wanted", "predicted [90 %]", "chance", "by this alone"]
+    head = ["property", "wanted", "predicted [90 %]", "chance", "rank by this alone"]
     note = []
     if _given(row, "probability"):
         note.append(f"Chance to meet all windows at once: {chance(row['probability'])}.")
@@ -209,7 +215,7 @@ def _warnings(row: dict[str, Any]) -> str:
     """Return what speaks against trusting the prediction."""
     notes = []
     if not row["in_domain"]:
-        notes.append(f"Outside of what the model knows: {trust_words(row)}.")
+        notes.append(f"Outside the model's domain: {trust_words(row)}.")
     if _given(row, "extrapolated_radii"):
         notes.append(f"Ionic radius extrapolated: {row['extrapolated_radii']}.")
     if row.get("in_support") is True:
@@ -219,7 +225,7 @@ def _warnings(row: dict[str, Any]) -> str:
     elif row.get("known_composition") is True:
         notes.append("A crystal of this composition and prototype is known.")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<h3>Mind</h3><ul class="warnings">{items}</ul>' if notes else ""
+    return f'<h3>Cautions</h3><ul class="warnings">{items}</ul>' if notes else ""
 
 
 def _nearest(

@@ -53,7 +53,7 @@ LOOKS = {"known": (BLUE, "circle"), "inside": (SKY, "circle"), "all": (GREY, "x"
 GROUPS = {
     "known": "trusted candidates of well-known systems (each element and binary system has a "
     "known compound)",
-    "inside": "trusted candidates (inside of what the model knows)",
+    "inside": "trusted candidates (inside the model's domain)",
     "all": "candidates",
 }
 FEWEST = 10
@@ -79,6 +79,8 @@ class Aim:
 def candidate_figures(results: Results, figures: Figures) -> str:
     """Return the figures of the candidates: Pareto fronts and maps of chemistry."""
     rows = read_shortlist(results)
+    if rows is None:
+        return ""
     fronts, maps = pareto_figures(results), candidate_map_figures(results)
     parts = []
     if fronts:
@@ -88,7 +90,7 @@ def candidate_figures(results: Results, figures: Figures) -> str:
             Menu("trust", "Candidates", {name: TRUST[name] for name in kept}, first_choice(kept)),
         )
         parts += [
-            "<h3>What is gained, and what is given up</h3>",
+            "<h3>Trade-offs between objectives</h3>",
             FigureSet(fronts, menus, wide=True).markup(figures),
         ]
     if maps:
@@ -121,8 +123,8 @@ def aims(rows: pd.DataFrame, summary: dict) -> list[Aim]:
     except MatmlError:
         # of a property that this version does not know
         objectives = []
-    found = [_aim(rows, objective, leading, summary) for objective in objectives]
-    found = [aim for aim in found if aim is not None]
+    made = (_aim(rows, objective, leading, summary) for objective in objectives)
+    found = [aim for aim in made if aim is not None]
     if len(found) < 2:
         known = {aim.column for aim in found}
         for column, title in (
@@ -207,9 +209,14 @@ def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Figure:
         colour, symbol = LOOKS[trust]
         size, opacity = (7, 0.8) if mask.sum() <= FEW_POINTS else (5, 0.45)
         if len(fresh):
-            look = {"colour": colour, "symbol": symbol, "size": size, "opacity": opacity}
+            look: dict[str, Any] = {
+                "colour": colour,
+                "symbol": symbol,
+                "size": size,
+                "opacity": opacity,
+            }
             # a wider choice holds the narrower ones
-            choice = {"trust": list(choices)[place:]}
+            choice: Choice = {"trust": list(choices)[place:]}
             points = _thinned(fresh, rows)
             parts.append(_points(rows, points, first, second, NAMES[trust], choice, **look))
     inside = rows["in_domain"].to_numpy(bool)

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -24,9 +23,10 @@ from matml.report.html.markup import (
     text_cell,
 )
 from matml.report.html.results import Results
-from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
+from matml.report.html.wording import HULL, split_unit
 from matml.report.sections.screening.candidate import (
     STABLE,
+    Predicted,
     candidate_template,
     stability_words,
     trust_words,
@@ -37,20 +37,6 @@ SHORTLIST = "screening/shortlist.csv"
 COLUMNS = ("rank", "id", "formula", "prediction", "low", "high", "unit", "distance", "in_domain")
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """A fixed one, so that the same results make the same page."""
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """A predicted property of the shortlist: its words, unit, and the columns that hold it."""
-
-    name: str
-    unit: str
-    columns: tuple[str, str, str]
-
-    @property
-    def title(self) -> str:
-        """Name and unit for a heading."""
-        return sentence(property_title(self.name)) + unit_text(self.unit)
 
 
 def read_shortlist(results: Results) -> pd.DataFrame | None:
@@ -202,9 +188,9 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         f"{hull_words}"
         "<dfn>Distance</dfn> is how far a candidate lies from all crystals that the model has "
         "learned from: 1 is a distance that 95 % of crystals of families left out in training "
-        "stay below. “Trust” tells when a prediction lies outside of what the model knows: far "
+        "stay below. “Trust” says whether a prediction lies outside the model's domain: far "
         "from the data, with elements that hardly any labelled crystal holds, or beyond all known "
-        "values. “Known?” tells whether the data already hold this crystal.",
+        "values. “Known?” says whether the data already contain this crystal.",
     )
 
 
@@ -220,8 +206,8 @@ def _status(row: dict[str, Any]) -> str:
 
 def _filters(rows: pd.DataFrame, predicted: list[Predicted]) -> str:
     """Return the search field and the filters above the table."""
-    flags = [("trust", "inside", "inside of what the model knows"), ("known", "new", "new")]
-    both = ("min", "max")
+    flags = [("trust", "inside", "inside the model's domain"), ("known", "new", "new")]
+    both: tuple[str, ...] = ("min", "max")
     numbers = [(item.name, item.title, item.columns[0], both) for item in predicted]
     if "probability" in rows:
         numbers.append(
