@@ -57,10 +57,10 @@ def test_help_imports_nothing_heavy():
     ("arguments", "message"),
     [
         (("config", "check", "none.yaml"), "none.yaml: no such file"),
-        (("config", "sections", '{"grafs": {}}', "--out", "x"), "no such section"),
-        (("config", "sections", "{", "--out", "x"), "JSON: is not valid"),
+        (("config", "section", "grafs", "--values", "{}", "--out", "x"), "no such section"),
+        (("config", "section", "graphs", "--values", "{", "--out", "x"), "not valid JSON"),
         (
-            ("config", "sections", '{"graphs": {"neighbours": 0}}', "--out", "x"),
+            ("config", "section", "graphs", "--values", '{"neighbours": 0}', "--out", "x"),
             "neighbours = 0",
         ),
         (("config", "verify", "none"), "checksums.json: no such file"),
@@ -77,14 +77,11 @@ def test_errors_are_one_line_with_exit_code_two(arguments, message, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sections_files_hold_the_values_and_the_versions(tmp_path):
-    values = json.dumps({"graphs": {"neighbours": 9}, "graphs-other": {"neighbours": 7}})
-    done = run("config", "sections", values, "--out", tmp_path)
+def test_a_section_file_holds_the_values(tmp_path):
+    out = tmp_path / "graphs.yaml"
+    done = run("config", "section", "graphs", "--values", '{"neighbours": 9}', "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "neighbours: 9" in (tmp_path / "graphs.yaml").read_text(encoding="utf-8")
-    assert "neighbours: 7" in (tmp_path / "graphs-other.yaml").read_text(encoding="utf-8")
-    versions = json.loads((tmp_path / "versions.json").read_text())
-    assert {"python", "matml", "torch", "pymatgen"} <= set(versions)
+    assert "neighbours: 9" in out.read_text(encoding="utf-8")
 
 
 def test_a_valid_configuration_is_told_so(tmp_path):
@@ -97,6 +94,12 @@ def test_a_valid_configuration_is_told_so(tmp_path):
     done = run("config", "check", file)
     assert done.returncode == 0, done.stderr
     assert "valid" in done.stdout
+
+
+def test_versions_are_written(tmp_path):
+    out = tmp_path / "versions.json"
+    assert run("config", "versions", "--out", out).returncode == 0
+    assert {"python", "matml", "torch", "pymatgen"} <= set(json.loads(out.read_text()))
 
 
 def test_truncated_changed_and_missing_results_are_noticed(tmp_path):

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from matml.core.files import read_json
-from matml.core.provenance import values_hash
 from matml.core.settings import validate
 from matml.core.sources import source_hash
 from matml.properties.benchmark.plan import MADE_WITH, Benchmark
@@ -16,11 +15,7 @@ OUT = Path.cwd().as_posix()
 POTENTIAL = f"{OUT}/potential.safetensors"
 PLAN = validate(Benchmark, read_json(MADE_WITH), MADE_WITH)
 RUNS = PLAN.runs("", f"{OUT}/settings", POTENTIAL)
-VALUES = {
-    f"{OUT}/settings{name}.yaml": values_hash(section)
-    for name, section in PLAN.sections().items()
-}
-SECTION = next(iter(VALUES))
+SECTION = RUNS[next(iter(RUNS))].settings
 CRYSTALS = [
     f"{config['structures']}/structures.parquet",
     f"{config['graphs']}/graphs.safetensors",

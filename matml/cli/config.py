@@ -36,13 +36,13 @@ def check(file: Path) -> None:
 
 
 @config.command()
-@click.argument("values", metavar="JSON")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the files.")
-def sections(values: str, out: Path) -> None:
-    """Write sections of the configuration as files for `--config`, and versions.json.
+@click.argument("name")
+@click.option("--values", required=True, help="The section's keys and values as JSON.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="YAML file to write.")
+def section(name: str, values: str, out: Path) -> None:
+    """Write the section NAME of the configuration as a file for `--config`.
 
-    JSON holds the keys and values of each by its name; `properties-mine` is another form of
-    `properties`.
+    `properties-mine` is the section `properties` under another name.
     """
     import json
 
@@ -50,23 +50,30 @@ def sections(values: str, out: Path) -> None:
 
     from matml.config.files import section_models
     from matml.core.errors import MatmlError
-    from matml.core.files import write_json, write_text
-    from matml.core.provenance import versions
+    from matml.core.files import write_text
     from matml.core.settings import validate
 
     models = section_models()
+    kind = name.partition("-")[0]
+    if kind not in models:
+        raise MatmlError(f"{name}: no such section; sections are {', '.join(models)}")
     try:
         given = json.loads(values)
     except ValueError as error:
-        raise MatmlError(f"JSON: is not valid ({error})") from None
-    for name, section in given.items():
-        model = models.get(name.partition("-")[0])
-        if model is None:
-            raise MatmlError(f"{name}: no such section; sections are {', '.join(models)}")
-        checked = validate(model, section, f"section {name}").model_dump(mode="json")
-        text = yaml.safe_dump(checked, sort_keys=False, allow_unicode=True)
-        write_text(out / f"{name}.yaml", f"# section `{name}` as it was used\n{text}")
-    write_json(out / "versions.json", versions())
+        raise MatmlError(f"--values: is not valid JSON ({error})") from None
+    checked = validate(models[kind], given, f"section {name}").model_dump(mode="json")
+    text = yaml.safe_dump(checked, sort_keys=False, allow_unicode=True)
+    write_text(out, f"# section `{name}` as it was used\n{text}")
+
+
+@config.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
+def versions(out: Path) -> None:
+    """Write the versions of Python, the platform and the packages that shape results."""
+    from matml.core.files import write_json
+    from matml.core.provenance import versions as found
+
+    write_json(out, found())
 
 
 @config.command()

@@ -2,12 +2,10 @@
 
 import hashlib
 import importlib.metadata
-import json
 import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
@@ -60,12 +58,6 @@ def origin() -> dict[str, str]:
         "commit": commit,
         "machine": f"{machine}, Python {platform.python_version()}",
     }
-
-
-def values_hash(values: Any) -> str:
-    """Return a short hash of JSON-able values."""
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:

@@ -5,7 +5,8 @@ rule potential:
     input:
         settings=ancient(SECTION),
         # a file that is there is taken: the potential need not be installed then
-        crystals=ancient(CRYSTALS),
+        # (`str`, since `ancient` marks what it is given for all rules)
+        crystals=[ancient(str(path)) for path in CRYSTALS],
     output:
         features=ensure(POTENTIAL, non_empty=True),
     log:
@@ -26,7 +27,7 @@ rule potential:
 
 rule features:
     input:
-        settings=lambda wildcards: ancient(RUNS[wildcards.run].settings),
+        settings=lambda wildcards: RUNS[wildcards.run].settings,
         crystals=CRYSTALS,
         split=rules.split.output.split,
         episodes=[rules.split.output.episodes, rules.split.output.setup],
@@ -51,7 +52,6 @@ rule features:
             f"--potential={path}" for path in input.potential
         ],
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.benchmark:features"),
     message:
         "Predicting {wildcards.property} from few labels and fixed features"
@@ -63,7 +63,7 @@ rule features:
 
 rule score_run:
     input:
-        settings=lambda wildcards: ancient(RUNS[wildcards.run].settings),
+        settings=lambda wildcards: RUNS[wildcards.run].settings,
         crystals=CRYSTALS,
         split=rules.split.output.split,
         episodes=[rules.split.output.episodes, rules.split.output.setup],
@@ -94,7 +94,6 @@ rule score_run:
         run=subpath(input.split, parent=True),
         options=lambda wildcards: RUNS[wildcards.run].scores,
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.benchmark:score_run"),
     message:
         "Scoring all methods on the test families of {wildcards.run}"
@@ -123,7 +122,6 @@ use rule member as new_property_member with:
         run=subpath(input.split, parent=True),
         options=lambda wildcards: RUNS[wildcards.run].member,
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.benchmark:new_property_member"),
     message:
         "Training network {wildcards.member} of {wildcards.run}, which knows not all properties"
@@ -131,7 +129,7 @@ use rule member as new_property_member with:
 
 rule score_new_property:
     input:
-        settings=lambda wildcards: ancient(RUNS[wildcards.run].settings),
+        settings=lambda wildcards: RUNS[wildcards.run].settings,
         crystals=CRYSTALS,
         split=rules.split.output.split,
         episodes=[rules.split.output.episodes, rules.split.output.setup],
@@ -157,7 +155,6 @@ rule score_new_property:
             f"--potential={path}" for path in input.potential
         ],
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.benchmark:score_new_property"),
     message:
         "Scoring all methods on a property that {wildcards.run} was trained without"

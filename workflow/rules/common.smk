@@ -6,9 +6,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from matml.config.files import load_or_exit, section_values
+from matml.config.files import load_or_exit, section_models, section_values
 from matml.core.processors import usable_threads
-from matml.core.provenance import values_hash, versions, watched_files
+from matml.core.provenance import versions, watched_files
 from matml.core.sources import source_hash
 from matml.properties.benchmark.plan import (
     Run,
@@ -23,12 +23,6 @@ MEMBERS = range(SETTINGS.properties.members)
 PROPERTIES = list(SETTINGS.properties.properties)
 BENCHMARKS = default_benchmarks(SETTINGS.properties, SETTINGS.seed)
 SECTIONS = section_values(SETTINGS) | benchmark_sections(BENCHMARKS)
-SECTION_VALUES = json.dumps(SECTIONS, sort_keys=True)
-# of each file of settings, to rerun what depends on it where it changes
-VALUES = {
-    f"{OUT}/settings/{name}.yaml": values_hash(section)
-    for name, section in SECTIONS.items()
-}
 
 # jobs beyond the processors that are really there would only be in each other's way
 if workflow.local_exec:
@@ -36,5 +30,6 @@ if workflow.local_exec:
 
 
 wildcard_constraints:
+    section="|".join(SECTIONS),
     shard=r"\d+",
     dataset="|".join(map(re.escape, SETTINGS.kinetics.datasets)),

@@ -19,7 +19,7 @@ KINETICS_FILES = {
 
 rule kinetics:
     input:
-        settings=ancient(KINETICS_SECTION),
+        settings=KINETICS_SECTION,
         files=lambda wildcards: KINETICS_FILES[wildcards.dataset],
     output:
         observations=ensure(f"{KINETICS}/observations.csv", non_empty=True),
@@ -42,7 +42,6 @@ rule kinetics:
     params:
         out=subpath(output.observations, parent=True),
         seed=SETTINGS.seed,
-        values=VALUES[KINETICS_SECTION],
         sources=source_hash("matml.cli.kinetics.run:run"),
     message:
         "Learning from the alloys of {wildcards.dataset}, and testing it on held-out ones"

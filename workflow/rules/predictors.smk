@@ -14,7 +14,7 @@ wildcard_constraints:
 
 rule split:
     input:
-        settings=lambda wildcards: ancient(RUNS[wildcards.run].settings),
+        settings=lambda wildcards: RUNS[wildcards.run].settings,
         crystals=CRYSTALS,
     output:
         split=ensure(f"{OUT}/{{run}}/split.json", non_empty=True),
@@ -30,7 +30,6 @@ rule split:
         out=subpath(output.split, parent=True),
         options=lambda wildcards: RUNS[wildcards.run].split,
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.commands:split"),
     message:
         "Setting families aside for validation and test: {wildcards.run}"
@@ -41,7 +40,7 @@ rule split:
 
 rule member:
     input:
-        settings=lambda wildcards: ancient(RUNS[wildcards.run].settings),
+        settings=lambda wildcards: RUNS[wildcards.run].settings,
         crystals=CRYSTALS,
         split=rules.split.output.split,
         episodes=[rules.split.output.episodes, rules.split.output.setup],
@@ -74,7 +73,6 @@ rule member:
         command="member",
         options=lambda wildcards: RUNS[wildcards.run].member,
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.commands:member"),
     message:
         "Training network {wildcards.member} of {wildcards.run}, and adapting it to unseen families"
@@ -86,7 +84,7 @@ rule member:
 
 rule property:
     input:
-        settings=lambda wildcards: ancient(RUNS[wildcards.run].settings),
+        settings=lambda wildcards: RUNS[wildcards.run].settings,
         crystals=CRYSTALS,
         split=rules.split.output.split,
         episodes=[rules.split.output.episodes, rules.split.output.setup],
@@ -115,7 +113,6 @@ rule property:
     params:
         run=subpath(input.split, parent=True),
         common=COMMON,
-        values=lambda wildcards: VALUES[RUNS[wildcards.run].settings],
         sources=source_hash("matml.cli.properties.commands:of_property"),
     message:
         "Fitting baselines and a stack of Gaussian processes to {wildcards.property}"

@@ -6,7 +6,7 @@ EPISODES = [f"{OUT}/properties/{name}" for name in ("episodes.parquet", "setup.j
 
 rule compare:
     input:
-        settings=ancient(SECTION),
+        settings=SECTION,
         crystals=CRYSTALS,
         split=SPLIT,
         episodes=EPISODES,
@@ -40,7 +40,6 @@ rule compare:
         ],
         stacks=lambda wildcards, input: [f"--stack={path}" for path in input.stacks],
         common=COMMON,
-        values=VALUES[SECTION],
         sources=source_hash("matml.cli.properties.commands:compare"),
     message:
         "Comparing all methods on the same episodes"
@@ -53,7 +52,7 @@ rule compare:
 
 rule export:
     input:
-        settings=ancient(SECTION),
+        settings=SECTION,
         crystals=CRYSTALS,
         split=SPLIT,
         episodes=EPISODES,
@@ -100,7 +99,6 @@ rule export:
         evaluation=subpath(input.choices, parent=True),
         model=subpath(output.card, parent=True),
         common=COMMON,
-        values=VALUES[SECTION],
         sources=source_hash("matml.cli.properties.commands:export"),
     message:
         "Gathering the predictor that screening uses"

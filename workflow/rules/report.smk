@@ -3,9 +3,9 @@
 
 rule report:
     input:
-        section=ancient(f"{OUT}/settings/report.yaml"),
-        settings=ancient(rules.settings.output.sections),
-        versions=rules.settings.output.versions,
+        section=f"{OUT}/settings/report.yaml",
+        settings=expand(f"{OUT}/settings/{{section}}.yaml", section=section_models()),
+        versions=rules.versions.output,
         structures=rules.ingest.output,
         graphs=rules.graphs.output.summary,
         split=SPLIT,
@@ -30,7 +30,6 @@ rule report:
     threads: 1
     params:
         results=subpath(output.page, parent=True),
-        values=list(VALUES.values()),
         sources=source_hash("matml.cli.report:report"),
     message:
         "Making the report and its figures"

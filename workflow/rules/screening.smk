@@ -10,7 +10,7 @@ SHARD = f"{OUT}/screening/shards/{{shard}}"
 
 rule candidates:
     input:
-        settings=ancient(SCREENING_SECTION),
+        settings=SCREENING_SECTION,
         structures=rules.ingest.output.structures,
     output:
         candidates=ensure(f"{OUT}/candidates/candidates.parquet", non_empty=True),
@@ -23,7 +23,6 @@ rule candidates:
     params:
         out=subpath(output.candidates, parent=True),
         structures=subpath(input.structures, parent=True),
-        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:candidates"),
     message:
         "Making charge-neutral candidates by substitution"
@@ -34,7 +33,7 @@ rule candidates:
 
 rule support:
     input:
-        settings=ancient(SCREENING_SECTION),
+        settings=SCREENING_SECTION,
         structures=rules.ingest.output.structures,
     output:
         ensure(f"{OUT}/screening/support.csv", non_empty=True),
@@ -46,7 +45,6 @@ rule support:
     params:
         structures=subpath(input.structures, parent=True),
         seed=SETTINGS.seed,
-        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:support"),
     message:
         "Drawing a few labelled members of the family"
@@ -58,7 +56,7 @@ rule support:
 
 rule screen_shard:
     input:
-        settings=ancient(SCREENING_SECTION),
+        settings=SCREENING_SECTION,
         model=rules.export.output.card,
         parts=[rules.export.output.members, rules.export.output.baselines],
         support=SUPPORT,
@@ -84,7 +82,6 @@ rule screen_shard:
         known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
         shards=SETTINGS.screening.shards,
         seed=SETTINGS.seed,
-        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:screen"),
     message:
         "Scoring the candidates, share {wildcards.shard}"
@@ -97,7 +94,7 @@ rule screen_shard:
 
 rule screen:
     input:
-        settings=ancient(SCREENING_SECTION),
+        settings=SCREENING_SECTION,
         shards=expand(
             rules.screen_shard.output.state, shard=range(SETTINGS.screening.shards)
         ),
@@ -117,7 +114,6 @@ rule screen:
         shards=lambda wildcards, input: [
             f"--shard={path.rsplit('/', 1)[0]}" for path in input.shards
         ],
-        values=VALUES[SCREENING_SECTION],
         sources=source_hash("matml.cli.screening:merge"),
     message:
         "Ranking the candidates"

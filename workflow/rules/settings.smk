@@ -1,26 +1,37 @@
-# The validated settings as files, one a section, and the versions of the packages.
-#
-# All are written by one job; so that a change reruns only what depends on it, rules take the files
-# as `ancient`, and a hash of their section's values as a param.
+# The validated settings as files, one per section, so that a change reruns only what depends on it.
 
 
 localrules:
     settings,
+    versions,
 
 
 rule settings:
     output:
-        sections=[path for path in VALUES],
-        versions=f"{OUT}/settings/versions.json",
+        f"{OUT}/settings/{{section}}.yaml",
     log:
-        f"{OUT}/logs/settings.log",
+        f"{OUT}/logs/settings/{{section}}.log",
     benchmark:
-        f"{OUT}/benchmarks/settings.tsv"
+        f"{OUT}/benchmarks/settings-{{section}}.tsv"
     params:
-        out=subpath(output.versions, parent=True),
-        values=lambda wildcards: SECTION_VALUES,
+        values=lambda wildcards: json.dumps(SECTIONS[wildcards.section], sort_keys=True),
+    message:
+        "Writing the settings of section {wildcards.section}"
+    shell:
+        "matml config section {wildcards.section} --values {params.values:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule versions:
+    output:
+        f"{OUT}/settings/versions.json",
+    log:
+        f"{OUT}/logs/versions.log",
+    benchmark:
+        f"{OUT}/benchmarks/versions.tsv"
+    params:
         versions=versions(),
     message:
-        "Writing the settings"
+        "Noting the versions of the packages"
     shell:
-        "matml config sections --out {params.out:q} {params.values:q} 2>&1 | tee {log:q}"
+        "matml config versions --out {output:q} 2>&1 | tee {log:q}"

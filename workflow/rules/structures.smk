@@ -3,7 +3,7 @@
 
 rule ingest:
     input:
-        settings=ancient(f"{OUT}/settings/structures.yaml"),
+        settings=f"{OUT}/settings/structures.yaml",
         crystals=watched_files(
             [*SETTINGS.structures.inputs, *filter(None, [SETTINGS.structures.labels])]
         ),
@@ -20,7 +20,6 @@ rule ingest:
     threads: workflow.cores
     params:
         out=subpath(output.structures, parent=True),
-        values=VALUES[f"{OUT}/settings/structures.yaml"],
         sources=source_hash("matml.cli.structures:ingest"),
     message:
         "Reading and checking crystals, and sorting them into families"
@@ -31,7 +30,7 @@ rule ingest:
 
 rule graphs:
     input:
-        settings=ancient(f"{OUT}/settings/graphs.yaml"),
+        settings=f"{OUT}/settings/graphs.yaml",
         structures=rules.ingest.output.structures,
     output:
         graphs=ensure(f"{OUT}/graphs/graphs.safetensors", non_empty=True),
@@ -46,7 +45,6 @@ rule graphs:
     params:
         structures=subpath(input.structures, parent=True),
         out=subpath(output.graphs, parent=True),
-        values=VALUES[f"{OUT}/settings/graphs.yaml"],
         sources=source_hash("matml.cli.structures:graph"),
     message:
         "Finding the neighbours of every atom"

@@ -48,7 +48,7 @@ rule benchmark_tables:
 # takes the packages of the extras `potential` and `zeolites`
 rule properties_benchmark_energies:
     input:
-        settings=ancient(SECTION),
+        settings=SECTION,
         crystals=CRYSTALS,
         split=SPLIT,
         episodes=EPISODES,
@@ -65,7 +65,6 @@ rule properties_benchmark_energies:
         out=subpath(output.records, parent=True),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        values=VALUES[SECTION],
         sources=source_hash("matml.cli.properties.benchmark:benchmark"),
     message:
         "Benchmark of the predictors on energies of zeolites and perovskites"
@@ -79,7 +78,7 @@ rule properties_benchmark_energies:
 # the job
 rule size_part:
     input:
-        settings=ancient(SECTION),
+        settings=SECTION,
         crystals=CRYSTALS,
         split=SPLIT,
         episodes=EPISODES,
@@ -96,7 +95,6 @@ rule size_part:
         out=subpath(output.errors, ancestor=2),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        values=VALUES[SECTION],
         sources=source_hash("matml.cli.studies:study_size"),
     message:
         "Training on a part of the crystals: {wildcards.part}"
@@ -108,7 +106,7 @@ rule size_part:
 
 rule properties_sizes:
     input:
-        settings=ancient(SECTION),
+        settings=SECTION,
         crystals=CRYSTALS,
         split=SPLIT,
         episodes=EPISODES,
@@ -131,7 +129,6 @@ rule properties_sizes:
         out=subpath(output.records, parent=True),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        values=VALUES[SECTION],
         sources=source_hash("matml.cli.studies:study_size"),
     message:
         "Errors on unseen families against training-set size and time to train"

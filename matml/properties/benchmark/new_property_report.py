@@ -31,7 +31,11 @@ METHODS = (
     "ridge_head",
     "gp_head",
 )
-NAMES = {m: method_title(m) for m in METHODS} | {OURS: f"{method_title(OURS)} (default)"}
+NAMES = {m: method_title(m) for m in METHODS} | {
+    # fine-tuning has a read-out to learn here
+    FINE_TUNED: "network fine-tuned, new read-out",
+    OURS: f"{method_title(OURS)} (default)",
+}
 
 
 def errors_of(scores: pd.DataFrame) -> pd.DataFrame:
