@@ -129,12 +129,15 @@ def _legend(sheet: Sheet, panels: Sequence[Axes] | np.ndarray) -> None:
     if not 1 < len(named) <= MOST_LEGEND:
         return
     width, height = sheet.get_size_inches()
-    widest = 0.45 + max(map(len, named)) * 0.5 * LEGEND / 72
+    letter = 0.5 * LEGEND / 72
+    labels = [textwrap.fill(label, max(24, int((width - 1) / letter))) for label in named]
+    widest = 0.45 + letter * max(len(line) for label in labels for line in label.split("\n"))
     across = min(len(named), max(1, int(width / widest)))
-    sheet.set_size_inches(width, height + 1.9 * LEGEND / 72 * (math.ceil(len(named) / across) - 1))
+    lines = math.ceil(len(named) / across) + sum(label.count("\n") for label in labels)
+    sheet.set_size_inches(width, height + 1.9 * LEGEND / 72 * (lines - 1))
     sheet.legend(
         list(named.values()),
-        list(named),
+        labels,
         loc="outside lower center",
         ncols=across,
         frameon=False,

@@ -125,7 +125,7 @@ def error_curves(
         own = rows[rows["method"] == group[0]].sort_values("shots")
         default = bool(rows[rows["method"].isin(group)]["is_default"].any())
         colour, symbol, dash = style_of(list(order).index(group[0]))
-        shift = 0.03 * (rank - (len(groups) - 1) / 2)
+        shift = 0.02 * (rank - (len(groups) - 1) / 2)
         own = _broken_where_families_change(own)
         told = [
             (None if math.isnan(row.shots) else row.shots, span_words(row.low, row.high))
