@@ -82,7 +82,7 @@ def study_biased_support(
     from matml.studies.adaptation.biased import BiasedStudy, describe, run_study, score
 
     # options that are not given keep the study's defaults
-    given = {
+    given: dict[str, Any] = {
         key: tuple(dict.fromkeys(value)) if isinstance(value, tuple) else value
         for key, value in options.items()
         if value not in (None, ())

@@ -124,10 +124,9 @@ def pools(
 class Study(Protocol):
     """A module that tests screening on held-out families."""
 
-    def run(
-        self, predictor: FewShotPredictor, families: Sequence[HeldOutFamily], **options: Any
-    ) -> pd.DataFrame:
-        """Every draw of every family."""
+    @property
+    def run(self) -> Callable[..., pd.DataFrame]:
+        """Every draw of every family, given a predictor, families and the study's own options."""
 
     def records(self, table: pd.DataFrame, seed: int) -> list[dict]:
         """Tidy records."""
