@@ -55,7 +55,12 @@ def candidates(
 @candidates.command()
 @click.option("--structures", type=EXISTING_FOLDER, required=True, help="Ingested crystals.")
 @click.option("--family", help="Label or common name; default from the settings.")
-@click.option("--property", "property_name", help="Label column; default: all of the settings.")
+@click.option(
+    "--property",
+    "properties",
+    multiple=True,
+    help="Label column, repeatable; default: all of the settings.",
+)
 @click.option("--shots", type=click.IntRange(min=2), help="How many; default from the settings.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--out", type=FILE, required=True, help="CSV to write.")
@@ -63,7 +68,7 @@ def candidates(
 def support(
     structures: Path,
     family: str | None,
-    property_name: str | None,
+    properties: tuple[str, ...],
     shots: int | None,
     seed: int,
     out: Path,
@@ -72,7 +77,7 @@ def support(
     """Draw a few labelled members of a family as the support of `matml screen`."""
     from matml.screening.generate.files import make_support
 
-    make_support(structures, family, property_name, shots, seed, out, config)
+    make_support(structures, family, properties, shots, seed, out, config)
 
 
 NEEDED = ("support", "inputs", "known", "out")

@@ -113,3 +113,13 @@ def test_command_draws_the_default_support(tmp_path, labelled):
     support = read_support(tmp_path / "support.csv", PROPERTY, set(labelled["id"]))
     assert support.ids == drawn["id"].tolist()
     assert len(support) == 5
+
+
+def test_a_support_of_several_properties_has_a_column_of_each(tmp_path, labelled):
+    second = "shear_modulus_GPa"
+    write_table(tmp_path / "known" / "structures.parquet", labelled.assign(**{second: 50.0}))
+    arguments = ["support", "--structures", str(tmp_path / "known"), "--shots", "5"]
+    arguments += ["--property", PROPERTY, "--property", second, "--out", str(tmp_path / "s.csv")]
+    result = CliRunner().invoke(candidates, arguments)
+    assert result.exit_code == 0, result.output
+    assert {PROPERTY, second} < set(read_table(tmp_path / "s.csv"))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,17 @@ def _tell_relaxation(found: dict[str, Any]) -> None:
 def make_support(
     structures: Path,
     family: str | None,
-    property_name: str | None,
+    properties: Sequence[str],
     shots: int | None,
     seed: int,
     out: Path,
     config: Path | None,
 ) -> None:
-    """Write a support CSV drawn from the ingested crystals."""
+    """Write a support CSV drawn from the ingested crystals; no property means the settings' own."""
     settings = read_section(ScreeningSection, config)
     family = family or settings.family
-    names = [property_name or settings.property]
-    if settings.objectives and property_name is None:
+    names = list(properties) or [settings.property]
+    if settings.objectives and not properties:
         names = learned_properties(parse_objectives(settings.objectives))
     drawn = draw_supports(read_known(structures), family, names, shots or settings.shots, seed)
     write_table(out, drawn)
