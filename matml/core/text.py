@@ -80,6 +80,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
         notes.append(f"columns are separated by {SEPARATORS[separator]}")
     csv.field_size_limit(2**31 - 1)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    quoted = '"' in text
+    strip = _stripped if quoted else str.strip
     try:
         names = [name.strip() for name in next(lines, [])]
         rows, index = [], []
@@ -93,8 +95,9 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
                     f"{len(names)}; remove the extra {SEPARATORS[separator].rstrip('s')}, or quote "
                     "the field"
                 )
-            if any(cell.strip() for cell in row):
-                rows.append([_stripped(cell) for cell in row] + [""] * (len(names) - len(row)))
+            cells = list(map(strip, row))
+            if any(cells):
+                rows.append(cells + [""] * (len(names) - len(cells)))
                 index.append(number)
     except csv.Error as error:
         raise MatmlError(
@@ -105,7 +108,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
         table = table.loc[:, [bool(name) or table[name].ne("").any() for name in names]]
         table.columns = [name or "Unnamed: 0" for name in table.columns]
     _refuse_headless(path, table)
-    for name in table.columns:
+    # without quotes, no cell of a comma-separated table holds a comma
+    for name in table.columns if quoted or (separator != "," and "," in text) else ():
         _read_decimal_commas(path, table, name, notes)
     table.attrs["notes"] = notes
     return table
@@ -113,7 +117,7 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
 
 def _stripped(cell: str) -> str:
     # a text of several lines, such as a POSCAR, may begin with an empty one
-    return cell if "\n" in cell else cell.strip()
+    return cell if "\n" in cell and cell.strip() else cell.strip()
 
 
 def to_number(text: str) -> float:

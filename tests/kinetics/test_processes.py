@@ -472,8 +472,18 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
     ("header", "row", "field", "message"),
     [
         ("peak_temperature_C,heating_rate_K_per_min", "9000,10", "peak_temperature_K", "no calor"),
-        ("peak_temperature_K,heating_rate_K_per_s", "600,-1", "heating_rate_K_per_s", "no heating"),
-        ("peak_temperature_K,heating_rate_K_per_s", "600,", "heating_rate_K_per_s", "no heating"),
+        (
+            "peak_temperature_K,heating_rate_K_per_s",
+            "600,-1",
+            "heating_rate_K_per_s",
+            "is not a heating rate",
+        ),
+        (
+            "peak_temperature_K,heating_rate_K_per_s",
+            "600,",
+            "heating_rate_K_per_s",
+            "is not a heating rate",
+        ),
         ("peak_temperature_K,heating_rate_K_per_s", "x,1", "peak_temperature_K", "not a number"),
         ("martensite_fraction,temperature_C", "60,100", "martensite_fraction", "between 0 and 1"),
         ("martensite_fraction,temperature_K", "0.5,-3", "temperature_K", "absolute zero"),
@@ -489,7 +499,7 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
             "fraction_transformed,temperature_C,time_s,strain_rate_per_s",
             "0.5,900,5,nan",
             "strain_rate_per_s",
-            "no strain rate",
+            "is not a strain rate",
         ),
     ],
 )
