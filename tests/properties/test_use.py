@@ -172,7 +172,7 @@ def test_an_unfinished_or_foreign_adapted_folder_is_refused(folder, adapted, tmp
     shutil.copytree(adapted, copy)
     table = pd.read_parquet(copy / "support.parquet")
     table.assign(**{NAME: 100.0}).to_parquet(copy / "support.parquet")
-    with pytest.raises(MatmlError, match=r"support\.parquet: is not what was adapted to"):
+    with pytest.raises(MatmlError, match=r"support\.parquet: is not the support"):
         load_adapted(copy)
     (copy / "card.json").unlink()
     with pytest.raises(MatmlError, match="holds no adapted predictor"):
@@ -190,7 +190,7 @@ def test_an_unfinished_or_foreign_adapted_folder_is_refused(folder, adapted, tmp
 
 def test_a_shipped_model_is_small_and_says_what_it_is(folder, predictor, crystals, tmp_path):
     out = tmp_path / "models/default"
-    with pytest.raises(MatmlError, match="give it with --licence"):
+    with pytest.raises(MatmlError, match="say it with --licence"):
         ship_model(folder / "model", out, licence=None, benchmark=None)
     assert not out.exists()
     card = ship_model(folder / "model", out, licence="CC-BY", benchmark=None)

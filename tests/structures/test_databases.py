@@ -74,7 +74,7 @@ BAD = {
             {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
         ]
     },
-    "no chemical element": {
+    "not a chemical element": {
         "species": [
             {"name": "Na", "chemical_symbols": ["X"], "concentration": [1.0]},
             {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
