@@ -17,9 +17,10 @@ from matml.core.files import write_json, write_table
 from matml.core.processors import usable_threads
 from matml.figures import static
 from matml.figures.figure import Figure
-from matml.kinetics.data.columns import ZERO_CELSIUS, on_history
+from matml.kinetics.data.columns import on_history
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.prepare import read_and_report
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.cct import cooling_table
 from matml.kinetics.diagrams.curves import curve_table, figure_of, has_curves, run_table
 from matml.kinetics.diagrams.figures import LEVELS, Subject, cct_figure, level_figure, ttt_figure

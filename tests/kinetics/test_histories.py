@@ -144,14 +144,24 @@ def test_rows_with_and_without_a_path_stand_in_one_table(tmp_path):
         ("time_s,temperature_C\n0,500\n5,600\n5,610\n", "1,a.csv,,3,0.1", "path", "does not rise"),
         ("time_s,temperature_C\n0,500\n5,\n", "1,a.csv,,3,0.1", "path", "no finite"),
         ("time_s,temperature_C\n0,500\n5,nan\n", "1,a.csv,,3,0.1", "path", "no finite"),
-        ("time_s,temperature\n0,500\n5,3\n", "1,a.csv,,3,0.1", "path", "needs time_s"),
+        (
+            "time_s,temperature\n0,500\n5,3\n",
+            "1,a.csv,,3,0.1",
+            "path",
+            "'temperature' names",
+        ),
         ("time_s,temperature_C\n0,500\n", "1,a.csv,,3,0.1", "path", "at least 2"),
         ("time_s,temperature_C\n0,500\n9,9999\n", "1,a.csv,,3,0.1", "path", "no temperature"),
         ("time_s,temperature_C\n0,500\n9,510\n", "1,b.csv,,3,0.1", "path", "no such file"),
         ("time_s,temperature_C\n0,500\n9,510\n", "1,a.csv,,10,0.1", "time_s", "runs from 0 to 9"),
         ("time_s,temperature_C\n0,500\n9,510\n", "1,a.csv,,0,0.1", "time_s", "runs from 0 to 9"),
         ("time_s,temperature_C\n0,500\n9,510\n", "1,a.csv,,nan,0.1", "time_s", "runs from 0 to 9"),
-        ("time_s,temperature_C\n0,500\n9,510\n", "1,a.csv,700,3,0.1", "temperature_C", "is at 503"),
+        (
+            "time_s,temperature_C\n0,500\n9,510\n",
+            "1,a.csv,700,3,0.1",
+            "temperature_C",
+            "is at 776.5",
+        ),
     ],
 )
 def test_wrong_paths_are_named(tmp_path, path, row, field, message):

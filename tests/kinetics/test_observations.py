@@ -44,7 +44,7 @@ def test_reads_kelvin_and_celsius_alike(tmp_path):
         ("A,700,,0.2", "time_s", "is empty"),
         ("A,hot,10,0.2", "temperature_C", "is not a number"),
         ("A,-400,10,0.2", "temperature_C", "too cold"),
-        ("A,5000,10,0.2", "temperature_C", "above the melting range"),
+        ("A,5000,10,0.2", "temperature_C", "above the melting point"),
         (",700,10,0.2", "alloy", "is empty"),
     ],
 )

@@ -471,7 +471,7 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
 @pytest.mark.parametrize(
     ("header", "row", "field", "message"),
     [
-        ("peak_temperature_C,heating_rate_K_per_min", "9000,10", "peak_temperature_K", "no calor"),
+        ("peak_temperature_C,heating_rate_K_per_min", "9000,10", "peak_temperature_C", "no calor"),
         (
             "peak_temperature_K,heating_rate_K_per_s",
             "600,-1",

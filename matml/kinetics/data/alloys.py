@@ -6,12 +6,17 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_table
+from matml.core.text import read_text_table
+from matml.kinetics.data.columns import COLDEST_K, HOTTEST_K
+from matml.kinetics.data.units import in_usual_units
 
 SAME_COMPOSITION_PCT = 0.05
 """Two alloys are one composition when no element differs by more (in percent, and carbon less)."""
 
 SAME_CARBON_PCT = 0.02
+
+TEXTS = ("composition_group", "steel")
+"""Columns that name groups of alloys, even by numbers."""
 
 
 def composition_columns(alloys: pd.DataFrame) -> list[str]:
@@ -35,28 +40,29 @@ def read_alloys(path: str | Path, names: list[str]) -> tuple[pd.DataFrame, list[
         Where the column `alloy` is missing, an alloy appears twice, or a composition or reference
         temperature is no number.
     """
-    table = read_table(path)
+    table = in_usual_units(read_text_table(path), path).cells
     if "alloy" not in table:
         raise MatmlError(f"{path}: column 'alloy' is missing; columns: {', '.join(table.columns)}")
-    table["alloy"] = table["alloy"].astype(str).str.strip()
     twice = table.loc[table["alloy"].duplicated(), "alloy"]
     if len(twice):
         raise MatmlError(f"{path}: alloy {twice.iloc[0]!r} appears twice; keep one row per alloy")
-    for column in [*composition_columns(table), "reference_temperature_K"]:
-        if column not in table:
-            continue
+    table = table.where(table != "")
+    ranges = dict.fromkeys(composition_columns(table), (0.0, 100.0))
+    ranges["reference_temperature_K"] = (COLDEST_K, HOTTEST_K)
+    for column in table.columns.drop(["alloy", *TEXTS], errors="ignore"):
         numbers = pd.to_numeric(table[column], errors="coerce")
         text = table[column].notna() & numbers.isna()
-        wrong = (
-            text | (numbers < 0) if column != "reference_temperature_K" else text | (numbers <= 0)
-        )
-        if wrong.any():
-            row = table[wrong].iloc[0]
-            raise MatmlError(
-                f"{path}: alloy {row['alloy']!r}, {column} = {row[column]!r}: give a number, "
-                "not negative, or leave it empty"
-            )
-        table[column] = numbers
+        if column in ranges:
+            low, high = ranges[column]
+            wrong = text | (numbers < low) | (numbers > high)
+            if wrong.any():
+                row = table[wrong].iloc[0]
+                raise MatmlError(
+                    f"{path}: alloy {row['alloy']!r}, {column} = {row[column]!r}: give a number "
+                    f"from {low:g} to {high:g}, or leave it empty"
+                )
+        if not text.any():
+            table[column] = numbers
     lacking = [name for name in names if name not in set(table["alloy"])]
     warnings = [
         f"{path}: no row for alloy {name!r}: its composition is unknown" for name in lacking

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from matml.core.errors import MatmlError
+from matml.kinetics.data.units import ZERO_CELSIUS
 
-ZERO_CELSIUS = 273.15
-COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 2000.0
-"""Range of temperatures at which a diffusional transformation is measured; wide on purpose."""
+COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 3700.0
+"""Range of temperatures at which a transformation is measured: tungsten melts at 3,695 K."""
+
+SHORTEST_S, LONGEST_S = 1e-9, 1e12
+"""Times that anything measures: up to 30,000 years, in meteorites."""
+
+FRACTION_NOISE = 0.05
+"""How far beyond 0 and 1 noise may carry a measured fraction."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Measured:
     reason, remedy
         Of a value outside.
     conditions
-        Columns that the row must have: "temperature" stands for either scale.
+        Columns that the row must have.
     coldest_K
         Temperatures must lie above.
     strict
         Whether the ends of the range are outside.
+    noise
+        How far beyond the range noise may carry a measured value.
     """
 
     kind: str
@@ -37,15 +44,16 @@ class Measured:
     high: float
     reason: str
     remedy: str
-    conditions: tuple[str, ...] = ("temperature", "time_s")
+    conditions: tuple[str, ...] = ("temperature_K", "time_s")
     coldest_K: float = COLDEST_K
     strict: bool = False
+    noise: float = 0.0
 
-    def holds(self, value: float) -> bool:
-        """Return whether a value is inside."""
+    def holds(self, value: np.ndarray) -> np.ndarray:
+        """Return which values are inside [N]."""
         if self.strict:
-            return self.low < value < self.high
-        return self.low <= value <= self.high
+            return (self.low < value) & (value < self.high)
+        return (self.low - self.noise <= value) & (value <= self.high + self.noise)
 
 
 FRACTION_REASON = "a fraction lies between 0 and 1"
@@ -59,33 +67,42 @@ TTT_POINT = Measured(
 )
 
 MEASURED = {
-    "fraction_transformed": Measured("fraction", 0, 1, FRACTION_REASON, "give 0 to 1"),
+    "fraction_transformed": Measured(
+        "fraction", 0, 1, FRACTION_REASON, "give 0 to 1", noise=FRACTION_NOISE
+    ),
     "hardness_HRC": Measured(
         "hardness",
         -20,
         80,
         "outside the Rockwell C scale",
-        "Vickers or Brinell? convert to HRC",
+        "Vickers? name the column hardness_HV; Brinell? convert to HRC",
     ),
     "grain_size_um": Measured(
         "grain_size",
         0.01,
         1e5,
         "no grain has that size in um",
-        "millimetres, or an ASTM number? convert to um",
-        ("temperature", "time_s", "initial_grain_size_um"),
+        "millimetres? name the column grain_size_mm; an ASTM number? convert to um",
+        ("temperature_K", "time_s", "initial_grain_size_um"),
     ),
     "ttt_fraction": TTT_POINT,
     "assumed_fraction": TTT_POINT,
     "martensite_fraction": Measured(
-        "martensite", 0, 1, FRACTION_REASON, "give 0 to 1", ("temperature",), coldest_K=0.0
+        "martensite",
+        0,
+        1,
+        FRACTION_REASON,
+        "give 0 to 1",
+        ("temperature_K",),
+        coldest_K=0.0,
+        noise=FRACTION_NOISE,
     ),
     "particle_radius_nm": Measured(
         "particle_radius",
         0.1,
         1e5,
         "no precipitate has that radius in nm",
-        "micrometres, or a diameter? convert to a radius in nm",
+        "micrometres? name the column particle_radius_um; a diameter? give half of it",
     ),
     "peak_temperature_K": Measured(
         "peak_temperature",
@@ -105,8 +122,13 @@ INPUTS = {
         "is not a grain size in um",
         "give the size before, in um",
     ),
-    "strain": (1e-3, 5.0, "is no true strain", "percent? divide by 100"),
-    "strain_rate_per_s": (1e-6, 1e4, "is not a strain rate in 1/s", "per minute? divide by 60"),
+    "strain": (1e-3, 5.0, "is no true strain", "percent? name the column strain_pct"),
+    "strain_rate_per_s": (
+        1e-6,
+        1e4,
+        "is not a strain rate in 1/s",
+        "per minute? name the column strain_rate_per_min",
+    ),
     "heating_rate_K_per_s": (
         1e-6,
         1e7,
@@ -119,58 +141,60 @@ INPUTS = {
 APART = ("run", "path", "start_temperature_K", *INPUTS)
 """Columns in which observations that are averaged or repeated must agree."""
 
-OTHER_UNITS = {
-    "peak_temperature_C": ("peak_temperature_K", 1.0, ZERO_CELSIUS),
-    "heating_rate_K_per_min": ("heating_rate_K_per_s", 1 / 60, 0.0),
-}
-"""Columns read in another unit: name, factor and offset of the usual one."""
 
+def temperature_problem(kelvin: float, given: str, coldest_K: float) -> tuple[str, str] | None:
+    """Return (reason, remedy) for a temperature at which nothing of this kind is measured.
 
-def in_usual_units(raw: pd.DataFrame, file: object) -> pd.DataFrame:
-    """Return the table of text with columns of `OTHER_UNITS` put in the usual ones.
-
-    What is no number stays as it is, to be judged with its row.
-
-    Raises
-    ------
-    MatmlError
-        Where a quantity stands in both units.
+    `given` is the column as the file names it.
     """
-    for name, (usual, factor, offset) in OTHER_UNITS.items():
-        if name not in raw:
-            continue
-        if usual in raw:
-            raise MatmlError(f"{file}: has both {usual} and {name}; give one")
-        number = pd.to_numeric(raw[name], errors="coerce")
-        text = [
-            str(given) if value != value else repr(float(value))
-            for given, value in zip(raw[name], number * factor + offset, strict=True)
-        ]
-        raw = raw.drop(columns=name).assign(**{usual: text})
-    return raw
-
-
-def temperature_problem(kelvin: float, column: str, coldest_K: float) -> tuple[str, str] | None:
-    """Return (reason, remedy) for a temperature at which nothing of this kind is measured."""
     if kelvin <= coldest_K:
         reason = f"{kelvin:.6g} K is {kelvin - ZERO_CELSIUS:.6g} C, too cold for diffusion"
         if coldest_K == 0:
             reason = f"{kelvin:.6g} K is not above absolute zero"
-        other = "temperature_C" if column == "temperature_K" else "a corrected value"
-        return reason, f"probably Celsius given as kelvin: use {other}"
+        if given == "temperature_K":
+            return reason, "probably Celsius given as kelvin: use temperature_C"
+        return reason, "give a corrected value"
     if kelvin > HOTTEST_K:
-        reason = f"{kelvin:.6g} K is above the melting range of the alloys meant here"
-        return reason, "check the unit: kelvin given as Celsius, or Fahrenheit?"
+        return f"{kelvin:.6g} K is above the melting point of any metal", "check it and its unit"
     return None
 
 
-def measured_problem(value: float, column: str) -> tuple[str, str] | None:
-    """Return (reason, remedy) for a measured value outside its physical range."""
+def time_problem(second: float) -> tuple[str, str] | None:
+    """Return (reason, remedy) for a time that nobody measures."""
+    if second <= 0:
+        return "time must be positive", "count from reaching it"
+    if not SHORTEST_S <= second <= LONGEST_S:
+        return f"{second:.3g} s is no time that anybody measures", "check it and its unit"
+    return None
+
+
+def measured_problem(value: float, column: str, given: str) -> tuple[str, str] | None:
+    """Return (reason, remedy) for a measured value outside its physical range.
+
+    `given` is the column as the file names it.
+    """
     what = MEASURED[column]
-    if what.holds(value):
+    if what.holds(np.asarray(value)):
         return None
-    percent = what.high == 1 and (1 <= value < 100 if what.strict else 1 < value <= 100)
-    return what.reason, "percent? divide by 100" if percent else what.remedy
+    percent = what.high == 1 and (1 <= value < 100 if what.strict else 1 < value <= 105)
+    remedy = f"percent? name the column {column}_pct" if percent else what.remedy
+    return what.reason, "check it" if given in remedy.split() else remedy
+
+
+def in_percent(value: np.ndarray, alloy: np.ndarray, column: str) -> np.ndarray:
+    """Return which values [N] of fractions belong to an alloy whose values look like percent.
+
+    Those where at least half of what is not 0 lies above what noise makes of 1: then a smaller one,
+    such as 0.5 for half a percent, would be misread.
+    """
+    found = np.zeros(len(value), dtype=bool)
+    if MEASURED[column].high != 1:
+        return found
+    above, counted = value > 1 + FRACTION_NOISE, value > 0
+    for name in dict.fromkeys(alloy[above]):
+        own = alloy == name
+        found |= own & (above[own].sum() * 2 >= counted[own].sum())
+    return found & (above.sum() > 1)
 
 
 def on_history(points: pd.DataFrame) -> np.ndarray:

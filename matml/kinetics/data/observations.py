@@ -1,11 +1,12 @@
 """Observations of transformation kinetics: the tidy CSV, checked row by row.
 
-One row per observation: `alloy`, `temperature_K` or `temperature_C`, `time_s`, and what was
-measured: `fraction_transformed`, or `hardness_HRC`, or `grain_size_um` (with
-`initial_grain_size_um`), or `particle_radius_nm`, or, for a point of a TTT curve, the fraction that
-the curve stands for in `ttt_fraction` (`assumed_fraction` is read too; then the time is what was
-measured). `martensite_fraction` needs a temperature alone; `peak_temperature_K` (or `_C`) needs
-`heating_rate_K_per_s` (or `_per_min`) instead of both. Optional:
+One row per observation: `alloy`, `temperature_K`, `time_s`, and what was measured:
+`fraction_transformed`, or `hardness_HRC`, or `grain_size_um` (with `initial_grain_size_um`), or
+`particle_radius_nm`, or, for a point of a TTT curve, the fraction that the curve stands for in
+`ttt_fraction` (`assumed_fraction` is read too; then the time is what was measured).
+`martensite_fraction` needs a temperature alone; `peak_temperature_K` needs `heating_rate_K_per_s`
+instead of both. Other units are read where the column names them (`temperature_C`, `time_min`;
+`matml.kinetics.data.units`). Optional:
 
 - `sigma`, the standard deviation of the measurement on the scale on which it is compared (fraction;
   HRC; log10 of um; log10 of s), and `simulated`;
@@ -32,24 +33,30 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import read_text_table
+from matml.core.text import read_text_table, to_number
 from matml.kinetics.data.alloys import group_alloys, read_alloys
 from matml.kinetics.data.columns import (
     APART,
     HOTTEST_K,
     INPUTS,
+    LONGEST_S,
     MEASURED,
-    ZERO_CELSIUS,
-    in_usual_units,
+    SHORTEST_S,
+    in_percent,
     measured_problem,
     temperature_problem,
+    time_problem,
 )
 from matml.kinetics.data.thermal_history import History, follow_paths
+from matml.kinetics.data.units import ZERO_CELSIUS, Table, in_usual_units
 
-START = ("start_temperature_K", "start_temperature_C")
 USUAL_COLUMNS = {
-    *("alloy", "temperature_K", "temperature_C", "time_s", "sigma", "simulated", "run", "path")
+    *("alloy", "temperature_K", "time_s", "sigma", "simulated", "run", "path"),
+    *("start_temperature_K", *MEASURED),
 }
+LARGEST = 1e30
+"""Of any number that a column without a known meaning may hold."""
+
 QUARANTINE_COLUMNS = ["file", "line", "alloy", "field", "value", "reason", "remedy"]
 
 
@@ -76,6 +83,10 @@ class Observations:
         Whether any of it is simulated.
     paths
         Temperature histories by the name in the column `path`.
+    headers
+        What the file calls a column, by its usual name; only where that differs.
+    notes
+        What was understood of the file, one sentence each.
     """
 
     kind: str
@@ -85,6 +96,8 @@ class Observations:
     warnings: list[str] = field(default_factory=list)
     simulated: bool = False
     paths: dict[str, History] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -110,27 +123,42 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
         Where the file or a column is missing, measured columns are mixed, or no row is left.
     """
     path = Path(path)
-    raw = in_usual_units(_read_text_table(path), path)
-    measured = _measured_column(path, raw)
+    if not path.is_file():
+        raise MatmlError(f"{path}: no such file; give a CSV of observations")
+    table = in_usual_units(read_text_table(path), path)
+    raw, measured = table.cells, _measured_column(path, table)
     what = MEASURED[measured]
     paths: dict[str, History] = {}
     bad: list[list[object]] = []
     if "path" in raw and "time_s" in what.conditions:
         raw, paths, bad = follow_paths(raw, path)
-    temperature = _temperature_column(path, raw) if "temperature" in what.conditions else None
+    elif "temperature_K" in what.conditions and "temperature_K" not in raw:
+        raise MatmlError(f"{path}: has no temperature column; {table.lacking('temperature_K')}")
+    refused = {index: problem for index, *problem in table.bad}
+    value = pd.to_numeric(raw[measured], errors="coerce").to_numpy(float)
+    percent = in_percent(value, raw["alloy"].str.strip().to_numpy(), measured)
+    remedy = f"name the column {measured}_pct"
+    for index in raw.index[percent]:
+        refused[int(index)] = [measured, "most values of this alloy lie above 1: percent?", remedy]
     rows = []
-    good, clean = _clean_rows(raw, temperature, measured)
+    good, clean = _clean_rows(raw, ~raw.index.isin(list(refused)), measured)
     for line, row in _lines(raw[~good]):
-        values, problem = _check_row(row, temperature, measured)
+        if line - 2 in refused:
+            name, reason, remedy = refused[line - 2]
+            bad.append([str(path), line, row["alloy"].strip(), name, row[name], reason, remedy])
+            continue
+        values, problem = _check_row(row, table, measured)
         if problem is None:
             rows.append(values | {"line": line})
         else:
             bad.append([str(path), line, row["alloy"].strip(), *problem])
     judged = pd.DataFrame(rows, columns=list(clean)).astype(clean.dtypes.to_dict())
     points = pd.concat([clean, judged]).sort_values("line", ignore_index=True)
-    points, wrong = _add_others(raw, points, path, measured)
+    points, wrong = _add_others(raw, points, path, measured, table.notes)
     points, repeated = _drop_duplicates(points, path)
-    bad += wrong
+    for entry in (bad := bad + wrong):
+        if entry[3]:
+            entry[3:5] = table.given(int(str(entry[1])) - 2, str(entry[3]))
     quarantine = pd.DataFrame(bad + repeated, columns=QUARANTINE_COLUMNS)
     if points.empty:
         first = f"; the first: {_sentence(quarantine.iloc[0])}" if len(quarantine) else ""
@@ -140,8 +168,9 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     for name in lost:
         reason = quarantine.loc[quarantine["alloy"] == name, "reason"].iloc[0]
         warnings.append(f"{path}: alloy {name!r} has no usable row left ({reason})")
-    if temperature is not None:
-        warnings += suspicious_temperatures(points, temperature)
+    temperature = measured if measured == "peak_temperature_K" else "temperature_K"
+    scale = points.assign(temperature_K=points["value"]) if temperature == measured else points
+    warnings += suspicious_temperatures(scale, table.headers.get(temperature, temperature))
     points = points.rename(columns={"value": "fraction" if what.kind == "ttt" else measured})
     names = list(dict.fromkeys(points["alloy"]))
     if alloys_path is None:
@@ -151,7 +180,17 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
         warnings += missing
     alloys = group_alloys(alloys)
     simulated = "simulated" in raw and raw["simulated"].str.lower().isin(["true", "1"]).any()
-    return Observations(what.kind, points, alloys, quarantine, warnings, bool(simulated), paths)
+    return Observations(
+        what.kind,
+        points,
+        alloys,
+        quarantine,
+        warnings,
+        bool(simulated),
+        paths,
+        table.headers,
+        table.notes,
+    )
 
 
 def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:
@@ -181,19 +220,12 @@ def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:
     return found
 
 
-def _read_text_table(path: Path) -> pd.DataFrame:
-    """Return the CSV with every cell as text, so that each cell can be judged by itself."""
-    if not path.is_file():
-        raise MatmlError(f"{path}: no such file; give a CSV of observations")
-    return read_text_table(path)
-
-
 def _clean_rows(
-    raw: pd.DataFrame, temperature: str | None, measured: str
+    raw: pd.DataFrame, good: np.ndarray, measured: str
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return which rows are plainly right [R], and these as points: a long file goes fast.
+    """Return which of the rows that may be are plainly right [R], and these as points.
 
-    The others are judged one by one, by `_check_row`.
+    A long file goes fast: only the others are judged one by one, by `_check_row`.
     """
     what, alloy = MEASURED[measured], raw["alloy"].str.strip()
     points: dict[str, object] = {"alloy": alloy}
@@ -202,16 +234,13 @@ def _clean_rows(
         return pd.to_numeric(raw[name], errors="coerce").to_numpy(float)
 
     value = numbers(measured)
-    good = (value > what.low) & (value < what.high)
-    good |= ((value == what.low) | (value == what.high)) & (not what.strict)
-    good &= (alloy != "").to_numpy()
-    if temperature is not None:
-        offset = ZERO_CELSIUS if temperature == "temperature_C" else 0.0
-        points["temperature_K"] = kelvin = numbers(temperature) + offset
+    good = good & what.holds(value) & (alloy != "").to_numpy()
+    if "temperature_K" in what.conditions:
+        points["temperature_K"] = kelvin = numbers("temperature_K")
         good &= (kelvin > what.coldest_K) & (kelvin <= HOTTEST_K)
     if "time_s" in what.conditions:
         points["time_s"] = time = numbers("time_s")
-        good &= (time > 0) & np.isfinite(time)
+        good &= (time >= SHORTEST_S) & (time <= LONGEST_S)
     if "sigma" in raw:
         good &= (raw["sigma"].str.strip() == "").to_numpy()
     points |= {"value": value, "sigma": np.nan, "line": raw.index + 2}
@@ -225,62 +254,63 @@ def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
             yield int(index) + 2, {str(name): str(cell) for name, cell in row.items()}
 
 
-def _measured_column(path: Path, raw: pd.DataFrame) -> str:
+def _measured_column(path: Path, table: Table) -> str:
     """Return the one measured column of a table."""
+    raw = table.cells
     found = [name for name in MEASURED if name in raw]
     if len(found) != 1:
         what = f"has {' and '.join(found)}" if found else "has no measured column"
         names = ", ".join(name for name in MEASURED if name != "assumed_fraction")
-        raise MatmlError(f"{path}: {what}; give exactly one of {names}")
+        hints = filter(None, [] if found else [_unnamed(table, name) for name in MEASURED])
+        raise MatmlError(f"{path}: {what}; {next(hints, f'give exactly one of {names}')}")
     for name in ("alloy", *MEASURED[found[0]].conditions):
-        if name not in raw and name != "temperature":
+        if name not in raw and name != "temperature_K":
+            remedy = table.lacking(name) or f"the columns are {', '.join(table.original.columns)}"
             raise MatmlError(
-                f"{path}: column {name!r} is missing, which {found[0]} needs; the columns are "
-                f"{', '.join(raw.columns)}"
+                f"{path}: column {name!r} is missing, which {found[0]} needs; {remedy}"
             )
     return found[0]
 
 
-def _temperature_column(path: Path, raw: pd.DataFrame) -> str:
-    """Return the one temperature column of a table."""
-    found = [name for name in ("temperature_K", "temperature_C") if name in raw]
-    if len(found) != 1:
-        what = "both temperature_K and temperature_C" if found else "no temperature column"
-        raise MatmlError(f"{path}: has {what}; give one of temperature_K and temperature_C")
-    return found[0]
+def _unnamed(table: Table, name: str) -> str:
+    """Return what to do about a measured column whose header lacks a known unit."""
+    said = table.lacking(name)
+    return said if said.startswith("column") else ""
 
 
 def _check_row(
-    row: dict[str, str], temperature: str | None, measured: str
+    row: dict[str, str], table: Table, measured: str
 ) -> tuple[dict[str, object], tuple[str, str, str, str] | None]:
     """Return the row's values, or (field, value, reason, remedy) of its first fault."""
     if not row["alloy"].strip():
         return {}, ("alloy", "", "is empty", "name the alloy")
     what, numbers = MEASURED[measured], {}
-    timed = "time_s" in what.conditions
-    for name in (*filter(None, [temperature]), *(("time_s",) if timed else ()), measured):
-        number = _number(row[name])
-        if isinstance(number, str):
-            return {}, (name, row[name], number, "give one finite number")
-        numbers[name] = number
+    for name in ("temperature_K", "time_s", measured):
+        if name == measured or name in what.conditions:
+            number = _number(row[name])
+            if isinstance(number, str):
+                return {}, (name, row[name], number, "give one finite number")
+            numbers[name] = number
     given_sigma = row.get("sigma", "").strip()
     sigma = _number(given_sigma) if given_sigma else math.nan
     if isinstance(sigma, str) or sigma <= 0:
         return {}, ("sigma", given_sigma, "is not a positive number", "leave it empty if unknown")
-    values: dict[str, object] = {"alloy": row["alloy"].strip()}
-    if temperature is not None:
-        kelvin = numbers[temperature] + (ZERO_CELSIUS if temperature == "temperature_C" else 0.0)
-        if problem := temperature_problem(kelvin, temperature, what.coldest_K):
-            return {}, (temperature, row[temperature], *problem)
-        values["temperature_K"] = kelvin
-    if timed:
-        if numbers["time_s"] <= 0:
-            reason = "time must be positive"
-            return {}, ("time_s", row["time_s"], reason, "count from reaching it")
-        values["time_s"] = numbers["time_s"]
-    if problem := measured_problem(numbers[measured], measured):
-        return {}, (measured, row[measured], *problem)
-    return values | {"value": numbers[measured], "sigma": sigma}, None
+    if sigma > (1 if what.high == 1 and not what.strict else 1e6):
+        reason = "no measurement is so uncertain on the scale on which it is compared"
+        return {}, ("sigma", given_sigma, reason, "percent? give it as the measurement is compared")
+    headers = {name: table.headers.get(name, name) for name in numbers}
+    problems = {
+        "temperature_K": lambda number: temperature_problem(
+            number, headers["temperature_K"], what.coldest_K
+        ),
+        "time_s": time_problem,
+        measured: lambda number: measured_problem(number, measured, headers[measured]),
+    }
+    for name, number in numbers.items():
+        if problem := problems[name](number):
+            return {}, (name, row[name], *problem)
+    value = numbers.pop(measured)
+    return {"alloy": row["alloy"].strip(), **numbers, "value": value, "sigma": sigma}, None
 
 
 def _number(text: str) -> float | str:
@@ -288,21 +318,18 @@ def _number(text: str) -> float | str:
     if not text.strip():
         return "is empty"
     try:
-        number = float(text)
+        number = to_number(text)
     except ValueError:
         return "is not a number"
     return number if math.isfinite(number) else "is not finite"
 
 
 def _add_others(
-    raw: pd.DataFrame, points: pd.DataFrame, path: Path, measured: str
+    raw: pd.DataFrame, points: pd.DataFrame, path: Path, measured: str, notes: list[str]
 ) -> tuple[pd.DataFrame, list[list[object]]]:
     """Return the points with run, start temperature and other numbers; and what is wrong there.
 
-    Raises
-    ------
-    MatmlError
-        Where start temperatures stand in both scales.
+    What is taken for granted is added to `notes`.
     """
     rows = raw.loc[points["line"] - 2].reset_index(drop=True)
     needed = MEASURED[measured].conditions
@@ -318,30 +345,25 @@ def _add_others(
     for name in ("run", "path"):
         if name in rows:
             points[name] = rows[name].str.strip()
-    starts = [name for name in START if name in rows]
-    if len(starts) > 1:
-        raise MatmlError(f"{path}: has both {' and '.join(START)}; give one")
-    others = [str(n) for n in rows if n not in {*USUAL_COLUMNS, *MEASURED, *START}]
-    for name in [*starts, *others]:
+    for name in [str(n) for n in rows if n not in USUAL_COLUMNS or n == "start_temperature_K"]:
         given = (rows[name].str.strip() != "").to_numpy()
         number = pd.to_numeric(rows[name], errors="coerce").to_numpy(float)
         number = np.where(np.isfinite(number), number, np.nan)
-        if name in starts:
-            kelvin = number + (ZERO_CELSIUS if name == "start_temperature_C" else 0.0)
-            wrong = given & ~((kelvin > 0) & (kelvin <= HOTTEST_K))
-            refuse(
-                wrong,
-                name,
-                "is not a temperature at which a ramp can start",
-                "leave it empty for a hold",
-            )
-            points["start_temperature_K"] = np.where(given, kelvin, points["temperature_K"])
+        if name == "start_temperature_K":
+            wrong = given & ~((number > 0) & (number <= HOTTEST_K))
+            reason = "is not a temperature at which a ramp can start"
+            refuse(wrong, name, reason, "leave it empty for a hold")
+            points[name] = np.where(given, number, points["temperature_K"])
         elif name in INPUTS:
             low, high, reason, remedy = INPUTS[name]
+            if name == "initial_grain_size_um" and measured == "grain_size_um" and 0 in number:
+                number = np.where(number == 0, low, number)
+                notes.append(f"{name} = 0 is taken as not measured, and small: {low:g} um")
             wrong = (given | (name in needed)) & ~((number >= low) & (number <= high))
             refuse(wrong, name, reason, remedy)
             points[name] = number
         elif not np.isnan(number).all():
+            refuse(np.abs(number) > LARGEST, name, "is no number that anybody measures", "check it")
             points[name] = number
     return points[keep].reset_index(drop=True), bad
 

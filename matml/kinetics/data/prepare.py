@@ -96,17 +96,12 @@ def read_and_report(data: Path, alloys: Path | None) -> Observations:
     observations = read_observations(data, alloys)
     for warning in observations.warnings:
         log.info("please check: %s", warning)
-    count = len(observations.quarantine)
-    if count:
-        row = observations.quarantine.iloc[0]
+    for note in observations.notes:
+        log.info("%s: %s", data, note)
+    for (field, reason), rows in observations.quarantine.groupby(["field", "reason"], sort=False):
+        row = rows.iloc[0]
         log.info(
-            "%s: %d row(s) left out; the first: line %d, %s = %r: %s; %s",
-            data,
-            count,
-            row["line"],
-            row["field"] or "row",
-            row["value"],
-            row["reason"],
-            row["remedy"],
+            "%s: %d row(s) left out: %s: %s; %s (first: line %d, %r)",
+            *(data, len(rows), field or "row", reason, row["remedy"], row["line"], row["value"]),
         )
     return observations

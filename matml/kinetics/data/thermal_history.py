@@ -16,7 +16,8 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.text import read_text_table
-from matml.kinetics.data.columns import HOTTEST_K, ZERO_CELSIUS
+from matml.kinetics.data.columns import HOTTEST_K
+from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, NEAR_STEPS, NODES, PATH
 
 SMALL_STEP_K = 5.0
@@ -47,7 +48,7 @@ class History:
 
 
 def read_history(path: Path) -> History:
-    """Return the history of a CSV with the columns time_s and temperature_C or temperature_K.
+    """Return the history of a CSV of a time and a temperature, in any unit that they name.
 
     Raises
     ------
@@ -56,38 +57,38 @@ def read_history(path: Path) -> History:
     """
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV of time_s and temperature_C")
-    table = read_text_table(path)
-    scales = [name for name in ("temperature_K", "temperature_C") if name in table]
-    if "time_s" not in table or len(scales) != 1:
-        raise MatmlError(
-            f"{path}: has the columns {', '.join(table.columns)}; a path needs time_s and one of "
-            "temperature_C and temperature_K"
-        )
-    numbers = {}
-    for name in ("time_s", scales[0]):
-        numbers[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
-        bad = np.flatnonzero(~np.isfinite(numbers[name]))
-        if len(bad):
+    table = in_usual_units(read_text_table(path), path)
+    numbers, lines = [], table.cells.index.to_numpy() + 2
+    for name in ("time_s", "temperature_K"):
+        if name not in table.cells:
             raise MatmlError(
-                f"{path}: line {bad[0] + 2}, {name} = {table[name][bad[0]]!r}: is no finite "
-                "number; complete the row or take it out"
+                f"{path}: has the columns {', '.join(table.original)}; a path needs a time and a "
+                f"temperature: {table.lacking(name)}"
             )
-    time = numbers["time_s"]
-    kelvin = numbers[scales[0]] + (ZERO_CELSIUS if scales[0] == "temperature_C" else 0.0)
+        numbers.append(pd.to_numeric(table.cells[name], errors="coerce").to_numpy(float))
+        bad = np.flatnonzero(~np.isfinite(numbers[-1]))
+        if len(bad):
+            header, text = table.given(int(lines[bad[0]]) - 2, name)
+            raise MatmlError(
+                f"{path}: line {lines[bad[0]]}, {header} = {text!r}: is no finite number; complete "
+                "the row or take it out"
+            )
+    time, kelvin = numbers
     if len(time) < 2:
         raise MatmlError(f"{path}: {len(time)} row(s); a path needs at least 2")
     back = np.flatnonzero(np.diff(time) <= 0)
     if len(back):
-        line = back[0] + 3
+        last = back[0] + 1
         raise MatmlError(
-            f"{path}: line {line}, time_s = {time[line - 2]:g}: does not rise from "
-            f"{time[line - 3]:g} before it; sort the rows, or give each run its own path"
+            f"{path}: line {lines[last]}, time_s = {time[last]:g}: does not rise from "
+            f"{time[last - 1]:g} before it; sort the rows, or give each run its own path"
         )
     wrong = np.flatnonzero((kelvin <= 0) | (kelvin > HOTTEST_K))
     if len(wrong):
+        header, text = table.given(int(lines[wrong[0]]) - 2, "temperature_K")
         raise MatmlError(
-            f"{path}: line {wrong[0] + 2}, {scales[0]} = {table[scales[0]][wrong[0]]}: is no "
-            "temperature that an alloy is treated at; kelvin and Celsius mixed up?"
+            f"{path}: line {lines[wrong[0]]}, {header} = {text}: is no temperature that an alloy "
+            "is treated at; kelvin and Celsius mixed up?"
         )
     return History(time, kelvin)
 
@@ -107,13 +108,10 @@ def follow_paths(
         Observations as text, its column `path` naming files next to `file`; rows without keep
         their temperature, and those with one may leave it empty.
     """
-    own = [name for name in ("temperature_K", "temperature_C") if name in raw]
-    column = own[0] if len(own) == 1 else "temperature_K"
-    raw = raw.copy()
-    if not own:
+    raw, column = raw.copy(), "temperature_K"
+    if column not in raw:
         raw[column] = ""
     names = raw["path"].str.strip()
-    shift = ZERO_CELSIUS if column == "temperature_C" else 0.0
     histories, bad = {}, []
     for name in sorted(set(names) - {""}):
         # labels, since rows of earlier paths may be left out by now
@@ -128,7 +126,7 @@ def follow_paths(
             continue
         histories[name] = history
         time = pd.to_numeric(raw.loc[rows, "time_s"], errors="coerce").to_numpy(float)
-        given = pd.to_numeric(raw.loc[rows, column], errors="coerce").to_numpy(float) + shift
+        given = pd.to_numeric(raw.loc[rows, column], errors="coerce").to_numpy(float)
         there = history.at(time)
         first, last = history.time_s[[0, -1]]
         outside = ~((time > first) & (time <= last))
@@ -143,13 +141,13 @@ def follow_paths(
                 )
                 if outside[i]
                 else (
-                    f"{name} is at {there[i] - shift:.1f} then",
+                    f"{name} is at {there[i]:.1f} K ({there[i] - ZERO_CELSIUS:.1f} C) then",
                     "correct one of them, or leave the temperature empty",
                 )
             )
             bad.append([*found, raw.loc[rows[i], field], reason, remedy])
         kept = ~outside & ~far
-        raw.loc[rows[kept], column] = [repr(float(value - shift)) for value in there[kept]]
+        raw.loc[rows[kept], column] = [repr(float(value)) for value in there[kept]]
         raw = raw.drop(index=rows[outside | far])
     return raw, histories, bad
 

@@ -28,8 +28,8 @@ from matml.kinetics.data.batch import (
     to_tasks,
     with_alloy_inputs,
 )
-from matml.kinetics.data.columns import ZERO_CELSIUS
 from matml.kinetics.data.observations import Observations
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.inference.population import Population
 
 DRAWS, PROPOSALS = 1000, 8000

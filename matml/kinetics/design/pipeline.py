@@ -9,8 +9,8 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.kinetics.data.alloys import group_alloys, read_alloys
-from matml.kinetics.data.columns import ZERO_CELSIUS
 from matml.kinetics.data.prepare import read_and_report
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.design.choose import Region, design, draw_design
 from matml.kinetics.inference.population import Population
 

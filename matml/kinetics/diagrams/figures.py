@@ -26,7 +26,8 @@ from matml.figures.figure import (
     Series,
     between,
 )
-from matml.kinetics.data.columns import ZERO_CELSIUS, on_history
+from matml.kinetics.data.columns import on_history
+from matml.kinetics.data.units import ZERO_CELSIUS
 
 COLOURS = (BLUE, GREEN, ORANGE)
 CURVE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from matml.kinetics.data.columns import ZERO_CELSIUS
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.figures import LEVELS
 from matml.kinetics.inference.calibration import Calibration, prediction_columns
 

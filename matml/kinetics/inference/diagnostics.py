@@ -12,7 +12,8 @@ from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
-from matml.kinetics.data.columns import APART, ZERO_CELSIUS
+from matml.kinetics.data.columns import APART
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 
 SUSPICIOUS_LOG_RATIO = math.log(1e2)

@@ -11,7 +11,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.core.provenance import file_hash
-from matml.kinetics.data.columns import ZERO_CELSIUS
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.instruments.records import SECONDS, Range, Record, observations_of, read_record
 
 log = logging.getLogger(__name__)

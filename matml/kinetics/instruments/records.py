@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.kinetics.data.columns import ZERO_CELSIUS
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.instruments.signals import baseline, lever_rule, partial_area
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}

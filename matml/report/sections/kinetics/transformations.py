@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from matml.figures.figure import Figure
-from matml.kinetics.data.columns import ZERO_CELSIUS
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.figures import (
     ACROSS,
     CCT_COLUMNS,

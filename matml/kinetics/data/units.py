@@ -1,0 +1,243 @@
+"""Columns in the units that people measure in, put in the usual ones and said so."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from matml.core.errors import MatmlError
+
+ZERO_CELSIUS = 273.15
+ZERO_FAHRENHEIT = 459.67
+
+VICKERS_OF_HRC = (
+    *(160, 166, 173, 180, 188, 196, 204, 213, 222, 230, 238, 243, 248, 254, 260, 266, 272, 279),
+    *(286, 294, 302, 310, 318, 327, 336, 345, 354, 363, 372, 382, 392, 402, 412, 423, 434, 446),
+    *(458, 471, 484, 498, 513, 528, 544, 560, 577, 595, 613, 633, 653, 674, 697, 720, 746, 772),
+    *(800, 832, 865, 900, 940),
+)
+"""Vickers numbers of 0, 2, ..., 20 and then of 21, 22, ..., 68 HRC: steels, ASTM E140, table 1.
+
+Below 20 HRC the standard's older editions gave them in brackets, as beyond the normal range.
+"""
+
+ROCKWELL = (*range(0, 20, 2), *range(20, 69))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a number in some unit becomes one in the usual unit: factor * number + offset.
+
+    Attributes
+    ----------
+    words
+        As it may be written, in lower case.
+    table
+        Of a conversion that is not linear: rising numbers, and what they are in the usual unit.
+        Numbers outside of it have none.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    factor: float = 1.0
+    offset: float = 0.0
+    table: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def usual(self, number: np.ndarray) -> np.ndarray:
+        """Return numbers [N] in the usual unit, NaN where the table has none."""
+        if self.table is not None:
+            return np.interp(number, *self.table, left=np.nan, right=np.nan)
+        return number * self.factor + self.offset
+
+
+def _per_time(*kinds: tuple[str, tuple[str, ...], float]) -> tuple[Unit, ...]:
+    """Return the units of rates: a quantity by second, minute or hour."""
+    return tuple(
+        Unit(
+            f"{name}per_{time}",
+            tuple(f"{w}per_{t}" for w in (name.lower(), *words) for t in (time, *others)),
+            factor / seconds,
+        )
+        for name, words, factor in kinds
+        for time, others, seconds in (
+            ("s", ("sec", "second"), 1),
+            ("min", ("minute",), 60),
+            ("h", ("hr", "hour"), 3600),
+        )
+    )
+
+
+TEMPERATURES = (
+    Unit("K", ("k", "kelvin")),
+    Unit("C", ("c", "degc", "celsius", "deg_c"), 1.0, ZERO_CELSIUS),
+    Unit("F", ("f", "degf", "fahrenheit", "deg_f"), 5 / 9, ZERO_FAHRENHEIT * 5 / 9),
+)
+TIMES = (
+    Unit("s", ("s", "sec", "secs", "second", "seconds")),
+    Unit("min", ("min", "mins", "minute", "minutes"), 60.0),
+    Unit("h", ("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    Unit("d", ("d", "day", "days"), 86_400.0),
+    Unit("ms", ("ms",), 1e-3),
+)
+PART = (Unit("", ("",)), Unit("pct", ("pct", "percent", "vol_pct"), 0.01))
+MICROMETRES = (
+    Unit("um", ("um", "micron", "microns")),
+    Unit("mm", ("mm",), 1e3),
+    Unit("nm", ("nm",), 1e-3),
+)
+NANOMETRES = (Unit("nm", ("nm",)), Unit("um", ("um", "micron", "microns"), 1e3))
+
+QUANTITIES: Mapping[str, tuple[Unit, ...]] = {
+    "temperature": TEMPERATURES,
+    "start_temperature": TEMPERATURES,
+    "peak_temperature": TEMPERATURES,
+    "reference_temperature": TEMPERATURES,
+    "time": TIMES,
+    "heating_rate": _per_time(("K_", ("c_", "degc_"), 1.0), ("F_", ("degf_",), 5 / 9)),
+    "fraction_transformed": PART,
+    "martensite_fraction": PART,
+    "ttt_fraction": PART,
+    "assumed_fraction": PART,
+    "strain": PART,
+    "strain_rate": _per_time(("", ("1_",), 1.0)),
+    "grain_size": MICROMETRES,
+    "initial_grain_size": MICROMETRES,
+    "particle_radius": NANOMETRES,
+    "hardness": (
+        Unit("HRC", ("hrc",)),
+        Unit("HV", ("hv", "vickers"), table=(VICKERS_OF_HRC, ROCKWELL)),
+    ),
+}
+"""The units that a quantity is read in, the usual one first."""
+
+PLAIN = ("alloy", "run", "path", "sigma", "simulated")
+"""Columns without a unit, found whatever their capitals."""
+
+
+@dataclass
+class Table:
+    """A table of text in usual units.
+
+    Attributes
+    ----------
+    cells
+        The table, its columns named and measured in the usual way.
+    original
+        As the file has it.
+    headers
+        What the file calls a column, by its usual name; only where that differs.
+    notes
+        What was understood, one sentence each.
+    bad
+        Rows whose number has no equal in the usual unit: index, usual name, reason and remedy.
+    """
+
+    cells: pd.DataFrame
+    original: pd.DataFrame
+    headers: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    bad: list[tuple[int, str, str, str]] = field(default_factory=list)
+
+    def given(self, index: int, name: str) -> tuple[str, str]:
+        """Return a cell as the file has it: its column and text."""
+        header = self.headers.get(name, name)
+        return header, str(self.original[header][index]) if header in self.original else ""
+
+    def lacking(self, name: str) -> str:
+        """Return what to do about a column that is missing, by what stands there instead."""
+        quantity = next((q for q in QUANTITIES if usual_name(q) == name), None)
+        if quantity is None:
+            return ""
+        names = ", ".join(_named(quantity, unit) for unit in QUANTITIES[quantity])
+        for header in self.original:
+            found, word = _split(str(header))
+            if found == quantity:
+                what = f"names the unit {word!r}, which is not known" if word else "names no unit"
+                return f"column {header!r} {what}: call it one of {names}"
+        return f"give one of {names}" if len(QUANTITIES[quantity]) > 1 else ""
+
+
+def usual_name(quantity: str) -> str:
+    """Return the column of a quantity in its usual unit."""
+    return _named(quantity, QUANTITIES[quantity][0])
+
+
+def _named(quantity: str, unit: Unit) -> str:
+    return f"{quantity}_{unit.name}".rstrip("_")
+
+
+def _split(header: str) -> tuple[str, str]:
+    """Return the quantity that a header names, '' where none is known, and its unit's word."""
+    text = header.strip().lower().replace("µ", "u").replace("μ", "u").replace("%", "pct")
+    text = re.sub(r"°\s*", "deg", text)
+    for pattern in (r"(.+?)\s*[(\[]\s*(.*?)\s*[)\]]", r"(.+?)\s*/\s*(.+)", r"(.+)"):
+        if found := re.fullmatch(pattern, text):
+            name, *words = found.groups()
+            name = re.sub(r"[\s-]+", "_", name.strip())
+            for quantity in sorted(QUANTITIES, key=len, reverse=True):
+                if words and name == quantity:
+                    return quantity, _word(words[0])
+                if not words and f"{name}_".startswith(f"{quantity}_"):
+                    return quantity, _word(name[len(quantity) :])
+    return "", ""
+
+
+def _word(text: str) -> str:
+    text = re.sub(r"\s*(?:/|\bper\b)\s*", "_per_", text)
+    return re.sub(r"[\s_]+", "_", text).strip("_")
+
+
+def _unit(quantity: str, word: str) -> Unit | None:
+    return next((unit for unit in QUANTITIES.get(quantity, ()) if word in unit.words), None)
+
+
+def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
+    """Return a table of text with its columns named and measured in the usual way.
+
+    `Time (min)`, `time_min` and `time / min` are one column. What is no number stays as it is, to
+    be judged with its row; columns that name no known quantity stay, too.
+
+    Raises
+    ------
+    MatmlError
+        Where a quantity stands in two columns.
+    """
+    result = Table(raw, raw, notes=list(raw.attrs.get("notes", [])))
+    columns: dict[str, pd.Series[str]] = {}
+    for header in map(str, raw):
+        quantity, word = _split(header)
+        unit = _unit(quantity, word)
+        name, plain = header, header.strip().lower()
+        if unit is not None:
+            name = usual_name(quantity)
+        elif plain in PLAIN:
+            name = plain
+        if name in columns:
+            both = sorted([result.headers.get(name, name), header], key=lambda h: h != name)
+            raise MatmlError(f"{file}: has both {both[0]} and {both[1]}; give one")
+        columns[name] = raw[header]
+        if name != header:
+            result.headers[name] = header
+        if unit is not None and header != _named(quantity, unit):
+            result.notes.append(f"column {header!r} read as {_named(quantity, unit)}")
+        if unit is None or unit is QUANTITIES[quantity][0]:
+            continue
+        number = pd.to_numeric(raw[header], errors="coerce").to_numpy(float)
+        converted = unit.usual(number)
+        if unit.table is not None:
+            low, high = unit.table[0][0], unit.table[0][-1]
+            result.notes.append(
+                f"column {header!r} was converted to {name} by the table for steels of ASTM E140"
+            )
+            for index in raw.index[np.isfinite(number) & np.isnan(converted)]:
+                reason = f"the conversion of {unit.name} to {name} goes from {low:g} to {high:g}"
+                result.bad.append((int(index), name, reason, "give the number as measured in HRC"))
+        texts = [
+            str(cell) if value != value else repr(float(value))
+            for cell, value in zip(raw[header], converted, strict=True)
+        ]
+        columns[name] = pd.Series(texts, index=raw.index, dtype=str)
+    result.cells = pd.DataFrame(columns, index=raw.index)
+    return result

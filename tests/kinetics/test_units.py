@@ -1,0 +1,166 @@
+"""Columns in the units that people measure in: read, or refused by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from matml.core.errors import MatmlError
+from matml.kinetics.data.alloys import read_alloys
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.data.thermal_history import read_history
+from matml.kinetics.data.units import QUANTITIES, in_usual_units, usual_name
+
+
+def read(folder, text, name="data.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_text(text, encoding=encoding)
+    return read_observations(path)
+
+
+USUAL = "alloy,temperature_K,time_s,fraction_transformed\nA,873.15,600,0.35\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("alloy,temperature_C,time_min,fraction_transformed", "A,600,10,0.35"),
+        ("Alloy,Temperature (°C),Time (min),Fraction transformed (%)", "A,600,10,35"),
+        ("alloy,Temperature [K],time / s,fraction_transformed_pct", "A,873.15,600,35"),
+        ("alloy,temperature_F,time_h,fraction_transformed", "A,1112,0.16666666666666666,0.35"),
+        ("ALLOY,Temperature/°C,Time/hours,fraction_transformed_percent", "A,600,0.1666667,35"),
+        ("alloy,temperature_celsius,time_ms,fraction_transformed", "A,600,600000,0.35"),
+    ],
+)
+def test_headers_name_their_units(tmp_path, header, row):
+    expected = read(tmp_path, USUAL).points
+    found = read(tmp_path, f"{header}\n{row}\n")
+    columns = ["alloy", "temperature_K", "time_s", "fraction_transformed"]
+    pd.testing.assert_frame_equal(found.points[columns], expected[columns], rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_every_unit_word_of_every_quantity_is_read_to_the_same_number(quantity):
+    units = QUANTITIES[quantity]
+    for unit in units:
+        number = unit.table[0][5] if unit.table else 2.0
+        (expected,) = unit.usual(np.array([number]))
+        for word in unit.words:
+            for header in (f"{quantity}_{word}", f"{quantity.replace('_', ' ').title()} ({word})"):
+                table = in_usual_units(pd.DataFrame({header.rstrip("_"): [str(number)]}), "f")
+                assert list(table.cells) == [usual_name(quantity)], header
+                assert float(table.cells.iloc[0, 0]) == pytest.approx(expected)
+
+
+def test_vickers_is_converted_by_the_stated_table_and_not_beyond_it(tmp_path):
+    rows = "A,600,60,513\nA,600,600,2000\nA,600,90,162\nA,600,90,HB 300\n"
+    found = read(tmp_path, "alloy,temperature_C,time_min,hardness_HV\n" + rows)
+    assert found.points["hardness_HRC"].tolist() == pytest.approx([50.0, 2 / 3])
+    table = found.quarantine.set_index("line")
+    assert table.loc[3, "field"] == "hardness_HV"
+    assert table.loc[3, "value"] == "2000"
+    assert "160 to 940" in table.loc[3, "reason"]
+    assert table.loc[5, "reason"] == "is not a number"
+    assert any("ASTM E140" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("alloy,temperature_C,time_weeks,fraction_transformed", "'time_weeks' names the unit"),
+        ("alloy,temperature_C,time,fraction_transformed", "'time' names no unit: call it one of"),
+        ("alloy,temperature,time_s,fraction_transformed", "'temperature' names no unit"),
+        ("alloy,temperature_C,time_s,hardness", "'hardness' names no unit: .* hardness_HV"),
+        ("alloy,temperature_C,time_s,time_min,fraction_transformed", "both time_s and time_min"),
+        ("alloy,temperature_C,time (h),time_min,fraction_transformed", "both time .h. and time_m"),
+    ],
+)
+def test_a_column_without_a_known_unit_is_named_with_the_remedy(tmp_path, header, message):
+    with pytest.raises(MatmlError, match=rf"data\.csv: .*{message}"):
+        read(tmp_path, header + "\n" + "A,600,10,0.3,1"[: 2 * header.count(",") + 7] + "\n")
+
+
+def test_other_columns_that_begin_like_a_quantity_stay_what_they_are(tmp_path):
+    text = "alloy,temperature_C,time_s,fraction_transformed,time_index,grain_size_ASTM\n"
+    text += "A,600,9,0.3,7,8"
+    points = read(tmp_path, text).points
+    assert points[["time_s", "time_index", "grain_size_ASTM"]].to_numpy().tolist() == [[9, 7, 8]]
+
+
+def test_noise_around_the_ends_of_a_fraction_is_kept_and_percent_is_not_guessed(tmp_path):
+    rows = "A,600,10.5,-0.004\nA,600,60,0.35\nA,600,3000,1.003\n"
+    found = read(tmp_path, "alloy,temperature_C,time_s,fraction_transformed\n" + rows)
+    assert found.points["fraction_transformed"].tolist() == [-0.004, 0.35, 1.003]
+    assert found.quarantine.empty
+
+
+def test_an_alloy_in_percent_is_set_aside_whole_and_the_others_stay(tmp_path):
+    """Its 0.5 % would else be read as one half."""
+    rows = "".join(f"P,600,{t},{f}\n" for t, f in ((1, 0), (5, 0.5), (20, 20), (60, 60), (200, 97)))
+    rows += "A,600,60,0.35\nA,600,90,0.5\n"
+    found = read(tmp_path, "alloy,temperature_C,time_s,fraction_transformed\n" + rows)
+    assert found.names == ["A"]
+    assert found.quarantine["value"].tolist() == ["0", "0.5", "20", "60", "97"]
+    assert found.quarantine["remedy"].str.contains("fraction_transformed_pct").all()
+    assert any("'P' has no usable row left" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("time", ["1e308", "1e-308", "nan", "inf", "-inf", "1_50", "0x10", "1e13"])
+def test_absurd_times_are_refused_row_by_row(tmp_path, time):
+    text = "alloy,temperature_C,time_s,fraction_transformed\nA,600,60,0.3\n"
+    found = read(tmp_path, f"{text}A,600,{time},0.5\n")
+    assert len(found.points) == 1
+    (entry,) = found.quarantine.to_dict("records")
+    assert (entry["line"], entry["field"], entry["value"]) == (3, "time_s", time)
+    assert entry["reason"]
+    assert entry["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("sigma", "1e308"), ("sigma", "nan"), ("sigma", "3"), ("humidity", "1e99")],
+)
+def test_absurd_values_of_other_columns_are_refused_row_by_row(tmp_path, column, value):
+    text = f"alloy,temperature_C,time_s,fraction_transformed,{column}\nA,600,60,0.3,0.1\n"
+    found = read(tmp_path, f"{text}A,600,90,0.5,{value}\n")
+    assert len(found.points) == 1
+    assert found.quarantine[["field", "value"]].to_numpy().tolist() == [[column, value]]
+
+
+def test_refractory_metals_are_real(tmp_path):
+    text = "alloy,temperature_C,time_s,fraction_transformed\nW1,1800,60,0.6\nW1,2300,3,0.6\n"
+    found = read(tmp_path, text)
+    assert len(found.points) == 2
+    assert found.quarantine.empty
+    assert found.warnings == []
+
+
+def test_an_initial_grain_of_zero_is_unknown(tmp_path):
+    header = "alloy,temperature_C,time_s,{},initial_grain_size_um\n"
+    found = read(tmp_path, header.format("grain_size_um") + "A,900,60,12,0\n")
+    assert found.points["initial_grain_size_um"].tolist() == [0.01]
+    assert any("not measured" in note for note in found.notes)
+    with pytest.raises(MatmlError, match="initial_grain_size_um = '0'"):
+        read(tmp_path, header.format("fraction_transformed") + "A,900,60,0.4,0\n")
+
+
+def test_alloys_and_histories_have_the_same_reader(tmp_path):
+    path = tmp_path / "alloys.csv"
+    text = "alloy;C_wt_pct;reference_temperature_C;steel\nWälz;0,4;600;\n001;0,9;610;4340\n"
+    path.write_bytes(text.encode("cp1252"))
+    table, warnings = read_alloys(path, ["001", "Wälz"])
+    assert warnings == []
+    assert table["C_wt_pct"].tolist() == [0.9, 0.4]
+    assert table["reference_temperature_K"].tolist() == [883.15, 873.15]
+    assert table["steel"][0] == "4340"
+    path.write_text("alloy,C_wt_pct\nA,140\n")
+    with pytest.raises(MatmlError, match="C_wt_pct = '140': give a number from 0 to 100"):
+        read_alloys(path, ["A"])
+    history = tmp_path / "path.csv"
+    history.write_text("Time (min);Temperature (°C)\n0;20\n1,5;900,5\n", encoding="utf-16")
+    assert read_history(history).time_s.tolist() == [0, 90]
+    assert read_history(history).temperature_K.tolist() == [293.15, 1173.65]
+
+
+def test_latin_names_are_read(tmp_path):
+    text = "alloy,temperature_C,time_s,fraction_transformed\nWälzlagerstahl,600,10.5,0.05\n"
+    assert read(tmp_path, text, encoding="latin-1").names == ["Wälzlagerstahl"]
