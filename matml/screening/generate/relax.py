@@ -103,7 +103,9 @@ class ChgnetRelaxer:
             atoms = AseAtomsAdaptor.get_atoms(structure)
             atoms.set_constraint(FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE))
             atoms.calc = self.calculator
-            optimizer = BFGS(FrechetCellFilter(atoms), logfile=None)
+            # a filter stands in for atoms, which not every version of ASE declares
+            cell: Any = FrechetCellFilter(atoms)
+            optimizer = BFGS(cell, logfile=None)
             converged = optimizer.run(fmax=self.force, steps=self.steps)
         relaxed = Structure(
             atoms.cell.array, structure.species, atoms.positions, coords_are_cartesian=True
