@@ -198,17 +198,6 @@ def test_one_point_says_what_is_not_determined(learned):
     assert (result.parameters()["determined_by"] == "prior").sum() >= 2
 
 
-def test_celsius_given_as_kelvin_is_named_by_the_population(learned):
-    observations, population = learned
-    name = population.held_out[0]
-    wrong = pick_points(observations, name, 6, 0)
-    wrong.points["temperature_K"] = wrong.points["temperature_K"] - 273.15
-    notes = calibrate(population, wrong, name, seed=0).notes
-    assert any("Celsius given as kelvin" in note and "learned from" in note for note in notes)
-    right = calibrate(population, pick_points(observations, name, 6, 0), name, seed=0)
-    assert not any("look like" in note for note in right.notes)
-
-
 def test_intervals_cover_the_truth_of_simulated_alloys():
     """80 alloys of a known population: learned from 40, the intervals of the other 40 cover."""
     equation = equation_named("jmak")

@@ -138,6 +138,12 @@ INPUTS = {
 }
 """Conditions by column: lowest, highest, reason and remedy of what is outside."""
 
+WATCHED = (
+    *("temperature_K", "time_s", *INPUTS),
+    *("hardness_HRC", "grain_size_um", "particle_radius_nm", "peak_temperature_K"),
+)
+"""Columns whose range among the training alloys is remembered."""
+
 APART = ("run", "path", "start_temperature_K", *INPUTS)
 """Columns in which observations that are averaged or repeated must agree."""
 

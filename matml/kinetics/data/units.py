@@ -193,6 +193,21 @@ def _unit(quantity: str, word: str) -> Unit | None:
     return next((unit for unit in QUANTITIES.get(quantity, ()) if word in unit.words), None)
 
 
+def unit_of(header: str) -> tuple[str, Unit]:
+    """Return the quantity and unit that a header names.
+
+    Raises
+    ------
+    KeyError
+        Where it names none.
+    """
+    quantity, word = _split(header)
+    unit = _unit(quantity, word)
+    if unit is None:
+        raise KeyError(header)
+    return quantity, unit
+
+
 def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
     """Return a table of text with its columns named and measured in the usual way.
 

@@ -22,9 +22,10 @@ from matml.kinetics.inference.diagnostics import (
     design_notes,
     left_out_probabilities,
     outlier_notes,
+    range_notes,
     unit_notes,
 )
-from matml.kinetics.inference.population import Population
+from matml.kinetics.inference.population import Population, generic_task_prior
 from matml.kinetics.inference.predict import generic_least_squares
 from matml.kinetics.inference.run_offsets import (
     NO_OFFSETS,
@@ -87,8 +88,9 @@ def calibrate(
         own, runs = with_run_numbers(own, offsets)
         population = replace(population, equation=with_run_offsets(plain, runs, offsets))
     added = population.equation.parameters[len(plain.parameters) :]
+    generic = generic_task_prior(plain, prior)
     if added:
-        prior = append_offsets(prior, len(added))
+        prior, generic = (append_offsets(part, len(added)) for part in (prior, generic))
     reference, assumed = population.reference_temperature(own)
     task = to_tasks(own, population.equation, reference)
     # many observations need fewer proposals: the posterior is then nearly normal
@@ -102,10 +104,10 @@ def calibrate(
         seed,
     ).position[0]
     known = population.data_card
-    ranges: dict[str, list[float]] = {
-        n: known[n] for n in ("temperature_K", "time_s") if n in known
-    }
-    notes = design_notes(given.points, moving)
+    notes = range_notes(own.points, known, own.headers)
+    notes += unit_notes(task, prior, generic, measured, known, own.headers)
+    notes += composition_notes(known.get("composition", {}), own.alloys)
+    notes += design_notes(given.points, moving)
     if len(own.points) < len(given.points):
         notes.append(
             f"{len(given.points)} observations averaged to {len(own.points)}: neighbouring points "
@@ -118,8 +120,6 @@ def calibrate(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
             "independent ones (often because observations contradict the population)"
         )
-    notes += unit_notes(task, prior, measured, ranges)
-    notes += composition_notes(known.get("composition", {}), own.alloys)
     notes += contradiction_notes(own.points, population.prior.prior.noise)
     notes += offset_notes(
         [p.name for p in added],

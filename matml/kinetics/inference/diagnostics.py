@@ -1,7 +1,9 @@
 """What looks wrong with an alloy's observations, judged by the population, with the evidence."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,26 +14,21 @@ from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
-from matml.kinetics.data.columns import APART
-from matml.kinetics.data.units import ZERO_CELSIUS
+from matml.kinetics.data.columns import APART, WATCHED
+from matml.kinetics.data.units import QUANTITIES, unit_of
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 
 SUSPICIOUS_LOG_RATIO = math.log(1e2)
-"""Log evidence by which changed units must fit better before a mix-up is named.
+"""Log evidence by which another unit must fit better before a mix-up is named."""
 
-On 22 alloys of the two measured sets held out, 3, 6 or 10 points each, none was suspected wrongly;
-Celsius given as kelvin was found in 36 to 91 %, hours given as seconds in 9 to 100 % (few with
-hardness, where time counts by its logarithm times 0.1).
-"""
+CONFUSED = ("K", "C", "F", "s", "min", "h", "K_per_s", "K_per_min", "per_s", "per_min", "um", "mm")
+"""Units that are taken for one another."""
 
-UNIT_MIX_UPS = (
-    ("temperature_K", lambda t: t + ZERO_CELSIUS, "temperatures look like Celsius given as kelvin"),
-    ("temperature_K", lambda t: t - ZERO_CELSIUS, "temperatures look like kelvin given as Celsius"),
-    ("time_s", lambda t: t * 3600, "times look like hours given as seconds"),
-    ("time_s", lambda t: t * 60, "times look like minutes given as seconds"),
-    ("time_s", lambda t: t / 3600, "times look like seconds that were multiplied by 3600"),
-)
-"""Column, what would put it right, what it would mean."""
+MARGIN = 0.05
+"""How far beyond the population's range observations may lie, in its width."""
+
+LINEAR = ("temperature_K", "peak_temperature_K", "hardness_HRC")
+"""Columns whose ranges are compared as they are; the others by their logarithm."""
 
 OUTLIER_PROBABILITY = 0.001
 """Of an observation, given the others, below which it is flagged."""
@@ -77,65 +74,118 @@ def design_notes(points: pd.DataFrame, moving: np.ndarray) -> list[str]:
     return notes
 
 
-def unit_notes(
-    task: Tasks, priors: TaskPriors, measured: str, known: dict[str, list[float]]
-) -> list[str]:
-    """Return a warning where kelvin and Celsius, or hours, minutes and seconds, seem mixed up.
-
-    The evidence of the observations under the alloy's prior is compared with that of the same
-    observations in changed units, which must lie inside the population's range.
+def range_notes(points: pd.DataFrame, known: dict[str, Any], headers: dict[str, str]) -> list[str]:
+    """Return a sentence for each column of an alloy's observations outside of the population's.
 
     Parameters
     ----------
-    task, priors
-        The alloy's observations and prior (batch of one).
+    known
+        Ranges of the population's observations, by column.
+    headers
+        What the file calls a column, where that differs.
+    """
+    notes = []
+    for column in (name for name in known if name in points and name in WATCHED):
+        own = points[column].dropna().to_numpy(float)
+        scale = np.asarray if column in LINEAR else np.log
+        low, high = scale(known[column])
+        margin = MARGIN * (high - low) + 1e-9
+        outside = (scale(own) < low - margin) | (scale(own) > high + margin)
+        if outside.any():
+            header = headers.get(column, column)
+            _, unit = unit_of(header)
+            notes.append(
+                f"outside of what the population has seen ({_span(known[column], column)}): "
+                f"{outside.sum()} of {len(own)} observations, {_span(own, column)}, read in "
+                f"{unit.name} as the column {header!r} says; what is calibrated there is an "
+                "extrapolation"
+            )
+    return notes
+
+
+def _span(values: Sequence[float] | np.ndarray, column: str) -> str:
+    """Return the range of values with the quantity and its usual unit."""
+    quantity, unit = unit_of(column)
+    named = f"{quantity.replace('_', ' ')} {min(values):.4g} to {max(values):.4g} {unit.name}"
+    return named.replace("_per_", "/")
+
+
+def unit_notes(
+    task: Tasks,
+    priors: TaskPriors,
+    generic: TaskPriors,
+    measured: str,
+    known: dict[str, Any],
+    headers: dict[str, str],
+) -> list[str]:
+    """Return a warning where a column seems to be in another unit than it says.
+
+    The evidence of the observations in the other unit, under the alloy's prior, is compared with
+    their evidence as given, under that prior or the generic one of the equation: an alloy that is
+    merely unlike the population is not accused. Outside of the population's range nothing can be
+    said of units, in either way.
+
+    Parameters
+    ----------
+    task, priors, generic
+        The alloy's observations and priors (batch of one).
     measured
         Column of the measured value.
     known
         Ranges of the population's observations, by column.
+    headers
+        What the file calls a column, where that differs.
     """
-    measures_time = measured == "time_s"
 
-    def evidence(columns: Columns) -> float:
+    def evidence(columns: Columns, prior: TaskPriors) -> float:
         changed = replace(task, columns=columns)
-        return float(sample_posterior(changed, priors, draws=1).log_evidence[0])
+        return float(sample_posterior(changed, prior, draws=1).log_evidence[0])
 
-    def raw(columns: Columns, column: str) -> Tensor:
-        if column == "time_s" and measures_time:
-            return 10 ** columns["target"]
-        return columns[column]
+    def inside(column: str, values: Tensor) -> bool:
+        low, high = known[column]
+        return bool(low <= values.median() <= high) and bool((values > 0).all())
 
     as_given, notes = None, []
-    for column, corrected, meaning in UNIT_MIX_UPS:
-        if column not in known:
+    for column in (name for name in known if name in WATCHED):
+        # the target is on the residual scale, which is log10 unless the column is linear
+        target, log10 = column == measured, column not in LINEAR
+        if not target and column not in task.columns:
             continue
-        given = raw(task.columns, column)
-        changed = corrected(given)
-        low, high = known[column]
-        if not low <= float(changed.median()) <= high or (changed <= 0).any():
-            continue
-        if as_given is None:
-            as_given = evidence(task.columns)
-        columns = dict(task.columns)
-        if column == "time_s" and measures_time:
-            columns["target"] = changed.log10()
-        else:
-            columns[column] = changed
+        given = task.columns["target" if target else column]
+        given = 10**given if target and log10 else given
+        quantity, said = unit_of(headers.get(column, column))
+        for other in QUANTITIES[quantity]:
+            if other is said or not {other.name, said.name} <= set(CONFUSED):
+                continue
+            factor = other.factor / said.factor
+            changed = (given - said.offset) * factor + other.offset
+            if not inside(column, given) or not inside(column, changed):
+                continue
+            columns = dict(task.columns)
+            jacobian = 0.0
+            if target:
+                columns["target"] = changed.log10() if log10 else changed
+                jacobian = 0.0 if log10 else len(given[0]) * math.log(factor)
+            else:
+                columns[column] = changed
             if column == "time_s" and NEAR_STEP in columns:
-                columns[NEAR_STEP] = corrected(columns[NEAR_STEP])
+                columns[NEAR_STEP] = columns[NEAR_STEP] * factor
             if column == "temperature_K":
                 nodes = [temperature for temperature, _ in PATH]
-                histories = ["start_temperature_K", *nodes, *NEAR]
-                columns |= {n: corrected(columns[n]) for n in histories if n in columns}
-        gain = evidence(columns) - as_given
-        if gain > SUSPICIOUS_LOG_RATIO:
-            unit = column.rsplit("_", 1)[1]
-            notes.append(
-                f"{meaning}: corrected, the observations are e^{gain:.0f} times as probable under "
-                f"the population ({given.min():.4g} to {given.max():.4g} {unit} given, "
-                f"{changed.min():.4g} to {changed.max():.4g} {unit} corrected; learned from "
-                f"{low:.4g} to {high:.4g} {unit})"
-            )
+                for name in ("start_temperature_K", *nodes, *NEAR):
+                    if name in columns:
+                        columns[name] = (columns[name] - said.offset) * factor + other.offset
+            if as_given is None:
+                as_given = max(evidence(task.columns, prior) for prior in (priors, generic))
+            gain = evidence(columns, priors) + jacobian - as_given
+            if gain > SUSPICIOUS_LOG_RATIO:
+                notes.append(
+                    f"column {headers.get(column, column)!r} may hold {other.name}, not "
+                    f"{said.name}: so read, the observations are e^{gain:.0f} times as probable "
+                    f"({_span(given[0].numpy(), column)} as given, "
+                    f"{_span(changed[0].numpy(), column)} so read; the population has seen "
+                    f"{_span(known[column], column)})"
+                )
     return notes
 
 

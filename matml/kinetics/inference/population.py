@@ -17,11 +17,13 @@ import torch
 from matml import __version__
 from matml.bayes.empirical_bayes import LearnedPrior, for_a_new_task, learn_prior
 from matml.bayes.gauss_newton import GaussianPrior
+from matml.bayes.task_prior import TaskPriors, scale_mixture
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_tasks
+from matml.kinetics.data.columns import WATCHED
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation, Observable, equation_named
 from matml.kinetics.inference.composition_prior import CompositionPrior, learn_composition_prior
@@ -31,6 +33,9 @@ from matml.kinetics.inference.run_offsets import (
     with_run_numbers_of_each,
     with_run_offsets,
 )
+
+GENERIC_DOF = 8.0
+"""Degrees of freedom of the generic prior: typical ranges are seldom left by far."""
 
 FORMAT = "matml kinetic population, version 4"
 
@@ -179,6 +184,19 @@ def generic_prior(equation: Equation, kind: str) -> GaussianPrior:
         equation.start(),
         torch.eye(size, dtype=torch.float64),
         equation.observable(kind).typical_noise,
+    )
+
+
+def generic_task_prior(equation: Equation, like: TaskPriors) -> TaskPriors:
+    """Return one alloy's prior before any is seen, with noise and errors as in another prior."""
+    probabilities, scales = scale_mixture(GENERIC_DOF)
+    size = len(equation.parameters)
+    return replace(
+        like,
+        mean=equation.start()[None],
+        covariance=torch.eye(size, dtype=torch.float64),
+        factors=scales[None],
+        probabilities=probabilities,
     )
 
 
@@ -361,8 +379,8 @@ def data_card(observations: Observations, origin: Path, seed: int) -> dict[str, 
         "quarantined_rows": len(observations.quarantine),
         **{
             name: [float(points[name].min()), float(points[name].max())]
-            for name in ("temperature_K", "time_s", "heating_rate_K_per_s")
-            if name in points
+            for name in WATCHED
+            if name in points and points[name].notna().any()
         },
         "composition": {
             name: [float(alloys[name].min()), float(alloys[name].max())]

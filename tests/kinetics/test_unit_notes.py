@@ -1,0 +1,92 @@
+"""Columns in another unit than they say: what is said of them, and what is not."""
+
+import numpy as np
+import pytest
+import torch
+
+from matml.kinetics.data.batch import to_tasks
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.equations import equation_named
+from matml.kinetics.inference.calibrate import calibrate, pick_points
+from matml.kinetics.inference.diagnostics import unit_notes
+from matml.kinetics.inference.population import generic_task_prior, learn_population
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "offset"), [("temperature_K", 1.0, -273.15), ("time_s", 1 / 3600, 0.0)]
+)
+def test_what_lies_outside_of_the_population_is_said_first(learned_steels, column, factor, offset):
+    observations, population = learned_steels
+    name = population.held_out[0]
+    low, high = population.data_card[column]
+    wrong = pick_points(observations, name, 6, 0)
+    wrong.points[column] = wrong.points[column] * factor + offset
+    notes = calibrate(population, wrong, name, seed=0).notes
+    assert notes[0].startswith("outside of what the population has seen")
+    assert f"{low:.4g} to {high:.4g}" in notes[0]
+    assert f"as the column '{observations.headers.get(column, column)}' says" in notes[0]
+    assert not any("may hold" in note for note in notes)
+    right = calibrate(population, pick_points(observations, name, 6, 0), name, seed=0)
+    assert not any("outside of what" in note or "may hold" in note for note in right.notes)
+
+
+def test_another_unit_within_the_population_is_named_by_its_evidence_alone(learned_steels):
+    """Kelvin called Celsius is found by how well the curve then fits; right alloys are not accused.
+
+    A column that says C is not taken for one of kelvin, whatever its numbers.
+    """
+    observations, population = learned_steels
+    prior, card = population.prior, population.data_card
+    # so that neither reading leaves what the population has seen
+    wide = {"temperature_K": [500.0, 1400.0], "time_s": card["time_s"]}
+    found = {}
+    for name in population.held_out:
+        for given, offset, headers in (
+            ("right", 0.0, {}),
+            ("kelvin called C", 273.15, {"temperature_K": "temperature_C"}),
+            ("C called kelvin", -273.15, {}),
+            ("C said to be C", -273.15, {"temperature_K": "Temperature (°C)"}),
+        ):
+            own = pick_points(observations, name, 8, 0)
+            own.points["temperature_K"] = own.points["temperature_K"] + offset
+            priors = prior.of(own.alloys)
+            generic = generic_task_prior(population.equation, priors)
+            task = to_tasks(own, population.equation)
+            notes = unit_notes(task, priors, generic, "time_s", wide, headers)
+            found.setdefault(given, []).append(" ".join(notes))
+    assert not any(found["right"])
+    assert sum("may hold K, not C" in text for text in found["kelvin called C"]) >= 3
+    assert sum("may hold C, not K" in text for text in found["C called kelvin"]) >= 3
+    assert not any("may hold C" in text for text in found["C said to be C"])
+
+
+def test_celsius_in_a_column_of_peaks_in_kelvin_is_not_silent(tmp_path):
+    """Fitted as it stands it would give a quarter of the activation energy, and no word of it."""
+    rates, rng = np.array([5.0, 10.0, 20.0, 40.0]), np.random.default_rng(3)
+    lines = ["alloy,heating_rate_K_per_min,peak_temperature_K"]
+    kissinger = equation_named("kissinger")
+
+    def peaks(energy, peak):
+        z = kissinger.standardise(
+            {"activation_energy_kJ_mol": energy, "peak_at_10_K_per_min_K": peak}
+        )
+        rate = torch.from_numpy(rates / 60)
+        return kissinger.predict("peak_temperature", z, {"heating_rate_K_per_s": rate}).numpy()
+
+    for i in range(8):
+        for rate, peak in zip(
+            rates, peaks(rng.uniform(130, 260), rng.uniform(500, 700)), strict=True
+        ):
+            lines.append(f"T{i},{rate:g},{peak + rng.normal(0, 0.5):.2f}")
+    train = tmp_path / "train.csv"
+    train.write_text("\n".join(lines) + "\n")
+    population, _ = learn_population(
+        read_observations(train), kissinger, 2.0, 0, held_out=[], origin=train
+    )
+    mine = tmp_path / "mine.csv"
+    rows = [f"N,{r:g},{p - 273.15:.2f}" for r, p in zip(rates, peaks(150, 560), strict=True)]
+    mine.write_text("\n".join([lines[0], *rows]) + "\n")
+    first = calibrate(population, read_observations(mine), "N", 0).notes[0]
+    assert first.startswith("outside of what the population has seen (peak temperature")
+    assert "4 of 4 observations" in first
+    assert "read in K as the column 'peak_temperature_K' says" in first
