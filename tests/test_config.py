@@ -2,9 +2,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import BaseModel
 
-from matml.config.files import check_inputs, default_yaml, load, section_models, section_values
+from matml.cli.run import run
+from matml.config.files import (
+    check_inputs,
+    default_yaml,
+    load,
+    load_or_exit,
+    section_models,
+    section_values,
+)
 from matml.config.schema import Configuration
 from matml.core.errors import MatmlError
 from matml.core.settings import Section, read_section
@@ -94,6 +103,49 @@ def test_broken_yaml_is_named(tmp_path, text, message):
     file.write_text(text, encoding="utf-8")
     with pytest.raises(MatmlError, match=message):
         read_section(GraphsSection, file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seed: 1\ngraphs: {}\nseed: 2\n", "the key 'seed' is given twice, in lines 1 and 3"),
+        (b"graphs: {neighbours: 8, neighbours: 9}", "'neighbours' is given twice"),
+        (b"seed: yes\n", "seed = True: is yes or no"),
+        (b"properties: {fine_tuning_steps: [yes, 2]}", r"fine_tuning_steps = \[True, 2\]: is yes"),
+        (b"seed: .inf\n", "seed = inf: input should be a finite number"),
+        (b"seed: 99999999999999999999\n", "less than or equal to 4294967295"),
+        (b"a: " + b"[" * 3000, "is nested too deep"),
+        (b"{a: " * 3000, "is nested too deep"),
+        (b"1: 2\n", "the key 1 is no text"),
+        (b"seed: \xff\n", "seed = 'ÿ'"),
+        (b"\x00\x01\x02", "config.yaml"),
+        (b"a: &a [1]\nseed: [*a, *a]\n", r"seed = \[\[1\], \[1\]\]"),
+        (b"x: &x [*x]\nseed: *x\n", "seed = "),
+    ],
+)
+def test_what_yaml_would_hide_is_told_in_one_line(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(MatmlError, match=message) as told:
+        read_section(Configuration, path)
+    assert str(path) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_names_for_parts_of_a_configuration_are_understood(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("graphs: &own {neighbours: 8}\nstructures: {<<: {symprec_A: 0.02}}\n")
+    found = read_section(Configuration, path)
+    assert (found.graphs.neighbours, found.structures.symprec_A) == (8, 0.02)
+
+
+def test_the_workflow_finds_a_key_that_a_file_gives_twice(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(SystemExit, match="'seed' is given twice"):
+        load_or_exit({"seed": 2}, [ROOT / "workflow/config.yaml", path])
+    found = CliRunner().invoke(run, ["--configfile", str(path), "-n"])
+    assert isinstance(found.exception, MatmlError)
 
 
 def test_an_empty_file_means_defaults(tmp_path):

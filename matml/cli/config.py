@@ -59,7 +59,7 @@ def section(name: str, values: str, out: Path) -> None:
         raise MatmlError(f"{name}: no such section; sections are {', '.join(models)}")
     try:
         given = json.loads(values)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MatmlError(f"--values: is not valid JSON ({error})") from None
     checked = validate(models[kind], given, f"section {name}").model_dump(mode="json")
     text = yaml.safe_dump(checked, sort_keys=False, allow_unicode=True)

@@ -27,10 +27,14 @@ def run(cores: str | None, configfiles: tuple[Path, ...], arguments: tuple[str, 
     here is looked for in the project, such as `workflow/config-long.yaml`.
     """
     from matml.core.project import input_path, project_root
+    from matml.core.settings import read_yaml
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
     # Snakemake takes all words that follow for further files: the user's arguments come first
     files = [str(input_path(path)) for path in configfiles]
+    for file in files:
+        # which Snakemake would do with a traceback
+        read_yaml(file)
     command += [*arguments, *(["--cores", cores] if cores else [])]
     command += ["--configfile", *files] if files else []
     # in place of this process: signals and the exit code are Snakemake's own

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from matml.config.schema import Configuration
 from matml.core.errors import MatmlError
 from matml.core.project import input_path
-from matml.core.settings import Section, validate
+from matml.core.settings import MOST_SEED, Section, read_yaml, validate
 
 HEADER = """\
 # The default configuration of matml, written by `matml config defaults`.
@@ -34,7 +34,7 @@ class RunSection(Section):
     """The keys that stand at the top of the configuration."""
 
     output_dir: Path = Field(description="Folder of all results.")
-    seed: int = Field(ge=0, description="Seed of every random choice.")
+    seed: int = Field(ge=0, le=MOST_SEED, description="Seed of every random choice.")
     device: str = Field(description="torch device.")
 
 
@@ -86,13 +86,22 @@ def load(values: dict[str, Any], origin: str = "configuration") -> Configuration
     return configuration
 
 
-def load_or_exit(values: dict[str, Any], origin: str) -> Configuration:
+def load_or_exit(values: dict[str, Any], files: Sequence[str | Path]) -> Configuration:
     """Return the checked configuration, or end the program with one line on stderr.
 
     For the Snakefile, where an exception would come with a traceback.
+
+    Parameters
+    ----------
+    values
+        As Snakemake has laid them over each other, which hides keys that one file gives twice.
+    files
+        Where they come from.
     """
     try:
-        return load(values, origin)
+        for file in files:
+            read_yaml(file)
+        return load(values, ", ".join(map(str, files)))
     except MatmlError as error:
         sys.exit(f"matml: error: {error}")
 

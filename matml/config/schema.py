@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from matml.core.settings import Section
+from matml.core.settings import MOST_SEED, Section
 from matml.kinetics.settings import KineticsSection
 from matml.properties.settings import PropertiesSection
 from matml.report.settings import ReportSection
@@ -24,7 +24,7 @@ class Configuration(Section):
     """The whole configuration of the workflow."""
 
     output_dir: Path = Field(default=Path("results"), description="Folder of all results.")
-    seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
+    seed: int = Field(default=0, ge=0, le=MOST_SEED, description="Seed of every random choice.")
     device: str = Field(
         default="cpu", pattern=DEVICE, description="torch device: cpu, cuda, cuda:0, mps, …"
     )

@@ -1,8 +1,54 @@
 """The one exception that a user is meant to read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class MatmlError(Exception):
     """Input that cannot be used; the message names file, row, field, value and remedy.
 
     The command line prints it as one line, without a traceback, and exits with code 2.
     """
+
+
+@contextmanager
+def reading(path: str | Path, remedy: str = "make the file again") -> Iterator[None]:
+    """Say whatever the block stumbles on as one `MatmlError` that names the file.
+
+    The one boundary of files that matml reads: their readers take apart what they expect, and a
+    damaged or foreign file raises anything from a `KeyError` to torch's own kinds.
+
+    Parameters
+    ----------
+    remedy
+        How the file is made again.
+
+    Raises
+    ------
+    MatmlError
+        For every failure but the end of the program.
+    """
+    try:
+        yield
+    except MatmlError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise MatmlError(f"{path}: no such file; {remedy}") from None
+    except MemoryError:
+        raise MatmlError(f"{path}: needs more memory than there is; {remedy}") from None
+    except RecursionError:
+        raise MatmlError(f"{path}: is nested too deep; {remedy}") from None
+    except OSError as error:
+        raise MatmlError(f"{path}: {error.strerror or error}; {remedy}") from None
+    except Exception as error:
+        raise MatmlError(f"{path}: cannot be used ({in_one_line(error)}); {remedy}") from error
+
+
+def in_one_line(error: BaseException, limit: int = 200) -> str:
+    """Return what an exception says as one short line, with its kind where that is all it says."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError):
+        text = f"{text} is missing"
+    text = text or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -79,7 +79,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
     if separator != ",":
         notes.append(f"columns are separated by {SEPARATORS[separator]}")
     csv.field_size_limit(2**31 - 1)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    # strict: a quote that nothing closes would swallow all rows behind it
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     quoted = '"' in text
     strip = _stripped if quoted else str.strip
     try:
@@ -105,8 +106,9 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
         ) from None
     table = pd.DataFrame(rows, index=index, columns=names, dtype=str)
     if "" in names:
-        table = table.loc[:, [bool(name) or table[name].ne("").any() for name in names]]
-        table.columns = [name or "Unnamed: 0" for name in table.columns]
+        table.columns = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+        filled = table.ne("").any()
+        table = table.loc[:, [bool(name) for name in names] | filled.to_numpy()]
     _refuse_headless(path, table)
     # without quotes, no cell of a comma-separated table holds a comma
     for name in table.columns if quoted or (separator != "," and "," in text) else ():
@@ -173,6 +175,8 @@ def _check_header(path: Path, names: list[str]) -> None:
     if not any(names):
         raise MatmlError(f"{path}: is empty; give a table with a header line")
     for name in names:
+        if "\n" in name:
+            raise MatmlError(f"{path}: the header runs over several lines; check its quotes")
         if name and names.count(name) > 1:
             first = names.index(name) + 1
             second = names.index(name, first) + 1

@@ -46,6 +46,9 @@ def test_a_plain_table_needs_no_note_and_lines_are_counted(tmp_path):
         ("x;y\n1;2\n3;4;5\n", r"line 3 has 3 fields, the header 2; remove the extra semicolon"),
         ("id,K,K\na,1,2\n", r"column 'K' appears twice in the header \(fields 2 and 3\)"),
         ('"001",155\n"1",110\n', r"has no header line \(its first line is '001, 155'\)"),
+        ('id,x\na,"1\nb,2\nc,3\n', r"line 4 cannot be read \(.*\); check its quotes"),
+        ('"id,x\na,1\n', r"line 2 cannot be read \(.*\); check its quotes"),
+        ('id,"x\na,1\nb",2\n', "the header runs over several lines; check its quotes"),
         ('id,x\na,"1,234"\nb,"2,345"\n', "column 'x' holds '1,234': thousands or decimals"),
     ],
 )
@@ -53,6 +56,12 @@ def test_what_is_no_table_is_told(text, message, tmp_path):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(MatmlError, match=rf"t\.csv: .*{message}"):
         read_text_table(tmp_path / "t.csv")
+
+
+def test_columns_without_a_name_are_told_apart(tmp_path):
+    (tmp_path / "t.csv").write_text(",,id,,x\n0,5,a,,1\n1,6,b,,2\n")
+    columns = read_text_table(tmp_path / "t.csv").columns
+    assert columns.tolist() == ["Unnamed: 0", "Unnamed: 1", "id", "x"]
 
 
 def test_commas_in_texts_stay(tmp_path):

@@ -1,100 +1,17 @@
-"""Files written in several dialects, and spoilt at random: lines, words and characters."""
+"""Files spoilt at random: text by lines, words and characters, JSON by values, any by bytes."""
 
+import copy
 import json
 import random
 import re
-import warnings
 from collections.abc import Callable
-
-import numpy as np
-from pymatgen.core import Structure
-from pymatgen.io.cif import CifWriter
+from typing import Any
 
 ODD = ["", ".", "?", "nan", "1e20", "-1", "1_5", "0,5", "x", "Qq", "inf", "999999999", "data_", ";"]
-
-
-def cif_of(structure: Structure, *, symmetric: bool = True) -> str:
-    """A CIF with everything that a CIF may declare: formula, Z, volume, multiplicities, density."""
-    with warnings.catch_warnings():
-        # pymatgen's search of symmetry uses an interface of spglib that is going away
-        warnings.simplefilter("ignore", DeprecationWarning)
-        text = str(CifWriter(structure, symprec=0.01 if symmetric else None))
-    return text + f"_exptl_crystal_density_diffrn {float(structure.density):.4f}\n"
-
-
-def by_symbol(text: str) -> str:
-    """The same without its list of operations."""
-    return re.sub(
-        r"loop_\n _symmetry_equiv_pos_site_id\n _symmetry_equiv_pos_as_xyz\n(?:  \d+  '.*'\n)+",
-        "",
-        text,
-    )
-
-
-def poscar_of(structure: Structure, *, cartesian: bool = False, scale: float = 1.0) -> str:
-    """A POSCAR with names behind its positions; a negative scale is minus the volume."""
-    groups: dict[str, list] = {}
-    for site in structure:
-        groups.setdefault(site.specie.symbol, []).append(site)
-    factor = np.cbrt(structure.volume / 3.0) if scale < 0 else scale
-    head = f"{-structure.volume:.10f}" if scale < 0 else f"{scale:.10f}"
-    matrix = structure.lattice.matrix / factor
-    lines = [structure.formula, head, *(" ".join(f"{x:.12f}" for x in row) for row in matrix)]
-    lines += [" ".join(groups), " ".join(str(len(sites)) for sites in groups.values())]
-    lines.append("Cartesian" if cartesian else "Direct")
-    for symbol, sites in groups.items():
-        for site in sites:
-            place = site.coords / factor if cartesian else site.frac_coords
-            lines.append(" ".join(f"{x:.12f}" for x in place) + f" {symbol}")
-    return "\n".join(lines) + "\n"
-
-
-def xyz_of(structure: Structure) -> str:
-    """Extended XYZ as ASE writes it."""
-    cell = " ".join(f"{x:.10f}" for x in structure.lattice.matrix.ravel())
-    rows = [f"{s.specie.symbol} " + " ".join(f"{x:.10f}" for x in s.coords) for s in structure]
-    head = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
-    return "\n".join([str(len(structure)), head, *rows]) + "\n"
-
-
-def optimade_of(structure: Structure) -> str:
-    """An OPTIMADE response of one entry."""
-    symbols = sorted({site.specie.symbol for site in structure})
-    reduced = structure.composition.get_reduced_composition_and_factor()[0]
-    amounts = {symbol: round(reduced[symbol]) for symbol in symbols}
-    attributes = {
-        "lattice_vectors": structure.lattice.matrix.tolist(),
-        "cartesian_site_positions": structure.cart_coords.tolist(),
-        "species_at_sites": [site.specie.symbol for site in structure],
-        "species": [{"name": s, "chemical_symbols": [s], "concentration": [1.0]} for s in symbols],
-        "nsites": len(structure),
-        "dimension_types": [1, 1, 1],
-        "nperiodic_dimensions": 3,
-        "structure_features": [],
-        "chemical_formula_reduced": "".join(
-            f"{symbol}{amount if amount > 1 else ''}" for symbol, amount in amounts.items()
-        ),
-    }
-    entry = {"id": "x", "type": "structures", "attributes": attributes}
-    return json.dumps({"data": [entry]}, indent=1)
-
-
-def json_of(structure: Structure) -> str:
-    """`Structure.as_dict()` as JSON."""
-    return json.dumps(structure.as_dict(), indent=1)
-
-
-DIALECTS: dict[str, tuple[str, Callable[[Structure], str]]] = {
-    "CIF by operations": ("cif", cif_of),
-    "CIF by symbol": ("cif", lambda structure: by_symbol(cif_of(structure))),
-    "CIF in P1": ("cif", lambda structure: cif_of(structure, symmetric=False)),
-    "POSCAR": ("poscar", poscar_of),
-    "POSCAR, Cartesian": ("poscar", lambda s: poscar_of(s, cartesian=True, scale=1.7)),
-    "POSCAR, volume": ("poscar", lambda s: poscar_of(s, cartesian=True, scale=-1.0)),
-    "extended XYZ": ("xyz", xyz_of),
-    "pymatgen JSON": ("json", json_of),
-    "OPTIMADE": ("json", optimade_of),
-}
+ODD_VALUES = [
+    *(None, True, -1, 0, 1e308, 10**30, float("nan"), float("inf"), 0.5),
+    *("", "x", "../../x", [], {}, [[]], {"x": 1}, [None], "1"),
+]
 
 
 def spoil(text: str, rng: random.Random) -> str:
@@ -128,6 +45,94 @@ def spoil(text: str, rng: random.Random) -> str:
     else:
         return text + text
     return "\n".join(lines)
+
+
+def spoil_cells(text: str, rng: random.Random) -> str:
+    """Return a table of text with a cell changed, moved, lost or added, or as `spoil` does."""
+    lines = text.split("\n")
+    at = rng.randrange(len(lines))
+    cells = lines[at].split(",")
+    cell = rng.randrange(len(cells))
+    kind = rng.choice(["odd", "odd", "drop", "add", "swap", "column", "separator", "end", "spoil"])
+    if kind == "odd":
+        cells[cell] = rng.choice([*ODD, '"', "1e308", "-0", "=1+1", "1;2", " ", "0x10", "1e-400"])
+    elif kind == "drop":
+        del cells[cell]
+    elif kind == "add":
+        cells.insert(cell, rng.choice(ODD))
+    elif kind == "swap":
+        other = rng.randrange(len(cells))
+        cells[cell], cells[other] = cells[other], cells[cell]
+    elif kind == "column":
+        rows = [line.split(",") for line in lines]
+        return "\n".join(",".join(row[:cell] + row[cell + 1 :]) for row in rows)
+    elif kind == "separator":
+        return text.replace(",", rng.choice([";", "\t", "|", " ", ", ", ",,"]))
+    elif kind == "end":
+        return text.replace("\n", rng.choice(["\r\n", "\r", "\n\n", " "]))
+    else:
+        return spoil(text, rng)
+    lines[at] = ",".join(cells)
+    return "\n".join(lines)
+
+
+def spoil_value(value: Any, rng: random.Random) -> Any:
+    """Return a JSON value of which one part is replaced, left out or given another name."""
+    value = copy.deepcopy(value)
+    places = list(_places(value))
+    if not places:
+        return rng.choice(ODD_VALUES)
+    holder, key = rng.choice(places)
+    kind = rng.choice(["odd", "odd", "odd", "drop", "double", "root"])
+    if kind == "root":
+        return rng.choice(ODD_VALUES)
+    if kind == "drop":
+        del holder[key]
+    elif kind == "double":
+        if isinstance(holder, list):
+            holder.insert(key, holder[key])
+        else:
+            holder[f"{key}2"] = holder.pop(key)
+    else:
+        holder[key] = copy.deepcopy(rng.choice(ODD_VALUES))
+    return value
+
+
+def spoil_json(text: str, rng: random.Random) -> str:
+    """Return a JSON text of which a part, or the text, is wrong."""
+    if rng.random() < 0.2:
+        return spoil(text, rng)
+    return json.dumps(spoil_value(json.loads(text), rng))
+
+
+def spoil_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Return a file's bytes with some changed, lost or added, as bad discs have it."""
+    kind = rng.choice(["flip", "flip", "cut", "zeros", "add", "lose", "empty", "start"])
+    at = rng.randrange(len(content))
+    if kind == "start":
+        at = rng.randrange(min(64, len(content)))
+    if kind in ("flip", "start"):
+        changed = content[at] ^ (1 << rng.randrange(8))
+        return content[:at] + bytes([changed]) + content[at + 1 :]
+    if kind == "cut":
+        return content[:at]
+    if kind == "zeros":
+        return content[:at] + bytes(len(content[at : at + 512])) + content[at + 512 :]
+    if kind == "lose":
+        return content[:at] + content[at + rng.choice([1, 8, 512]) :]
+    return b"" if kind == "empty" else content + bytes(rng.choice([1, 512]))
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Return every part of a JSON value, as what holds it and its key there."""
+    items: list[Any] = [value]
+    found = []
+    while items:
+        holder = items.pop()
+        keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+        found += [(holder, key) for key in keys]
+        items += [holder[key] for key in keys if isinstance(holder[key], (dict, list))]
+    return found
 
 
 def _at_random(text: str, pattern: str, change: Callable[[str], str], rng: random.Random) -> str:

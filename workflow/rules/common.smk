@@ -17,7 +17,7 @@ from matml.properties.benchmark.plan import (
     with_potential,
 )
 
-SETTINGS = load_or_exit(config, ", ".join(map(str, workflow.configfiles)))
+SETTINGS = load_or_exit(config, workflow.configfiles)
 OUT = SETTINGS.output_dir.as_posix().rstrip("/")
 MEMBERS = range(SETTINGS.properties.members)
 PROPERTIES = list(SETTINGS.properties.properties)

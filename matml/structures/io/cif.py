@@ -473,7 +473,11 @@ def _fill(
         owners += [number] * len(images)
         places.append(images)
     positions = np.concatenate(places)
-    species, kept = _merge(sites, np.array(owners), positions, lattice, notes)
+    try:
+        species, kept = _merge(sites, np.array(owners), positions, lattice, notes)
+    except BadCrystal as bad:
+        # by another setting of the space group they may lie apart
+        return Reading(operations, [], np.zeros((0, 3)), [bad.reason, *wrong], notes)
     amounts: Counter[str] = Counter()
     for content in species:
         for kind, share in content.items():
@@ -543,7 +547,7 @@ def _merge(
             listed = ", ".join(f"{kind.symbol} {share:g}" for kind, share in shares)
             raise BadCrystal(
                 f"overlapping atoms: one position holds {listed}, {total:g} atoms in all",
-                "delete the doubled site, or correct the occupancies",
+                _remedy("overlapping"),
             )
     return [content[place] for place in kept], kept
 
@@ -594,6 +598,8 @@ def _choose(readings: list[Reading], declared: Declared) -> Reading:
 def _remedy(reason: str) -> str:
     if "volume" in reason:
         return "check the edges and angles of the cell for a mistyped digit"
+    if "overlapping" in reason:
+        return "delete the doubled site, or correct the occupancies"
     if "does not keep" in reason:
         return "check the angles and edges of the cell, and the space group"
     return (

@@ -50,7 +50,10 @@ class Declared:
         """Whether the formula may be the content of the cell: some programs write it so."""
         if self.formula is None or self.units is None:
             return False
-        return abs(_reduced(self.formula) * self.units - sum(self.formula.values())) <= 0.1
+        # pymatgen keeps some formulas unreduced, such as Na2O2
+        units = Composition(self.formula).get_reduced_formula_and_factor()[1]
+        atoms = sum(self.formula.values())
+        return self.units == units or abs(_reduced(self.formula) * self.units - atoms) <= 0.1
 
     @property
     def largest_cell(self) -> float:

@@ -1,0 +1,36 @@
+"""Whatever a reader stumbles on is one line that names the file and the remedy."""
+
+import pytest
+
+from matml.core.errors import MatmlError, reading
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("members"), "'members' is missing"),
+        (ValueError("two\nlines"), "two lines"),
+        (AttributeError("'list' object has no attribute 'items'"), "has no attribute"),
+        (RuntimeError("size mismatch"), "size mismatch"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (RecursionError("maximum recursion depth"), "nested too deep"),
+        (MemoryError(), "more memory than there is"),
+        (FileNotFoundError(2, "No such file"), "no such file"),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+    ],
+)
+def test_every_failure_of_a_reader_names_file_and_remedy(error, said):
+    with pytest.raises(MatmlError) as told, reading("a/card.json", "export it again"):
+        raise error
+    message = str(told.value)
+    assert message.startswith("a/card.json: ")
+    assert message.endswith("export it again")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_message_of_ours_stays_and_so_does_the_end_of_the_program():
+    with pytest.raises(MatmlError, match=r"^row 3$"), reading("x"):
+        raise MatmlError("row 3")
+    with pytest.raises(KeyboardInterrupt), reading("x"):
+        raise KeyboardInterrupt
