@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.text import each_text, guarded, unguarded
 
 FIRST_ROW = 2
 """What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
@@ -105,7 +106,16 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
         if temporary.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         else:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+            # packed where the name says so
+            each_text(table, guarded).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
+    """Return a table as CSV without its index; what a spreadsheet would run is guarded.
+
+    Names of alloys, crystals and files come from others: `=HYPERLINK(...)` is a name like any.
+    """
+    return each_text(table, guarded).to_csv(index=False, header=header, lineterminator="\n")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -120,7 +130,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise MatmlError(f"{path}: no such file")
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return each_text(pd.read_csv(path), unguarded)
     except (ValueError, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MatmlError(f"{path}: cannot be read as a table ({reason})") from None

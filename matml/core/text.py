@@ -6,6 +6,7 @@ import gzip
 import io
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,10 @@ SAMPLE = 65536
 """Characters from which the separator is found."""
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
+
+FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠].", re.DOTALL)
+"""Beginning of a cell that a spreadsheet would run, or that was kept from it by an apostrophe."""
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
 
 MARKS = (
     # the marks of UTF-32 begin with those of UTF-16
@@ -113,6 +118,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
     # without quotes, no cell of a comma-separated table holds a comma
     for name in table.columns if quoted or (separator != "," and "," in text) else ():
         _read_decimal_commas(path, table, name, notes)
+    if "'" in text:
+        table = each_text(table, unguarded)
     table.attrs["notes"] = notes
     return table
 
@@ -120,6 +127,35 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
 def _stripped(cell: str) -> str:
     # a text of several lines, such as a POSCAR, may begin with an empty one
     return cell if "\n" in cell and cell.strip() else cell.strip()
+
+
+def guarded(text: object) -> object:
+    """Return a cell so that no spreadsheet takes it for a formula: an apostrophe before it.
+
+    Numbers, and what is no text, stay as they are. `unguarded` takes it back.
+    """
+    if isinstance(text, str) and FORMULA.match(text) and not NUMBER.fullmatch(text):
+        return f"'{text}"
+    return text
+
+
+def unguarded(text: object) -> object:
+    """Return the text that `guarded` was given."""
+    if isinstance(text, str) and text.startswith("'") and FORMULA.match(text):
+        return text[1:]
+    return text
+
+
+def each_text(table: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
+    """Return a table with its texts and the names of its columns changed."""
+    columns = {
+        place: table.iloc[:, place].map(change)
+        for place, kind in enumerate(table.dtypes)
+        if not pd.api.types.is_numeric_dtype(kind)
+    }
+    parts = [columns.get(place, table.iloc[:, place]) for place in range(table.shape[1])]
+    changed = pd.concat(parts, axis=1) if columns else table
+    return changed.set_axis([change(name) for name in table.columns], axis=1)
 
 
 def to_number(text: str) -> float:

@@ -1,5 +1,6 @@
 """The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
 
+import hashlib
 import logging
 import math
 import re
@@ -46,9 +47,20 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(usable_threads(threads))
 
 
+PLAIN = re.compile(r"[A-Z0-9](?:[A-Z0-9.+_-]{0,58}[A-Z0-9+_-])?")
+DEVICES = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?")
+
+
 def folder_name(alloy: str) -> str:
-    """Return an alloy's name as a folder name that every file system and shell takes."""
-    return re.sub(r"[^A-Za-z0-9.+-]+", "_", alloy).strip("._") or "alloy"
+    """Return an alloy's name as a folder name that every file system and shell takes.
+
+    No two names share one, also where capitals do not count: a name that is not plain has ten
+    digits of its hash behind a mark that plain names do not have.
+    """
+    if PLAIN.fullmatch(alloy) and not DEVICES.fullmatch(alloy):
+        return alloy
+    readable = re.sub(r"[^A-Za-z0-9.+-]+", "_", alloy)[:40].strip("._-") or "alloy"
+    return f"{readable}~{hashlib.sha256(alloy.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
 
 
 def learn_stage(
@@ -122,6 +134,7 @@ def calibrate_stage(
     mcmc: bool = False,
     robust: bool = False,
     offsets: RunOffsets | None = None,
+    trust_equation: bool = False,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
@@ -133,7 +146,7 @@ def calibrate_stage(
         Where no alloy could be calibrated.
     """
     began = time.perf_counter()
-    population = Population.load(prior)
+    population = Population.load(prior, trust_equation=trust_equation)
     observations = read_and_report(data, alloys)
     if offsets is None:
         named = "run" in observations.points

@@ -73,3 +73,10 @@ def few_alloys(tmp_path_factory):
         (folder / path.name).write_text("".join(rows[:10]))
         lines.append(f"  {key}: {folder / path.name}\n")
     return "simulation:\n" + "".join(lines)
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path_factory, monkeypatch):
+    """What is remembered of the user's consent stays within the test."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+    monkeypatch.setattr("matml.kinetics.equations.form.own_file._agreed", set())

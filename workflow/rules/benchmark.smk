@@ -56,7 +56,7 @@ rule features:
     message:
         "Predicting {wildcards.property} from few labels and fixed features"
     shell:
-        "matml properties features --run {params.run:q} --property {wildcards.property}"
+        "matml properties features --run {params.run:q} --property {wildcards.property:q}"
         " {params.potential:q}"
         " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 

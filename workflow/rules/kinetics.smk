@@ -46,8 +46,8 @@ rule kinetics:
     message:
         "Learning from the alloys of {wildcards.dataset}, and testing it on held-out ones"
     shell:
-        "matml kinetics run --dataset {wildcards.dataset} --config {input.settings:q}"
-        " --seed {params.seed} --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
+        "matml kinetics run --dataset {wildcards.dataset:q} --config {input.settings:q}"
+        " --seed {params.seed:q} --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 KINETICS_RESULTS = expand([*rules.kinetics.output], dataset=DATASETS)

@@ -77,7 +77,7 @@ rule member:
     message:
         "Training network {wildcards.member} of {wildcards.run}, and adapting it to unseen families"
     shell:
-        "matml properties {params.command} --run {params.run:q} --member {wildcards.member}"
+        "matml properties {params.command:q} --run {params.run:q} --member {wildcards.member:q}"
         " {params.options:q}"
         " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
@@ -117,5 +117,5 @@ rule property:
     message:
         "Fitting baselines and a stack of Gaussian processes to {wildcards.property}"
     shell:
-        "matml properties property --run {params.run:q} --property {wildcards.property}"
+        "matml properties property --run {params.run:q} --property {wildcards.property:q}"
         " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"

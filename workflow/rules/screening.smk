@@ -50,7 +50,7 @@ rule support:
         "Drawing a few labelled members of the family"
     shell:
         "matml candidates support --structures {params.structures:q}"
-        " --config {input.settings:q} --seed {params.seed} --out {output:q}"
+        " --config {input.settings:q} --seed {params.seed:q} --out {output:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -87,8 +87,8 @@ rule screen_shard:
         "Scoring the candidates, share {wildcards.shard}"
     shell:
         "matml screen --model {params.model:q} --support {input.support:q} {params.candidates:q}"
-        " {params.known:q} --config {input.settings:q} --seed {params.seed}"
-        " --shard {wildcards.shard} --shards {params.shards}"
+        " {params.known:q} --config {input.settings:q} --seed {params.seed:q}"
+        " --shard {wildcards.shard:q} --shards {params.shards:q}"
         " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
 
 

@@ -18,7 +18,7 @@ rule settings:
     message:
         "Writing the settings of section {wildcards.section}"
     shell:
-        "matml config section {wildcards.section} --values {params.values:q} --out {output:q}"
+        "matml config section {wildcards.section:q} --values {params.values:q} --out {output:q}"
         " 2>&1 | tee {log:q}"
 
 

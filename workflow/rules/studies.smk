@@ -41,7 +41,7 @@ rule benchmark_tables:
     message:
         "Tables of the benchmark, setting {wildcards.setting}"
     shell:
-        "(matml properties benchmark-tables --setting {wildcards.setting} --seed {params.seed}"
+        "(matml properties benchmark-tables --setting {wildcards.setting:q} --seed {params.seed:q}"
         " --json {output.records:q} {input.scores:q} > {output.tables:q}) 2>&1 | tee {log:q}"
 
 
@@ -100,7 +100,7 @@ rule size_part:
         "Training on a part of the crystals: {wildcards.part}"
     shell:
         "matml properties study-size --run {params.run:q} --out {params.out:q}"
-        " --part {wildcards.part}"
+        " --part {wildcards.part:q}"
         " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
 

@@ -36,6 +36,12 @@ equation_option = click.option(
     help=EQUATION_HELP,
 )
 
+trust_option = click.option(
+    "--trust-equation",
+    is_flag=True,
+    help="Run the Python file that the population names as its equation; needed once per content.",
+)
+
 
 def offset_options(command: Callable) -> Callable:
     """Add the options of errors that runs share."""
@@ -135,6 +141,7 @@ def learn(
 
 @kinetics.command()
 @click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@trust_option
 @data_option
 @alloys_option
 @click.option("--out", type=FOLDER, required=True, help="One folder per alloy is made in it.")
@@ -168,6 +175,7 @@ def learn(
 @threads_option
 def calibrate(
     prior: Path,
+    trust_equation: bool,
     data: Path,
     alloys: Path | None,
     out: Path,
@@ -208,11 +216,13 @@ def calibrate(
         mcmc=mcmc,
         robust=robust,
         offsets=offsets,
+        trust_equation=trust_equation,
     )
 
 
 @kinetics.command()
 @click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@trust_option
 @click.option("--data", type=READABLE, help="CSV of what was measured so far, if anything.")
 @alloys_option
 @click.option("--alloy", "name", help="Alloy; needed if the files hold several.")
@@ -232,6 +242,7 @@ def calibrate(
 @threads_option
 def design(
     prior: Path,
+    trust_equation: bool,
     data: Path | None,
     alloys: Path | None,
     name: str | None,
@@ -252,7 +263,10 @@ def design(
     limit_threads(threads)
     wanted = (temperature, time, heating_rate)
     feasible = (feasible_temperature or temperature, feasible_time or time, heating_rate)
-    design_stage(prior, data, alloys, name, wanted, feasible, points, out, seed)
+    design_stage(
+        *(prior, data, alloys, name, wanted, feasible, points, out, seed),
+        trust_equation=trust_equation,
+    )
 
 
 @kinetics.command()

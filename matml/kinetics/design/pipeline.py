@@ -30,6 +30,8 @@ def design_stage(
     count: int,
     out: Path,
     seed: int,
+    *,
+    trust_equation: bool = False,
 ) -> None:
     """Propose experiments for one alloy, print them, write table and figure.
 
@@ -38,7 +40,7 @@ def design_stage(
     MatmlError
         Where it is not clear which alloy is meant, or a range is upside down.
     """
-    population = Population.load(prior)
+    population = Population.load(prior, trust_equation=trust_equation)
     observations = None if data is None else read_and_report(data, alloys)
     if observations is not None:
         name = name or (observations.names[0] if len(observations.names) == 1 else None)

@@ -1,6 +1,5 @@
 """Kinetic equations: short declarations, looked up by name, or read from the user's file."""
 
-import importlib.util
 from pathlib import Path
 
 from matml.core.errors import MatmlError
@@ -8,6 +7,7 @@ from matml.kinetics.equations.austenite import AUSTENITE
 from matml.kinetics.equations.c_curve import C_CURVE
 from matml.kinetics.equations.coarsening import LSW
 from matml.kinetics.equations.form.declaration import Equation, Observable, Parameter
+from matml.kinetics.equations.form.own_file import agree, agreed, content_hash, read_equation
 from matml.kinetics.equations.form.types import Input
 from matml.kinetics.equations.grain_growth import GRAIN_GROWTH
 from matml.kinetics.equations.jmak import JMAK
@@ -47,13 +47,17 @@ EQUATIONS = {
 def equation_named(name: str) -> Equation:
     """Return an equation by its name, or the `EQUATION` of a Python file of the user's.
 
+    The file is run: who names it here asks for that, and its content is remembered as agreed to.
+
     Raises
     ------
     MatmlError
         Where there is none of that name, or the file does not hold one.
     """
     if name.endswith(".py"):
-        return _read_equation(Path(name))
+        equation = read_equation(Path(name))
+        agree(Path(name))
+        return equation
     if name not in EQUATIONS:
         raise MatmlError(
             f"equation {name!r} is unknown; known ones are {', '.join(EQUATIONS)}, or a Python "
@@ -62,27 +66,30 @@ def equation_named(name: str) -> Equation:
     return EQUATIONS[name]
 
 
-def _read_equation(path: Path) -> Equation:
-    """Return the `EQUATION` that a Python file defines; running it is what naming it asks for."""
-    if not path.is_file():
-        raise MatmlError(f"{path}: no such file; give the file that defines EQUATION")
-    spec = importlib.util.spec_from_file_location(f"equation_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise MatmlError(f"{path}: is no Python file; give the file that defines EQUATION")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise MatmlError(f"{path}: cannot be run ({type(error).__name__}: {error})") from None
-    equation = getattr(module, "EQUATION", None)
-    if not isinstance(equation, Equation):
+def equation_of_file(name: str, origin: Path, *, trust: bool) -> Equation:
+    """Return the equation that a file of somebody's names, such as a population.
+
+    Raises
+    ------
+    MatmlError
+        Where it names a Python file whose content the user has not agreed to, or as
+        `equation_named`.
+    """
+    if name.endswith(".py") and not trust and not agreed(Path(name)):
         raise MatmlError(
-            f"{path}: defines no EQUATION; set EQUATION = Equation(...) "
-            "from matml.kinetics.equations"
+            f"{origin}: its equation is the Python file {name}, which would be run (content "
+            f"{content_hash(Path(name))[:12]}, not agreed to so far); look at it, then give "
+            "--trust-equation once: it is remembered"
         )
-    # found again by the same path when a population is loaded
-    object.__setattr__(equation, "name", str(path))
-    return equation
+    return equation_named(name)
 
 
-__all__ = ["EQUATIONS", "Equation", "Input", "Observable", "Parameter", "equation_named"]
+__all__ = [
+    "EQUATIONS",
+    "Equation",
+    "Input",
+    "Observable",
+    "Parameter",
+    "equation_named",
+    "equation_of_file",
+]

@@ -25,7 +25,7 @@ from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_tasks
 from matml.kinetics.data.columns import WATCHED
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.equations import Equation, Observable, equation_named
+from matml.kinetics.equations import Equation, Observable, equation_of_file
 from matml.kinetics.inference.composition_prior import CompositionPrior, learn_composition_prior
 from matml.kinetics.inference.run_offsets import (
     NO_OFFSETS,
@@ -114,8 +114,14 @@ class Population:
         )
 
     @staticmethod
-    def load(path: Path) -> "Population":
+    def load(path: Path, *, trust_equation: bool = False) -> "Population":
         """Read a population.
+
+        Parameters
+        ----------
+        trust_equation
+            Run the Python file that the population may name as its equation, and remember that;
+            without it only one that was agreed to before is run.
 
         Raises
         ------
@@ -128,7 +134,7 @@ class Population:
                 f"{path}: is not a {FORMAT!r}; make it with `{_command(stored, path)}`"
             )
         try:
-            equation = equation_named(stored["equation"])
+            equation = equation_of_file(stored["equation"], path, trust=trust_equation)
             if not _same_scales(stored["parameters"], _scales(equation)):
                 raise MatmlError(
                     f"{path}: was learned with other parameters of equation {equation.name!r} than "

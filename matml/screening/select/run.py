@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import atomic, read_json, write_json, write_table
+from matml.core.files import atomic, csv_text, read_json, write_json, write_table
 from matml.core.parallel import Helpers, processors
 from matml.core.settings import read_section, validate
 from matml.screening.data.reader import INGESTED_TABLE, Chunk, read_chunks
@@ -137,7 +137,7 @@ def stream(
         adapted = time.perf_counter()
         held_out = scorer.predictor.held_out_families
         keeper = Keeper(job.settings.keep, scorer.leading, job.objectives, held_out)
-        pd.DataFrame(columns=QUARANTINE_COLUMNS).to_csv(refused, index=False)
+        refused.write_text(csv_text(pd.DataFrame(columns=QUARANTINE_COLUMNS)), encoding="utf-8")
         cells = Path(folder) / "cells.parquet"  # what copies are told from
         writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
         for scored in found:
@@ -145,7 +145,8 @@ def stream(
             writer.write(scored.table)
             cell_writer.write(scored.table)
             if scored.quarantine:
-                pd.DataFrame(scored.quarantine).to_csv(refused, mode="a", header=False, index=False)
+                with refused.open("a", encoding="utf-8") as lines:
+                    lines.write(csv_text(pd.DataFrame(scored.quarantine), header=False))
             if time.perf_counter() - last > SECONDS_BETWEEN_LINES:
                 last = time.perf_counter()
                 rate = keeper.counts["read"] / (time.perf_counter() - adapted)

@@ -293,7 +293,7 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 def _nothing_left(files: Sequence[Path], n_read: int) -> MatmlError:
     for path in files:
-        table = pd.read_csv(path)
+        table = read_table(path)
         if len(table):
             first = table.iloc[0]
             return MatmlError(

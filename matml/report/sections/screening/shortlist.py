@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.core.files import csv_text
 from matml.report.html.markup import (
     Cell,
     chance,
@@ -293,7 +294,7 @@ def _downloads(
     )
     # row by row, since a quoted cell may hold a line break
     head, *lines = (
-        part.to_csv(index=False, header=header, lineterminator="\n").rstrip("\n")
+        csv_text(part, header=header).rstrip("\n")
         for header, part in [
             (True, shown.iloc[:0]),
             *((False, shown.iloc[[place]]) for place in range(len(shown))),
