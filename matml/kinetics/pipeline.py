@@ -59,7 +59,7 @@ def folder_name(alloy: str) -> str:
     """
     if PLAIN.fullmatch(alloy) and not DEVICES.fullmatch(alloy):
         return alloy
-    readable = re.sub(r"[^A-Za-z0-9.+-]+", "_", alloy)[:40].strip("._-") or "alloy"
+    readable = re.sub(r"[^A-Za-z0-9+-]+", "_", alloy)[:40].strip("_-") or "alloy"
     return f"{readable}~{hashlib.sha256(alloy.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
 
 
