@@ -15,7 +15,15 @@ from matml.meta.outer import (
     TaskDiverged,
     accumulate_meta_gradient,
 )
-from matml.meta.tasks import BoundModel, Loss, Parameters, Task, draw_batches, split_support_query
+from matml.meta.tasks import (
+    BoundModel,
+    InnerLoop,
+    Loss,
+    Parameters,
+    Task,
+    draw_batches,
+    split_support_query,
+)
 from matml.meta.train import History, MetaTraining, meta_train
 from matml.meta.vectorised import TENSORS, Stacking
 
@@ -32,6 +40,7 @@ __all__ = [
     "HeadSteps",
     "History",
     "ImplicitMAML",
+    "InnerLoop",
     "Leak",
     "Loss",
     "MAMLPlusPlus",

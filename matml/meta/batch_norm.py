@@ -75,15 +75,17 @@ def normalised_with(module: nn.Module, given: Statistics | None) -> Iterator[Sta
             layer.training = training
 
 
-def _tracked(module: nn.Module) -> list[_BatchNorm]:
-    """Return the BatchNorm layers, all of which must have running statistics."""
+def _running(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Return running mean and variance of each BatchNorm layer; a layer without is refused."""
+    found = []
     for name, layer in batch_norms(module).items():
-        if layer.running_mean is None:
+        if layer.running_mean is None or layer.running_var is None:
             raise ValueError(
                 f"BatchNorm layer {name!r} tracks no running statistics: take TaskStatistics or "
                 "Transductive"
             )
-    return list(batch_norms(module).values())
+        found.append((layer.running_mean, layer.running_var))
+    return found
 
 
 class NormalisedModel(BoundModel):
@@ -181,9 +183,9 @@ class FrozenStatistics(BatchNormPolicy):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.names = list(batch_norms(module))
-        for number, layer in enumerate(_tracked(module)):
-            self.register_buffer(f"mean_{number}", layer.running_mean.clone())
-            self.register_buffer(f"variance_{number}", layer.running_var.clone())
+        for number, (mean, variance) in enumerate(_running(module)):
+            self.register_buffer(f"mean_{number}", mean.clone())
+            self.register_buffer(f"variance_{number}", variance.clone())
 
     def _all(self) -> Statistics:
         return {
@@ -248,9 +250,9 @@ class StepStatistics(BatchNormPolicy):
     def __init__(self, module: nn.Module, steps: int, momentum: float = 0.1) -> None:
         super().__init__()
         self.names, self.momentum, self.steps = list(batch_norms(module)), momentum, steps
-        for number, layer in enumerate(_tracked(module)):
-            self.register_buffer(f"mean_{number}", layer.running_mean.repeat(steps + 1, 1))
-            self.register_buffer(f"variance_{number}", layer.running_var.repeat(steps + 1, 1))
+        for number, (mean, variance) in enumerate(_running(module)):
+            self.register_buffer(f"mean_{number}", mean.repeat(steps + 1, 1))
+            self.register_buffer(f"variance_{number}", variance.repeat(steps + 1, 1))
 
     def _at(self, step: int) -> Statistics | None:
         if step > self.steps:

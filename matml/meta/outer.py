@@ -13,7 +13,7 @@ one task. Rules and inner loops are combined freely:
 | `Reptile()` | towards the adapted weights | gradient steps |
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from matml.meta.inner.gradient import Diverged, GradientSteps
-from matml.meta.tasks import Loss, Task, gradients_of
+from matml.meta.tasks import InnerLoop, Loss, Task, gradients_of
 
 
 class TaskDiverged(ArithmeticError):
@@ -36,7 +36,7 @@ class Outer(Protocol):
         """Return the rule for meta-batch number `batch`; rules may change along the way."""
 
     def backward(
-        self, module: nn.Module, loss: Loss, inner: nn.Module, task: Task, share: float
+        self, module: nn.Module, loss: Loss, inner: InnerLoop, task: Task, share: float
     ) -> float:
         """Add `share` of the task's meta-gradient to `.grad`; returns the query loss."""
 
@@ -62,28 +62,28 @@ class MAML:
         """Return the rule itself: it does not change."""
         return self
 
-    def query_loss(self, module: nn.Module, loss: Loss, inner: nn.Module, task: Task) -> Tensor:
+    def query_loss(self, module: nn.Module, loss: Loss, inner: InnerLoop, task: Task) -> Tensor:
         """Return the query loss of the adapted model, differentiable as the rule says."""
         differentiable = self.second_order
         if self.step_weights is None:
             model = inner.adapt(module, loss, task.support, differentiable=differentiable)
             return loss(model, task.query)
-        _needs_steps("a loss after every step", inner)
+        inner = with_steps("a loss after every step", inner)
         if len(self.step_weights) != inner.steps:
             raise ValueError(
                 f"{len(self.step_weights)} step weights for {inner.steps} inner steps: give the "
                 "rule the inner loop's number of steps"
             )
         path = inner.trajectory(module, loss, task.support, differentiable=differentiable)
-        total = 0.0
+        terms = []
         for number, (weights, share) in enumerate(zip(path, self.step_weights, strict=True), 1):
             if share:
                 model = inner.query_model(module, loss, task.support, weights, number)
-                total = total + share * loss(model, task.query)
-        return total
+                terms.append(share * loss(model, task.query))
+        return sum(terms[1:], terms[0])
 
     def backward(
-        self, module: nn.Module, loss: Loss, inner: nn.Module, task: Task, share: float
+        self, module: nn.Module, loss: Loss, inner: InnerLoop, task: Task, share: float
     ) -> float:
         """Add `share` of the task's meta-gradient to `.grad`; returns the query loss."""
         value = self.query_loss(module, loss, inner, task)
@@ -143,10 +143,10 @@ class Reptile:
         return self
 
     def backward(
-        self, module: nn.Module, loss: Loss, inner: GradientSteps, task: Task, share: float
+        self, module: nn.Module, loss: Loss, inner: InnerLoop, task: Task, share: float
     ) -> float:
         """Add `share` of (start - adapted) to `.grad`; returns the query loss before its steps."""
-        _needs_steps("Reptile", inner)
+        inner = with_steps("Reptile", inner)
         first = inner.adapt(module, loss, task.support)
         with torch.no_grad():
             value = loss(first, task.query)
@@ -182,7 +182,7 @@ class ImplicitMAML:
         return self
 
     def backward(
-        self, module: nn.Module, loss: Loss, inner: GradientSteps, task: Task, share: float
+        self, module: nn.Module, loss: Loss, inner: InnerLoop, task: Task, share: float
     ) -> float:
         """Add `share` of the task's meta-gradient to `.grad`; returns the query loss.
 
@@ -191,7 +191,7 @@ class ImplicitMAML:
         ValueError
             Where the inner loop has no proximal term.
         """
-        _needs_steps("ImplicitMAML", inner)
+        inner = with_steps("ImplicitMAML", inner)
         if inner.proximal <= 0:
             raise ValueError("ImplicitMAML needs an inner loop with `proximal` > 0")
         weights = dict(module.named_parameters())
@@ -210,7 +210,7 @@ class ImplicitMAML:
 
         def along(direction: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
             """Return the derivative of (slope . direction) with respect to `inputs`."""
-            dot = sum((s * d).sum() for s, d in zip(slope, direction, strict=True))
+            dot = _dot(slope, direction)
             if not dot.requires_grad:
                 return [torch.zeros_like(w) for w in inputs]
             return gradients_of(dot, inputs, retain_graph=True)
@@ -232,7 +232,7 @@ class ImplicitMAML:
 def accumulate_meta_gradient(
     module: nn.Module,
     loss: Loss,
-    inner: nn.Module,
+    inner: InnerLoop,
     outer: Outer,
     tasks: Sequence[Task],
 ) -> list[float]:
@@ -254,7 +254,7 @@ def accumulate_meta_gradient(
 
 
 @contextmanager
-def added_if_finite(module: nn.Module, inner: nn.Module) -> Iterator[None]:
+def added_if_finite(module: nn.Module, inner: InnerLoop) -> Iterator[None]:
     """Let a block write gradients, and add them to what was there before if they are sound.
 
     One task must not spoil what the others of a meta-batch have brought.
@@ -287,10 +287,11 @@ def added_if_finite(module: nn.Module, inner: nn.Module) -> Iterator[None]:
             parameter.grad = gradient if own is None else gradient + own
 
 
-def _needs_steps(rule: str, inner: nn.Module) -> None:
-    """Refuse an inner loop without gradient steps."""
+def with_steps(rule: str, inner: InnerLoop) -> GradientSteps:
+    """Return the inner loop; one without gradient steps is refused."""
     if not isinstance(inner, GradientSteps):
         raise TypeError(f"{rule} needs gradient steps, not {type(inner).__name__}: take MAML()")
+    return inner
 
 
 def _check(value: Tensor, task: Task) -> None:
@@ -311,30 +312,37 @@ def _add(weight: Tensor, gradient: Tensor) -> None:
     weight.grad = gradient.clone() if weight.grad is None else weight.grad + gradient
 
 
-def _conjugate_gradient(matrix, right: list[Tensor], iterations: int, tolerance: float):
-    """Solve matrix(x) = right for a symmetric positive matrix; vectors are lists of tensors."""
+def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    first, *others = ((x * y).sum() for x, y in zip(a, b, strict=True))
+    return sum(others, first)
 
-    def dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
-        return sum((x * y).sum() for x, y in zip(a, b, strict=True))
+
+def _conjugate_gradient(
+    matrix: Callable[[list[Tensor]], list[Tensor]],
+    right: list[Tensor],
+    iterations: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Solve matrix(x) = right for a symmetric positive matrix; vectors are lists of tensors."""
 
     def plus(a: list[Tensor], factor: Tensor, b: list[Tensor]) -> list[Tensor]:
         return [x + factor * y for x, y in zip(a, b, strict=True)]
 
     solution = [torch.zeros_like(part) for part in right]
     residual, direction = right, right
-    square = first = dot(right, right)
+    square = first = _dot(right, right)
     for _ in range(iterations):
         if square <= tolerance**2 * first:
             break
         product = matrix(direction)
-        curvature = dot(direction, product)
+        curvature = _dot(direction, product)
         if curvature <= 0:
             raise Diverged(
                 "the support loss curves downwards at the adapted weights; raise `proximal`"
             )
         length = square / curvature
         solution, residual = plus(solution, length, direction), plus(residual, -length, product)
-        square, before = dot(residual, residual), square
+        square, before = _dot(residual, residual), square
         direction = plus(residual, square / before, direction)
     else:
         left = (square / first).sqrt().item()

@@ -86,6 +86,22 @@ class BoundModel:
         return torch.func.functional_call(self.module, weights, inputs, options)
 
 
+class InnerLoop(nn.Module):
+    """How a learner adapts; its parameters (rates, a prior) are meta-learned with the module's."""
+
+    def adapt(
+        self,
+        module: nn.Module,
+        loss: Loss,
+        support: Any,
+        *,
+        start: Parameters | None = None,
+        differentiable: bool = False,
+    ) -> Callable[..., Any]:
+        """Return what is called in place of the module after adaptation to the support."""
+        raise NotImplementedError
+
+
 def draw_batches(
     draw_task: Callable[[torch.Generator], Task], per_batch: int, seed: int, start: int = 0
 ) -> Iterator[list[Task]]:

@@ -16,7 +16,7 @@ from matml.meta.inner.closed_form import GaussianHead, gaussian_loss
 from matml.meta.inner.gradient import GradientSteps, HeadSteps
 from matml.meta.layers import Linear
 from matml.meta.outer import MAML
-from matml.meta.tasks import Loss, Task, draw_batches
+from matml.meta.tasks import InnerLoop, Loss, Task, draw_batches
 from matml.meta.train import MetaTraining, meta_train
 from matml.meta.vectorised import TENSORS, query_losses_of_many
 
@@ -76,7 +76,7 @@ class Method:
         Closed forms solve nearly singular systems where the noise is learned to be small.
     """
 
-    inner: Callable[[nn.Module], nn.Module]
+    inner: Callable[[nn.Module], InnerLoop]
     loss: Loss = mean_square
     plain: bool = False
     share: float = 1.0
@@ -109,7 +109,7 @@ METHODS = {
 }
 
 
-def train_sine(name: str, *, iterations: int, seed: int) -> tuple[nn.Module, nn.Module]:
+def train_sine(name: str, *, iterations: int, seed: int) -> tuple[nn.Module, InnerLoop]:
     """Return network and inner loop, meta-trained on 5 points of support and 5 of query.
 
     Meta-batches of 25 sine waves, Adam from 1e-3 (half cosine to zero).
@@ -141,22 +141,30 @@ def train_sine(name: str, *, iterations: int, seed: int) -> tuple[nn.Module, nn.
 
 
 def errors_on_new_waves(
-    network: nn.Module, inner: nn.Module, *, shots: int, tasks: int, seed: int
+    network: nn.Module, inner: InnerLoop, *, shots: int, tasks: int, seed: int
 ) -> Tensor:
     """Return the mean squared error after adaptation on each of many new sine waves, [tasks]."""
     dtype = next(network.parameters()).dtype
-    drawn = next(
-        draw_batches(
-            lambda g: draw_sine(g, shots, TEST_POINTS, dtype), tasks, seed=seed + 1_000_003
-        )
-    )
-    supports, queries = (
-        TENSORS.stack([getattr(task, part) for task in drawn]) for part in ("support", "query")
-    )
-    errors = query_losses_of_many(
-        network, mean_square, inner, MAML(False), supports, queries, TENSORS.rebuild
-    )
-    return errors.detach()
+
+    def draw(generator: torch.Generator) -> Task:
+        return draw_sine(generator, shots, TEST_POINTS, dtype)
+
+    return _adapted_errors(network, inner, _new_tasks(draw, tasks, seed))
+
+
+def _new_tasks(draw: Callable[[torch.Generator], Task], tasks: int, seed: int) -> list[Task]:
+    """Return test tasks, which share no seed with those of training."""
+    return next(draw_batches(draw, tasks, seed=seed + 1_000_003))
+
+
+def _adapted_errors(network: nn.Module, inner: InnerLoop, tasks: Sequence[Task]) -> Tensor:
+    """Return the mean squared error of each task's query after adaptation, [tasks]."""
+    supports = TENSORS.stack([task.support for task in tasks])
+    queries = TENSORS.stack([task.query for task in tasks])
+    rule, rebuild = MAML(second_order=False), TENSORS.rebuild
+    return query_losses_of_many(
+        network, mean_square, inner, rule, supports, queries, rebuild
+    ).detach()
 
 
 def sinusoid(
@@ -171,11 +179,7 @@ def sinusoid(
         network, inner = train_sine(name, iterations=iterations, seed=seed)
         for shots in test_shots:
             errors = errors_on_new_waves(network, inner, shots=shots, tasks=tasks, seed=seed)
-            half = 1.96 * errors.std().item() / math.sqrt(tasks)
-            mean = errors.mean().item()
-            records.append(
-                _record("sinusoid", name, shots, "mse", mean, mean - half, mean + half, tasks, seed)
-            )
+            records.append(_record("sinusoid", name, shots, errors, seed))
     return records
 
 
@@ -206,11 +210,13 @@ class LinearTasks:
     def draw(self, generator: torch.Generator, shots: int, queries: int) -> Task:
         """Return one linear function."""
         width = len(self.mean) - 1
-        options = {"generator": generator, "dtype": torch.float64}
-        weights = self.mean + self.factor @ torch.randn(width + 1, **options)
-        x = torch.randn(shots + queries, width, **options)
-        y = x @ weights[:-1] + weights[-1] + self.noise * torch.randn(shots + queries, **options)
-        y = y[:, None]
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        weights = self.mean + self.factor @ normal(width + 1)
+        x = normal(shots + queries, width)
+        y = (x @ weights[:-1] + weights[-1] + self.noise * normal(shots + queries))[:, None]
         return Task("linear", (x[:shots], y[:shots]), (x[shots:], y[shots:]))
 
     def bayes(self, task: Task) -> float:
@@ -249,46 +255,26 @@ def linear(*, iterations: int, tasks: int, seed: int, width: int = 4, shots: int
         stacking=TENSORS,
         title="ridge head",
     )
-    drawn = next(
-        draw_batches(lambda g: population.draw(g, shots, TEST_POINTS), tasks, seed=seed + 1_000_003)
-    )
-    stacked = (TENSORS.stack([getattr(t, part) for t in drawn]) for part in ("support", "query"))
-    found = query_losses_of_many(
-        network, mean_square, inner, MAML(False), *stacked, TENSORS.rebuild
-    ).detach()
+    drawn = _new_tasks(lambda g: population.draw(g, shots, TEST_POINTS), tasks, seed)
+    found = _adapted_errors(network, inner, drawn)
     best = torch.tensor([population.bayes(task) for task in drawn], dtype=torch.float64)
-    records = []
-    for name, errors in (("Bayes-optimal", best), ("ridge head", found)):
-        half = 1.96 * errors.std().item() / math.sqrt(tasks)
-        mean = errors.mean().item()
-        records.append(
-            _record("linear", name, shots, "mse", mean, mean - half, mean + half, tasks, seed)
-        )
-    return records
+    methods = {"Bayes-optimal": best, "ridge head": found}
+    return [_record("linear", name, shots, errors, seed) for name, errors in methods.items()]
 
 
-def _record(
-    setting: str,
-    method: str,
-    shots: int,
-    metric: str,
-    value: float,
-    low: float,
-    high: float,
-    tasks: int,
-    seed: int,
-) -> dict:
-    """Return one tidy record."""
+def _record(setting: str, method: str, shots: int, errors: Tensor, seed: int) -> dict:
+    """Return one tidy record of the mean of errors [tasks], with its normal 95 % interval."""
+    mean, half = errors.mean().item(), 1.96 * errors.std().item() / math.sqrt(len(errors))
     return {
         "benchmark": "meta",
         "setting": setting,
         "method": method,
         "is_default": False,
         "shots": shots,
-        "metric": metric,
-        "value": value,
-        "low": low,
-        "high": high,
-        "n_tasks": tasks,
+        "metric": "mse",
+        "value": mean,
+        "low": mean - half,
+        "high": mean + half,
+        "n_tasks": len(errors),
         "seed": seed,
     }

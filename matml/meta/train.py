@@ -30,7 +30,7 @@ from matml.meta.distributed import Processes
 from matml.meta.inner.gradient import Diverged
 from matml.meta.layers import batch_norms
 from matml.meta.outer import Outer, TaskDiverged, accumulate_meta_gradient
-from matml.meta.tasks import Loss, Parameters, Task, draw_batches
+from matml.meta.tasks import InnerLoop, Loss, Parameters, Task, draw_batches
 from matml.meta.validation import MOST_NAMES, ValidationTasks, sound_tasks
 from matml.meta.vectorised import Stacking, accumulate_meta_gradient_many
 
@@ -120,7 +120,7 @@ def _described(thing: Any) -> Any:
 def meta_train(
     module: nn.Module,
     loss: Loss,
-    inner: nn.Module,
+    inner: InnerLoop,
     outer: Outer,
     draw_task: Callable[[torch.Generator], Task],
     settings: MetaTraining,
@@ -192,7 +192,7 @@ def meta_train(
     """
     for task in validation_tasks:
         refuse_seen(task, seen_groups, "the backbone")
-    validation_groups = {task.group for task in validation_tasks} - {None}
+    validation_groups = {task.group for task in validation_tasks if task.group is not None}
 
     def draw_unseen(generator: torch.Generator) -> Task:
         task = refuse_seen(draw_task(generator), seen_groups, "the backbone")
@@ -252,7 +252,7 @@ class _Run:
         self,
         module: nn.Module,
         loss: Loss,
-        inner: nn.Module,
+        inner: InnerLoop,
         outer: Outer,
         settings: MetaTraining,
         validation: ValidationTasks,
@@ -390,7 +390,7 @@ class _Run:
         self.inner.eval()
 
 
-def _warn_of_batch_norm(module: nn.Module, inner: nn.Module, title: str) -> None:
+def _warn_of_batch_norm(module: nn.Module, inner: InnerLoop, title: str) -> None:
     """Say that running statistics are never updated, where BatchNorm has no policy."""
     trained = [name for name, layer in batch_norms(module).items() if layer.training]
     if trained and getattr(inner, "batch_norm", None) is None:
@@ -405,7 +405,7 @@ def _warn_of_batch_norm(module: nn.Module, inner: nn.Module, title: str) -> None
 def _gradients(
     module: nn.Module,
     loss: Loss,
-    inner: nn.Module,
+    inner: InnerLoop,
     outer: Outer,
     tasks: Sequence[Task],
     stacking: Stacking | None,
@@ -442,11 +442,11 @@ def _gradients(
     return losses, diverged
 
 
-def _tensors(module: nn.Module, inner: nn.Module) -> Parameters:
+def _tensors(module: nn.Module, inner: InnerLoop) -> Parameters:
     """Return all weights and buffers of the learner and its inner loop."""
     return pack("module", module.state_dict()) | pack("inner", inner.state_dict())
 
 
-def _snapshot(module: nn.Module, inner: nn.Module) -> Parameters:
+def _snapshot(module: nn.Module, inner: InnerLoop) -> Parameters:
     """Return copies of all weights and buffers of the learner and its inner loop."""
     return {name: tensor.detach().clone() for name, tensor in _tensors(module, inner).items()}

@@ -11,7 +11,7 @@ from torch import nn
 
 from matml.meta.inner.gradient import Diverged
 from matml.meta.outer import MAML, TaskDiverged
-from matml.meta.tasks import Loss, Task
+from matml.meta.tasks import InnerLoop, Loss, Task
 from matml.meta.vectorised import Stacked, Stacking, query_losses_of_many
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ MOST_NAMES = 5
 
 
 @contextmanager
-def as_in_use(module: nn.Module, inner: nn.Module) -> Iterator[None]:
+def as_in_use(module: nn.Module, inner: InnerLoop) -> Iterator[None]:
     """Let dropout do nothing, and the statistics of inner steps be used and not updated."""
     layers = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
     modes = [(layer, layer.training) for layer in [*layers, inner]]
@@ -66,7 +66,7 @@ class ValidationTasks:
             return cls(tasks)
         return cls(tasks, stacking, stacks)
 
-    def losses(self, module: nn.Module, loss: Loss, inner: nn.Module) -> list[float]:
+    def losses(self, module: nn.Module, loss: Loss, inner: InnerLoop) -> list[float]:
         """Return the query loss of each task after adaptation; infinite where it is not finite."""
         with as_in_use(module, inner):
             found = self._together(module, loss, inner)
@@ -74,7 +74,7 @@ class ValidationTasks:
                 found = [_loss_of(module, loss, inner, task) for task in self.tasks]
         return [value if math.isfinite(value) else math.inf for value in found]
 
-    def _together(self, module: nn.Module, loss: Loss, inner: nn.Module) -> list[float] | None:
+    def _together(self, module: nn.Module, loss: Loss, inner: InnerLoop) -> list[float] | None:
         """Return the losses of stacked tasks; None where they are to be taken one by one."""
         if self.stacking is None:
             return None
@@ -97,7 +97,7 @@ class ValidationTasks:
         return found
 
 
-def _loss_of(module: nn.Module, loss: Loss, inner: nn.Module, task: Task) -> float:
+def _loss_of(module: nn.Module, loss: Loss, inner: InnerLoop, task: Task) -> float:
     """Return a task's query loss after adaptation; infinite where its inner loop diverges."""
     try:
         model = inner.adapt(module, loss, task.support)
@@ -109,7 +109,7 @@ def _loss_of(module: nn.Module, loss: Loss, inner: nn.Module, task: Task) -> flo
 
 
 def sound_tasks(
-    module: nn.Module, loss: Loss, inner: nn.Module, validation: ValidationTasks, first: bool
+    module: nn.Module, loss: Loss, inner: InnerLoop, validation: ValidationTasks, first: bool
 ) -> ValidationTasks:
     """Return the validation tasks that the starting point can be judged on.
 

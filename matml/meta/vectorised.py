@@ -25,8 +25,8 @@ from matml.meta.inner.gradient import (
     HeadSteps,
 )
 from matml.meta.layers import refuse_batch_statistics, takes_stacked_weights
-from matml.meta.outer import MAML, added_if_finite
-from matml.meta.tasks import BoundModel, Loss, Parameters, gradients_of
+from matml.meta.outer import MAML, Outer, added_if_finite, with_steps
+from matml.meta.tasks import BoundModel, InnerLoop, Loss, Parameters, gradients_of
 
 Stacked: TypeAlias = dict[str, Tensor]
 """Data of several tasks: tensors of equal shapes, stacked along a leading task dimension."""
@@ -156,7 +156,7 @@ def _refuse_infinite(values: Tensor, kind: str, remedy: str = "") -> None:
 
 
 def adapt_many(
-    inner: GradientSteps,
+    inner: InnerLoop,
     module: nn.Module,
     loss: Loss,
     supports: Stacked,
@@ -169,10 +169,13 @@ def adapt_many(
 
     Raises
     ------
+    TypeError
+        Where the inner loop takes no gradient steps.
     ValueError
         Where the inner loop has a BatchNorm policy: its statistics are kept task by task.
     """
     refuse_batch_statistics(module)
+    inner = with_steps("adapt_many", inner)
     if inner.batch_norm is not None:
         raise ValueError("a BatchNorm policy needs tasks one by one: use `inner.adapt`")
     tasks = len(next(iter(supports.values())))
@@ -195,8 +198,8 @@ def call_many(module: nn.Module, weights: Parameters, inputs: Stacked, rebuild: 
 def query_losses_of_many(
     module: nn.Module,
     loss: Loss,
-    inner: nn.Module,
-    outer: MAML,
+    inner: InnerLoop,
+    outer: Outer,
     supports: Stacked,
     queries: Stacked,
     rebuild: Rebuild,
@@ -216,14 +219,14 @@ def query_losses_of_many(
     if isinstance(inner, GaussianHead):
 
         def one(support: Stacked, query: Stacked) -> Tensor:
-            options = {"differentiable": outer.second_order}
-            return loss(inner.adapt(module, loss, rebuild(support), **options), rebuild(query))
+            data, exact = rebuild(support), outer.second_order
+            return loss(inner.adapt(module, loss, data, differentiable=exact), rebuild(query))
 
         return torch.func.vmap(one)(supports, queries)
     if not isinstance(inner, GradientSteps) or inner.batch_norm is not None:
         raise TypeError(f"{type(inner).__name__} takes tasks one by one")
     tasks = len(next(iter(supports.values())))
-    start = dict(module.named_parameters())
+    start: Parameters = dict(module.named_parameters())
     weights = _descend(inner, module, loss, supports, rebuild, start, tasks, outer.second_order)
     return losses_of_many(module, loss, weights, queries, rebuild)
 
@@ -231,8 +234,8 @@ def query_losses_of_many(
 def accumulate_meta_gradient_many(
     module: nn.Module,
     loss: Loss,
-    inner: nn.Module,
-    outer: MAML,
+    inner: InnerLoop,
+    outer: Outer,
     supports: Stacked,
     queries: Stacked,
     rebuild: Rebuild,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from matml.gp.condition import Conditioned, condition
 from matml.meta.inner.gradient import FeatureModel
-from matml.meta.tasks import Loss, Parameters
+from matml.meta.tasks import InnerLoop, Loss, Parameters
 
 Read = Callable[[Any], tuple[tuple, Tensor]]
 """From data to the module's arguments and the labels [n, outputs], NaN where there is none."""
@@ -28,7 +28,7 @@ def read_pair(data: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor], Tensor]:
     return (data[0],), data[1]
 
 
-class GaussianHead(nn.Module):
+class GaussianHead(InnerLoop):
     """Inner loop: the posterior of a Gaussian process on features, about the module's own output.
 
     Parameters
@@ -81,7 +81,7 @@ class GaussianHead(nn.Module):
     def adapt(
         self,
         module: nn.Module,
-        loss: Loss,
+        loss: Loss | None,
         support: Any,
         *,
         start: Parameters | None = None,

@@ -8,13 +8,13 @@ it, is the outer rule's business (`matml.meta.outer`). Closed-form ones are in
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from matml.meta.tasks import BoundModel, Loss, Parameters
+from matml.meta.tasks import BoundModel, InnerLoop, Loss, Parameters
 
 
 class Diverged(ArithmeticError):
@@ -41,7 +41,7 @@ class Binding(Protocol):
         """Return the module for the query after `step` steps; `learn` tells the loop's last."""
 
 
-class GradientSteps(nn.Module):
+class GradientSteps(InnerLoop):
     """Gradient descent on the support loss, with one fixed rate or meta-learned ones.
 
     Without `learn_rates` all weights share `learning_rate` (MAML, Finn et al. 2017,
@@ -84,6 +84,9 @@ class GradientSteps(nn.Module):
     >>> mean_square(model, (x, 3 * x + 1)) < mean_square(net, (x, 3 * x + 1))
     tensor(True)
     """
+
+    rate: Tensor
+    log_rates: nn.ParameterList | None
 
     def __init__(
         self,
@@ -183,7 +186,7 @@ class GradientSteps(nn.Module):
         Diverged
             Where the support loss or its gradient is not finite; the message tells the step.
         """
-        weights = dict(module.named_parameters()) if start is None else dict(start)
+        weights: Parameters = dict(module.named_parameters() if start is None else start.items())
         steps = self.steps if steps is None else steps
         evaluate = self.support_loss(module, loss, support, weights, differentiable)
         for moved in self.descend(evaluate, weights, differentiable, steps):
@@ -200,7 +203,7 @@ class GradientSteps(nn.Module):
         differentiable: bool = False,
     ) -> Iterator[Parameters]:
         """Yield the weights after each step; arguments as of `adapt`."""
-        weights = dict(module.named_parameters()) if start is None else dict(start)
+        weights: Parameters = dict(module.named_parameters() if start is None else start.items())
         evaluate = self.support_loss(module, loss, support, weights, differentiable)
         return self.descend(evaluate, weights, differentiable, self.steps)
 
@@ -247,7 +250,7 @@ class GradientSteps(nn.Module):
             with torch.enable_grad():
                 value = evaluate(weights, step)
                 many = value.dim() == 1
-                gradients = torch.autograd.grad(
+                gradients: Sequence[Tensor | None] = torch.autograd.grad(
                     value.sum(),
                     [weights[name] for name in self.names],
                     create_graph=differentiable,
@@ -392,7 +395,8 @@ class FeatureModel(BoundModel):
 
     def __init__(self, module: nn.Module, head: str, parameters: Parameters) -> None:
         super().__init__(module, parameters)
-        self.head, self.features = head, []
+        self.head = head
+        self.features: list[Tensor] = []
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Evaluate the module.

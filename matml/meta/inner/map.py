@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from matml.bayes.gauss_newton import GaussianPrior, gauss_newton
 from matml.meta.inner.gradient import Diverged
-from matml.meta.tasks import BoundModel, Loss, Parameters
+from matml.meta.tasks import BoundModel, InnerLoop, Loss, Parameters
 
 
-class MaximumAPosteriori(nn.Module):
+class MaximumAPosteriori(InnerLoop):
     """Inner loop: minimise half the squared residuals over noise plus the prior's quadratic form.
 
     Parameters
@@ -76,7 +76,7 @@ class MaximumAPosteriori(nn.Module):
     def adapt(
         self,
         module: nn.Module,
-        loss: Loss,
+        loss: Loss | None,
         support: Any,
         *,
         start: Parameters | None = None,

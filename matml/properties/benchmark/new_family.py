@@ -1,6 +1,7 @@
 """Setting A of the benchmark: new families, cross-validated, every method on the same episodes."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,16 @@ def predict_by_features(
     training = training[~np.isnan(targets[training])]
     episodes = read_table(run / EPISODES)
     own = targets, training, episodes[episodes["property"] == name]
-    options = {"subset": settings.gp_subset, "steps": settings.gp_steps, "seed": seed}
+    probe = partial(
+        by_frozen_features, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
+    )
     embeddings = [_embedding(bench, run, settings, i, device) for i in range(settings.members)]
     features = {"embedding": np.hstack(embeddings), f"{ONE}embedding": embeddings[0]}
     said = None if potential is None else potential_features(bench.crystals, potential)
     if said is not None:
         features["potential"] = said.features
     found: list[Iterable] = [by_support_alone(describe(bench.crystals), *own)]
-    found += [by_frozen_features(kind, x, *own, **options) for kind, x in features.items()]
+    found += [probe(kind, x, *own) for kind, x in features.items()]
     columns = ["episode", "method", "prediction"]
     return pd.DataFrame([row for rows in found for row in rows], columns=columns)
 

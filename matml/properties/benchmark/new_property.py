@@ -168,15 +168,13 @@ def score_new_property(
     sets = FeatureSets.of(bench.crystals, networks, device)
     sets = sets.standardised(sets, bench.split.training_rows(bench.families))
     features = sets.for_baselines()
-    if potential is not None:
-        known = potential_features(bench.crystals, potential).features
-        features["potential"] = Standardisation.of(known).apply(known)
+    said = None if potential is None else potential_features(bench.crystals, potential)
+    if said is not None:
+        features["potential"] = Standardisation.of(said.features).apply(said.features)
     labels = learned_values(bench.crystals.table, [name])[:, 0]
     held_out = [*bench.split.test, *bench.split.validation]
     excluded = read_json(run / SETUP)["excluded"]
-    own = {"trees": settings.trees, "seed": seed}
     tables = []
-    adapting = {"methods": methods, "fine_tune": fine_tune, "seed": seed, "device": device}
     settings_of: tuple[tuple[str, Sequence[int], Callable, Callable], ...] = (
         (
             WITHIN,
@@ -196,9 +194,20 @@ def score_new_property(
     for setting, shots, tasks, episodes in settings_of:
         process = LabelProcess.learn(tasks())
         drawn = episodes()
-        found = predict_episodes(process, sets, features, labels, drawn, **own)
-        options = adapting | {"shots": shots, "pooled": setting == POOLED}
-        read_outs = NewReadOuts.open(bench, members, settings, **options)
+        found = predict_episodes(
+            process, sets, features, labels, drawn, trees=settings.trees, seed=seed
+        )
+        read_outs = NewReadOuts.open(
+            bench,
+            members,
+            settings,
+            methods=methods,
+            fine_tune=fine_tune,
+            shots=shots,
+            pooled=setting == POOLED,
+            seed=seed,
+            device=device,
+        )
         found = chain(found, read_outs.predict(drawn, labels))
         tables.append(score_episodes(found, labels).assign(setting=setting))
     return pd.concat(tables, ignore_index=True).assign(property=name)

@@ -1,6 +1,7 @@
 """Tables and tidy records of the benchmark's settings B and C: properties from a few labels."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def best_baseline(errors: pd.DataFrame) -> str:
 
 def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
     """Return records of one measured value each; see `benchmark_report.tidy_records`."""
-    records = []
+    records, record = [], partial(tidy_record, "properties", seed=seed)
     for (setting, name, shots), own in scores.groupby(["setting", "property", "shots"]):
         unit = find_property(name).error_unit
 
@@ -67,8 +68,10 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
         ) -> None:
             known = values[np.isfinite(values)].to_numpy()
             if len(known):
-                own = {"shots": shots, "is_default": method == OURS, "seed": seed}
-                records.append(tidy_record("properties", setting, method, metric, known, **own))
+                default = method == OURS
+                records.append(
+                    record(setting, method, metric, known, shots=shots, is_default=default)
+                )
 
         for method, part in own.groupby("method"):
             add(method, f"mae_{unit}_family_mean" if unit else "mae_family_mean", part["error"])

@@ -49,10 +49,18 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
     ) -> None:
         values = values[~np.isnan(values)]
         if len(values):
-            own = {"shots": shots, "is_default": method == DEFAULT, "seed": seed}
-            setting = f"A, {name}"
             records.append(
-                tidy_record("properties", setting, method, metric, values, average=average, **own)
+                tidy_record(
+                    "properties",
+                    f"A, {name}",
+                    method,
+                    metric,
+                    values,
+                    average=average,
+                    shots=shots,
+                    is_default=method == DEFAULT,
+                    seed=seed,
+                )
             )
 
     for name, shots in sorted(set(zip(scores["property"], scores["shots"], strict=True))):
@@ -132,7 +140,7 @@ def best_baseline_ratios(
     without
         Baselines to leave out.
     """
-    cells = {}
+    cells: dict[int, dict[str, float]] = {}
     for name in dict.fromkeys(scores["property"]):
         for shots in TARGET_SHOTS:
             mean = by_family(scores, name, shots, "error").mean()

@@ -29,7 +29,7 @@ class GraphBatches:
         crystals: CrystalSet,
         targets: np.ndarray | None = None,
         device: str = "cpu",
-        dtype: type = np.float32,
+        dtype: type[np.floating] = np.float32,
     ) -> None:
         self.crystals = crystals
         self.volume = crystals.table["volume_per_atom_A3"].to_numpy(dtype)

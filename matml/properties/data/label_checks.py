@@ -208,7 +208,7 @@ def check_units(
         )
     rest = missed - np.median(missed) if len(values) > 2 else missed
     notes = [
-        f"{crystal_name(crystals, row)}: {item.name} = {values[row]:g} is far from what is "
+        f"{crystal_name(crystals, int(row))}: {item.name} = {values[row]:g} is far from what is "
         f"expected without any label ({_shown(item, predicted[row])}) and no common unit explains "
         "it: check the value"
         for row in np.flatnonzero((missed > OUTLYING * wide) & (rest > OUTLYING / 2 * wide))

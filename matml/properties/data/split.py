@@ -123,14 +123,14 @@ def split_families(
         extra += named
     large = [family for family in ordered if sizes[family] >= smallest_family]
     if fold is None:
-        parts = large[3::4], large[1::4]
+        chosen, beside = large[3::4], large[1::4]
     else:
         if not 0 <= fold < folds or folds < 3:
             raise MatmlError(f"--fold {fold} of {folds}: must be from 0, below --folds, at least 3")
         dealt = deal(large, folds) if len(large) >= folds else {}
-        parts = tuple([f for f in dealt if dealt[f] == (fold + i) % folds] for i in (0, 1))
-    test = list(dict.fromkeys([*parts[0], *extra]))
-    validation = [family for family in parts[1] if family not in test]
+        chosen, beside = ([f for f in dealt if dealt[f] == (fold + i) % folds] for i in (0, 1))
+    test = list(dict.fromkeys([*chosen, *extra]))
+    validation = [family for family in beside if family not in test]
     if not validation or not test:
         raise MatmlError(
             f"{len(large)} families have at least {smallest_family} crystals: too few to set some "
@@ -144,8 +144,8 @@ def split_families(
             f"{tasks} training families have at least {smallest_task} crystals, fewer than the "
             f"{cross_folds} folds of cross-fitting; lower `smallest_task` or `folds`"
         )
-    folds = deal(rest, cross_folds) if cross_folds > 1 else dict.fromkeys(rest, 0)
-    return Split(tuple(test), tuple(validation), folds, members)
+    dealt = deal(rest, cross_folds) if cross_folds > 1 else dict.fromkeys(rest, 0)
+    return Split(tuple(test), tuple(validation), dealt, members)
 
 
 def same_materials(crystals: CrystalSet, split: Split, tolerance: float = 0.1) -> list[str]:

@@ -56,7 +56,7 @@ class Property:
             )
         return np.log10(values)
 
-    def from_scale(self, values: np.ndarray) -> np.ndarray:
+    def from_scale(self, values: np.ndarray | float) -> np.ndarray:
         """Return values of the learned scale in `unit`."""
         return 10.0 ** np.asarray(values) if self.logarithmic else np.asarray(values)
 

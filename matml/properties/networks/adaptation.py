@@ -7,7 +7,8 @@ import torch
 from torch_geometric.data import Data
 
 from matml.gp.residual import ResidualGP, learn_residual_gp
-from matml.meta import GradientSteps, Parameters
+from matml.meta import InnerLoop, Parameters
+from matml.meta.outer import with_steps
 from matml.meta.vectorised import (
     Stacked,
     adapt_many,
@@ -53,10 +54,12 @@ def learn_residual_gps(
             start += len(members)
         if not rows:
             continue
-        rows = np.concatenate(rows)
-        output = predict(network, tasks.batches, rows)[:, column]
-        residuals = tasks.batches.labels(rows)[:, column] - output
-        models[column] = learn_residual_gp(embed(network, tasks.batches, rows), residuals, episodes)
+        chosen = np.concatenate(rows)
+        output = predict(network, tasks.batches, chosen)[:, column]
+        residuals = tasks.batches.labels(chosen)[:, column] - output
+        models[column] = learn_residual_gp(
+            embed(network, tasks.batches, chosen), residuals, episodes
+        )
     return models
 
 
@@ -136,7 +139,7 @@ def fine_tuned_weights(
 
 def gradient_step_weights(
     network: CrystalNetwork,
-    inner: GradientSteps,
+    inner: InnerLoop,
     supports: Sequence[Data],
     *,
     checkpoints: Sequence[int],
@@ -157,7 +160,7 @@ def gradient_step_weights(
     found = {}
     # the loop takes its own gradients; nothing beyond them is kept of a step
     with torch.no_grad():
-        steps = inner.descend(
+        steps = with_steps("gradient_step_weights", inner).descend(
             lambda own, step: losses_of_many(network, episode_loss, own, stacked, rebuild),
             weights,
             False,

@@ -109,6 +109,10 @@ class CrystalNetwork(nn.Module):
     """
 
     stackable = True
+    element_features: Tensor
+    radius: Tensor
+    distances: Tensor
+    ratios: Tensor
 
     def __init__(
         self,
@@ -209,7 +213,7 @@ def _radii() -> list[float]:
     Elements without one (the noble gases and some actinides) get the value between those of their
     neighbours in atomic number: it only sets the scale of a distance.
     """
-    numbers = np.arange(LARGEST_ATOMIC_NUMBER + 1)
-    radii = [np.nan, *(Element.from_Z(z).data.get("Atomic radius") for z in numbers[1:].tolist())]
-    known = [z for z in numbers if isinstance(radii[z], int | float) and np.isfinite(radii[z])]
-    return np.interp(numbers, known, [float(radii[z]) for z in known]).tolist()
+    numbers = range(LARGEST_ATOMIC_NUMBER + 1)
+    radii = {z: Element.from_Z(z).data.get("Atomic radius") for z in numbers[1:]}
+    known = {z: r for z, r in radii.items() if isinstance(r, int | float) and np.isfinite(r)}
+    return np.interp(numbers, list(known), [float(r) for r in known.values()]).tolist()

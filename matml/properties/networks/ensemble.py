@@ -2,21 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from matml.core.errors import MatmlError
 from matml.gp.residual import ResidualGP
-from matml.meta import GaussianHead, GradientSteps, HeadSteps
+from matml.meta import GaussianHead, GradientSteps, HeadSteps, InnerLoop
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.networks.crystal_network import CrystalNetwork
 
-HEADS = {"ridge_head": "linear", "gp_head": "rbf"}
+HEADS: dict[str, Literal["linear", "rbf"]] = {"ridge_head": "linear", "gp_head": "rbf"}
 """Methods that adapt by a closed form, and their kernels on the network's features."""
 
 
@@ -52,21 +53,22 @@ class NetworkRecipe:
         """Return a network with fresh weights."""
         return CrystalNetwork(len(self.properties), **self.network)
 
-    def build_inner(self, network: CrystalNetwork, method: str = "maml") -> nn.Module:
+    def build_inner(self, network: CrystalNetwork, method: str = "maml") -> InnerLoop:
         """Return the inner loop of a meta-trained network, with initial rates or variances."""
         if method in HEADS:
             # what a label and a family differ by from the network, in standard deviations
-            start = {"noise": 0.3, "scale": 0.3}
-            return GaussianHead(network, "head", kernel=HEADS[method], read=read_labels, **start)
-        options = {
-            "steps": self.inner_steps,
-            "learning_rate": self.inner_learning_rate,
-            "learn_rates": "entry" if method == "meta_sgd" else "tensor",
-            "largest_gradient": 5.0,
-        }
-        if method == "anil":
-            return HeadSteps(network, "head", **options)
-        return GradientSteps(network, **options)
+            kernel = HEADS[method]
+            return GaussianHead(
+                network, "head", kernel=kernel, read=read_labels, noise=0.3, scale=0.3
+            )
+        loop = partial(HeadSteps, head="head") if method == "anil" else GradientSteps
+        return loop(
+            network,
+            steps=self.inner_steps,
+            learning_rate=self.inner_learning_rate,
+            learn_rates="entry" if method == "meta_sgd" else "tensor",
+            largest_gradient=5.0,
+        )
 
     def check_graphs(self, settings: dict[str, Any], origin: object) -> None:
         """Refuse graphs made with other settings.
@@ -103,11 +105,11 @@ class Member:
     """
 
     pretrained: CrystalNetwork
-    meta_trained: dict[str, tuple[CrystalNetwork, nn.Module]]
+    meta_trained: dict[str, tuple[CrystalNetwork, InnerLoop]]
     residual_gp: dict[int, ResidualGP]
 
 
-def save_network(path: Path, network: CrystalNetwork, inner: nn.Module | None = None) -> None:
+def save_network(path: Path, network: CrystalNetwork, inner: InnerLoop | None = None) -> None:
     """Write a network's weights, with what its inner loop has learned where there is one."""
     tensors = pack("network", network.state_dict())
     if inner is not None:
@@ -117,7 +119,7 @@ def save_network(path: Path, network: CrystalNetwork, inner: nn.Module | None = 
 
 def load_network(
     path: Path, recipe: NetworkRecipe, method: str = "maml"
-) -> tuple[CrystalNetwork, nn.Module]:
+) -> tuple[CrystalNetwork, InnerLoop]:
     """Return a network in evaluation mode, and the inner loop of a method.
 
     Raises
@@ -143,7 +145,7 @@ def load_network(
 
 def save_residual_gps(path: Path, models: dict[int, ResidualGP]) -> None:
     """Write the residual models of a member."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for column, model in models.items():
         tensors |= pack(str(column), model.tensors())
     save_checkpoint(path, tensors, {"columns": list(models)})

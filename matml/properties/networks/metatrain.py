@@ -8,9 +8,17 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from matml.meta import MAML, GaussianHead, History, MetaTraining, Task, gaussian_loss, meta_train
+from matml.meta import (
+    MAML,
+    GaussianHead,
+    History,
+    InnerLoop,
+    MetaTraining,
+    Task,
+    gaussian_loss,
+    meta_train,
+)
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.split import labelled_members
 from matml.properties.networks.crystal_network import CrystalNetwork
@@ -103,7 +111,7 @@ def member_training(settings: PropertiesSection, member: int, seed: int) -> Meta
 
 def metatrain(
     network: CrystalNetwork,
-    inner: nn.Module,
+    inner: InnerLoop,
     method: str,
     tasks: TaskSource,
     validation: TaskSource,

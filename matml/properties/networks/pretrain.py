@@ -22,6 +22,7 @@ from matml.meta.checkpoint import (
     unpack_optimizer,
 )
 from matml.properties.data.batches import GraphBatches
+from matml.properties.networks.crystal_network import CrystalNetwork
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ def predict(network: nn.Module, batches: GraphBatches, rows: Rows) -> np.ndarray
         return _in_batches(network, batches, rows)
 
 
-def embed(network: nn.Module, batches: GraphBatches, rows: Rows) -> np.ndarray:
+def embed(network: CrystalNetwork, batches: GraphBatches, rows: Rows) -> np.ndarray:
     """Return the network's embeddings, [rows, width]."""
     network.eval()
     with torch.no_grad():
