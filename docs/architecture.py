@@ -3,7 +3,7 @@
     python docs/architecture.py OUT
 
 writes `house.svg` (the folders of matml, one row a floor) and one drawing of each larger room into
-the folder OUT. The same functions serve the test that imports point down only.
+the folder OUT. `problems` is what a test holds the imports against.
 """
 
 import ast
@@ -43,6 +43,9 @@ COLUMNS = {
     "gp": 2,
     "core": 3,
 }
+
+MOST_MODULES = 12
+"""Side by side in a folder."""
 
 Graph = dict[str, set[str]]
 
@@ -135,6 +138,29 @@ def circles(graph: Graph) -> list[list[str]]:
 def floor_of(room: str) -> int:
     """Return the floor of a folder of matml, counted from the ground."""
     return next(floor for floor, names in enumerate(FLOORS) if room in names)
+
+
+def problems(root: Path = ROOT) -> list[str]:
+    """Return what is against the rules of the house, a line each; imports in functions count.
+
+    Rooms import rooms of lower floors only, in no folder do its modules and folders import one
+    another in a circle, and a folder holds at most `MOST_MODULES` modules.
+    """
+    files = module_names(root)
+    graph = imports(files)
+    found = []
+    for name, wanted in graph.items():
+        room = name.split(".")[1] if "." in name else ""
+        for other in sorted(wanted if room else ()):
+            below = other.split(".")[1]
+            if room != below and floor_of(room) <= floor_of(below):
+                found.append(f"{name} imports {other}, which is not on a lower floor")
+    for package in [name for name in files if _is_room(files, name)]:
+        found += [f"circle: {', '.join(group)}" for group in circles(between(package, graph))]
+        beside = [name for name in children(package, files) if not _is_room(files, name)]
+        if len(beside) > MOST_MODULES:
+            found.append(f"{package} has {len(beside)} modules, more than {MOST_MODULES}")
+    return found
 
 
 def _levels(graph: Graph) -> dict[str, int]:

@@ -6,9 +6,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from matml.cli.sources import source_hash
 from matml.core.files import read_json
 from matml.core.settings import validate
-from matml.core.sources import source_hash
 from matml.properties.benchmark.plan import MADE_WITH, Benchmark
 
 OUT = Path.cwd().as_posix()

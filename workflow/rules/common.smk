@@ -6,10 +6,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from matml.cli.sources import source_hash
 from matml.config.files import load_or_exit, section_models, section_values
 from matml.core.processors import usable_threads
 from matml.core.provenance import versions, watched_files
-from matml.core.sources import source_hash
 from matml.properties.benchmark.plan import (
     Run,
     benchmark_sections,

@@ -77,7 +77,7 @@ def new_property_member(
     stage: Stage, run: Path, member: int, methods: tuple[str, ...], no_meta_learning: bool
 ) -> None:
     """Train one member, and meta-train it to take up a property that it does not know."""
-    from matml.core.sources import source_hash
+    from matml.cli.sources import source_hash
 
     chosen = [] if no_meta_learning else list(methods)
     sources = source_hash("matml.cli.properties.benchmark:new_property_member")

@@ -66,7 +66,7 @@ def member(
     Methods are MAML and FOMAML unless given. Writes members/<member> and predictions in the run's
     folder. A stopped run goes on where it was.
     """
-    from matml.core.sources import source_hash
+    from matml.cli.sources import source_hash
 
     options: dict[str, Any] = {
         "methods": [] if no_meta_learning else list(methods) or ["maml", "fomaml"],

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from matml.cli.sources import command_sources, source_hash
 from matml.core.errors import MatmlError
 from matml.core.files import write_text
-from matml.core.sources import command_sources, source_hash
 
-RULES = Path(__file__).resolve().parents[2] / "workflow/rules"
+RULES = Path(__file__).resolve().parents[1] / "workflow/rules"
 FILES = {
     "__init__.py": "",
     "cli.py": """
