@@ -7,7 +7,7 @@ on a page, by `Figure.chosen` and `Figure.panels` in a file.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -46,6 +46,8 @@ class Axis:
         Places to words.
     zero_line
         Whether zero is marked.
+    marks
+        Values at which a thin line crosses the figure.
     """
 
     title: str = ""
@@ -57,6 +59,7 @@ class Axis:
     categories: Sequence[str] = ()
     ticks: Mapping[float, str] = field(default_factory=dict)
     zero_line: bool = False
+    marks: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,44 @@ class Figure:
     panels: str = ""
     least_width: int = 0
     digits: int = 5
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Several figures in one file, in rows; each one's title and note stand above its axes.
+
+    Attributes
+    ----------
+    width, height
+        Of a panel, in inches.
+    """
+
+    title: str
+    rows: Sequence[Sequence[Figure]]
+    note: str = ""
+    width: float = 4.2
+    height: float = 3.2
+
+
+def with_common_y(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the figures with one range on their vertical axes, which shows all their points."""
+    given = [
+        np.asarray(values, dtype=float)
+        for figure in figures
+        for part in figure.parts
+        if isinstance(part, Series)
+        for values in (part.y, part.low, part.high)
+        if values is not None and part.bars == "y"
+    ]
+    values = np.concatenate(given) if given else np.zeros(0)
+    log = all(figure.y.log for figure in figures)
+    values = values[np.isfinite(values) & ((values > 0) | (not log))]
+    if not len(values):
+        return list(figures)
+    low, high = float(values.min()), float(values.max())
+    space = 0.05 * (high - low) or 1.0
+    ends = (low / 1.1, high * 1.1) if log else (low - space, high + space)
+    return [replace(figure, y=replace(figure.y, ends=ends)) for figure in figures]
 
 
 def columns(

@@ -46,6 +46,8 @@ def specification(figure: Figure) -> dict[str, Any]:
         "showlegend": figure.legend,
         "uirevision": "kept",
     }
+    if shapes := [*_marks(figure.x, "x"), *_marks(figure.y, "y")]:
+        layout["shapes"] = shapes
     if figure.legend:
         layout["legend"] = {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}
     if lines := max((len(p.lines) for p in figure.parts if isinstance(p, Note)), default=0):
@@ -54,6 +56,17 @@ def specification(figure: Figure) -> dict[str, Any]:
         layout["bargap"] = 0.25
         layout["yaxis"]["ticktext"] = [_broken(name) for name in figure.y.categories]
     return {"data": data, "layout": layout}
+
+
+def _marks(axis: Axis, letter: str) -> list[dict[str, Any]]:
+    """Return the lines that cross a figure at an axis's marks."""
+    other = "y" if letter == "x" else "x"
+    ends = {f"{other}ref": "paper", f"{other}0": 0, f"{other}1": 1}
+    line = {"color": GREY, "width": 1, "dash": "dot"}
+    return [
+        {"type": "line", f"{letter}0": at, f"{letter}1": at, "line": line} | ends
+        for at in axis.marks
+    ]
 
 
 def _plain_choice(choice: Choice) -> dict[str, Any]:

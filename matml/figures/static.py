@@ -23,6 +23,7 @@ from matml.figures.figure import (
     Columns,
     Figure,
     Note,
+    Panels,
     Part,
     Series,
     Values,
@@ -53,10 +54,10 @@ TITLE, NOTE, LEGEND = 9.5, 7.5, 7.5
 """Sizes of letters in points."""
 
 
-def write(figure: Figure, paths: Sequence[Path]) -> None:
+def write(figure: Figure | Panels, paths: Sequence[Path]) -> None:
     """Write a figure to files, PNG or SVG by their endings."""
     with mpl.rc_context(SETTINGS):
-        drawn = render(figure)
+        drawn = render_panels(figure) if isinstance(figure, Panels) else render(figure)
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             with atomic(path) as unfinished:
@@ -77,21 +78,43 @@ def render(figure: Figure) -> Sheet:
     panels = np.atleast_1d(sheet.subplots(1, len(values), sharey=several))
     for value, axes in zip(values, panels, strict=True):
         chosen = dict(figure.chosen) | ({} if value is None else {figure.panels: value})
-        for part in figure.parts:
-            if matches(part.choice, chosen):
-                _draw(axes, part, figure)
-        _dress(axes, figure.x, "x")
-        _dress(axes, figure.y, "y")
-        if not any(isinstance(part, Cells) for part in figure.parts):
-            axes.set_axisbelow(True)
-            axes.grid(True, color="0.9", linewidth=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
+        _draw_parts(axes, figure, chosen)
         if told := _chosen_labels(chosen):
             axes.set_title(told, loc="left")
         axes.label_outer()
     _legend(sheet, panels)
-    _head(sheet, figure)
+    _head(sheet, figure.title, figure.note)
     return sheet
+
+
+def render_panels(panels: Panels) -> Sheet:
+    """Return several drawn figures under one title and note; one legend serves all."""
+    across = max(len(row) for row in panels.rows)
+    size = across * panels.width, len(panels.rows) * panels.height
+    sheet = Sheet(figsize=size, layout="constrained")
+    grid = sheet.subplots(len(panels.rows), across, squeeze=False)
+    for places, row in zip(grid, panels.rows, strict=True):
+        for axes, figure in zip(places, row, strict=False):
+            _draw_parts(axes, figure, figure.chosen)
+            axes.set_title("\n".join(filter(None, (figure.title, figure.note))), loc="left")
+        for axes in places[len(row) :]:
+            axes.set_visible(False)
+    _legend(sheet, grid.ravel())
+    _head(sheet, panels.title, panels.note)
+    return sheet
+
+
+def _draw_parts(axes: Axes, figure: Figure, chosen: Choice) -> None:
+    """Draw what is chosen of a figure, and its axes."""
+    for part in figure.parts:
+        if matches(part.choice, chosen):
+            _draw(axes, part, figure)
+    _dress(axes, figure.x, "x")
+    _dress(axes, figure.y, "y")
+    if not any(isinstance(part, Cells) for part in figure.parts):
+        axes.set_axisbelow(True)
+        axes.grid(True, color="0.9", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def _chosen_labels(chosen: Choice) -> str:
@@ -100,11 +123,11 @@ def _chosen_labels(chosen: Choice) -> str:
     return f"{shots} label{'' if shots == '1' else 's'}" if shots else ""
 
 
-def _head(sheet: Sheet, figure: Figure) -> None:
+def _head(sheet: Sheet, title: str, note: str) -> None:
     """Put title and note above what is drawn; the sheet grows by their height."""
     width, height = sheet.get_size_inches()
     top, lines = 0.06, []
-    for text, size, weight in ((figure.title, TITLE, "bold"), (figure.note, NOTE, "normal")):
+    for text, size, weight in ((title, TITLE, "bold"), (note, NOTE, "normal")):
         # a letter is about half as wide as it is high, in points of 1/72 inch
         fitting = max(24, int((width - 0.2) * 72 / (size * (0.62 if weight == "bold" else 0.54))))
         for line in textwrap.wrap(text, fitting):
@@ -289,8 +312,11 @@ def _dress(axes: Axes, axis: Axis, letter: str) -> None:
         set_ends(*axis.ends)
     elif axis.from_zero:
         set_ends(0, None)
+    across = axes.axvline if letter == "x" else axes.axhline
     if axis.zero_line:
-        (axes.axvline if letter == "x" else axes.axhline)(0, color="0.4", linewidth=0.8, zorder=0)
+        across(0, color="0.4", linewidth=0.8, zorder=0)
+    for value in axis.marks:
+        across(value, color="0.6", linewidth=0.8, linestyle=LINES["dot"], zorder=0)
 
 
 def table(figure: Figure) -> pd.DataFrame:

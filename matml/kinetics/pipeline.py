@@ -24,7 +24,15 @@ from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.cct import cooling_table
 from matml.kinetics.diagrams.curves import curve_table, figure_of, has_curves, run_table
-from matml.kinetics.diagrams.figures import LEVELS, Subject, cct_figure, level_figure, ttt_figure
+from matml.kinetics.diagrams.figures import (
+    cct_figure,
+    level_figure,
+    ttt_figure,
+)
+from matml.kinetics.diagrams.quantities import (
+    LEVELS,
+    Subject,
+)
 from matml.kinetics.diagrams.ttt import level_table, temperature_grid, time_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import (

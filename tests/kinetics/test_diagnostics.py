@@ -12,7 +12,12 @@ from matml.core.files import read_json
 from matml.figures import static
 from matml.kinetics.data.downsample import MOST_POINTS, downsample
 from matml.kinetics.data.observations import read_observations
-from matml.kinetics.diagrams.figures import Subject, cct_figure
+from matml.kinetics.diagrams.figures import (
+    cct_figure,
+)
+from matml.kinetics.diagrams.quantities import (
+    Subject,
+)
 from matml.kinetics.inference.calibrate import calibrate, calibrate_without_outliers
 from matml.kinetics.inference.diagnostics import contradiction_notes, correlation_notes
 

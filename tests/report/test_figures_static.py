@@ -8,7 +8,9 @@ from PIL import Image
 
 from matml.core.files import read_table
 from matml.figures import static
-from matml.figures.static import render
+from matml.figures.figure import Axis, Figure, Panels, Series, with_common_y
+from matml.figures.plotly import specification
+from matml.figures.static import render, render_panels
 from matml.figures.static import table as numbers_of
 from matml.report import figure_files
 from matml.report.figure_files import all_figures, write_figures
@@ -134,3 +136,23 @@ def test_the_command_writes_page_and_figures(two, results, tmp_path):
     assert "2 figures, each as PNG, SVG and CSV" in done.output
     assert out.is_file()
     assert len(list(folder.glob("*.png"))) == 2
+
+
+def test_panels_stand_in_rows_with_one_legend():
+    def panel(title: str, y: list[float], **axis) -> Figure:
+        line = Series([1, 2], y, "line", width=2, low=[v - 1 for v in y], high=[v + 1 for v in y])
+        return Figure(title, title, Axis("x", marks=[1.5]), Axis("y", **axis), [line], "note")
+
+    above, below = with_common_y([panel("a", [2, 3]), panel("b", [20, 30])]), [panel("c", [0, 1])]
+    assert above[0].y.ends == above[1].y.ends == (1 - 1.5, 31 + 1.5)
+    sheet = render_panels(Panels("all", [above, below]))
+    axes = sheet.get_axes()
+    assert [a.get_title(loc="left") for a in axes] == ["a\nnote", "b\nnote", "c\nnote", ""]
+    assert [a.get_visible() for a in axes] == [True, True, True, False]
+    assert axes[0].get_ylim() == axes[1].get_ylim() != axes[2].get_ylim()
+    # the mark crosses each panel, in a file and on a page
+    assert all(line.get_xdata()[0] == 1.5 for a in axes[:3] for line in a.lines[-1:])
+    (shape,) = specification(below[0])["layout"]["shapes"]
+    assert (shape["x0"], shape["x1"], shape["yref"]) == (1.5, 1.5, "paper")
+    logs = with_common_y([panel("a", [0.5, 3], log=True), panel("b", [20, 30], log=True)])
+    assert logs[0].y.ends == pytest.approx((0.5 / 1.1, 31 * 1.1))

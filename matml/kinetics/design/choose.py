@@ -8,20 +8,19 @@ each given those before it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from matml.bayes.importance_sampling import Posterior, sample_posterior
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
-from matml.core.files import atomic
+from matml.figures.figure import AMBER, BLUE, CYCLE, SKY, Axis, Figure, Part, Series, between
 from matml.kinetics.data.batch import (
     other_inputs,
     residual_function,
@@ -34,6 +33,8 @@ from matml.kinetics.inference.population import Population
 
 DRAWS, PROPOSALS = 1000, 8000
 TEMPERATURES, TIMES = 25, 17
+SHADES = ("#f7f3d9", SKY, BLUE)
+"""Of a small reduction to the largest."""
 FRACTIONS = (0.01, 0.5, 0.99)
 
 
@@ -246,72 +247,45 @@ def design(
     return Design(proposals, shown, points, population.kind, str(alloys["alloy"].iloc[0]))
 
 
-def draw_design(result: Design, path: Path) -> None:
-    """Draw the expected reduction over the conditions, with the proposals on it."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    table, along = result.candidates, "temperature_C"
-    if result.kind in ("martensite", "peak_temperature"):
-        if result.kind == "peak_temperature":
-            along = "heating_rate_K_per_s"
-            axes.set_xscale("log")
-        axes.plot(table[along], 100 * table["expected_reduction"], color="#1b6ca8")
-        reduction = table.set_index(along)["expected_reduction"]
-        height = [100 * float(reduction.loc[value]) for value in result.proposals[along]]
-        axes.set_ylabel("variance removed by one measurement (%)")
-        axes.set_ylim(0, None)
-        for _, point in result.points.iterrows():
-            kelvin = point.get("temperature_K", np.nan)
-            measured = point.get("heating_rate_K_per_s", kelvin - ZERO_CELSIUS)
-            axes.axvline(measured, color="0.8", linewidth=1, zorder=0)
-    elif result.kind == "ttt":
-        for fraction in np.unique(table["fraction"].to_numpy(float)):
-            block = table[table["fraction"] == fraction]
-            axes.plot(
-                block["temperature_C"],
-                100 * block["expected_reduction"],
-                label=f"{100 * fraction:g} % transformed",
-            )
-        height = (100 * table["expected_reduction"].loc[_rows(result)]).tolist()
-        axes.set_ylabel("variance removed by one measurement (%)")
-        axes.set_ylim(0, None)
-        for _, point in result.points.iterrows():
-            axes.axvline(point["temperature_K"] - ZERO_CELSIUS, color="0.8", linewidth=1, zorder=0)
-        axes.legend(frameon=False)
+def figure(result: Design) -> Figure:
+    """Return the expected reduction over the conditions, with the numbered proposals on it."""
+    table, removed = result.candidates, "variance removed by one measurement (%)"
+    over_rate = result.kind == "peak_temperature"
+    along = "heating_rate_K_per_s" if over_rate else "temperature_C"
+    x = Axis("heating rate (K/s)" if over_rate else "temperature (°C)", log=over_rate)
+    gain = 100 * table["expected_reduction"]
+    height, note = gain.loc[_rows(result)].tolist(), ""
+    points = result.points
+    if "temperature_K" in points:
+        points = points.assign(temperature_C=points["temperature_K"] - ZERO_CELSIUS)
+    parts: list[Part] = []
+    if "time_s" in table:
+        y, height = Axis("time (s)", log=True), result.proposals["time_s"].tolist()
+        colours = between(gain / gain.max(), SHADES)
+        parts.append(Series(table[along], table["time_s"], "", colours, "square", 20))
+        if len(points):
+            measured = points[along], points["time_s"]
+            parts.append(Series(*measured, "measured", "#ffffff", "circle", outlined=True))
+        note = f"Colour: {removed}, from none (pale) to {gain.max():.3g} % (dark)."
     else:
-        wide = table.pivot_table(
-            index="time_s", columns="temperature_C", values="expected_reduction"
+        x = replace(x, marks=points[along].tolist() if len(points) else [])
+        y = Axis(removed, from_zero=True)
+        curves = table.groupby("fraction") if "fraction" in table else [("", table)]
+        for (fraction, own), colour in zip(curves, cycle(CYCLE), strict=False):
+            name = f"{100 * fraction:g} % transformed" if fraction != "" else ""
+            parts.append(Series(own[along], gain[own.index], name, colour, width=2.4))
+        note = "Dotted: measured already." if len(points) else ""
+    for row, at in zip(result.proposals.to_dict("records"), height, strict=True):
+        number = str(row["experiment"])
+        parts.append(
+            Series([row[along]], [at], "", AMBER, "circle", 9, outlined=True, end_label=number)
         )
-        drawn = axes.contourf(wide.columns, wide.index, 100 * wide.to_numpy(), levels=12)
-        figure.colorbar(drawn, label="variance removed by one measurement (%)")
-        axes.set_yscale("log")
-        axes.set_ylabel("time / s")
-        height = result.proposals["time_s"].tolist()
-        if len(result.points):
-            axes.scatter(
-                result.points["temperature_K"] - ZERO_CELSIUS,
-                result.points["time_s"],
-                color="white",
-                edgecolors="black",
-                label="measured",
-            )
-            axes.legend()
-    for row, y in zip(result.proposals.to_dict("records"), height, strict=True):
-        axes.annotate(
-            str(row["experiment"]),
-            (row[along], y),
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle", "facecolor": "#ffd54f", "edgecolor": "black"},
-        )
-    axes.set_xlabel("temperature / °C" if along == "temperature_C" else "heating rate / (K/s)")
-    axes.set_title(f"{result.alloy}: where to measure next")
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+    return Figure("design", f"{result.alloy}: where to measure next", x, y, parts, note)
 
 
 def _rows(result: Design) -> list[int]:
     """Return the candidates' rows of the proposals."""
-    keys = [name for name in ("temperature_K", "fraction", "time_s") if name in result.candidates]
+    names = ("temperature_K", "fraction", "time_s", "heating_rate_K_per_s")
+    keys = [name for name in names if name in result.candidates]
     index = pd.MultiIndex.from_frame(result.candidates[keys])
     return [int(i) for i in index.get_indexer(pd.MultiIndex.from_frame(result.proposals[keys]))]

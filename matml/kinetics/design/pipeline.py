@@ -8,10 +8,11 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
+from matml.figures.static import write
 from matml.kinetics.data.alloys import group_alloys, read_alloys
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import ZERO_CELSIUS
-from matml.kinetics.design.choose import Region, design, draw_design
+from matml.kinetics.design.choose import Region, design, figure
 from matml.kinetics.inference.population import Population
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def design_stage(
     result = design(population, own, observations, target, possible, count, seed)
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
-    draw_design(result, out / "design.png")
+    write(figure(result), [out / "design.png"])
     for row in result.proposals.to_dict("records"):
         print(
             f"{row['experiment']}. {_experiment(row)}: "

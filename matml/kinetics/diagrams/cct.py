@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matml.kinetics.data.additivity import consumed, scheil_temperature
 from matml.kinetics.data.units import ZERO_CELSIUS
-from matml.kinetics.diagrams.figures import SLOWEST_K_S
+from matml.kinetics.diagrams.quantities import SLOWEST_K_S
 from matml.kinetics.diagrams.ttt import FRACTIONS
 from matml.kinetics.inference.calibration import Calibration, prediction_columns
 

@@ -14,13 +14,15 @@ from matml.kinetics.data.batch import with_alloy_inputs
 from matml.kinetics.data.columns import on_history
 from matml.kinetics.data.thermal_history import History, path_columns
 from matml.kinetics.diagrams.figures import (
+    curves_figure,
+)
+from matml.kinetics.diagrams.quantities import (
     ACROSS,
     RUN_TIME,
     SHOWN,
     UP,
     Quantity,
     Subject,
-    curves_figure,
 )
 from matml.kinetics.inference.calibration import Calibration
 

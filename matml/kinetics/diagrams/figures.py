@@ -5,7 +5,7 @@ from the same tables as they were written.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,136 +24,29 @@ from matml.figures.figure import (
     Hover,
     Part,
     Series,
+    Values,
     between,
 )
 from matml.kinetics.data.columns import on_history
 from matml.kinetics.data.units import ZERO_CELSIUS
+from matml.kinetics.diagrams.quantities import (
+    SHOWN,
+    SLOWEST_K_S,
+    Level,
+    Quantity,
+    Subject,
+    sentence,
+)
 
 COLOURS = (BLUE, GREEN, ORANGE)
 CURVE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)
-TTT_COLUMNS = frozenset(("fraction", "temperature_C", "time_s", "low_90_s", "high_90_s"))
-CCT_COLUMNS = ("fraction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C")
-SLOWEST_K_S = 1e-3
-"""Cooling rate below which no CCT curve is drawn."""
 DIGITS = 7
 """Times span decades."""
 HELD = "observed, used"
 OTHERS = "observed, not used"
-
-
-@dataclass(frozen=True)
-class Level:
-    """A quantity that is drawn as a level over temperature, for some times."""
-
-    column: str
-    words: str
-    unit: str
-    title: str
-    over: str
-    log: bool = False
-
-    @property
-    def shown_unit(self) -> str:
-        """The unit for people; tables have `um`."""
-        return self.unit.replace("um", "µm")
-
-
-LEVELS = {
-    "hardness": Level(
-        "hardness_HRC",
-        "hardness",
-        "HRC",
-        "Hardness after tempering",
-        "tempering temperature (°C)",
-    ),
-    "grain_size": Level(
-        "grain_size_um",
-        "grain size",
-        "um",
-        "Grain size after annealing",
-        "temperature (°C)",
-        log=True,  # grain sizes are compared by their logarithm
-    ),
-}
-"""By kind of observation."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A column on an axis of a diagram of curves, and what is taken off it."""
-
-    column: str
-    title: str
-    log: bool = False
-    offset: float = 0.0
-
-    def of(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the column as it is drawn."""
-        return table[self.column].to_numpy(float) - self.offset
-
-    @property
-    def axis(self) -> Axis:
-        """The axis."""
-        return Axis(self.title, log=self.log)
-
-
-TIME = Quantity("time_s", "time (s)", log=True)
-CELSIUS = Quantity("temperature_K", "temperature (°C)", offset=ZERO_CELSIUS)
-RUN_TIME = Quantity("time_s", "time on the run's clock (s)")
-ACROSS = {
-    "martensite": CELSIUS,
-    "peak_temperature": Quantity("heating_rate_K_per_s", "heating rate (K/s)", log=True),
-    "particle_radius": TIME,
-    "fraction": TIME,
-}
-"""What is varied, by kind."""
-UP = {
-    "martensite": Quantity("martensite_fraction", "martensite fraction"),
-    "peak_temperature": Quantity(
-        "peak_temperature_K", "peak temperature (°C)", offset=ZERO_CELSIUS
-    ),
-    "particle_radius": Quantity("particle_radius_nm", "mean radius (nm)", log=True),
-    "fraction": Quantity("fraction_transformed", "fraction transformed"),
-}
-"""What is measured, by kind."""
-SHOWN = {
-    "temperature_K": ("{:.0f} °C", ZERO_CELSIUS),
-    "strain": ("strain {:g}", 0.0),
-    "strain_rate_per_s": ("{:g} /s", 0.0),
-    "initial_grain_size_um": ("{:.3g} µm", 0.0),
-    "run": ("run {}", 0.0),
-}
-"""How a condition of a curve is told."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a diagram is of.
-
-    Attributes
-    ----------
-    equation
-        Its title; "" where it is not known.
-    observations
-        How many the alloy was calibrated from; None where it is not known.
-    """
-
-    alloy: str
-    simulated: bool
-    equation: str = ""
-    observations: int | None = None
-
-    def title(self, what: str) -> str:
-        """Return the title of a diagram."""
-        return f"{what} of {self.alloy}{' (simulated data)' if self.simulated else ''}"
-
-    @property
-    def calibrated(self) -> str:
-        """What was calibrated, from how much."""
-        words = f"{self.equation}, calibrated" if self.equation else "calibrated"
-        if self.observations is None:
-            return words
-        return f"{words} from {self.observations} observation{'s' * (self.observations != 1)}"
+LOG_TIME, CELSIUS = Axis("time (s)", log=True), Axis("temperature (°C)")
+BANDS = "Bands: 90 % credible"
+GENERIC = "Dashed: least squares from a generic start."
 
 
 def ttt_figure(
@@ -175,19 +68,13 @@ def ttt_figure(
     parts: list[Part] = []
     for (fraction, own), colour in zip(curves.groupby("fraction"), COLOURS, strict=False):
         label, at = f"{100 * float(fraction):g} %", own["temperature_C"].to_numpy(float)
-        low, high = own["low_90_s"].to_numpy(float), own["high_90_s"].to_numpy(float)
-        parts += [
-            _band(np.r_[low, high[::-1]], np.r_[at, at[::-1]], label, colour),
-            _curve(
-                own["time_s"],
-                at,
-                label,
-                colour,
-                f"{label} transformed<br>%{{x:.3g}} s [%{{customdata[0]:.3g}}, "
-                "%{customdata[1]:.3g}] at %{y:.0f} °C",
-                np.stack([low, high], 1),
-            ),
-        ]
+        ends = own[["low_90_s", "high_90_s"]].to_numpy(float)
+        told = (
+            f"{label} transformed<br>%{{x:.3g}} s [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}] "
+            "at %{y:.0f} °C"
+        )
+        band = _around(ends), _around(np.stack([at, at], 1))
+        parts += _curve(own["time_s"], at, band, label, colour, told, ends)
     if "least_squares_time_s" in curves:
         parts += _least_squares(curves, "fraction", "least_squares_time_s", "temperature_C")
     times, along = [], 0
@@ -205,24 +92,13 @@ def ttt_figure(
             times.append(held["time_s"])
     note = (
         f"Time to transform {_percent(curves)}. {sentence(subject.calibrated)}. Bands: 90 % "
-        "credible. "
-        "Dashed: least squares from a generic start. Points are coloured by fraction."
+        f"credible. {GENERIC} Points are coloured by fraction."
     )
     if along:
         note += f" {along} observations along ramps or paths are no points of this diagram."
-    return Figure(
-        name,
-        subject.title("TTT diagram"),
-        Axis("time (s)", log=True, ends=_time_ends(curves, times)),
-        Axis("temperature (°C)"),
-        parts,
-        note,
-        f"{subject.title('TTT diagram')}, {subject.calibrated}: time to transform "
-        f"{_percent(curves)} against temperature. {_nose(curves)}",
-        legend=True,
-        height=430,
-        digits=DIGITS,
-    )
+    title, x = subject.title("TTT diagram"), replace(LOG_TIME, ends=_time_ends(curves, times))
+    told = f"time to transform {_percent(curves)} against temperature. {_nose(curves)}"
+    return _diagram(name, title, x, CELSIUS, parts, note, f"{title}, {subject.calibrated}: {told}")
 
 
 def _time_ends(curves: pd.DataFrame, observed: Sequence[pd.Series]) -> tuple[float, float]:
@@ -252,19 +128,13 @@ def level_figure(
     unit, times = level.shown_unit, curves["time_s"]
     for (time, own), colour in zip(curves.groupby("time_s"), COLOURS, strict=False):
         label, at = f"{float(time):g} s", own["temperature_C"].to_numpy(float)
-        low, high = (own[f"{end}_90_{level.unit}"].to_numpy(float) for end in ("low", "high"))
-        parts += [
-            _band(np.r_[at, at[::-1]], np.r_[low, high[::-1]], label, colour),
-            _curve(
-                at,
-                own[level.column],
-                label,
-                colour,
-                f"after {label} at %{{x:.0f}} °C<br>{level.words} %{{y:.3g}} "
-                f"[%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}] {unit}",
-                np.stack([low, high], 1),
-            ),
-        ]
+        ends = own[[f"low_90_{level.unit}", f"high_90_{level.unit}"]].to_numpy(float)
+        told = (
+            f"after {label} at %{{x:.0f}} °C<br>{level.words} %{{y:.3g}} "
+            f"[%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}] {unit}"
+        )
+        band = _around(np.stack([at, at], 1)), _around(ends)
+        parts += _curve(at, own[level.column], band, label, colour, told, ends)
     if f"least_squares_{level.unit}" in curves:
         column = f"least_squares_{level.unit}"
         parts += _least_squares(curves, "time_s", "temperature_C", column)
@@ -274,19 +144,16 @@ def level_figure(
             shares = np.log(points["time_s"].to_numpy(float) / times.min()) / span
             colours = between(shares, COLOURS[: max(2, times.nunique())])
             parts.append(_points(points, "temperature_C", level.column, label, colours, level))
-    return Figure(
+    title, drawn = subject.title(level.title), curves[level.column]
+    return _diagram(
         name,
-        subject.title(level.title),
+        title,
         Axis(level.over),
         Axis(f"{level.words} ({unit})", log=level.log, ticks_125=level.log),
         parts,
-        f"{sentence(subject.calibrated)}. Bands: 90 % credible. Dashed: least squares from a "
-        "generic start. Points are coloured by time.",
-        f"{subject.title(level.title)} against temperature, {subject.calibrated}; from "
-        f"{curves[level.column].min():.3g} to {curves[level.column].max():.3g} {unit}.",
-        legend=True,
-        height=430,
-        digits=DIGITS,
+        f"{sentence(subject.calibrated)}. {BANDS}. {GENERIC} Points are coloured by time.",
+        f"{title} against temperature, {subject.calibrated}; from {drawn.min():.3g} to "
+        f"{drawn.max():.3g} {unit}.",
     )
 
 
@@ -304,8 +171,8 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
     what = f"Cooling at constant rates from {start_C:.0f} °C, by Scheil's rule from the TTT curves"
     if cooled.empty:
         nothing = f"{what}: cooling at {SLOWEST_K_S:g} K/s or faster transforms nothing."
-        ends = Axis("time (s)", log=True, ends=(1.0, 1e6)), Axis("temperature (°C)", ends=(0, 1e3))
-        return Figure(name, title, *ends, parts, nothing, f"{title}: {nothing}", height=430)
+        empty = replace(LOG_TIME, ends=(1.0, 1e6)), replace(CELSIUS, ends=(0, 1e3))
+        return Figure(name, title, *empty, parts, nothing, f"{title}: {nothing}", height=430)
     shown = cooled["time_s"][cooled["time_s"] > 0]
     first, last = float(shown.min()) / 3, float(shown.max()) * 3
     bottom, rates = float(cooled["low_90_C"].min()), cooled["cooling_rate_K_s"]
@@ -319,34 +186,24 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
             parts.append(_cooling_line(times, start_C - rate * times, rate))
     for (fraction, own), colour in zip(cooled.groupby("fraction"), COLOURS, strict=False):
         label, speed = f"{100 * float(fraction):g} %", own["cooling_rate_K_s"].to_numpy(float)
-        low, high = own["low_90_C"].to_numpy(float), own["high_90_C"].to_numpy(float)
+        ends = own[["low_90_C", "high_90_C"]].to_numpy(float)
+        told = (
+            f"{label} transformed<br>at %{{customdata[0]:.3g}} K/s: %{{y:.0f}} °C "
+            "[%{customdata[1]:.0f}, %{customdata[2]:.0f}]<br>after %{x:.3g} s"
+        )
         # each end lies on the cooling line of its rate
-        at = np.r_[low, high[::-1]]
-        parts += [
-            _band((start_C - at) / np.r_[speed, speed[::-1]], at, label, colour),
-            _curve(
-                own["time_s"],
-                own["temperature_C"],
-                label,
-                colour,
-                f"{label} transformed<br>at %{{customdata[0]:.3g}} K/s: %{{y:.0f}} °C "
-                "[%{customdata[1]:.0f}, %{customdata[2]:.0f}]<br>after %{x:.3g} s",
-                np.stack([speed, low, high], 1),
-            ),
-        ]
-    return Figure(
+        band = _around((start_C - ends) / speed[:, None]), _around(ends)
+        rows = np.column_stack([speed, ends])
+        parts += _curve(own["time_s"], own["temperature_C"], band, label, colour, told, rows)
+    return _diagram(
         name,
         title,
-        Axis("time (s)", log=True, ends=(first, last)),
-        Axis("temperature (°C)"),
+        replace(LOG_TIME, ends=(first, last)),
+        CELSIUS,
         parts,
-        f"{what}: where it reaches {_percent(cooled)}. Bands: 90 % credible, along the cooling "
-        "lines (grey).",
+        f"{what}: where it reaches {_percent(cooled)}. {BANDS}, along the cooling lines (grey).",
         f"{title}: temperature at which cooling from {start_C:.0f} °C at {rates.min():.3g} to "
         f"{rates.max():.3g} K/s transforms {_percent(cooled)}.",
-        legend=True,
-        height=430,
-        digits=DIGITS,
     )
 
 
@@ -385,13 +242,10 @@ def curves_figure(
     for number, (label, block) in enumerate(table.groupby("curve", sort=False)):
         colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
         x, label = across.of(block), str(label) or "calibrated"
-        low, high = (block[end].to_numpy(float) - up.offset for end in ("low_90", "high_90"))
-        rows = np.stack([low, high], 1)
+        ends = block[["low_90", "high_90"]].to_numpy(float) - up.offset
         told = f"{label}<br>%{{x:.4g}}: %{{y:.4g}} [%{{customdata[0]:.4g}}, %{{customdata[1]:.4g}}]"
-        parts += [
-            _band(np.r_[x, x[::-1]], np.r_[low, high[::-1]], label, colour),
-            _curve(x, up.of(block), label, colour, told, rows),
-        ]
+        band = _around(np.stack([x, x], 1)), _around(ends)
+        parts += _curve(x, up.of(block), band, label, colour, told, ends)
         own = points[_belongs(points, block)]
         parts.append(
             Series(
@@ -407,18 +261,9 @@ def curves_figure(
             )
         )
     what = sentence(up.title.split(" (")[0])
-    return Figure(
-        name,
-        subject.title(what),
-        across.axis,
-        up.axis,
-        parts,
-        f"{sentence(subject.calibrated)}. Bands: 90 % credible. Circles: observed.",
-        f"{subject.title(what)} against {across.title}, {subject.calibrated}.",
-        legend=True,
-        height=430,
-        digits=DIGITS,
-    )
+    note = f"{sentence(subject.calibrated)}. {BANDS}. Circles: observed."
+    summary = f"{subject.title(what)} against {across.title}, {subject.calibrated}."
+    return _diagram(name, subject.title(what), across.axis, up.axis, parts, note, summary)
 
 
 def _belongs(points: pd.DataFrame, block: pd.DataFrame) -> pd.Series:
@@ -430,36 +275,40 @@ def _belongs(points: pd.DataFrame, block: pd.DataFrame) -> pd.Series:
     return inside
 
 
-def _band(x: np.ndarray, y: np.ndarray, label: str, colour: str) -> Band:
-    return Band(x, y, f"{label}, 90 % band", colour)
+def _around(ends: np.ndarray) -> np.ndarray:
+    """Return lower ends and then, backwards, upper ones, of [n, 2]: the line around a band."""
+    return np.r_[ends[:, 0], ends[::-1, 1]]
 
 
 def _curve(
-    x: np.ndarray | pd.Series,
-    y: np.ndarray | pd.Series,
+    x: Values,
+    y: Values,
+    band: tuple[np.ndarray, np.ndarray],
     label: str,
     colour: str,
     told: str,
     rows: np.ndarray,
-) -> Series:
+) -> list[Part]:
+    """Return a curve on its band; a page tells of points by `told` with the numbers of `rows`."""
     hover = Hover(f"{told}<extra></extra>", rows.tolist())
-    return Series(x, y, label, colour, width=2.5, hover=hover)
+    return [
+        Band(*band, f"{label}, 90 % band", colour),
+        Series(x, y, label, colour, width=2.5, hover=hover),
+    ]
+
+
+def _diagram(
+    name: str, title: str, x: Axis, y: Axis, parts: list[Part], note: str, summary: str
+) -> Figure:
+    return Figure(name, title, x, y, parts, note, summary, legend=True, height=430, digits=DIGITS)
 
 
 def _least_squares(curves: pd.DataFrame, key: str, x: str, y: str) -> list[Part]:
     """Return the generic fit's curves, drawn above the others, which may hide them."""
     parts: list[Part] = []
     for _, own in curves.groupby(key):
-        line = Series(
-            own[x],
-            own[y],
-            "least squares",
-            GREY,
-            width=1.5,
-            dash="dash",
-            in_legend=not parts,
-        )
-        parts.append(line)
+        line = Series(own[x], own[y], "least squares", GREY, width=1.5, dash="dash")
+        parts.append(replace(line, in_legend=not parts))
     return parts
 
 
@@ -523,8 +372,3 @@ def _nose(curves: pd.DataFrame) -> str:
         f"Transformation to {100 * middle:g} % is fastest at {best['temperature_C']:.0f} °C and "
         f"takes {best['time_s']:.3g} s there."
     )
-
-
-def sentence(text: str) -> str:
-    """Return text with a capital first letter."""
-    return text[:1].upper() + text[1:]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matml.kinetics.data.units import ZERO_CELSIUS
-from matml.kinetics.diagrams.figures import LEVELS
+from matml.kinetics.diagrams.quantities import LEVELS
 from matml.kinetics.inference.calibration import Calibration, prediction_columns
 
 FRACTIONS = (0.01, 0.5, 0.99)

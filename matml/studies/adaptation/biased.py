@@ -196,7 +196,7 @@ def chosen_fine_tuning(own: MemberStudy, classes: np.ndarray) -> Predictor:
         own.validation, shots=study.shots, draws=study.draws, seed=study.seed + 1
     )
     errors = episode_errors(episodes, variants, own.bench.targets, classes)
-    best = {None: family_mean(errors.assign(property=ALL)).idxmin()[1]}
+    best: dict[int | None, str] = {None: family_mean(errors.assign(property=ALL)).idxmin()[1]}
     for name, group in errors.groupby("property"):
         best[own.bench.names.index(name)] = family_mean(group).idxmin()[1]
     log.info("member %d: fine-tuning chosen: %s", own.member, best)

@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -20,7 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from matml.gp.residual import ResidualGP, learn_residual_gp
-from matml.meta import MAML, GaussianHead, GradientSteps, HeadSteps, MetaTraining, meta_train
+from matml.meta import (
+    MAML,
+    GaussianHead,
+    GradientSteps,
+    HeadSteps,
+    InnerLoop,
+    MetaTraining,
+    meta_train,
+)
 from matml.properties.data.batches import GraphBatches
 from matml.properties.dataset import Workbench
 from matml.properties.methods.method import FineTuning
@@ -134,8 +143,9 @@ class Backbone:
 
     def __init__(self, network: CrystalNetwork, batches: GraphBatches, rows: np.ndarray) -> None:
         self.network, self.batches = network, batches
-        self.output = np.full(batches.targets.shape, np.nan)
-        self.output[rows] = predict(network, batches, rows)
+        output = predict(network, batches, rows)
+        self.output = np.full((len(batches), output.shape[1]), np.nan)
+        self.output[rows] = output
         embeddings = embed(network, batches, rows)
         self.embeddings = np.zeros((len(batches), embeddings.shape[1]), np.float32)
         self.embeddings[rows] = embeddings
@@ -150,7 +160,7 @@ class Backbone:
     def features(self, rows: np.ndarray, column: int) -> tuple[Tensor, Tensor]:
         """Return crystals for learners that are the read-out."""
         labels = torch.full((len(rows), self.output.shape[1]), torch.nan)
-        labels[:, column] = torch.from_numpy(self.batches.targets[rows, column])
+        labels[:, column] = torch.from_numpy(self.batches.labels(rows)[:, column])
         return self.inputs[torch.from_numpy(rows)], labels.to(self.inputs)
 
     def pretrained(self, supports, queries, column: int) -> list[np.ndarray]:
@@ -181,20 +191,19 @@ class Backbone:
             own = [pair for pair in tasks.pairs if pair.column == column]
             drawn = [tasks.draw_rows(p, generator) for p in own for _ in range(per_pair)]
             rows = np.unique(np.concatenate([part for episode in drawn for part in episode]))
-            residuals = self.batches.targets[rows, column] - self.output[rows, column]
-            episodes = [tuple(np.searchsorted(rows, part) for part in episode) for episode in drawn]
+            residuals = self.batches.labels(rows)[:, column] - self.output[rows, column]
+            episodes = [(np.searchsorted(rows, s), np.searchsorted(rows, q)) for s, q in drawn]
             models[column] = learn_residual_gp(self.embeddings[rows], residuals, episodes)
         member = Member(self.network, {}, models)
 
         def run(supports, queries, column):
-            targets = self.batches.targets[:, column]
             return [
                 self.output[query, column]
                 + residual_gp_correction(
                     member,
                     column,
                     self.embeddings[support],
-                    targets[support] - self.output[support, column],
+                    self.batches.labels(support)[:, column] - self.output[support, column],
                     self.embeddings[query],
                 )
                 for support, query in zip(supports, queries, strict=True)
@@ -202,7 +211,7 @@ class Backbone:
 
         return run
 
-    def with_network(self, network: CrystalNetwork, inner: nn.Module) -> Predictor:
+    def with_network(self, network: CrystalNetwork, inner: InnerLoop) -> Predictor:
         """Return a meta-trained network with its inner loop."""
         member = Member(self.network, {"maml": (network, inner)}, {})
 
@@ -214,7 +223,13 @@ class Backbone:
 
         return run
 
-    def with_read_out(self, module: nn.Module, inner: nn.Module) -> Predictor:
+    def with_learner(self, module: nn.Module, inner: InnerLoop) -> Predictor:
+        """Return a meta-trained network or read-out with its inner loop."""
+        if isinstance(module, CrystalNetwork):
+            return self.with_network(module, inner)
+        return self.with_read_out(module, inner)
+
+    def with_read_out(self, module: nn.Module, inner: InnerLoop) -> Predictor:
         """Return a meta-trained read-out with its inner loop."""
 
         def run(supports, queries, column):
@@ -271,7 +286,7 @@ class MemberStudy:
             Families of the test; `meta_train` refuses tasks of them, as of `seen` ones.
         """
         # the control: what the inner loop does without any meta-training
-        found = {"gradient_steps": self.backbone.with_network(*self.start("maml", {}))}
+        found = {"gradient_steps": self.backbone.with_learner(*self.start("maml", {}))}
         for regime, biased in REGIMES.items():
             tasks = self.tasks(pairs, self.backbone.graphs, biased)
             found[f"residual_gp_{regime}"] = self.backbone.with_residual_gp(
@@ -295,7 +310,7 @@ class MemberStudy:
         validation = self.tasks(self.validation, data, True)
         fixed = [validation.draw(generator) for _ in range(study.validation_tasks)]
         rates = study.rates if whole else study.head_rates
-        variants = [{"outer rate": rate} for rate in rates]
+        variants: list[dict[str, Any]] = [{"outer rate": rate} for rate in rates]
         if name == "gaussian_head":
             variants = [
                 variant | {"kernel": kernel, "scale": scale}
@@ -317,11 +332,11 @@ class MemberStudy:
                 checkpoint=self.checkpoint(name, variant, pairs, biased),
                 title=f"member {self.member}: {name}",
             )
-            predictor = self.backbone.with_network if whole else self.backbone.with_read_out
             found = variant | {"before": round(history.validation_loss[0], 5)}
-            yield found, min(history.validation_loss), predictor(module, inner)
+            predictor = self.backbone.with_learner(module, inner)
+            yield found, min(history.validation_loss), predictor
 
-    def start(self, name: str, variant: dict) -> tuple[nn.Module, nn.Module]:
+    def start(self, name: str, variant: dict) -> tuple[nn.Module, InnerLoop]:
         """Return a learner before meta-training: the pre-trained weights, and an inner loop."""
         if name == "maml":
             network = copy.deepcopy(self.backbone.network)
@@ -337,10 +352,12 @@ class MemberStudy:
                 scale=variant["scale"],
                 read=read_features,
             )
-        options = {"steps": 5, "learning_rate": 0.02, "learn_rates": "tensor"}
+        loop: Callable[..., GradientSteps]
         if name == "anil":
-            return module, HeadSteps(module, "head", **options)
-        return module, GradientSteps(module, largest_gradient=5.0, **options)
+            loop = partial(HeadSteps, head="head")
+        else:
+            loop = partial(GradientSteps, largest_gradient=5.0)
+        return module, loop(module, steps=5, learning_rate=0.02, learn_rates="tensor")
 
     def checkpoint(self, name: str, variant: dict, pairs: list[Pair], biased: bool) -> Path | None:
         """Return where a meta-training is kept; another name for whatever it depends on."""

@@ -152,7 +152,8 @@ def follow(
     for after in range(turns + 1):
         if after:
             weights = adapt(weights, [order[after - 1].support for order in orders])
-        moved = sum((w - start[n]).square().flatten(1).sum(1) for n, w in weights.items())
+        first, *others = ((w - start[n]).square().flatten(1).sum(1) for n, w in weights.items())
+        moved = sum(others, first)
         distance[:, after] = moved.sqrt().cpu().numpy()
         for number in range(count):
             own = {name: weight[number] for name, weight in weights.items()}

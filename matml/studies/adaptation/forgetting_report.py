@@ -1,13 +1,14 @@
 """Tidy records, tables and figure of the study of forgetting."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from matml.core.files import atomic
 from matml.core.statistics import bootstrap_interval, tidy_record
+from matml.figures.figure import BLUE, ORANGE, Axis, Figure, Panels, Series
+from matml.figures.static import write
 from matml.properties.data.targets import find_property
 from matml.studies.adaptation.forgetting import (
     RULES,
@@ -36,21 +37,20 @@ def summarise(
 ) -> list[dict]:
     """Return tidy records: measures of each way, differences between starts, and values by turn."""
     unit = find_property(name).error_unit
-    found = []
+    found, record = [], partial(tidy_record, "forgetting", shots=shots, seed=seed)
 
     def add(setting: str, way: str, default: bool, metric: str, values: np.ndarray) -> None:
         if len(values):
             metric = metric if "distance" in metric else f"{metric} [{unit}]"
-            own = {"shots": shots, "is_default": default, "seed": seed}
-            found.append(tidy_record("forgetting", setting, way, metric, values, **own))
+            found.append(record(setting, way, metric, values, is_default=default))
 
     for way, outcome in outcomes.items():
         default = way == Way("maml", "inner", default_steps)
         for metric, values in measures(outcome).items():
             add(name, str(way), default, metric, values)
-        for number, values in enumerate(by_turn(outcome), start=1):
-            for metric, own in values.items():
-                add(f"{name}, after {number} families", str(way), default, metric, own)
+        for number, turn in enumerate(by_turn(outcome), start=1):
+            for metric, values in turn.items():
+                add(f"{name}, after {number} families", str(way), default, metric, values)
     for way, outcome in outcomes.items():
         if way.start == "maml":
             other = measures(outcomes[Way("pretrained", way.rule, way.steps)])
@@ -85,10 +85,10 @@ def print_tables(name: str, records: Sequence[dict], echo: Callable[[str], None]
     echo(f"\n{'families adapted to':34}" + "".join(f"{i:>10}" for i, _ in enumerate(settings, 1)))
     for method in dict.fromkeys(record["method"] for record in turns):
         echo(method)
-        own = {(_measure(r), r["setting"]): r["value"] for r in turns if r["method"] == method}
+        value = {(_measure(r), r["setting"]): r["value"] for r in turns if r["method"] == method}
         for metric, title in TURN_TITLES.items():
             cells = (
-                _number(metric, own[metric, one], "") if (metric, one) in own else ""
+                _number(metric, value[metric, one], "") if (metric, one) in value else ""
                 for one in settings
             )
             echo(f"{'  ' + title:34}" + "".join(f"{cell:>10}" for cell in cells))
@@ -125,56 +125,50 @@ def _cell(record: dict, sign: str) -> str:
     return f"{text} [{', '.join(ends)}]"
 
 
-COLOURS = {"maml": "#0072b2", "pretrained": "#d55e00"}
+COLOURS = {"maml": BLUE, "pretrained": ORANGE}
 
 
 def draw(studies: dict[str, dict[Way, Outcome]], path: Path, *, shots: int) -> None:
     """Draw errors and distances against the number of families, a row per property and steps."""
-    rows = [
-        (name, steps)
-        for name, outcomes in studies.items()
-        for steps in dict.fromkeys(way.steps for way in outcomes)
-    ]
-    figure = Figure(figsize=(15.5, 3.3 * len(rows) + 0.8), layout="constrained")
-    grid = figure.subplots(len(rows), 4, squeeze=False)
-    for axes, (name, steps) in zip(grid, rows, strict=True):
+    rows = []
+    for name, outcomes in studies.items():
         item = find_property(name)
-        for way, outcome in studies[name].items():
-            if way.steps == steps:
-                _draw_way(axes, way, outcome)
         unit = item.error_unit or "own unit"
-        titles = (
-            ("error on the family just adapted to,\nless that of the start", unit),
-            ("error on earlier families less that\nright after adapting to each", unit),
-            ("error on crystals of pre-training\n(memorised, so it starts low)", unit),
-            ("distance of the weights from the start", "% of the start's norm"),
-        )
-        for panel, (title, label) in zip(axes, titles, strict=True):
-            panel.set_title(title, fontsize=10)
-            panel.set_ylabel(label)
-            panel.set_xlabel("families adapted to")
-            panel.grid(color="0.92")
-            panel.set_axisbelow(True)
-            panel.xaxis.get_major_locator().set_params(integer=True)
-        axes[0].set_ylabel(f"{item.title}, {steps} steps a family\n{unit}")
-        for panel in axes[:2]:
-            panel.axhline(0, color="0.6", linewidth=1)
-        axes[3].set_yscale("log")
-    handles, labels = grid[0, 3].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11
+        for steps in dict.fromkeys(way.steps for way in outcomes):
+            lines = [_lines(way, own) for way, own in outcomes.items() if way.steps == steps]
+            titles = (
+                ("error on the family just adapted to,\nless that of the start", unit),
+                ("error on earlier families less that\nright after adapting to each", unit),
+                ("error on crystals of pre-training\n(memorised, so it starts low)", unit),
+                ("distance of the weights from the start", "% of the start's norm"),
+            )
+            rows.append(
+                [
+                    Figure(
+                        f"{name}-{steps}-{number}",
+                        title,
+                        Axis("families adapted to"),
+                        Axis(
+                            label if number else f"{item.title}, {steps} steps a family\n{label}",
+                            log=number == 3,
+                            zero_line=number < 2,
+                        ),
+                        panel,
+                    )
+                    for number, ((title, label), panel) in enumerate(
+                        zip(titles, zip(*lines, strict=True), strict=True)
+                    )
+                ]
+            )
+    note = (
+        f"{shots} labels a family, mean over random orders; bars: 95 % bootstrap interval over "
+        "families (left two), orders (right two)"
     )
-    figure.supxlabel(
-        f"{shots} labels a family, mean over random orders; bars: 95 % bootstrap interval "
-        "over families (left two), orders (right two)",
-        fontsize=10,
-    )
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    write(Panels("Adapting to one family after another", rows, note), [path])
 
 
-def _draw_way(axes: Sequence, way: Way, outcome: Outcome) -> None:
-    """Draw one way's lines into the four panels of a row."""
+def _lines(way: Way, outcome: Outcome) -> list[Series]:
+    """Return one way's line in each of the four panels of a row."""
     turns = by_turn(outcome)
     families, error = outcome.families, outcome.error
     change, gain = [], []
@@ -186,27 +180,29 @@ def _draw_way(axes: Sequence, way: Way, outcome: Outcome) -> None:
         past = np.arange(after - 1)
         moved = error[:, after, past] - error[:, past + 1, past]
         change.append(family_means(families[:, past], moved))
-    series = (
+    panels = (
         (1, gain),
         (2, change),
         (0, [outcome.retained[:, 0], *(turn["pretraining"] for turn in turns)]),
         (1, [100 * turn["relative_distance"] for turn in turns]),
     )
     shift = 0.06 * (list(STARTS).index(way.start) * 2 + list(RULES).index(way.rule) - 1.5)
-    for panel, (first, values) in zip(axes, series, strict=True):
+    lines = []
+    for first, values in panels:
         mean = np.array([own.mean() for own in values])
-        ends = np.array([bootstrap_interval(own) for own in values])
-        ends = np.where(np.isnan(ends), mean[:, None], ends)
-        panel.errorbar(
-            first + np.arange(len(values)) + shift,
-            mean,
-            np.abs(ends.T - mean),
-            color=COLOURS[way.start],
-            linestyle="-" if way.rule == "inner" else "--",
-            marker="o" if way.rule == "inner" else "s",
-            markersize=4,
-            linewidth=1.6,
-            elinewidth=0.8,
-            capsize=2,
-            label=f"{STARTS[way.start]} start, {RULES[way.rule]}",
+        ends = np.array([bootstrap_interval(own) for own in values]).reshape(-1, 2)
+        low, high = np.where(np.isnan(ends), mean[:, None], ends).T
+        lines.append(
+            Series(
+                first + np.arange(len(values)) + shift,
+                mean,
+                f"{STARTS[way.start]} start, {RULES[way.rule]}",
+                COLOURS[way.start],
+                "circle" if way.rule == "inner" else "square",
+                width=2.5,
+                dash="solid" if way.rule == "inner" else "dash",
+                low=low,
+                high=high,
+            )
         )
+    return lines

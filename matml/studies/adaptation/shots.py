@@ -187,11 +187,13 @@ def predict_draws(
     """
     data = [episode_batch(batches, rows[support], column) for support in supports]
     query = [batches.batch(rows)] * len(supports)
-    network, inner = (part.to(batches.device) for part in member.meta_trained["maml"])
+    network, inner = member.meta_trained["maml"]
+    for part in (network, inner):
+        part.to(batches.device)
     pretrained = member.pretrained.to(batches.device)
     plain = predict(pretrained, batches, rows)[:, column]
     embedding = embed(pretrained, batches, rows)
-    residual = batches.targets[rows, column] - plain
+    residual = batches.labels(rows)[:, column] - plain
     corrections = [
         residual_gp_correction(member, column, embedding[own], residual[own], embedding)
         for own in supports

@@ -1,14 +1,27 @@
 """Tidy records, tables and figure of the study of bias and variance."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from matml.core.files import atomic
 from matml.core.statistics import bootstrap_interval, tidy_record
+from matml.figures.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    Axis,
+    Figure,
+    Panels,
+    Part,
+    Series,
+    with_common_y,
+)
+from matml.figures.static import write
 from matml.properties.data.targets import find_property
 from matml.properties.evaluation.compare import FEWEST_FAMILIES
 from matml.studies.adaptation.shots import METHODS, stopped_elsewhere
@@ -24,13 +37,13 @@ def summarise(name: str, table: pd.DataFrame, *, default_steps: int, seed: int) 
     """
     unit = find_property(name).error_unit
     square = f"({unit})^2" if unit else "1"
-    found = []
+    found, record = [], partial(tidy_record, "shots", seed=seed)
 
     def add(method: str, steps: int | None, shots: int, metric: str, values: np.ndarray) -> None:
         title, default = METHODS[method], method == "maml" and steps == default_steps
         title = title if steps is None or steps < 0 else f"{title}, {steps} steps"
-        own = {"shots": shots, "is_default": default, "seed": seed}
-        found.append(tidy_record("shots", name, title, f"{metric} [{square}]", values, **own))
+        metric = f"{metric} [{square}]"
+        found.append(record(name, title, metric, values, shots=shots, is_default=default))
 
     for (shots, method), own in table.groupby(["shots", "method"], sort=False):
         error = own.pivot_table(index="family", columns="steps", values="mse")
@@ -97,7 +110,7 @@ def _change(record: dict) -> str:
     return f", change from the start {_interval(record, '+')}"
 
 
-COLOURS = {"mse": "black", "squared_bias": "#0072b2", "variance": "#d55e00"}
+COLOURS = {"mse": GREY, "squared_bias": BLUE, "variance": ORANGE}
 
 
 def draw(tables: dict[str, pd.DataFrame], path: Path, *, default_steps: int) -> None:
@@ -106,78 +119,51 @@ def draw(tables: dict[str, pd.DataFrame], path: Path, *, default_steps: int) -> 
     Changes, since what no support can teach is the larger part of the error nearly everywhere. One
     panel per number of shots; all panels of a property share their axes.
     """
-    rows = [(name, method) for name in tables for method in METHODS if method != "network_gp"]
-    columns = max(table["shots"].nunique() for table in tables.values())
-    figure = Figure(figsize=(3.0 * columns + 1, 2.9 * len(rows) + 0.6), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes, (name, method) in zip(grid, rows, strict=True):
-        table = tables[name]
+    methods = [method for method in METHODS if method != "network_gp"]
+    rows = []
+    for name, table in tables.items():
         shots = sorted(table["shots"].unique())
-        for panel, k in zip(axes, shots, strict=False):
-            _draw_panel(panel, table[table["shots"] == k], method, default_steps)
-            families = table[table["shots"] == k]["family"].nunique()
-            panel.set_title(f"{k} label{'s' if k > 1 else ''}, {families} families", fontsize=10)
-        for panel in axes[len(shots) :]:
-            panel.set_visible(False)
-        item = find_property(name)
-        square = f"0.001 ({item.error_unit})²" if item.error_unit else "0.001"
-        short = METHODS[method].split(",")[0]
-        axes[0].set_ylabel(f"{item.title}\n{short}\nchange, {square}")
-    for number in range(len(tables)):
-        # two rows are one property's
-        own = grid[2 * number : 2 * number + 2].ravel()
-        low, high = zip(*(panel.get_ylim() for panel in own), strict=True)
-        for panel in own:
-            panel.set_ylim(min(low), max(high))
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=10
-    )
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+        panels = with_common_y(
+            [
+                _panel(name, table[table["shots"] == k], k, method, default_steps)
+                for method in methods
+                for k in shots
+            ]
+        )
+        rows += [panels[n * len(shots) : (n + 1) * len(shots)] for n in range(len(methods))]
+    title = "What adapting changes of the error and its parts, by inner steps"
+    note = "Bars: 95 % over families. Dotted: steps of meta-training."
+    write(Panels(title, rows, note), [path])
 
 
-def _draw_panel(panel, table: pd.DataFrame, method: str, default_steps: int) -> None:
-    """Draw one method at one number of shots, with the GP's error beside it."""
+def _panel(name: str, table: pd.DataFrame, shots: int, method: str, default_steps: int) -> Figure:
+    """Return one method's changes at one number of shots, with the GP's error beside them."""
     own = table[table["method"] == method]
     start = own[own["steps"] == 0].set_index("family")
-    panel.axhline(0, color="0.6", linewidth=1)
-    for part, words in PARTS.items():
-        wide = own.pivot_table(index="family", columns="steps", values=part)
-        change = 1000 * wide.sub(start[part], axis=0)
-        panel.plot(
-            change.columns,
-            change.mean(),
-            color=COLOURS[part],
-            linewidth=2.4 if part == "mse" else 1.5,
-            marker="o",
-            markersize=3,
-            label=f"{words} (95 % over families)" if part == "mse" else words,
+    steps = sorted(own["steps"].unique())
+    places, parts = list(range(len(steps))), list[Part]()
+    for kind, words in PARTS.items():
+        change = 1000 * own.pivot_table(index="family", columns="steps", values=kind).sub(
+            start[kind], axis=0
         )
-        if part == "mse":
-            ends = np.array([bootstrap_interval(change[step].to_numpy()) for step in change])
-            panel.fill_between(change.columns, ends[:, 0], ends[:, 1], color="0.88", zorder=0)
+        line = Series(places, change.mean(), words, COLOURS[kind], "circle", 5, width=2)
+        if kind == "mse":
+            low, high = zip(*(bootstrap_interval(change[s].to_numpy()) for s in steps), strict=True)
+            line = replace(line, low=low, high=high)
+        parts.append(line)
     # against the same start, so that heights compare
     gp = table[table["method"] == "network_gp"].set_index("family")["mse"] - start["mse"]
-    panel.axhline(
-        1000 * gp.mean(), color="#009e73", linestyle="--", linewidth=1.5, label="error of the GP"
+    level = [1000 * gp.mean()] * 2
+    parts.append(Series([0, places[-1]], level, "error of the GP", GREEN, width=2, dash="dash"))
+    item = find_property(name)
+    square = f"0.001 ({item.error_unit})²" if item.error_unit else "0.001"
+    meta = float(np.interp(default_steps, steps, places))
+    return Figure(
+        f"{name}-{method}-{shots}",
+        f"{item.title}, {METHODS[method].split(',')[0]}",
+        Axis("steps", ticks=dict(zip(places, map(str, steps), strict=True)), marks=[meta]),
+        Axis(f"change, {square}", zero_line=True),
+        parts,
+        f"{shots} label{'s' * (shots > 1)}, {start.index.nunique()} families; error of the start "
+        f"{1000 * start['mse'].mean():.1f}",
     )
-    panel.axvline(
-        default_steps, color="0.5", linestyle=":", linewidth=1, label="steps of meta-training"
-    )
-    panel.text(
-        0.03,
-        0.97,
-        f"error of the start {1000 * start['mse'].mean():.1f}",
-        transform=panel.transAxes,
-        va="top",
-        fontsize=8.5,
-    )
-    panel.set_xscale("symlog", linthresh=1, linscale=0.5)
-    ticks = sorted(own["steps"].unique())
-    panel.set_xlim(-0.2, 1.15 * max(ticks))
-    panel.set_xticks(ticks, [str(step) for step in ticks])
-    panel.set_xticks([], minor=True)
-    panel.set_xlabel("steps")
-    panel.grid(color="0.93")
-    panel.set_axisbelow(True)

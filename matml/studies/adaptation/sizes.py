@@ -147,8 +147,17 @@ def run_study(
         folder = out / str(part)
         if not (folder / "errors.parquet").exists():
             log.info("part %d of %d: %s", number + 1, len(parts), part)
-            options = {"members": members, "device": device, "threads": threads}
-            _run_part(bench, out, folder, settings, part, names, **options)
+            _run_part(
+                bench,
+                out,
+                folder,
+                settings,
+                part,
+                names,
+                members=members,
+                device=device,
+                threads=threads,
+            )
     tables = [read_table(out / str(part) / "errors.parquet") for part in parts]
     return pd.concat(tables, ignore_index=True)
 
@@ -190,18 +199,32 @@ def _run_part(
         asked = episodes[episodes["property"] == name]
         files = [folder / f"{kind}-{name}.parquet" for kind in ("stack", "baseline")]
         models = [path.with_suffix(".safetensors") for path in files]
-        common = {"name": name, "seed": part.seed}
         stacking = evaluate_stack(
-            own, out, networks, files[0], models[0], settings, device=device, **common
+            own,
+            out,
+            networks,
+            files[0],
+            models[0],
+            settings,
+            name=name,
+            seed=part.seed,
+            device=device,
         )
-        seconds = {"pretrained": training, STACK: training + stacking}
+        spent = {"pretrained": training, STACK: training + stacking}
         found = [read_table(files[0])]
         if with_baselines:
             fitting = evaluate_baseline(
-                own, out, files[1], models[1], settings, threads=threads, **common
+                own,
+                out,
+                files[1],
+                models[1],
+                settings,
+                name=name,
+                seed=part.seed,
+                threads=threads,
             )
-            for kind, spent in fitting.items():
-                seconds |= {kind: spent, f"{kind}_gp": spent}
+            for kind, seconds in fitting.items():
+                spent |= {kind: seconds, f"{kind}_gp": seconds}
             found.append(read_table(files[1]))
         plain = [output[np.asarray(rows, int), column] for rows in asked["query"]]
         found.append(
@@ -213,7 +236,7 @@ def _run_part(
         tables.append(
             errors.assign(
                 **asdict(part),
-                seconds=errors["method"].map(seconds),
+                seconds=errors["method"].map(spent),
                 labels=int((~np.isnan(own.targets[training_rows, column])).sum()),
             )
         )

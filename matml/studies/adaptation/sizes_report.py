@@ -1,17 +1,25 @@
 """Tidy records, tables and figure of the study of training-set size and time to train."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from matml.core.files import atomic
 from matml.core.statistics import bootstrap_interval, tidy_record
+from matml.figures.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    Axis,
+    Figure,
+    Panels,
+    Series,
+    with_common_y,
+)
+from matml.figures.static import write
 from matml.properties.data.targets import find_property
 from matml.properties.methods.registry import STACK, TITLES
 
@@ -142,12 +150,12 @@ def _print_block(
 
 
 STYLES = {
-    # method: title, colour, marker
-    "extra_trees_gp": ("extra-trees + GP", "#009e73", "^"),
-    "global_gp": ("global GP", "#0072b2", "s"),
-    "pretrained": ("networks as they are", "#6b6b6b", "D"),
-    STACK: ("default", "#d55e00", "o"),
+    "extra_trees_gp": ("extra-trees + GP", GREEN, "triangle-up"),
+    "global_gp": ("global GP", BLUE, "square"),
+    "pretrained": ("networks as they are", GREY, "diamond"),
+    STACK: ("default", ORANGE, "circle"),
 }
+"""Title, colour and marker of each method drawn."""
 
 
 def draw(table: pd.DataFrame, path: Path, *, shots: int) -> None:
@@ -156,111 +164,73 @@ def draw(table: pd.DataFrame, path: Path, *, shots: int) -> None:
     Left against the number of training labels, right against the processor time of training. All
     points of a row are means over the same families.
     """
-    names = list(dict.fromkeys(table["property"]))
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    # the same bytes from the same numbers
-    with mpl.rc_context(style | {"svg.hashsalt": "sizes"}):
-        figure = Figure(figsize=(9.5, 0.7 + 3.0 * len(names)), layout="constrained")
-        grid = figure.subplots(len(names), 2, squeeze=False, sharey="row")
-        for name, (left, right) in zip(names, grid, strict=True):
-            own = table[table["property"] == name]
-            families = own.loc[own["shots"] == shots, "family"].unique()
-            own = own[own["family"].isin(families)]
-            _draw_sizes(left, own, shots)
-            _draw_times(right, own, shots)
-            item = find_property(name)
-            unit = f", {item.error_unit}" if item.error_unit else ""
-            left.set_ylabel(f"mean absolute error{unit}")
-            left.set_title(f"{item.title}, {len(families)} unseen families", loc="left")
-        handles, titles = grid[0, 0].get_legend_handles_labels()
-        figure.legend(
-            handles,
-            titles,
-            title=f"with {shots} labels of the new family, if not said otherwise",
-            loc="outside upper center",
-            ncols=3,
-            frameon=False,
+    rows = []
+    for name, all_shots in table.groupby("property", sort=False):
+        families = all_shots.loc[all_shots["shots"] == shots, "family"].unique()
+        own = all_shots[all_shots["family"].isin(families)]
+        item = find_property(str(name))
+        unit = f", {item.error_unit}" if item.error_unit else ""
+        y = Axis(f"mean absolute error{unit}", log=True, ticks_125=True)
+        axes = [
+            Axis("training labels of the property", log=True, ticks_125=True),
+            Axis("processor time to train, s (small numbers: epochs)", log=True, ticks_125=True),
+        ]
+        title = f"{item.title}, {len(families)} unseen families"
+        panels = zip(("labels", "seconds"), axes, (_sizes, _times), strict=True)
+        rows.append(
+            with_common_y(
+                [Figure(f"{name}-{kind}", title, x, y, of(own, shots)) for kind, x, of in panels]
+            )
         )
-        for suffix in (".png", ".svg"):
-            metadata = {"Date": None} if suffix == ".svg" else {}
-            with atomic(path.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, dpi=150, format=suffix[1:], metadata=metadata)
+    note = f"With {shots} labels of the new family, if not said otherwise."
+    files = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    write(Panels("Error by training-set size and by time to train", rows, note, 4.8), files)
 
 
-def _draw_sizes(axes: Axes, own: pd.DataFrame, shots: int) -> None:
-    """Draw error against the number of training labels."""
+def _sizes(own: pd.DataFrame, shots: int) -> list[Series]:
+    """Return error against the number of training labels."""
     sized = own[own["epochs"] == own["epochs"].max()]
     drawn = sized[sized["sampling"] == "crystals"]
+    found = []
     for number, (method, (label, colour, marker)) in enumerate(STYLES.items()):
         chosen = drawn[(drawn["method"] == method) & (drawn["shots"] == shots)]
+        line = replace(_line(chosen, "labels"), name=label, colour=colour, symbol=marker)
         # side by side, where intervals would cover each other
-        style = {"color": colour, "marker": marker, "markersize": 4.5}
-        _line(axes, chosen, "labels", label=label, shift=1.03 ** (number - 1.5), **style)
-    ours, own_colour = sized[sized["method"] == STACK], STYLES[STACK][1]
-    chosen = ours[(ours["sampling"] == "crystals") & (ours["shots"] == 0)]
-    style = {"color": own_colour, "interval": False, "label": "default, no label"}
-    _line(axes, chosen, "labels", linestyle="--", **style)
+        found.append(replace(line, x=np.asarray(line.x) * 1.03 ** (number - 1.5)))
+    ours = sized[sized["method"] == STACK]
+    plain = Series((), (), colour=STYLES[STACK][1], width=2.4, low=None, high=None)
+    bare = _line(ours[(ours["sampling"] == "crystals") & (ours["shots"] == 0)], "labels")
+    found.append(replace(plain, x=bare.x, y=bare.y, name="default, no label", dash="dash"))
     chosen = ours[ours["shots"] == shots]
     if (chosen["sampling"] == "families").any():
-        chosen = chosen[(chosen["sampling"] == "families") | (chosen["fraction"] == 1)]
-        style |= {"label": "default, whole families left out", "markerfacecolor": "white"}
-        _line(axes, chosen, "labels", linestyle=":", marker="o", **style)
-    _logarithmic(axes)
-    axes.set_xlabel("training labels of the property")
+        whole = (chosen["sampling"] == "families") | (chosen["fraction"] == 1)
+        bare = _line(chosen[whole], "labels")
+        name, symbol = "default, whole families left out", "circle-open"
+        found.append(replace(plain, x=bare.x, y=bare.y, name=name, dash="dot", symbol=symbol))
+    return found
 
 
-def _draw_times(axes: Axes, own: pd.DataFrame, shots: int) -> None:
-    """Draw error against the processor time of training, all training crystals."""
+def _times(own: pd.DataFrame, shots: int) -> list[Series]:
+    """Return error against the processor time of training, all training crystals."""
     full = own[(own["fraction"] == 1) & (own["shots"] == shots)]
-    for method, (_, colour, marker) in STYLES.items():
+    found = []
+    for method, (label, colour, marker) in STYLES.items():
         chosen = full[full["method"] == method]
-        spots = _line(axes, chosen, "seconds", color=colour, marker=marker, markersize=4.5)
+        line = replace(_line(chosen, "seconds"), name=label, colour=colour, symbol=marker)
+        found.append(line)
         if method == STACK:
-            for (seconds, error), epochs in zip(spots, sorted(set(chosen["epochs"])), strict=True):
-                axes.annotate(
-                    str(epochs),
-                    (seconds, error),
-                    textcoords="offset points",
-                    xytext=(-4, -10),
-                    ha="right",
-                    fontsize=7.5,
-                    color=colour,
-                )
-    _logarithmic(axes)
-    axes.set_xlabel("processor time to train, s (small numbers: epochs)")
+            spots = zip(line.x, line.y, sorted(set(chosen["epochs"])), strict=True)
+            found += [Series([x], [y], end_label=str(epochs)) for x, y, epochs in spots]
+    return found
 
 
-def _line(
-    axes: Axes,
-    chosen: pd.DataFrame,
-    column: str,
-    *,
-    shift: float = 1.0,
-    interval: bool = True,
-    **style,
-) -> list[tuple[float, float]]:
-    """Draw a method's points, with intervals over families; returns where they are."""
-    spots, ends = [], []
+def _line(chosen: pd.DataFrame, column: str) -> Series:
+    """Return a method's points, with intervals over families."""
+    x, y, ends = [], [], []
     for _, group in chosen.groupby(["fraction", "epochs"]):
         errors = group.groupby("family")["error"].mean().to_numpy()
-        spots.append((shift * group.groupby("seed")[column].first().mean(), errors.mean()))
+        x.append(group.groupby("seed")[column].first().mean())
+        y.append(errors.mean())
         ends.append(bootstrap_interval(errors))
-    if spots:
-        axes.plot(*zip(*spots, strict=True), linewidth=1.5, **style)
-    for (x, _), (low, high) in zip(spots, ends, strict=True):
-        if interval and not np.isnan(low):
-            axes.plot([x, x], [low, high], color=style["color"], linewidth=0.9, alpha=0.55)
-    return spots
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Set both axes logarithmic, with plain numbers at some ticks."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(color="0.92", linewidth=0.7)
-    axes.set_axisbelow(True)
+    low, high = np.array(ends).reshape(-1, 2).T
+    return Series(x, y, size=7, width=2.4, low=low, high=high)

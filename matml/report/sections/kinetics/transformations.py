@@ -7,6 +7,12 @@ import pandas as pd
 from matml.figures.figure import Figure
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.figures import (
+    cct_figure,
+    curves_figure,
+    level_figure,
+    ttt_figure,
+)
+from matml.kinetics.diagrams.quantities import (
     ACROSS,
     CCT_COLUMNS,
     LEVELS,
@@ -14,10 +20,6 @@ from matml.kinetics.diagrams.figures import (
     TTT_COLUMNS,
     UP,
     Subject,
-    cct_figure,
-    curves_figure,
-    level_figure,
-    ttt_figure,
 )
 from matml.report.html.results import Results
 
