@@ -11,11 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
-from matml.core.processors import usable_threads
 from matml.figures import static
 from matml.figures.figure import Figure
 from matml.kinetics.data.columns import on_history
@@ -48,11 +46,6 @@ from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets
 from matml.kinetics.settings import KineticsSection
 
 log = logging.getLogger(__name__)
-
-
-def limit_threads(threads: int) -> None:
-    """Use at most so many threads, and never more than there are processors for this process."""
-    torch.set_num_threads(usable_threads(threads))
 
 
 PLAIN = re.compile(r"[A-Z0-9](?:[A-Z0-9.+_-]{0,58}[A-Z0-9+_-])?")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-READABLE = click.Path(path_type=Path, dir_okay=False)
+from matml.cli.kinetics.options import json_option, threads_option
 
 
 @click.command()
@@ -13,11 +13,9 @@ READABLE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--training", type=click.IntRange(min=4), default=40, show_default=True)
 @click.option("--repetitions", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--nuts", is_flag=True, help="Also time the No-U-Turn sampler (matml[mcmc]).")
-@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
+@json_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
-)
+@threads_option
 def recovery(
     points: int,
     alloys: int,
@@ -26,16 +24,15 @@ def recovery(
     nuts: bool,
     json_path: Path | None,
     seed: int,
-    threads: int,
 ) -> None:
     """Calibrate simulated alloys of the published population: coverage, bias, seconds."""
+    import torch
+
     from matml.core.files import write_json
     from matml.core.project import input_path
     from matml.kinetics.evaluation.recovery import nuts_seconds, recover, recovery_records
-    from matml.kinetics.pipeline import limit_threads
     from matml.kinetics.settings import KineticsSimulation
 
-    limit_threads(threads)
     published = input_path(KineticsSimulation().jmak_table)
     table, seconds = recover(published, training, alloys, points, repetitions, seed)
     records = recovery_records(table, alloys, points, seed)
@@ -66,7 +63,7 @@ def recovery(
         records.append(
             {
                 "benchmark": "kinetics recovery",
-                "setting": f"{threads} thread(s), {alloys} alloys",
+                "setting": f"{torch.get_num_threads()} thread(s), {alloys} alloys",
                 "method": said[name],
                 "is_default": not name.startswith("nuts"),
                 "shots": points,

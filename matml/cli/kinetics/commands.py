@@ -1,46 +1,54 @@
 """`matml kinetics …`: simulate, prepare, learn, calibrate, benchmark."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from matml.cli.kinetics.check import equations, recovery
 from matml.cli.kinetics.convert import convert
+from matml.cli.kinetics.options import (
+    FOLDER,
+    READABLE,
+    json_option,
+    settings_options,
+    stage_options,
+    threads_option,
+)
 from matml.cli.kinetics.run import run
 
-READABLE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
+if TYPE_CHECKING:
+    from matml.kinetics.inference.run_offsets import RunOffsets
+    from matml.kinetics.settings import KineticsSection
 
-config_option = click.option(
-    "--config",
-    type=READABLE,
-    help="YAML with the keys of the kinetics section; by default its defaults.",
-)
-seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
+EQUATION_HELP = (
+    "Name of an equation, such as jmak (`matml kinetics equations` lists them), or a Python file "
+    "that defines EQUATION."
 )
 data_option = click.option(
     "--data", type=READABLE, required=True, help="CSV of observations (see the README)."
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
-EQUATION_HELP = (
-    "Name of an equation, such as jmak (`matml kinetics equations` lists them), or a Python file "
-    "that defines EQUATION."
+prior_option = click.option(
+    "--prior", type=READABLE, required=True, help="population.json of `learn`."
 )
-
-equation_option = click.option(
-    "--equation",
-    required=True,
-    help=EQUATION_HELP,
-)
-
 trust_option = click.option(
     "--trust-equation",
     is_flag=True,
     help="Run the Python file that the population names as its equation; needed once per content.",
 )
+out_option = click.option("--out", type=FOLDER, required=True)
+REAL = "Folder with the measured sets stainless_ttt and tempering"
+
+
+def real_option(help: str, required: bool = False) -> Callable:
+    """Return the option of the folder of measured sets."""
+    return click.option(
+        "--real", type=FOLDER, envvar="MATML_KINETICS_DATA", required=required, help=help
+    )
 
 
 def offset_options(command: Callable) -> Callable:
@@ -59,88 +67,80 @@ def offset_options(command: Callable) -> Callable:
     return command
 
 
+def _offsets(temperature: float | None, time: float | None) -> RunOffsets | None:
+    from matml.kinetics.inference.run_offsets import RunOffsets
+
+    if temperature is None and time is None:
+        return None
+    return RunOffsets(temperature or 0.0, time or 0.0)
+
+
 @click.group()
 def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
 
 
-kinetics.add_command(convert)
-kinetics.add_command(recovery)
-kinetics.add_command(equations)
-kinetics.add_command(run)
+for command in (convert, recovery, equations, run):
+    kinetics.add_command(command)
 
 
 @kinetics.command()
 @click.option(
     "--set", "name", type=click.Choice(["jmak", "ttt"]), required=True, help="Published alloys."
 )
-@click.option("--out", type=FOLDER, required=True)
-@config_option
-@seed_option
-def simulate(name: str, out: Path, config: Path | None, seed: int) -> None:
+@out_option
+@settings_options
+def simulate(name: str, out: Path, settings: KineticsSection, seed: int) -> None:
     """Simulate observations of published alloys: observations.csv, alloys.csv, truth.csv."""
-    from matml.core.settings import read_section
     from matml.kinetics.data.prepare import simulate_dataset
-    from matml.kinetics.settings import KineticsSection
 
-    simulate_dataset(name, read_section(KineticsSection, config), out, seed)
+    simulate_dataset(name, settings, out, seed)
 
 
 @kinetics.command()
 @click.option("--dataset", required=True, help="Name of a data set in the configuration.")
-@click.option("--out", type=FOLDER, required=True)
-@config_option
-@seed_option
-def prepare(dataset: str, out: Path, config: Path | None, seed: int) -> None:
+@out_option
+@settings_options
+def prepare(dataset: str, out: Path, settings: KineticsSection, seed: int) -> None:
     """Write a configured data set in checked, tidy form: simulated, or read from its files."""
-    from matml.core.settings import read_section
     from matml.kinetics.data.prepare import prepare_dataset
-    from matml.kinetics.settings import KineticsSection
 
-    prepare_dataset(dataset, read_section(KineticsSection, config), out, seed)
+    prepare_dataset(dataset, settings, out, seed)
 
 
 @kinetics.command()
 @data_option
 @alloys_option
-@equation_option
-@click.option("--out", type=FOLDER, required=True)
+@click.option("--equation", required=True, help=EQUATION_HELP)
+@out_option
 @click.option(
     "--held-out",
     type=click.FloatRange(0, 0.9),
     help="Fraction of composition groups held out of learning; 0 learns from all.",
 )
 @offset_options
-@config_option
-@seed_option
-@threads_option
+@stage_options
 def learn(
-    data: Path,
-    alloys: Path | None,
-    equation: str,
-    out: Path,
+    settings: KineticsSection,
     held_out: float | None,
     offset_temperature: float | None,
     offset_time: float | None,
-    config: Path | None,
-    seed: int,
-    threads: int,
+    **options: Any,
 ) -> None:
     """Learn a population of alloys: population.json, training_parameters.csv, learn.json."""
-    from matml.core.settings import read_section
-    from matml.kinetics.inference.run_offsets import RunOffsets
-    from matml.kinetics.pipeline import learn_stage, limit_threads
-    from matml.kinetics.settings import KineticsSection
+    from matml.kinetics.inference.run_offsets import NO_OFFSETS
+    from matml.kinetics.pipeline import learn_stage
 
-    limit_threads(threads)
-    settings = read_section(KineticsSection, config)
-    held = settings.held_out if held_out is None else held_out
-    offsets = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
-    learn_stage(data, alloys, equation, settings, out, held, seed, offsets)
+    learn_stage(
+        settings=settings,
+        held_out=settings.held_out if held_out is None else held_out,
+        offsets=_offsets(offset_temperature, offset_time) or NO_OFFSETS,
+        **options,
+    )
 
 
 @kinetics.command()
-@click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@prior_option
 @trust_option
 @data_option
 @alloys_option
@@ -170,58 +170,22 @@ def learn(
     is_flag=True,
     help="Check the posterior by the No-U-Turn sampler (needs matml[mcmc]; minutes): mcmc.csv.",
 )
-@config_option
-@seed_option
-@threads_option
+@stage_options
 def calibrate(
-    prior: Path,
-    trust_equation: bool,
-    data: Path,
-    alloys: Path | None,
-    out: Path,
     names: tuple[str, ...],
-    held_out: bool,
-    points: int | None,
-    without_outliers: bool,
-    robust: bool,
     offset_temperature: float | None,
     offset_time: float | None,
-    mcmc: bool,
-    config: Path | None,
-    seed: int,
-    threads: int,
+    **options: Any,
 ) -> None:
     """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
-    from matml.core.settings import read_section
-    from matml.kinetics.inference.run_offsets import RunOffsets
-    from matml.kinetics.pipeline import calibrate_stage, limit_threads
-    from matml.kinetics.settings import KineticsSection
+    from matml.kinetics.pipeline import calibrate_stage
 
-    limit_threads(threads)
-    settings = read_section(KineticsSection, config)
-    offsets = None
-    if offset_temperature is not None or offset_time is not None:
-        offsets = RunOffsets(offset_temperature or 0.0, offset_time or 0.0)
-    calibrate_stage(
-        prior,
-        data,
-        alloys,
-        out,
-        list(names),
-        held_out,
-        points,
-        settings,
-        seed,
-        without_outliers=without_outliers,
-        mcmc=mcmc,
-        robust=robust,
-        offsets=offsets,
-        trust_equation=trust_equation,
-    )
+    offsets = _offsets(offset_temperature, offset_time)
+    calibrate_stage(names=list(names), offsets=offsets, **options)
 
 
 @kinetics.command()
-@click.option("--prior", type=READABLE, required=True, help="population.json of `learn`.")
+@prior_option
 @trust_option
 @click.option("--data", type=READABLE, help="CSV of what was measured so far, if anything.")
 @alloys_option
@@ -236,82 +200,48 @@ def calibrate(
 @click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")
 @click.option("--feasible-time", nargs=2, type=float, help="What can be measured, s.")
 @click.option("--heating-rate", nargs=2, type=float, help="Slowest and fastest in K/s (peaks).")
-@click.option("--points", type=click.IntRange(min=1, max=50), default=3, show_default=True)
-@click.option("--out", type=FOLDER, required=True)
-@seed_option
+@click.option("--points", "count", type=click.IntRange(min=1, max=50), default=3, show_default=True)
+@out_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @threads_option
 def design(
-    prior: Path,
-    trust_equation: bool,
-    data: Path | None,
-    alloys: Path | None,
-    name: str | None,
     temperature: tuple[float, float] | None,
     time: tuple[float, float] | None,
     feasible_temperature: tuple[float, float] | None,
     feasible_time: tuple[float, float] | None,
     heating_rate: tuple[float, float] | None,
-    points: int,
-    out: Path,
-    seed: int,
-    threads: int,
+    **options: Any,
 ) -> None:
     """Propose the next experiments: design.csv, candidates.csv, design.png."""
     from matml.kinetics.design.pipeline import design_stage
-    from matml.kinetics.pipeline import limit_threads
 
-    limit_threads(threads)
     wanted = (temperature, time, heating_rate)
     feasible = (feasible_temperature or temperature, feasible_time or time, heating_rate)
-    design_stage(
-        *(prior, data, alloys, name, wanted, feasible, points, out, seed),
-        trust_equation=trust_equation,
-    )
+    design_stage(wanted=wanted, feasible=feasible, **options)
 
 
 @kinetics.command()
-@click.option(
-    "--real",
-    type=FOLDER,
-    envvar="MATML_KINETICS_DATA",
-    required=True,
-    help="Folder with the measured sets stainless_ttt and tempering.",
-)
+@real_option(f"{REAL}.", required=True)
 @click.option("--most", type=click.IntRange(min=2), default=10, show_default=True, help="Points.")
 @click.option("--draws", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
-@config_option
-@seed_option
-@threads_option
-def design_benchmark(
-    real: Path,
-    most: int,
-    draws: int,
-    json_path: Path | None,
-    config: Path | None,
-    seed: int,
-    threads: int,
-) -> None:
+@json_option
+@stage_options
+def design_benchmark(real: Path, settings: KineticsSection, **options: Any) -> None:
     """Compare chosen points with random ones and a regular grid on the measured sets."""
-    from matml.core.settings import read_section, validate
     from matml.kinetics.evaluation.pipeline import design_benchmark_stage, measured_sets
-    from matml.kinetics.pipeline import limit_threads
-    from matml.kinetics.settings import KineticsSection
 
-    limit_threads(threads)
-    settings = read_section(KineticsSection, config)
-    settings = validate(KineticsSection, settings.model_dump() | {"folds": 6}, "command line")
-    design_benchmark_stage(measured_sets(real), settings, most, draws, json_path, seed)
+    design_benchmark_stage(measured_sets(real), _changed(settings, {"folds": 6}), **options)
+
+
+def _changed(settings: KineticsSection, given: dict[str, object]) -> KineticsSection:
+    """Return settings with what the command line gives."""
+    from matml.core.settings import validate
+
+    return validate(type(settings), settings.model_dump() | given, "command line")
 
 
 @kinetics.command()
-@click.option(
-    "--real",
-    type=FOLDER,
-    envvar="MATML_KINETICS_DATA",
-    help="Folder with the measured sets stainless_ttt and tempering: both are run, by default "
-    "with 1, 2, 3, 4, 6, 10 shots, 20 draws, 6 folds.",
-)
+@real_option(f"{REAL}: both are run, by default with 1, 2, 3, 4, 6, 10 shots, 20 draws, 6 folds.")
 @click.option("--data", type=READABLE, help="CSV of observations, instead of --real.")
 @alloys_option
 @click.option("--equation", help="With --data: " + EQUATION_HELP)
@@ -326,35 +256,24 @@ def design_benchmark(
     help="Also compare the default with the No-U-Turn sampler on the same posterior, one draw per "
     "alloy (needs matml[mcmc]; minutes for each number of shots).",
 )
-@click.option("--json", "json_path", type=READABLE, help="Also write tidy records here.")
-@config_option
-@seed_option
-@threads_option
+@json_option
+@stage_options
 def benchmark(
+    settings: KineticsSection,
     real: Path | None,
     data: Path | None,
     alloys: Path | None,
     equation: str | None,
-    out: Path | None,
     name: str | None,
     shots: str | None,
     draws: int | None,
     folds: int | None,
-    nuts: bool,
-    json_path: Path | None,
-    config: Path | None,
-    seed: int,
-    threads: int,
+    **options: Any,
 ) -> None:
     """Compare methods on held-out alloys, of one set or of both measured ones."""
     from matml.core.errors import MatmlError
-    from matml.core.settings import read_section, validate
     from matml.kinetics.evaluation.pipeline import benchmark_stage, measured_sets
-    from matml.kinetics.pipeline import limit_threads
-    from matml.kinetics.settings import KineticsSection
 
-    limit_threads(threads)
-    settings = read_section(KineticsSection, config)
     changed: dict[str, object] = {"draws": draws, "folds": folds}
     if data is None:
         # the design of the published comparison, unless the command line says otherwise
@@ -367,7 +286,7 @@ def benchmark(
                 f"--shots {shots!r}: give whole numbers with commas, as 1,2,5"
             ) from None
     given = {key: value for key, value in changed.items() if value is not None}
-    settings = validate(KineticsSection, settings.model_dump() | given, "command line")
+    settings = _changed(settings, given)
     if data is not None:
         if equation is None:
             raise MatmlError("--data needs --equation: " + EQUATION_HELP)
@@ -377,4 +296,4 @@ def benchmark(
         sets = measured_sets(real)
     else:
         raise MatmlError("give --data FILE with --equation, or --real FOLDER")
-    benchmark_stage(sets, settings, out, json_path, seed, nuts=nuts)
+    benchmark_stage(sets, settings, **options)

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import tidy_record
 from matml.properties.methods.registry import STACK, TITLES
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, labels_until_found, turned
@@ -99,7 +100,7 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
     difference to a baseline. Mean over starts within a family, then over families; a family with
     several properties counts once in `all properties`. 95 % bootstrap over families.
     """
-    found = []
+    found, tidy = [], partial(tidy_record, BENCHMARK, seed=seed)
     settings = [*dict.fromkeys(runs["property"])]
     settings += ["all properties"] if len(settings) > 1 else []
     for setting in settings:
@@ -116,22 +117,9 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
                 ) -> None:
                     # a method that is the default of one property only has no value for others
                     each = values.groupby("family").mean().dropna().to_numpy()
-                    low, high = bootstrap_interval(each)
-                    found.append(
-                        {
-                            "benchmark": BENCHMARK,
-                            "setting": f"{about[0]}, {about[1]}",
-                            "method": method,
-                            "is_default": method == DEFAULT and about[1] == STRATEGY,
-                            "shots": None,
-                            "metric": name,
-                            "value": float(each.mean()),
-                            "low": None if np.isnan(low) else low,
-                            "high": None if np.isnan(high) else high,
-                            "n_tasks": len(each),
-                            "seed": seed,
-                        }
-                    )
+                    default = method == DEFAULT and about[1] == STRATEGY
+                    own = tidy(", ".join(about), method, name, each, shots=0, is_default=default)
+                    found.append(own | {"shots": None})
 
                 for method in map(str, wide.columns):
                     add(method, metric, wide[method])

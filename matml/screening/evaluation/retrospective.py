@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import tidy_record
 from matml.properties.methods.registry import STACK, TITLES
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
@@ -86,7 +87,7 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
     properties first, so that each family counts once. `gain_over_best_baseline` is against the
     baseline with the largest mean share in the very cell.
     """
-    found = []
+    found, tidy = [], partial(tidy_record, BENCHMARK, seed=seed)
     settings = [*dict.fromkeys(scores["property"])]
     settings += ["all properties"] if len(settings) > 1 else []
     for setting in settings:
@@ -97,22 +98,8 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
                 wide = each.pivot_table(index="family", columns="method", values=metric)
 
                 def add(method: str, name: str, values: np.ndarray, at=(setting, shots)) -> None:
-                    low, high = bootstrap_interval(values)
-                    found.append(
-                        {
-                            "benchmark": BENCHMARK,
-                            "setting": at[0],
-                            "method": method,
-                            "is_default": method == DEFAULT,
-                            "shots": int(at[1]),
-                            "metric": name,
-                            "value": float(values.mean()),
-                            "low": None if np.isnan(low) else low,
-                            "high": None if np.isnan(high) else high,
-                            "n_tasks": len(values),
-                            "seed": seed,
-                        }
-                    )
+                    default = method == DEFAULT
+                    found.append(tidy(at[0], method, name, values, shots=at[1], is_default=default))
 
                 for method in map(str, wide.columns):
                     values = wide[method].dropna().to_numpy()

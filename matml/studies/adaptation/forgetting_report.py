@@ -134,6 +134,8 @@ def draw(studies: dict[str, dict[Way, Outcome]], path: Path, *, shots: int) -> N
     for name, outcomes in studies.items():
         item = find_property(name)
         unit = item.error_unit or "own unit"
+        most = max(own.error.shape[1] for own in outcomes.values())
+        turns = {float(n): str(n) for n in range(most)}
         for steps in dict.fromkeys(way.steps for way in outcomes):
             lines = [_lines(way, own) for way, own in outcomes.items() if way.steps == steps]
             titles = (
@@ -147,7 +149,7 @@ def draw(studies: dict[str, dict[Way, Outcome]], path: Path, *, shots: int) -> N
                     Figure(
                         f"{name}-{steps}-{number}",
                         title,
-                        Axis("families adapted to"),
+                        Axis("families adapted to", ticks=turns),
                         Axis(
                             label if number else f"{item.title}, {steps} steps a family\n{label}",
                             log=number == 3,

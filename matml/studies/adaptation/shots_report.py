@@ -164,6 +164,6 @@ def _panel(name: str, table: pd.DataFrame, shots: int, method: str, default_step
         Axis("steps", ticks=dict(zip(places, map(str, steps), strict=True)), marks=[meta]),
         Axis(f"change, {square}", zero_line=True),
         parts,
-        f"{shots} label{'s' * (shots > 1)}, {start.index.nunique()} families; error of the start "
-        f"{1000 * start['mse'].mean():.1f}",
+        f"{shots} label{'s' if shots > 1 else ''}, {start.index.nunique()} families; "
+        f"error of the start {1000 * start['mse'].mean():.1f}",
     )

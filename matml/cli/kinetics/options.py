@@ -1,0 +1,60 @@
+"""What the commands of `matml kinetics` share: their options, and the settings read by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+READABLE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+Command = Callable[..., Any]
+
+json_option = click.option(
+    "--json", "json_path", type=READABLE, help="Also write tidy records here."
+)
+
+
+def threads_option(command: Command) -> Command:
+    """Add the option that bounds the threads of torch."""
+
+    @click.option(
+        "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
+    )
+    @wraps(command)
+    def bounded(threads: int, **options: Any) -> Any:
+        import torch
+
+        from matml.core.processors import usable_threads
+
+        torch.set_num_threads(usable_threads(threads))
+        return command(**options)
+
+    return bounded
+
+
+def settings_options(command: Command) -> Command:
+    """Add the options of settings and seed; the command takes `settings`, of its section."""
+
+    @click.option(
+        "--config",
+        type=READABLE,
+        help="YAML with the keys of the kinetics section; by default its defaults.",
+    )
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @wraps(command)
+    def with_settings(config: Path | None, **options: Any) -> Any:
+        from matml.core.settings import read_section
+        from matml.kinetics.settings import KineticsSection
+
+        return command(settings=read_section(KineticsSection, config), **options)
+
+    return with_settings
+
+
+def stage_options(command: Command) -> Command:
+    """Add what all stages take: settings, seed and threads."""
+    return settings_options(threads_option(command))
