@@ -12,8 +12,10 @@ import pytest
 
 from matml.core.files import read_json, write_json
 from matml.report.html.markup import number
+from matml.report.html.results import Results
 from matml.report.html.wording import ordinal
 from matml.report.page import make_page
+from matml.report.sections.screening.pareto import candidate_map_figures
 from matml.report.sections.screening.shortlist import objective_words
 from matml.report.settings import ReportSection
 
@@ -143,3 +145,13 @@ def test_the_first_screen_says_where_nothing_meets_the_window(several_results, t
     assert "&lt; 0.1 %" in template(made, 1)
     assert "at once: 0.20 %" in template(made, 2)
     assert "×10<sup>" not in template(made, 1)
+
+
+def test_candidates_are_mapped_for_every_property(several_results, tmp_path):
+    folder = tmp_path / "results"
+    copytree(several_results, folder)
+    table = pd.read_csv(folder / "screening/shortlist.csv")
+    table = table.assign(common_name="rutile", family="AB2_tP6_136_a_f")
+    table.to_csv(folder / "screening/shortlist.csv", index=False)
+    maps = candidate_map_figures(Results(folder))
+    assert [item.subject for item in maps] == ["refractive_index", "band_gap_eV"]

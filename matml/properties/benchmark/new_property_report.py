@@ -6,9 +6,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval, tidy_record
+from matml.core.statistics import tidy_record
 from matml.properties.benchmark.new_property import OURS
+from matml.properties.benchmark.report import score_table
 from matml.properties.data.targets import find_property
+from matml.properties.evaluation.compare import mean_with_interval
 from matml.properties.methods.registry import method_title
 from matml.properties.networks.metatrain import ALL_METHODS
 from matml.properties.new_property.networks import FINE_TUNED
@@ -100,21 +102,15 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             ("spearman", "Spearman correlation"),
             ("inside", "coverage of 90 % intervals"),
         ):
-            wide = own.pivot_table(index="method", columns="shots", values=column)
-            wide = wide.loc[[m for m in NAMES if m in wide.index]]
-            wide.index = pd.Index([NAMES[m] for m in wide.index], name="")
-            digits = "{:.4f}" if column == "error" else "{:.3f}"
-            echo(f"{title}\n{wide.to_string(float_format=digits.format, na_rep='-')}")
+            echo(f"{title}\n{score_table(own, NAMES, column)}")
         rows = {}
         for shots, cell in own.groupby("shots"):
             errors = errors_of(cell)
             best = best_baseline(errors)
-            gain = (errors[best] - errors[OURS]).to_numpy()
-            low, high = bootstrap_interval(gain)
+            gain = mean_with_interval((errors[best] - errors[OURS]).to_numpy())
             rows[shots] = {
                 "best baseline": NAMES[best],
                 "ours over it": f"{errors[OURS].mean() / errors[best].mean():.3f}",
-                f"error lower by (95 % bootstrap over {things})": f"{gain.mean():+.4f} "
-                f"[{low:+.4f}, {high:+.4f}]",
+                f"error lower by (95 % bootstrap over {things})": gain,
             }
         echo(pd.DataFrame(rows).T.rename_axis("labels").to_string())

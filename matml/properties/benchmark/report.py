@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval, tidy_record
+from matml.core.statistics import tidy_record
 from matml.properties.benchmark.new_family import ALL, DEFAULT
 from matml.properties.data.targets import find_property
+from matml.properties.evaluation.compare import mean_with_interval, with_interval
 from matml.properties.methods.registry import SEEN, SINGLE
 
 OURS = ("fomaml", "maml", "anil", "meta_sgd", "ridge_head", "gp_head", DEFAULT)
@@ -100,13 +101,20 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
             ("inside", "coverage of 90 % intervals", "mean"),
             ("width", "width of 90 % intervals", "mean"),
         ):
-            wide = own.pivot_table(index="method", columns="shots", values=column, aggfunc=average)
-            wide = wide.loc[[m for m in NAMES if m in wide.index]]
-            wide.index = pd.Index([NAMES[m] for m in wide.index], name="")
-            digits = "{:.4f}".format if column in ("error", "width") else "{:.3f}".format
-            echo(f"{title}\n{wide.to_string(float_format=digits, na_rep='-')}")
+            echo(f"{title}\n{score_table(own, NAMES, column, average)}")
         _print_paired(scores, name, echo)
     _print_targets(scores, echo)
+
+
+def score_table(
+    scores: pd.DataFrame, names: dict[str, str], column: str, average: str = "mean"
+) -> str:
+    """Return a score of each method, in the order of its titles, at each number of labels."""
+    wide = scores.pivot_table(index="method", columns="shots", values=column, aggfunc=average)
+    wide = wide.loc[[m for m in names if m in wide.index]]
+    wide.index = pd.Index([names[m] for m in wide.index], name="")
+    digits = "{:.4f}" if column in ("error", "width") else "{:.3f}"
+    return wide.to_string(float_format=digits.format, na_rep="-")
 
 
 def _print_paired(scores: pd.DataFrame, name: str, echo: Callable[[str], None]) -> None:
@@ -118,9 +126,7 @@ def _print_paired(scores: pd.DataFrame, name: str, echo: Callable[[str], None]) 
             continue
         for baseline in _baselines(error):
             gain = (error[baseline] - error[DEFAULT]).dropna().to_numpy()
-            low, high = bootstrap_interval(gain)
-            cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-            rows.setdefault(NAMES[baseline], {})[shots] = cell
+            rows.setdefault(NAMES[baseline], {})[shots] = mean_with_interval(gain)
     if rows:
         echo(
             f"{NAMES[DEFAULT]}: error lower than that of (95 % bootstrap over families)\n"
@@ -226,13 +232,11 @@ def _print_targets(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
         "95 % interval (bootstrap over families)"
     )
     for method, row in mean_ratios(scores, DEFAULT).iterrows():
-        echo(f"  {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}]  {NAMES[method]}")
+        echo(f"  {with_interval(row['ratio'], row['low'], row['high'], '.3f')}  {NAMES[method]}")
     for than, title in (("none", "without labels"), ("fewer", "with the next fewer labels")):
         rows: dict[str, dict[int, str]] = {}
         for (name, shots), gain in learning_gains(scores, DEFAULT, than).items():
-            low, high = bootstrap_interval(gain)
-            cell = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-            rows.setdefault(name, {})[shots] = cell
+            rows.setdefault(name, {})[shots] = mean_with_interval(gain)
         echo(
             f"{NAMES[DEFAULT]}: error lower than {title}, on the same families\n"
             + pd.DataFrame(rows).T.fillna("-").to_string()

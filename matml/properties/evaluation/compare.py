@@ -28,6 +28,17 @@ class Choice:
     fine_tuning: str
 
 
+def with_interval(value: float, low: float | None, high: float | None, style: str) -> str:
+    """Return a value as text in a format such as `+.3f`, with its interval where there is one."""
+    told = low is not None and high is not None and not (np.isnan(low) or np.isnan(high))
+    return f"{value:{style}}" + (f" [{low:{style}}, {high:{style}}]" if told else "")
+
+
+def mean_with_interval(values: np.ndarray, style: str = "+.4f") -> str:
+    """Return a mean as text, with its 95 % bootstrap interval."""
+    return with_interval(values.mean(), *bootstrap_interval(values), style)
+
+
 def episode_errors(episodes: pd.DataFrame, predictions: pd.DataFrame, truth: dict) -> pd.DataFrame:
     """Return the mean absolute error of each method in each episode.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import tidy_record
+from matml.properties.evaluation.compare import with_interval
 from matml.properties.methods.registry import STACK, TITLES
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
@@ -138,11 +139,9 @@ def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
 
 def cells(rows: pd.DataFrame, index: str, columns: str, sign: bool = False) -> str:
     """A table of values with their intervals as text."""
-    style = "{:+.3f}" if sign else "{:.3f}"
+    style = "+.3f" if sign else ".3f"
     found: dict[str, dict] = {}
     for row in rows.to_dict("records"):
-        text = style.format(row["value"])
-        if not pd.isna(row["low"]):
-            text += f" [{style.format(row['low'])}, {style.format(row['high'])}]"
+        text = with_interval(row["value"], row["low"], row["high"], style)
         found.setdefault(row[columns], {})[row[index]] = text
     return pd.DataFrame(found).fillna("-").to_string()

@@ -21,6 +21,7 @@ from matml.core.statistics import tidy_record
 from matml.properties.data.split import Split, same_materials
 from matml.properties.data.targets import find_property
 from matml.properties.dataset import Workbench
+from matml.properties.evaluation.compare import with_interval
 from matml.properties.networks.ensemble import load_network
 from matml.properties.settings import PropertiesSection
 from matml.studies.adaptation.biased_episodes import (
@@ -308,17 +309,13 @@ def describe(records: Sequence[dict]) -> str:
             lines.append(f"  {'':36}{'balanced error':>23}" + "".join(f"{k:>35}" for k in kinds))
             for method, rows in group.groupby("method", sort=False):
                 rows = rows.set_index("kind")
-                cells = [_cell(rows.loc["balanced mean absolute error"], "")]
-                cells += [_cell(rows.loc[k], "+") if k in rows.index else "" for k in kinds]
+                told = {
+                    kind: with_interval(row.value, row.low, row.high, f"{'+' * (kind in kinds)}.3f")
+                    for kind, row in rows.iterrows()
+                }
+                cells = [told.get(kind, "") for kind in ("balanced mean absolute error", *kinds)]
                 lines.append(
                     f"  {TITLES[method]:36}{cells[0]:>23}" + "".join(f"{c:>35}" for c in cells[1:])
                 )
             lines.append("")
     return "\n".join(lines).rstrip()
-
-
-def _cell(row: pd.Series, sign: str) -> str:
-    """Return a value with its interval."""
-    if pd.isna(row["low"]):
-        return f"{row['value']:{sign}.3f}"
-    return f"{row['value']:{sign}.3f} [{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"

@@ -23,7 +23,7 @@ from matml.figures.figure import (
 )
 from matml.figures.static import write
 from matml.properties.data.targets import find_property
-from matml.properties.evaluation.compare import FEWEST_FAMILIES
+from matml.properties.evaluation.compare import FEWEST_FAMILIES, with_interval
 from matml.studies.adaptation.shots import METHODS, stopped_elsewhere
 
 PARTS = {"mse": "error", "squared_bias": "squared bias", "variance": "variance"}
@@ -98,11 +98,8 @@ def print_tables(
 
 def _interval(record: dict, sign: str = "") -> str:
     """Return value and interval as text, in thousandths."""
-    value, low, high = (
-        "" if record[key] is None else f"{1000 * record[key]:{sign}.3f}"
-        for key in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]" if low else value
+    low, high = (None if record[end] is None else 1000 * record[end] for end in ("low", "high"))
+    return with_interval(1000 * record["value"], low, high, f"{sign}.3f")
 
 
 def _change(record: dict) -> str:

@@ -21,6 +21,7 @@ from matml.figures.figure import (
 )
 from matml.figures.static import write
 from matml.properties.data.targets import find_property
+from matml.properties.evaluation.compare import with_interval
 from matml.properties.methods.registry import STACK, TITLES
 
 BASELINES = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
@@ -138,9 +139,7 @@ def _print_block(
             label, text = f"{label}: range over seeds", f"{item.value:.4f}"
         else:
             sign = "+" if "reduction" in item.metric else ""
-            text = f"{item.value:{sign}.4f}"
-            if not pd.isna(item.low):
-                text += f" [{item.low:{sign}.4f}, {item.high:{sign}.4f}]"
+            text = with_interval(item.value, item.low, item.high, f"{sign}.4f")
             if "reduction" in item.metric:
                 label = "default's error less than best baseline's"
                 label += " on all data" if item.metric.endswith("all_data") else ""

@@ -107,7 +107,7 @@ def candidate_map_figures(results: Results) -> list[Figure]:
     if rows is None:
         return []
     summary = results.json("screening/summary.json") or {}
-    predicted = predicted_properties(rows, summary.get("properties") or {})
+    predicted = predicted_properties(rows, summary)
     return candidate_maps(rows, [(item.name, item.unit, item.columns[0]) for item in predicted])
 
 
