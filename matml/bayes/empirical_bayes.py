@@ -33,8 +33,6 @@ def maximum_a_posteriori(
 
     Parameters
     ----------
-    prior
-        Prior and noise.
     start
         Warm start [B, P]; by default the prior's mean, and `extra_starts` times two points one and
         a half standard deviations to both sides along the widest axes of the prior.
@@ -82,8 +80,6 @@ def learn_prior(
     ----------
     initial
         Where to start; its covariance, scaled, is also what the pseudo-tasks look like.
-    rounds
-        Most EM rounds.
     tolerance
         Stop when the log evidence per task rises by less in a round.
     pseudo_tasks

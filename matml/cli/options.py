@@ -38,8 +38,6 @@ class Stage:
     ----------
     structures, graphs
         Folders of the ingested crystals and of their graphs.
-    settings
-        Of the section `properties`.
     """
 
     structures: Path

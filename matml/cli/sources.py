@@ -22,8 +22,6 @@ class Module:
 
     Attributes
     ----------
-    text
-        Its source.
     digest
         Hash of its source and of the data files that it names.
     uses
@@ -42,8 +40,6 @@ def source_hash(*commands: str, root: Path = ROOT) -> str:
     ----------
     commands
         `module:function` of the command line's functions.
-    root
-        Folder of the package.
 
     Raises
     ------

@@ -166,8 +166,6 @@ class JointProcess:
         ----------
         rows, labels
             Labelled crystals and their labels, [k].
-        query
-            Crystals to predict.
         """
         own, asked = (torch.as_tensor(np.asarray(each, np.int64)) for each in (rows, query))
         given = self.given(rows, labels)

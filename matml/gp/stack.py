@@ -117,8 +117,6 @@ class GPStack:
             What `joint` gave.
         rows, labels
             Labelled crystals and their labels, [k].
-        query
-            Crystals to predict.
         """
         mean, variance, given = joint.predict(rows, labels, query)
         return mean.numpy(), self.scale(variance, given).numpy()

@@ -241,8 +241,6 @@ class StepStatistics(BatchNormPolicy):
     ----------
     module
         Its running statistics are the start at every step.
-    steps
-        Inner steps.
     momentum
         Weight of the newest batch.
     """

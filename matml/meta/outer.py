@@ -168,8 +168,6 @@ class ImplicitMAML:
 
     Parameters
     ----------
-    iterations
-        Conjugate-gradient iterations at most.
     tolerance
         On the residual's norm, relative to the gradient's.
     """

@@ -64,8 +64,6 @@ class BoundModel:
 
     Attributes
     ----------
-    parameters
-        The bound weights.
     buffers
         This binding's own copies of the module's buffers.
     """
@@ -114,8 +112,6 @@ def draw_batches(
     ----------
     draw_task
         Draws one task from a generator.
-    per_batch
-        Tasks in a meta-batch.
     seed
         Seed of the whole sequence.
     start

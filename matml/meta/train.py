@@ -45,8 +45,6 @@ class MetaTraining:
     ----------
     batches
         Meta-batches at most.
-    tasks_per_batch
-        Tasks in a meta-batch.
     learning_rate, rates_learning_rate
         Rates of the outer optimiser (Adam) for the weights and for the logarithms of the learned
         inner rates; both fall to zero along a half cosine.
@@ -240,8 +238,6 @@ class _Run:
 
     Attributes
     ----------
-    done
-        Meta-batches done.
     best, best_loss
         Weights of the lowest validation loss, and that loss.
     signature

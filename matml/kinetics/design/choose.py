@@ -90,8 +90,6 @@ def choose(
         Predictions of posterior draws, [S, C] and [S, R].
     noise
         Standard deviation of a measurement.
-    count
-        How many to choose.
 
     Returns
     -------
@@ -190,8 +188,6 @@ def design(
         Where predictions matter.
     feasible
         What can be measured.
-    count
-        Experiments to propose.
 
     Raises
     ------

@@ -34,8 +34,6 @@ class EquationModule(nn.Module):
 
     Parameters
     ----------
-    equation, kind
-        What is predicted.
     mean, factor
         Mean [P] of the population's standardised parameters and Cholesky factor [P, P] of their
         covariance; the weights start at the mean.
@@ -90,8 +88,6 @@ class MetaLearned:
         Steps are taken in u, where a standardised vector is start + factor u [P, P].
     rates
         Rate of each entry of u [P].
-    steps
-        Gradient steps.
     scale
         Of the loss's residuals, in noise widths.
     """

@@ -33,8 +33,6 @@ class Record:
 
     Attributes
     ----------
-    path
-        Its file.
     temperature_K, time_s, signal
         Each [N]; the times rise.
     dropped

@@ -33,8 +33,6 @@ class GaussianHead(InnerLoop):
 
     Parameters
     ----------
-    module
-        The learner's module.
     head
         Name of its last layer, an `nn.Linear`.
     kernel
@@ -91,12 +89,8 @@ class GaussianHead(InnerLoop):
 
         Parameters
         ----------
-        module
-            The learner's module.
         loss
             Not used: the labels' likelihood is Gaussian.
-        support
-            Data that `read` takes.
         start
             Weights of the module; its own by default.
         differentiable

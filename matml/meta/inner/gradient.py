@@ -51,8 +51,6 @@ class GradientSteps(InnerLoop):
     ----------
     module
         The learner's module; names and shapes of its weights are read, nothing is kept.
-    steps
-        Gradient steps.
     learning_rate
         (Initial) rate of every weight.
     learn_rates
@@ -163,8 +161,6 @@ class GradientSteps(InnerLoop):
 
         Parameters
         ----------
-        module, loss
-            The learner.
         support
             Data of the support set, passed to `loss`.
         start
@@ -328,8 +324,6 @@ class HeadSteps(GradientSteps):
 
     Parameters
     ----------
-    module
-        The learner's module.
     head
         Name of the submodule whose output is the module's output.
     options

@@ -131,8 +131,6 @@ def new_property_member(
     ----------
     methods
         Of meta-learning.
-    made_with
-        As of `member_job`.
     """
     own: dict[str, Any] = {"member": member, "seed": seed, "device": device}
     with resumable(unfinished(run, member), made_with) as work:

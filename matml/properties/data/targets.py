@@ -15,8 +15,6 @@ class Property:
     ----------
     name
         Column of the structures' table; ends in the unit where it has one.
-    title
-        For figures and tables.
     unit
         Unit of the value, '' where it has none.
     logarithmic

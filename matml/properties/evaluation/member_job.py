@@ -51,8 +51,6 @@ def member_job(
         Folder that `split` wrote; gets `members/<member>` and the table of predictions.
     made_with
         What the result depends on, to tell whether a killed job can be continued.
-    methods, fine_tune, names
-        As of `evaluate_member`.
     """
     own: dict[str, Any] = {"member": member, "seed": seed, "device": device}
     with resumable(unfinished(run, member), made_with) as work:

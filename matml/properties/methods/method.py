@@ -101,8 +101,6 @@ class Method(ABC, Generic[View, State]):
 
     Parameters
     ----------
-    name
-        In the registry.
     trained
         What it is made of.
     """

@@ -17,8 +17,6 @@ class Entry:
 
     Attributes
     ----------
-    title
-        Shown to people.
     needs
         Descriptors alone, one member of the ensemble at a time, or all members together.
     made_by

@@ -30,8 +30,6 @@ class ClosedHead:
 
     Parameters
     ----------
-    network, inner
-        As meta-trained.
     column
         Number of the property among the outputs.
     """

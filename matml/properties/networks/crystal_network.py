@@ -25,13 +25,6 @@ class ShellConvolution(nn.Module):
     10.1103/PhysRevLett.120.145301, eq. 5) act on [x_i, x_j, e_ij]; here nodes are projected first
     and gathered after, the same sum at a fraction of the cost. Messages are weighted by the
     neighbours' count and averaged over all neighbours of an atom.
-
-    Parameters
-    ----------
-    width
-        Node features.
-    edge_width
-        Edge features.
     """
 
     def __init__(self, width: int, edge_width: int) -> None:
@@ -91,10 +84,6 @@ class CrystalNetwork(nn.Module):
     ----------
     properties
         Number of outputs.
-    width
-        Node features.
-    layers
-        Convolutions.
     distance_features
         Gaussians on the distance and on its ratio to the sum of the atoms' radii, each.
     longest_distance

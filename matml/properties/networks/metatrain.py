@@ -46,8 +46,6 @@ class FamilyTasks:
         (family, property number, row numbers of the labelled crystals).
     shots
         Support sizes to choose from.
-    most_queries
-        Query crystals at most.
     """
 
     batches: GraphBatches
@@ -126,8 +124,6 @@ def metatrain(
 
     Parameters
     ----------
-    method
-        Of `ALL_METHODS`.
     tasks
         Of families that the network has not seen in pre-training.
     validation

@@ -32,8 +32,6 @@ def by_row(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
     ----------
     index
         Row of each thing, [m].
-    size
-        Number of rows.
     """
     counts = torch.bincount(index, minlength=size)
     if (index[1:] >= index[:-1]).all():

@@ -150,8 +150,6 @@ class NewReadOuts:
     ----------
     members
         With a network of one output, and its meta-trained forms.
-    batches
-        All crystals.
     embeddings
         Of each member, [crystals, width].
     variants

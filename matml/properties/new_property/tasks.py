@@ -263,8 +263,6 @@ class KnownTasks:
         Families that are enough for a query, for each property.
     shots
         Support sizes to choose from, at least 2.
-    most_queries
-        Query crystals at most.
     """
 
     batches: GraphBatches

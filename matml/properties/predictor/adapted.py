@@ -22,8 +22,6 @@ class AdaptedPredictor:
 
     Attributes
     ----------
-    method
-        How it was adapted.
     adapted
         That method with the support.
     encoder, scale
@@ -34,8 +32,6 @@ class AdaptedPredictor:
         Atomic numbers that a labelled crystal holds, in training or support.
     warnings
         What was odd about the labels.
-    model
-        Folder of the model.
     """
 
     method: str

@@ -78,10 +78,6 @@ class Encoder:
 
     Attributes
     ----------
-    members
-        The ensemble.
-    recipe
-        Of its networks.
     known
         Where the training crystals are.
     structures, graphs

@@ -63,8 +63,6 @@ def export_predictor(
         Folder with `choices.json`, `scores.csv` and `predictions.parquet`.
     structures
         Folder of the ingested crystals, whose `summary.json` has the settings.
-    episodes
-        Table of the episodes.
     """
     out.mkdir(parents=True, exist_ok=True)
     recipe = bench.recipe(settings)

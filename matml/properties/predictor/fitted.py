@@ -24,8 +24,6 @@ class FittedPredictor:
 
     Attributes
     ----------
-    method
-        The method.
     encoder, scale
         What structures and labels pass on their way.
     column
@@ -34,8 +32,6 @@ class FittedPredictor:
         Half width of the networks' interval before any label, learned scale.
     known_elements
         Atomic numbers that a labelled training crystal holds.
-    model
-        Folder of the model.
     """
 
     method: Method

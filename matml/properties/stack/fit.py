@@ -36,8 +36,6 @@ class StackedPredictor:
 
     Attributes
     ----------
-    models
-        The base models.
     stack
         Weights of what they say.
     scales
@@ -79,8 +77,6 @@ class AdaptedStack:
 
     Attributes
     ----------
-    fitted
-        The stack.
     support
         The support as the base models see it.
     given

@@ -124,8 +124,6 @@ def table(
         Names of the columns for the page's script.
     sorted_by
         Column that the rows are given in the ascending order of.
-    name
-        Id of the table.
     """
     rows = list(rows)
     columns = ""

@@ -197,8 +197,6 @@ def draw_support(
     table
         `structures.parquet`; of one crystal or one composition only one row is drawn (any copy of
         a crystal may be the one that carries the label).
-    shots
-        How many to draw.
 
     Raises
     ------

@@ -66,8 +66,6 @@ def diverse_order(
         [n], larger is better; the first choice is the largest.
     features
         [n, features] in which candidates are alike or not.
-    number
-        How many to choose.
     diversity
         From 0, by score alone, to below 1.
     """

@@ -33,8 +33,6 @@ def explain(
     criteria
         Utility of each goal and log-probability of each window, larger is better, of all
         candidates that were kept, [rows, objectives].
-    known
-        Table of ingested crystals.
 
     Returns
     -------

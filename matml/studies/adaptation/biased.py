@@ -245,8 +245,6 @@ def score(errors: pd.DataFrame, deviations: dict[str, float], seed: int) -> list
 
     Parameters
     ----------
-    errors
-        Of `run_study`.
     deviations
         Standard deviation of each property, on the learned scale.
     """

@@ -114,8 +114,6 @@ class ClassedTasks:
     biased
         Support of one class and a query in which all classes are equally frequent (crystals of
         small classes repeat); otherwise support and query are random members of the family.
-    queries
-        Query crystals.
     """
 
     pairs: list[Pair]

@@ -62,8 +62,6 @@ class BiasedStudy:
 
     Attributes
     ----------
-    shots
-        Support sizes.
     draws
         Supports drawn per family, property, anion class and size.
     parts
@@ -137,8 +135,6 @@ class Backbone:
     ----------
     network
         Pre-trained; left as it is.
-    rows
-        Crystals of the study.
     """
 
     def __init__(self, network: CrystalNetwork, batches: GraphBatches, rows: np.ndarray) -> None:
@@ -259,8 +255,6 @@ class MemberStudy:
     ----------
     seen
         Families of the backbone's pre-training.
-    validation
-        Pairs of validation families.
     """
 
     backbone: Backbone
@@ -280,8 +274,6 @@ class MemberStudy:
 
         Parameters
         ----------
-        pairs
-            To meta-train on.
         held_out
             Families of the test; `meta_train` refuses tasks of them, as of `seen` ones.
         """

@@ -130,8 +130,6 @@ def study(
 
     Parameters
     ----------
-    folders
-        Folders of the members.
     shots
         Support sizes; on the families that `comparable_families` gives.
     steps

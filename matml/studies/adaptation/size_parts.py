@@ -17,8 +17,6 @@ class Part:
         "crystals": crystals are drawn at random; "families": whole families are.
     fraction
         Share of the training crystals that is kept.
-    epochs
-        Of the networks.
     seed
         Of the sample, the weights and all else.
     """

@@ -117,8 +117,6 @@ def run_study(
         Folder that `split` wrote.
     names
         Properties to score; the networks learn all.
-    members
-        Networks of each ensemble.
 
     Raises
     ------

@@ -207,8 +207,6 @@ class Equation:
 
         Parameters
         ----------
-        kind
-            Kind of observation.
         standardised
             Parameter vectors [..., P]; [P] for one alloy, [B, N, P] for one vector an observation.
         inputs
