@@ -1,7 +1,7 @@
 """A Gaussian process on the residuals of a model, learned from episodes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,9 +112,6 @@ def learn_residual_gp(
     features: np.ndarray,
     residuals: np.ndarray,
     episodes: Sequence[tuple[np.ndarray, np.ndarray]],
-    *,
-    steps: int = 60,
-    learning_rate: float = 0.1,
 ) -> ResidualGP:
     """Return the residual model that best predicts queries from supports over the episodes.
 
@@ -136,13 +133,12 @@ def learn_residual_gp(
     spread = float(np.mean(np.square(residuals)))
     start = [0.3 * spread, 0.4 * spread, 0.3 * spread, 0.5]
     initial = torch.tensor(start, dtype=torch.float64).log()
-    free = initial.clone().requires_grad_()
-    optimizer = torch.optim.Adam([free], lr=learning_rate)
     # small supports together and large ones together: little padding, and few products
     order = sorted(episodes, key=lambda episode: len(episode[0]))
     half = len(order) // 2
     groups = [_Padded.of(x, y, part) for part in (order[:half], order[half:]) if part]
-    for _ in range(steps):
+
+    def loss(free: Tensor) -> Tensor:
         value = 0.5 * (free - initial).square().sum()
         for group in groups:
             mean, deviation = _posterior(
@@ -151,10 +147,21 @@ def learn_residual_gp(
             # a Laplace likelihood: errors are judged by their absolute value
             each = (mean - group.truth).abs() / deviation + deviation.log()
             value = value + (each * group.weights).sum()
+        return value / (1 + len(episodes))
+
+    learned = descend(loss, initial, steps=60)
+    return ResidualGP(standard.mean, standard.deviation, *learned.exp().tolist())
+
+
+def descend(loss: Callable[[Tensor], Tensor], start: Tensor, *, steps: int) -> Tensor:
+    """Return where so many steps of Adam (rate 0.1) down a loss lead to."""
+    free = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    for _ in range(steps):
         optimizer.zero_grad()
-        (value / (1 + len(episodes))).backward()
+        loss(free).backward()
         optimizer.step()
-    return ResidualGP(standard.mean, standard.deviation, *free.detach().exp().tolist())
+    return free.detach()
 
 
 @dataclass(frozen=True)

@@ -290,14 +290,16 @@ class Sequences:
         )
 
 
+STRENGTH = 0.1
+"""Of the prior on logarithms about equal shares, in sequences: it holds what families do not tell."""
+RATE, BATCH = 0.1, 48
+
+
 def learn_stack(
     sequences: Sequences,
     scale: float,
     *,
-    strength: float = 0.1,
     steps: int = 80,
-    batch: int = 48,
-    learning_rate: float = 0.1,
     start: GPStack | None = None,
     seed: int = 0,
 ) -> GPStack:
@@ -309,11 +311,8 @@ def learn_stack(
         Of training families, with cross-fitted predictions.
     scale
         Variance of a family's errors before any label, which the kernels share at the start.
-    strength
-        Of the Gaussian prior on the logarithms about equal shares, in sequences; it holds what the
-        families do not tell.
-    steps, batch, learning_rate
-        Adam steps, each on a random part of the sequences; the rate falls to 0 in the second half.
+    steps
+        Of Adam, each on `BATCH` random sequences; the rate falls to 0 in the second half.
     start
         A stack to begin with, such as that of nearly the same families; else the prior's centre.
     """
@@ -335,7 +334,7 @@ def learn_stack(
             [logarithms - logarithms.mean(), start.variances.log(), start.noise.reshape(1).log()]
         )
     free.requires_grad_()
-    optimizer = torch.optim.Adam([free], lr=learning_rate)
+    optimizer = torch.optim.Adam([free], lr=RATE)
     generator = torch.Generator().manual_seed(seed)
 
     def parts() -> tuple[Tensor, Tensor, Tensor]:
@@ -343,10 +342,10 @@ def learn_stack(
 
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(1.0, 2 * (1 - step / steps))
-        chosen = torch.randperm(len(sequences), generator=generator)[:batch]
+            group["lr"] = RATE * min(1.0, 2 * (1 - step / steps))
+        chosen = torch.randperm(len(sequences), generator=generator)[:BATCH]
         value = sequential_loss(*parts(), sequences[chosen]).mean()
-        value = value + strength / len(sequences) * (free - centre).square().sum()
+        value = value + STRENGTH / len(sequences) * (free - centre).square().sum()
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -46,8 +46,9 @@ def features(stage: Stage, run: Path, name: str, potential: Path | None) -> None
     from matml.properties.benchmark.new_family import FEATURES, predict_by_features
     from matml.properties.evaluation.layout import predictions_of
 
-    own: dict[str, Any] = {"name": name, "potential": potential}
-    table = predict_by_features(bench, run, stage.settings, **own, **stage.training)
+    table = predict_by_features(
+        bench, run, stage.settings, name=name, potential=potential, **stage.training
+    )
     write_table(predictions_of(run, FEATURES, name), table)
 
 
@@ -115,12 +116,15 @@ def score_new_property(
     from matml.core.files import write_table
     from matml.properties.benchmark.new_property import score_new_property as scores_of
 
-    own: dict[str, Any] = {
-        "methods": () if no_meta_learning else methods,
-        "fine_tune": not no_fine_tuning,
-    }
     scores = scores_of(
-        bench, run, stage.settings, name=name, potential=potential, **own, **stage.training
+        bench,
+        run,
+        stage.settings,
+        name=name,
+        potential=potential,
+        methods=() if no_meta_learning else methods,
+        fine_tune=not no_fine_tuning,
+        **stage.training,
     )
     write_table(out, scores.assign(fold=fold))
 

@@ -94,8 +94,7 @@ def of_property(stage: Stage, run: Path, name: str) -> None:
     bench = stage.open(run)
     from matml.properties.evaluation.property_job import property_job
 
-    own: dict[str, Any] = {"name": name, "threads": stage.threads}
-    property_job(bench, run, stage.settings, **own, **stage.training)
+    property_job(bench, run, stage.settings, name=name, threads=stage.threads, **stage.training)
 
 
 @properties.command()
@@ -133,20 +132,12 @@ def metatrain(stage: Stage, run: Path, member: int, pretrained: Path, out: Path)
 @click.option("--shards", default=1, show_default=True, help="Number of shares.")
 @table_option
 @stage_options
-def evaluate(
-    stage: Stage, run: Path, member: int, folder: Path, shard: int, shards: int, out: Path
-) -> None:
+def evaluate(stage: Stage, run: Path, folder: Path, out: Path, **own: Any) -> None:
     """Predict all episodes with one member, adapted in each way."""
     bench = stage.open(run)
     from matml.properties.evaluation.train_and_predict import evaluate_member
 
-    own: dict[str, Any] = {
-        "member": member,
-        "shard": shard,
-        "shards": shards,
-        "device": stage.device,
-    }
-    evaluate_member(bench, run, folder, out, stage.settings, **own)
+    evaluate_member(bench, run, folder, out, stage.settings, device=stage.device, **own)
 
 
 @properties.command()
@@ -160,8 +151,8 @@ def baseline(stage: Stage, run: Path, name: str, out: Path, model_out: Path) -> 
     bench = stage.open(run)
     from matml.properties.evaluation.train_and_predict import evaluate_baseline
 
-    own: dict[str, Any] = {"name": name, "seed": stage.seed, "threads": stage.threads}
-    evaluate_baseline(bench, run, out, model_out, stage.settings, **own)
+    training: dict[str, Any] = {"seed": stage.seed, "threads": stage.threads}
+    evaluate_baseline(bench, run, out, model_out, stage.settings, name=name, **training)
 
 
 @properties.command()
@@ -180,8 +171,7 @@ def stack(
     bench = stage.open(run)
     from matml.properties.evaluation.train_and_predict import evaluate_stack
 
-    own: dict[str, Any] = {"name": name} | stage.training
-    evaluate_stack(bench, run, members, out, model_out, stage.settings, **own)
+    evaluate_stack(bench, run, members, out, model_out, stage.settings, name=name, **stage.training)
 
 
 @properties.command()

@@ -25,12 +25,15 @@ def baseline(
     return float(intercept), float(slope)
 
 
+MARGIN = 0.05
+"""How far a fraction may lie outside of 0 to 1 and is cut to the ends; farther is NaN."""
+
+
 def lever_rule(
     temperature_K: np.ndarray,
     length: np.ndarray,
     parent: tuple[float, float],
     product: tuple[float, float],
-    margin: float = 0.05,
 ) -> np.ndarray:
     """Return the fraction transformed, [N], from a dilatometer's length.
 
@@ -43,8 +46,6 @@ def lever_rule(
         Or strain; any unit, the baselines' too.
     parent, product
         From `baseline`, above and below the transformation.
-    margin
-        How far outside 0 to 1 is cut to the ends; farther is NaN, since the baselines do not hold.
 
     Raises
     ------
@@ -60,7 +61,8 @@ def lever_rule(
             "cut the record or check the ranges of the baselines"
         )
     fraction = (length - first) / gap
-    outside = (fraction < -margin) | (fraction > 1 + margin)
+    # farther outside of 0 to 1 the baselines do not hold
+    outside = (fraction < -MARGIN) | (fraction > 1 + MARGIN)
     return np.where(outside, np.nan, fraction.clip(0, 1))
 
 

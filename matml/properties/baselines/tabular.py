@@ -105,25 +105,22 @@ def cross_fitted_residuals(
 
 
 def residual_episodes(
-    families: np.ndarray,
-    shots: Sequence[int],
-    *,
-    seed: int,
-    smallest_family: int = 8,
-    per_family: int = 3,
-    most_queries: int = 20,
+    families: np.ndarray, shots: Sequence[int], *, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (support, query) row numbers within families, for learning the residual model."""
+    """Return (support, query) row numbers within families, for learning the residual model.
+
+    Three of each family of at least eight, with at most twenty in a query.
+    """
     generator = np.random.default_rng(seed)
     episodes = []
     for family in np.unique(families):
         rows = np.flatnonzero(families == family)
-        if len(rows) < smallest_family:
+        if len(rows) < 8:
             continue
-        for draw in range(per_family):
+        for draw in range(3):
             k = min(shots[draw % len(shots)], len(rows) // 2)
             order = generator.permutation(rows)
-            episodes.append((order[:k], order[k : k + most_queries]))
+            episodes.append((order[:k], order[k : k + 20]))
     return episodes
 
 
@@ -145,14 +142,12 @@ def save_baselines(path: Path, fitted: dict[str, Baseline]) -> None:
     save_checkpoint(path, tensors, state)
 
 
-def load_baseline(
-    path: Path, kind: str, features: np.ndarray, targets: np.ndarray, *, threads: int = 1
-) -> Baseline:
+def load_baseline(path: Path, kind: str, features: np.ndarray, targets: np.ndarray) -> Baseline:
     """Return a baseline fitted again to its training rows, [n, d] and [n]."""
     tensors, state = load_checkpoint(path)
     residual = ResidualGP.from_tensors(unpack(f"{kind}.residual", tensors))
     if kind == "global_gp":
         model = GlobalGP.from_hyper_parameters(unpack(f"{kind}.model", tensors))
         return Baseline(model.refit(features, targets), residual)
-    model = ExtraTreesRegressor(**state[kind], n_jobs=threads).fit(features, targets)
+    model = ExtraTreesRegressor(**state[kind]).fit(features, targets)
     return Baseline(model, residual)

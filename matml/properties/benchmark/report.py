@@ -156,9 +156,7 @@ def best_baseline_ratios(
     return pd.DataFrame(cells)
 
 
-def mean_ratios(
-    scores: pd.DataFrame, ours: str, *, draws: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def mean_ratios(scores: pd.DataFrame, ours: str) -> pd.DataFrame:
     """Return our error over each baseline's, averaged over properties and target shots.
 
     One method has to be picked before its errors are known, so that the baseline to beat is the one
@@ -175,9 +173,8 @@ def mean_ratios(
     families = table.index.get_level_values("family")
     names, place = np.unique(families, return_inverse=True)
     cells = list(table.groupby(level=[0, 1]).indices.values())
-    picks = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), draws
-    )
+    chances = np.full(len(names), 1 / len(names))
+    picks = np.random.default_rng(0).multinomial(len(names), chances, 2000)
     picks = np.vstack([np.ones(len(names), int), picks])
     found = {}
     for baseline in _baselines(table):

@@ -224,13 +224,17 @@ def embed(network: CrystalNetwork, batches: GraphBatches, rows: Rows) -> np.ndar
         return _in_batches(network.embedding, batches, rows)
 
 
+AT_ONCE = 512
+"""Crystals that are predicted together."""
+
+
 def _in_batches(
-    function: Callable[[Data], Tensor], batches: GraphBatches, rows: Rows, size: int = 512
+    function: Callable[[Data], Tensor], batches: GraphBatches, rows: Rows
 ) -> np.ndarray:
     rows = np.asarray(rows, dtype=int)
     parts = [
-        function(batches.batch(rows[start : start + size])).cpu().numpy()
-        for start in range(0, len(rows), size)
+        function(batches.batch(rows[start : start + AT_ONCE])).cpu().numpy()
+        for start in range(0, len(rows), AT_ONCE)
     ]
     return np.concatenate(parts)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from matml.gp.condition import factorise
 from matml.gp.kernels import JITTER, matern32_at
+from matml.gp.residual import descend
 
 FEATURE_SETS = ("predictions", "embedding", "descriptors")
 SUBSETS = ((0, 1, 2), (0, 2), (2,))
@@ -158,33 +159,26 @@ class LabelKernel:
 
 
 def learn_kernel(
-    sets: Sequence[int],
-    episodes: Sequence[Episodes],
-    *,
-    steps: int = 40,
-    learning_rate: float = 0.1,
+    sets: Sequence[int], episodes: Sequence[Episodes], *, steps: int = 40
 ) -> LabelKernel:
     """Return the kernel with the lowest error of queries over the episodes.
 
     Errors are in units of the deviation of the task's labels, so that properties and families
     count alike.
     """
-    kernel = LabelKernel(sets)
-    initial = kernel.logarithms.clone()
-    free = initial.clone().requires_grad_()
-    optimizer = torch.optim.Adam([free], lr=learning_rate)
-    kernel.logarithms = free
-    for _ in range(steps):
+    initial = LabelKernel(sets).logarithms
+
+    def loss(free: Tensor) -> Tensor:
+        kernel = LabelKernel(sets, free)
         # a weak prior: a factor of e^3 either way
         value = 0.5 * (free - initial).square().sum() / 9 / 100
         for own in episodes:
             mean, _, _ = kernel.posterior(kernel.gram(own.likeness), own.labels[..., : own.shots])
             scale = own.labels.std(-1, keepdim=True).clamp(min=1e-6)
             value = value + ((mean - own.labels[..., own.shots :]).abs() / scale).mean()
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-    return LabelKernel(sets, free.detach())
+        return value
+
+    return LabelKernel(sets, descend(loss, initial, steps=steps))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,6 @@ def held_out_families(
     *,
     part: str = "test",
     smallest: int = SMALLEST,
-    goal: str | None = None,
 ) -> list[HeldOutFamily]:
     """The families of a part of the split that have at least `smallest` labelled members.
 
@@ -83,7 +82,7 @@ def held_out_families(
         labelled = (
             table[table[name].notna()].sort_values("id").drop_duplicates(["family", "formula"])
         )
-        sign = goal_sign(name, goal)
+        sign = goal_sign(name)
         for family in predictor.card[f"{part}_families"]:
             rows = labelled.index[labelled["family"] == family].to_numpy()
             if len(rows) < smallest:
@@ -179,7 +178,7 @@ def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
         write_table(options["table"], table)
 
 
-def top_rows(labels: np.ndarray, share: float = 0.1) -> np.ndarray:
+def top_rows(labels: np.ndarray) -> np.ndarray:
     """Rows of the best tenth, at least three, ties by row, larger is better."""
-    number = min(len(labels), max(FEWEST_TOP, int(np.ceil(share * len(labels) - 1e-9))))
+    number = min(len(labels), max(FEWEST_TOP, int(np.ceil(0.1 * len(labels) - 1e-9))))
     return np.argsort(-labels, kind="stable")[:number]
