@@ -291,7 +291,7 @@ class Sequences:
 
 
 STRENGTH = 0.1
-"""Of the prior on logarithms about equal shares, in sequences: it holds what families do not tell."""
+"""Of the prior on logarithms about equal shares, in sequences; it decides where families do not."""
 RATE, BATCH = 0.1, 48
 
 
