@@ -97,6 +97,8 @@ def render_panels(panels: Panels) -> Sheet:
         for axes, figure in zip(places, row, strict=False):
             _draw_parts(axes, figure, figure.chosen)
             axes.set_title("\n".join(filter(None, (figure.title, figure.note))), loc="left")
+            if not (figure.x.log or figure.x.ticks or figure.x.categories):
+                axes.locator_params(axis="x", nbins=5)
         for axes in places[len(row) :]:
             axes.set_visible(False)
     _legend(sheet, grid.ravel())

@@ -19,6 +19,8 @@ def draw(records: Sequence[dict], path: Path) -> None:
         everyone = [name for name in TITLES if name in set(own["method"])]
         of_bias = own[own["metric"].str.startswith("gain over ordinary")]
         of_bias = of_bias[of_bias["method"].str.endswith("_biased")]
+        families = own.groupby("shots")["n_tasks"].max()
+        told = ", ".join(f"{shots}: {count}" for shots, count in families.items())
         support = str(setting).partition(" / ")[0]
         panels = (
             (
@@ -48,6 +50,7 @@ def draw(records: Sequence[dict], path: Path) -> None:
                     Axis(label, zero_line=number > 0),
                     Axis(ticks=dict(enumerate(words.values())), ends=(len(words) - 0.5, -0.5)),
                     _dots(shown, list(words)),
+                    "" if number else f"families at each number of shots: {told}",
                 )
                 for number, (title, label, shown, words) in enumerate(panels)
             ]
@@ -69,7 +72,7 @@ def _dots(rows: pd.DataFrame, methods: Sequence[str]) -> list[Series]:
                 Series(
                     [item.value],
                     [methods.index(item.method) + offset],
-                    f"{shots} shots ({item.n_tasks} families)",
+                    f"{shots} shots",
                     colour,
                     SYMBOLS[number % len(SYMBOLS)],
                     low=[item.low],
