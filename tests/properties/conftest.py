@@ -126,6 +126,9 @@ def folder(crystals, tmp_path_factory):
         models.append(f"--stack={model}")
     evaluation = f"{folder}/properties/evaluation"
     matml("compare", run, *predictions, *baselines, f"--out={evaluation}")
+    new = f"{folder}/properties/new-property.safetensors"
+    matml("new-property", run, *members, f"--out={new}")
+    models.append(f"--new-property={new}")
     matml("export", run, *members, *models, f"--evaluation={evaluation}", f"--out={folder}/model")
     return folder
 

@@ -16,21 +16,14 @@ from matml.core.files import write_table
 from matml.core.settings import read_section
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties.baselines.support_only import support_ridge
-from matml.properties.benchmark.new_property import OURS
 from matml.properties.benchmark.new_property_report import best_baseline
 from matml.properties.benchmark.zeolites import read_frameworks
 from matml.properties.dataset import Workbench
+from matml.properties.methods.registry import LABEL_PROCESS
 from matml.properties.new_property import networks as new_networks
-from matml.properties.new_property.kernels import (
-    Episodes,
-    Expert,
-    LabelKernel,
-    LabelProcess,
-    Likeness,
-    Outliers,
-    learn_kernel,
-)
+from matml.properties.new_property.kernels import Episodes, LabelKernel, Likeness, learn_kernel
 from matml.properties.new_property.networks import NewReadOuts, member_tasks, ridge_read_out
+from matml.properties.new_property.process import Expert, LabelProcess, Outliers
 from matml.properties.settings import PropertiesSection
 
 NAME = "bulk_modulus_GPa"
@@ -97,7 +90,7 @@ def test_labels_may_have_noise_of_their_own(sets):
 
 
 def test_an_outlier_among_the_labels_is_told(sets):
-    likeness, prior = Likeness.of(sets), torch.zeros(1, dtype=torch.float64)
+    prior = torch.zeros(1, dtype=torch.float64)
     labels = np.sin(sets[2] @ [1, 0.3, 0, 0.2])
     wrong = labels[:10].copy()
     wrong[4] += 20
@@ -105,7 +98,7 @@ def test_an_outlier_among_the_labels_is_told(sets):
     for share in (0.0, 0.02):
         process = LabelProcess([Expert(LabelKernel([2]), False)], prior, Outliers(share))
         for name, given in (("right", labels[:10]), ("wrong", wrong)):
-            mean, half = process.predict(likeness, given)
+            mean, half = process.predict(sets, given)
             assert np.isfinite(half).all()
             errors[share, name] = np.abs(mean - labels[10:]).mean()
     assert errors[0.02, "wrong"] < 0.5 * errors[0.0, "wrong"]
@@ -128,8 +121,9 @@ def test_how_many_labels_are_outliers_is_learned(sets, wrong):
 def test_a_kernel_learns_which_features_tell_the_labels(sets):
     likeness = Likeness.of(sets)
     generator, tasks = np.random.default_rng(0), []
-    for _ in range(20):
-        order = generator.permutation(14)
+    orders = [generator.permutation(14) for _ in range(20)]
+    first = orders[0]
+    for order in orders:
         slope = generator.normal(size=3)
         tasks.append((likeness.among(order), torch.from_numpy(sets[0][order] @ slope)))
     together = Likeness(
@@ -141,21 +135,20 @@ def test_a_kernel_learns_which_features_tell_the_labels(sets):
     assert (variance + linear).argmax() == 0
     process = LabelProcess.learn([episodes])
     assert len(set(process.log_prior.tolist())) == 1
-    mean, half = process.predict(tasks[0][0], tasks[0][1][:8].numpy())
+    mean, half = process.predict([x[first] for x in sets], tasks[0][1][:8].numpy())
     off = np.abs(mean - tasks[0][1][8:].numpy())
     assert off.mean() < 0.3 * tasks[0][1].std()
     assert (off <= half).mean() > 0.5
 
 
 def test_experts_that_follow_the_network_take_over_where_it_is_right(sets):
-    likeness = Likeness.of(sets)
     kernel = LabelKernel([2])
     prior = torch.log(torch.tensor([0.5, 0.5], dtype=torch.float64))
     process = LabelProcess([Expert(kernel, False), Expert(kernel, True)], prior)
     network = np.sin(np.arange(14.0) * 7)
-    right, _ = process.predict(likeness, network[:6] + 5, network)
+    right, _ = process.predict(sets, network[:6] + 5, network)
     np.testing.assert_allclose(right, network[6:] + 5, atol=1e-3)
-    flat, _ = process.predict(likeness, network[:6] + 5, 100 * network[::-1].copy())
+    flat, _ = process.predict(sets, network[:6] + 5, 100 * network[::-1].copy())
     assert np.abs(flat - (network[6:] + 5)).mean() < 2
 
 
@@ -218,7 +211,7 @@ def test_setting_b_trains_without_the_property_and_tests_every_large_family(
     scores = pd.concat(
         [pd.read_csv(place / f"b/without-{NAME}/fold-{fold}/families.csv") for fold in (0, 1)]
     )
-    own = scores[(scores["method"] == OURS) & (scores["setting"] == "within a family")]
+    own = scores[(scores["method"] == LABEL_PROCESS) & (scores["setting"] == "within a family")]
     own = own[own["shots"] == 5]
     assert sorted(own["family"]) == sorted(labelled.index[labelled >= 8])
     setup = json.loads((place / f"b/without-{NAME}/fold-0/setup.json").read_text())
@@ -226,16 +219,18 @@ def test_setting_b_trains_without_the_property_and_tests_every_large_family(
     counts = scores.pivot_table(
         index=["setting", "shots"], columns="method", values="family", aggfunc="count"
     )
-    assert (counts[OURS] == counts.T).all(axis=None)
+    assert (counts[LABEL_PROCESS] == counts.T).all(axis=None)
     assert {"support_ridge", "embedding_gp", "extra_trees"} <= set(counts.columns)
     assert {"fine_tuned", "maml", "ridge_head"} <= set(counts.columns)
     assert "network fine-tuned, new read-out" in printed
     assert "best baseline" in printed
     # what is meta-learned is ours, however good
-    errors = pd.DataFrame({OURS: [0.3], "maml": [0.1], "potential_gp": [0.1], "extra_trees": [0.4]})
+    errors = pd.DataFrame(
+        {LABEL_PROCESS: [0.3], "maml": [0.1], "potential_gp": [0.1], "extra_trees": [0.4]}
+    )
     assert best_baseline(errors) == "extra_trees"
     records = pd.DataFrame(json.loads((place / "records.json").read_text()))
-    assert set(records.loc[records["is_default"], "method"]) == {OURS}
+    assert set(records.loc[records["is_default"], "method"]) == {LABEL_PROCESS}
     assert {s.split(",")[0] for s in records["setting"]} == {"B"}
     assert {"fine_tuned", "maml", "ridge_head"} <= set(records["method"])
     # what is there is not made again
@@ -378,5 +373,5 @@ def test_setting_c_takes_trained_members_and_labels_of_the_potential(place, crys
     assert "zeolites (surrogate labels)" in printed
     scores = pd.read_csv(place / "c/frameworks.csv")
     assert scores["setting"].str.contains("surrogate").any()
-    assert {OURS, "network_shift", "support_mean"} <= set(scores["method"])
+    assert {LABEL_PROCESS, "network_shift", "support_mean"} <= set(scores["method"])
     assert np.isfinite(scores["error"]).all()

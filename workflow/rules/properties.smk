@@ -50,6 +50,33 @@ rule compare:
         " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
+rule new_property:
+    input:
+        settings=SECTION,
+        crystals=CRYSTALS,
+        split=SPLIT,
+        episodes=EPISODES,
+        networks=expand(rules.member.output.network, run="properties", member=MEMBERS),
+    output:
+        ensure(f"{OUT}/properties/new-property.safetensors", non_empty=True),
+    log:
+        f"{OUT}/logs/properties-new-property.log",
+    benchmark:
+        f"{OUT}/benchmarks/properties-new-property.tsv"
+    priority: 12
+    threads: 1
+    params:
+        run=subpath(input.split, parent=True),
+        members=expand(f"--member={OUT}/properties/members/{{member}}", member=MEMBERS),
+        common=COMMON,
+        sources=source_hash("matml.cli.properties.commands:learn_new_property"),
+    message:
+        "Learning to take up properties that nobody trained on"
+    shell:
+        "matml properties new-property --run {params.run:q} {params.members:q} --out {output:q}"
+        " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule export:
     input:
         settings=SECTION,
@@ -63,11 +90,13 @@ rule export:
         stacks=expand(
             rules.property.output.stacks, run="properties", property=PROPERTIES
         ),
+        new_property=rules.new_property.output,
         choices=rules.compare.output.choices,
     output:
         card=ensure(f"{OUT}/model/card.json", non_empty=True),
         training=ensure(f"{OUT}/model/training.safetensors", non_empty=True),
         checks=ensure(f"{OUT}/model/checks.json", non_empty=True),
+        new_property=ensure(f"{OUT}/model/new-property.safetensors", non_empty=True),
         members=ensure(
             expand(
                 f"{OUT}/model/member-{{member}}/{{part}}.safetensors",
@@ -104,6 +133,6 @@ rule export:
         "Gathering the predictor that screening uses"
     shell:
         "matml properties export --run {params.run:q} {params.members:q} {params.baselines:q}"
-        " {params.stacks:q}"
+        " {params.stacks:q} --new-property {input.new_property:q}"
         " --evaluation {params.evaluation:q} --out {params.model:q}"
         " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"

@@ -174,6 +174,21 @@ def stack(
     evaluate_stack(bench, run, members, out, model_out, stage.settings, name=name, **stage.training)
 
 
+@properties.command("new-property")
+@run_option
+@click.option(
+    "--member", "members", multiple=True, required=True, type=FOLDER, help="Folder of each member."
+)
+@click.option("--out", required=True, type=FILE, help="File to write.")
+@stage_options
+def learn_new_property(stage: Stage, run: Path, members: tuple[Path, ...], out: Path) -> None:
+    """Learn how to take up a property that no training stage knew, from those that are known."""
+    bench = stage.open(run)
+    from matml.properties.new_property.model import NewPropertyModel
+
+    NewPropertyModel.learn(bench, members, stage.settings, **stage.training).save(out)
+
+
 @properties.command()
 @run_option
 @click.option(
@@ -205,6 +220,9 @@ def compare(
 @click.option("--member", "members", multiple=True, type=FOLDER, help="Folder of a member.")
 @click.option("--baseline", "baselines", multiple=True, type=FILE, help="Fitted baselines.")
 @click.option("--stack", "stacks", multiple=True, type=FILE, help="Fitted stacks.")
+@click.option(
+    "--new-property", required=True, type=FILE, help="What `properties new-property` learned."
+)
 @click.option("--evaluation", required=True, type=FOLDER, help="Folder that `compare` wrote.")
 @click.option("--out", required=True, type=FOLDER, help="Folder of the predictor.")
 @stage_options
@@ -214,6 +232,7 @@ def export(
     members: tuple[Path, ...],
     baselines: tuple[Path, ...],
     stacks: tuple[Path, ...],
+    new_property: Path,
     evaluation: Path,
     out: Path,
 ) -> None:
@@ -227,6 +246,7 @@ def export(
         members,
         baselines,
         stacks,
+        new_property,
         evaluation,
         out,
         stage.structures,

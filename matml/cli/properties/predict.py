@@ -45,16 +45,32 @@ def prepare(threads: int) -> int:
     "column `file` names structures; repeatable.",
 )
 @click.option("--labels", type=FILE, help="CSV of labels keyed by a column `id` or `file`.")
-@click.option("--property", "name", help="Property's column; may be left out if only one fits.")
+@click.option(
+    "--property",
+    "name",
+    help="Column of the labels; may be left out if the model knows just one of the columns. A "
+    "property that it does not know is learned from the labels alone.",
+)
+@click.option("--unit", help="Unit of a property of your own; by default the end of its name.")
+@click.option(
+    "--scale",
+    type=click.Choice(["auto", "linear", "log"]),
+    default="auto",
+    show_default=True,
+    help="Whether the logarithm of a property of your own is learned; by default the labels tell.",
+)
 @click.option("--method", help="How to adapt; by default what did best on validation families.")
 @click.option(
     "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
 )
 @click.option("--out", required=True, type=FOLDER, help="Folder of the adapted predictor.")
 @use_options
-def adapt(inputs, labels, name, method, trust_labels, out, model, threads, device) -> None:
-    """Adapt a trained model to a few labelled structures of a family.
+def adapt(
+    inputs, labels, name, unit, scale, method, trust_labels, out, model, threads, device
+) -> None:
+    """Adapt a trained model to a few labelled structures.
 
+    Of one family, where the model knows the property; any number of any kind for another property.
     Writes card.json, support.parquet and quarantine.csv (what could not be used, and why).
     """
     import time
@@ -73,7 +89,14 @@ def adapt(inputs, labels, name, method, trust_labels, out, model, threads, devic
     predictor = FewShotPredictor.load(model, device)
     labelled = read_labelled(inputs, labels, predictor, name, threads)
     write_table(out / QUARANTINE, labelled.quarantine)
-    adapted = adapt_to_files(predictor, labelled, method=method, check_units=not trust_labels)
+    adapted = adapt_to_files(
+        predictor,
+        labelled,
+        method=method,
+        unit=unit,
+        scale=scale,
+        check_units=not trust_labels,
+    )
     save_adapted(adapted, out)
     unit = f" in {adapted.unit}" if adapted.unit else ""
     click.echo(

@@ -6,7 +6,7 @@ for test. Nothing is chosen on held-out families, since no label of theirs is kn
 those which other settings take for validation are for test too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,21 @@ from matml.properties.baselines.support_only import support_gp, support_ridge
 from matml.properties.dataset import SETUP, Workbench, learned_values
 from matml.properties.evaluation.layout import member_folder
 from matml.properties.evaluation.member_job import keep, pretrain_once, unfinished
+from matml.properties.methods.registry import LABEL_PROCESS
 from matml.properties.networks.ensemble import load_network
-from matml.properties.new_property.kernels import LabelProcess
+from matml.properties.new_property.model import learn_process
 from matml.properties.new_property.networks import NewReadOuts, metatrain_new
+from matml.properties.new_property.process import LabelProcess
 from matml.properties.new_property.tasks import (
     POOLED_SHOTS,
     SHOTS,
     Episode,
     FeatureSets,
-    family_tasks,
     pooled_episodes,
-    pooled_tasks,
     within_episodes,
 )
 from matml.properties.settings import PropertiesSection
 
-OURS = "label_process"
 WITHIN, POOLED = "within a family", "pooled over families"
 
 
@@ -82,9 +81,9 @@ def predict_episodes(
                 forest.fit(sets.descriptors[support], own)
                 forests[support.tobytes()] = forest
             yield episode, "extra_trees", forest.predict(sets.descriptors[query]), None
-            likeness = sets.likeness(np.r_[support, query])
-            said = None if shifted is None else shifted[np.r_[support, query]]
-            yield episode, OURS, *process.predict(likeness, own, said)
+            rows = np.r_[support, query]
+            said = None if shifted is None else shifted[rows]
+            yield episode, LABEL_PROCESS, *process.predict(sets.features(rows), own, said)
         for prefix, x in features.items():
             supports = np.stack([x[support] for _, _, _, support, _ in group])
             queries = [x[query] for *_, query in group]
@@ -164,7 +163,7 @@ def score_new_property(
     members = [member_folder(run, i) for i in range(settings.members)]
     networks = [load_network(f / "pretrained.safetensors", recipe)[0] for f in members]
     sets = FeatureSets.of(bench.crystals, networks, device)
-    sets = sets.standardised(sets, bench.split.training_rows(bench.families))
+    sets = sets.standardised(sets.scales(bench.split.training_rows(bench.families)))
     features = sets.for_baselines()
     said = None if potential is None else potential_features(bench.crystals, potential)
     if said is not None:
@@ -173,39 +172,18 @@ def score_new_property(
     held_out = [*bench.split.test, *bench.split.validation]
     excluded = read_json(run / SETUP)["excluded"]
     tables = []
-    settings_of: tuple[tuple[str, Sequence[int], Callable, Callable], ...] = (
-        (
-            WITHIN,
-            SHOTS,
-            lambda: family_tasks(bench, sets, settings, SHOTS, seed=seed),
-            lambda: within_episodes(bench.crystals.table, held_out, name, settings, SHOTS, seed),
-        ),
-        (
-            POOLED,
-            POOLED_SHOTS,
-            lambda: pooled_tasks(bench, sets, POOLED_SHOTS, seed=seed),
-            lambda: pooled_episodes(
-                bench, name, excluded, settings.test_draws, settings.smallest_query, seed
-            ),
-        ),
+    adapting = {"methods": methods, "fine_tune": fine_tune, "seed": seed, "device": device}
+    process = learn_process(bench, sets, settings, seed=seed)
+    within = within_episodes(bench.crystals.table, held_out, name, settings, SHOTS, seed)
+    pooled = pooled_episodes(
+        bench, name, excluded, settings.test_draws, settings.smallest_query, seed
     )
-    for setting, shots, tasks, episodes in settings_of:
-        process = LabelProcess.learn(tasks())
-        drawn = episodes()
+    for setting, shots, drawn in ((WITHIN, SHOTS, within), (POOLED, POOLED_SHOTS, pooled)):
         found = predict_episodes(
             process, sets, features, labels, drawn, trees=settings.trees, seed=seed
         )
-        read_outs = NewReadOuts.open(
-            bench,
-            members,
-            settings,
-            methods=methods,
-            fine_tune=fine_tune,
-            shots=shots,
-            pooled=setting == POOLED,
-            seed=seed,
-            device=device,
-        )
+        options = adapting | {"shots": shots, "pooled": setting == POOLED}
+        read_outs = NewReadOuts.open(bench, members, settings, **options)
         found = chain(found, read_outs.predict(drawn, labels))
         tables.append(score_episodes(found, labels).assign(setting=setting))
     return pd.concat(tables, ignore_index=True).assign(property=name)

@@ -27,7 +27,7 @@ from matml.properties.data.split import labelled_members
 from matml.properties.dataset import Workbench
 from matml.properties.evaluation.layout import member_folder
 from matml.properties.networks.ensemble import load_network
-from matml.properties.new_property.kernels import LabelProcess
+from matml.properties.new_property.process import LabelProcess
 from matml.properties.new_property.tasks import SHOTS, Episode, FeatureSets, family_tasks
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
@@ -143,14 +143,14 @@ def run_frameworks(
     recipe = bench.recipe(settings)
     networks = [load_network(folder / "pretrained.safetensors", recipe)[0] for folder in folders]
     known = FeatureSets.of(bench.crystals, networks, device)
-    training = bench.split.training_rows(bench.families)
-    own = known.standardised(known, training)
+    scales = known.scales(bench.split.training_rows(bench.families))
+    own = known.standardised(scales)
     process = LabelProcess.learn(family_tasks(bench, own, settings, SHOTS, seed=seed, known=True))
     tables = []
     crystals = zeolites(frameworks, out / "zeolites-potential.safetensors")
     log.info("%d frameworks, %d left out", len(crystals), len(crystals.quarantine))
     recipe.check_graphs(crystals.graphs.settings, frameworks)
-    sets = FeatureSets.of(crystals, networks, device).standardised(known, training)
+    sets = FeatureSets.of(crystals, networks, device).standardised(scales)
     parts = [(ZEOLITES, sets, crystals.table, SURROGATE, np.arange(len(crystals)))]
     table = bench.crystals.table
     rows = perovskites(bench)

@@ -90,6 +90,40 @@ def find_property(name: str) -> Property:
     return PROPERTIES[name]
 
 
+UNITS = {
+    "eV_per_atom": "eV/atom",
+    "meV_per_atom": "meV/atom",
+    "kJ_per_mol": "kJ/mol",
+    "W_per_mK": "W/(m K)",
+    "J_per_molK": "J/(mol K)",
+    "S_per_cm": "S/cm",
+    "C_per_m2": "C/m^2",
+    "per_K": "1/K",
+    "per_cm": "1/cm",
+    **{
+        unit: unit
+        for unit in ("K", "C", "GPa", "MPa", "eV", "meV", "THz", "HV", "HRC", "A", "A3", "percent")
+    },
+}
+"""Ends of names of columns, and the units that they stand for."""
+
+
+def own_property(name: str, unit: str | None = None, logarithmic: bool = False) -> Property:
+    """Return a property of a user's own.
+
+    Parameters
+    ----------
+    unit
+        By default what the end of the name says, as of `melting_point_K`.
+    """
+    ends = [end for end in UNITS if name.endswith(f"_{end}")]
+    end = max(ends, key=len, default="")
+    if unit is None:
+        unit = UNITS.get(end, "")
+    title = (name.removesuffix(f"_{end}") if end else name).replace("_", " ")
+    return Property(name, title, unit, logarithmic)
+
+
 @dataclass(frozen=True)
 class LabelScale:
     """How labels of one property are standardised.

@@ -6,7 +6,7 @@ which bring torch along.
 
 from dataclasses import dataclass
 
-FINE_TUNED, STACK = "fine_tuned", "gp_stack"
+FINE_TUNED, STACK, LABEL_PROCESS = "fine_tuned", "gp_stack", "label_process"
 DESCRIPTORS, MEMBER, ALL_MEMBERS = "descriptors", "member", "all members"
 """What a method needs to be evaluated: the last, and the member, one stage each."""
 
@@ -80,7 +80,7 @@ COMPARED = {
 """Methods that the benchmarks compare beside those that a predictor may choose."""
 NEW_PROPERTY = {
     "network_shift": "network's formation energy, shifted",
-    "label_process": "GP with meta-learned kernels",
+    LABEL_PROCESS: "GP with meta-learned kernels",
 }
 """Methods for a property of which no network has seen a value."""
 

@@ -1,20 +1,17 @@
-"""Gaussian processes for a property that nothing was trained on: a few labels, learned kernels.
+"""Kernels for a property that nothing was trained on, learned on those that are known.
 
 Such a property has no mean, no scale and no kernel of its own yet. Its mean and its scale follow
 from the labels in closed form (a flat prior on both; Rasmussen and Williams 2006, section 2.7).
 Kernels are learned on few-shot tasks of the properties that are known, each of which plays the new
-one; the labels weigh them by their evidence, and where that pays so do the cases in which one or
-two of the labels are outliers.
+one.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from matml.gp.condition import factorise
@@ -45,10 +42,19 @@ class Likeness:
     @classmethod
     def of(cls, sets: Sequence[np.ndarray]) -> "Likeness":
         """Return that of n crystals from their standardised features, [n, features] per set."""
-        inner = torch.stack([torch.from_numpy(x @ x.T / x.shape[1]) for x in sets])
-        own = inner.diagonal(dim1=-2, dim2=-1)
-        square = own[..., :, None] + own[..., None, :] - 2 * inner
-        return cls(square.clamp(min=0.0), inner)
+        return cls.between(sets, sets)
+
+    @classmethod
+    def between(cls, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> "Likeness":
+        """Return that of n crystals with m others, [sets, n, m]."""
+        inner, square = [], []
+        for x, y in zip(first, second, strict=True):
+            inner.append(x @ y.T / x.shape[1])
+            square.append(_size(x)[:, None] + _size(y) - 2 * inner[-1])
+        # rounding can make a square negative
+        return cls(
+            torch.from_numpy(np.stack(square)).clamp(min=0.0), torch.from_numpy(np.stack(inner))
+        )
 
     def among(self, rows: np.ndarray) -> "Likeness":
         """Return that of some of the crystals, or of several choices of them, [tasks, m]."""
@@ -113,49 +119,149 @@ class LabelKernel:
         """Noise variance."""
         return self.logarithms[-1].exp() + JITTER
 
+    def more_noise(self, level: float) -> float:
+        """Return what the noise variance lacks of `level` times the kernel's own variance."""
+        variance, _, linear = self.logarithms[:-1].exp().reshape(-1, 3).T
+        return max(float((variance + linear).sum() * level - self.noise), 0.0)
+
     def posterior(
         self, gram: Tensor, labels: Tensor, further: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean and deviation behind the first labels, and the log evidence of the labels.
+        """Return mean and deviation [..., n - k] of crystals behind those labelled, and evidence.
 
         Parameters
         ----------
         gram
-            [..., n, n].
-        labels
-            Of the first crystals, [..., k]; at least two for a deviation.
-        further
-            Noise variances that labels have beside `noise`, [..., k].
-
-        Returns
-        -------
-        tuple
-            [..., n - k] twice, and [...] up to a constant of k; the mean's prior is flat, the
-            scale's is Jeffreys'. Deviations are the scale of a Student t with k - 1 degrees.
+            Of all crystals, [..., n, n].
+        labels, further
+            Of the first k, as of `given`.
         """
         k = labels.shape[-1]
-        noise = self.noise if further is None else self.noise + further
-        factor = factorise(gram[..., :k, :k], noise)
-        ones = torch.ones_like(labels)[..., None]
-        cross = gram[..., :k, k:]
-        sides = torch.cat([labels[..., None], ones, cross], -1)
-        sides = sides.expand(*factor.shape[:-1], -1)
-        half = torch.linalg.solve_triangular(factor, sides, upper=False)
-        y, one, c = half[..., :1], half[..., 1:2], half[..., 2:]
-        weight = one.square().sum(-2)
-        mean = (one * y).sum(-2) / weight
+        cases = None
+        if further is not None:
+            zero = torch.zeros_like(further[..., :1])
+            cases = Noise(further, zero, zero[..., 0])
+        given = self.given(gram[..., :k, :k], labels, cases)
+        own = gram.diagonal(dim1=-2, dim2=-1)[..., k:]
+        return *given.at(gram[..., :k, k:], own), given.evidence
+
+    def variances(self, sets: Sequence[np.ndarray]) -> Tensor:
+        """Return the variance without noise of crystals by their features, [n]."""
+        if not self.sets:
+            return torch.zeros(len(sets[0]), dtype=torch.float64)
+        variance, _, linear = self.logarithms[:-1].exp().reshape(-1, 3).T[..., None]
+        sizes = torch.from_numpy(np.stack([_size(sets[number]) for number in self.sets]))
+        return (variance + linear * sizes).sum(0)
+
+    def given(self, gram: Tensor, labels: Tensor, noise: "Noise | None" = None) -> "GivenLabels":
+        """Return the process of a property given labels.
+
+        Parameters
+        ----------
+        gram
+            Of the labelled crystals, [..., k, k].
+        labels
+            [..., k]; at least two for a deviation.
+        noise
+            Beside the kernel's own.
+        """
+        if noise is None:
+            return GivenLabels.of(factorise(gram, self.noise), labels, self.noise)
+        factor = factorise(gram, self.noise + noise.labels)
+        return GivenLabels.of(factor, labels, self.noise + noise.others)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Cases of further noise.
+
+    Attributes
+    ----------
+    labels, others
+        Variances beside the kernel's: of the labels, [..., k], and of other labels, [..., 1].
+    log_prior
+        Logarithm of how likely each case is, [...].
+    """
+
+    labels: Tensor
+    others: Tensor
+    log_prior: Tensor
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """A process given k labels; the mean's prior is flat, the scale's is Jeffreys'.
+
+    Attributes
+    ----------
+    factor
+        Lower Cholesky factor of the labels' covariance, [..., k, k].
+    one, rest
+        Ones and residuals through its inverse, [..., k, 1].
+    mean, square
+        Of the labels, and what they leave of the squares, [..., 1].
+    noise
+        Variance of another label's noise, [] or [..., 1].
+    """
+
+    factor: Tensor
+    one: Tensor
+    rest: Tensor
+    mean: Tensor
+    square: Tensor
+    noise: Tensor
+
+    @classmethod
+    def of(cls, factor: Tensor, labels: Tensor, noise: Tensor) -> "GivenLabels":
+        """Return it from the factor and the labels, [..., k]."""
+        sides = torch.stack([torch.ones_like(labels), labels], -1)
+        half = torch.linalg.solve_triangular(
+            factor, sides.expand(*factor.shape[:-1], 2), upper=False
+        )
+        one, y = half[..., :1], half[..., 1:]
+        mean = (one * y).sum(-2) / one.square().sum(-2)
         rest = y - one * mean[..., None, :]
-        square = rest.square().sum((-2, -1))
-        # what the mean leaves uncertain at the query
-        short = 1 - (one * c).sum(-2)
-        own = gram.diagonal(dim1=-2, dim2=-1)[..., k:] + self.noise
-        left = (own - c.square().sum(-2) + short.square() / weight).clamp(min=1e-12)
-        degrees = max(k - 1, 1)
-        deviation = (left * (square[..., None] / degrees).clamp(min=1e-12)).sqrt()
-        determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        evidence = -determinant - 0.5 * weight[..., 0].log()
-        evidence = evidence - 0.5 * (k - 1) * (square + 1e-12).log()
-        return mean + (c * rest).sum(-2), deviation, evidence
+        return cls(factor, one, rest, mean, rest.square().sum(-2), noise)
+
+    def __len__(self) -> int:
+        """Return the number of labels."""
+        return self.factor.shape[-1]
+
+    @property
+    def evidence(self) -> Tensor:
+        """Logarithm of the labels' probability, up to a constant of their number, [...]."""
+        determinant = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        weight = self.one.square().sum((-2, -1))
+        square = self.square[..., 0] + 1e-12
+        return -determinant - 0.5 * weight.log() - 0.5 * (len(self) - 1) * square.log()
+
+    def at(self, cross: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of labels of m crystals, [..., m].
+
+        Deviations are the scale of a Student t with k - 1 degrees.
+
+        Parameters
+        ----------
+        cross
+            Covariances of the labelled crystals with them, [..., k, m].
+        variances
+            Theirs without noise, [..., m].
+        """
+        c = torch.linalg.solve_triangular(
+            self.factor, cross.expand(*self.factor.shape[:-2], *cross.shape[-2:]), upper=False
+        )
+        # what the mean leaves uncertain
+        short = 1 - (self.one * c).sum(-2)
+        left = variances + self.noise - c.square().sum(-2)
+        left = left + short.square() / self.one.square().sum(-2)
+        scale = (self.square / max(len(self) - 1, 1)).clamp(min=1e-12)
+        deviation = (left.clamp(min=1e-12) * scale).sqrt()
+        return self.mean + (c * self.rest).sum(-2), deviation
+
+
+def _size(x: np.ndarray) -> np.ndarray:
+    """Return the mean square of the features of each crystal, [n]."""
+    return np.einsum("nd,nd->n", x, x) / x.shape[1]
 
 
 def learn_kernel(
@@ -179,187 +285,3 @@ def learn_kernel(
         return value
 
     return LabelKernel(sets, descend(loss, initial, steps=steps))
-
-
-@dataclass(frozen=True)
-class Outliers:
-    """Labels far from what any kernel says, one or two of them at most.
-
-    Attributes
-    ----------
-    share
-        How often a label is one.
-    variance
-        Of its further noise, in units of what a property varies by.
-    """
-
-    share: float = 0.0
-    variance: float = 10.0
-
-    def cases(self, shots: int) -> tuple[Tensor | None, Tensor]:
-        """Return further noise variances, [cases, shots], and the cases' log probabilities.
-
-        At least two labels are sound in each case. None stands for none.
-        """
-        most = min(2, shots - 2) if self.share else 0
-        if most < 1:
-            return None, torch.zeros(1, dtype=torch.float64)
-        chosen = itertools.chain(
-            *(itertools.combinations(range(shots), count) for count in range(most + 1))
-        )
-        rows = [[float(i in own) for i in range(shots)] for own in chosen]
-        is_outlier = torch.tensor(rows, dtype=torch.float64)
-        number = is_outlier.sum(1)
-        log_prior = number * math.log(self.share) + (shots - number) * math.log1p(-self.share)
-        return self.variance * is_outlier, log_prior
-
-
-SHARES = (0.0, 0.005, 0.01, 0.02, 0.05)
-"""Of outliers, one of which the evidence of the tasks chooses."""
-
-
-@dataclass(frozen=True)
-class Expert:
-    """A kernel, about a flat mean or about what the networks predict up to a constant."""
-
-    kernel: LabelKernel
-    follows: bool
-
-    def prior_mean(self, own: Episodes) -> Tensor:
-        """Return what the expert expects of all labels but for a constant, as `own.labels`.
-
-        Raises
-        ------
-        ValueError
-            Where it follows networks, whose predictions are not given.
-        """
-        if not self.follows:
-            return torch.zeros_like(own.labels)
-        if own.network is None:
-            raise ValueError("an expert that follows the networks needs their predictions")
-        return own.network
-
-
-@dataclass(frozen=True)
-class LabelProcess:
-    """Experts that a new property's labels choose from.
-
-    Attributes
-    ----------
-    experts, log_prior
-        With the logarithm of how often each is right.
-    outliers
-        Among the labels.
-    """
-
-    experts: list[Expert]
-    log_prior: Tensor
-    outliers: Outliers = Outliers()
-
-    @classmethod
-    def learn(cls, tasks: Sequence[Sequence[Episodes]], *, iterations: int = 20) -> "LabelProcess":
-        """Return experts learned on each known property's episodes, and on subsets of the features.
-
-        How often each is right, and how often a label is an outlier, is learned where the networks
-        will know the property too. Where they will not, all start alike: in the tasks at hand the
-        networks were trained on the property that plays the new one, and what they embed looks more
-        useful than it will be. Outliers lower the evidence there.
-        """
-        tasks = [episodes for episodes in tasks if episodes]
-        kernels = [learn_kernel(subset, episodes) for episodes in tasks for subset in SUBSETS]
-        # what no features tell: the mean of the labels, or the networks shifted by it
-        kernels.append(LabelKernel([]))
-        known = all(own.network is not None for episodes in tasks for own in episodes)
-        experts = [
-            Expert(kernel, f) for f in ([False, True] if known else [False]) for kernel in kernels
-        ]
-        alike = torch.full((len(experts),), -math.log(len(experts)), dtype=torch.float64)
-        if not known:
-            return cls(experts, alike)
-        own = [each for episodes in tasks for each in episodes]
-        found = {
-            outliers: _learn_prior(experts, own, alike, len(tasks), outliers, iterations)
-            for outliers in map(Outliers, SHARES)
-        }
-        best = max(found, key=lambda outliers: found[outliers][1])
-        return cls(experts, found[best][0], best)
-
-    def predict(
-        self, likeness: Likeness, labels: np.ndarray, network: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and half width of the 90 % interval at the crystals behind the labelled ones.
-
-        One label gives no scale: its interval is infinite.
-
-        Parameters
-        ----------
-        likeness
-            Of the labelled crystals and those behind them.
-        network
-            What the networks predict of all of these; needed where experts follow it.
-        """
-        known = torch.from_numpy(np.asarray(labels, float))
-        said = None if network is None else torch.from_numpy(np.asarray(network, float))
-        filled = torch.cat([known, known.new_zeros(likeness.inner.shape[-1] - len(known))])
-        own = Episodes(likeness, filled, len(known), said)
-        found = [_posterior(expert, own, self.outliers) for expert in self.experts]
-        means, deviations, evidence = (torch.stack(each) for each in zip(*found, strict=True))
-        # of all experts and cases
-        weights = torch.softmax((evidence + self.log_prior[:, None]).flatten(), 0)[:, None]
-        means, deviations = means.flatten(0, 1), deviations.flatten(0, 1)
-        mean = (weights * means).sum(0)
-        variance = (weights * (deviations.square() + (means - mean).square())).sum(0)
-        degrees = len(labels) - 1
-        # a crystal asked for may be an outlier itself
-        inside = 0.9 / (1 - self.outliers.share)
-        reach = student.ppf((1 + inside) / 2, degrees) if degrees else math.inf
-        return mean.numpy(), reach * variance.sqrt().numpy()
-
-
-def _learn_prior(
-    experts: Sequence[Expert],
-    tasks: Sequence[Episodes],
-    log_prior: Tensor,
-    properties: int,
-    outliers: Outliers,
-    iterations: int,
-) -> tuple[Tensor, float]:
-    """Return how often each expert is right, and the log evidence of a task.
-
-    Each property counts the same, by expectation maximisation of a mixture's weights, with one
-    task's worth for each expert.
-    """
-    evidences, shares = [], []
-    for own in tasks:
-        found = [_posterior(expert, own, outliers)[2].logsumexp(0) for expert in experts]
-        evidences.append(torch.stack(found))
-        shares.append(torch.full_like(found[0], 1 / len(found[0])))
-    evidence, share = torch.cat(evidences, 1), torch.cat(shares)
-    for _ in range(iterations):
-        responsible = torch.softmax(evidence + log_prior[:, None], 0)
-        weights = (responsible * share).sum(1) + 1 / len(experts) / properties
-        log_prior = (weights / weights.sum()).log()
-    total = ((evidence + log_prior[:, None]).logsumexp(0) * share).sum() / share.sum()
-    return log_prior, float(total)
-
-
-def _posterior(expert: Expert, own: Episodes, outliers: Outliers) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an expert's mean and deviation behind the known labels, and their log evidence.
-
-    Of each case of outliers, [cases, ...]; its probability is part of the evidence.
-    """
-    kernel, k = expert.kernel, own.shots
-    prior = expert.prior_mean(own)
-    rest = (own.labels - prior)[..., :k]
-    further, log_prior = outliers.cases(k)
-    if further is not None:
-        further = further.reshape(-1, *[1] * (rest.dim() - 1), k)
-    mean, deviation, evidence = (
-        each if further is not None else each[None]
-        for each in kernel.posterior(kernel.gram(own.likeness), rest, further)
-    )
-    return (
-        mean + prior[..., k:],
-        deviation,
-        evidence + log_prior.reshape(-1, *[1] * (evidence.dim() - 1)),
-    )

@@ -31,6 +31,14 @@ Episode = tuple[str, int, int, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Scales:
+    """Centre and spread of embeddings, [members, 1, width], and descriptors, [features]."""
+
+    embeddings: Standardisation
+    descriptors: Standardisation
+
+
+@dataclass(frozen=True)
 class FeatureSets:
     """What networks and descriptors say of n crystals.
 
@@ -59,18 +67,24 @@ class FeatureSets:
             describe(crystals),
         )
 
-    def standardised(self, by: "FeatureSets", rows: np.ndarray) -> "FeatureSets":
-        """Return embeddings and descriptors in deviations of some crystals of a set."""
-        found = {}
-        for name in ("embeddings", "descriptors"):
-            known = Standardisation.of(getattr(by, name)[..., rows, :])
-            found[name] = known.apply(getattr(self, name))
-        return replace(self, **found)
+    def scales(self, rows: np.ndarray) -> "Scales":
+        """Return centre and spread of the features over some crystals of a set."""
+        return Scales(
+            Standardisation.of(self.embeddings[:, rows]), Standardisation.of(self.descriptors[rows])
+        )
 
-    def likeness(
+    def standardised(self, scales: "Scales") -> "FeatureSets":
+        """Return embeddings and descriptors in deviations."""
+        return replace(
+            self,
+            embeddings=scales.embeddings.apply(self.embeddings),
+            descriptors=scales.descriptors.apply(self.descriptors),
+        )
+
+    def features(
         self, rows: np.ndarray, *, members: Sequence[int] = (), without: int | None = None
-    ) -> Likeness:
-        """Return how alike crystals are.
+    ) -> list[np.ndarray]:
+        """Return predictions, embeddings and descriptors of crystals, [n, features] each.
 
         Parameters
         ----------
@@ -84,7 +98,7 @@ class FeatureSets:
         if without is not None and predictions.shape[1] > 1:
             predictions = np.delete(predictions, without, 1)
         embedding = np.hstack(list(self.embeddings[own][:, rows]))
-        return Likeness.of([predictions, embedding, self.descriptors[rows]])
+        return [predictions, embedding.astype(float), self.descriptors[rows]]
 
     def for_baselines(self) -> dict[str, np.ndarray]:
         """Return what baselines learn from: descriptors, and the members' embeddings."""
@@ -117,7 +131,8 @@ def family_tasks(
             if len(rows) < settings.smallest_task:
                 continue
             members = of_fold(bench, fold)
-            likeness = sets.likeness(rows, members=members, without=None if known else column)
+            own_sets = sets.features(rows, members=members, without=None if known else column)
+            likeness = Likeness.of(own_sets)
             network = sets.predictions[members][:, rows, column].mean(0)
             generator = np.random.default_rng([seed, crc32(f"{name}/{family}".encode())])
             for k in [k for k in shots if 1 < k <= len(rows) - QUERIES]:
@@ -151,7 +166,7 @@ def pooled_tasks(
                         generator.choice(query, 5 * QUERIES, replace=False),
                     ]
                     members = of_fold(bench, fold)
-                    likeness = sets.likeness(rows, members=members, without=column)
+                    likeness = Likeness.of(sets.features(rows, members=members, without=column))
                     network = sets.predictions[members][:, rows, column].mean(0)
                     tasks.append((likeness, bench.targets[rows, column], network))
             if tasks:

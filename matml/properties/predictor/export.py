@@ -30,6 +30,8 @@ from matml.structures.settings import StructuresSection
 
 FORMAT = 2
 CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
+NEW_PROPERTY = "new-property.safetensors"
+"""What properties that the model does not know take."""
 SHIPPED = Path(__file__).parents[2] / "models" / "default"
 """Where the model is that comes with matml."""
 FAR = 0.95
@@ -41,6 +43,7 @@ def export_predictor(
     members: Sequence[Path],
     baselines: Sequence[Path],
     stacks: Sequence[Path],
+    new_property: Path,
     evaluation: Path,
     out: Path,
     structures: Path,
@@ -59,6 +62,8 @@ def export_predictor(
         Fitted baselines, `<property>.safetensors`.
     stacks
         Fitted stacks, `<property>.safetensors`.
+    new_property
+        What `matml properties new-property` learned.
     evaluation
         Folder with `choices.json`, `scores.csv` and `predictions.parquet`.
     structures
@@ -98,6 +103,7 @@ def export_predictor(
         _copy(path, out / path.name)
     for path in stacks:
         _copy(path, out / stack_file(path.stem))
+    _copy(new_property, out / NEW_PROPERTY)
     save_checkpoint(out / TRAINING, compact(tensors, bench.crystals.subset(training)), {})
     choices = read_json(evaluation / "choices.json")
     write_json(out / CHECKS, checked_episodes(evaluation, episodes, bench, choices))

@@ -1,5 +1,6 @@
 """Few-shot prediction for users: load, adapt to a few labels, predict with intervals."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,18 +17,28 @@ from matml.properties.data.targets import LabelScale, find_property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
+from matml.properties.methods.new_property import NewProperty
+from matml.properties.methods.registry import LABEL_PROCESS
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
+from matml.properties.new_property.model import NewPropertyModel
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.encode import Encoder, KnownSpace
 from matml.properties.predictor.export import (
     CARD,
     FORMAT,
+    NEW_PROPERTY,
     SHIPPED,
     TRAINING,
     check_files,
     stack_file,
 )
 from matml.properties.predictor.fitted import FittedPredictor
+from matml.properties.predictor.new_property import (
+    SCALES,
+    FittedNewProperty,
+    Scale,
+    new_property,
+)
 from matml.properties.predictor.training_set import (
     check_element_features,
     known_elements,
@@ -199,7 +210,12 @@ class FewShotPredictor:
         return name
 
     def fitted(
-        self, property_name: str | None = None, method: str | None = None
+        self,
+        property_name: str | None = None,
+        method: str | None = None,
+        *,
+        unit: str | None = None,
+        scale: Scale = "auto",
     ) -> FittedPredictor:
         """Return a method fitted for a property, which can adapt to many supports.
 
@@ -209,16 +225,28 @@ class FewShotPredictor:
         Parameters
         ----------
         property_name
-            One of `properties`; may be left out where there is only one.
+            One of `properties`, which may be left out where there is only one; or any other, which
+            is learned from its labels alone.
         method
             How to adapt; by default what the card names, such as the stacked process.
+        unit, scale
+            Of another property: its unit, by default what the end of its name says, and whether
+            its logarithm is learned ("log"), itself ("linear") or what the labels' evidence says.
 
         Raises
         ------
         MatmlError
             For an unknown property or method.
         """
+        if property_name is not None and property_name not in self.properties:
+            return self._new(property_name, method, unit, scale)
         name = self.choose_property(property_name)
+        own = self.properties[name]
+        if unit not in (None, own):
+            raise MatmlError(
+                f"{name}: is known to the model in {own or 'no unit'}, not {unit}; convert the "
+                "labels, or give the property another name"
+            )
         method, entry = method or self.default_method(name), self.card["properties"][name]
         if method not in entry["half_widths"]:
             known = ", ".join(entry["half_widths"])
@@ -241,15 +269,41 @@ class FewShotPredictor:
         property_name: str | None = None,
         *,
         method: str | None = None,
+        unit: str | None = None,
+        scale: Scale = "auto",
         check_units: bool = True,
     ) -> AdaptedPredictor:
-        """Return the predictor adapted to the labelled crystals of one family.
+        """Return the predictor adapted to labelled crystals (of one family, of a known property).
 
-        The same as `fitted(property_name, method).adapt(structures, values)`, which says what is
-        checked: keep what `fitted` gives to adapt to one family after another.
+        The same as `fitted(property_name, …).adapt(structures, values)`, which says what the
+        parameters mean and what is checked: keep what `fitted` gives to adapt to one family after
+        another.
         """
-        fitted = self.fitted(property_name, method)
+        fitted = self.fitted(property_name, method, unit=unit, scale=scale)
         return fitted.adapt(structures, values, check_units=check_units)
+
+    def _new(
+        self, name: str, method: str | None, unit: str | None, scale: Scale
+    ) -> FittedNewProperty:
+        """Return the label process for a property that the model does not know."""
+        path = self.folder / NEW_PROPERTY
+        if method not in (None, LABEL_PROCESS):
+            raise MatmlError(
+                f"method {method!r}: {name} is not among the properties that the model knows "
+                f"({', '.join(self.properties)}); for others there is {LABEL_PROCESS}"
+            )
+        if scale not in SCALES:
+            raise MatmlError(f"scale {scale!r}: must be one of {', '.join(SCALES)}")
+        if not path.is_file():
+            raise MatmlError(
+                f"{path}: is missing: this model was exported without what properties of your own "
+                "take; export it again"
+            )
+        item = new_property(name, unit)
+        own = NewProperty(LABEL_PROCESS, NewPropertyModel.load(path))
+        return FittedNewProperty(
+            own, self.encoder, LabelScale(item, 0.0, 1.0), -1, math.nan, (), self.folder, scale
+        )
 
     def _trained(self, name: str, column: int) -> Trained:
         """Return what methods of a property are made of."""

@@ -70,8 +70,14 @@ class FittedPredictor:
         """
         if not isinstance(structures, CrystalSet):
             structures = listed(structures)
-        labels, item = label_checks.to_numbers(values, len(structures)), self.scale.property
-        support, notes = self.encoder.encode(structures), list[str]()
+        labels = label_checks.to_numbers(values, len(structures))
+        return self.adapted_to(self.encoder.encode(structures), labels, check_units=check_units)
+
+    def adapted_to(
+        self, support: EncodedCrystals, labels: np.ndarray, *, check_units: bool
+    ) -> AdaptedPredictor:
+        """Return what `adapt` does of encoded crystals and as many labels, [k]."""
+        item, notes = self.scale.property, list[str]()
         if len(support):
             label_checks.check_values(support.crystals, labels, item)
             single, notes = label_checks.without_repeats(support.crystals, labels, item)

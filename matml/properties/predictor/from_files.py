@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ from matml.core.text import read_text_table
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.export import CARD, SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
+from matml.properties.predictor.new_property import Scale
 from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.documents import Documents, is_table
@@ -24,7 +26,7 @@ from matml.structures.labels.files import read_label_file
 from matml.structures.settings import StructuresSection
 from matml.structures.table import quarantine_row
 
-ADAPTED_FORMAT = 1
+ADAPTED_FORMAT = 2
 SUPPORT, QUARANTINE = "support.parquet", "quarantine.csv"
 DEFAULT = "default"
 """Stands for the shipped model in the card of an adapted one."""
@@ -117,14 +119,15 @@ def adapt_to_files(
     labelled: Labelled,
     *,
     method: str | None = None,
+    unit: str | None = None,
+    scale: Scale = "auto",
     check_units: bool = True,
 ) -> AdaptedPredictor:
-    """Return the predictor adapted to labelled crystals."""
+    """Return the predictor adapted to labelled crystals; options as of `FewShotPredictor.adapt`."""
     crystals = CrystalSet.from_table(labelled.table, predictor.encoder.graphs)
     values = labelled.table[labelled.property_name].to_numpy(float)
-    return predictor.adapt(
-        crystals, values, labelled.property_name, method=method, check_units=check_units
-    )
+    options: dict[str, Any] = {"unit": unit, "scale": scale, "check_units": check_units}
+    return predictor.adapt(crystals, values, labelled.property_name, method=method, **options)
 
 
 def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
@@ -145,6 +148,7 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
             "adapted_format": ADAPTED_FORMAT,
             "property": adapted.property_name,
             "unit": adapted.unit,
+            "logarithmic": adapted.scale.property.logarithmic,
             "method": adapted.method,
             "shots": adapted.shots,
             "warnings": list(adapted.warnings),
@@ -203,7 +207,9 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
     if len(table):
         crystals = CrystalSet.from_table(table, predictor.encoder.graphs)
     values = table[name].to_numpy(float)
-    return predictor.adapt(crystals, values, name, method=card["method"], check_units=False)
+    scale: Scale = "log" if card["logarithmic"] else "linear"
+    options: dict[str, Any] = {"unit": card["unit"], "scale": scale, "check_units": False}
+    return predictor.adapt(crystals, values, name, method=card["method"], **options)
 
 
 def predict_files(
@@ -327,16 +333,16 @@ def _label_column(
         if len(fitting) != 1:
             near = [close for n in names for close in get_close_matches(n, predictor.properties)]
             remedy = "name one with --property"
-            if not fitting:
-                remedy = "call the column of the labels as the property, e.g. "
-                remedy += [*near, *predictor.properties][0]
+            if not fitting and names:
+                remedy += f", or, to learn {names[0]} from its labels alone, that"
+            if near:
+                remedy = f"call the column of the labels as the property, {near[0]}"
             raise MatmlError(
                 f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
                 f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
                 f"{', '.join(predictor.properties)}); {remedy}"
             )
         name = fitting[0]
-    name = predictor.choose_property(name)
     if name not in names:
         where = labels or "the structures' tables"
         near = get_close_matches(name, [n for n in names if n not in predictor.properties], n=1)

@@ -1,0 +1,156 @@
+"""A property of a user's own: its scale, what its labels allow, and the predictor of it."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from matml.core.errors import MatmlError
+from matml.properties.data import label_checks
+from matml.properties.data.targets import LabelScale, Property, own_property
+from matml.properties.methods.new_property import NewProperty
+from matml.properties.predictor.adapted import AdaptedPredictor
+from matml.properties.predictor.fitted import FittedPredictor
+from matml.structures.crystals import CrystalSet, Structures, listed
+
+log = logging.getLogger(__name__)
+
+Scale = Literal["auto", "linear", "log"]
+SCALES: tuple[Scale, ...] = ("auto", "linear", "log")
+DECADES = 8
+"""Powers of ten over which labels on a linear scale may be spread without a warning."""
+FEWEST_FOR_SCALE = 5
+"""Labels below which their evidence says nothing of the scale: their range decides."""
+FAR = 6.0
+"""Deviations by which a label may miss what the others say of it."""
+FEWEST_TO_JUDGE = 8
+"""Labels below which none is said to be odd."""
+
+
+@dataclass(frozen=True)
+class FittedNewProperty(FittedPredictor):
+    """The label process for a property that no training stage knew.
+
+    Attributes
+    ----------
+    scale_choice
+        Whether the logarithm is learned, or what the labels' evidence says.
+    """
+
+    scale_choice: Scale = "auto"
+
+    def adapt(
+        self,
+        structures: Structures,
+        values: Sequence[float] | np.ndarray,
+        *,
+        check_units: bool = True,
+    ) -> AdaptedPredictor:
+        """As of `FittedPredictor`; at least two different labels.
+
+        No table knows the unit of such a property: `check_units` changes nothing.
+        """
+        item = self.scale.property
+        if not isinstance(structures, CrystalSet):
+            structures = listed(structures)
+        labels = label_checks.to_numbers(values, len(structures))
+        if len(labels) < 2:
+            raise MatmlError(
+                f"{item.name}: {len(labels)} labels of a property that the model does not know; "
+                "give at least 2, better 10"
+            )
+        if np.isfinite(labels).all() and np.ptp(labels) == 0:
+            raise MatmlError(
+                f"{item.name}: all {len(labels)} labels are {labels[0]:g}; at least two must "
+                "differ, or there is nothing to learn"
+            )
+        support = self.encoder.encode(structures)
+        label_checks.check_values(support.crystals, labels, item)
+        method = self.method
+        assert isinstance(method, NewProperty)
+        logarithmic, note = choose_scale(method, method.view(support).sets, labels, self)
+        scale = LabelScale(replace(item, logarithmic=logarithmic), 0.0, 1.0)
+        found = replace(self, scale=scale).adapted_to(support, labels, check_units=False)
+        odd = odd_labels(found, labels)
+        for warning in odd:
+            log.warning("%s", warning)
+        if note:
+            log.info("%s", note)
+        return replace(found, warnings=(*found.warnings, *([note] if note else []), *odd))
+
+
+def new_property(name: str, unit: str | None) -> Property:
+    """Return a property of the user's own, after a look at its name.
+
+    Raises
+    ------
+    MatmlError
+        Where it is no name for a column.
+    """
+    if not name or name != name.strip() or any(c in name for c in ",;\t\n"):
+        raise MatmlError(
+            f"property {name!r}: is no name for a column; give letters, digits and _, with the "
+            "unit at the end, such as melting_point_K"
+        )
+    return own_property(name, unit)
+
+
+def choose_scale(
+    method: NewProperty, sets: list[np.ndarray], labels: np.ndarray, fitted: FittedNewProperty
+) -> tuple[bool, str]:
+    """Return whether the logarithm of labels is learned, and what to say of it.
+
+    The evidence of the labels decides: the probability of their logarithms, turned into one of the
+    labels themselves, against that of the labels on a linear scale.
+    """
+    name, choice = fitted.scale.property.name, fitted.scale_choice
+    if choice == "linear":
+        return False, ""
+    positive = bool((labels > 0).all())
+    if choice == "log" and not positive:
+        raise MatmlError(
+            f"{name} = {labels.min():g}: must be positive for scale='log'; give scale='linear', or "
+            "correct the label"
+        )
+    if choice == "log" or not positive:
+        return choice == "log", ""
+    if len(labels) < FEWEST_FOR_SCALE:
+        wide = labels.max() > 10 * labels.min()
+        kind = "log10 of the value" if wide else "the value itself"
+        return (
+            wide,
+            f"{name}: learned on the scale of {kind}; {len(labels)} labels tell little of it",
+        )
+    process = method.model.process
+    linear = process.given(sets, labels).evidence
+    # d log10(y) / dy
+    jacobian = -float(np.log(labels * math.log(10)).sum())
+    gain = process.given(sets, np.log10(labels)).evidence + jacobian - linear
+    odds = math.exp(min(abs(gain), 700.0))
+    shown = f"{odds:.2g} times" if odds < 1000 else "far"
+    kind = ("log10 of the value", "the value itself") if gain > 0 else ("the value itself", "log10")
+    return gain > 0, f"{name}: learned on the scale of {kind[0]} ({shown} likelier than {kind[1]})"
+
+
+def odd_labels(adapted: AdaptedPredictor, labels: np.ndarray) -> list[str]:
+    """Return warnings of labels that the others, and the crystals' likeness, do not explain."""
+    item, notes = adapted.scale.property, list[str]()
+    size = np.abs(labels[labels != 0])
+    if not item.logarithmic and len(size) and math.log10(size.max() / size.min()) > DECADES:
+        notes.append(
+            f"{item.name}: labels from {size.min():g} to {size.max():g} on a linear scale: only "
+            "the largest count; is the unit the same for all?"
+        )
+    if len(labels) < FEWEST_TO_JUDGE or adapted.support is None:
+        return notes
+    missed = adapted.adapted.state.left_out()
+    for row in np.flatnonzero(np.abs(missed) > FAR).tolist():
+        notes.append(
+            f"{label_checks.crystal_name(adapted.support, row)}: {item.name} = "
+            f"{adapted.support_values[row]:g} is {abs(missed[row]):.0f} deviations from what the "
+            "other labels say of it: check the value"
+        )
+    return notes

@@ -1,0 +1,139 @@
+"""A property that the model does not know, from its labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from pymatgen.core import Lattice, Structure
+
+from matml.cli.properties.commands import properties
+from matml.core.errors import MatmlError
+from matml.core.files import read_json
+from matml.properties.data.targets import own_property
+from matml.properties.methods.registry import LABEL_PROCESS
+from matml.properties.predictor.few_shot import FewShotPredictor
+
+
+@pytest.fixture(scope="module")
+def predictor(folder):
+    return FewShotPredictor.load(folder / "model")
+
+
+@pytest.fixture(scope="module")
+def labelled(bench):
+    """Crystals whose volume, a thing that can be told from them, plays a measured property."""
+    crystals = bench.crystals.subset(np.arange(60))
+    volume = crystals.table["volume_per_atom_A3"].to_numpy(float)
+    noise = np.random.default_rng(0).normal(size=len(volume))
+    return crystals, 100 * np.exp(0.1 * volume / volume.std() + 0.002 * noise)
+
+
+def test_a_new_property_is_adapted_to(predictor, labelled):
+    crystals, values = labelled
+    adapted = predictor.adapt(crystals.subset(np.arange(40)), values[:40], "melting_point_K")
+    assert (adapted.unit, adapted.method, adapted.shots) == ("K", LABEL_PROCESS, 40)
+    table = adapted.predict_table(crystals.subset(np.arange(40, 60)))
+    off = (table["prediction"] - values[40:]).abs()
+    assert off.mean() < 0.6 * np.abs(values[40:] - values[:40].mean()).mean()
+    assert (off <= (table["high"] - table["low"]) / 2).mean() > 0.7
+    # others do not change a crystal's numbers
+    alone = adapted.predict_table(crystals.subset(np.array([47])))
+    np.testing.assert_allclose(alone["prediction"], table["prediction"][7], rtol=1e-6)
+
+
+def test_a_linear_change_of_the_labels_changes_predictions_likewise(predictor, labelled):
+    crystals, values = labelled
+    support, query = crystals.subset(np.arange(20)), crystals.subset(np.arange(20, 30))
+    first = predictor.adapt(support, values[:20], "own", scale="linear").predict(query)
+    second = predictor.adapt(support, 7 - 3 * values[:20], "own", scale="linear").predict(query)
+    np.testing.assert_allclose(second[0], 7 - 3 * first[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("power", "expected"), [(1.0, False), (30.0, True)])
+def test_the_labels_tell_whether_their_logarithm_is_learned(predictor, labelled, power, expected):
+    crystals, values = labelled
+    given = 1000 + values if power == 1 else (values / 100) ** power
+    adapted = predictor.adapt(crystals, given, "conductivity_S_per_cm")
+    assert adapted.scale.property.logarithmic == expected
+    assert any("likelier than" in note for note in adapted.warnings)
+    chosen = predictor.adapt(crystals, given, "conductivity_S_per_cm", scale="linear")
+    assert not chosen.scale.property.logarithmic
+
+
+def test_an_odd_label_is_named(predictor, labelled):
+    crystals, values = labelled
+    wrong = values.copy()
+    wrong[11] += 50 * values.std()
+    adapted = predictor.adapt(crystals, wrong, "own", scale="linear")
+    (note,) = [note for note in adapted.warnings if "check the value" in note]
+    assert crystals.table["id"][11] in note
+    assert f"{wrong[11]:g}" in note
+
+
+@pytest.mark.parametrize(
+    ("count", "values", "options", "reason"),
+    [
+        (1, [3.0], {}, "give at least 2"),
+        (3, [2.0, 2.0, 2.0], {}, "all 3 labels are 2"),
+        (2, [-1.0, 2.0], {"scale": "log"}, "must be positive"),
+        (2, [1.0, 2.0], {"scale": "cubic"}, "must be one of"),
+        (2, [1.0, float("nan")], {}, "not a finite number"),
+        (2, [1.0, 2.0], {"method": "maml"}, "label_process"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(predictor, labelled, count, values, options, reason):
+    with pytest.raises(MatmlError, match=reason):
+        predictor.adapt(labelled[0].subset(np.arange(count)), values, "own", **options)
+
+
+def test_a_known_property_keeps_its_unit(predictor, labelled):
+    with pytest.raises(MatmlError, match="known to the model in GPa, not kbar"):
+        predictor.adapt(
+            labelled[0].subset(np.arange(2)), [1.0, 2.0], "bulk_modulus_GPa", unit="kbar"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "unit"),
+    [
+        ("melting_point_K", "melting point", "K"),
+        ("energy_meV_per_atom", "energy", "meV/atom"),
+        ("hardness", "hardness", ""),
+    ],
+)
+def test_a_name_tells_the_unit(name, title, unit):
+    assert (own_property(name).title, own_property(name).unit) == (title, unit)
+
+
+def test_files_of_labels_make_a_predictor_that_is_kept(folder, tmp_path):
+    pairs = [("Na", "Cl"), ("Mg", "O"), ("Li", "F"), ("K", "Br"), ("Ca", "S"), ("Rb", "I")]
+    names, values = [], []
+    for number, (a, b) in enumerate(pairs):
+        cell, sites = Lattice.cubic(4.2 + 0.4 * number), [[0, 0, 0], [0.5, 0.5, 0.5]]
+        crystal = Structure.from_spacegroup("Fm-3m", cell, [a, b], sites)
+        crystal.to(str(tmp_path / f"{a}{b}.cif"))
+        names.append(f"{a}{b}.cif")
+        values.append(300 + 90 * number)
+    rows = pd.DataFrame({"file": names, "melting_point_K": values})
+    rows.to_csv(tmp_path / "labels.csv", index=False)
+
+    def matml(*arguments):
+        return CliRunner().invoke(properties, [*arguments, f"--model={folder}/model"])
+
+    out = tmp_path / "adapted"
+    given = ["adapt", f"--support={tmp_path}/labels.csv", f"--out={out}"]
+    refused = matml(*given)
+    assert isinstance(refused.exception, MatmlError)
+    assert "to learn melting_point_K from its labels alone" in str(refused.exception)
+    done = matml(*given, "--property=melting_point_K")
+    assert done.exit_code == 0, done.output
+    assert "6 labels of melting_point_K in K" in done.output
+    assert read_json(out / "card.json")["unit"] == "K"
+    table = tmp_path / "predictions.csv"
+    done = matml(
+        "predict", f"--adapted={out}", f"--structures={tmp_path}/NaCl.cif", f"--out={table}"
+    )
+    assert done.exit_code == 0, done.output
+    row = pd.read_csv(table).iloc[0]
+    assert (row["property"], row["unit"]) == ("melting_point_K", "K")
+    assert row["low"] <= 300 <= row["high"]
