@@ -131,8 +131,8 @@ def choose_scale(
     gain = process.given(sets, np.log10(labels)).evidence + jacobian - linear
     odds = math.exp(min(abs(gain), 700.0))
     shown = f"{odds:.2g} times" if odds < 1000 else "far"
-    kind = ("log10 of the value", "the value itself") if gain > 0 else ("the value itself", "log10")
-    return gain > 0, f"{name}: learned on the scale of {kind[0]} ({shown} likelier than {kind[1]})"
+    taken, left = ("log10 of the value", "the value itself")[:: 1 if gain > 0 else -1]
+    return gain > 0, f"{name}: learned on the scale of {taken} ({shown} likelier than {left})"
 
 
 def odd_labels(adapted: AdaptedPredictor, labels: np.ndarray) -> list[str]:
