@@ -52,11 +52,12 @@ def origin() -> dict[str, str]:
         call = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
         found = subprocess.run(call, capture_output=True, text=True, check=False)
         commit = found.stdout.strip() or commit
-    machine = f"{platform.machine()}, {usable_threads(1_000_000)} processors, {platform.system()}"
+    count = usable_threads(1_000_000)
+    machine = f"{platform.machine()}, {count} processor{'' if count == 1 else 's'}"
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commit": commit,
-        "machine": f"{machine}, Python {platform.python_version()}",
+        "machine": f"{machine}, {platform.system()}, Python {platform.python_version()}",
     }
 
 
