@@ -109,8 +109,9 @@ def test_the_property_must_be_named_among_several(predictor, labelled):
     units = r"the model predicts .*bulk_modulus_GPa \(GPa\)"
     with pytest.raises(MatmlError, match=f"no property is named: {units}"):
         predictor.adapt(structures, values)
-    with pytest.raises(MatmlError, match="'hardness' is not known"):
-        predictor.adapt(structures, values, "hardness")
+    # a slip of the pen is no property of one's own
+    with pytest.raises(MatmlError, match="is it 'bulk_modulus_GPa', which the model knows"):
+        predictor.adapt(structures, values, "bulk_modulus_Gpa")
 
 
 def test_labels_that_cannot_be_are_refused(predictor, labelled):

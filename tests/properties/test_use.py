@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
 from matml.properties.data.targets import find_property
-from matml.properties.predictor.export import SHIPPED, _expected_error
+from matml.properties.predictor.export import SHIPPED, expected_error
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.from_files import load_adapted
 from matml.properties.predictor.ship import ship_model, size_of
@@ -282,8 +282,11 @@ def test_the_shipped_model_reaches_its_stated_score(pytestconfig, tmp_path, name
     assert np.mean(errors) == pytest.approx(stated[0]["value"], rel=0.25)
 
 
-def test_without_validation_families_labels_are_judged_by_their_spread():
-    choice = {"method": "gp_stack", "half_widths": {"pretrained": {}, "gp_stack": {}}}
-    assert _expected_error(choice, 0.3) == 0.3
-    choice["half_widths"]["pretrained"] = {"5": 0.1, "0": 0.2}
-    assert _expected_error(choice, 0.3) == 0.2
+def test_families_that_were_not_seen_tell_the_expected_error():
+    families = np.repeat(["a", "b", "c", "d", "e"], [4, 4, 4, 400, 1])
+    errors = np.r_[np.full(12, -0.2), np.full(400, 0.1), 9.0]
+    # each family counts the same, and one crystal is none
+    assert expected_error(families, errors, 0.3) == 0.2
+    # where too few tell, the spread of the labels
+    errors[:4] = np.nan
+    assert expected_error(families, errors, 0.3) == 0.3

@@ -25,6 +25,7 @@ from matml.properties.networks.metatrain import METHODS
 from matml.properties.networks.pretrain import embed
 from matml.properties.predictor.training_set import compact
 from matml.properties.settings import PropertiesSection
+from matml.properties.stack.conformal import LEVEL, weighted_quantile
 from matml.properties.stack.fit import network_predictions
 from matml.structures.settings import StructuresSection
 
@@ -79,8 +80,9 @@ def export_predictor(
         "descriptors": torch.from_numpy(describe(bench.crystals.subset(training))),
         "targets": torch.from_numpy(bench.targets[training]),
     }
+    predictions = network_predictions(bench, members, settings, "cpu")
+    off, seen = predictions - bench.targets, ~np.isin(bench.families, bench.split.test)
     if stacks:
-        predictions = network_predictions(bench, members, settings, "cpu")
         tensors["predictions"] = torch.from_numpy(predictions[training])
     distances = []
     for number, folder in enumerate(members):
@@ -124,9 +126,8 @@ def export_predictor(
                 name: {
                     "unit": find_property(name).unit,
                     **choice,
-                    "expected_error": _expected_error(
-                        choice, bench.standardisation.deviation[bench.names.index(name)]
-                    ),
+                    "expected_error": bench.standardisation.deviation[column]
+                    * expected_error(bench.families[seen], off[seen, column], 1.0),
                     "training_labels": int((~np.isnan(bench.targets[training, column])).sum()),
                     "scores": _scores(scores, name),
                 }
@@ -197,14 +198,25 @@ def _ingest_settings(structures: Path) -> dict:
     return section.model_dump(mode="json", exclude={"inputs", "labels"})
 
 
-def _expected_error(choice: dict, spread: float) -> float:
+def expected_error(
+    families: np.ndarray, errors: np.ndarray, spread: float, fewest: int = 4
+) -> float:
     """Return the half width of the networks' 90 % interval before any label, learned scale.
 
-    Where no validation family tells, the spread of the training labels, which is wide.
+    Over families that the networks have not seen, each of which counts the same; where fewer than
+    `fewest` of them have as many labels, the spread of the training labels, which is wide.
+
+    Parameters
+    ----------
+    families, errors
+        Of crystals, [n]; an error is NaN where there is no label.
     """
-    widths = choice["half_widths"]
-    own = widths.get("pretrained") or widths[choice["method"]]
-    return own[min(own, key=int)] if own else float(spread)
+    known = ~np.isnan(errors)
+    _names, place, counts = np.unique(families[known], return_inverse=True, return_counts=True)
+    if (counts >= fewest).sum() < fewest:
+        return float(spread)
+    weights = np.where(counts >= fewest, 1 / counts, 0)[place]
+    return weighted_quantile(np.abs(errors[known]), weights, LEVEL)
 
 
 def _scores(scores: pd.DataFrame, name: str) -> list[dict]:

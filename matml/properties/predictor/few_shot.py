@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,7 @@ class FewShotPredictor:
         MatmlError
             For an unknown property or method.
         """
-        if property_name is not None and property_name not in self.properties:
+        if isinstance(property_name, str) and property_name not in self.properties:
             return self._new(property_name, method, unit, scale)
         name = self.choose_property(property_name)
         own = self.properties[name]
@@ -291,6 +292,11 @@ class FewShotPredictor:
             raise MatmlError(
                 f"method {method!r}: {name} is not among the properties that the model knows "
                 f"({', '.join(self.properties)}); for others there is {LABEL_PROCESS}"
+            )
+        if unit is None and (near := get_close_matches(name, self.properties, 1, 0.8)):
+            raise MatmlError(
+                f"property {name!r}: is it {near[0]!r}, which the model knows? If it is another, "
+                "give its unit"
             )
         if scale not in SCALES:
             raise MatmlError(f"scale {scale!r}: must be one of {', '.join(SCALES)}")
