@@ -172,7 +172,12 @@ def score_new_property(
     held_out = [*bench.split.test, *bench.split.validation]
     excluded = read_json(run / SETUP)["excluded"]
     tables = []
-    adapting = {"methods": methods, "fine_tune": fine_tune, "seed": seed, "device": device}
+    adapting: dict[str, Any] = {
+        "methods": methods,
+        "fine_tune": fine_tune,
+        "seed": seed,
+        "device": device,
+    }
     process = learn_process(bench, sets, settings, seed=seed)
     within = within_episodes(bench.crystals.table, held_out, name, settings, SHOTS, seed)
     pooled = pooled_episodes(

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import tidy_record
-from matml.properties.benchmark.new_property import OURS
 from matml.properties.benchmark.report import score_table
 from matml.properties.data.targets import find_property
 from matml.properties.evaluation.compare import mean_with_interval
-from matml.properties.methods.registry import method_title
+from matml.properties.methods.registry import LABEL_PROCESS, method_title
 from matml.properties.networks.metatrain import ALL_METHODS
 from matml.properties.new_property.networks import FINE_TUNED
 
@@ -37,7 +36,7 @@ METHODS = (
 NAMES = {m: method_title(m) for m in METHODS} | {
     # fine-tuning has a read-out to learn here
     FINE_TUNED: "network fine-tuned, new read-out",
-    OURS: f"{method_title(OURS)} (default)",
+    LABEL_PROCESS: f"{method_title(LABEL_PROCESS)} (default)",
 }
 
 
@@ -51,7 +50,7 @@ def best_baseline(errors: pd.DataFrame) -> str:
 
     Methods that are meta-learned are no baselines: they are ours too.
     """
-    own = [m for m in errors if m not in (OURS, *ALL_METHODS) and not m.startswith(SEEN)]
+    own = [m for m in errors if m not in (LABEL_PROCESS, *ALL_METHODS) and not m.startswith(SEEN)]
     return str(errors[own].mean().idxmin())
 
 
@@ -70,7 +69,7 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
         ) -> None:
             known = values[np.isfinite(values)].to_numpy()
             if len(known):
-                default = method == OURS
+                default = method == LABEL_PROCESS
                 records.append(
                     record(setting, method, metric, known, shots=shots, is_default=default)
                 )
@@ -81,8 +80,12 @@ def tidy_records(scores: pd.DataFrame, seed: int) -> list[dict]:
             add(method, "coverage_90_family_mean", part["inside"])
             add(method, "width_90_family_mean", part["width"])
         errors = errors_of(own)
-        for method in errors.columns.drop(OURS):
-            add(OURS, f"mae_reduction_against_{method}", errors[method] - errors[OURS])
+        for method in errors.columns.drop(LABEL_PROCESS):
+            add(
+                LABEL_PROCESS,
+                f"mae_reduction_against_{method}",
+                errors[method] - errors[LABEL_PROCESS],
+            )
     return records
 
 
@@ -107,10 +110,10 @@ def print_tables(scores: pd.DataFrame, echo: Callable[[str], None]) -> None:
         for shots, cell in own.groupby("shots"):
             errors = errors_of(cell)
             best = best_baseline(errors)
-            gain = mean_with_interval((errors[best] - errors[OURS]).to_numpy())
+            gain = mean_with_interval((errors[best] - errors[LABEL_PROCESS]).to_numpy())
             rows[shots] = {
                 "best baseline": NAMES[best],
-                "ours over it": f"{errors[OURS].mean() / errors[best].mean():.3f}",
+                "ours over it": f"{errors[LABEL_PROCESS].mean() / errors[best].mean():.3f}",
                 f"error lower by (95 % bootstrap over {things})": gain,
             }
         echo(pd.DataFrame(rows).T.rename_axis("labels").to_string())
