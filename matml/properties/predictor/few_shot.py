@@ -18,9 +18,9 @@ from matml.properties.data.targets import LabelScale, find_property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
-from matml.properties.methods.new_property import NewProperty
 from matml.properties.methods.registry import LABEL_PROCESS
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
+from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.model import NewPropertyModel
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.encode import Encoder, KnownSpace

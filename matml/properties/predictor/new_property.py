@@ -11,7 +11,7 @@ import numpy as np
 from matml.core.errors import MatmlError
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property
-from matml.properties.methods.new_property import NewProperty
+from matml.properties.new_property.method import NewProperty
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.fitted import FittedPredictor
 from matml.structures.crystals import CrystalSet, Structures, listed
