@@ -4,7 +4,13 @@ from matml.core.folds import deal
 from matml.meta.batch_norm import FrozenStatistics, StepStatistics, TaskStatistics, Transductive
 from matml.meta.crossfit import CrossFit, Leak
 from matml.meta.inner.closed_form import GaussianHead, gaussian_loss
-from matml.meta.inner.gradient import Diverged, GradientSteps, HeadSteps
+from matml.meta.inner.gradient import (
+    Diverged,
+    GradientSteps,
+)
+from matml.meta.inner.head import (
+    HeadSteps,
+)
 from matml.meta.inner.map import MaximumAPosteriori
 from matml.meta.outer import (
     FOMAML,

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from matml.meta.inner.closed_form import GaussianHead, gaussian_loss
-from matml.meta.inner.gradient import GradientSteps, HeadSteps
+from matml.meta.inner.gradient import (
+    GradientSteps,
+)
+from matml.meta.inner.head import (
+    HeadSteps,
+)
 from matml.meta.layers import Linear
 from matml.meta.outer import MAML
 from matml.meta.tasks import InnerLoop, Loss, Task, draw_batches

@@ -19,8 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 from matml.meta.inner.closed_form import GaussianHead
 from matml.meta.inner.gradient import (
     Diverged,
-    FeatureModel,
     GradientSteps,
+)
+from matml.meta.inner.head import (
+    FeatureModel,
     HeadOnFeatures,
     HeadSteps,
 )

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from matml.gp.condition import Conditioned, condition
-from matml.meta.inner.gradient import FeatureModel
+from matml.meta.inner.head import (
+    FeatureModel,
+)
 from matml.meta.tasks import InnerLoop, Loss, Parameters
 
 Read = Callable[[Any], tuple[tuple, Tensor]]
