@@ -226,16 +226,7 @@ def compare(
 @click.option("--evaluation", required=True, type=FOLDER, help="Folder that `compare` wrote.")
 @click.option("--out", required=True, type=FOLDER, help="Folder of the predictor.")
 @stage_options
-def export(
-    stage: Stage,
-    run: Path,
-    members: tuple[Path, ...],
-    baselines: tuple[Path, ...],
-    stacks: tuple[Path, ...],
-    new_property: Path,
-    evaluation: Path,
-    out: Path,
-) -> None:
+def export(stage: Stage, run: Path, **files: Any) -> None:
     """Gather the members and the chosen methods into one predictor."""
     bench = stage.open(run)
     from matml.properties.dataset import EPISODES
@@ -243,16 +234,11 @@ def export(
 
     export_predictor(
         bench,
-        members,
-        baselines,
-        stacks,
-        new_property,
-        evaluation,
-        out,
-        stage.structures,
-        run / EPISODES,
-        stage.settings,
+        structures=stage.structures,
+        episodes=run / EPISODES,
+        settings=stage.settings,
         seed=stage.seed,
+        **files,
     )
 
 
