@@ -48,6 +48,21 @@ def ingest(
     )
     for name, count in summary["labels"].items():
         click.echo(f"  {name}: {count} values")
+    for note in summary["notes"]:
+        click.echo(f"  {note}")
+    if left_out := summary["ignored"]:
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        click.echo(f"  left out: {', '.join(left_out[:5])}{more}")
+    if summary["crystals_with_notes"]:
+        click.echo(
+            f"  {summary['crystals_with_notes']} crystals were read with a note: column `notes` of "
+            f"{out / 'structures.parquet'}"
+        )
+    if summary["undecided_duplicates"]:
+        click.echo(
+            f"  of {summary['undecided_duplicates']} it is not decided whether they repeat another "
+            "one: they are kept, with a note"
+        )
     if summary["quarantined_crystals"] or summary["dropped_labels"]:
         click.echo(f"  reasons and remedies: {out / 'quarantine.csv'}")
 

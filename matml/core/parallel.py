@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from tqdm import tqdm
@@ -25,7 +24,7 @@ from matml.core.processors import usable_threads
 logger = logging.getLogger(__name__)
 # below this many items, starting processes costs more than it saves
 MIN_PARALLEL = 400
-SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_LINES = 8.0
 MOST_WAITING = 32
 """Results of `Helpers` that wait for one before them, so that memory does not grow with items."""
 
@@ -213,15 +212,34 @@ def _nothing() -> None:
     """What a process starts with."""
 
 
+@contextmanager
+def heartbeat(say: Callable[[], str], seconds: float = SECONDS_BETWEEN_LINES) -> Iterator[None]:
+    """Log a line now and then while the block works, however long each of its parts takes."""
+    done = Event()
+
+    def beat() -> None:
+        while not done.wait(seconds):
+            logger.info("%s", say())
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def _collect(parts: Iterator[list], total: int, title: str) -> list:
     """Join the parts; a bar on a terminal, else a plain line now and then."""
     results: list = []
-    last = time.monotonic()
     with tqdm(total=total, desc=title, unit="", disable=not sys.stderr.isatty()) as bar:
-        for part in parts:
-            results.extend(part)
-            bar.update(len(part))
-            if bar.disable and time.monotonic() - last > SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                logger.info("%s: %d of %d", title, len(results), total)
+        if not bar.disable:
+            for part in parts:
+                results.extend(part)
+                bar.update(len(part))
+            return results
+        with heartbeat(lambda: f"{title}: {len(results)} of {total}"):
+            for part in parts:
+                results.extend(part)
     return results

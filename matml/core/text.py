@@ -4,10 +4,15 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
+import os
 import re
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TextIO, cast
 
 import pandas as pd
 
@@ -16,6 +21,7 @@ from matml.core.errors import MatmlError
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 SAMPLE = 65536
 """Characters from which the separator is found."""
+BROKEN_REMEDY = "give each row the fields of the header, and quote those that hold a separator"
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
 
@@ -47,16 +53,33 @@ def decode(content: bytes) -> str:
         if content.startswith(mark):
             return content.decode(encoding)
     if b"\0" in content:
-        head = content[:4000]
-        even, odd = head[0::2].count(0), head[1::2].count(0)
-        for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
-            if zeros > 0.4 * (len(head) // 2) and others == 0:
-                return content.decode(encoding)
-        raise ValueError("bytes that are no text")
+        return content.decode(_unmarked(content[:4000]))
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         return content.decode("cp1252", errors="replace")
+
+
+def _unmarked(head: bytes) -> str:
+    """Return the encoding of a text with zero bytes by where they stand."""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if zeros > 0.4 * (len(head) // 2) and others == 0:
+            return encoding
+    raise ValueError("bytes that are no text")
+
+
+def readable(name: str) -> str:
+    """Return a name without the marks that stand for bytes that are no UTF-8, which no file takes.
+
+    Such bytes are taken as Windows-1252.
+    """
+    if name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name):
+        return name
+    try:
+        return os.fsencode(name).decode("cp1252", errors="replace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "replace").decode()
 
 
 def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFrame:
@@ -77,51 +100,82 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
     MatmlError
         Where it is no table: names the line, the column and the remedy.
     """
-    path = Path(path)
-    text = _table_text(path, content)
-    notes: list[str] = []
-    separator = _separator(text)
-    if separator != ",":
-        notes.append(f"columns are separated by {SEPARATORS[separator]}")
-    csv.field_size_limit(2**31 - 1)
-    # strict: a quote that nothing closes would swallow all rows behind it
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    quoted = '"' in text
-    strip = _stripped if quoted else str.strip
-    try:
-        names = [name.strip() for name in next(lines, [])]
-        rows, index = [], []
-        _check_header(path, names)
-        for number, row in enumerate(lines):
-            while len(row) > len(names) and not row[-1].strip():
-                row.pop()
-            if len(row) > len(names):
-                raise MatmlError(
-                    f"{path}: line {lines.line_num} has {len(row)} fields, the header "
-                    f"{len(names)}; remove the extra {SEPARATORS[separator].rstrip('s')}, or quote "
-                    "the field"
-                )
-            cells = list(map(strip, row))
-            if any(cells):
-                rows.append(cells + [""] * (len(names) - len(cells)))
-                index.append(number)
-    except csv.Error as error:
-        raise MatmlError(
-            f"{path}: line {lines.line_num} cannot be read ({error}); check its quotes"
-        ) from None
-    table = pd.DataFrame(rows, index=index, columns=names, dtype=str)
-    if "" in names:
-        table.columns = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
-        filled = table.ne("").any()
-        table = table.loc[:, [bool(name) for name in names] | filled.to_numpy()]
-    _refuse_headless(path, table)
-    # without quotes, no cell of a comma-separated table holds a comma
-    for name in table.columns if quoted or (separator != "," and "," in text) else ():
-        _read_decimal_commas(path, table, name, notes)
-    if "'" in text:
-        table = each_text(table, unguarded)
-    table.attrs["notes"] = notes
+    [table] = text_table_parts(path, None, content)
+    for why in table.attrs["broken"].values():
+        raise MatmlError(f"{path}: {why}; {BROKEN_REMEDY}")
     return table
+
+
+def text_table_parts(
+    path: str | Path, size: int | None, content: bytes | None = None
+) -> Iterator[pd.DataFrame]:
+    """Yield a table as of `read_text_table`, some rows at a time (None: all at once).
+
+    The file is read as the rows are needed. A broken line costs its own row only: that is empty,
+    and `attrs["broken"]` says by its index what is wrong with it.
+
+    Raises
+    ------
+    MatmlError
+        Where it is no table, or cannot be read any further.
+    """
+    path = Path(path)
+    try:
+        with _opened(path, content) as file:
+            first = ""
+            while not first.strip():
+                if not (first := file.readline()):
+                    raise MatmlError(f"{path}: is empty; give a table with a header line")
+                # Excel's own note on its separator
+                first = re.sub(r"\Asep=.\n", "", first)
+            sample = first + file.read(SAMPLE)
+            separator = _separator(sample)
+            notes = [f"columns are separated by {SEPARATORS[separator]}"] * (separator != ",")
+            yield from _parts(path, _rows(_chained(sample, file), separator), size, notes)
+    except FileNotFoundError:
+        raise MatmlError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MatmlError(
+            f"{path}: cannot be read as a table of text ({reason}); export it as CSV with a header "
+            "line"
+        ) from None
+
+
+def _parts(
+    path: Path, rows: Iterator[tuple[list[str], str]], size: int | None, notes: list[str]
+) -> Iterator[pd.DataFrame]:
+    """Yield tables of some rows of a file, the first of which is the header."""
+    header, why = next(rows, ([], ""))
+    if why:
+        raise MatmlError(f"{path}: {why}; {BROKEN_REMEDY}")
+    names = [name.strip() for name in header]
+    _check_header(path, names)
+    numbered, first = enumerate(rows), True
+    while (group := list(itertools.islice(numbered, size))) or first:
+        cells, index, broken = [], [], {}
+        for number, (row, why) in group:
+            if why:
+                broken[number] = why
+            elif not any(map(str.strip, row)):
+                continue
+            cells.append([*map(_stripped, row), *[""] * (len(names) - len(row))])
+            index.append(number)
+        table = pd.DataFrame(cells, index=index, columns=names, dtype=str)
+        if "" in names:
+            table.columns = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+            filled = table.ne("").any()
+            table = table.loc[:, [bool(name) for name in names] | filled.to_numpy()]
+        if first:
+            _refuse_headless(path, table)
+        own = list(notes)
+        for name in table.columns:
+            _read_decimal_commas(path, table, name, own)
+        if any("'" in cell[:1] for row in (names, *cells) for cell in row):
+            table = each_text(table, unguarded)
+        table.attrs |= {"notes": own, "broken": broken}
+        yield table
+        first = False
 
 
 def _stripped(cell: str) -> str:
@@ -171,31 +225,123 @@ def to_number(text: str) -> float:
     return float(text)
 
 
-def _table_text(path: Path, content: bytes | None) -> str:
-    """Return a table's text with plain line ends; `.gz` is unpacked."""
-    try:
-        content = path.read_bytes() if content is None else content
+@contextmanager
+def _opened(path: Path, content: bytes | None) -> Iterator[TextIO]:
+    """Open a text of any encoding, with plain line ends; `.gz` is unpacked."""
+
+    def binary() -> BinaryIO:
+        source = path if content is None else io.BytesIO(content)
         if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-        text = decode(content).lstrip("\ufeff")
-    except FileNotFoundError:
-        raise MatmlError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MatmlError(
-            f"{path}: cannot be read as a table of text ({reason}); export it as CSV with a header "
-            "line"
-        ) from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
-    # Excel's own note on its separator
-    return re.sub(r"\Asep=.\n", "", text)
+            return cast(BinaryIO, gzip.open(source))
+        return source.open("rb") if isinstance(source, Path) else source
+
+    with binary() as file:
+        encoding = _encoding(file)
+    with io.TextIOWrapper(binary(), encoding=encoding, errors="replace") as text:
+        yield cast(TextIO, text)
+
+
+def _encoding(file: BinaryIO) -> str:
+    """Return the encoding of a file as `decode` finds it, without keeping the whole."""
+    head = file.read(4000)
+    marked = next((name for mark, name in MARKS if head.startswith(mark)), "")
+    if marked or b"\0" in head:
+        return marked or _unmarked(head)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while head:
+            decoder.decode(head)
+            head = file.read(1 << 20)
+            if b"\0" in head:
+                raise ValueError("bytes that are no text")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def _chained(sample: str, file: TextIO) -> Iterator[str]:
+    """Yield the lines of what was read of a file already, and of the rest."""
+    lines = sample.split("\n")
+    yield from (line + "\n" for line in lines[:-1])
+    if last := lines[-1] + file.readline():
+        yield last
+    yield from file
+
+
+class _Lines:
+    """Lines with their numbers, which can be given back."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.lines, self.number = lines, 0
+        self.returned: deque[str] = deque()
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self.returned.popleft() if self.returned else next(self.lines)
+        self.number += 1
+        self.taken.append(line)
+        return line
+
+    def give_back_all_but_one(self) -> None:
+        """Take the first of the lines taken only."""
+        back = self.taken[1:]
+        self.returned.extendleft(reversed(back))
+        self.number -= len(back)
+
+
+def _rows(text: Iterator[str], separator: str) -> Iterator[tuple[list[str], str]]:
+    """Yield the rows of a table, and what is wrong with each; broken lines in a row are one.
+
+    Where a row is broken only its first line is given up and reading begins anew behind it, so
+    that a quote that is never closed costs one row and not the rest of the file.
+    """
+    csv.field_size_limit(2**31 - 1)
+    lines = _Lines(text)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    width = None
+    broken: tuple[int, int, str] | None = None
+    while True:
+        lines.taken.clear()
+        try:
+            row, why = next(reader), ""
+            while width is not None and len(row) > width and not row[-1].strip():
+                row.pop()
+            width = width or len(row)
+            # behind a broken line, one with fewer fields is a part of it
+            if len(row) > width or (broken and 0 < len(row) < width):
+                why = f"{len(row)} fields where the header has {width}"
+        except StopIteration:
+            break
+        except csv.Error as error:
+            row, why = [], f"cannot be read ({error})"
+        if why:
+            lines.give_back_all_but_one()
+            reader = csv.reader(lines, delimiter=separator, strict=True)
+            broken = (
+                (broken[0], lines.number, broken[2]) if broken else (lines.number,) * 2 + (why,)
+            )
+            continue
+        if broken and row:
+            yield [], _told(*broken)
+            broken = None
+        yield row, ""
+    if broken:
+        yield [], _told(*broken)
+
+
+def _told(first: int, last: int, why: str) -> str:
+    return f"line {first}: {why}" if first == last else f"lines {first} to {last}: {why}"
 
 
 def _separator(text: str) -> str:
     """Return the separator by which the first lines have equally many fields, the most of them."""
     best, fields = ",", 1
     for separator in SEPARATORS:
-        lines = csv.reader(io.StringIO(text[:SAMPLE], newline=""), delimiter=separator)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         try:
             widths = [len(row) for row, _ in zip(lines, range(20), strict=False) if row]
         except csv.Error:
@@ -235,6 +381,8 @@ def _refuse_headless(path: Path, table: pd.DataFrame) -> None:
 
 def _read_decimal_commas(path: Path, table: pd.DataFrame, name: str, notes: list[str]) -> None:
     """Write the numbers of a column with points where all of them are written with commas."""
+    if not any("," in cell for cell in table[name]):
+        return
     filled = table[name][table[name] != ""]
     commas = filled[filled.str.fullmatch(DECIMAL_COMMA)]
     if commas.empty or not filled.str.fullmatch(f"{DECIMAL_COMMA}|{WHOLE}").all():

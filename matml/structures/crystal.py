@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
+from matml.structures.io.databases import DECLARED_GROUP
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume
 from matml.structures.symmetry.search import Symmetry, symmetrise
@@ -55,7 +56,13 @@ def crystal_of(
         Where a check fails.
     """
     lattice, frac_coords, numbers, more = cell_of(structure)
-    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
+    crystal = crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
+    said = structure.properties.get(DECLARED_GROUP)
+    if said in (None, crystal.space_group_number):
+        return crystal
+    # tolerances differ between programs, so this refutes nothing
+    note = f"space group {said} is declared, the sites have {crystal.space_group_number}"
+    return replace(crystal, notes="; ".join(filter(None, (crystal.notes, note))))
 
 
 def cell_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -1,5 +1,7 @@
 """The reason why one crystal or one label cannot be used."""
 
+from collections.abc import Sequence
+
 
 class BadCrystal(Exception):
     """A crystal that cannot be used: it goes to quarantine and the rest goes on.
@@ -16,3 +18,10 @@ class BadCrystal(Exception):
         super().__init__(reason)
         self.reason = " ".join(reason.split())
         self.remedy = " ".join(remedy.split())
+
+    def noting(self, notes: Sequence[str]) -> "BadCrystal":
+        """Return it with what was noted as the crystal was read, so that no warning is lost."""
+        said = [note for note in notes if note not in self.reason]
+        return (
+            BadCrystal(f"{self.reason} (noted: {'; '.join(said)})", self.remedy) if said else self
+        )

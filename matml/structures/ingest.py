@@ -12,13 +12,14 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
-from matml.core.parallel import map_ordered
+from matml.core.parallel import heartbeat, map_ordered
+from matml.core.text import readable
 from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
-from matml.structures.duplicates import find_duplicates
+from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, Documents
 from matml.structures.io.pages import warn_of_missing_pages
-from matml.structures.io.parse import parse
+from matml.structures.io.parse import bounded_work, parse
 from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import LabelFile, read_label_file
@@ -36,25 +37,27 @@ def document_crystals(
     if document.kind == "poscar":
         # no pymatgen structure on the way, which takes longer than all the rest
         try:
-            lattice, frac_coords, numbers, notes = read_poscar(document.text, settings.max_sites)
-            crystal = crystal_of_cell(lattice, frac_coords, numbers, settings, notes)
+            with bounded_work():
+                lattice, coords, numbers, notes = read_poscar(document.text, settings.max_sites)
+                crystal = crystal_of_cell(lattice, coords, numbers, settings, notes)
             return [(document.id, crystal)]
         except BadCrystal as bad:
             return [(document.id, bad)]
     results: list[tuple[str, Crystal | BadCrystal]] = []
     for suffix, structure, notes in parse(document.kind, document.text, settings.max_sites):
-        if isinstance(structure, BadCrystal):
-            results.append((document.id + suffix, structure))
-            continue
         try:
+            if isinstance(structure, BadCrystal):
+                raise structure
             if len(structure) > settings.max_sites:
                 raise BadCrystal(
                     f"{len(structure)} sites, more than {settings.max_sites}",
                     "give the primitive cell, or raise structures.max_sites",
                 )
-            results.append((document.id + suffix, crystal_of(structure, settings, notes)))
+            with bounded_work():
+                crystal = crystal_of(structure, settings, notes)
+            results.append((readable(document.id + suffix), crystal))
         except BadCrystal as bad:
-            results.append((document.id + suffix, bad))
+            results.append((readable(document.id + suffix), bad.noting(notes)))
     return results
 
 
@@ -68,14 +71,15 @@ class Gathered:
         Good crystals with their labels, columns as in `structures.parquet`; `duplicate_of` empty.
     quarantine
         Columns as in `quarantine.csv`.
-    label_names, ignored
-        Label columns; files and table columns that were left out.
+    label_names, ignored, notes
+        Label columns; files and table columns that were left out; how tables were understood.
     """
 
     table: pd.DataFrame
     quarantine: pd.DataFrame
     label_names: list[str]
     ignored: list[str]
+    notes: list[str]
 
     def refuse_nothing(self, place: str | Path) -> None:
         """Refuse where no crystal is good, naming the file of the quarantine."""
@@ -116,8 +120,9 @@ def gather(
             label_rows.append(dict(document.labels))
             for name, reason, remedy in document.dropped:
                 quarantine.append(quarantine_row(*place, "label", name, reason, remedy))
-    names = list(documents.label_names)
+    names, ignored, notes = list(documents.label_names), list[str](), list[str]()
     if label_file is not None:
+        ignored, notes = label_file.ignored, label_file.notes
         refused = {entry["id"] for entry in quarantine if entry["dropped"] == "crystal"}
         quarantine += attach_labels(label_file, rows, label_rows, refused)
         names += [name for name in label_file.label_names if name not in names]
@@ -127,7 +132,8 @@ def gather(
         pd.concat([table, values.astype(np.float64)], axis=1),
         pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS),
         names,
-        documents.ignored,
+        [*documents.ignored, *ignored],
+        [*documents.notes, *notes],
     )
 
 
@@ -152,17 +158,22 @@ def ingest(
     """
     begin = time.perf_counter()
     out = Path(out)
-    gathered = gather(read_inputs(inputs, settings), settings, labels, threads)
+    with heartbeat(lambda: "reading the inputs"):
+        documents = read_inputs(inputs, settings)
+    gathered = gather(documents, settings, labels, threads)
     table, names, quarantine_table = gathered.table, gathered.label_names, gathered.quarantine
     write_table(out / "quarantine.csv", quarantine_table)
     gathered.refuse_nothing(out / "quarantine.csv")
-    table["duplicate_of"] = find_duplicates(table, threads)
+    with heartbeat(lambda: "looking for duplicates"):
+        table["duplicate_of"], undecided = find_duplicates(table, threads)
+    note_undecided(table, undecided)
     families = family_table(table, names)
     summary = {
         "accepted": len(table),
         "quarantined_crystals": int((quarantine_table["dropped"] == "crystal").sum()),
         "dropped_labels": int((quarantine_table["dropped"] != "crystal").sum()),
         "duplicates": int((table["duplicate_of"] != "").sum()),
+        "undecided_duplicates": len(undecided),
         "families": len(families),
         "families_of_10_or_more": int((families["n_crystals"] >= 10).sum()),
         "labels": {name: int(table[name].notna().sum()) for name in names},
@@ -170,6 +181,8 @@ def ingest(
         if table["source"].nunique() <= 20
         else {},
         "ignored": gathered.ignored[:100],
+        "notes": gathered.notes,
+        "crystals_with_notes": int((table["notes"] != "").sum()),
         "settings": settings.model_dump(mode="json"),
         "seconds": round(time.perf_counter() - begin, 3),
     }
@@ -229,15 +242,19 @@ def check_labels(inputs: Sequence[str | Path], labels: Path, settings: Structure
     Raises
     ------
     MatmlError
-        Where it cannot be read, or most of its rows name no crystal.
+        Where it cannot be read, most of its rows name no crystal, or a column keeps no value.
     """
     label_file = read_label_file(labels)
     items = read_inputs(inputs, settings).items
     names = CrystalNames((item.id, item.material_id, item.source) for item in items)
-    unmatched = [
-        entry.key
-        for entry in label_file.entries
+    kept, unmatched = dict.fromkeys(label_file.filled, 0), []
+    for entry in label_file.entries:
+        if entry.reason:
+            continue
         # `file.cif#2` is the second crystal of a file
-        if not entry.reason and not (names.find(entry.key) or names.find(entry.key.split("#")[0]))
-    ]
-    refuse_lost_labels(label_file, names, unmatched, {})
+        if names.find(entry.key) or names.find(entry.key.split("#")[0]):
+            for name in entry.labels:
+                kept[name] += 1
+        else:
+            unmatched.append(entry.key)
+    refuse_lost_labels(label_file, names, unmatched, kept)

@@ -56,6 +56,9 @@ class StructuresSection(Section):
     max_file_MB: float = Field(
         default=64.0, gt=0, le=10000, description="Largest structure file read, megabytes."
     )
+    max_zip_MB: float = Field(
+        default=512.0, gt=0, le=100000, description="Most that a zip may unpack to, megabytes."
+    )
 
 
 class GraphsSection(Section):

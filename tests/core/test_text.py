@@ -42,8 +42,8 @@ def test_a_plain_table_needs_no_note_and_lines_are_counted(tmp_path):
     [
         ("", "is empty"),
         ("\n\n", "is empty"),
-        ("x,y\n1,2\n3,4,5\n", r"line 3 has 3 fields, the header 2; remove the extra comma"),
-        ("x;y\n1;2\n3;4;5\n", r"line 3 has 3 fields, the header 2; remove the extra semicolon"),
+        ("x,y\n1,2\n3,4,5\n", r"line 3: 3 fields where the header has 2; give each row"),
+        ("x;y\n1;2\n3;4;5\n", r"line 3: 3 fields where the header has 2; "),
         ("id,K,K\na,1,2\n", r"column 'K' appears twice in the header \(fields 2 and 3\)"),
         ('"001",155\n"1",110\n', r"has no header line \(its first line is '001, 155'\)"),
         ('id,x\na,"1\nb,2\nc,3\n', r"line 4 cannot be read \(.*\); check its quotes"),

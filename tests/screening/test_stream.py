@@ -184,7 +184,7 @@ def test_bad_candidates_among_good_ones_in_a_csv(prepared, tmp_path):
 
 def test_a_table_without_structures(tmp_path):
     (tmp_path / "labels.csv").write_text("id,value\na,1\n")
-    with pytest.raises(MatmlError, match="has no column `poscar`"):
+    with pytest.raises(MatmlError, match="has no column of crystals: `poscar`"):
         list(read_chunks([tmp_path / "labels.csv"], StructuresSection()))
     with pytest.raises(MatmlError, match="no such file"):
         list(read_chunks([tmp_path / "absent.csv"], StructuresSection()))

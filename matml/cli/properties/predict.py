@@ -174,6 +174,12 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
     click.echo(table[columns].head(SHOWN).to_string(index=False, float_format="{:.4g}".format))
     if len(table) > SHOWN:
         click.echo(f"… and {len(table) - SHOWN} more")
+    if (noted := table[table["notes"] != ""]).size:
+        first = noted.iloc[0]
+        click.echo(
+            f"{_count(len(noted), 'structure')} read with a note (column `notes`); the first, "
+            f"{first['id']}: {first['notes']}"
+        )
     if outside := int((~table["in_domain"]).sum()):
         far, strange = (table["distance"] > 1).sum(), (table["unseen_elements"] != "").sum()
         click.echo(

@@ -11,8 +11,6 @@ from matml.structures.crystals import CrystalSet
 from matml.structures.duplicates import find_duplicates
 from matml.structures.labels.values import RANGES, check_label
 
-SAME_VOLUME = 0.02
-"""Relative difference of volume up to which equal crystals are one (strained ones are not)."""
 SURPRISING, EXPLAINED = 4.0, 0.2
 """A label is in another unit where it misses the prediction by more than so many scales, and in
 that unit by less than this share of it and one scale. Of 8,360 supports of training families with
@@ -93,10 +91,9 @@ def without_repeats(
     """
     table = crystals.table
     first = dict(zip(table["id"], range(len(table)), strict=True))
-    volume = table["volume_per_atom_A3"].to_numpy(float)
     keep, notes = np.ones(len(table), bool), []
-    for row, same in enumerate(find_duplicates(table, threads=1)):
-        if not same or abs(volume[row] / volume[first[same]] - 1) > SAME_VOLUME:
+    for row, same in enumerate(find_duplicates(table, threads=1)[0]):
+        if not same:
             continue
         names = f"{crystal_name(crystals, row)} is the same crystal as"
         other = crystal_name(crystals, first[same]).removeprefix("support crystal ")

@@ -21,7 +21,8 @@ from matml.properties.predictor.new_property import Scale
 from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.documents import Documents, is_table
-from matml.structures.io.read import read_inputs
+from matml.structures.io.read import read_inputs, read_named
+from matml.structures.io.tables import CRYSTALS, is_there
 from matml.structures.labels.files import read_label_file
 from matml.structures.settings import StructuresSection
 from matml.structures.table import quarantine_row
@@ -221,7 +222,8 @@ def predict_files(
     -------
     predictions
         `id`, `formula`, `property`, `prediction`, `low`, `high`, `unit`, `distance`,
-        `in_domain`, `unseen_elements`, `family`, `source`, `row`; in the order of the inputs.
+        `in_domain`, `unseen_elements`, `family`, `material_id`, `source`, `row`, `notes` (what was
+        noted as the crystal was read); in the order of the inputs. The ids are those of `ingest`.
     quarantine
         Columns as in `quarantine.csv`; a crystal stands in one of the two.
     """
@@ -233,11 +235,11 @@ def predict_files(
         return pd.DataFrame(), quarantine
     crystals = CrystalSet.from_table(gathered.table, adapted.encoder.graphs)
     found = adapted.predict_table(crystals)
-    described = crystals.table[["id", "formula", "family", "source", "row"]]
+    described = crystals.table[["id", "formula", "family", "material_id", "source", "row", "notes"]]
     table = pd.concat([described, found], axis=1)
     table["property"], table["unit"] = adapted.property_name, adapted.unit
     columns = ["id", "formula", "property", "prediction", "low", "high", "unit", "distance"]
-    columns += ["in_domain", "unseen_elements", "family", "source", "row"]
+    columns += ["in_domain", "unseen_elements", "family", "material_id", "source", "row", "notes"]
     return table[columns], quarantine.reset_index(drop=True)
 
 
@@ -255,7 +257,7 @@ def _is_label_file(path: Path) -> bool:
     if path.suffix.lower() == ".parquet" or not is_table(path.name):
         return False
     columns = read_text_table(str(path)).columns
-    return "poscar" not in columns and bool({"id", "file"} & set(columns))
+    return not set(columns) & {*CRYSTALS[:-2]} and bool({"id", "file"} & set(columns))
 
 
 def _find_labels(inputs: Sequence[Path], labels: Path | None) -> tuple[list[Path], Path | None]:
@@ -298,10 +300,10 @@ def _named_files(labels: Path, settings: StructuresSection) -> Documents:
         )
     documents = Documents()
     for entry in known.entries:
-        path = labels.parent / entry.key
-        if not entry.key or entry.reason or not path.is_file():
+        path = labels.parent / entry.key.replace("\\", "/")
+        if not entry.key or entry.reason or not is_there(path):
             continue  # whose label row then says in quarantine that it names no crystal
-        items = read_inputs([path], settings).items
+        items = read_named(path, settings)
         if len(items) == 1:
             items = [replace(items[0], id=entry.key, source=entry.key)]
         documents.items += items

@@ -8,7 +8,7 @@ from matml.core.errors import MatmlError
 from matml.screening.data.support import Support
 from matml.structures.crystal import Crystal
 from matml.structures.ingest import document_crystals
-from matml.structures.io.read import read_inputs
+from matml.structures.io.read import read_named
 from matml.structures.settings import StructuresSection
 from matml.structures.table import crystal_row
 
@@ -34,7 +34,7 @@ def support_table(
 
 
 def _read_one(file: Path, settings: StructuresSection) -> dict:
-    documents = read_inputs([file], settings).items
+    documents = read_named(file, settings)
     results = [result for document in documents for result in document_crystals(document, settings)]
     if len(results) != 1:
         raise MatmlError(f"{file}: holds {len(results)} crystals; one support row names one")

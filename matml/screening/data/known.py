@@ -1,7 +1,7 @@
 """Crystals that are known already: read, found among candidates, compared with."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,13 @@ import pandas as pd
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
-from matml.structures.duplicates import first_equal
+from matml.structures.duplicates import (
+    SAME_VOLUME,
+    Matcher,
+    Scaled,
+    first_match,
+    note_undecided,
+)
 
 
 def read_known(folder: Path) -> pd.DataFrame:
@@ -32,6 +38,9 @@ def read_known(folder: Path) -> pd.DataFrame:
     return table
 
 
+GUESSED_VOLUME = 0.25
+"""How far the volume of a candidate, as the logarithm of a ratio, may be guessed wrong: cells from
+ionic radii err by some percent in length."""
 CELL = ("lattice", "frac_coords", "atomic_numbers")
 
 
@@ -46,39 +55,59 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `duplicate_of`: id of the first known crystal that pymatgen's `StructureMatcher` finds
-        equal after scaling to one volume, '' if none; `known_composition`: whether a known
-        crystal has this formula and prototype, equal or not. One row per candidate.
+        `duplicate_of`: id of the first known crystal equal to it, '' if none; `strained_copy_of`:
+        else, of the first that is equal but for a volume that may be guessed; `known_composition`:
+        whether a known crystal has this formula and prototype at all; `notes`: those of the
+        candidate, and what is undecided. One row per candidate.
     """
     known = known[known["duplicate_of"] == ""]
     groups = known.groupby(["formula", "prototype"]).indices
-    cells, known_cells = (
-        list(zip(*(table[name] for name in CELL), strict=True)) for table in (candidates, known)
-    )
+    known_cells = list(zip(*(known[name] for name in CELL), strict=True))
     ids = known["id"].tolist()
-    duplicate_of, known_composition = [], []
-    keys = zip(candidates["formula"], candidates["prototype"], strict=True)
-    for cell, key in zip(cells, keys, strict=True):
-        group = [int(place) for place in groups.get(key, [])]
-        known_composition.append(len(group) > 0)
-        if not group:
-            duplicate_of.append("")
-            continue
-        match = first_equal([*(known_cells[place] for place in group), cell])[-1]
-        duplicate_of.append(ids[group[match]] if match < len(group) else "")
-    return pd.DataFrame({"duplicate_of": duplicate_of, "known_composition": known_composition})
+    flags: list[tuple[str, str, bool]] = []
+    undecided: dict[int, str] = {}
+    columns = (candidates[name] for name in ("formula", "prototype", *CELL))
+    for row, (formula, prototype, *cell) in enumerate(zip(*columns, strict=True)):
+        group = [int(place) for place in groups.get((formula, prototype), [])]
+        equal = ["", ""]
+        if group:
+            matcher, own = Matcher(), Scaled.of(*cell)
+            others = [Scaled.of(*known_cells[place]) for place in group]
+            for place, strain in enumerate((SAME_VOLUME, GUESSED_VOLUME)):
+                match, maybe = first_match(matcher, others, own, strain)
+                if match is not None:
+                    equal[place] = ids[group[match]]
+                    break
+                if maybe is not None:
+                    undecided[row] = ids[group[maybe]]
+        flags.append((equal[0], equal[1], bool(group)))
+    names = ["duplicate_of", "strained_copy_of", "known_composition"]
+    found = pd.DataFrame(flags, columns=names).astype({"known_composition": bool})
+    found["notes"] = candidates["notes"].tolist() if "notes" in candidates else ""
+    note_undecided(found, undecided)
+    return found
 
 
-def known_values(candidates: pd.DataFrame, known: pd.DataFrame, property_name: str) -> np.ndarray:
-    """Known label of each candidate, shape [N], NaN where none: the duplicate's, or its copy's.
+def known_values(
+    flags: pd.DataFrame, known: pd.DataFrame, property_name: str, without: Collection[str] = ()
+) -> np.ndarray:
+    """Known label of each candidate as of `flag_known`, shape [N], NaN where there is none.
 
-    Labels of copies (rows whose `duplicate_of` is the same crystal) count, averaged.
+    It is that of the crystal that it equals, if only but for its volume, averaged over the copies
+    of that one (rows whose `duplicate_of` is the same crystal).
+
+    Parameters
+    ----------
+    without
+        Crystals whose strained copies get none: those that the user labelled.
     """
     if property_name not in known:
-        return np.full(len(candidates), np.nan)
+        return np.full(len(flags), np.nan)
     first = known["duplicate_of"].where(known["duplicate_of"] != "", known["id"])
     labels = known[property_name].groupby(first).mean()
-    return candidates["duplicate_of"].map(labels).to_numpy(dtype=float)
+    strained = flags["strained_copy_of"].where(~flags["strained_copy_of"].isin(without), "")
+    same = flags["duplicate_of"].where(flags["duplicate_of"] != "", strained)
+    return same.map(labels).to_numpy(dtype=float)
 
 
 def check_on_known(table: pd.DataFrame, support_mean: float) -> dict[str, Any]:

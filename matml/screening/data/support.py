@@ -14,6 +14,7 @@ from matml.core.files import FIRST_ROW
 from matml.core.text import read_text_table
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import family_rows
+from matml.structures.io.tables import is_there
 from matml.structures.labels.values import EMPTY, check_label
 
 log = logging.getLogger(__name__)
@@ -134,8 +135,8 @@ def _crystal(
             hint = f"; did you mean {near[0]!r}?" if near else "; see structures.parquet"
             raise MatmlError(f"{where}: id {name!r} is not among the known crystals{hint}")
         return name, None
-    found = (folder / file).resolve()
-    if not found.is_file():
+    found = (folder / file.replace("\\", "/")).resolve()
+    if not is_there(found):
         raise MatmlError(f"{where}: file {file!r} is not there (looked in {folder})")
     return "", found
 

@@ -29,7 +29,7 @@ from matml.screening.score.applicability_domain import Domain
 from matml.screening.score.convex_hull import KnownHull
 from matml.screening.settings import ScreeningSection
 from matml.structures.crystals import CrystalSet, Structures
-from matml.structures.duplicates import find_duplicates
+from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal
 from matml.structures.graphs.store import GraphStore
 from matml.structures.ingest import document_crystals
@@ -236,14 +236,23 @@ class Scorer:
                 own.setdefault(row["id"], row)[name] = label
         if not own:
             return known
-        return pd.concat([known, pd.DataFrame(list(own.values()))], ignore_index=True)
+        given = pd.DataFrame(list(own.values()))
+        given["duplicate_of"] = find_duplicates(given, threads=1)[0]
+        # one that is known under another id is that crystal, whose label the user has given
+        same = flag_known(given, known)["duplicate_of"]
+        renamed = dict(zip(given["id"], same.where(same != "", given["id"]), strict=True))
+        given["duplicate_of"] = same.where(
+            same != "", given["duplicate_of"].map(renamed).fillna("")
+        )
+        return pd.concat([known, given], ignore_index=True)
 
     def score(self, chunk: Chunk) -> Scored:
         """Score one chunk."""
         table, extra, quarantine = read_chunk(chunk, self.job.structures)
         n_read = len(table) + sum(row["dropped"] == "crystal" for row in quarantine)
         if len(table):
-            table["duplicate_of"] = find_duplicates(table, threads=1)
+            table["duplicate_of"], undecided = find_duplicates(table, threads=1)
+            note_undecided(table, undecided)
             single = (table["duplicate_of"] == "").to_numpy()
             n_copies = int((~single).sum())
             table, extra = (
@@ -291,10 +300,9 @@ class Scorer:
         columns["rare_elements"] = _united([found["rare_elements"] for found in each])
         columns["beyond_labels"] = np.any([found["beyond_labels"] for found in each], 0)
         flags = flag_known(table, self.known)
-        columns["duplicate_of"] = flags["duplicate_of"]
-        columns["known_composition"] = flags["known_composition"]
+        columns |= {name: flags[name] for name in flags}
         columns["in_support"] = flags["duplicate_of"].isin(self.in_support)
-        columns["known_value"] = known_values(flags, self.known, self.leading)
+        columns["known_value"] = known_values(flags, self.known, self.leading, self.in_support)
         return table.drop(columns="duplicate_of").assign(**columns), judgement
 
     def stability(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -313,7 +321,7 @@ class Scorer:
         ):
             return rows
         given = known[known["id"].isin(self.in_support)]
-        same = pd.DataFrame({"duplicate_of": given["id"]})
+        same = pd.DataFrame({"duplicate_of": given["id"], "strained_copy_of": ""})
         labels = known_values(same, known, FORMATION_ENERGY)
         given, labels = given[~np.isnan(labels)], labels[~np.isnan(labels)]
         support: Structures = []

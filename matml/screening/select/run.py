@@ -15,7 +15,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import atomic, csv_text, read_json, write_json, write_table
-from matml.core.parallel import Helpers, processors
+from matml.core.parallel import Helpers, heartbeat, processors
 from matml.core.settings import read_section, validate
 from matml.screening.data.reader import INGESTED_TABLE, Chunk, read_chunks
 from matml.screening.objectives import Objective, parse_objectives
@@ -24,12 +24,12 @@ from matml.screening.select.deduplicate import CELLS, mark_copies
 from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, STATE
 from matml.screening.select.top_k import Keeper, ScoreWriter, typed
 from matml.screening.settings import ScreeningSection
+from matml.structures.io.documents import Documents
 from matml.structures.settings import StructuresSection
 from matml.structures.table import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 15.0
 FEWEST_CHUNKS = 4
 """Chunks below which starting processes costs more than it saves."""
 
@@ -95,8 +95,9 @@ def screen_candidates(
         load=partial(load_predictor, seed=seed, device=device),
         trust_labels=trust_labels,
     )
-    chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards)
-    stream(job, chunks, Path(out), workers, seed, (shard or 0, shards))
+    said = Documents()
+    chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards, said=said)
+    stream(job, chunks, Path(out), workers, seed, (shard or 0, shards), said)
     if shard is None:
         finish([Path(out)], Path(out))
 
@@ -122,13 +123,18 @@ def stream(
     workers: int,
     seed: int,
     shard: tuple[int, int] = (0, 1),
+    said: Documents | None = None,
 ) -> None:
     """Score all chunks; write `scores.parquet`, `kept.parquet`, `state.json` and the quarantine.
 
-    `shard` is the number of the share and how many there are.
+    `shard` is the number of the share and how many there are, `said` what the chunks' reader says.
     """
-    start = last = time.perf_counter()
+    start = time.perf_counter()
+    counts = {"read": 0}
     with (
+        heartbeat(
+            lambda: f"{counts.get('read', 0)} candidates in {time.perf_counter() - start:.0f} s"
+        ),
         scoring(job, chunks, workers) as (scorer, found),
         atomic(out / SCORES) as scores,
         atomic(out / QUARANTINE) as refused,
@@ -137,6 +143,7 @@ def stream(
         adapted = time.perf_counter()
         held_out = scorer.predictor.held_out_families
         keeper = Keeper(job.settings.keep, scorer.leading, job.objectives, held_out)
+        counts = keeper.counts
         refused.write_text(csv_text(pd.DataFrame(columns=QUARANTINE_COLUMNS)), encoding="utf-8")
         cells = Path(folder) / "cells.parquet"  # what copies are told from
         writer, cell_writer = ScoreWriter(scores), ScoreWriter(cells, CELLS)
@@ -147,10 +154,6 @@ def stream(
             if scored.quarantine:
                 with refused.open("a", encoding="utf-8") as lines:
                     lines.write(csv_text(pd.DataFrame(scored.quarantine), header=False))
-            if time.perf_counter() - last > SECONDS_BETWEEN_LINES:
-                last = time.perf_counter()
-                rate = keeper.counts["read"] / (time.perf_counter() - adapted)
-                log.info("%d candidates, %.0f/s", keeper.counts["read"], rate)
         writer.close()
         cell_writer.close()
         if keeper.counts["ranked"]:
@@ -174,6 +177,8 @@ def stream(
             "known": str(job.known),
             "known_graphs": None if job.known_graphs is None else str(job.known_graphs),
         },
+        "ignored": said.ignored if said else [],
+        "input_notes": said.notes if said else [],
         "seed": seed,
         "shard": shard[0],
         "shards": shard[1],
@@ -182,6 +187,10 @@ def stream(
         "seconds": round(seconds, 3),
     }
     write_json(out / STATE, json.loads(pd.Series([state]).to_json(orient="records"))[0])
+    for note in said.notes if said else []:
+        log.info("%s", note)
+    if said and said.ignored:
+        log.info("%d files hold no structures: %s …", len(said.ignored), said.ignored[0])
     rate = keeper.counts["read"] / seconds
     log.info("%d candidates scored at %.0f/s", keeper.counts["read"], rate)
 

@@ -39,8 +39,16 @@ FRONT_COLUMNS = [
 ]
 LATER_COLUMNS = [
     *("distance", "in_domain", "rare_elements", "beyond_labels", "duplicate_of"),
-    *("known_composition", "nearest_known", "changed_atoms", "in_support", "known_value"),
+    *(
+        "strained_copy_of",
+        "known_composition",
+        "nearest_known",
+        "changed_atoms",
+        "in_support",
+        "known_value",
+    ),
     *("family", "common_name", "prototype", "space_group_number", "n_sites", "volume_per_atom_A3"),
+    *("notes", "material_id", "source"),
 ]
 STABILITY = [
     *(name + suffix for name in (FORMATION_ENERGY, HULL) for suffix in ("", "_low", "_high")),
@@ -96,10 +104,12 @@ def finish(folders: Sequence[Path], out: Path) -> None:
         Path(out) / "explained.json", explain(table, settings.top, objectives, criteria, known)
     )
     table.loc[table.index[: len(names)], "cif"] = names
-    shown = table.drop(columns=[*CELL_COLUMNS, "row", "material_id", "notes"], errors="ignore")
+    shown = table.drop(columns=[*CELL_COLUMNS, "row"], errors="ignore")
     write_table(Path(out) / "shortlist.csv", _rounded(shown))
     summary = summarise(table, objectives, state, alike) | {
         "n_shards": len(folders),
+        "ignored": state.get("ignored", [])[:100],
+        "input_notes": state.get("input_notes", []),
         "n_structures_written": len(names),
         "model": state["job"]["model"],
         "seed": state["seed"],

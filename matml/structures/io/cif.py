@@ -30,6 +30,7 @@ FORMULAS = (
     "_chemical_formula_iupac",
 )
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
 GROUPS = {"OH", "OW", "WAT", "HOH", "H2O", "NH", "CH", "ME", "ET", "PH"}
 """Labels that stand for a group with hydrogens, where no type symbol says what they are."""
@@ -38,6 +39,11 @@ SAME_SITE_A = 0.1
 SAME_ATOM_A = 0.02
 """Atoms of one element, of different rows, nearer than this are one atom given twice."""
 LARGEST_SPACE_GROUP = 192  # general positions of Fm-3m
+FARTHEST_CELLS, FARTHEST_UNCONFIRMED = 1e6, 2.0
+"""Fractional coordinates beyond are refused: no digits are left within the cell; and, where no
+formula confirms the sites, they look like angstroms."""
+MOST_AT_ONE_PLACE = 64
+"""Positions of rows within `SAME_ATOM_A` of one another, beyond which a file is absurd."""
 UNKNOWN = ("", ".", "?")
 
 
@@ -77,6 +83,10 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
             "no CIF data block with a cell (_cell_length_a)", "give a complete CIF file"
         )
     notes: list[str] = []
+    if any(block.get(tag, ["0"])[0] not in (*UNKNOWN, "0") for tag in MODULATED):
+        raise BadCrystal(
+            "the structure is modulated: its sites are an average", "give a commensurate supercell"
+        )
     lattice, angles = _lattice(block)
     declared = _declared(block)
     _check_size(block, declared, max_sites)
@@ -210,6 +220,7 @@ def _declared(block: dict[str, list[str]]) -> Declared:
         units=units if units and units > 0 else None,
         volume_A3=_number(block, "_cell_volume"),
         density_g_cm3=_number(block, "_exptl_crystal_density_diffrn"),
+        weight_u=_number(block, "_chemical_formula_weight"),
     )
 
 
@@ -275,13 +286,11 @@ def _sites(
             species = _of_type(types[row], name, declared)
         else:
             species = _of_label(name, declared, hydrogens, notes)
-        for coordinate in positions[row]:
-            if not np.isfinite(coordinate):
-                raise BadCrystal(
-                    f"site {name} has no coordinates ('.' or '?')",
-                    "give its position, or delete the row if the atom was not located",
-                )
-        occupancy = _occupancy(_cell(block, "_atom_site_occupancy", row), name)
+        _check_position(positions[row], name, declared)
+        written = _cell(block, "_atom_site_occupancy", row)
+        if not written and "_atom_site_occupancy" in block:
+            notes.append(f"site {name} has no occupancy ('.' or '?'), read as 1")
+        occupancy = _occupancy(written, name)
         if occupancy == 0:
             notes.append(f"site {name} has occupancy 0 and was left out")
             continue
@@ -298,6 +307,22 @@ def _sites(
     if not found:
         raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
     return found
+
+
+def _check_position(position: np.ndarray, name: str, declared: Declared) -> None:
+    """Refuse a site without a position, or with one that cannot be fractions of the cell."""
+    if not np.isfinite(position).all():
+        raise BadCrystal(
+            f"site {name} has no coordinates ('.' or '?')",
+            "give its position, or delete the row if the atom was not located",
+        )
+    farthest = float(position[np.abs(position).argmax()])
+    if abs(farthest) > (FARTHEST_CELLS if declared.formula else FARTHEST_UNCONFIRMED):
+        raise BadCrystal(
+            f"site {name} lies {farthest:.3g} cells away: are its coordinates fractions of the "
+            "cell?",
+            "give fractions, or _atom_site_Cartn_x in angstrom; a formula confirms what is read",
+        )
 
 
 def _cell(block: dict[str, list[str]], tag: str, row: int) -> str:
@@ -415,7 +440,12 @@ def _of_label(
             f"an atom site holds {name!r}, which is not a chemical element",
             "put the real element on the site or delete it if it stands for a vacancy",
         )
-    if word.upper() in GROUPS and not hydrogens and not Element.is_valid_symbol(word):
+    whole = "".join(re.findall("[A-Za-z]", name))
+    if (
+        {word.upper(), whole.upper()} & GROUPS
+        and not hydrogens
+        and not Element.is_valid_symbol(whole)
+    ):
         raise BadCrystal(
             f"the label {name} stands for a group with hydrogens, of which none is listed",
             "give every atom a row of its own and add _atom_site_type_symbol",
@@ -520,6 +550,12 @@ def _merge(
 ) -> tuple[list[dict], list[int]]:
     """Return what each place holds and which places stay: shared ones hold several species."""
     cartesian = np.ascontiguousarray(positions @ lattice)
+    _, crowd = np.unique((cartesian // SAME_ATOM_A).astype(np.int64), axis=0, return_counts=True)
+    if crowd.max() > MOST_AT_ONE_PLACE:
+        raise BadCrystal(
+            f"{crowd.max()} positions lie within {SAME_ATOM_A} A of one another",
+            "delete the doubled sites",
+        )
     centre, other, _, _ = find_points_in_spheres(
         cartesian, cartesian, r=SAME_ATOM_A, pbc=np.ones(3, np.int64), lattice=lattice, tol=1e-8
     )

@@ -1,5 +1,8 @@
 """Crystals as databases send them: OPTIMADE responses and Materials Project JSON, saved to disk."""
 
+import math
+import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +21,15 @@ NAMES = ("material_id", "task_id", "jid", "id")
 STRUCTURES = ("structure", "atoms", "final_structure", "output")
 """Keys under which entries hold their crystal, those of task documents included."""
 FORMULAS = ("formula_pretty", "pretty_formula", "full_formula", "reduced_formula", "formula")
+OPTIMADE_FORMULAS = (
+    "chemical_formula_reduced",
+    "chemical_formula_descriptive",
+    "chemical_formula_hill",
+)
+RATIO_TOLERANCE, MOST_LETTERS = 0.005, 26
+GROUPS = ("symmetry", "spacegroup")
+GROUP_NUMBERS = ("space_group_it_number", "number", "spacegroup_number", "space_group_number")
+DECLARED_GROUP = "declared_space_group"
 SAME_PLACE_A = 0.05
 """Distance of a position given twice, above the rounding of files."""
 HIDDEN = {
@@ -25,6 +37,7 @@ HIDDEN = {
     "implicit_atoms": "atoms are not listed",
     "site_attachments": "atoms are attached to sites without positions",
     "assemblies": "sites are alternatives of one another",
+    "unknown_positions": "positions of atoms are not known",
 }
 """What `structure_features` of OPTIMADE (specification 1.2, section 7.2.25) say of the sites."""
 DEUTERIUM = 1.9
@@ -119,11 +132,22 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
                 "correct the species or the label",
             )
         species.append(held)
-    if not all("abc" in site for site in sites):
-        cartesian = [site["xyz"] for site in sites]
-        return Structure(lattice, species, cartesian, coords_are_cartesian=True)
-    positions = np.array([site["abc"] for site in sites], dtype=np.float64)
-    if all("xyz" in site for site in sites):
+    if charge := record.get("charge"):
+        warnings.warn(f"a charge of {charge} is declared, which changes nothing here", stacklevel=2)
+    for number, site in enumerate(sites, 1):
+        if "abc" not in site and "xyz" not in site:
+            raise BadCrystal(
+                f"site {number} has no position (abc or xyz)",
+                "write the structure again with structure.as_dict()",
+            )
+    positions = np.array(
+        [
+            site["abc"] if "abc" in site else lattice.get_fractional_coords(site["xyz"])
+            for site in sites
+        ],
+        dtype=np.float64,
+    )
+    if all("xyz" in site and "abc" in site for site in sites):
         others = np.array([site["xyz"] for site in sites], dtype=np.float64)
         apart = np.linalg.norm(positions @ lattice.matrix - others, axis=1)
         if (apart > SAME_PLACE_A).any():
@@ -173,9 +197,18 @@ def check_entry(entry: Any, structure: Structure) -> None:
     """
     if not isinstance(entry, dict) or not structure.is_ordered:
         return
+    _keep_group(entry, structure)
     text = next((str(entry[key]) for key in FORMULAS if entry.get(key)), "")
     atoms = entry.get("nsites")
     _refuse_contradiction(text, atoms if isinstance(atoms, int) else None, structure)
+
+
+def _keep_group(entry: dict, structure: Structure) -> None:
+    """Keep the space-group number that an entry declares beside its structure, to be compared."""
+    nested = [entry, *(entry[key] for key in GROUPS if isinstance(entry.get(key), dict))]
+    numbers = [held.get(key) for held in nested for key in GROUP_NUMBERS]
+    found = next((n for n in numbers if isinstance(n, int) and 1 <= n <= 230), None)
+    structure.properties[DECLARED_GROUP] = found
 
 
 def _refuse_contradiction(text: str, atoms: int | None, structure: Structure) -> None:
@@ -228,8 +261,14 @@ def ase_structure(record: dict, max_sites: int) -> Structure:
     cell = _array(record["cell"])
     if isinstance(record["cell"], dict) and "array" in record["cell"]:
         cell = _array(record["cell"]["array"])
+    lattice = np.asarray(cell, dtype=np.float64)
+    # ASE writes a cell by its edges, or with its angles, too
+    edges = {(3,): (*lattice.flat, 90, 90, 90), (6,): tuple(lattice.flat)}.get(lattice.shape)
     return Structure(
-        Lattice(np.asarray(cell, dtype=np.float64)), species, positions, coords_are_cartesian=True
+        Lattice(lattice) if edges is None else Lattice.from_parameters(*edges),
+        species,
+        positions,
+        coords_are_cartesian=True,
     )
 
 
@@ -326,9 +365,44 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
         coords_are_cartesian=True,
     )
     if structure.is_ordered:
-        formula = str(attributes.get("chemical_formula_reduced") or "")
-        _refuse_contradiction(formula, attributes.get("nsites"), structure)
+        for key in OPTIMADE_FORMULAS:
+            _refuse_contradiction(
+                str(attributes.get(key) or ""), attributes.get("nsites"), structure
+            )
+        _check_elements(attributes, structure)
+        _keep_group(attributes, structure)
     return structure
+
+
+def _check_elements(attributes: dict, structure: Structure) -> None:
+    """Refuse an OPTIMADE entry whose elements, their number or ratios are not those of its sites.
+
+    OPTIMADE specification 1.2, sections 7.2.1 to 7.2.3 and 7.2.7.
+    """
+    amounts = Counter(site.specie.symbol for site in structure)
+    symbols, total = sorted(amounts), len(structure)
+    ratios = [amounts[symbol] / total for symbol in symbols]
+    counts = sorted(amounts.values(), reverse=True)
+    letters = "".join(
+        f"{chr(ord('A') + place)}{n // math.gcd(*counts)}" for place, n in enumerate(counts)
+    )
+    anonymous = re.sub(r"(?<=[A-Z])1(?!\d)", "", letters)
+    own = {"nelements": len(symbols), "elements": symbols, "chemical_formula_anonymous": anonymous}
+    for key, value in own.items():
+        said = attributes.get(key)
+        if said is not None and said != value and len(symbols) <= MOST_LETTERS:
+            raise BadCrystal(
+                f"the sites give {key} = {value}, but {said} is declared", "fetch the entry again"
+            )
+    said = attributes.get("elements_ratios")
+    if said is not None and not (
+        len(said) == len(ratios) and np.allclose(said, ratios, atol=RATIO_TOLERANCE)
+    ):
+        raise BadCrystal(
+            f"the sites give elements_ratios = {np.round(ratios, 3).tolist()}, but {said} is "
+            "declared",
+            "fetch the entry again",
+        )
 
 
 def _check_optimade(attributes: dict) -> None:

@@ -15,7 +15,7 @@ from pymatgen.core.periodic_table import Element
 from matml.structures.elements import ELECTRONEGATIVITY
 
 VOLUME_TOLERANCE = 0.01
-DENSITY_TOLERANCE = 0.03
+DENSITY_TOLERANCE = WEIGHT_TOLERANCE = 0.03
 ATOMIC_MASS_CONSTANT = 1.66053906660
 """In g/cm^3 A^3: mass in u over volume in cubic angstrom to density (CODATA 2018)."""
 
@@ -36,6 +36,8 @@ class Declared:
         Sites per cell, where that is declared itself.
     volume_A3, density_g_cm3
         Of the cell.
+    weight_u
+        Of a formula unit.
     """
 
     formula: Mapping[str, float] | None = None
@@ -44,6 +46,7 @@ class Declared:
     atoms: int | None = None
     volume_A3: float | None = None
     density_g_cm3: float | None = None
+    weight_u: float | None = None
 
     @property
     def whole_cell(self) -> bool:
@@ -133,8 +136,20 @@ def contradictions(
         found.append(f"{total:.4g} atoms in the cell, but {declared.atoms} are declared")
     if declared.formula:
         found += _of_formula(declared, amounts, total)
+    if found or not (declared.density_g_cm3 or declared.weight_u):
+        return found
+    mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
+    if declared.weight_u is not None and declared.weight_u > 0:
+        units = mass / declared.weight_u
+        expected = declared.units or max(round(units), 1)
+        # the formula unit may be given as a multiple, as of a dimer
+        if abs(units / expected - 1) > WEIGHT_TOLERANCE and not declared.whole_cell:
+            found.append(
+                f"the atoms in the cell weigh {mass:.2f} u, {units:.3g} times the declared formula "
+                f"weight of {declared.weight_u:.2f}"
+                + (f", but Z = {declared.units:g}" if declared.units else "")
+            )
     if declared.density_g_cm3 is not None and declared.density_g_cm3 > 0 and not found:
-        mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
         density = mass * ATOMIC_MASS_CONSTANT / volume
         if abs(density - declared.density_g_cm3) > DENSITY_TOLERANCE * declared.density_g_cm3:
             found.append(

@@ -8,6 +8,7 @@ from matml.structures.errors import BadCrystal
 KINDS = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".json": "json", ".xyz": "xyz"}
 KINDS |= {".extxyz": "xyz", ".contcar": "poscar"}
 TABLES = (".csv", ".csv.gz", ".parquet")
+ARCHIVES = {".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,25 @@ class Documents:
 
 
 def file_kind(name: str) -> str:
-    """Format of a structure file by its name; '' if it is none."""
-    path = PurePosixPath(name.lower())
+    """Format of a structure file by its name, packed by gzip or not; '' if it is none."""
+    path = PurePosixPath(name.lower().removesuffix(".gz"))
     if path.suffix in KINDS:
         return KINDS[path.suffix]
-    # POSCAR, CONTCAR, POSCAR_NaCl, POSCAR.relaxed
-    return "poscar" if path.name.startswith(("poscar", "contcar")) else ""
+    # POSCAR, CONTCAR, POSCAR_NaCl, POSCAR.relaxed, but not poscars.zip
+    other = is_table(name) or path.suffix in ARCHIVES
+    return "poscar" if path.name.startswith(("poscar", "contcar")) and not other else ""
 
 
 def is_table(name: str) -> bool:
     """Whether a file's name is that of a table."""
     return name.lower().endswith(TABLES)
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file's name is that of a packed file, which may hold anything."""
+    return PurePosixPath(name.lower()).suffix in ARCHIVES
+
+
+def rejected(identity: str, source: str, reason: str, remedy: str) -> Document:
+    """Return the document of a file that cannot be read at all."""
+    return Document(identity, source, -1, "", "", bad=BadCrystal(reason, remedy))

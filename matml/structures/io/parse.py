@@ -5,9 +5,11 @@ What pymatgen's readers warn about is collected into notes instead of being prin
 
 import json
 import re
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,9 @@ from matml.structures.io.databases import (
 )
 from matml.structures.io.poscar import read_poscar
 
+MOST_SECONDS = 10.0
+"""Processor time that reading one crystal may take, and that checking it may: both take some
+milliseconds."""
 Parsed = tuple[str, Structure | BadCrystal, list[str]]
 
 
@@ -67,7 +72,7 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
         messages: list[str] = []
         result: Structure | BadCrystal
         try:
-            with collected_warnings(messages):
+            with collected_warnings(messages), bounded_work():
                 result = READERS[kind](part, max_sites)
         except BadCrystal as bad:
             result = bad
@@ -85,6 +90,41 @@ def shorten(text: str, limit: int = 300) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class OutOfTime(BaseException):
+    """Raised where reading a crystal takes too long; no reader's `except Exception` stops it."""
+
+
+@contextmanager
+def bounded_work(seconds: float = MOST_SECONDS) -> Iterator[None]:
+    """Refuse a crystal that takes too long, in processor time, where the system has such a clock.
+
+    Raises
+    ------
+    BadCrystal
+        Says so.
+    """
+    if not hasattr(signal, "setitimer") or current_thread() is not main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    # again and again, since a callback may swallow the first
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 0.5)
+    try:
+        yield
+    except OutOfTime:
+        raise BadCrystal(
+            f"takes more than {seconds:g} s of processor time",
+            "check that it is a crystal; give the primitive cell",
+        ) from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 @contextmanager
@@ -172,10 +212,14 @@ def xyz_frames(text: str) -> list[str]:
     lines = text.lstrip("\ufeff").splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
-    frames = []
+    frames: list[str] = []
     position = 0
     while position < len(lines):
         word = lines[position].strip()
+        if frames and not word.isdigit():
+            # more lines than the frame before says, which its reader tells
+            frames[-1] += "\n" + "\n".join(lines[position:])
+            break
         size = int(word) if word.isdigit() and len(word) < 19 else len(lines)
         frames.append("\n".join(lines[position : position + 2 + size]))
         position += 2 + size
@@ -203,6 +247,11 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     count = int(lines[0])
     if count > max_sites:
         raise too_many(count, max_sites)
+    if len(lines) > count + 2 and lines[count + 2].strip():
+        raise BadCrystal(
+            f"declares {count} sites, but more lines follow ({lines[count + 2].strip()[:60]!r})",
+            "correct the number of atoms in the first line",
+        )
     if len(lines) < count + 2:
         raise BadCrystal(
             f"declares {count} sites but lists {len(lines) - 2}", "give the complete file"
@@ -232,6 +281,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
         start[name.lower()] = position
         position += int(width)
     name_column = start.get("species", start.get("z", start.get("element")))
+    number_column = start.get("z", start.get("numbers"))
     if name_column is None or "pos" not in start:
         raise BadCrystal("Properties names no species or no pos", "write species and pos columns")
     rows = [line.split() for line in lines[2 : count + 2]]
@@ -239,6 +289,12 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     species: list[Element | Unknown] = []
     for row in rows:
         word = row[name_column]
+        said = row[number_column] if number_column is not None else ""
+        if Element.is_valid_symbol(word) and said.isdigit() and int(said) != Element(word).Z:
+            raise BadCrystal(
+                f"a site is called {word}, but its atomic number is given as {said}",
+                "correct one of the two columns",
+            )
         if word.isdigit() and 1 <= int(word) <= 118:
             species.append(Element.from_Z(int(word)))
         else:

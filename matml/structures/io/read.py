@@ -1,15 +1,24 @@
 """Inputs to documents: folders, zips, structure files and tables, nothing parsed yet."""
 
+import gzip
+import io
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from matml.core.errors import MatmlError
-from matml.core.text import decode
+from matml.core.text import readable
 from matml.structures.errors import BadCrystal
-from matml.structures.io.documents import Document, Documents, file_kind, is_table
-from matml.structures.io.tables import add_rows, json_table, read_table_documents
+from matml.structures.io.documents import (
+    Document,
+    Documents,
+    file_kind,
+    is_archive,
+    is_table,
+    rejected,
+)
+from matml.structures.io.tables import Table, add_rows, json_table, read_text, text_of
 from matml.structures.settings import StructuresSection
 
 MAX_ZIP_MEMBERS = 1_000_000
@@ -24,149 +33,191 @@ def read_inputs(inputs: Sequence[str | Path], settings: StructuresSection) -> Do
         Where an input is missing or of no known kind, or nothing is found in any.
     """
     found = Documents()
+    for item in walk(inputs, settings, found.ignored):
+        if isinstance(item, Document):
+            found.items.append(item)
+            continue
+        empty = True
+        for part in item.parts(None):
+            empty = False
+            if isinstance(part, Document):
+                found.items.append(part)
+            else:
+                add_rows(part, item.path, found, settings)
+        if empty:
+            found.ignored.append(readable(item.path.name))
+    if not found.items:
+        raise nothing_found(inputs)
+    found.label_names = list(dict.fromkeys(found.label_names))
+    return _with_unique_ids(found)
+
+
+def read_named(path: Path, settings: StructuresSection) -> list[Document]:
+    """Return the document of a file that a table names, which may be a member of a zip."""
+    if not (kind := file_kind(path.name)):
+        return read_inputs([path], settings).items
+    found = _file(path, path.name, kind, settings)
+    return [found] if isinstance(found, Document) else read_inputs([path], settings).items
+
+
+def nothing_found(inputs: Sequence[str | Path]) -> MatmlError:
+    """Return what is said where no input holds anything to read."""
+    return MatmlError(
+        f"{', '.join(str(entry) for entry in inputs)}: no structure found; looked for .cif, "
+        "POSCAR*, CONTCAR*, .vasp, .poscar, .json, .xyz, .extxyz, and tables with a `poscar` "
+        "column"
+    )
+
+
+def walk(
+    inputs: Sequence[str | Path], settings: StructuresSection, ignored: list[str]
+) -> Iterator[Document | Table]:
+    """Yield what the inputs hold, one after another; files of a folder in the order of their paths.
+
+    Parameters
+    ----------
+    ignored
+        The names of files that were passed over are appended.
+
+    Raises
+    ------
+    MatmlError
+        Where an input is missing, of no known kind, or is a zip that cannot be read.
+    """
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            _read_folder(path, found, settings)
+            yield from _folder(path, settings, ignored)
         elif not path.is_file():
             raise MatmlError(f"{path}: no such file or folder")
         elif path.suffix.lower() == ".zip":
-            _read_zip(path, found, settings)
+            yield from _zip(path, path.name, settings, ignored, required=True)
         elif is_table(path.name):
-            read_table_documents(path, found, settings, required=True)
+            yield Table(path, required=True)
         elif kind := file_kind(path.name):
-            _read_file(path, path.name, kind, found, settings)
+            yield _file(path, path.name, kind, settings)
         else:
             raise MatmlError(
                 f"{path}: unknown kind of file; give a folder, a zip, a table (.csv, .csv.gz, "
                 ".parquet) or structures (.cif, POSCAR, .vasp, .json, .xyz)"
             )
-    if not found.items:
-        raise MatmlError(
-            f"{', '.join(str(entry) for entry in inputs)}: no structure found; looked for .cif, "
-            "POSCAR*, CONTCAR*, .vasp, .poscar, .json, .xyz, .extxyz, and tables with a `poscar` "
-            "column"
-        )
-    found.label_names = list(dict.fromkeys(found.label_names))
-    return _with_unique_ids(found)
 
 
-def _read_folder(folder: Path, found: Documents, settings: StructuresSection) -> None:
-    """All structure files and tables below a folder, by path."""
+def _folder(
+    folder: Path, settings: StructuresSection, ignored: list[str]
+) -> Iterator[Document | Table]:
+    """Yield all structures and tables below a folder, by path."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or any(part.startswith(".") for part in Path(name).parts):
             continue
         if kind := file_kind(name):
-            _read_file(path, name, kind, found, settings)
+            yield _file(path, name, kind, settings)
         elif path.suffix.lower() == ".zip":
-            _read_zip(path, found, settings)
-        elif not (is_table(name) and read_table_documents(path, found, settings, required=False)):
-            found.ignored.append(name)
+            yield from _zip(path, readable(name), settings, ignored, required=False)
+        elif is_table(name):
+            yield Table(path, required=False)
+        elif is_archive(name):
+            yield _unread_archive(readable(name))
+        else:
+            ignored.append(readable(name))
 
 
-def _read_file(
-    path: Path, name: str, kind: str, found: Documents, settings: StructuresSection
-) -> None:
-    """Add the documents of one file; JSON by pandas is a table, whose other columns are labels."""
-    document = _file_document(path, name, kind, settings)
-    table = json_table(document.text) if kind == "json" and document.bad is None else None
-    if table is None:
-        found.items.append(document)
-    else:
-        add_rows(table, path.with_name(name), found, settings)
-
-
-def _file_document(path: Path, name: str, kind: str, settings: StructuresSection) -> Document:
-    """The document of one file."""
-    size = path.stat().st_size
-    if size > settings.max_file_MB * 1e6:
-        return _rejected(name, name, _too_large(size, settings))
-    try:
-        return _content_document(name, name, kind, path.read_bytes())
-    except OSError as error:
-        return _rejected(
-            name,
-            name,
-            BadCrystal(f"cannot be read ({error.strerror})", "check the file's permissions"),
-        )
-
-
-def _content_document(identity: str, source: str, kind: str, content: bytes) -> Document:
-    """The document of a file's bytes."""
-    try:
-        text = decode(content)
-    except ValueError:
-        return _rejected(
-            identity, source, BadCrystal("is binary, not text", "give the file uncompressed")
-        )
-    return Document(identity, source, -1, kind, text)
-
-
-def _rejected(identity: str, source: str, bad: BadCrystal) -> Document:
-    return Document(identity, source, -1, "", "", bad=bad)
-
-
-def _too_large(size: float, settings: StructuresSection) -> BadCrystal:
-    return BadCrystal(
-        f"{size / 1e6:.0f} MB, more than {settings.max_file_MB:g} MB",
-        "split the file, or raise structures.max_file_MB",
+def _unread_archive(name: str) -> Document:
+    return rejected(
+        name,
+        name,
+        f"{PurePosixPath(name).suffix} is a kind of archive that is not read",
+        "unpack it, or make it a zip",
     )
 
 
-def _read_zip(path: Path, found: Documents, settings: StructuresSection) -> None:
-    """Structure files of a zip, read in memory: nothing is ever extracted to disk."""
+def _file(path: Path, name: str, kind: str, settings: StructuresSection) -> Document | Table:
+    """Return the document of one file; JSON by pandas is a table."""
+    name = readable(name)
+    try:
+        return _structure(name, name, kind, read_text(path, settings.max_file_MB), path)
+    except BadCrystal as bad:
+        return rejected(name, name, bad.reason, bad.remedy)
+
+
+def _structure(identity: str, source: str, kind: str, text: str, path: Path) -> Document | Table:
+    frame = json_table(text) if kind == "json" else None
+    if frame is None:
+        return Document(identity, source, -1, kind, text)
+    return Table(path.with_name(PurePosixPath(source).name), required=False, frame=frame)
+
+
+def _zip(
+    path: Path, name: str, settings: StructuresSection, ignored: list[str], *, required: bool
+) -> Iterator[Document | Table]:
+    """Yield the structures and tables of a zip, read in memory: nothing is extracted to disk."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
+            size = sum(member.file_size for member in members)
             if len(members) > MAX_ZIP_MEMBERS:
-                raise MatmlError(
-                    f"{path}: {len(members)} members, more than {MAX_ZIP_MEMBERS}; split it"
+                raise BadCrystal(
+                    f"{len(members)} members, more than {MAX_ZIP_MEMBERS}", "split the zip"
+                )
+            wanted = [m for m in members if file_kind(m.filename) or is_table(m.filename)]
+            if sum(min(m.file_size, settings.max_file_MB * 1e6) for m in wanted) > 1e6 * (
+                settings.max_zip_MB
+            ):
+                raise BadCrystal(
+                    f"unpacks to {size / 1e6:.0f} MB, more than {settings.max_zip_MB:g} MB",
+                    "split the zip, or raise structures.max_zip_MB",
                 )
             for member in sorted(members, key=lambda item: item.filename):
-                found_document = _zip_document(path, archive, member, settings)
-                if found_document is None:
-                    found.ignored.append(f"{path.name}/{member.filename}")
+                found = _member(path, name, archive, member, settings)
+                if found is None:
+                    ignored.append(f"{name}/{member.filename}")
                 else:
-                    found.items.append(found_document)
+                    yield found
+    except BadCrystal as bad:
+        yield rejected(name, name, bad.reason, bad.remedy)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise MatmlError(f"{path}: is not a readable zip ({error}); make it again") from None
+        if required:
+            raise MatmlError(f"{path}: is not a readable zip ({error}); make it again") from None
+        yield rejected(name, name, f"is not a readable zip ({error})", "make it again")
 
 
-def _zip_document(
-    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, settings: StructuresSection
-) -> Document | None:
-    """The document of one member of a zip; None where it is no structure."""
+def _member(
+    path: Path,
+    zip_name: str,
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    settings: StructuresSection,
+) -> Document | Table | None:
+    """Return what one member of a zip holds; None where it is no structure."""
     name = member.filename
+    source = f"{zip_name}/{name}"
     pure = PurePosixPath(name.replace("\\", "/"))
     drive = len(name) > 1 and name[1] == ":"
     if pure.is_absolute() or ".." in pure.parts or drive:
-        bad = BadCrystal(
-            f"the path {name!r} climbs out of the zip",
-            "make the zip again with paths inside its own folder",
-        )
-        return _rejected(name, f"{path.name}/{name}", bad)
+        reason = f"the path {name!r} climbs out of the zip"
+        return rejected(name, source, reason, "make the zip again with paths inside its own folder")
     if any(part.startswith((".", "__MACOSX")) for part in pure.parts):
         return None
     kind = file_kind(name)
-    if not kind or stat.S_ISLNK(member.external_attr >> 16):
-        return None
-    source = f"{path.name}/{name}"
+    if stat.S_ISLNK(member.external_attr >> 16) or not (kind or is_table(name)):
+        return _unread_archive(source) if is_archive(name) else None
     limit = int(settings.max_file_MB * 1e6)
     try:
         with archive.open(member) as file:
             # the declared size may lie: never read beyond the limit
             content = file.read(limit + 1)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as error:
-        # RuntimeError: encrypted
-        bad = BadCrystal(f"cannot be unpacked ({error})", "make the zip again, without a password")
-        return _rejected(name, source, bad)
-    except Exception as error:  # zlib.error has no common base
-        bad = BadCrystal(f"cannot be unpacked ({error})", "make the zip again")
-        return _rejected(name, source, bad)
-    if len(content) > limit:
-        return _rejected(name, source, _too_large(len(content), settings))
-    return _content_document(name, source, kind, content)
+        if kind and name.lower().endswith(".gz"):
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(limit + 1)
+        if not kind and len(content) <= limit:
+            return Table(path.with_name(pure.name), required=False, content=content)
+        return _structure(name, source, kind, text_of(content, settings.max_file_MB), path)
+    except BadCrystal as bad:
+        return rejected(name, source, bad.reason, bad.remedy)
+    except Exception as error:  # zlib.error has no common base; RuntimeError: encrypted
+        reason = f"cannot be unpacked ({error})"
+        return rejected(name, source, reason, "make the zip again, without a password")
 
 
 def _with_unique_ids(found: Documents) -> Documents:

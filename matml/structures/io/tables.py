@@ -1,25 +1,32 @@
 """Tables of crystals: a column holds each crystal as text, as a dictionary or as a file's path."""
 
 import ast
+import gzip
+import io
 import json
 import re
-from collections.abc import Iterable
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW, read_table
-from matml.core.text import decode, read_text_table
+from matml.core.files import FIRST_ROW
+from matml.core.text import BROKEN_REMEDY, decode, readable, text_table_parts
 from matml.structures.errors import BadCrystal
 from matml.structures.io.databases import STRUCTURES, entries_of
-from matml.structures.io.documents import Document, Documents, file_kind
+from matml.structures.io.documents import Document, Documents, file_kind, rejected
 from matml.structures.labels.values import check_label, label_columns
 from matml.structures.settings import StructuresSection
 
 CRYSTALS = ("poscar", "cif", "structure", "atoms", "final_structure", "file", "path")
 """Columns that may hold crystals, the first one present is taken."""
+WHOLE = 2**31 - 1
 KEYS = ("material_id", "id", "jid", "task_id")
 BY_PANDAS = re.compile(r'\s*\{\s*"(?:columns|index|data)"\s*:\s*\[')
 
@@ -31,30 +38,86 @@ def table_stem(name: str) -> str:
     return name[: -len(next((end for end in endings if lowered.endswith(end)), "")) or None]
 
 
-def read_table_documents(
-    path: Path, found: Documents, settings: StructuresSection, *, required: bool
-) -> bool:
-    """Add the rows of a table with a column of crystals; return False where it has none.
+@dataclass(frozen=True)
+class Table:
+    """A table among the inputs, whose rows may hold crystals.
 
-    Raises
-    ------
-    MatmlError
-        Where it has none and is `required`.
+    Attributes
+    ----------
+    path
+        Where it is: names messages, and files of its column `file` are seen from there.
+    required
+        Given by itself, so that it must hold crystals; in a folder it may be of labels.
+    content
+        Of a member of a zip.
+    frame
+        Where it is read already, as from JSON.
     """
-    parquet = path.name.lower().endswith(".parquet")
-    table = read_table(path) if parquet else read_text_table(path)
-    column = crystal_column(table)
-    # a file of labels names its crystals by path, too
-    if column is None or (column in ("file", "path") and not required):
-        if required:
-            raise MatmlError(
-                f"{path}: has no column of crystals: `poscar`, `cif`, `structure` (a pymatgen "
-                f"dictionary) or `file` (its columns are {', '.join(table.columns)}); a table of "
-                "labels alone is given with --labels"
-            )
-        return False
-    add_rows(table, path, found, settings)
-    return True
+
+    path: Path
+    required: bool
+    content: bytes | None = None
+    frame: pd.DataFrame | None = None
+
+    def parts(self, size: int | None) -> Iterator[pd.DataFrame | Document]:
+        """Yield its rows, some at a time (None: all at once); nothing where it holds no crystals.
+
+        What cannot be read of a table in a folder is a document that says why.
+
+        Raises
+        ------
+        MatmlError
+            Where a required table cannot be read, or holds no crystals.
+        """
+        parts = iter([self.frame]) if self.frame is not None else self._read(size)
+        try:
+            for part in parts:
+                column = crystal_column(part)
+                # a file of labels names its crystals by path, too
+                if column is None or (column in ("file", "path") and not self.required):
+                    if self.required:
+                        raise MatmlError(
+                            f"{self.path}: has no column of crystals: `poscar`, `cif`, `structure` "
+                            "(a pymatgen dictionary) or `file` (its columns are "
+                            f"{', '.join(part.columns)}); a table of labels alone is given with "
+                            "--labels"
+                        )
+                    return
+                yield part
+        except MatmlError as error:
+            if self.required:
+                raise
+            name = readable(self.path.name)
+            reason = str(error).removeprefix(f"{self.path}: ")
+            yield rejected(name, name, reason, "correct the table, or take it out of the folder")
+
+    def _read(self, size: int | None) -> Iterator[pd.DataFrame]:
+        if not self.path.name.lower().endswith(".parquet"):
+            yield from text_table_parts(self.path, size, self.content)
+            return
+        source = self.path if self.content is None else io.BytesIO(self.content)
+        start = 0
+        for part in parquet_parts(source, self.path, size or WHOLE):
+            part.index = pd.RangeIndex(start, start + len(part))
+            start += len(part)
+            yield part
+
+
+def parquet_parts(source: Path | io.BytesIO, path: Path, size: int) -> Iterator[pd.DataFrame]:
+    """Yield rows of a Parquet file, some at a time; raise `MatmlError` where it is damaged."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(source) as file:
+            if not file.metadata.num_rows:
+                yield file.schema_arrow.empty_table().to_pandas()
+            for batch in file.iter_batches(batch_size=size):
+                yield batch.to_pandas()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise MatmlError(
+            f"{path}: cannot be read as a table ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def crystal_column(table: pd.DataFrame) -> str | None:
@@ -82,20 +145,28 @@ def add_rows(
     table: pd.DataFrame, path: Path, found: Documents, settings: StructuresSection
 ) -> None:
     """Add a document for every row of a table, with its labels."""
+    labels, ignored = label_columns(table, {*CRYSTALS, *KEYS, "formula", "family"})
+    found.label_names += labels
+    found.ignored += [f"{path.name}: column {name}" for name in ignored]
+    found.notes += [f"{path.name}: {note}" for note in table.attrs.get("notes", [])]
+    found.items += row_documents(table, path, settings, labels)
+
+
+def row_documents(
+    table: pd.DataFrame, path: Path, settings: StructuresSection, labels: Sequence[str] = ()
+) -> list[Document]:
+    """Return a document for every row of a table with a column of crystals."""
     column = crystal_column(table)
     assert column is not None
     key = next((name for name in KEYS if name in table.columns), None)
-    labels, ignored = label_columns(table, {*CRYSTALS, *KEYS, "formula", "family"})
-    found.label_names += labels
-    notes = table.attrs.get("notes", [])
-    found.ignored += [f"{path.name}: column {name}" for name in ignored]
-    found.notes += [f"{path.name}: {note}" for note in notes]
-    stem = table_stem(path.name)
+    stem, source = readable(table_stem(path.name)), readable(path.name)
     columns = {name: table[name].tolist() for name in [*labels, column]}
     names = texts(table[key]) if key else [""] * len(table)
     families = texts(table["family"]) if "family" in table.columns else [""] * len(table)
-    lines = table.index.tolist() if table.attrs.get("notes") is not None else range(len(table))
-    for place, (line, name) in enumerate(zip(lines, names, strict=True)):
+    broken = table.attrs.get("broken", {})
+    bad: BadCrystal | None
+    documents = []
+    for place, (line, name) in enumerate(zip(table.index.tolist(), names, strict=True)):
         good, dropped = {}, []
         for label in labels:
             value, reason, remedy = check_label(label, columns[label][place])
@@ -103,11 +174,14 @@ def add_rows(
                 dropped.append((label, reason, remedy))
             elif value == value:
                 good[label] = value
-        kind, text, bad = _crystal(columns[column][place], column, path.parent, settings)
-        found.items.append(
+        if line in broken:
+            kind, text, bad = "", "", BadCrystal(broken[line], BROKEN_REMEDY)
+        else:
+            kind, text, bad = _crystal(columns[column][place], column, path.parent, settings)
+        documents.append(
             Document(
                 id=f"{stem}/{name or line + FIRST_ROW}",
-                source=path.name,
+                source=source,
                 row=line + FIRST_ROW,
                 kind=kind,
                 text=text,
@@ -118,11 +192,12 @@ def add_rows(
                 dropped=tuple(dropped),
             )
         )
+    return documents
 
 
 def texts(cells: Iterable[Any]) -> list[str]:
     """Return cells as stripped text, '' where they are empty."""
-    return ["" if pd.isna(cell) else str(cell).strip() for cell in cells]
+    return ["" if pd.isna(cell) else readable(str(cell).strip()) for cell in cells]
 
 
 def _crystal(
@@ -134,11 +209,7 @@ def _crystal(
     text = "" if cell is None or cell is pd.NA else str(cell)
     start = text.lstrip()
     if not start or start.lower() == "nan":
-        return (
-            "",
-            "",
-            BadCrystal(f"the column {column} is empty", "give the crystal, or leave out the row"),
-        )
+        return _none(f"the column {column} is empty", "give the crystal, or leave out the row")
     if start[0] in "{[":
         return _of_dictionary(start, column)
     if "_cell_length_a" in text.lower():
@@ -147,31 +218,82 @@ def _crystal(
     if len(lines) > 1:
         extended = lines[0].strip().isdigit() and "lattice=" in lines[1].lower()
         return ("xyz" if extended else "poscar"), text, None
-    place = folder / start
+    place = folder / start.replace("\\", "/")
     kind = file_kind(start) or ("cif" if column == "cif" else "")
-    if not kind or not place.is_file():
-        return (
-            "",
-            "",
-            BadCrystal(
-                f"the column {column} holds {start[:60]!r}, neither a crystal nor a file beside "
-                "the table",
-                "give POSCAR or CIF text, a pymatgen dictionary, or a path relative to the table",
-            ),
-        )
-    if place.stat().st_size > settings.max_file_MB * 1e6:
-        return (
-            "",
-            "",
-            BadCrystal(
-                f"{start} is larger than {settings.max_file_MB:g} MB",
-                "raise structures.max_file_MB",
-            ),
+    if not kind or not is_there(place):
+        return _none(
+            f"the column {column} holds {start[:60]!r}, neither a crystal nor a file beside the "
+            "table",
+            "give POSCAR or CIF text, a pymatgen dictionary, or a path relative to the table",
         )
     try:
-        return kind, decode(place.read_bytes()), None
-    except (OSError, ValueError) as error:
-        return "", "", BadCrystal(f"{start} cannot be read ({error})", "give a text file")
+        return kind, read_text(place, settings.max_file_MB), None
+    except BadCrystal as bad:
+        return _none(f"{start[:60]}: {bad.reason}", bad.remedy)
+
+
+def _none(reason: str, remedy: str) -> tuple[str, str, BadCrystal]:
+    return "", "", BadCrystal(reason, remedy)
+
+
+def read_text(path: Path, max_MB: float) -> str:
+    """Return the text of a structure file, packed by gzip or not.
+
+    Raises
+    ------
+    BadCrystal
+        Where it is too large, damaged, binary or may not be read.
+    """
+    limit = int(max_MB * 1e6)
+    packed = path.name.lower().endswith(".gz")
+    try:
+        with _opened(path) as raw, gzip.open(raw) if packed else nullcontext(raw) as file:
+            return text_of(file.read(limit + 1), max_MB)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        remedy = "pack it again" if packed else "check the file and its permissions"
+        raise BadCrystal(
+            f"cannot be {'unpacked' if packed else 'read'} ({reason})", remedy
+        ) from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path leads to a file, or to a member of a zip, as `crystals.zip/a/salt.cif`."""
+    return path.is_file() or _in_zip(path) is not None
+
+
+def _in_zip(path: Path) -> tuple[Path, str] | None:
+    """Return the zip that a path leads into and the name of its member; None for any other."""
+    for parent in path.parents:
+        if parent.suffix.lower() == ".zip" and zipfile.is_zipfile(parent):
+            name = path.relative_to(parent).as_posix()
+            with zipfile.ZipFile(parent) as archive:
+                return (parent, name) if name in archive.namelist() else None
+    return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, or a member of a zip."""
+    inside = None if path.is_file() else _in_zip(path)
+    if inside is None:
+        with path.open("rb") as file:
+            yield file
+    else:
+        with zipfile.ZipFile(inside[0]) as archive, archive.open(inside[1]) as file:
+            yield file
+
+
+def text_of(content: bytes, max_MB: float) -> str:
+    """Return the text of bytes; raise `BadCrystal` where they are too many, or no text."""
+    if len(content) > max_MB * 1e6:
+        raise BadCrystal(
+            f"more than {max_MB:g} MB", "split the file, or raise structures.max_file_MB"
+        )
+    try:
+        return decode(content)
+    except ValueError:
+        raise BadCrystal("is binary, not text", "give a text file, or its name with .gz") from None
 
 
 def _of_dictionary(text: str, column: str) -> tuple[str, str, BadCrystal | None]:
@@ -182,12 +304,8 @@ def _of_dictionary(text: str, column: str) -> tuple[str, str, BadCrystal | None]
         try:
             return "json", json.dumps(ast.literal_eval(text)), None
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            return (
-                "",
-                "",
-                BadCrystal(
-                    f"the column {column} holds a dictionary that cannot be read",
-                    "write it with json.dumps(structure.as_dict())",
-                ),
+            return _none(
+                f"the column {column} holds a dictionary that cannot be read",
+                "write it with json.dumps(structure.as_dict())",
             )
     return "json", text, None

@@ -1,6 +1,6 @@
 """A user's own labels: a CSV keyed by `id` or `file`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from matml.core.errors import MatmlError
@@ -36,12 +36,17 @@ class LabelEntry:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file: its path, the name of its key column, its label columns and its rows."""
+    """A label file: its path, the name of its key column, its label columns and its rows.
+
+    `ignored` names the columns that were left out, `notes` says how the table was understood.
+    """
 
     path: Path
     key: str
     label_names: list[str]
     entries: list[LabelEntry]
+    ignored: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def filled(self) -> list[str]:
@@ -67,7 +72,7 @@ def read_label_file(path: str | Path) -> LabelFile:
             f"{path}: has no column `id` or `file` (its columns are {', '.join(table.columns)}); "
             "one of them must name the structure of each row"
         )
-    names, _ = label_columns(table, {key, "family", *RESERVED})
+    names, left_out = label_columns(table, {key, "family", *RESERVED})
     has_family = "family" in table.columns
     if not names and not has_family:
         raise MatmlError(
@@ -96,4 +101,6 @@ def read_label_file(path: str | Path) -> LabelFile:
                 labels[label] = value
         family = record["family"].strip() if has_family else ""
         entries.append(LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy))
-    return LabelFile(path, key, names, entries)
+    ignored = [f"{path.name}: column {name}" for name in left_out]
+    notes = [f"{path.name}: {note}" for note in table.attrs["notes"]]
+    return LabelFile(path, key, names, entries, ignored, notes)

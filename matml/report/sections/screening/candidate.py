@@ -222,8 +222,12 @@ def _warnings(row: dict[str, Any]) -> str:
         notes.append("One of the labels that the model was given.")
     elif _given(row, "duplicate_of"):
         notes.append(f"Equal to the known crystal {row['duplicate_of']}.")
+    elif _given(row, "strained_copy_of"):
+        notes.append(f"Equal to the known crystal {row['strained_copy_of']} but for its volume.")
     elif row.get("known_composition") is True:
         notes.append("A crystal of this composition and prototype is known.")
+    if _given(row, "notes"):
+        notes.append(f"As it was read: {row['notes']}.")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f'<h3>Cautions</h3><ul class="warnings">{items}</ul>' if notes else ""
 

@@ -202,6 +202,9 @@ def _status(row: dict[str, Any]) -> str:
     duplicate = row.get("duplicate_of")
     if isinstance(duplicate, str) and duplicate:
         return f"equals {duplicate}"
+    strained = row.get("strained_copy_of")
+    if isinstance(strained, str) and strained:
+        return f"equals {strained} but for its volume"
     return "same composition" if row.get("known_composition") is True else "new"
 
 

@@ -1,0 +1,244 @@
+"""Files that are right but for one fact: read as they are meant, or refused by the fact."""
+
+import gzip
+import json
+import os
+import time
+import zipfile
+
+import builders
+import pytest
+
+from matml.core.files import read_table
+from matml.screening.data.reader import read_chunks
+from matml.structures.crystal import Crystal
+from matml.structures.errors import BadCrystal
+from matml.structures.ingest import document_crystals
+from matml.structures.ingest import ingest as run_ingest
+from matml.structures.io import parse
+from matml.structures.io.documents import Document, Documents
+from matml.structures.io.read import read_inputs
+from matml.structures.settings import StructuresSection
+
+SETTINGS = StructuresSection()
+CELL = "".join(
+    f"_cell_{name} {value}\n"
+    for name, value in zip(
+        ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
+        (5.64,) * 3 + (90,) * 3,
+        strict=True,
+    )
+)
+XYZ = "label fract_x fract_y fract_z"
+
+
+def cif(rows, columns="label type_symbol fract_x fract_y fract_z", head=""):
+    loop = "loop_\n" + "".join(f"_atom_site_{name}\n" for name in columns.split())
+    return f"data_x\n{head}{CELL}_space_group_name_H-M_alt 'F m -3 m'\n{loop}" + "\n".join(rows)
+
+
+SALT = ["Na1 Na 0 0 0", "Cl1 Cl 0.5 0.5 0.5"]
+MATRIX = [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
+SITES = [
+    {"species": [{"element": "Cs", "occu": 1}], "abc": [0, 0, 0]},
+    {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]},
+]
+
+
+def optimade(**changes):
+    species = [
+        {"name": name, "chemical_symbols": [name], "concentration": [1]} for name in ("Cs", "Cl")
+    ]
+    attributes = {
+        "lattice_vectors": MATRIX,
+        "cartesian_site_positions": [[0, 0, 0], [2, 2, 2]],
+        "species_at_sites": ["Cs", "Cl"],
+        "species": species,
+        "elements": ["Cl", "Cs"],
+        "elements_ratios": [0.5, 0.5],
+        "chemical_formula_anonymous": "AB",
+    } | changes
+    return json.dumps({"id": "1", "type": "structures", "attributes": attributes})
+
+
+def xyz(rows, layout="species:S:1:pos:R:3"):
+    head = f'2\nLattice="4 0 0 0 4 0 0 0 4" Properties={layout}\n'
+    return head + "\n".join(rows)
+
+
+def crystals_of(kind, text):
+    return [found for _, found in document_crystals(Document("x", "x", -1, kind, text), SETTINGS)]
+
+
+REFUSED = {
+    "fractions are angstroms": (
+        "cif", cif(["Na1 Na 0 0 0", "Cl1 Cl 2.82 2.82 2.82"]), "lies 2.82 cells away"),
+    "far away": (
+        "cif", cif(["Na1 Na 1e20 0 0", SALT[1]], head="_chemical_formula_sum 'Na Cl'\n"),
+        "lies 1e+20 cells away"),
+    "hydroxyl by its label": (
+        "cif", cif(["Mg1 0 0 0", "O-H 0.5 0.5 0.5"], XYZ), "label O-H stands for a group"),
+    "weight": (
+        "cif", cif(SALT, head="_chemical_formula_weight 74.55\n"),
+        "weigh 233.77 u, 3.14 times the declared formula weight of 74.55"),
+    "weight and Z": (
+        "cif", cif(SALT, head="_chemical_formula_weight 58.44\n_cell_formula_units_Z 2\n"),
+        "but Z = 2"),
+    "modulated": ("cif", cif(SALT, head="_cell_modulation_dimension 1\n"), "is modulated"),
+    "crowd": ("cif", cif([f"Na{n} Na .1 .2 .3" for n in range(100)]), "100 positions lie within"),
+    "number of elements": ("json", optimade(nelements=3), "nelements = 2, but 3 is declared"),
+    "elements": ("json", optimade(elements=["Br", "Cs"]), "but ['Br', 'Cs'] is declared"),
+    "ratios": ("json", optimade(elements_ratios=[0.25, 0.75]), "but [0.25, 0.75] is declared"),
+    "anonymous": ("json", optimade(chemical_formula_anonymous="A2B"), "AB, but A2B is declared"),
+    "hill": ("json", optimade(chemical_formula_hill="BrCs"), "formula 'BrCs'"),
+    "descriptive": ("json", optimade(chemical_formula_descriptive="CsBr"), "formula 'CsBr'"),
+    "unknown positions": ("json", optimade(structure_features=["unknown_positions"]), "not known"),
+    "no position": (
+        "json", json.dumps({"lattice": {"matrix": MATRIX},
+                            "sites": [SITES[0], {"species": SITES[1]["species"]}]}),
+        "site 2 has no position"),
+    "more lines than the count": (
+        "xyz", xyz(["Cs 0 0 0", "Cl 2 2 2", "Cs 2 2 0"]), "more lines follow ('Cs 2 2 0')"),
+    "number against name": (
+        "xyz", xyz(["Cs 55 0 0 0", "Cl 35 2 2 2"], "species:S:1:Z:I:1:pos:R:3"),
+        "called Cl, but its atomic number is given as 35"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_contradiction_is_refused_with_both_values(fault):
+    kind, text, reason = REFUSED[fault]
+    [found] = crystals_of(kind, text)
+    assert isinstance(found, BadCrystal)
+    assert reason in found.reason
+    assert found.remedy
+
+
+def pymatgen(**more):
+    return json.dumps({"lattice": {"matrix": MATRIX}, "sites": SITES} | more)
+
+
+def ase(cell):
+    positions = {"numbers": [55, 17], "positions": [[0, 0, 0], [2, 2, 2]], "pbc": [True] * 3}
+    return json.dumps(positions | {"cell": cell})
+
+
+READ = {
+    "occupancy": (
+        "cif", cif(["Na1 Na 0 0 0 .", "Cl1 Cl 0.5 0.5 0.5 1"],
+                   "label type_symbol fract_x fract_y fract_z occupancy"),
+        "NaCl", "site Na1 has no occupancy ('.' or '?'), read as 1"),
+    "weight": ("cif", cif(SALT, head="_chemical_formula_weight 58.443\n"), "NaCl", ""),
+    "charge": ("json", pymatgen(charge=1), "CsCl", "a charge of 1 is declared"),
+    "symmetry": (
+        "json", json.dumps({"structure": json.loads(pymatgen()), "symmetry": {"number": 225}}),
+        "CsCl", "space group 225 is declared, the sites have 221"),
+    "OPTIMADE": ("json", optimade(), "CsCl", ""),
+    "OPTIMADE's symmetry": ("json", optimade(space_group_it_number=225), "CsCl", "space group 225"),
+    "edges": ("json", ase([4, 4, 4]), "CsCl", ""),
+    "edges and angles": ("json", ase([4, 4, 4, 90, 90, 90]), "CsCl", ""),
+    "a long line": ("cif", cif(SALT, head=f"_publ_section_title '{'x' * 200_000}'\n"), "NaCl", ""),
+    "a text with data_": (
+        "cif", cif(SALT, head="_publ_comment\n;\ndata_old\n_cell_length_a 9\n;\n"), "NaCl", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fact", READ)
+def test_what_is_plain_is_read_and_what_was_understood_is_said(fact):
+    kind, text, formula, note = READ[fact]
+    [found] = crystals_of(kind, text)
+    assert isinstance(found, Crystal)
+    assert found.formula == formula
+    assert note in found.notes
+    assert bool(found.notes) == bool(note)
+
+
+def test_notes_stay_with_a_crystal_that_is_refused():
+    columns = "label type_symbol fract_x fract_y fract_z occupancy"
+    [found] = crystals_of("cif", cif(["Na1 Na 0 0 0 .", "Cl1 Cl 0.5 0.5 0.5 0.5"], columns))
+    assert "disordered" in found.reason
+    assert "noted: site Na1 has no occupancy" in found.reason
+
+
+def test_a_crystal_that_takes_too_long_is_refused_and_the_rest_goes_on(monkeypatch):
+    def slow(text, max_sites):
+        while "slow" in text:
+            try:
+                time.sleep(0)
+            except Exception:  # as readers catch whatever they stumble on
+                continue
+        return read(text, max_sites)
+
+    read = parse.READERS["cif"]
+    monkeypatch.setitem(parse.READERS, "cif", slow)
+    monkeypatch.setattr(parse.bounded_work.__wrapped__, "__defaults__", (0.2,))
+    bad, good = crystals_of("cif", cif([*SALT, "# slow"]) + "\n" + cif(SALT))
+    assert "takes more than 0.2 s of processor time" in bad.reason
+    assert good.formula == "NaCl"
+
+
+# ---- folders of anything
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "in {x}"
+    place.mkdir()
+    salt = builders.rocksalt().to(fmt="cif").encode()
+    (place / "a.cif").write_bytes(salt)
+    (place / "b.cif.gz").write_bytes(gzip.compress(salt))
+    (place / "c.cif.gz").write_bytes(gzip.compress(salt)[:60])
+    (place / "d.zip").write_bytes(b"no zip")
+    (place / "e.tar.gz").write_bytes(b"anything")
+    (place / "f.csv").write_text("id,id\n1,2\n")
+    (place / "notes.txt").write_text("nothing")
+    (place / os.fsdecode(b"B\xe9ryl.cif")).write_bytes(salt)
+    with zipfile.ZipFile(place / "g.zip", "w") as archive:
+        archive.writestr("deep/salt.cif", salt)
+        archive.writestr("rows.csv", 'id,cif\nx,"{}"\n'.format(salt.decode().replace('"', '""')))
+    return place
+
+
+REASONS = {
+    "c.cif.gz": "cannot be unpacked",
+    "d.zip": "is not a readable zip",
+    "e.tar.gz": ".gz is a kind of archive that is not read",
+    "f.csv": "column 'id' appears twice",
+}
+
+
+def test_all_commands_read_a_folder_alike(folder, tmp_path):
+    said = Documents()
+    chunks = list(read_chunks([folder], SETTINGS, size=3, said=said))
+    streamed = [document for chunk in chunks for document in chunk.documents]
+    assert str(streamed) == str(read_inputs([folder], SETTINGS).items)
+    names = {document.id for document in streamed if document.bad is None}
+    assert names == {"Béryl.cif", "a.cif", "b.cif.gz", "deep/salt.cif", "rows/x"}
+    refused = {document.id: document.bad.reason for document in streamed if document.bad}
+    assert refused.keys() == REASONS.keys()
+    for name, reason in REASONS.items():
+        assert reason in refused[name]
+    assert said.ignored == ["notes.txt"]
+    summary = run_ingest([folder], tmp_path / "out", SETTINGS, threads=1)
+    assert summary["accepted"] == 5
+    assert summary["quarantined_crystals"] == 4
+    table = read_table(tmp_path / "out" / "structures.parquet")
+    assert set(table["id"]) == names
+
+
+def test_what_a_zip_unpacks_to_is_bounded(folder):
+    [found] = read_inputs(
+        [folder / "g.zip"], SETTINGS.model_copy(update={"max_zip_MB": 1e-4})
+    ).items
+    assert "more than 0.0001 MB" in found.bad.reason
+
+
+def test_tables_of_any_dialect_hold_candidates(tmp_path):
+    poscar = builders.rocksalt().to(fmt="poscar")
+    text = f'id;poscar;weight\r\na;"{poscar}";1,5\r\nb;"{poscar}";2,5\r\n'.replace("\n", "\r\n")
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
+    said = Documents()
+    [chunk] = read_chunks([tmp_path / "t.csv"], SETTINGS, said=said)
+    assert [document.id for document in chunk.documents] == ["t/a", "t/b"]
+    assert chunk.extra["weight"].tolist() == ["1.5", "2.5"]
+    assert any("semicolons" in note for note in said.notes)
