@@ -1,4 +1,5 @@
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -134,3 +135,12 @@ def test_folders_are_watched_with_their_files(tmp_path):
     ]
     assert watched_files([folder], most=1) == [folder.as_posix()]
     assert watched_files([Path("x.csv")]) == ["x.csv"]
+    # Snakemake would look for a wildcard, and cannot write what is no UTF-8
+    for name in ("{x}/c.cif", os.fsdecode(b"\xe9.cif")):
+        write_text(folder / name, "c")
+    assert watched_files([folder / "{x}"]) == [folder.as_posix()]
+    assert watched_files([folder]) == [
+        folder.as_posix(),
+        f"{folder.as_posix()}/a.cif",
+        f"{folder.as_posix()}/deep/b.cif",
+    ]

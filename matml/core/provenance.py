@@ -130,10 +130,18 @@ def watched_files(paths: list[Path], most: int = 1000) -> list[str]:
     """Return the files behind the given files and folders, for Snakemake to watch.
 
     A folder stands for itself and the files below it; one with more than `most` files only for
-    itself, since Snakemake looks at every input of every rule whenever it starts.
+    itself, since Snakemake looks at every input of every rule whenever it starts. It takes braces
+    for wildcards and cannot note names that are no UTF-8: of such a file its folder is watched.
     """
     watched: list[Path] = []
     for path in paths:
         below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
         watched += [path, *below] if len(below) <= most else [path]
-    return [path.as_posix() for path in watched]
+    return list(dict.fromkeys(map(_watchable, watched)))
+
+
+def _watchable(path: Path) -> str:
+    """Return a path, or its nearest folder that Snakemake can watch."""
+    while any("{" in part or "\udc80" <= max(part) <= "\udcff" for part in path.parts):
+        path = path.parent
+    return path.as_posix()

@@ -21,7 +21,7 @@ from matml.core.errors import MatmlError
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 SAMPLE = 65536
 """Characters from which the separator is found."""
-BROKEN_REMEDY = "give each row the fields of the header, and quote those that hold a separator"
+BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from ridge_screening import PROPERTY, RidgePredictor, screen
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.screening.select import run as shortlist
+from matml.structures.elements import structure_of
 
 pytestmark = pytest.mark.usefixtures("ridge")
 
@@ -177,3 +179,34 @@ def test_known_folder_without_crystals(prepared, tmp_path):
     # one that another command wrote
     with pytest.raises(MatmlError, match="run `matml structures ingest`"):
         screen(prepared, tmp_path / "out", "--known", prepared / "candidates")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_own_labels_are_known_as_own_under_another_id(prepared, tmp_path, ridge, packed):
+    known = read_table(prepared / "structures" / "structures.parquet")
+    rows = known[(known["duplicate_of"] == "") & known[PROPERTY].between(1.8, 2.4)].head(7)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    names = [f"mine_{n}.cif" for n in range(len(rows))]
+    for name, (_, row) in zip(names, rows.iterrows(), strict=True):
+        cell = structure_of(row["lattice"], row["frac_coords"], row["atomic_numbers"])
+        cell.to(folder / name)
+    if packed:
+        # labels name structures by their paths, inside a zip, too
+        with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+            for name in names:
+                archive.write(folder / name, f"deep/{name}")
+    place = "own.zip/deep" if packed else "own"
+    labels = [f"{place}/{name},{value}" for name, value in zip(names, rows[PROPERTY], strict=True)]
+    support = tmp_path / "support.csv"
+    support.write_text("\n".join([f"file,{PROPERTY}", *labels[:4]]))
+    # one that is noted as it is read
+    text = (folder / names[6]).read_text()
+    (folder / names[6]).write_text(text.replace("  1\n", "  .\n"))
+    screen(prepared, tmp_path / "out", support=support, candidates=folder)
+    table = read_table(tmp_path / "out" / "shortlist.csv").set_index("id")
+    assert table["in_support"].reindex(names).tolist() == [True] * 4 + [False] * 3
+    assert table["duplicate_of"].reindex(names).tolist() == rows["id"].tolist()
+    assert "read as 1" in table.loc[names[6], "notes"]
+    check = json.loads((tmp_path / "out" / "summary.json").read_text())["check_on_known"]
+    assert check["n"] == 3

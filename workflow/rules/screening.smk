@@ -59,9 +59,8 @@ rule screen_shard:
         settings=SCREENING_SECTION,
         model=rules.export.output.card,
         parts=[rules.export.output.members, rules.export.output.baselines],
-        support=SUPPORT,
-        candidates=CANDIDATES,
-        watched=watched_files(SETTINGS.screening.candidates),
+        support=watched_files([Path(SUPPORT)]),
+        candidates=watched_files(SETTINGS.screening.candidates) or CANDIDATES,
         crystals=[rules.ingest.output.structures, *rules.graphs.output],
     output:
         scores=ensure(f"{SHARD}/scores.parquet", non_empty=True),
@@ -76,9 +75,9 @@ rule screen_shard:
     params:
         out=subpath(output.state, parent=True),
         model=subpath(input.model, parent=True),
-        candidates=lambda wildcards, input: [
-            f"--candidates={path}" for path in input.candidates
-        ],
+        # by functions, since braces in a user's path are no wildcards
+        candidates=lambda wildcards: [f"--candidates={path}" for path in CANDIDATES],
+        support=lambda wildcards: SUPPORT,
         known=[f"--known={OUT}/structures", f"--known-graphs={OUT}/graphs"],
         shards=SETTINGS.screening.shards,
         seed=SETTINGS.seed,
@@ -86,7 +85,7 @@ rule screen_shard:
     message:
         "Scoring the candidates, share {wildcards.shard}"
     shell:
-        "matml screen --model {params.model:q} --support {input.support:q} {params.candidates:q}"
+        "matml screen --model {params.model:q} --support {params.support:q} {params.candidates:q}"
         " {params.known:q} --config {input.settings:q} --seed {params.seed:q}"
         " --shard {wildcards.shard:q} --shards {params.shards:q}"
         " --out {params.out:q} --threads {threads} 2>&1 | tee {log:q}"
