@@ -45,18 +45,25 @@ def known():
 
 def test_known_crystals_are_flagged(known):
     candidates = {
-        # another origin and cell size, the same crystal
-        "a": perovskite("Sr", "Ti", "O", 4.1, shift=0.5),
+        # another origin, the same crystal
+        "a": perovskite("Sr", "Ti", "O", 3.92, shift=0.5),
         # A and B exchanged: the composition is known, the crystal is not
         "b": perovskite("Ti", "Ba", "O", 4.1),
         "c": perovskite("Ca", "Ti", "O", 3.9),
+        # the same crystal in a guessed cell, and with a mistyped edge
+        "d": perovskite("Sr", "Ti", "O", 4.1, shift=0.5),
+        "e": perovskite("Sr", "Ti", "O", 4.9),
     }
     flags = flag_known(table_of(candidates), known)
-    assert flags["duplicate_of"].tolist() == ["known/0", "", ""]
-    assert flags["known_composition"].tolist() == [True, True, False]
+    assert flags["duplicate_of"].tolist() == ["known/0", "", "", "", ""]
+    assert flags["strained_copy_of"].tolist() == ["", "", "", "known/0", ""]
+    assert flags["known_composition"].tolist() == [True, True, False, True, True]
     # the label of a copy of the duplicate counts
     values = known_values(flags, known, "band_gap_eV")
-    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan])
+    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan, 2.0, np.nan])
+    # a strained copy of what the user has labelled checks nothing
+    values = known_values(flags, known, "band_gap_eV", {"known/0"})
+    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan, np.nan, np.nan])
     assert np.isnan(known_values(flags, known, "refractive_index")).all()
 
 
