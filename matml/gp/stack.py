@@ -14,7 +14,8 @@ process, Shah, Wilson and Ghahramani 2014, arXiv 1402.4306). Predictions do not 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,11 @@ from torch.nn import functional
 
 from matml.gp.condition import Conditioned, JointProcess, factorise
 from matml.gp.kernels import JITTER
+from matml.gp.shifts import AS_LEARNED, CASES, Case, Shifted, student_likelihood
 
 FREEDOM = (1.0, 100.0)
 """Least and most degrees of freedom of the families' factors: from wild to all alike."""
+TENSORS = ("mean_weights", "variances", "noise", "freedom", "spread")
 ALIKE, ONE = torch.tensor(1e12, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
 
 
@@ -86,6 +89,8 @@ class GPStack:
     freedom, spread
         Degrees of freedom and scale of the inverse gamma distribution of a family's factor, whose
         shape and rate are half of `freedom` and of `freedom * spread`. All alike, by default.
+    cases
+        Of what the mean may be off by; not at all, by default.
     """
 
     mean_weights: Tensor
@@ -93,6 +98,7 @@ class GPStack:
     noise: Tensor
     freedom: Tensor = ALIKE
     spread: Tensor = ONE
+    cases: tuple[Case, ...] = AS_LEARNED
 
     def joint(self, predictions: Predictions) -> JointProcess:
         """Return the process over crystals, written out."""
@@ -118,23 +124,33 @@ class GPStack:
         rows, labels
             Labelled crystals and their labels, [k].
         """
-        mean, variance, given = joint.predict(rows, labels, query)
-        return mean.numpy(), self.scale(variance, given).numpy()
+        own, asked = (torch.as_tensor(np.asarray(each, np.int64)) for each in (rows, query))
+        given = self.shifted(joint.given(rows, labels), joint.mean[own])
+        cross = joint.covariance[asked[:, None], own]
+        return self._at(given, joint.mean[asked], cross, joint.covariance.diagonal()[asked])
 
-    def given(self, support: Predictions, labels: np.ndarray) -> Conditioned:
+    def given(self, support: Predictions, labels: np.ndarray) -> Shifted:
         """Return the process given the support's predictions and labels, [k]."""
-        return self.joint(support).given(range(len(labels)), labels)
+        joint = self.joint(support)
+        return self.shifted(joint.given(range(len(labels)), labels), joint.mean)
 
-    def at(self, query: QueryPredictions, given: Conditioned) -> tuple[np.ndarray, np.ndarray]:
+    def shifted(self, given: Conditioned, mean: Tensor) -> Shifted:
+        """Return a process given labels, with what they say of its mean at their crystals, [k]."""
+        likelihood = student_likelihood(self.freedom, self.spread, len(given))
+        return Shifted.of(given, mean, self.cases, likelihood)
+
+    def at(self, query: QueryPredictions, given: Shifted) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` does, of crystals one by one beside the support."""
         mean, cross = self._weigh(query.means, query.cross)
-        variance = self.variances @ query.variances - given.explained(cross)
-        return (mean + given.mean(cross)).numpy(), self.scale(variance, given).numpy()
+        return self._at(given, mean, cross, self.variances @ query.variances)
 
-    def scale(self, variance: Tensor, given: Conditioned) -> Tensor:
-        """Return the scale of labels (noise included) from variances without noise."""
+    def _at(
+        self, given: Shifted, mean: Tensor, cross: Tensor, variance: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and scale of labels, [m]."""
         factor = self.factor(given.misfit, len(given))
-        return ((variance + self.noise).clamp(min=1e-9) * factor).sqrt()
+        found = given.at(mean, cross, variance, self.noise, factor)
+        return found[0].numpy(), found[1].numpy()
 
     def _weigh(self, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and the weighted covariance."""
@@ -154,13 +170,13 @@ class GPStack:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights, for a file."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in TENSORS}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "GPStack":
         """Return what `tensors` gave."""
-        names = [field.name for field in fields(cls) if field.name in tensors]
-        return cls(**{name: tensors[name] for name in names})
+        known: dict[str, Any] = {name: tensors[name] for name in TENSORS}
+        return cls(**known, cases=CASES)
 
 
 def sequential_loss(
@@ -354,4 +370,4 @@ def learn_stack(
         ahead, _ = _one_ahead(mean_weights, variances, noise, sequences)
     factors = family_factors(ahead.square().sum(1).numpy(), sequences.present.sum(1).numpy())
     freedom, spread = (torch.tensor(each, dtype=torch.float64) for each in factors)
-    return GPStack(mean_weights, variances, noise, freedom, spread)
+    return GPStack(mean_weights, variances, noise, freedom, spread, CASES)

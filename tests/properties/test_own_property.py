@@ -1,5 +1,8 @@
 """A property that the model does not know, from its labels."""
 
+import json
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,10 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_json
 from matml.properties.data.targets import own_property
 from matml.properties.methods.registry import LABEL_PROCESS
+from matml.properties.predictor.export import SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
+
+ENERGY = "formation_energy_eV_per_atom"
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +143,53 @@ def test_files_of_labels_make_a_predictor_that_is_kept(folder, tmp_path):
     row = pd.read_csv(table).iloc[0]
     assert (row["property"], row["unit"]) == ("melting_point_K", "K")
     assert row["low"] <= 300 <= row["high"]
+
+
+@pytest.fixture(scope="module")
+def family(pytestconfig):
+    """The shipped model for formation energies, and a family that it has not seen."""
+    predictor = FewShotPredictor.load()
+    checks = [
+        entry
+        for entry in json.loads((SHIPPED / "checks.json").read_text())
+        if entry["property"] == ENERGY and entry["shots"] == 10
+    ]
+    entry = max(checks, key=lambda entry: len(entry["query"]))
+    source = pd.read_csv(pytestconfig.rootpath / "data/crystals/formation_energy.csv.gz", dtype=str)
+    ids = [name.split("/")[1] for name in [*entry["support"], *entry["query"][:15]]]
+    rows = source.set_index("material_id").loc[ids]
+    crystals = predictor.encode([Structure.from_str(p, fmt="poscar") for p in rows["poscar"]])
+    return predictor.fitted(ENERGY), crystals.crystals, rows[ENERGY].to_numpy(float)
+
+
+def adapted_to(family, change):
+    fitted, crystals, values = family
+    labels = change(values[:10])
+    adapted = fitted.adapt(crystals.subset(np.arange(10)), labels, check_units=False)
+    found, _ = adapted.predict(crystals.subset(np.arange(10, len(values))))
+    return adapted, found, values[10:]
+
+
+def test_right_labels_leave_the_model_as_it_is(family):
+    adapted, _, _ = adapted_to(family, lambda values: values)
+    assert adapted.finding.as_learned > 0.9
+    assert adapted.warnings == ()
+
+
+def test_energies_against_another_reference_shift_the_model(family):
+    _, before, _ = adapted_to(family, lambda values: values)
+    adapted, after, _ = adapted_to(family, lambda values: values + 1.3)
+    assert adapted.finding.shifted > 0.9
+    (said,) = [note for note in adapted.warnings if "follow the model's predictions after" in note]
+    assert re.search(r"adding 1\.[23]\d* eV/atom", said)
+    np.testing.assert_allclose(after, before + 1.3, atol=0.1)
+
+
+def test_another_property_under_the_same_name_is_learned_from_its_labels(family):
+    _, crystals, values = family
+    volume = crystals.table["volume_per_atom_A3"].to_numpy(float)
+    adapted, found, _ = adapted_to(family, lambda _: 3 + 0.2 * volume[:10])
+    assert adapted.finding.as_learned < 0.1
+    truth = 3 + 0.2 * volume[10:]
+    mean_error = np.abs(truth - 3 - 0.2 * volume[:10].mean()).mean()
+    assert np.abs(found - truth).mean() < 0.8 * mean_error

@@ -1,10 +1,13 @@
 """The base models do not know a family that they are asked about; the stack stands on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from matml.core.statistics import NORMAL_90
+from matml.gp.shifts import CASES
 from matml.gp.stack import GPStack
 from matml.properties.stack.base_models import BaseModels, Inputs, cross_fitted
 from matml.properties.stack.fit import StackedPredictor, _scales
@@ -92,6 +95,7 @@ def test_blocks_are_those_of_the_full_covariances(fitted, shots):
 def test_a_stack_survives_its_file(fitted, tmp_path):
     inputs, targets, models = fitted
     stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7, 0.01, 4.0, 0.5)
+    stack = replace(stack, cases=CASES)
     before = StackedPredictor(models, stack, {0: 2.0, 5: 1.5})
     before.save(tmp_path / "stack.safetensors")
     after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)

@@ -103,6 +103,11 @@ def adapt(
         f"adapted to {_count(adapted.shots, 'label')} of {adapted.property_name}{unit} (method "
         f"{adapted.method}) in {time.perf_counter() - start:.1f} s: {out}"
     )
+    if (found := adapted.finding) is not None and adapted.shots:
+        click.echo(
+            f"evidence of the labels: the model as learned {found.as_learned:.2g}, with its mean "
+            f"shifted {found.shifted:.2g}, the labels alone {found.alone:.2g}"
+        )
     if (
         families := labelled.table["common_name"]
         .where(labelled.table["common_name"] != "", labelled.table["prototype"])

@@ -65,6 +65,20 @@ class FineTuning:
         return f"fine_tuned rate={self.learning_rate:g} steps={self.steps}"
 
 
+class LabelsAlone(Protocol):
+    """What some labels say of other crystals, whatever the model learned of their property."""
+
+    @property
+    def evidence(self) -> float:
+        """Logarithm of the labels' probability, under flat priors of their mean and scale."""
+
+    def __len__(self) -> int:
+        """Return the number of labels."""
+
+    def predict(self, query: EncodedCrystals, /) -> Gaussian:
+        """Return means and half widths of 90 % intervals, each [m]."""
+
+
 def _not_fitted(*_: str) -> Any:
     raise MatmlError("the method needs what was not fitted")
 
@@ -85,6 +99,8 @@ class Trained:
         Half widths of 90 % intervals by method and number of labels, where they are known.
     baseline, stack
         Return a fitted baseline by its kind, and the fitted stack.
+    labels_alone
+        Takes crystals and labels; where it is there, the stack can be outvoted by it.
     """
 
     column: int
@@ -94,6 +110,7 @@ class Trained:
     widths: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     baseline: Callable[[str], Baseline] = _not_fitted
     stack: Callable[[], StackedPredictor] = _not_fitted
+    labels_alone: Callable[[EncodedCrystals, np.ndarray], LabelsAlone] | None = None
 
 
 class Method(ABC, Generic[View, State]):

@@ -1,32 +1,127 @@
-"""The stacked Gaussian process as a method: the default where it was fitted."""
+"""The stacked Gaussian process as a method: the default where it was fitted.
+
+The labels weigh three explanations of themselves by their evidence: the stack as it was learned;
+the same with its mean shifted (`matml.gp.shifts`); and a property that nothing was trained on, for
+which the label process stands, without any mean of the model's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from scipy.stats import f as fisher
 
+from matml.gp.shifts import Shifted
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.joint import JointPool
-from matml.properties.methods.method import Method, Trained
-from matml.properties.stack.base_models import Inputs
-from matml.properties.stack.fit import AdaptedStack
+from matml.properties.methods.method import Episode, Gaussian, LabelsAlone, Method, Trained
+from matml.properties.stack.fit import AdaptedStack, StackedPredictor
+
+LABELS_ALONE = 0.03
+"""How likely labels are to be of something else than what the model learned."""
+RANGE = math.log(2 * 200 * math.log(1e4))
+"""Logarithm of the space of such labels: means within 200 deviations of the known labels, spreads
+over four decades; what stands in place of the label process's flat priors."""
+LEAST_WEIGHT = 1e-3
+"""Of the label process that is asked for predictions."""
+FEWEST, SURPRISE = 3, 0.05
+"""Labels from which on the label process is asked, and how unlikely under the stack they must be:
+otherwise its weight is next to nothing, and its time is saved."""
 
 
-class Stacked(Method[Inputs, AdaptedStack]):
+@dataclass(frozen=True)
+class Finding:
+    """What the labels say of the model.
+
+    Attributes
+    ----------
+    as_learned, shifted, alone
+        How likely: the model as it is; with its mean shifted; the labels alone.
+    offset, slope
+        Of the shifted mean, standardised.
+    """
+
+    as_learned: float
+    shifted: float
+    alone: float
+    offset: float
+    slope: float
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The explanations of a support, weighed.
+
+    Attributes
+    ----------
+    stack
+        The stack given the support, as learned or shifted.
+    alone
+        The label process given it, where it was asked.
+    weight
+        Of the latter.
+    """
+
+    stack: AdaptedStack
+    alone: LabelsAlone | None
+    weight: float
+
+    @property
+    def finding(self) -> Finding:
+        """What the labels say of the model."""
+        given, rest = self.stack.given, 1 - self.weight
+        as_learned = given.as_learned * rest
+        return Finding(as_learned, rest - as_learned, self.weight, *given.expected)
+
+
+class Stacked(Method[EncodedCrystals, Weighed]):
     """The stacked Gaussian process, whose intervals are calibrated in its own deviations."""
 
     def __init__(self, name: str, trained: Trained) -> None:
         super().__init__(name, trained)
-        self.fitted = trained.stack()
+        self.fitted, self.labels_alone = trained.stack(), trained.labels_alone
 
-    def view(self, crystals: EncodedCrystals) -> Inputs:
+    def view(self, crystals: EncodedCrystals) -> EncodedCrystals:
         """As of `Method`."""
-        return crystals.inputs
+        return crystals
 
-    def fit(self, support: Inputs, labels: np.ndarray) -> AdaptedStack:
+    def fit(self, support: EncodedCrystals, labels: np.ndarray) -> Weighed:
         """As of `Method`."""
-        return self.fitted.adapt(support, labels)
+        stack = self.fitted.adapt(support.inputs, labels)
+        return Weighed(stack, *self.weigh(stack.given, support, labels))
 
-    def predict(self, state: AdaptedStack, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    def weigh(
+        self, given: Shifted, support: EncodedCrystals, labels: np.ndarray
+    ) -> tuple[LabelsAlone | None, float]:
+        """Return the label process given a support where it was asked, and its weight."""
+        asked = self.labels_alone
+        if asked is None or len(labels) < FEWEST or not surprising(self.fitted, given):
+            return None, 0.0
+        alone, k = asked(support, labels), len(labels)
+        evidence = alone.evidence - RANGE
+        evidence += math.lgamma((k - 1) / 2) - (k - 1) / 2 * math.log(math.pi)
+        odds = evidence - float(given.evidence) + math.log(LABELS_ALONE / (1 - LABELS_ALONE))
+        return alone, 1 / (1 + math.exp(-max(min(odds, 700.0), -700.0)))
+
+    def predict(self, state: Weighed, query: EncodedCrystals) -> Gaussian:
         """As of `Method`."""
-        return state.predict(query)
+        found = state.stack.predict(query.inputs)
+        return self.mixed(found, state.alone, state.weight, query)
+
+    def mixed(
+        self, found: Gaussian, alone: LabelsAlone | None, weight: float, query: EncodedCrystals
+    ) -> Gaussian:
+        """Return mean and deviation of a query, where the labels alone may have a say."""
+        if alone is None or weight < LEAST_WEIGHT:
+            return found
+        mean, half_width = alone.predict(query)
+        # on the scale on which the stack's deviations are
+        deviation = half_width / self.fitted.scale(len(alone))
+        total = (1 - weight) * found[0] + weight * mean
+        square = (1 - weight) * (found[1] ** 2 + (found[0] - total) ** 2)
+        return total, np.sqrt(square + weight * (deviation**2 + (mean - total) ** 2))
 
     def half_width(
         self, deviation: np.ndarray | None, shots: int, distance: np.ndarray
@@ -35,8 +130,48 @@ class Stacked(Method[Inputs, AdaptedStack]):
         assert deviation is not None
         return deviation * self.fitted.scale(shots) * np.maximum(distance, 1)
 
-    def over(self, crystals: EncodedCrystals) -> JointPool:
+    def over(self, crystals: EncodedCrystals) -> "StackedPool":
         """As of `Method`."""
         stack = self.fitted.stack
         process = stack.joint(self.fitted.models.predict(crystals.inputs))
-        return JointPool(process, float(stack.noise), stack)
+        return StackedPool(process, float(stack.noise), stack, self, crystals)
+
+
+def surprising(fitted: StackedPredictor, given: Shifted) -> bool:
+    """Return whether labels are unlikely under a stack, or only likely with its mean shifted."""
+    stack, k = fitted.stack, len(given)
+    misfit = float(given.weights @ given.misfit) / (k * float(stack.spread))
+    return given.as_learned < 0.5 or bool(fisher.sf(misfit, k, float(stack.freedom)) < SURPRISE)
+
+
+@dataclass(frozen=True)
+class StackedPool(JointPool):
+    """The stack over a pool; `joint` says what the stack as it was learned does.
+
+    Attributes
+    ----------
+    method, crystals
+        The method, and the crystals of the pool.
+    """
+
+    method: Stacked | None = None
+    crystals: EncodedCrystals | None = None
+
+    def predict(self, episodes: Sequence[Episode]) -> list[Gaussian]:
+        """As of `Pool`."""
+        return [self._weighed(each) for each in episodes]
+
+    def turned(self) -> "JointPool":
+        """Return the pool of labels times -1."""
+        return JointPool(self.process, self.noise, self.stack).turned()
+
+    def _weighed(self, episode: Episode) -> Gaussian:
+        """Return mean and deviation at the query of an episode."""
+        found = self._given(episode)
+        if self.method is None or self.crystals is None or self.stack is None:
+            return found
+        rows, labels = np.asarray(episode.support, np.int64), np.asarray(episode.labels, float)
+        mean = self.process.mean[torch.as_tensor(rows)]
+        given = self.stack.shifted(self.process.given(rows, labels), mean)
+        alone, weight = self.method.weigh(given, self.crystals[rows], labels)
+        return self.method.mixed(found, alone, weight, self.crystals[np.asarray(episode.query)])

@@ -12,7 +12,7 @@ from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.dataset import Workbench
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.networks.ensemble import load_network
-from matml.properties.new_property.process import LabelProcess
+from matml.properties.new_property.process import AdaptedProcess, LabelProcess
 from matml.properties.new_property.tasks import (
     POOLED_SHOTS,
     SHOTS,
@@ -81,6 +81,11 @@ class NewPropertyModel:
         sets = FeatureSets(crystals.outputs, crystals.embeddings, crystals.descriptors)
         return sets.standardised(self.scales).features(np.arange(len(crystals)))
 
+    def labels_alone(self, support: EncodedCrystals, labels: np.ndarray) -> "LabelsAlone":
+        """Return what labels of crystals say of others."""
+        given = self.process.given(self.features(support), labels)
+        return LabelsAlone(self, given, given.evidence)
+
     def save(self, path: Path) -> None:
         """Write all to one file."""
         tensors = pack("process", self.process.tensors())
@@ -103,3 +108,20 @@ class NewPropertyModel:
             LabelProcess.from_tensors(unpack("process", tensors)),
             Scales(scale("embeddings"), scale("descriptors")),
         )
+
+
+@dataclass(frozen=True)
+class LabelsAlone:
+    """The label process given a support; see `matml.properties.methods.method.LabelsAlone`."""
+
+    model: NewPropertyModel
+    given: AdaptedProcess
+    evidence: float
+
+    def __len__(self) -> int:
+        """Return the number of labels."""
+        return len(self.given)
+
+    def predict(self, query: EncodedCrystals) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and half widths of 90 % intervals, each [m]."""
+        return self.given.at(self.model.features(query))

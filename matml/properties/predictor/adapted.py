@@ -11,6 +11,7 @@ from matml.core.errors import MatmlError
 from matml.properties.data.targets import LabelScale
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
+from matml.properties.methods.stack import Finding
 from matml.properties.predictor.encode import Encoder
 from matml.properties.predictor.training_set import unseen_elements
 from matml.structures.crystals import CrystalSet, Structures
@@ -43,6 +44,7 @@ class AdaptedPredictor:
     known_elements: Collection[int]
     warnings: tuple[str, ...]
     model: Path
+    finding: Finding | None = None
 
     @property
     def property_name(self) -> str:

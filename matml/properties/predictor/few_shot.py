@@ -107,6 +107,8 @@ class FewShotPredictor:
             folder / CARD,
         )
         self.training = restore(tensors)
+        path = folder / NEW_PROPERTY
+        self.new_property = NewPropertyModel.load(path) if path.is_file() else None
         far = card["far_distances"][: len(members)]
         embeddings = [self.training[f"embeddings.{i}"].float().numpy() for i in range(len(far))]
         self.encoder = Encoder(
@@ -287,7 +289,6 @@ class FewShotPredictor:
         self, name: str, method: str | None, unit: str | None, scale: Scale
     ) -> FittedNewProperty:
         """Return the label process for a property that the model does not know."""
-        path = self.folder / NEW_PROPERTY
         if method not in (None, LABEL_PROCESS):
             raise MatmlError(
                 f"method {method!r}: {name} is not among the properties that the model knows "
@@ -300,13 +301,13 @@ class FewShotPredictor:
             )
         if scale not in SCALES:
             raise MatmlError(f"scale {scale!r}: must be one of {', '.join(SCALES)}")
-        if not path.is_file():
+        if self.new_property is None:
             raise MatmlError(
-                f"{path}: is missing: this model was exported without what properties of your own "
-                "take; export it again"
+                f"{self.folder / NEW_PROPERTY}: is missing: this model was exported without what "
+                "properties of your own take; export it again"
             )
         item = new_property(name, unit)
-        own = NewProperty(LABEL_PROCESS, NewPropertyModel.load(path))
+        own = NewProperty(LABEL_PROCESS, self.new_property)
         return FittedNewProperty(
             own, self.encoder, LabelScale(item, 0.0, 1.0), -1, math.nan, (), self.folder, scale
         )
@@ -344,4 +345,5 @@ class FewShotPredictor:
             widths,
             baseline,
             stack,
+            None if self.new_property is None else self.new_property.labels_alone,
         )

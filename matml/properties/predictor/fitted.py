@@ -11,11 +11,15 @@ from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Method, Pool
+from matml.properties.methods.stack import Finding, Weighed
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures, listed
 
 log = logging.getLogger(__name__)
+
+SAME_SLOPE = 0.05
+"""Difference from 1 of a slope that is not worth a word."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,22 @@ class FittedPredictor:
             notes += label_checks.constant_note(labels, item)
             if check_units:
                 notes += self._check_units(support, labels)
+        adapted = self.method.adapt(support, self.scale.standardise(labels))
+        finding = adapted.state.finding if isinstance(adapted.state, Weighed) else None
+        if finding is not None and (said := in_words(finding, self.scale)):
+            notes.append(said)
         for note in notes:
             log.warning("%s", note)
         return AdaptedPredictor(
             method=self.method.name,
-            adapted=self.method.adapt(support, self.scale.standardise(labels)),
+            adapted=adapted,
             encoder=self.encoder,
             scale=self.scale,
             support=support.crystals if len(support) else None,
             support_values=labels,
             known_elements={*self.known_elements, *_elements(support.crystals)},
             warnings=tuple(notes),
+            finding=finding,
             model=self.model,
         )
 
@@ -114,6 +123,35 @@ class FittedPredictor:
             self.expected_error,
             self.scale.deviation,
         )
+
+
+def in_words(finding: Finding, scale: LabelScale) -> str:
+    """Return what labels say of the model, '' where they follow it as it was learned."""
+    item = scale.property
+    if finding.alone > 0.5:
+        return (
+            f"{item.name}: the labels follow something else than what the model learned "
+            f"(probability {finding.alone:.2g}): its own predictions have that little weight, and "
+            "the labels alone are learned from. Is it the right property and unit?"
+        )
+    if finding.shifted <= 0.5:
+        return ""
+    # of values on the learned scale
+    slope = finding.slope
+    offset = scale.mean * (1 - slope) + scale.deviation * finding.offset
+    if abs(slope - 1) < SAME_SLOPE:
+        factor = f"multiplying by {10**offset:.3g}"
+        done = factor if item.logarithmic else f"adding {offset:.3g} {item.unit}".rstrip()
+    else:
+        number = "their logarithm by" if item.logarithmic else "by"
+        done = (
+            f"multiplying {number} {slope:.3g} and adding {offset:.3g} {item.error_unit}".rstrip()
+        )
+    return (
+        f"{item.name}: the labels follow the model's predictions after {done} (probability "
+        f"{finding.shifted:.2g}), and so do the predictions given here. Is it another reference, "
+        "method or unit?"
+    )
 
 
 def _elements(crystals: CrystalSet) -> set[int]:

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
             "method": adapted.method,
             "shots": adapted.shots,
             "warnings": list(adapted.warnings),
+            "finding": None if adapted.finding is None else asdict(adapted.finding),
             "model": DEFAULT if shipped else str(adapted.model.resolve()),
             "model_sha256": model_checksum(adapted.model),
             "support_sha256": file_hash(folder / SUPPORT),

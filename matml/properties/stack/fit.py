@@ -9,7 +9,7 @@ import torch
 
 from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
-from matml.gp.condition import Conditioned
+from matml.gp.shifts import Shifted
 from matml.gp.stack import GPStack, Predictions, Sequences, learn_stack
 from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.data.split import labelled_members
@@ -85,7 +85,7 @@ class AdaptedStack:
 
     fitted: StackedPredictor
     support: EncodedSupport
-    given: Conditioned
+    given: Shifted
 
     def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Return prediction and deviation (noise included), [m]."""
