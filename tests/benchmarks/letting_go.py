@@ -24,10 +24,10 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from matml.core.standardise import Standardisation
 from matml.gp.shifts import AS_LEARNED
-from matml.properties import FewShotPredictor
+from matml.properties import FewShotPredictor, FittedPredictor
 from matml.properties.baselines.support_only import support_ridge
 from matml.properties.data.split import labelled_members
-from matml.properties.methods.method import Episode
+from matml.properties.methods.method import Episode, Pool
 from matml.structures.crystals import CrystalSet
 
 SHOTS = (2, 5, 10, 20, 50, 100)
@@ -45,6 +45,37 @@ def changes(volume: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
         "another reference": labels + 2.5,
         "another method": 1.6 * labels + 0.8,
         "another property": shape * labels.std() + labels.mean() + 1,
+    }
+
+
+def episode(
+    fitted: FittedPredictor,
+    pool: Pool,
+    kept: Pool,
+    x: np.ndarray,
+    labels: np.ndarray,
+    right: np.ndarray,
+    drawn: tuple[np.ndarray, np.ndarray],
+) -> dict[str, float]:
+    """Return what the methods make of an episode; `kept` is the default that cannot let go."""
+    a, q = drawn
+    # errors of labels that another method spreads wider are larger
+    spread = float(labels.std() / right.std())
+
+    def error(prediction: np.ndarray | float, truth: np.ndarray = labels) -> float:
+        return float(np.abs(prediction - truth[q]).mean())
+
+    ((mean, deviation),) = pool.predict([Episode(a, labels[a], q)])
+    width = fitted.method.half_width(deviation, len(a), np.zeros(len(q)))
+    trees = ExtraTreesRegressor(100, max_features=0.3, random_state=0).fit(x[a], labels[a])
+    return {
+        "default": error(mean),
+        "coverage": float((np.abs(mean - labels[q]) <= width).mean()),
+        "no letting go": error(kept.predict([Episode(a, labels[a], q)])[0][0]),
+        "right": spread * error(pool.predict([Episode(a, right[a], q)])[0][0], right),
+        "mean": error(labels[a].mean()),
+        "ridge": error(support_ridge(x[a][None], labels[a][None], [x[q]])[0]),
+        "trees": error(trees.predict(x[q])),
     }
 
 
@@ -76,32 +107,11 @@ def main(results: Path, model: Path | None, draws: int, json_file: Path | None) 
             kept = replace(pool, stack=replace(pool.stack, cases=AS_LEARNED), method=None)
             for kind, labels in changes(volume, right).items():
                 for shots in (k for k in SHOTS if k + LEFT <= len(own)):
+                    key = {"property": name, "family": family, "labels": kind, "shots": shots}
                     for draw in range(draws):
                         order = np.random.default_rng([draw, shots]).permutation(len(own))
-                        a, q = order[:shots], order[shots:]
-                        ((mean, deviation),) = pool.predict([Episode(a, labels[a], q)])
-                        width = fitted.method.half_width(deviation, shots, np.zeros(len(q)))
-                        off = np.abs(mean - labels[q])
-                        found = {
-                            "default": off.mean(),
-                            "coverage": (off <= width).mean(),
-                            "width": 2 * width.mean(),
-                            "no letting go": _error(
-                                kept.predict([Episode(a, labels[a], q)])[0][0], labels[q]
-                            ),
-                            "right": _error(
-                                pool.predict([Episode(a, right[a], q)])[0][0], right[q]
-                            ),
-                            "mean": _error(labels[a].mean(), labels[q]),
-                            "ridge": _error(
-                                support_ridge(x[a][None], labels[a][None], [x[q]])[0], labels[q]
-                            ),
-                            "trees": _error(_trees(x[a], labels[a]).predict(x[q]), labels[q]),
-                        }
-                        rows.append(
-                            {"property": name, "family": family, "labels": kind, "shots": shots}
-                            | found
-                        )
+                        drawn = order[:shots], order[shots:]
+                        rows.append(key | episode(fitted, pool, kept, x, labels, right, drawn))
     scores = pd.DataFrame(rows)
     families = scores.groupby(["labels", "shots", "property", "family"], as_index=False).mean()
     lines = []
@@ -125,14 +135,6 @@ def main(results: Path, model: Path | None, draws: int, json_file: Path | None) 
     click.echo(pd.DataFrame(lines).to_string(index=False))
     if json_file is not None:
         scores.to_json(json_file, orient="records")
-
-
-def _trees(x: np.ndarray, labels: np.ndarray) -> ExtraTreesRegressor:
-    return ExtraTreesRegressor(100, max_features=0.3, random_state=0).fit(x, labels)
-
-
-def _error(prediction: np.ndarray | float, truth: np.ndarray) -> float:
-    return float(np.abs(prediction - truth).mean())
 
 
 def _ratio(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:

@@ -186,7 +186,7 @@ def test_energies_against_another_reference_shift_the_model(family):
 
 
 def test_another_property_under_the_same_name_is_learned_from_its_labels(family):
-    _, crystals, values = family
+    crystals = family[1]
     volume = crystals.table["volume_per_atom_A3"].to_numpy(float)
     adapted, found, _ = adapted_to(family, lambda _: 3 + 0.2 * volume[:10])
     assert adapted.finding.as_learned < 0.1
