@@ -62,8 +62,9 @@ def test_files_to_predictions(predictor, family, files, adapted, tmp_path):
     assert "4 structures predicted: bulk_modulus_GPa in GPa, after 8 labels" in said
     assert "1 could not be used; the first, broken.cif" in said
     table = pd.read_csv(out, keep_default_na=False)
-    wanted = "id formula property prediction low high unit distance in_domain unseen_elements"
-    assert list(table.columns) == [*wanted.split(), "family", "source", "row"]
+    wanted = "id formula property prediction low high unit distance in_domain outside "
+    wanted += "unseen_elements family material_id source row notes"
+    assert list(table.columns) == wanted.split()
     assert set(table["unit"]) == {"GPa"}
     quarantine = pd.read_csv(tmp_path / "quarantine.csv")
     assert quarantine["id"].tolist() == ["broken.cif"]

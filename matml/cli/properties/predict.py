@@ -175,7 +175,6 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
         f"(method {chosen.method}), in {time.perf_counter() - start:.1f} s: {out}"
     )
     columns = ["id", "formula", "prediction", "low", "high", "distance", "in_domain"]
-    columns += ["unseen_elements"] if (table["unseen_elements"] != "").any() else []
     click.echo(table[columns].head(SHOWN).to_string(index=False, float_format="{:.4g}".format))
     if len(table) > SHOWN:
         click.echo(f"… and {len(table) - SHOWN} more")
@@ -186,11 +185,10 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
             f"{first['id']}: {first['notes']}"
         )
     if outside := int((~table["in_domain"]).sum()):
-        far, strange = (table["distance"] > 1).sum(), (table["unseen_elements"] != "").sum()
+        first = table[~table["in_domain"]].iloc[0]
         click.echo(
-            f"{outside} of {len(table)} are out of the model's domain: {far} far from all training "
-            f"crystals, {strange} with an element that no labelled crystal holds (one may have "
-            "both reasons)"
+            f"{outside} of {len(table)} are out of the domain; the first, {first['id']}: "
+            f"{first['outside']} (column `outside`)"
         )
     _say_quarantine(refused, place)
 

@@ -21,6 +21,8 @@ class Property:
         Learned (and judged) as its decimal logarithm: for positive values over decades.
     caveat
         What a user of a prediction must know about the embedded labels.
+    insulators
+        Whether those labels are of insulators only.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Property:
     unit: str
     logarithmic: bool = False
     caveat: str = ""
+    insulators: bool = False
 
     @property
     def error_unit(self) -> str:
@@ -70,8 +73,8 @@ PROPERTIES = {
         Property("formation_energy_eV_per_atom", "formation energy", "eV/atom"),
         Property("bulk_modulus_GPa", "bulk modulus", "GPa", logarithmic=True),
         Property("shear_modulus_GPa", "shear modulus", "GPa", logarithmic=True),
-        Property("band_gap_eV", "band gap", "eV", caveat=INSULATORS),
-        Property("refractive_index", "refractive index", "", logarithmic=True, caveat=INSULATORS),
+        Property("band_gap_eV", "band gap", "eV", caveat=INSULATORS, insulators=True),
+        Property("refractive_index", "refractive index", "", True, INSULATORS, True),
     )
 }
 """Properties that can be learned, by column name."""

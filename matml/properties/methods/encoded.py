@@ -31,7 +31,7 @@ class EncodedCrystals:
     outputs
         Standardised predictions of the members' pre-trained networks, [members, n, properties].
     distance
-        To what the model knows, [n]; 0 where it was not asked for. See `encode.KnownSpace`.
+        To what is known of a property, [n]; 0 until `Domain.placed` has said it.
     """
 
     crystals: CrystalSet

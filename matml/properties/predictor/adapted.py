@@ -1,6 +1,5 @@
 """A predictor adapted to a few labels: what it says of other crystals, and how sure it is."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from matml.properties.data.targets import LabelScale
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.methods.stack import Finding
+from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
-from matml.properties.predictor.training_set import unseen_elements
 from matml.structures.crystals import CrystalSet, Structures
 
 
@@ -29,8 +28,8 @@ class AdaptedPredictor:
         What structures and predictions pass on their way.
     support, support_values
         The labelled crystals (None where there is none), and their labels in `unit`.
-    known_elements
-        Atomic numbers that a labelled crystal holds, in training or support.
+    domain
+        Of the property: the labelled crystals, in training and support.
     warnings
         What was odd about the labels.
     """
@@ -41,7 +40,7 @@ class AdaptedPredictor:
     scale: LabelScale
     support: CrystalSet | None
     support_values: np.ndarray
-    known_elements: Collection[int]
+    domain: Domain
     warnings: tuple[str, ...]
     model: Path
     finding: Finding | None = None
@@ -84,9 +83,10 @@ class AdaptedPredictor:
         Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
         no training stage has seen (with the stacked Gaussian process over those and training
         families left out in turn, and narrower where it is surer), and wider in proportion beyond
-        a distance of 1; `distance` to what the model knows; `unseen_elements`, symbols of those
-        that no crystal with a label of the property holds, in training or support; `in_domain`,
-        whether the distance is at most 1 and there are no such elements. One row per crystal.
+        a distance of 1; `distance` to the nearest crystal that is labelled with this property, in
+        training or support; `unseen_elements`, symbols of those that no such crystal holds;
+        `outside`, why a crystal is out of the domain, in words, and `in_domain`, whether that is
+        empty. One row per crystal.
 
         Parameters
         ----------
@@ -101,15 +101,17 @@ class AdaptedPredictor:
         return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
     def _table(self, crystals: EncodedCrystals) -> pd.DataFrame:
-        value, half_width = self.adapted.predict(crystals)
-        unseen = unseen_elements(crystals.crystals, set(self.known_elements))
+        placed = self.domain.placed(crystals)
+        value, half_width = self.adapted.predict(placed)
+        outside, unseen = self.domain.outside(placed)
         return pd.DataFrame(
             {
                 "prediction": self.scale.restore(value),
                 "low": self.scale.restore(value - half_width),
                 "high": self.scale.restore(value + half_width),
-                "distance": crystals.distance,
-                "in_domain": (crystals.distance <= 1) & (np.array(unseen) == ""),
+                "distance": placed.distance,
+                "in_domain": np.array(outside) == "",
                 "unseen_elements": unseen,
+                "outside": outside,
             }
         )

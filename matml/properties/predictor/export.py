@@ -29,7 +29,7 @@ from matml.properties.stack.conformal import LEVEL, weighted_quantile
 from matml.properties.stack.fit import network_predictions
 from matml.structures.settings import StructuresSection
 
-FORMAT = 2
+FORMAT = 3
 CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
 NEW_PROPERTY = "new-property.safetensors"
 """What properties that the model does not know take."""
@@ -84,7 +84,8 @@ def export_predictor(
     off, seen = predictions - bench.targets, ~np.isin(bench.families, bench.split.test)
     if stacks:
         tensors["predictions"] = torch.from_numpy(predictions[training])
-    distances = []
+    distances = list[float]()
+    of_property: dict[str, list[float]] = {name: [] for name in bench.names}
     for number, folder in enumerate(members):
         target = out / f"member-{number}"
         target.mkdir(exist_ok=True)
@@ -97,9 +98,10 @@ def export_predictor(
         embeddings = embed(network, batches, training)
         own_fold = np.isin(bench.families[training], bench.fold_families(number))
         # only crystals whose family this member has not seen tell what a new family's distance is
-        known = embeddings[~own_fold]
-        unseen = nearest_distances(embeddings[own_fold], known)
-        distances.append(float(np.quantile(unseen, FAR)) if len(unseen) else 1.0)
+        distances.append(_far(embeddings, own_fold))
+        for column, name in enumerate(bench.names):
+            has = ~np.isnan(bench.targets[training, column])
+            of_property[name].append(_far(embeddings[has], own_fold[has]))
         tensors[f"embeddings.{number}"] = torch.from_numpy(embeddings).half()
     for path in baselines:
         _copy(path, out / path.name)
@@ -128,6 +130,7 @@ def export_predictor(
                     **choice,
                     "expected_error": bench.standardisation.deviation[column]
                     * expected_error(bench.families[seen], off[seen, column], 1.0),
+                    "far_distances": of_property[name],
                     "training_labels": int((~np.isnan(bench.targets[training, column])).sum()),
                     "scores": _scores(scores, name),
                 }
@@ -196,6 +199,12 @@ def _ingest_settings(structures: Path) -> dict:
     section = validate(StructuresSection, known, f"{path}, settings")
     # where the crystals came from is no matter of how they are read
     return section.model_dump(mode="json", exclude={"inputs", "labels"})
+
+
+def _far(embeddings: np.ndarray, own_fold: np.ndarray) -> float:
+    """Return the distance of crystals of a member's own fold to the others that few exceed."""
+    unseen = nearest_distances(embeddings[own_fold], embeddings[~own_fold])
+    return float(np.quantile(unseen, FAR)) if len(unseen) and not own_fold.all() else 1.0
 
 
 def expected_error(

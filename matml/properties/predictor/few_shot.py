@@ -14,7 +14,7 @@ from matml.core.settings import validate
 from matml.core.standardise import Standardisation
 from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
-from matml.properties.data.targets import LabelScale, find_property
+from matml.properties.data.targets import LabelScale, Property, find_property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
@@ -23,7 +23,8 @@ from matml.properties.networks.ensemble import Member, NetworkRecipe, load_membe
 from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.model import NewPropertyModel
 from matml.properties.predictor.adapted import AdaptedPredictor
-from matml.properties.predictor.encode import Encoder, KnownSpace
+from matml.properties.predictor.domain import Domain
+from matml.properties.predictor.encode import Encoder
 from matml.properties.predictor.export import (
     CARD,
     FORMAT,
@@ -42,7 +43,7 @@ from matml.properties.predictor.new_property import (
 )
 from matml.properties.predictor.training_set import (
     check_element_features,
-    known_elements,
+    elements_of,
     restore,
 )
 from matml.properties.stack.base_models import Inputs
@@ -109,12 +110,10 @@ class FewShotPredictor:
         self.training = restore(tensors)
         path = folder / NEW_PROPERTY
         self.new_property = NewPropertyModel.load(path) if path.is_file() else None
-        far = card["far_distances"][: len(members)]
-        embeddings = [self.training[f"embeddings.{i}"].float().numpy() for i in range(len(far))]
+        self.compositions = elements_of(self.training)
         self.encoder = Encoder(
             members,
             recipe,
-            KnownSpace(embeddings, far, self.training["descriptors"].numpy()),
             validate(StructuresSection, card["structures"], f"{folder / CARD}, structures"),
             validate(GraphsSection, recipe.graphs, f"{folder / CARD}, graphs"),
             device,
@@ -261,7 +260,7 @@ class FewShotPredictor:
             self.scale(name),
             column,
             entry["expected_error"],
-            known_elements(self.training, column),
+            self._domain(find_property(name), column),
             self.folder,
         )
 
@@ -309,7 +308,29 @@ class FewShotPredictor:
         item = new_property(name, unit)
         own = NewProperty(LABEL_PROCESS, self.new_property)
         return FittedNewProperty(
-            own, self.encoder, LabelScale(item, 0.0, 1.0), -1, math.nan, (), self.folder, scale
+            own,
+            self.encoder,
+            LabelScale(item, 0.0, 1.0),
+            -1,
+            math.nan,
+            self._domain(item),
+            self.folder,
+            scale,
+        )
+
+    def _domain(self, item: Property, column: int | None = None) -> Domain:
+        """Return where training crystals with a label of a property are; none without a column."""
+        unknown = torch.ones(len(self.training["targets"]), dtype=torch.bool)
+        if column is not None:
+            unknown = self.training["targets"][:, column].isnan()
+        known, entry = ~unknown, self.card["properties"].get(item.name, self.card)
+        far = entry["far_distances"][: len(self.encoder.members)]
+        return Domain(
+            item,
+            [self.training[f"embeddings.{i}"][known].float().numpy() for i in range(len(far))],
+            far,
+            self.training["descriptors"][known].numpy(),
+            [own for own, keep in zip(self.compositions, known.tolist(), strict=True) if keep],
         )
 
     def _trained(self, name: str, column: int) -> Trained:

@@ -1,7 +1,7 @@
 """A method fitted for one property, which adapts to the labels of one family after another."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Method, Pool
 from matml.properties.methods.stack import Finding, Weighed
 from matml.properties.predictor.adapted import AdaptedPredictor
+from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures, listed
 
@@ -34,8 +35,8 @@ class FittedPredictor:
         The property's number among the networks' outputs.
     expected_error
         Half width of the networks' interval before any label, learned scale.
-    known_elements
-        Atomic numbers that a labelled training crystal holds.
+    domain
+        Of the property: its labelled training crystals.
     """
 
     method: Method
@@ -43,7 +44,7 @@ class FittedPredictor:
     scale: LabelScale
     column: int
     expected_error: float
-    known_elements: Collection[int]
+    domain: Domain
     model: Path
 
     def adapt(
@@ -102,7 +103,7 @@ class FittedPredictor:
             scale=self.scale,
             support=support.crystals if len(support) else None,
             support_values=labels,
-            known_elements={*self.known_elements, *_elements(support.crystals)},
+            domain=self.domain.with_support(support),
             warnings=tuple(notes),
             finding=finding,
             model=self.model,
@@ -110,7 +111,7 @@ class FittedPredictor:
 
     def over(self, crystals: EncodedCrystals) -> Pool:
         """Return the method over a pool of crystals of one family, standardised."""
-        return self.method.over(crystals)
+        return self.method.over(self.domain.placed(crystals))
 
     def _check_units(self, support: EncodedCrystals, values: np.ndarray) -> list[str]:
         """Compare labels with what the networks say before any; return warnings."""
@@ -152,10 +153,3 @@ def in_words(finding: Finding, scale: LabelScale) -> str:
         f"{finding.shifted:.2g}), and so do the predictions given here. Is it another reference, "
         "method or unit?"
     )
-
-
-def _elements(crystals: CrystalSet) -> set[int]:
-    """Return the atomic numbers of some crystals."""
-    if not len(crystals):
-        return set()
-    return {int(z) for numbers in crystals.table["atomic_numbers"] for z in set(numbers)}

@@ -240,7 +240,16 @@ def predict_files(
     table = pd.concat([described, found], axis=1)
     table["property"], table["unit"] = adapted.property_name, adapted.unit
     columns = ["id", "formula", "property", "prediction", "low", "high", "unit", "distance"]
-    columns += ["in_domain", "unseen_elements", "family", "material_id", "source", "row", "notes"]
+    columns += [
+        "in_domain",
+        "outside",
+        "unseen_elements",
+        "family",
+        "material_id",
+        "source",
+        "row",
+        "notes",
+    ]
     return table[columns], quarantine.reset_index(drop=True)
 
 

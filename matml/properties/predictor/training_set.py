@@ -7,6 +7,7 @@ same numbers in a thirtieth of the space. The elements also tell what the model 
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -55,19 +56,10 @@ def restore(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def known_elements(tensors: Mapping[str, Tensor], column: int) -> set[int]:
-    """Return the atomic numbers of training crystals that have a label of a property."""
-    labelled = ~np.isnan(tensors["targets"][:, column].numpy())
-    sizes = np.diff(tensors["element_offset"].numpy())
-    return set(tensors["elements"].numpy()[np.repeat(labelled, sizes)].tolist())
-
-
-def unseen_elements(crystals: CrystalSet, known: set[int]) -> list[str]:
-    """Return per crystal the symbols of elements that are not known, '' where all are."""
-    return [
-        " ".join(_symbols(sorted(set(map(int, numbers)) - known)))
-        for numbers in crystals.table["atomic_numbers"]
-    ]
+def elements_of(tensors: Mapping[str, Tensor]) -> list[frozenset[int]]:
+    """Return the elements of each training crystal, by atomic number."""
+    elements, ends = tensors["elements"].tolist(), tensors["element_offset"].tolist()
+    return [frozenset(elements[a:b]) for a, b in pairwise(ends)]
 
 
 def check_element_features(
