@@ -7,6 +7,7 @@ that is not decided within it is said to be undecided, and both crystals are kep
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -175,7 +176,7 @@ def _same_atoms(one: Scaled, numbers: np.ndarray, coords: np.ndarray) -> bool:
     return bool(np.linalg.norm(step - step.mean(0), axis=1).max() <= SAME_PLACE)
 
 
-def first_equal(cells: Sequence[Cell]) -> list[tuple[int, int | None]]:
+def first_equal(cells: Sequence[Cell], strain: float = SAME_VOLUME) -> list[tuple[int, int | None]]:
     """For each cell the first one equal to it, and the first of which that is undecided.
 
     Parameters
@@ -183,6 +184,8 @@ def first_equal(cells: Sequence[Cell]) -> list[tuple[int, int | None]]:
     cells
         Lattice (9 numbers, angstrom), flat fractional coordinates, atomic numbers; all of one
         prototype and composition, in primitive cells.
+    strain
+        As of `Matcher.equal`.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def first_equal(cells: Sequence[Cell]) -> list[tuple[int, int | None]]:
     unique: list[int] = []
     result = []
     for index, cell in enumerate(scaled):
-        match, undecided = first_match(matcher, [scaled[place] for place in unique], cell)
+        match, undecided = first_match(matcher, [scaled[place] for place in unique], cell, strain)
         result.append(
             (
                 index if match is None else unique[match],
@@ -221,7 +224,7 @@ def first_match(
 
 
 def find_duplicates(
-    table: pd.DataFrame, threads: int | None = None
+    table: pd.DataFrame, threads: int | None = None, strain: float = SAME_VOLUME
 ) -> tuple[list[str], dict[int, str]]:
     """Id of the first crystal equal to each row of `structures.parquet`, '' where there is none.
 
@@ -240,10 +243,11 @@ def find_duplicates(
     tasks = [[tuple(column[row] for column in columns) for row in rows] for rows in several]
     duplicate_of, undecided = [""] * len(table), {}
     ids = table["id"].tolist()
+    equal = partial(first_equal, strain=strain)
     found = (
-        map(first_equal, tasks)
+        map(equal, tasks)
         if threads == 1
-        else map_ordered(first_equal, tasks, threads, "duplicates", chunk_size=16)
+        else map_ordered(equal, tasks, threads, "duplicates", chunk_size=16)
     )
     for rows, matches in zip(several, found, strict=True):
         for position, (match, other) in enumerate(matches):
@@ -263,7 +267,13 @@ def note_undecided(table: pd.DataFrame, undecided: Mapping[int, str]) -> None:
     table["notes"] = notes
 
 
-def copies(table: pd.DataFrame) -> np.ndarray:
-    """Whether each row of a table like `structures.parquet` equals one before it, [rows]."""
+def copies(table: pd.DataFrame, strain: float = SAME_VOLUME) -> np.ndarray:
+    """Whether each row of a table like `structures.parquet` equals one before it, [rows].
+
+    Parameters
+    ----------
+    strain
+        Largest logarithm of the ratio of their volumes.
+    """
     numbered = table.assign(id=np.arange(len(table)).astype(str))
-    return np.array(find_duplicates(numbered, threads=1)[0], dtype=str) != ""
+    return np.array(find_duplicates(numbered, 1, strain)[0], dtype=str) != ""

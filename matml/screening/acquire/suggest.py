@@ -12,7 +12,7 @@ from matml.core.files import write_table
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
 from matml.screening.data.inputs import support_table
-from matml.screening.data.known import flag_known, known_values, read_known
+from matml.screening.data.known import GUESSED_VOLUME, flag_known, known_values, read_known
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
@@ -111,7 +111,8 @@ def suggest_labels(
 
 def _unlike(table: pd.DataFrame, n_labelled: int) -> pd.DataFrame:
     """The labelled crystals, then the candidates that equal none of the rows before them."""
-    repeated = copies(table)
+    # cells of candidates may be guessed
+    repeated = copies(table, GUESSED_VOLUME)
     repeated[:n_labelled] = False
     if repeated[n_labelled:].all():
         raise MatmlError(
