@@ -410,9 +410,9 @@ def test_what_is_labelled_is_not_suggested_again(prepared, tmp_path, caplog):
     two = pd.DataFrame(rows[-2:])
     two.to_csv(tmp_path / "own.csv", index=False)
     labelled[:-2].to_csv(tmp_path / "fewer.csv", index=False)
-    found = suggest(tmp_path / "fewer.csv").sort_values("duplicate_of")
+    found = suggest(tmp_path / "fewer.csv").sort_values("strained_copy_of")
     rest = labelled[-2:].sort_values("id")
-    assert found["duplicate_of"].tolist() == rest["id"].tolist()
+    assert found["strained_copy_of"].tolist() == rest["id"].tolist()
     np.testing.assert_allclose(found["known_value"], rest["refractive_index"])
     with pytest.raises(MatmlError, match="each of the 2 crystals equals a labelled one"):
         suggest(prepared / "support.csv")

@@ -45,8 +45,8 @@ def suggest_labels(
 
     Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
     the batch is known, `wanted`, the acquisition value at that time, and the known crystal that it
-    equals (`duplicate_of`) with its `known_value`, where there is one. Candidates equal to a
-    labelled crystal or to one before them are left out; those that cannot be used stand in
+    equals (`duplicate_of`), or would at another volume (`strained_copy_of`), with its
+    `known_value`, where there is one. Candidates equal to a labelled crystal or to one before them are left out; those that cannot be used stand in
     `{out}_quarantine.csv` beside it.
 
     Raises
@@ -98,6 +98,7 @@ def suggest_labels(
             **{property_name + end: scale.restore(own[chosen]) for end, own in expected.items()},
             "wanted": wanted[chosen],
             "duplicate_of": flags["duplicate_of"],
+            "strained_copy_of": flags["strained_copy_of"],
             "known_value": known_values(flags, known_table, property_name),
         }
     )
