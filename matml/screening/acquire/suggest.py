@@ -46,8 +46,8 @@ def suggest_labels(
     Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
     the batch is known, `wanted`, the acquisition value at that time, and the known crystal that it
     equals (`duplicate_of`), or would at another volume (`strained_copy_of`), with its
-    `known_value`, where there is one. Candidates equal to a labelled crystal or to one before them are left out; those that cannot be used stand in
-    `{out}_quarantine.csv` beside it.
+    `known_value`, where there is one. Candidates equal to a labelled crystal or to one before them
+    are left out; those that cannot be used stand in `{out}_quarantine.csv` beside it.
 
     Raises
     ------
