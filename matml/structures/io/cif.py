@@ -30,6 +30,8 @@ FORMULAS = (
     "_chemical_formula_iupac",
 )
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+READ = ("_cell", "_atom_site", "_symmetry", "_space_group", "_chemical", "_exptl")
+"""What the tags of a crystal begin with."""
 MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
 GROUPS = {"OH", "OW", "WAT", "HOH", "H2O", "NH", "CH", "ME", "ET", "PH"}
@@ -129,7 +131,8 @@ def _values(text: str) -> dict[str, list[str]]:
             pairs = [(tag, [value])]
         elif item.loop is not None:
             loop = item.loop
-            pairs = [(tag, loop.values[i :: loop.width()]) for i, tag in enumerate(loop.tags)]
+            columns = loop.values if any(map(_is_read, loop.tags)) else []
+            pairs = [(tag, columns[i :: loop.width()]) for i, tag in enumerate(loop.tags)]
         else:
             continue
         for tag, values in pairs:
@@ -140,8 +143,14 @@ def _values(text: str) -> dict[str, list[str]]:
                     f"the tag {tag} appears twice in one data block",
                     "give each crystal its own data_ block, or delete the second value",
                 )
-            found[name] = [gemmi.cif.as_string(value).strip() for value in values]
+            # measured data may be millions of values
+            wanted = values if _is_read(tag) else []
+            found[name] = [gemmi.cif.as_string(value).strip() for value in wanted]
     return found
+
+
+def _is_read(tag: str) -> bool:
+    return tag.lower().startswith(READ)
 
 
 def _unreadable(message: str, text: str) -> BadCrystal:
@@ -550,12 +559,15 @@ def _merge(
 ) -> tuple[list[dict], list[int]]:
     """Return what each place holds and which places stay: shared ones hold several species."""
     cartesian = np.ascontiguousarray(positions @ lattice)
-    _, crowd = np.unique((cartesian // SAME_ATOM_A).astype(np.int64), axis=0, return_counts=True)
-    if crowd.max() > MOST_AT_ONE_PLACE:
-        raise BadCrystal(
-            f"{crowd.max()} positions lie within {SAME_ATOM_A} A of one another",
-            "delete the doubled sites",
-        )
+    # a row has one position at a place
+    if len(sites) > MOST_AT_ONE_PLACE:
+        places = (cartesian // SAME_ATOM_A).astype(np.int64)
+        crowd = np.unique(places, axis=0, return_counts=True)[1].max()
+        if crowd > MOST_AT_ONE_PLACE:
+            raise BadCrystal(
+                f"{crowd} positions lie within {SAME_ATOM_A} A of one another",
+                "delete the doubled sites",
+            )
     centre, other, _, _ = find_points_in_spheres(
         cartesian, cartesian, r=SAME_ATOM_A, pbc=np.ones(3, np.int64), lattice=lattice, tol=1e-8
     )

@@ -32,6 +32,8 @@ from matml.structures.io.databases import (
 )
 from matml.structures.io.poscar import read_poscar
 
+BLOCK_LINES = re.compile(r"(?:^|(?<=[\n\r\ufeff]))(?:;|[ \t]*data_)", re.IGNORECASE)
+CELL_EDGE = re.compile("_cell[_.]length_a", re.IGNORECASE)
 MOST_SECONDS = 10.0
 """Processor time that reading one crystal may take, and that checking it may: both take some
 milliseconds."""
@@ -156,17 +158,15 @@ def read_poscar_text(text: str, max_sites: int) -> Structure:
 
 def cif_blocks(text: str) -> list[str]:
     """Split a CIF at its `data_` lines, outside text fields; blocks without a cell are left out."""
-    blocks: list[list[str]] = [[]]
-    in_text = False
-    for line in text.lstrip("\ufeff").splitlines():
-        if line.startswith(";"):
+    starts, in_text = [0], False
+    # by places, since a list of the lines of a large file takes many times its size
+    for line in BLOCK_LINES.finditer(text):
+        if line[0] == ";":
             in_text = not in_text
-        if not in_text and line.lstrip().lower().startswith("data_"):
-            blocks.append([])
-        blocks[-1].append(line)
-    joined = ["\n".join(block) + "\n" for block in blocks if block]
-    with_cell = [block for block in joined if "_cell_length_a" in block.lower()]
-    return with_cell or [text]
+        elif not in_text:
+            starts.append(line.start())
+    blocks = [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    return [block for block in blocks if CELL_EDGE.search(block)] or [text]
 
 
 def json_records(text: str) -> list[dict]:
