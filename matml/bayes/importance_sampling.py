@@ -36,6 +36,8 @@ class Posterior:
         Log marginal likelihood of the data (up to a constant of the data alone), [B].
     fit
         Most probable parameters under the prior's best component, with Laplace's covariance.
+    generic
+        Probability of the prior's generic components given the observations, [B].
     """
 
     draws: Tensor
@@ -43,6 +45,7 @@ class Posterior:
     effective: Tensor
     log_evidence: Tensor
     fit: Fit
+    generic: Tensor
 
 
 @torch.no_grad()
@@ -52,7 +55,8 @@ def sample_posterior(
     """Return draws from each task's posterior.
 
     Proposals come half from Laplace's approximations under the narrowest and the widest component
-    of the prior, their covariances widened, and half from the prior's components.
+    of what was learned, and under the widest generic one, their covariances widened, and half from
+    the prior's components.
 
     Parameters
     ----------
@@ -79,7 +83,9 @@ def sample_posterior(
     # search for the most probable parameters begins at the best proposals
     top = torch.nan_to_num(broad.log_posterior, nan=-math.inf).topk(STARTS, 1).indices
     starts = points.gather(1, top[..., None].expand(-1, -1, size)).transpose(0, 1)
-    ends = [count - 1] if count == 1 else [count - 1, 0]
+    ends = list(dict.fromkeys([priors.learned - 1, 0]))
+    if priors.learned < count:
+        ends.append(priors.learned)
     fits = [component_mode(tasks, priors, c, starts) for c in ends]
     peaks = [_usable(fit, priors.component(c)) for fit, c in zip(fits, ends, strict=True)]
     several = [proposals // (2 * len(ends))] * len(ends)
@@ -94,6 +100,7 @@ def sample_posterior(
     mixture = torch.cat([components, *peak_parts], -1) + (counts / counts.sum()).log()
     log_weights = torch.nan_to_num(target - torch.logsumexp(mixture, -1), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
+    parts = torch.softmax(components + priors.log_probabilities[:, None], -1)
     ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(batch, draws).contiguous()
     picks = torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points.shape[1] - 1)
 
@@ -106,6 +113,7 @@ def sample_posterior(
         1 / importance.square().sum(1),
         torch.logsumexp(log_weights, 1) - math.log(points.shape[1]),
         _joined(fits).best_of(len(fits)),
+        (importance * parts[..., priors.learned :].sum(-1)).sum(1),
     )
 
 

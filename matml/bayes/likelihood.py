@@ -87,7 +87,7 @@ def evaluate(tasks: Tasks, priors: TaskPriors, points: Tensor) -> Evaluated:
         squares = torch.cat([(weights * r.square()).sum(2) for r in residuals], 1)
         misfits = squares[..., None]
         likelihood = -(dof + tasks.mask.sum(1, keepdim=True)) / 2 * torch.log1p(squares / dof)
-    value = torch.logsumexp(components + priors.probabilities.log(), -1) + likelihood
+    value = torch.logsumexp(components + priors.log_probabilities[:, None], -1) + likelihood
     if priors.log_design is not None:
         mask, designs = tasks.mask[:, None], tasks.blocks(priors.log_design, points)
         value = value + torch.cat([(mask * density).sum(2) for density in designs], 1)

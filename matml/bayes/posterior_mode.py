@@ -122,7 +122,7 @@ def _expected_weights(tasks: Tasks, priors: TaskPriors, squares: Tensor) -> Tens
 
 def _expected_precision(priors: TaskPriors, position: Tensor) -> Tensor:
     """Return the prior's expected inverse covariance at parameters [B, P], [B, P, P]."""
-    parts = priors.log_components(position[:, None])[:, 0] + priors.probabilities.log()
+    parts = priors.log_components(position[:, None])[:, 0] + priors.log_probabilities
     total = torch.zeros(1, dtype=position.dtype)
     for number, chance in enumerate(torch.softmax(parts, 1).unbind(1)):
         total = total + chance[:, None, None] * torch.linalg.inv(priors.component(number)[1])

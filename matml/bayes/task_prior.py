@@ -59,6 +59,11 @@ class TaskPriors:
     log_design
         `log_design(z [B, S, N, P], columns) -> [B, S, N]`: log density of where each observation
         was made, given the parameters. None where that says nothing of a task.
+    generic
+        Mean [P] and covariance [P, P] of the last `generic_components` components, which are about
+        tasks unlike those that were learned from; None where there are none.
+    generic_share
+        Their probability for each task, [B], instead of the one in `probabilities`.
     """
 
     mean: Tensor
@@ -69,6 +74,9 @@ class TaskPriors:
     noise_dof: float
     point_dof: float = math.inf
     log_design: Pointwise | None = None
+    generic: GaussianPrior | None = None
+    generic_components: int = 0
+    generic_share: Tensor | None = None
 
     @staticmethod
     def normal(prior: GaussianPrior, tasks: int) -> "TaskPriors":
@@ -79,32 +87,86 @@ class TaskPriors:
 
     def __getitem__(self, rows: Tensor) -> "TaskPriors":
         """Return the priors of some tasks, repeated as `rows` says."""
-        return replace(self, mean=self.mean[rows], factors=self.factors[rows])
+        share = None if self.generic_share is None else self.generic_share[rows]
+        return replace(self, mean=self.mean[rows], factors=self.factors[rows], generic_share=share)
+
+    @property
+    def learned(self) -> int:
+        """Number of the components about what was learned: they come first, the widest first."""
+        return len(self.probabilities) - self.generic_components
+
+    @property
+    def log_probabilities(self) -> Tensor:
+        """Logarithm of each task's probabilities of the components, [B, C]."""
+        chances = self.probabilities.expand(self.factors.shape)
+        if self.generic_share is not None:
+            learned, generic = chances.tensor_split([self.learned], 1)
+            share = self.generic_share[:, None]
+            parts = [(1 - share) * learned / learned.sum(1, keepdim=True)]
+            parts.append(share * generic / generic.sum(1, keepdim=True))
+            chances = torch.cat(parts, 1)
+        return chances.log()
+
+    def with_generic(
+        self, generic: GaussianPrior, share: Tensor, widths: Sequence[tuple[float, float]]
+    ) -> "TaskPriors":
+        """Return the mixture with a generic prior that has a share [B] of the probability.
+
+        `widths` are the factors of its covariance, the widest first, with their probabilities.
+        """
+        mean = float(share.mean())
+        wide = self.factors.new_tensor(widths)
+        return replace(
+            self,
+            factors=torch.cat([self.factors, wide[:, 0].expand(len(self.factors), -1)], 1),
+            probabilities=torch.cat([(1 - mean) * self.probabilities, mean * wide[:, 1]]),
+            generic=generic,
+            generic_components=len(widths),
+            generic_share=share,
+        )
 
     def component(self, number: int) -> tuple[Tensor, Tensor]:
         """Return mean [B, P] and covariance [B, P, P] of one component of all tasks."""
-        return self.mean, self.factors[:, number, None, None] * self.covariance
+        mean, covariance = self.mean, self.covariance
+        if number >= self.learned and self.generic is not None:
+            mean, covariance = self.generic.mean.expand_as(mean), self.generic.covariance
+        return mean, self.factors[:, number, None, None] * covariance
 
     def half_width(self, content: float) -> Tensor:
-        """Return half the width of each parameter's central interval of that content, [B, P]."""
-        low = torch.zeros(len(self.factors), 1, dtype=self.factors.dtype)
-        high = 10 * self.factors.amax(1, keepdim=True).sqrt()
+        """Return half the width of each parameter's central interval of that content, [B, P].
+
+        Of what was learned, without the generic components.
+        """
+        factors = self.factors[:, : self.learned]
+        probabilities = self.probabilities[: self.learned]
+        probabilities = probabilities / probabilities.sum()
+        low = torch.zeros(len(factors), 1, dtype=factors.dtype)
+        high = 10 * factors.amax(1, keepdim=True).sqrt()
         for _ in range(60):
             middle = (low + high) / 2
-            inside = 2 * torch.special.ndtr(middle / self.factors.sqrt()) - 1
-            below = (inside @ self.probabilities)[:, None] < content
+            inside = 2 * torch.special.ndtr(middle / factors.sqrt()) - 1
+            below = (inside @ probabilities)[:, None] < content
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high * self.covariance.diagonal().sqrt()
 
     def log_components(self, points: Tensor) -> Tensor:
         """Return log densities of points [B, S, P] under each component, [B, S, C]."""
-        size = points.shape[-1]
-        factor = torch.linalg.cholesky(self.covariance)
-        offset = (points - self.mean[:, None]).mT
-        squares = torch.linalg.solve_triangular(factor, offset, upper=False).square().sum(1)
-        logdet = 2 * factor.diagonal().log().sum() + size * math.log(2 * math.pi)
-        scales = self.factors[:, None]
-        return -(squares[..., None] / scales + size * scales.log() + logdet) / 2
+        first = self.factors[:, None, : self.learned]
+        parts = [_log_scaled_normals(points, self.mean, self.covariance, first)]
+        if self.generic is not None:
+            last, mean = self.factors[:, None, self.learned :], self.generic.mean[None]
+            parts.append(_log_scaled_normals(points, mean, self.generic.covariance, last))
+        return torch.cat(parts, -1)
+
+
+def _log_scaled_normals(points: Tensor, mean: Tensor, covariance: Tensor, scales: Tensor) -> Tensor:
+    """Return log densities of points [B, S, P] under N(mean, scale * covariance), [B, S, C]."""
+    size = points.shape[-1]
+    factor = torch.linalg.cholesky(covariance)
+    offset = (points - mean[:, None]).mT
+    squares = torch.linalg.solve_triangular(factor, offset, upper=False).square().sum(1)
+    logdet = 2 * factor.diagonal().log().sum() + size * math.log(2 * math.pi)
+    return -(squares[..., None] / scales + size * scales.log() + logdet) / 2
 
 
 @dataclass(frozen=True)

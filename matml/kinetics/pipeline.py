@@ -121,7 +121,7 @@ def learn_stage(
 
 
 def calibrate_stage(
-    prior: Path,
+    prior: Path | None,
     data: Path,
     alloys: Path | None,
     out: Path,
@@ -136,10 +136,12 @@ def calibrate_stage(
     robust: bool = False,
     offsets: RunOffsets | None = None,
     trust_equation: bool = False,
+    equation: str | None = None,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
-    Without `offsets` they are those that the population was learned with, if the data name runs.
+    Without a population the prior is the generic one of the equation that is named. Without
+    `offsets` they are those that the population was learned with, if the data name runs.
 
     Raises
     ------
@@ -147,8 +149,18 @@ def calibrate_stage(
         Where no alloy could be calibrated.
     """
     began = time.perf_counter()
-    population = Population.load(prior, trust_equation=trust_equation)
+    if (prior is None) == (equation is None):
+        raise MatmlError(
+            "give --prior, the population.json of `matml kinetics learn`, or, where there is none, "
+            "--equation NAME (`matml kinetics equations` lists them)"
+        )
+    if prior is not None:
+        population = Population.load(prior, trust_equation=trust_equation)
+    else:
+        declared = equation_named(str(equation))
     observations = read_and_report(data, alloys)
+    if prior is None:
+        population = Population.generic(declared, observations.kind)
     if offsets is None:
         named = "run" in observations.points
         offsets = RunOffsets.of_card(population.data_card) if named else NO_OFFSETS

@@ -25,7 +25,7 @@ from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.benchmark import grouped_folds
 from matml.kinetics.evaluation.pipeline import measured_sets
 from matml.kinetics.inference.diagnostics import range_notes, unit_notes
-from matml.kinetics.inference.population import generic_task_prior, learn_population
+from matml.kinetics.inference.population import learn_population
 from matml.kinetics.settings import KineticsSection
 
 WRONG = {
@@ -39,11 +39,10 @@ WRONG = {
 def judged(population, own):
     """Return (outside, units accused) of one alloy's observations."""
     prior = population.prior.of(own.alloys)
-    generic = generic_task_prior(population.equation, prior)
     reference, _ = population.reference_temperature(own)
     task = to_tasks(own, population.equation, reference)
     known, column = population.data_card, population.observable.column
-    accused = unit_notes(task, prior, generic, column, known, {})
+    accused = unit_notes(task, prior, column, known, {})
     return bool(range_notes(own.points, known, {})), [
         note.split()[4].strip(",") for note in accused
     ]

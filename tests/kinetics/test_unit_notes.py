@@ -9,7 +9,7 @@ from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import calibrate, pick_points
 from matml.kinetics.inference.diagnostics import unit_notes
-from matml.kinetics.inference.population import generic_task_prior, learn_population
+from matml.kinetics.inference.population import learn_population
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,8 @@ def test_another_unit_within_the_population_is_named_by_its_evidence_alone(learn
             own = pick_points(observations, name, 8, 0)
             own.points["temperature_K"] = own.points["temperature_K"] + offset
             priors = prior.of(own.alloys)
-            generic = generic_task_prior(population.equation, priors)
             task = to_tasks(own, population.equation)
-            notes = unit_notes(task, priors, generic, "time_s", wide, headers)
+            notes = unit_notes(task, priors, "time_s", wide, headers)
             found.setdefault(given, []).append(" ".join(notes))
     assert not any(found["right"])
     assert sum("may hold K, not C" in text for text in found["kelvin called C"]) >= 3

@@ -140,11 +140,22 @@ def learn(
 
 
 @kinetics.command()
-@prior_option
+@click.option("--prior", type=READABLE, help="population.json of `learn`.")
+@click.option(
+    "--equation",
+    help="Without a population: the prior is generic, the typical ranges of this equation. "
+    + EQUATION_HELP,
+)
 @trust_option
 @data_option
 @alloys_option
-@click.option("--out", type=FOLDER, required=True, help="One folder per alloy is made in it.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("calibration"),
+    show_default=True,
+    help="One folder per alloy is made in it.",
+)
 @click.option("--alloy", "names", multiple=True, help="Alloy to calibrate; by default all.")
 @click.option(
     "--held-out",

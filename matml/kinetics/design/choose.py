@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from matml.bayes.importance_sampling import Posterior, sample_posterior
-from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.figures.figure import AMBER, BLUE, CYCLE, SKY, Axis, Figure, Part, Series, between
@@ -117,30 +116,30 @@ def choose(
     return chosen, gains, remaining
 
 
-def posterior_given(
-    population: Population, priors: TaskPriors, task: Tasks | None, seed: int
-) -> Posterior:
-    """Return the posterior of one alloy; without observations its prior."""
-    if task is None:
-        nothing = torch.zeros(1, 1, dtype=torch.float64)
-        names = ["temperature_K", "reference_temperature_K", "time_s", "fraction", "target"]
-        names += other_inputs(population.observable)
-        columns = {name: nothing + 0.5 if name == "fraction" else nothing + 1e3 for name in names}
-        residual = residual_function(population.equation, population.kind)
-        task = Tasks.of(residual, columns, nothing)
-    return sample_posterior(task, priors, draws=DRAWS, proposals=PROPOSALS, seed=seed)
+def _nothing_measured(population: Population) -> Tasks:
+    """Return one alloy without observations."""
+    nothing = torch.zeros(1, 1, dtype=torch.float64)
+    names = ["temperature_K", "reference_temperature_K", "time_s", "fraction", "target"]
+    names += other_inputs(population.observable)
+    columns = {name: nothing + 0.5 if name == "fraction" else nothing + 1e3 for name in names}
+    residual = residual_function(population.equation, population.kind)
+    return Tasks.of(residual, columns, nothing)
 
 
 def predictions(
-    population: Population, posterior: Posterior, conditions: pd.DataFrame, reference: float | None
+    population: Population,
+    posterior: Posterior,
+    conditions: pd.DataFrame,
+    reference: float | None,
+    window: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Return what each draw predicts at conditions [S, C], cut to the measured range."""
+    """Return what each draw predicts at conditions [S, C], cut to the range `window`."""
     inputs = {str(n): torch.tensor(conditions[n].to_numpy(float))[None] for n in conditions}
     if reference is not None:
         inputs["reference_temperature_K"] = torch.full_like(inputs["temperature_K"], reference)
     with torch.no_grad():
         value = population.equation.predict(population.kind, posterior.draws[0][:, None], inputs)
-    return value.clamp(*population.prior.window)
+    return value.clamp(*window)
 
 
 @dataclass(frozen=True)
@@ -223,12 +222,15 @@ def design(
                 "made for its median"
             )
         others[name] = float(points[name].median())
-    posterior = posterior_given(population, population.prior.of(alloys), task, seed)
+    priors = population.prior.of(alloys, like_the_learned=task is None)
+    task = task or _nothing_measured(population)
+    posterior = sample_posterior(task, priors, draws=DRAWS, proposals=PROPOSALS, seed=seed)
+    window = population.prior.window_for(task, posterior)
     grids = feasible.grid(population.kind), region.grid(population.kind)
     candidates, target = (grid.assign(**others) for grid in grids)
     chosen, gains, remaining = choose(
-        predictions(population, posterior, candidates, reference),
-        predictions(population, posterior, target, reference),
+        predictions(population, posterior, candidates, reference, window),
+        predictions(population, posterior, target, reference, window),
         float(posterior.noise.median()),
         count,
     )

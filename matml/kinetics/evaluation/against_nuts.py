@@ -58,12 +58,13 @@ def score_nuts(
                 support, priors, posterior.fit, draws=draws, warmup=warmup, seed=seed
             )
             end = time.process_time()
+            window = prior.window_for(support, posterior)
             for method, drawn, seconds in (
                 (DEFAULT, (posterior.draws, posterior.noise), middle - began),
                 (NUTS, chain, end - middle),
             ):
                 value, low, high = predict_draws(
-                    equation, observations.kind, *drawn, episodes.columns, seed, prior.window
+                    equation, observations.kind, *drawn, episodes.columns, seed, window
                 )
                 cards = episodes.alloys[["alloy", "composition_group"]]
                 rows.append(

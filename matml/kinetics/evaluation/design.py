@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from matml.bayes.importance_sampling import Posterior, sample_posterior
-from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.design.choose import choose
@@ -26,6 +25,7 @@ from matml.kinetics.evaluation.scores import (
     weighted_median,
     with_interval,
 )
+from matml.kinetics.inference.composition_prior import CompositionPrior
 from matml.kinetics.settings import KineticsSection
 
 STRATEGIES = {
@@ -48,9 +48,7 @@ def score_designs(
     records = []
     for split in splits(observations, equation, settings, seed, least=most + 2):
         prior = split.training.composition_prior(settings.pseudo_tasks, seed)
-        held = _HeldOut(
-            split.tasks, prior.of(split.unseen.alloys), equation, observations.kind, prior.window
-        )
+        held = _HeldOut(split.tasks, split.unseen.alloys, equation, observations.kind, prior)
         counts = split.tasks.counts()
         orders = {
             "chosen": [held.chosen(most, seed)],
@@ -85,10 +83,10 @@ class _HeldOut:
     """Held-out alloys with all their observations, and what is known of them beforehand."""
 
     tasks: Tasks
-    priors: TaskPriors
+    alloys: pd.DataFrame
     equation: Equation
     kind: str
-    window: tuple[float, float]
+    prior: CompositionPrior
 
     def posterior(self, picks: Tensor, seed: int) -> tuple[Posterior, Tensor]:
         """Return posteriors given picked observations [B, K], K perhaps 0, and their predictions.
@@ -101,11 +99,13 @@ class _HeldOut:
         support = self.tasks.pick(rows, picks)
         if nothing:
             support = support.masked(torch.zeros_like(support.mask))
-        posterior = sample_posterior(support, self.priors, draws=300, seed=seed)
+        priors = self.prior.of(self.alloys, like_the_learned=nothing)
+        posterior = sample_posterior(support, priors, draws=300, seed=seed)
         inputs = {name: column[:, None] for name, column in self.tasks.columns.items()}
         with torch.no_grad():
             value = self.equation.predict(self.kind, posterior.draws[:, :, None], inputs)
-        return posterior, value.clamp(*self.window)
+        low, high = self.prior.window_for(support, posterior)
+        return posterior, value.clamp(low[:, None, None], high[:, None, None])
 
     def chosen(self, most: int, seed: int) -> Tensor:
         """Return the observations chosen one after the other, each measured before the next."""

@@ -24,8 +24,9 @@ from matml.kinetics.inference.diagnostics import (
     outlier_notes,
     range_notes,
     unit_notes,
+    unlike_notes,
 )
-from matml.kinetics.inference.population import Population, generic_task_prior
+from matml.kinetics.inference.population import Population
 from matml.kinetics.inference.predict import generic_least_squares
 from matml.kinetics.inference.run_offsets import (
     NO_OFFSETS,
@@ -88,9 +89,8 @@ def calibrate(
         own, runs = with_run_numbers(own, offsets)
         population = replace(population, equation=with_run_offsets(plain, runs, offsets))
     added = population.equation.parameters[len(plain.parameters) :]
-    generic = generic_task_prior(plain, prior)
     if added:
-        prior, generic = (append_offsets(part, len(added)) for part in (prior, generic))
+        prior = append_offsets(prior, len(added))
     reference, assumed = population.reference_temperature(own)
     task = to_tasks(own, population.equation, reference)
     # many observations need fewer proposals: the posterior is then nearly normal
@@ -104,8 +104,9 @@ def calibrate(
         seed,
     ).position[0]
     known = population.data_card
-    notes = range_notes(own.points, known, own.headers)
-    notes += unit_notes(task, prior, generic, measured, known, own.headers)
+    notes = population.assumed() + range_notes(own.points, known, own.headers)
+    notes += unlike_notes(float(posterior.generic))
+    notes += unit_notes(task, prior, measured, known, own.headers)
     notes += composition_notes(known.get("composition", {}), own.alloys)
     notes += design_notes(given.points, moving)
     if len(own.points) < len(given.points):
@@ -137,6 +138,7 @@ def calibrate(
         left_out_probabilities(task, prior, seed),
         notes,
         seed,
+        population.prior.window_for(task, posterior),
         offsets,
         runs,
     )

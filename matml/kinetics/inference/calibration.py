@@ -19,7 +19,7 @@ from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations.form.history import NEAR_STEP
 from matml.kinetics.inference.diagnostics import OUTLIER_PROBABILITY
 from matml.kinetics.inference.population import Population
-from matml.kinetics.inference.predict import predict_draws
+from matml.kinetics.inference.predict import NO_WINDOW, Window, predict_draws
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets, with_a_new_run
 
 DETERMINED, PARTLY = 0.5, 2.0
@@ -53,6 +53,8 @@ class Calibration:
         What the data could not determine, and what looks wrong.
     seed
         Of the draws.
+    window
+        Lowest and highest prediction, widened by the alloy's own observations.
     offsets, runs
         Of runs, and those that were observed.
     """
@@ -67,6 +69,7 @@ class Calibration:
     chances: np.ndarray
     notes: list[str]
     seed: int
+    window: Window = NO_WINDOW
     offsets: RunOffsets = NO_OFFSETS
     runs: list[str] = field(default_factory=list)
 
@@ -173,7 +176,7 @@ class Calibration:
             self.posterior.noise,
             batch,
             self.seed,
-            self.population.prior.window,
+            self.window,
         )
         return value[0].numpy(), low[0].numpy(), high[0].numpy()
 

@@ -6,6 +6,7 @@ them: observations of one alloy share errors, so that residuals of a fit to hund
 little about what a handful is worth.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,8 +18,14 @@ import torch
 from torch import Tensor
 
 from matml.bayes.empirical_bayes import LearnedPrior
-from matml.bayes.importance_sampling import sample_posterior
-from matml.bayes.task_prior import ConditionedPrior, TaskPriors, learn_conditioned_prior
+from matml.bayes.gauss_newton import GaussianPrior
+from matml.bayes.importance_sampling import Posterior, sample_posterior
+from matml.bayes.task_prior import (
+    CENTRE_VARIANCE,
+    ConditionedPrior,
+    TaskPriors,
+    learn_conditioned_prior,
+)
 from matml.bayes.tasks import Pointwise, Tasks
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.equations import Equation
@@ -40,6 +47,9 @@ NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
 The small ones are for a pool that one misfitted alloy dominates.
 """
 
+GENERIC_DOF = 8.0
+"""Degrees of freedom of the generic prior: typical ranges are seldom left by far."""
+
 FIRST_DOF = 4.0
 """Degrees of freedom while the first factor is chosen."""
 
@@ -47,6 +57,26 @@ TIMED_PARTS = (0.95,)
 """What is tried for the part of the times that follow the transformation, besides none."""
 
 EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16
+
+
+UNLIKE = 0.9
+"""Probability of that from which on the window of the others holds no more."""
+
+GENERIC_WIDTHS = ((4.0, 0.5), (1.0, 0.5))
+"""Factors of the generic prior's covariance, with their probabilities."""
+
+SHARE_INSIDE, SHARE_OUTSIDE, FAR = 0.02, 0.15, 2.0
+"""Probability that an alloy is unlike all that were learned from, before any observation.
+
+Outside where an element lies further beyond their range than they differ from each other: `FAR`,
+in standard deviations.
+"""
+
+
+def generic_normal(equation: Equation, noise: float) -> GaussianPrior:
+    """Return the prior before any alloy is seen: the equation's start and typical ranges."""
+    covariance = torch.eye(len(equation.parameters), dtype=torch.float64)
+    return GaussianPrior(equation.start(), covariance, noise)
 
 
 @dataclass(frozen=True)
@@ -122,15 +152,61 @@ class CompositionPrior:
     window
         Range of what was ever measured, on the residual scale: a measurement lies on the axis of a
         diagram or scale, however far the equation runs beyond it.
+    equation
+        Its typical ranges are the prior of an alloy that is unlike all that were learned from.
     """
 
     prior: ConditionedPrior
     features: Features
     window: tuple[float, float]
+    equation: Equation
 
-    def of(self, alloys: pd.DataFrame) -> TaskPriors:
-        """Return the priors of alloys, rows of their table."""
-        return self.prior.of(self.features.of(alloys))
+    @staticmethod
+    def generic(equation: Equation, noise: float) -> "CompositionPrior":
+        """Return the prior where nothing was learned: typical ranges, and a usual noise."""
+        normal, size = generic_normal(equation, noise), len(equation.parameters)
+        nothing = normal.mean.new_zeros
+        prior = ConditionedPrior(
+            normal.mean,
+            # the centre of a population would be as uncertain as `CENTRE_VARIANCE` says
+            normal.covariance / (1 + CENTRE_VARIANCE),
+            *(nothing(0, 0), nothing(0, size), nothing(0), 0.0, 1.0, GENERIC_DOF, noise),
+            noise_dof=FIRST_DOF,
+        )
+        return CompositionPrior(prior, Features([], [], []), (-math.inf, math.inf), equation)
+
+    def of(self, alloys: pd.DataFrame, *, like_the_learned: bool = False) -> TaskPriors:
+        """Return the priors of alloys, rows of their table: what was learned, or else anything.
+
+        `like_the_learned` leaves the latter out, for an alloy of which nothing is measured: what
+        to measure first is not to be led by what is improbable.
+        """
+        learned = self.prior.of(self.features.of(alloys))
+        if like_the_learned or not len(self.prior.positions):
+            return learned
+        features, known = self.features.of(alloys), self.prior.features
+        share = torch.full((len(alloys),), SHARE_INSIDE, dtype=torch.float64)
+        if known.shape[1]:
+            low, high = known.nan_to_num(torch.inf).amin(0), known.nan_to_num(-torch.inf).amax(0)
+            far = (features < low - FAR) | (features > high + FAR)
+            share[far.any(1)] = SHARE_OUTSIDE
+        generic = generic_normal(self.equation, self.prior.noise)
+        return learned.with_generic(generic, share, GENERIC_WIDTHS)
+
+    def window_for(self, tasks: Tasks, posterior: Posterior) -> tuple[Tensor, Tensor]:
+        """Return the lowest and highest prediction of each alloy [B], by what was measured of it.
+
+        An end that own observations lie beyond is none, and none holds for an alloy that is
+        probably unlike all that were learned from.
+        """
+        target = tasks.columns["target"]
+        unlike = posterior.generic > UNLIKE
+        ends = []
+        for end, sign in zip(self.window, (-1.0, 1.0), strict=True):
+            beyond = (tasks.mask * (sign * (target - end) > 0)).any(1) | unlike
+            open_end, given = target.new_tensor([sign * torch.inf, end])
+            ends.append(torch.where(beyond, open_end, given))
+        return ends[0], ends[1]
 
     def to_record(self) -> dict[str, Any]:
         """Return what `from_record` reads."""
@@ -211,6 +287,7 @@ class CompositionPrior:
             prior,
             Features(columns, list(stored["feature_centre"]), list(stored["feature_scale"])),
             (low, high),
+            equation,
         )
 
 
@@ -255,7 +332,7 @@ def learn_composition_prior(
     prior = replace(
         prior, noise=noise, noise_dof=training.noise_dof, log_design=training.log_design
     )
-    return CompositionPrior(prior, features, window)
+    return CompositionPrior(prior, features, window, equation)
 
 
 def set_noise(

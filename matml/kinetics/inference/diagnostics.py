@@ -24,6 +24,9 @@ SUSPICIOUS_LOG_RATIO = math.log(1e2)
 CONFUSED = ("K", "C", "F", "s", "min", "h", "K_per_s", "K_per_min", "per_s", "per_min", "um", "mm")
 """Units that are taken for one another."""
 
+UNLIKE = 0.5
+"""Probability of the generic prior from which on it is said first."""
+
 MARGIN = 0.05
 """How far beyond the population's range observations may lie, in its width."""
 
@@ -74,6 +77,20 @@ def design_notes(points: pd.DataFrame, moving: np.ndarray) -> list[str]:
     return notes
 
 
+def unlike_notes(share: float) -> list[str]:
+    """Return what to expect of an alloy that is probably unlike all that were learned from.
+
+    `share` is the probability of the generic prior, given the observations.
+    """
+    if share < UNLIKE:
+        return []
+    return [
+        f"the observations speak against the population: with a probability of {share:.2f} the "
+        "alloy is unlike all that it was learned from; as far as that, the result is a fit under "
+        "the equation's typical ranges alone, near to least squares"
+    ]
+
+
 def range_notes(points: pd.DataFrame, known: dict[str, Any], headers: dict[str, str]) -> list[str]:
     """Return a sentence for each column of an alloy's observations outside of the population's.
 
@@ -113,7 +130,6 @@ def _span(values: Sequence[float] | np.ndarray, column: str) -> str:
 def unit_notes(
     task: Tasks,
     priors: TaskPriors,
-    generic: TaskPriors,
     measured: str,
     known: dict[str, Any],
     headers: dict[str, str],
@@ -121,14 +137,14 @@ def unit_notes(
     """Return a warning where a column seems to be in another unit than it says.
 
     The evidence of the observations in the other unit, under the alloy's prior, is compared with
-    their evidence as given, under that prior or the generic one of the equation: an alloy that is
-    merely unlike the population is not accused. Outside of the population's range nothing can be
+    their evidence as given. That prior has room for alloys unlike the population, so that these are
+    not accused. Outside of the population's range nothing can be
     said of units, in either way.
 
     Parameters
     ----------
-    task, priors, generic
-        The alloy's observations and priors (batch of one).
+    task, priors
+        The alloy's observations and prior (batch of one).
     measured
         Column of the measured value.
     known
@@ -137,9 +153,9 @@ def unit_notes(
         What the file calls a column, where that differs.
     """
 
-    def evidence(columns: Columns, prior: TaskPriors) -> float:
+    def evidence(columns: Columns) -> float:
         changed = replace(task, columns=columns)
-        return float(sample_posterior(changed, prior, draws=1).log_evidence[0])
+        return float(sample_posterior(changed, priors, draws=1).log_evidence[0])
 
     def inside(column: str, values: Tensor) -> bool:
         low, high = known[column]
@@ -176,8 +192,8 @@ def unit_notes(
                     if name in columns:
                         columns[name] = (columns[name] - said.offset) * factor + other.offset
             if as_given is None:
-                as_given = max(evidence(task.columns, prior) for prior in (priors, generic))
-            gain = evidence(columns, priors) + jacobian - as_given
+                as_given = evidence(task.columns)
+            gain = evidence(columns) + jacobian - as_given
             if gain > SUSPICIOUS_LOG_RATIO:
                 notes.append(
                     f"column {headers.get(column, column)!r} may hold {other.name}, not "

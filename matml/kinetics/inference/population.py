@@ -17,7 +17,6 @@ import torch
 from matml import __version__
 from matml.bayes.empirical_bayes import LearnedPrior, for_a_new_task, learn_prior
 from matml.bayes.gauss_newton import GaussianPrior
-from matml.bayes.task_prior import TaskPriors, scale_mixture
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
@@ -26,16 +25,17 @@ from matml.kinetics.data.batch import common_reference_temperature, residual_fun
 from matml.kinetics.data.columns import WATCHED
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.equations import Equation, Observable, equation_of_file
-from matml.kinetics.inference.composition_prior import CompositionPrior, learn_composition_prior
+from matml.kinetics.inference.composition_prior import (
+    CompositionPrior,
+    generic_normal,
+    learn_composition_prior,
+)
 from matml.kinetics.inference.run_offsets import (
     NO_OFFSETS,
     RunOffsets,
     with_run_numbers_of_each,
     with_run_offsets,
 )
-
-GENERIC_DOF = 8.0
-"""Degrees of freedom of the generic prior: typical ranges are seldom left by far."""
 
 FORMAT = "matml kinetic population, version 4"
 
@@ -64,6 +64,24 @@ class Population:
     reference_temperature_K: float | None
     held_out: list[str]
     data_card: dict[str, Any]
+
+    @staticmethod
+    def generic(equation: Equation, kind: str) -> "Population":
+        """Return what is known of alloys where no other was measured: typical ranges."""
+        noise = equation.observable(kind).typical_noise
+        # each alloy's own middle is its reference temperature
+        card = {"alloys": 0, "reference_temperatures_given": True}
+        prior = CompositionPrior.generic(equation, noise)
+        return Population(equation, kind, prior, None, [], card)
+
+    def assumed(self) -> list[str]:
+        """Return what is taken for granted where nothing was learned, as a note; else none."""
+        if len(self.prior.prior.positions):
+            return []
+        ranges = ", ".join(
+            f"{p.name} {p.low:g} to {p.high:g} {p.unit}".rstrip() for p in self.equation.parameters
+        )
+        return [f"no population: the prior is generic, the equation's typical ranges ({ranges})"]
 
     @property
     def observable(self) -> Observable:
@@ -184,26 +202,8 @@ def _command(stored: Any, path: Path) -> str:
 
 
 def generic_prior(equation: Equation, kind: str) -> GaussianPrior:
-    """Return the prior before any alloy is seen: the equation's start and typical ranges."""
-    size = len(equation.parameters)
-    return GaussianPrior(
-        equation.start(),
-        torch.eye(size, dtype=torch.float64),
-        equation.observable(kind).typical_noise,
-    )
-
-
-def generic_task_prior(equation: Equation, like: TaskPriors) -> TaskPriors:
-    """Return one alloy's prior before any is seen, with noise and errors as in another prior."""
-    probabilities, scales = scale_mixture(GENERIC_DOF)
-    size = len(equation.parameters)
-    return replace(
-        like,
-        mean=equation.start()[None],
-        covariance=torch.eye(size, dtype=torch.float64),
-        factors=scales[None],
-        probabilities=probabilities,
-    )
+    """Return the prior before any alloy is seen, with the noise of a usual measurement."""
+    return generic_normal(equation, equation.observable(kind).typical_noise)
 
 
 def learn_gaussian(

@@ -1,6 +1,7 @@
 """Fits of new alloys and predictions from them, shared by calibration and benchmark."""
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,7 +11,10 @@ from matml.bayes.gauss_newton import Fit, best_of
 from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.equations import Equation
 
-NO_WINDOW = (-math.inf, math.inf)
+Window: TypeAlias = tuple[float | Tensor, float | Tensor]
+"""Lowest and highest value that can be measured at all: of all tasks, or of each, [T]."""
+
+NO_WINDOW: Window = (-math.inf, math.inf)
 
 RANDOM_STARTS = 7
 BOUND = 4.0
@@ -47,7 +51,7 @@ def predict_draws(
     noise: float | Tensor,
     columns: Columns,
     seed: int,
-    window: tuple[float, float] = NO_WINDOW,
+    window: Window = NO_WINDOW,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean and 90 % band of new observations [T, M] over posterior draws [T, S, P].
 
@@ -63,6 +67,7 @@ def predict_draws(
     ladder = torch.arange(draws.shape[1], dtype=torch.float64)
     noise = torch.as_tensor(noise, dtype=torch.float64).expand(draws.shape[:2])
     error = torch.special.ndtri((ladder + 0.5) / draws.shape[1])
+    ends = [torch.as_tensor(end).to(noise).expand(len(draws))[:, None, None] for end in window]
     means, lows, highs = [], [], []
     # a block of tasks at a time bounds the memory
     length = next(iter(columns.values())).shape[1]
@@ -72,10 +77,11 @@ def predict_draws(
         inputs = {n: c[first : first + block, None] for n, c in columns.items()}
         with torch.no_grad():
             value = equation.predict(kind, part, inputs)
-        means.append(value.clamp(*window).mean(1))
+        cut = [end[first : first + block] for end in ends]
+        means.append(value.clamp(*cut).mean(1))
         shuffled = error[torch.randperm(len(error), generator=generator)]
         spread = noise[first : first + block] * shuffled
-        observed = (value + spread[..., None]).clamp(*window)
+        observed = (value + spread[..., None]).clamp(*cut)
         low, high = observed.quantile(observed.new_tensor([0.05, 0.95]), dim=1)
         lows.append(low)
         highs.append(high)

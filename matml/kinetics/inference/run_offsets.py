@@ -96,10 +96,10 @@ class OffsetPriors(TaskPriors):
 
     def component(self, number: int) -> tuple[Tensor, Tensor]:
         """Return mean and covariance of a component: its factor widens the population alone."""
-        inner = self.population.component(number)[1]
+        mean, inner = self.population.component(number)
         covariance = torch.eye(self.mean.shape[1], dtype=inner.dtype).repeat(len(inner), 1, 1)
         covariance[:, : inner.shape[1], : inner.shape[1]] = inner
-        return self.mean, covariance
+        return torch.nn.functional.pad(mean, (0, self.offsets)), covariance
 
     def half_width(self, content: float) -> Tensor:
         """Return half widths of central intervals [B, P]."""

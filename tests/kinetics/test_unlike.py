@@ -1,0 +1,185 @@
+"""Alloys unlike the population, or without one: the prior can be outvoted, and that is said."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from matml.bayes.gauss_newton import GaussianPrior
+from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.core.files import read_json
+from matml.kinetics.data.batch import to_tasks
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.equations import equation_named
+from matml.kinetics.inference.calibrate import calibrate, held_out_scores
+from matml.kinetics.inference.population import learn_population
+
+
+def lines(slopes):
+    """Return tasks y = z0 + z1 x of five observations each."""
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64).expand(len(slopes), -1)
+    y = torch.tensor(slopes, dtype=torch.float64)[:, None] * x
+    return Tasks.of(lambda z, c: z[..., 0] + z[..., 1] * c["x"] - c["y"], {"x": x, "y": y})
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_the_probability_of_being_unlike_is_that_of_bayes_theorem(share):
+    """Against the closed form of linear models: two normals' evidences."""
+    slopes, noise = [0.0, 0.25, 0.4, 0.6, 3.0], 0.1
+    narrow, wide = torch.eye(2).double() * 0.04, torch.eye(2).double()
+    prior = TaskPriors.normal(GaussianPrior(torch.zeros(2).double(), narrow, noise), len(slopes))
+    generic = GaussianPrior(torch.tensor([0.0, 0.5]).double(), wide, noise)
+    shares = torch.full((len(slopes),), share, dtype=torch.float64)
+    mixed = prior.with_generic(generic, shares, [(1.0, 1.0)])
+    tasks = lines(slopes)
+    found = sample_posterior(tasks, mixed, proposals=20_000).generic
+    design = torch.stack([torch.ones(5).double(), tasks.columns["x"][0]], 1)
+    for row, target in enumerate(tasks.columns["y"]):
+        evidence = []
+        for mean, covariance in ((torch.zeros(2).double(), narrow), (generic.mean, wide)):
+            total = design @ covariance @ design.T + noise**2 * torch.eye(5).double()
+            normal = torch.distributions.MultivariateNormal(design @ mean, total)
+            evidence.append(float(normal.log_prob(target)))
+        odds = share / (1 - share) * math.exp(evidence[1] - evidence[0])
+        assert float(found[row]) == pytest.approx(odds / (1 + odds), rel=0.05, abs=2e-3)
+
+
+def fractions(half_time, energy, exponent, times, kelvins):
+    rate = energy * 1000 / 8.314462618
+    return [
+        (t, s, 1 - math.exp(-math.log(2) * (s / half) ** exponent))
+        for t in kelvins
+        for half in [half_time * math.exp(rate * (1 / t - 1 / 1173.15))]
+        for s in half * np.array(times)
+    ]
+
+
+def write(folder, alloys):
+    """Write fractions of alloys by name; returns them as observations."""
+    path, table = folder / "x.csv", folder / "alloys.csv"
+    text = [f"{name},{t},{s:.6g},{f:.5f}" for name, rows in alloys.items() for t, s, f in rows]
+    path.write_text("alloy,temperature_K,time_s,fraction_transformed\n" + "\n".join(text))
+    lines = [f"{name},1173.15" for name in alloys]
+    table.write_text("alloy,reference_temperature_K\n" + "\n".join(lines))
+    return read_observations(path, table)
+
+
+KELVINS, TIMES = (1100.0, 1173.15, 1250.0), (0.3, 0.6, 1.0, 1.4, 2.0)
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory):
+    """Population of twelve alloys that hardly differ."""
+    folder, rng = tmp_path_factory.mktemp("alike"), np.random.default_rng(5)
+    alloys = {}
+    for i in range(12):
+        values = 300 * math.exp(rng.normal(0, 0.3)), rng.normal(200, 10), rng.normal(1.5, 0.1)
+        rows = fractions(*values, TIMES, KELVINS)
+        alloys[f"A{i}"] = [(t, s, f + rng.normal(0, 0.02)) for t, s, f in rows]
+    found = write(folder, alloys)
+    return learn_population(
+        found, equation_named("jmak"), 2.0, 0, held_out=[], origin=folder / "x.csv"
+    )[0]
+
+
+def test_an_alloy_unlike_the_population_is_fitted_as_it_is_and_that_is_said_first(alike, tmp_path):
+    truth = {"half_time_s": 5.0, "activation_energy_kJ_mol": 420.0, "avrami_exponent": 3.0}
+    rows = fractions(*truth.values(), TIMES, KELVINS)
+    everything = write(tmp_path, {"X": rows})
+    few = everything.keep(np.arange(len(rows)) % 2 == 0)
+    result = calibrate(alike, few, "X", 0)
+    # before all but where it lies
+    said = [note for note in result.notes if not note.startswith("outside of what")]
+    assert said[0].startswith("the observations speak against the population")
+    assert held_out_scores(result, everything)["rmse"] < 0.03
+    table = result.parameters().set_index("parameter")
+    for name, value in truth.items():
+        assert table.loc[name, "low_90"] < value < table.loc[name, "high_90"]
+    # what was learned alone pulls it to itself
+    priors = alike.prior.of(few.alloys, like_the_learned=True)
+    task = to_tasks(few, alike.equation, 1173.15)
+    learned = sample_posterior(task, priors, draws=500).draws[0].quantile(0.5, dim=0)
+    pulled = float(alike.equation.values(learned)["avrami_exponent"])
+    assert pulled < table.loc["avrami_exponent", "median"] - 0.05
+
+
+def test_an_alloy_like_the_population_is_not_called_unlike(alike, tmp_path):
+    usual = write(tmp_path, {"X": fractions(250.0, 205.0, 1.55, TIMES[:3], KELVINS[:2])})
+    assert not any("speak against" in note for note in calibrate(alike, usual, "X", 0).notes)
+
+
+def test_own_observations_open_the_window(learned_steels):
+    observations, population = learned_steels
+    name = population.held_out[0]
+    low, high = population.prior.window
+    usual = observations.select([name])
+    fast = usual.keep(np.arange(len(usual.points)) < 6)
+    fast.points["time_s"] = 10 ** (low - 2 + 0.3 * np.arange(6))
+    assert [float(end) for end in calibrate(population, usual, name, 0).window] == [low, high]
+    assert float(calibrate(population, fast, name, 0).window[0]) == -math.inf
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["kinetics", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_one_alloy_is_calibrated_without_any_population(tmp_path):
+    kissinger = equation_named("kissinger")
+    truth = {"activation_energy_kJ_mol": 240.0, "peak_at_10_K_per_min_K": 817.0}
+    rates = np.array([5.0, 10.0, 20.0, 40.0])
+    peaks = kissinger.predict(
+        "peak_temperature",
+        kissinger.standardise(truth),
+        {"heating_rate_K_per_s": torch.from_numpy(rates / 60)},
+    )
+    noise = np.random.default_rng(1).normal(0, 1.0, 4)
+    rows = [
+        f"A1,{r:g},{float(p) - 273.15 + e:.1f}" for r, p, e in zip(rates, peaks, noise, strict=True)
+    ]
+    data = tmp_path / "mine.csv"
+    data.write_text("alloy,heating_rate_K_per_min,peak_temperature_C\n" + "\n".join(rows) + "\n")
+    run("calibrate", "--equation", "kissinger", "--data", data, "--out", tmp_path / "c")
+    table = pd.read_csv(tmp_path / "c/A1/parameters.csv").set_index("parameter")
+    for name, value in truth.items():
+        assert table.loc[name, "low_90"] < value < table.loc[name, "high_90"]
+        assert table.loc[name, "determined_by"] == "data"
+    notes = read_json(tmp_path / "c/A1/calibration.json")["notes"]
+    assert notes[0].startswith("no population: the prior is generic")
+    assert "60 to 600 kJ/mol" in notes[0]
+    assert not any("speak against" in note for note in notes)
+    assert (tmp_path / "c/A1/curve.png").stat().st_size > 10_000
+    for options in ((), ("--prior", data, "--equation", "kissinger")):
+        with pytest.raises(MatmlError, match=r"give --prior.*--equation NAME"):
+            run("calibrate", *options, "--data", data, "--out", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("equation", "header", "rows"),
+    [
+        (
+            "kissinger",
+            "heating_rate_K_per_min,peak_temperature_C",
+            ("10,544", "10,560", "10,530", "10,551"),
+        ),
+        (
+            "jmak",
+            "temperature_C,time_s,fraction_transformed",
+            ("600,100,0.4", "600,200,0.3", "650,100,0.6", "620,90,0.5"),
+        ),
+    ],
+)
+def test_one_observation_an_alloy_is_enough_to_learn(tmp_path, equation, header, rows):
+    data = tmp_path / "data.csv"
+    body = "".join(f"{name},{row}\n" for name, row in zip("ABCD", rows, strict=True))
+    data.write_text(f"alloy,{header}\n{body}")
+    run("learn", "--data", data, "--equation", equation, "--held-out", 0, "--out", tmp_path)
+    learned = read_json(tmp_path / "learn.json")
+    assert learned["training_alloys"] == 4
+    assert all(math.isfinite(p["median"]) for p in learned["parameters"])
