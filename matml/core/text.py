@@ -213,7 +213,8 @@ def each_text(table: pd.DataFrame, change: Callable[[object], object]) -> pd.Dat
 
 
 def to_number(text: str) -> float:
-    """Return a number as people write it; unlike `float`, no underscores.
+    """Return a number as people write it; unlike `float`, no underscores, but a
+    typographic minus.
 
     Raises
     ------
@@ -222,7 +223,7 @@ def to_number(text: str) -> float:
     """
     if "_" in text:
         raise ValueError(f"{text!r} is not a number")
-    return float(text)
+    return float(text.replace("\u2212", "-"))
 
 
 @contextmanager

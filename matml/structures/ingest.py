@@ -225,6 +225,13 @@ def attach_labels(
                 remedy = "correct the name, or add the structure to the inputs"
             quarantine.append(quarantine_row(*place, "label row", label_file.key, reason, remedy))
             continue
+        if entry.file and targets[0] not in (other := names.find(entry.file)):
+            means = f"{rows[other[0]]['id']!r}" if other else "no crystal of the inputs"
+            reason = f"id {entry.key!r} names another crystal than file {entry.file!r}: {means}"
+            quarantine.append(
+                quarantine_row(*place, "label row", "file", reason, "correct one of the two")
+            )
+            continue
         label_rows[targets[0]].update(entry.labels)
         for name in entry.labels:
             kept[name] += 1

@@ -9,6 +9,7 @@ import zipfile
 import builders
 import pytest
 
+from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.screening.data.reader import read_chunks
 from matml.structures.crystal import Crystal
@@ -242,3 +243,56 @@ def test_tables_of_any_dialect_hold_candidates(tmp_path):
     assert [document.id for document in chunk.documents] == ["t/a", "t/b"]
     assert chunk.extra["weight"].tolist() == ["1.5", "2.5"]
     assert any("semicolons" in note for note in said.notes)
+
+
+CSCL = {"lattice_mat": MATRIX, "elements": ["Cs", "Cl"], "cartesian": False}
+POSCAR = "{}\n1\n4.5 0 0\n0 4.5 0\n0 0 4.5\nCs Cl\n1 1\nDirect\n0 0 0\n{}\n"
+P1 = cif(["Cs1 Cs 0 0 0", "Cl1 Cl 2.25 2.25 2.25"], head="_chemical_formula_sum 'Cs Cl'\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "told"),
+    [
+        ("json", {"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES}, "volume": 100}, 64),
+        ("json", {"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES}, "density": 9}, 4.3),
+        ("json", {**CSCL, "coords": [[0] * 3, [0.5] * 3], "abc": [6] * 3}, "a = 6 is declared"),
+        ("json", {**CSCL, "coords": [[0] * 3, [2.2] * 3]}, "2.2 cells away"),
+        ("json", optimade(nsites="3"), "but 3 are declared"),
+        ("poscar", POSCAR.format("CsCl", "2.25 2.25 2.25"), "site 2 lies 2.25 cells away"),
+        ("cif", P1.replace("F m -3 m", "P 1"), "2.25 cells away"),
+        (
+            "cif",
+            cif(SALT, head="loop_\n_atom_type_symbol\n_atom_type_number_in_cell\nNa1+ 8\nCl 4\n"),
+            "but Na8 Cl4 are declared",
+        ),
+    ],
+)
+def test_what_is_declared_beside_the_sites_is_checked(kind, text, told):
+    [result] = crystals_of(kind, text if isinstance(text, str) else json.dumps(text))
+    assert isinstance(result, BadCrystal)
+    assert str(told) in result.reason
+
+
+def test_a_stale_formula_in_the_first_line_of_a_poscar_is_said():
+    [stale] = crystals_of("poscar", POSCAR.format("Na4 Cl4", "0.5 0.5 0.5"))
+    [good] = crystals_of("poscar", POSCAR.format("Cs1 Cl1", "0.5 0.5 0.5"))
+    assert "first line says 'Na4 Cl4', the sites give Cs1 Cl1" in stale.notes
+    assert good.notes == ""
+
+
+def test_label_rows_are_not_put_on_another_crystal_than_their_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.vasp").write_text(POSCAR.format(name, "0.5 0.5 0.5"))
+    labels = tmp_path / "labels.csv"
+    table = ",id,file,formation_energy_eV_per_atom\n0,a.vasp,b.vasp,1\n1,b.vasp,b.vasp,\u22122\n"
+    labels.write_text(table)
+    inputs = [tmp_path / "a.vasp", tmp_path / "b.vasp"]
+    found = run_ingest(inputs, tmp_path / "out", SETTINGS, labels)
+    quarantine = read_table(tmp_path / "out" / "quarantine.csv")
+    assert quarantine["reason"].tolist() == [
+        "id 'a.vasp' names another crystal than file 'b.vasp': 'b.vasp'"
+    ]
+    assert "column Unnamed: 0" in str(found)  # left out, and said
+    labels.write_text("id,formation_energy_eV_per_atom\n")
+    with pytest.raises(MatmlError, match="has no row"):
+        run_ingest(inputs, tmp_path / "out", SETTINGS, labels)

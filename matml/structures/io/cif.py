@@ -18,7 +18,13 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
-from matml.structures.io.declared import Declared, contradictions, parse_formula
+from matml.structures.io.declared import (
+    FARTHEST_UNCONFIRMED,
+    Declared,
+    check_fractions,
+    contradictions,
+    parse_formula,
+)
 from matml.structures.io.space_groups import Operations, declared_operations, keep_metric
 
 EDGES = tuple(f"_cell_length_{axis}" for axis in "abc")
@@ -41,9 +47,8 @@ SAME_SITE_A = 0.1
 SAME_ATOM_A = 0.02
 """Atoms of one element, of different rows, nearer than this are one atom given twice."""
 LARGEST_SPACE_GROUP = 192  # general positions of Fm-3m
-FARTHEST_CELLS, FARTHEST_UNCONFIRMED = 1e6, 2.0
-"""Fractional coordinates beyond are refused: no digits are left within the cell; and, where no
-formula confirms the sites, they look like angstroms."""
+FARTHEST_CELLS = 1e6
+"""Fractional coordinates beyond are refused: no digits are left within the cell."""
 MOST_AT_ONE_PLACE = 64
 """Positions of rows within `SAME_ATOM_A` of one another, beyond which a file is absurd."""
 UNKNOWN = ("", ".", "?")
@@ -100,6 +105,9 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
     if len(sites) * max(map(len, operations)) > LARGEST_SPACE_GROUP * max_sites:
         raise _too_many(len(sites) * max(map(len, operations)), max_sites)
     reading = _choose([_fill(sites, one, lattice, declared) for one in operations], declared)
+    if len(reading.operations) == 1:
+        # a formula confirms nothing that no operation moves
+        check_fractions(np.array([site.position for site in sites]))
     if len(reading.species) > max_sites:
         raise _too_many(len(reading.species), max_sites)
     structure = Structure(Lattice(lattice), reading.species, reading.positions)
@@ -230,7 +238,21 @@ def _declared(block: dict[str, list[str]]) -> Declared:
         volume_A3=_number(block, "_cell_volume"),
         density_g_cm3=_number(block, "_exptl_crystal_density_diffrn"),
         weight_u=_number(block, "_chemical_formula_weight"),
+        in_cell=_in_cell(block),
     )
+
+
+def _in_cell(block: dict[str, list[str]]) -> dict[str, float] | None:
+    """Return the atoms of the cell by the loop of atom types; None where it does not tell them."""
+    found: dict[str, float] = {}
+    numbers = block.get("_atom_type_number_in_cell", [])
+    for kind, number in zip(block.get("_atom_type_symbol", []), numbers, strict=False):
+        formula = parse_formula(re.sub(r"\d*[+-]$|\d+$", "", kind))
+        if number in UNKNOWN or formula is None or len(formula) != 1:
+            return None
+        [symbol] = formula
+        found[symbol] = found.get(symbol, 0.0) + _as_number(number, "_atom_type_number_in_cell")
+    return found or None
 
 
 def _check_size(block: dict[str, list[str]], declared: Declared, max_sites: int) -> None:

@@ -13,7 +13,7 @@ from pymatgen.core.periodic_table import DummySpecies, Element, Species
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
-from matml.structures.io.declared import Declared, contradictions, parse_formula
+from matml.structures.io.declared import Declared, check_fractions, contradictions, parse_formula
 
 LISTS = ("structures", "data", "response", "results")
 """Keys under which responses hold their entries."""
@@ -26,6 +26,7 @@ OPTIMADE_FORMULAS = (
     "chemical_formula_descriptive",
     "chemical_formula_hill",
 )
+ANGLES = ("alpha", "beta", "gamma")
 RATIO_TOLERANCE, MOST_LETTERS = 0.005, 26
 GROUPS = ("symmetry", "spacegroup")
 GROUP_NUMBERS = ("space_group_it_number", "number", "spacegroup_number", "space_group_number")
@@ -117,7 +118,7 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
         )
     matrix = cell.get("matrix")
     lattice = Lattice(matrix) if matrix else Lattice.from_dict(cell)
-    _check_lattice(cell, lattice)
+    _check_lattice(cell, lattice, "write the structure again with structure.as_dict()")
     species = []
     for number, site in enumerate(sites, 1):
         held: dict = {}
@@ -160,11 +161,11 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
     return Structure(lattice, species, positions)
 
 
-def _check_lattice(cell: dict, lattice: Lattice) -> None:
+def _check_lattice(cell: dict, lattice: Lattice, remedy: str) -> None:
     """Refuse a lattice whose edges, angles or volume are not those of its vectors."""
     own = dict(
         zip(
-            ("a", "b", "c", "alpha", "beta", "gamma", "volume"),
+            ("a", "b", "c", *ANGLES, "volume"),
             (*lattice.abc, *lattice.angles, lattice.volume),
             strict=True,
         )
@@ -174,7 +175,7 @@ def _check_lattice(cell: dict, lattice: Lattice) -> None:
         if isinstance(said, int | float) and abs(said - value) > 0.01 * abs(value):
             raise BadCrystal(
                 f"the lattice vectors give {name} = {value:.4f}, but {name} = {said:g} is declared",
-                "write the structure again with structure.as_dict()",
+                remedy,
             )
 
 
@@ -199,8 +200,7 @@ def check_entry(entry: Any, structure: Structure) -> None:
         return
     _keep_group(entry, structure)
     text = next((str(entry[key]) for key in FORMULAS if entry.get(key)), "")
-    atoms = entry.get("nsites")
-    _refuse_contradiction(text, atoms if isinstance(atoms, int) else None, structure)
+    _refuse_contradiction(text, entry, structure)
 
 
 def _keep_group(entry: dict, structure: Structure) -> None:
@@ -211,11 +211,18 @@ def _keep_group(entry: dict, structure: Structure) -> None:
     structure.properties[DECLARED_GROUP] = found
 
 
-def _refuse_contradiction(text: str, atoms: int | None, structure: Structure) -> None:
+def _refuse_contradiction(text: str, entry: dict, structure: Structure) -> None:
     if any(isinstance(site.specie, DummySpecies) for site in structure):
         return  # which its own check tells
+    # numbers may be written as text
+    said = [str(entry.get(key) or "") for key in ("nsites", "volume", "density")]
+    sites, volume, density = (float(x) if re.fullmatch(r"[\d.]*\d", x) else None for x in said)
     declared = Declared(
-        formula=parse_formula(text) if text else None, formula_text=text, atoms=atoms
+        formula=parse_formula(text) if text else None,
+        formula_text=text,
+        atoms=None if sites is None else round(sites),
+        volume_A3=volume,
+        density_g_cm3=density,
     )
     amounts: Counter[str] = Counter()
     for site in structure:
@@ -229,11 +236,16 @@ def jarvis_structure(record: dict, max_sites: int) -> Structure:
     """Return the structure of the atoms of a JARVIS entry (`jarvis.core.atoms.Atoms.to_dict`)."""
     elements, coords = record["elements"], record["coords"]
     _check_sites(len(elements), len(coords), max_sites)
+    lattice = Lattice(np.asarray(record["lattice_mat"], dtype=np.float64))
+    said = [*(record.get("abc") or [None] * 3), *(record.get("angles") or [None] * 3)]
+    cell = dict(zip((*"abc", *ANGLES), said, strict=False))
+    _check_lattice(cell, lattice, "fetch the entry again")
+    positions = np.asarray(coords, dtype=np.float64)
+    cartesian = bool(record.get("cartesian", False))
+    if not cartesian:
+        check_fractions(positions)
     return Structure(
-        Lattice(np.asarray(record["lattice_mat"], dtype=np.float64)),
-        [_element(name) for name in elements],
-        np.asarray(coords, dtype=np.float64),
-        coords_are_cartesian=bool(record.get("cartesian", False)),
+        lattice, [_element(n) for n in elements], positions, coords_are_cartesian=cartesian
     )
 
 
@@ -366,9 +378,7 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
     )
     if structure.is_ordered:
         for key in OPTIMADE_FORMULAS:
-            _refuse_contradiction(
-                str(attributes.get(key) or ""), attributes.get("nsites"), structure
-            )
+            _refuse_contradiction(str(attributes.get(key) or ""), attributes, structure)
         _check_elements(attributes, structure)
         _keep_group(attributes, structure)
     return structure

@@ -13,11 +13,15 @@ from pymatgen.core import Composition
 from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import ELECTRONEGATIVITY
+from matml.structures.errors import BadCrystal
 
 VOLUME_TOLERANCE = 0.01
 DENSITY_TOLERANCE = WEIGHT_TOLERANCE = 0.03
 ATOMIC_MASS_CONSTANT = 1.66053906660
 """In g/cm^3 A^3: mass in u over volume in cubic angstrom to density (CODATA 2018)."""
+
+FARTHEST_UNCONFIRMED = 2.0
+"""Fractional coordinates beyond look like angstroms, where symmetry and formula do not confirm."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Declared:
         Of the cell.
     weight_u
         Of a formula unit.
+    in_cell
+        Atoms of the whole cell by symbol.
     """
 
     formula: Mapping[str, float] | None = None
@@ -47,6 +53,7 @@ class Declared:
     volume_A3: float | None = None
     density_g_cm3: float | None = None
     weight_u: float | None = None
+    in_cell: Mapping[str, float] | None = None
 
     @property
     def whole_cell(self) -> bool:
@@ -71,6 +78,7 @@ class Declared:
         """Whether it says how many atoms the cell holds."""
         return (
             self.atoms is not None
+            or self.in_cell is not None
             or self.density_g_cm3 is not None
             or (self.formula is not None and self.units is not None)
         )
@@ -134,6 +142,14 @@ def contradictions(
         )
     if declared.atoms is not None and abs(total - declared.atoms) > 0.01:
         found.append(f"{total:.4g} atoms in the cell, but {declared.atoms} are declared")
+    if declared.in_cell and any(
+        abs(declared.in_cell.get(symbol, 0.0) - amounts.get(symbol, 0.0)) > 0.1
+        for symbol in {**declared.in_cell, **amounts}
+    ):
+        found.append(
+            f"the sites give {formula_of(amounts)} in the cell, but {formula_of(declared.in_cell)} "
+            "are declared"
+        )
     if declared.formula:
         found += _of_formula(declared, amounts, total)
     if found or not (declared.density_g_cm3 or declared.weight_u):
@@ -157,6 +173,18 @@ def contradictions(
                 f"{declared.density_g_cm3:.3f} g/cm^3 is declared"
             )
     return found
+
+
+def check_fractions(positions: np.ndarray) -> None:
+    """Refuse positions, (sites, 3), that are rather angstroms than fractions of the cell."""
+    farthest = np.abs(positions).max(axis=1, initial=0.0)
+    if (farthest > FARTHEST_UNCONFIRMED).any():
+        site = int(farthest.argmax())
+        raise BadCrystal(
+            f"site {site + 1} lies {farthest[site]:.3g} cells away: are its coordinates fractions "
+            "of the cell?",
+            "say that they are Cartesian (in angstrom), or give fractions within the cell",
+        )
 
 
 def _of_formula(declared: Declared, amounts: Mapping[str, float], total: float) -> list[str]:

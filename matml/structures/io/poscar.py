@@ -11,6 +11,13 @@ from pymatgen.core.periodic_table import Element
 
 from matml.structures.check import MAX_ATOMIC_NUMBER
 from matml.structures.errors import BadCrystal
+from matml.structures.io.declared import (
+    Declared,
+    check_fractions,
+    contradictions,
+    formula_of,
+    parse_formula,
+)
 
 NUMBERS = {Element.from_Z(number).symbol: number for number in range(1, MAX_ATOMIC_NUMBER + 1)}
 FLAGS = {"T", "F", ".TRUE.", ".FALSE."}
@@ -69,7 +76,22 @@ def read_poscar(text: str, max_sites: int) -> Cell:
     lattice = cell * scales
     if cartesian:
         positions = _to_fractional(positions * scales, lattice)
+    else:
+        check_fractions(positions)
+    _note_title(lines[0].strip(), symbols, counts, lattice, notes)
     return lattice, positions, np.repeat([NUMBERS[s] for s in symbols], counts), notes
+
+
+def _note_title(
+    title: str, symbols: list[str], counts: list[int], lattice: np.ndarray, notes: list[str]
+) -> None:
+    """Note a formula in the first line that the sites contradict: it is a comment, often stale."""
+    formula = parse_formula(title) if re.search(r"[a-z0-9]", title) else None
+    amounts: dict[str, float] = {}
+    for symbol, count in zip(symbols, counts, strict=True):
+        amounts[symbol] = amounts.get(symbol, 0) + count
+    if formula and contradictions(Declared(formula, title), amounts, lattice):
+        notes.append(f"the first line says {title!r}, the sites give {formula_of(amounts)}")
 
 
 def _numbers(lines: Sequence[str], at: int, least: int, *, exactly: bool = False) -> list[float]:

@@ -23,6 +23,8 @@ class LabelEntry:
         Name, reason and remedy of each bad value.
     reason, remedy
         Why the row as a whole cannot be used ('' if it can).
+    file
+        Its file, where it is keyed by `id` and names that, too.
     """
 
     key: str
@@ -32,6 +34,7 @@ class LabelEntry:
     dropped: tuple[tuple[str, str, str], ...]
     reason: str = ""
     remedy: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def read_label_file(path: str | Path) -> LabelFile:
             "one of them must name the structure of each row"
         )
     names, left_out = label_columns(table, {key, "family", *RESERVED})
+    if table.empty:
+        raise MatmlError(f"{path}: has no row; add labelled structures")
     has_family = "family" in table.columns
     if not names and not has_family:
         raise MatmlError(
@@ -100,7 +105,8 @@ def read_label_file(path: str | Path) -> LabelFile:
             elif value == value:
                 labels[label] = value
         family = record["family"].strip() if has_family else ""
-        entries.append(LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy))
+        file = record.get("file", "").strip() if key == "id" else ""
+        entries.append(LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file))
     ignored = [f"{path.name}: column {name}" for name in left_out]
     notes = [f"{path.name}: {note}" for note in table.attrs["notes"]]
     return LabelFile(path, key, names, entries, ignored, notes)

@@ -108,7 +108,7 @@ def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[
         filled = table[name].dropna().astype(str).str.strip()
         filled = filled[~filled.str.lower().isin(EMPTY)]
         numeric = pd.to_numeric(filled, errors="coerce").notna().sum()
-        if name in RESERVED:
+        if name in RESERVED or name.startswith("Unnamed: "):
             ignored.append(name)
         elif name in RANGES or (len(filled) and 2 * numeric >= len(filled)):
             labels.append(name)
