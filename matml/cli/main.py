@@ -7,7 +7,8 @@ import sys
 import click
 
 from matml import __version__
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reason_of
+from matml.core.integrity.owner import end_with_run
 
 # name: (module:attribute, one line of help); the module is imported only when its command runs
 COMMANDS = {
@@ -56,6 +57,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a `MatmlError` is one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    end_with_run()
     try:
         cli(prog_name="matml")
     except MatmlError as error:
@@ -63,7 +65,5 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         # a folder that cannot be made, a full disk: nothing of ours to trace
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        click.echo(f"matml: error: {where}{reason}; check the path and its permissions", err=True)
+        click.echo(f"matml: error: {reason_of(error)}", err=True)
         sys.exit(2)

@@ -3,10 +3,12 @@
 `workflow/config.yaml` holds the defaults; a test keeps it in step with these models.
 """
 
+import os
 from pathlib import Path
 
 from pydantic import (
     Field,
+    field_validator,
     model_validator,
 )
 
@@ -34,6 +36,23 @@ class Configuration(Section):
     screening: ScreeningSection = ScreeningSection()
     kinetics: KineticsSection = KineticsSection()
     report: ReportSection = ReportSection()
+
+    @field_validator("output_dir")
+    @classmethod
+    def _is_a_folder_of_its_own(cls, path: Path) -> Path:
+        whole = path.absolute().resolve()
+        if whole in (here := Path.cwd().resolve(), *here.parents):
+            raise ValueError(
+                f"is {'the root of the disk' if whole == whole.parent else f'the folder {whole}'}, "
+                "whose other files would be taken for results; name a folder of its own, such as "
+                "`results`"
+            )
+        there = next(place for place in (whole, *whole.parents) if place.exists())
+        if not there.is_dir():
+            raise ValueError(f"{there} is a file; name a folder, such as `results`")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ValueError(f"nothing can be written in {there}; name another folder")
+        return path
 
     @model_validator(mode="after")
     def _screened_property_is_learned(self) -> "Configuration":

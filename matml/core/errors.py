@@ -1,8 +1,26 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what the system's own errors mean."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = "free some space there and run the command again; what it had finished is kept"
+LIMIT = "raise the limit (`ulimit -a` shows it) and run the command again"
+ACCESS = "check the path and its permissions"
+REMEDIES = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: LIMIT,
+    errno.EMFILE: LIMIT,
+    errno.ENFILE: LIMIT,
+    errno.ENOMEM: "free some memory, or use fewer processes, and run the command again",
+    errno.EIO: "the disk itself does not answer: look after it before anything else",
+    errno.EROFS: "nothing can be written there: give another folder",
+    errno.ENAMETOOLONG: "give a shorter path",
+}
+"""Remedy by error number; of all others the path is to be checked."""
 
 
 class MatmlError(Exception):
@@ -52,3 +70,11 @@ def in_one_line(error: BaseException, limit: int = 200) -> str:
         text = f"{text} is missing"
     text = text or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the system says of a file that cannot be read or written, and the remedy."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = REMEDIES.get(error.errno or 0, ACCESS)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"{where}{reason}; {remedy}"

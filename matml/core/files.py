@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,19 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.integrity.formats import (
+    FORMAT_KEY,
+    UNSEALED,
+    Format,
+    check_seal,
+    open_sealed,
+    seal,
+    sealed,
+)
 from matml.core.text import each_text, guarded, unguarded
 
+TABLE = Format("table", 1, "run the command again that writes it")
+"""Of Parquet tables that no other format says more of."""
 FIRST_ROW = 2
 """What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
 
@@ -23,6 +35,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
     A reader sees the old file or the new one, never half of one. Missing parent folders are made.
+
+    Raises
+    ------
+    OSError
+        As of the system, with `path`, also where a library has an exception of its own for it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +55,15 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        # safetensors, written in Rust, says the system's number only
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -78,36 +104,57 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON; NaN is refused, since JSON has none."""
+def write_json(path: str | Path, value: Any, form: Format | None = None) -> None:
+    """Write `value` as indented JSON; NaN is refused, since JSON has none.
+
+    Parameters
+    ----------
+    form
+        Of an object that is read again: the file says its format and has a checksum.
+    """
+    value = value if form is None else sealed(value, form)
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, form: Format | None = None) -> Any:
     """Read a JSON file.
 
     Raises
     ------
     MatmlError
-        Where the file is missing or is not JSON.
+        Where the file is missing, is not JSON, or not an object of the given format as it was
+        written.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise MatmlError(f"{path}: no such file") from None
     except ValueError as error:
         raise MatmlError(f"{path}: is not valid JSON ({error}); make the file again") from None
+    return value if form is None else open_sealed(value, path, form)
 
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table without its index, as Parquet or CSV by the name's ending."""
+def write_table(path: str | Path, table: pd.DataFrame, form: Format = TABLE) -> None:
+    """Write a table without its index, as Parquet or CSV by the name's ending.
+
+    Parameters
+    ----------
+    form
+        What a Parquet file says of itself, beside its checksum.
+    """
     with atomic(path) as temporary:
-        if temporary.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
+        if temporary.suffix != ".parquet":
             # packed where the name says so
             each_text(table, guarded).to_csv(temporary, index=False, lineterminator="\n")
+            return
+        import pyarrow
+        from pyarrow import parquet
+
+        arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
+        said = {**(arrow.schema.metadata or {}), **sealed_metadata(form)}
+        parquet.write_table(arrow.replace_schema_metadata(said), temporary)
+        seal(temporary)
 
 
 def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
@@ -118,17 +165,50 @@ def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
     return each_text(table, guarded).to_csv(index=False, header=header, lineterminator="\n")
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a Parquet or CSV (also .csv.gz) table.
+def sealed_metadata(form: Format = TABLE) -> dict[str, str]:
+    """Return what the metadata of a Parquet file say, before `seal` is called on it."""
+    return {f"matml.{FORMAT_KEY}": str(form), "matml.checksum": UNSEALED}
+
+
+def check_table(path: Path, form: Format | None = None) -> None:
+    """Refuse a Parquet file whose bytes are not those that matml wrote, or of another format.
+
+    Parameters
+    ----------
+    form
+        By default any, also a file that was written by something else.
 
     Raises
     ------
     MatmlError
-        Where the file is missing, empty or cannot be parsed.
+        With the remedy.
+    """
+    check_seal(path, form or TABLE, required=form is not None)
+    if form is not None:
+        from pyarrow import parquet
+
+        said = (parquet.read_schema(path).metadata or {}).get(f"matml.{FORMAT_KEY}".encode())
+        form.check(said and said.decode(), path)
+
+
+def read_table(path: str | Path, form: Format | None = None) -> pd.DataFrame:
+    """Read a Parquet or CSV (also .csv.gz) table.
+
+    Parameters
+    ----------
+    form
+        As of `check_table`.
+
+    Raises
+    ------
+    MatmlError
+        Where the file is missing, empty or cannot be parsed, and as of `check_table`.
     """
     path = Path(path)
     if not path.is_file():
         raise MatmlError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        check_table(path, form)
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)

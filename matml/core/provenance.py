@@ -2,16 +2,20 @@
 
 import hashlib
 import importlib.metadata
+import logging
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import matml
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
 from matml.core.processors import usable_threads
 from matml.core.project import project_root
 
+log = logging.getLogger(__name__)
 PACKAGES = (
     "matml",
     "moyopy",
@@ -67,6 +71,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def package_hash(*packages: str) -> str:
+    """Return a hash of the sources of packages of matml, such as `meta` or `properties/networks`.
+
+    For work that is resumed; rules of the workflow follow the imports of their command instead.
+    """
+    root, digest = Path(matml.__file__).parent, hashlib.sha256()
+    for path in sorted(path for name in packages for path in (root / name).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def result_files(results: Path) -> list[Path]:
     """Return every result file below `results`, sorted, without logs and run times."""
     return sorted(
@@ -97,6 +112,27 @@ def write_checksums(results: Path, out: Path) -> int:
     }
     write_json(out, table)
     return len(table)
+
+
+def say_missing(results: Path) -> None:
+    """Warn of results that `checksums.json` lists and that are gone.
+
+    Snakemake makes again what another rule still needs, and says that nothing is to be done where
+    none does.
+    """
+    with suppress(MatmlError, TypeError):
+        table: dict = read_json(results / "checksums.json")
+        gone = [name for name in table if not (results / name).exists()]
+        if gone:
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            log.warning(
+                "%s: %s%s of the last whole run is missing; where Snakemake finds nothing to be "
+                "done, `matml config verify %s` names each and how to make it again",
+                results,
+                gone[0],
+                more,
+                results,
+            )
 
 
 def verify_checksums(results: Path) -> int:

@@ -5,10 +5,12 @@ or not at all. Nothing in it is executable.
 """
 
 import hashlib
-import json
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,13 +18,17 @@ from torch import Tensor
 
 from matml.core.errors import MatmlError
 from matml.core.files import atomic
+from matml.core.integrity.formats import Format, check_seal, header, read_header, seal
+
+TENSORS = Format("tensors", 1, "delete it and run again, or copy it again")
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write tensors and a JSON-able state to one file, whole or not at all."""
     flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(flat, temporary, metadata={"state": json.dumps(state)})
+        save_file(flat, temporary, metadata=header(TENSORS, state))
+        seal(temporary)
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -31,13 +37,14 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor],
     Raises
     ------
     MatmlError
-        Where the file is missing, truncated, or was not written by `save_checkpoint`.
+        Where the file is missing or damaged, or was not written by `save_checkpoint`.
     """
     try:
+        check_seal(path, TENSORS)
         with safe_open(path, framework="pt", device=device) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata["state"])
+        return tensors, read_header(metadata, path, TENSORS)
     except FileNotFoundError:
         raise MatmlError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError) as error:
@@ -66,6 +73,28 @@ def fingerprint(*tensors: Tensor) -> str:
         # numpy knows no bfloat16; float holds each of its values
         plain = plain.float() if plain.dtype == torch.bfloat16 else plain
         digest.update(plain.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def content(data: Any) -> str:
+    """Return a hash of the tensors and plain values that data hold, however they are nested."""
+    digest = hashlib.sha256()
+    if isinstance(data, Tensor):
+        digest.update(fingerprint(data).encode())
+    elif hasattr(data, "to_dict"):
+        return content(data.to_dict())
+    elif isinstance(data, Mapping):
+        for name in sorted(data, key=str):
+            digest.update(f"{name}\0{content(data[name])}\0".encode())
+    elif isinstance(data, (list, tuple)):
+        digest.update("\0".join(map(content, data)).encode())
+    elif is_dataclass(data) and not isinstance(data, type):
+        return content(vars(data))
+    elif isinstance(data, np.ndarray):
+        digest.update(f"{data.dtype}{data.shape}".encode() + np.ascontiguousarray(data).tobytes())
+    else:
+        plain = isinstance(data, (bool, int, float, str, type(None)))
+        digest.update((repr(data) if plain else type(data).__name__).encode())
     return digest.hexdigest()
 
 

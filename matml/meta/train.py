@@ -14,7 +14,9 @@ from torch import nn
 from tqdm import tqdm
 
 from matml.core.files import remove_unfinished
+from matml.core.provenance import package_hash
 from matml.meta.checkpoint import (
+    content,
     fingerprint,
     load_checkpoint,
     pack,
@@ -125,6 +127,7 @@ def meta_train(
     *,
     validation_tasks: Sequence[Task] = (),
     checkpoint: Path | None = None,
+    made_with: Any = None,
     stacking: Stacking | None = None,
     seen_groups: Collection[str] = (),
     title: str = "meta-training",
@@ -151,8 +154,11 @@ def meta_train(
     checkpoint
         File to resume from where it exists; rewritten at every validation and removed at the end
         by the caller, once the result is safe. A checkpoint of other settings, inner loop, rule,
-        starting point or validation tasks is not continued but kept beside; what `draw_task` draws
-        is not compared. Of random states only torch's own are kept.
+        starting point, validation tasks, code or version of torch is not continued but kept beside,
+        nor is one whose first meta-batch was another. Of random states only torch's own are kept.
+    made_with
+        What else the tasks come from: tensors, arrays and plain values, nested or not. A checkpoint
+        that was made with something else is not continued.
     stacking
         Adapt the tasks of a meta-batch together, and those of validation where their shapes allow
         it, which is faster for small modules and takes the memory of all; by default one by one.
@@ -208,6 +214,9 @@ def meta_train(
     run = _Run(
         module, loss, inner, outer, settings, validation, stacking, checkpoint, title, processes
     )
+    if checkpoint is not None:
+        first = next(draw_batches(draw_unseen, settings.tasks_per_batch, settings.seed))
+        run.signature |= {"first_batch": content(first), "made_with": content(made_with)}
     run.resume()
     if not run.history.batch:
         run.validate(math.nan)
@@ -273,7 +282,9 @@ class _Run:
             "inner": _described(inner),
             "outer": repr(outer),
             "loss": getattr(loss, "__qualname__", type(loss).__name__),
-            "validation_tasks": [task.name for task in validation.tasks],
+            "validation_tasks": content(validation.tasks),
+            "torch": torch.__version__,
+            "sources": package_hash("meta", "bayes", "gp"),
         }
 
     @property

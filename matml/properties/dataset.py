@@ -13,7 +13,13 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json, write_table
 from matml.core.standardise import Standardisation
-from matml.properties.data.split import Split, draw_episodes, same_materials, split_families
+from matml.properties.data.split import (
+    SPLIT_FILE,
+    Split,
+    draw_episodes,
+    same_materials,
+    split_families,
+)
 from matml.properties.data.targets import find_property
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
@@ -54,7 +60,7 @@ class Workbench:
         crystals = CrystalSet.open(structures, graphs)
         names = list(settings.properties)
         split = Split.read(folder / SPLIT)
-        setup = read_json(folder / SETUP)
+        setup = read_json(folder / SETUP, SPLIT_FILE)
         if sorted(names) != sorted(setup.get("properties", [])) or "excluded" not in setup:
             raise MatmlError(
                 f"{folder / SETUP}: made for {', '.join(setup.get('properties', []))}, or by "
@@ -81,6 +87,10 @@ class Workbench:
         from matml.properties.data.batches import GraphBatches
 
         return GraphBatches(self.crystals, self.targets, device)
+
+    def content(self) -> str:
+        """Return a hash of all graphs and targets, to tell what a result was made of."""
+        return self.batches("cpu").content(range(len(self.crystals)))
 
     def recipe(self, settings: PropertiesSection) -> NetworkRecipe:
         """Return the recipe of the networks that the settings describe."""
@@ -208,6 +218,7 @@ def make_split(
             "excluded": excluded,
             "seed": seed,
         },
+        SPLIT_FILE,
     )
     pairs = episodes.groupby(["part", "property"])["family"].nunique()
     log.info("%d test and %d validation families", len(split.test), len(split.validation))

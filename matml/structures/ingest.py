@@ -24,8 +24,13 @@ from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import LabelFile, read_label_file
 from matml.structures.labels.names import CrystalNames, refuse_lost_labels
-from matml.structures.settings import StructuresSection
-from matml.structures.table import QUARANTINE_COLUMNS, crystal_row, family_table, quarantine_row
+from matml.structures.settings import STRUCTURES, StructuresSection
+from matml.structures.table import (
+    QUARANTINE_COLUMNS,
+    crystal_row,
+    family_table,
+    quarantine_row,
+)
 
 
 def document_crystals(
@@ -186,7 +191,7 @@ def ingest(
         "settings": settings.model_dump(mode="json"),
         "seconds": round(time.perf_counter() - begin, 3),
     }
-    write_table(out / "structures.parquet", table)
+    write_table(out / "structures.parquet", table, STRUCTURES)
     write_table(out / "families.csv", families)
     write_json(out / "summary.json", summary)
     return summary

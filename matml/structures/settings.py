@@ -6,7 +6,11 @@ from pydantic import (
     Field,
 )
 
+from matml.core.integrity.formats import Format
 from matml.core.settings import Section
+
+STRUCTURES = Format("structures", 1, "run `matml structures ingest` again")
+"""The table of ingested crystals."""
 
 
 class StructuresSection(Section):

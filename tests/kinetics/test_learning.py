@@ -14,6 +14,8 @@ from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
+from matml.core.files import read_json
+from matml.core.integrity.formats import sealed
 from matml.kinetics.data.batch import residual_function, to_tasks
 from matml.kinetics.data.observations import Observations, read_observations
 from matml.kinetics.data.simulate import simulate_jmak, simulate_ttt
@@ -23,7 +25,7 @@ from matml.kinetics.evaluation.gradient_start import EquationModule, PseudoHuber
 from matml.kinetics.evaluation.methods import DEFAULT, MEAN
 from matml.kinetics.evaluation.scores import summarise, weighted_mean, weighted_median
 from matml.kinetics.inference.calibrate import calibrate, pick_points
-from matml.kinetics.inference.population import Population, generic_prior, split_groups
+from matml.kinetics.inference.population import FORMAT, Population, generic_prior, split_groups
 from matml.kinetics.pipeline import one_per_group
 from matml.kinetics.settings import KineticsSection, KineticsSimulation
 from matml.meta import GradientSteps
@@ -156,7 +158,7 @@ def test_population_survives_its_file(learned, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "matml kinetic population, version 3"}, "`matml kinetics learn --data .*csv"),
+        ({"matml": "0.0"}, "checksum differs.*`matml kinetics learn --data .*csv"),
         ({"parameters": None}, "damaged"),
         ({"prior": None}, "damaged"),
         ({"prior": {"noise": -1}}, "are positive"),
@@ -170,10 +172,14 @@ def test_population_survives_its_file(learned, tmp_path):
 def test_a_damaged_population_is_refused(learned, tmp_path, change, message):
     path = tmp_path / "population.json"
     learned[1].save(path)
-    stored = json.loads(path.read_text())
+    stored = read_json(path, FORMAT)
     if change.get("prior"):
         change = {"prior": stored["prior"] | change["prior"]}
-    path.write_text(json.dumps(stored | change))
+    if "matml" in change:
+        path.write_text(json.dumps(read_json(path) | change))
+    else:
+        # sealed anew, NaN and all
+        path.write_text(json.dumps(sealed(stored | change, FORMAT)))
     with pytest.raises(MatmlError, match=message):
         Population.load(path)
 

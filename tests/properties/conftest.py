@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 
 from matml.core.files import write_table
 from matml.structures.crystals import CrystalSet
+from matml.structures.settings import STRUCTURES
 
 # modules that tests share
 sys.path.insert(0, str(Path(__file__).parent))
@@ -87,7 +88,7 @@ def folder(crystals, tmp_path_factory):
     from matml.cli.properties.commands import properties
 
     folder = tmp_path_factory.mktemp("run")
-    write_table(folder / "structures/structures.parquet", crystals.table)
+    write_table(folder / "structures/structures.parquet", crystals.table, STRUCTURES)
     crystals.graphs.save(folder / "graphs")
     (folder / "properties.yaml").write_text(SETTINGS)
     common = [

@@ -1,7 +1,6 @@
 """Adapting as a user does: plain structures in, numpy out, bad input named."""
 
 import copy
-import json
 import logging
 import pickle
 import shutil
@@ -14,11 +13,14 @@ import pytest
 from pymatgen.core import Element, IStructure, Lattice, Molecule, Structure
 
 from matml.core.errors import MatmlError
+from matml.core.files import read_json, write_json
+from matml.core.provenance import file_hash
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
 from matml.properties.data import label_checks
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.targets import find_property
 from matml.properties.predictor import encode
+from matml.properties.predictor.export import FORMAT, TRAINING
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.structures.crystals import CrystalSet
 
@@ -89,10 +91,10 @@ def test_several_processes_predict_the_same(predictor, labelled, monkeypatch):
 
 def test_graphs_are_made_as_the_model_knows_them(predictor, folder, labelled, tmp_path):
     shutil.copytree(folder / "model", tmp_path / "model")
-    card = json.loads((tmp_path / "model/card.json").read_text())
+    card = read_json(tmp_path / "model/card.json", FORMAT)
     card["recipe"]["graphs"]["neighbours"] = 8
     card["structures"]["symprec_A"] = 0.02
-    (tmp_path / "model/card.json").write_text(json.dumps(card))
+    write_json(tmp_path / "model/card.json", card, FORMAT)
     other = FewShotPredictor.load(tmp_path / "model")
     assert other.encode(labelled[0][0]).crystals.graphs.settings["neighbours"] == 8
     assert other.encoder.structures.symprec_A == 0.02
@@ -164,13 +166,16 @@ def test_elements_without_features_are_refused_by_name(predictor, labelled):
 
 def test_a_card_that_is_none_and_a_device_that_is_not_there_are_named(folder, tmp_path):
     shutil.copytree(folder / "model", tmp_path / "model")
-    card = json.loads((tmp_path / "model/card.json").read_text())
+    card = read_json(tmp_path / "model/card.json", FORMAT)
     without = {key: value for key, value in card.items() if key != "recipe"}
     other = {**card, "recipe": {**card["recipe"], "depth": 3}}
-    for wrong, said in (([], "holds a list"), (without, "'recipe'"), (other, "'depth'")):
-        (tmp_path / "model/card.json").write_text(json.dumps(wrong))
+    for wrong, said in ((without, "'recipe'"), (other, "'depth'")):
+        write_json(tmp_path / "model/card.json", wrong, FORMAT)
         with pytest.raises(MatmlError, match=rf"card\.json: .*{said}.*export the model again"):
             FewShotPredictor.load(tmp_path / "model")
+    (tmp_path / "model/card.json").write_text("[]")
+    with pytest.raises(MatmlError, match=r"says no format.*export it again"):
+        FewShotPredictor.load(tmp_path / "model")
     with pytest.raises(MatmlError, match=r"card\.json/card\.json: no such file"):
         FewShotPredictor.load(folder / "model/card.json")
     with pytest.raises(MatmlError, match=r"device 'abacus' cannot be used here"):
@@ -341,14 +346,20 @@ def test_other_element_features_are_refused(folder, tmp_path):
     changed = dict(tensors)
     changed["element_features"] = tensors["element_features"].clone()
     changed["element_features"][26, 8] += 0.5
-    save_checkpoint(model / "training.safetensors", changed, {})
+    card = read_json(model / "card.json", FORMAT)
+
+    def write(tensors):
+        save_checkpoint(model / TRAINING, tensors, {})
+        card["files"][TRAINING] = file_hash(model / TRAINING)
+        write_json(model / "card.json", card, FORMAT)
+
+    write(changed)
     with pytest.raises(MatmlError, match=r"log bulk_modulus_GPa \(Fe\) differ by up to 0\.5"):
         FewShotPredictor.load(model)
-    save_checkpoint(model / "training.safetensors", tensors, {})
+    write(tensors)
     FewShotPredictor.load(model)
-    card = json.loads((model / "card.json").read_text())
     card["element_features"][0] = "hardness"
-    (model / "card.json").write_text(json.dumps(card))
+    write(tensors)
     with pytest.raises(MatmlError, match="without hardness here; with electronegativity only here"):
         FewShotPredictor.load(model)
 

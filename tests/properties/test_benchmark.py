@@ -25,6 +25,7 @@ from matml.properties.benchmark.report import (
     tidy_records,
 )
 from matml.properties.data.descriptors import describe
+from matml.structures.settings import STRUCTURES
 
 NAME = "formation_energy_eV_per_atom"
 SETTINGS = """
@@ -58,7 +59,7 @@ OPTIONS = [
 @pytest.fixture(scope="module")
 def place(crystals, tmp_path_factory):
     place = tmp_path_factory.mktemp("benchmark")
-    write_table(place / "structures/structures.parquet", crystals.table)
+    write_table(place / "structures/structures.parquet", crystals.table, STRUCTURES)
     crystals.graphs.save(place / "graphs")
     (place / "properties.yaml").write_text(SETTINGS)
     return place

@@ -25,6 +25,7 @@ from matml.properties.new_property.kernels import Episodes, LabelKernel, Likenes
 from matml.properties.new_property.networks import NewReadOuts, member_tasks, ridge_read_out
 from matml.properties.new_property.process import Expert, LabelProcess, Outliers
 from matml.properties.settings import PropertiesSection
+from matml.structures.settings import STRUCTURES
 
 NAME = "bulk_modulus_GPa"
 SETTINGS = """
@@ -166,7 +167,7 @@ def test_how_often_an_expert_is_right_is_learned_where_networks_know_the_propert
 @pytest.fixture(scope="module")
 def place(crystals, tmp_path_factory):
     place = tmp_path_factory.mktemp("new-property")
-    write_table(place / "structures/structures.parquet", crystals.table)
+    write_table(place / "structures/structures.parquet", crystals.table, STRUCTURES)
     crystals.graphs.save(place / "graphs")
     (place / "properties.yaml").write_text(SETTINGS)
     return place

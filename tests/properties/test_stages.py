@@ -166,8 +166,8 @@ def test_a_damaged_predictor_is_refused(folder, tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(MatmlError, match=r"maml\.safetensors"):
         FewShotPredictor.load(copy)
-    (copy / "card.json").write_text('{"format": 99}')
-    with pytest.raises(MatmlError, match="format 99"):
+    (copy / "card.json").write_text('{"format": "matml model, version 99"}')
+    with pytest.raises(MatmlError, match=r"version 99', .*reads matml model.*properties export"):
         FewShotPredictor.load(copy)
 
 

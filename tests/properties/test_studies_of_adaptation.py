@@ -19,6 +19,7 @@ from matml.properties.networks.adaptation import fine_tuned_weights, gradient_st
 from matml.properties.networks.ensemble import load_network, save_network
 from matml.properties.networks.metatrain import episode_batch, episode_loss
 from matml.properties.settings import PropertiesSection
+from matml.structures.settings import STRUCTURES
 from matml.studies.adaptation.forgetting import (
     Outcome,
     Way,
@@ -54,7 +55,7 @@ smallest_query: 3
 def run(crystals, tmp_path_factory):
     """Folder of a run with its first member trained and meta-trained."""
     folder = tmp_path_factory.mktemp("studies")
-    write_table(folder / "structures/structures.parquet", crystals.table)
+    write_table(folder / "structures/structures.parquet", crystals.table, STRUCTURES)
     crystals.graphs.save(folder / "graphs")
     # families with labels of the property, so that several are there to adapt to
     sizes = crystals.table.groupby("family")[NAME].count().sort_values(kind="stable")

@@ -19,6 +19,7 @@ from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
+from matml.structures.settings import STRUCTURES
 from matml.studies.adaptation import biased
 from matml.studies.adaptation.biased_episodes import (
     ClassedTasks,
@@ -63,7 +64,7 @@ TINY = BiasedStudy(
 def folder(crystals, tmp_path_factory):
     """Structures, split and two members pre-trained for two epochs."""
     folder = tmp_path_factory.mktemp("biased")
-    write_table(folder / "structures/structures.parquet", crystals.table)
+    write_table(folder / "structures/structures.parquet", crystals.table, STRUCTURES)
     crystals.graphs.save(folder / "graphs")
     (folder / "properties.yaml").write_text(SETTINGS)
     run_command(folder, "split", f"--out={folder}/properties")

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
+from matml.core.files import read_json
 from matml.properties.data.targets import find_property
-from matml.properties.predictor.export import SHIPPED, expected_error
+from matml.properties.predictor.export import FORMAT, SHIPPED, expected_error
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.from_files import load_adapted
 from matml.properties.predictor.ship import ship_model, size_of
@@ -178,7 +179,7 @@ def test_an_unfinished_or_foreign_adapted_folder_is_refused(folder, adapted, tmp
     (copy / "card.json").unlink()
     with pytest.raises(MatmlError, match="holds no adapted predictor"):
         load_adapted(copy)
-    with pytest.raises(MatmlError, match="it is a model: give it with --model"):
+    with pytest.raises(MatmlError, match="is a model, not an adapted one; give it with --model"):
         load_adapted(folder / "model")
     moved = tmp_path / "moved"
     shutil.copytree(folder / "model", moved)
@@ -195,7 +196,7 @@ def test_a_shipped_model_is_small_and_says_what_it_is(folder, predictor, crystal
         ship_model(folder / "model", out, licence=None, benchmark=None)
     assert not out.exists()
     card = ship_model(folder / "model", out, licence="CC-BY", benchmark=None)
-    assert card == json.loads((out / "card.json").read_text())
+    assert card == read_json(out / "card.json", FORMAT)
     assert not [path for path in out.parent.iterdir() if path != out]
     for key in ("licence", "citations", "test_families", "folds", "versions", "seed", "settings"):
         assert key in card
@@ -216,7 +217,9 @@ def test_a_shipped_model_is_small_and_says_what_it_is(folder, predictor, crystal
     assert json.loads((out / "card.json").read_text())["licence"] == "other"
     weights = out / "member-1/pretrained.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
-    with pytest.raises(MatmlError, match=r"pretrained\.safetensors: differs from what was shipped"):
+    with pytest.raises(
+        MatmlError, match=r"pretrained\.safetensors: is not the file that the model"
+    ):
         FewShotPredictor.load(out)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/thesis.txt").write_text("mine")

@@ -16,6 +16,7 @@ from matml.screening.generate import perovskites, prototypes
 from matml.screening.generate.substitution import generate
 from matml.screening.generate.volume import fit_volume, guess_sizes, site_radii
 from matml.screening.settings import ScreeningSection
+from matml.structures.settings import STRUCTURES
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_settings_that_leave_nothing_or_too_much(values, message):
 
 
 def test_command_writes_table_and_summary(tmp_path, known_table):
-    write_table(tmp_path / "known" / "structures.parquet", known_table)
+    write_table(tmp_path / "known" / "structures.parquet", known_table, STRUCTURES)
     arguments = ["--out", str(tmp_path / "made"), "--structures", str(tmp_path / "known")]
     result = CliRunner().invoke(candidates, arguments)
     assert result.exit_code == 0, result.output

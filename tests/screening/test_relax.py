@@ -17,6 +17,7 @@ from matml.screening.generate import prototypes, relax
 from matml.screening.generate.relax import DONE, Relaxed, relax_candidates
 from matml.screening.generate.substitution import generate
 from matml.screening.settings import ScreeningSection
+from matml.structures.settings import STRUCTURES
 
 INSTALLED = importlib.util.find_spec("chgnet") is not None
 SETTINGS = ScreeningSection()
@@ -156,7 +157,7 @@ def test_without_chgnet_the_command_says_how_to_get_it(tmp_path):
 @pytest.mark.skipif(not INSTALLED, reason="needs CHGNet: pip install 'matml[potential]'")
 def test_chgnet_brings_known_perovskites_nearer_to_dft(tmp_path, known_table):
     """On crystals like those CHGNet was trained on; their DFT cells are the embedded ones."""
-    write_table(tmp_path / "known" / "structures.parquet", known_table)
+    write_table(tmp_path / "known" / "structures.parquet", known_table, STRUCTURES)
     prototype = prototypes.from_family(known_table, "cubic perovskite")
     made, _ = generate(prototype, SETTINGS)
     dft = {member.formula: 5 * member.size**3 for member in prototype.members}

@@ -9,7 +9,7 @@ import pytest
 from ridge_screening import PROPERTY, RidgePredictor, run
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_table
+from matml.core.files import read_table, write_table
 from matml.core.statistics import NORMAL_90
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
@@ -19,6 +19,7 @@ from matml.screening.select import shortlist as finish
 from matml.screening.select.diversity import dominated_by
 from matml.screening.select.summary import _window_notes
 from matml.screening.select.top_k import Keeper, merge_states
+from matml.structures.settings import STRUCTURES
 
 ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"
@@ -191,7 +192,7 @@ def test_a_property_without_labels_is_predicted_as_it_is_and_told(prepared, tmp_
     with_energies = known.assign(**{ENERGY: np.linspace(-3, -1, len(known))})
     folder = tmp_path / "known"
     folder.mkdir()
-    with_energies.to_parquet(folder / "structures.parquet")
+    write_table(folder / "structures.parquet", with_energies, STRUCTURES)
     (folder / "summary.json").write_text((prepared / "structures" / "summary.json").read_text())
     model = prepared / "model"
     run(
@@ -217,7 +218,7 @@ def test_stability_of_the_best_comes_unasked(prepared, tmp_path, support, monkey
     known = read_table(prepared / "structures" / "structures.parquet")
     folder = tmp_path / "known"
     folder.mkdir()
-    known.assign(**{ENERGY: -2.0}).to_parquet(folder / "structures.parquet")
+    write_table(folder / "structures.parquet", known.assign(**{ENERGY: -2.0}), STRUCTURES)
     model = prepared / "model"
     shared = (
         "screen", "--model", model, "--known", folder, "--support", support, "--threads", 1,

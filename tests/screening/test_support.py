@@ -10,6 +10,7 @@ from matml.cli.screening import candidates
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.screening.data.support import draw_support, read_support
+from matml.structures.settings import STRUCTURES
 
 KNOWN = {"elastic/mp-1", "elastic/mp-2", "elastic/mp-3"}
 PROPERTY = "bulk_modulus_GPa"
@@ -104,7 +105,7 @@ def test_too_few_labels_say_how_many_there_are(labelled):
 
 
 def test_command_draws_the_default_support(tmp_path, labelled):
-    write_table(tmp_path / "known" / "structures.parquet", labelled)
+    write_table(tmp_path / "known" / "structures.parquet", labelled, STRUCTURES)
     arguments = ["support", "--structures", str(tmp_path / "known"), "--property", PROPERTY]
     arguments += ["--shots", "5", "--seed", "1", "--out", str(tmp_path / "support.csv")]
     result = CliRunner().invoke(candidates, arguments)
@@ -117,7 +118,9 @@ def test_command_draws_the_default_support(tmp_path, labelled):
 
 def test_a_support_of_several_properties_has_a_column_of_each(tmp_path, labelled):
     second = "shear_modulus_GPa"
-    write_table(tmp_path / "known" / "structures.parquet", labelled.assign(**{second: 50.0}))
+    write_table(
+        tmp_path / "known" / "structures.parquet", labelled.assign(**{second: 50.0}), STRUCTURES
+    )
     arguments = ["support", "--structures", str(tmp_path / "known"), "--shots", "5"]
     arguments += ["--property", PROPERTY, "--property", second, "--out", str(tmp_path / "s.csv")]
     result = CliRunner().invoke(candidates, arguments)

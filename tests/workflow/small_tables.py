@@ -54,15 +54,20 @@ def cut(name: str, groups: int, each: int) -> str:
     return "".join(comments) + out.getvalue()
 
 
+def packed(path: Path, text: str) -> None:
+    """Write a text, compressed."""
+    with (
+        atomic(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
+    ):
+        file.write(text.encode("utf-8"))
+
+
 def make(folder: Path) -> None:
     """Write the small tables into a folder."""
     for name, (groups, each) in SIZES.items():
-        with (
-            atomic(folder / f"{name}.csv.gz") as temporary,
-            temporary.open("wb") as raw,
-            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
-        ):
-            packed.write(cut(name, groups, each).encode("utf-8"))
+        packed(folder / f"{name}.csv.gz", cut(name, groups, each))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from matml.cli.sources import source_hash
 from matml.config.files import load_or_exit, section_models, section_values
 from matml.core.processors import usable_threads
-from matml.core.provenance import versions, watched_files
+from matml.core.provenance import say_missing, versions, watched_files
 from matml.properties.benchmark.plan import (
     Run,
     benchmark_sections,
@@ -23,6 +23,9 @@ MEMBERS = range(SETTINGS.properties.members)
 PROPERTIES = list(SETTINGS.properties.properties)
 BENCHMARKS = default_benchmarks(SETTINGS.properties, SETTINGS.seed)
 SECTIONS = section_values(SETTINGS) | benchmark_sections(BENCHMARKS)
+
+if workflow.is_main_process:
+    say_missing(Path(OUT))
 
 # jobs beyond the processors that are really there would only be in each other's way
 if workflow.local_exec:

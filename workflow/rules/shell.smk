@@ -1,8 +1,15 @@
 # What the rules of the workflow and of the benchmark share.
 
+from matml.core.integrity.owner import shell_words, take_over
+
+if workflow.is_main_process:
+    take_over(Path(".snakemake"))
+
 # `matml` of the Python that runs Snakemake, also where its folder is not on the PATH
 shell.prefix(
     f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+    # a job ends with the process that started it, however that ends
+    + shell_words(Path(".snakemake"))
 )
 
 

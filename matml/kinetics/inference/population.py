@@ -20,6 +20,7 @@ from matml.bayes.gauss_newton import GaussianPrior
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
+from matml.core.integrity.formats import Format, open_sealed
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_tasks
 from matml.kinetics.data.columns import WATCHED
@@ -37,7 +38,7 @@ from matml.kinetics.inference.run_offsets import (
     with_run_offsets,
 )
 
-FORMAT = "matml kinetic population, version 4"
+FORMAT = Format("kinetic population", 5, "learn it again with `matml kinetics learn`")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,6 @@ class Population:
         write_json(
             path,
             {
-                "format": FORMAT,
                 "matml": __version__,
                 "equation": self.equation.name,
                 "kind": self.kind,
@@ -129,6 +129,7 @@ class Population:
                 "held_out_alloys": self.held_out,
                 "data_card": self.data_card,
             },
+            FORMAT,
         )
 
     @staticmethod
@@ -144,19 +145,18 @@ class Population:
         Raises
         ------
         MatmlError
-            Where the file is not a population of this format, or not one of this equation.
+            Where the file is not a population of this format as it was written, or not one of this
+            equation.
         """
         stored = read_json(path)
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise MatmlError(
-                f"{path}: is not a {FORMAT!r}; make it with `{_command(stored, path)}`"
-            )
+        remedy = f"learn it again: `{_command(stored, path)}`"
+        stored = open_sealed(stored, path, replace(FORMAT, remedy=remedy))
         try:
             equation = equation_of_file(stored["equation"], path, trust=trust_equation)
             if not _same_scales(stored["parameters"], _scales(equation)):
                 raise MatmlError(
                     f"{path}: was learned with other parameters of equation {equation.name!r} than "
-                    f"this version has; learn it again: `{_command(stored, path)}`"
+                    f"this version has; {remedy}"
                 )
             population = Population(
                 equation,
@@ -168,7 +168,6 @@ class Population:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
-            remedy = f"learn it again: `{_command(stored, path)}`"
             raise MatmlError(f"{path}: damaged ({reason}); {remedy}") from None
         # says so where the equation knows no such kind
         equation.observable(population.kind)

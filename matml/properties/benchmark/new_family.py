@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from matml.core.files import read_table
+from matml.core.files import TABLE, read_table
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.linear_probe import by_frozen_features, by_support_alone
@@ -58,7 +58,7 @@ def predict_by_features(
     targets = bench.targets[:, column]
     training = bench.split.training_rows(bench.families)
     training = training[~np.isnan(targets[training])]
-    episodes = read_table(run / EPISODES)
+    episodes = read_table(run / EPISODES, TABLE)
     own = targets, training, episodes[episodes["property"] == name]
     probe = partial(
         by_frozen_features, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
@@ -90,8 +90,8 @@ def run_predictions(
     """Return the predictions of a run: of each member, and of what is fitted to a property."""
     kinds = ("baseline", "stack", FEATURES)
     return (
-        [read_table(predictions_of(run, "member", i)) for i in range(members)],
-        [read_table(predictions_of(run, kind, name)) for kind in kinds for name in names],
+        [read_table(predictions_of(run, "member", i), TABLE) for i in range(members)],
+        [read_table(predictions_of(run, kind, name), TABLE) for kind in kinds for name in names],
     )
 
 
@@ -101,7 +101,7 @@ def score_run(bench: Workbench, run: Path, members: int, names: Sequence[str]) -
     Scores: `error`, `spearman`, `inside` (share of 90 % intervals that hold the truth), `width`.
     Those of a single network are means over the members.
     """
-    episodes = read_table(run / EPISODES)
+    episodes = read_table(run / EPISODES, TABLE)
     episodes = episodes[episodes["property"].isin(names)]
     single, rest = run_predictions(run, members, names)
     of_all = _score(bench, episodes, join_predictions(single, rest), names)

@@ -20,6 +20,7 @@ from matml.core.standardise import Standardisation
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.support_only import support_gp, support_ridge
+from matml.properties.data.split import SPLIT_FILE
 from matml.properties.dataset import SETUP, Workbench, learned_values
 from matml.properties.evaluation.layout import member_folder
 from matml.properties.evaluation.member_job import keep, pretrain_once, unfinished
@@ -170,7 +171,7 @@ def score_new_property(
         features["potential"] = Standardisation.of(said.features).apply(said.features)
     labels = learned_values(bench.crystals.table, [name])[:, 0]
     held_out = [*bench.split.test, *bench.split.validation]
-    excluded = read_json(run / SETUP)["excluded"]
+    excluded = read_json(run / SETUP, SPLIT_FILE)["excluded"]
     tables = []
     adapting: dict[str, Any] = {
         "methods": methods,

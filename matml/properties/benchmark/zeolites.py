@@ -19,6 +19,7 @@ from pymatgen.core import Lattice, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
+from matml.core.provenance import file_hash, package_hash
 from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
 from matml.properties.benchmark.new_property import predict_episodes
@@ -130,18 +131,25 @@ def run_frameworks(
             "setting C takes the frameworks of `zeose`: install it with "
             "`pip install 'matml[zeolites]'`, or give --frameworks"
         )
-    made_with = {"setting": "C", "settings": settings.model_dump(mode="json"), "seed": seed}
-    check_made_with(out, made_with)
-    scores = out / "frameworks.csv"
-    if scores.exists():
-        return read_table(scores)
     bench = Workbench.open(structures, graphs, run, settings)
     if ENERGY not in bench.names:
         raise MatmlError(f"{run}: its networks do not predict {ENERGY}, which setting C takes")
     column = bench.names.index(ENERGY)
-    folders = [member_folder(run, i) for i in range(settings.members)]
     recipe = bench.recipe(settings)
-    networks = [load_network(folder / "pretrained.safetensors", recipe)[0] for folder in folders]
+    files = [member_folder(run, i) / "pretrained.safetensors" for i in range(settings.members)]
+    networks = [load_network(path, recipe)[0] for path in files]
+    made_with = {
+        "setting": "C",
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "crystals": bench.content(),
+        "files": [file_hash(path) for path in [*files, frameworks]],
+        "sources": package_hash("properties", "gp", "structures"),
+    }
+    check_made_with(out, made_with)
+    scores = out / "frameworks.csv"
+    if scores.exists():
+        return read_table(scores)
     known = FeatureSets.of(bench.crystals, networks, device)
     scales = known.scales(bench.split.training_rows(bench.families))
     own = known.standardised(scales)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from matml.meta.checkpoint import content
 from matml.structures.crystals import CrystalSet
 
 
@@ -50,6 +51,10 @@ class GraphBatches:
         if self.targets is None:
             raise ValueError("these batches have no targets: give them to GraphBatches")
         return self.targets[np.asarray(rows, dtype=int)]
+
+    def content(self, rows: Sequence[int] | np.ndarray) -> str:
+        """Return a hash of the graphs, volumes and targets of some crystals."""
+        return content(self.batch(np.asarray(rows, dtype=int)))
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Data:
         """Return one batch; see `CrystalNetwork.embedding` for its fields.

@@ -17,7 +17,10 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
 from matml.core.folds import deal
+from matml.core.integrity.formats import Format
 from matml.structures.crystals import CrystalSet
+
+SPLIT_FILE = Format("split of families", 1, "run `matml properties split` again")
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class Split:
                 "members": self.members,
                 "folds": self.folds,
             },
+            SPLIT_FILE,
         )
 
     @classmethod
     def read(cls, path: Path) -> "Split":
         """Read from JSON."""
-        record = read_json(path)
+        record = read_json(path, SPLIT_FILE)
         return cls(
             tuple(record["test"]), tuple(record["validation"]), record["folds"], record["members"]
         )

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from matml.core.integrity.formats import Format
+
+CHOICES = Format("chosen methods", 1, "run `matml properties compare` again")
 PRETRAINING, METATRAINING = "pretraining.csv", "metatraining.csv"
 """Histories of a member's training, in its folder."""
 

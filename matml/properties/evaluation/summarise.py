@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_table, write_json, write_table
+from matml.core.files import TABLE, read_table, write_json, write_table
 from matml.core.statistics import bootstrap_interval
 from matml.properties.data.targets import find_property
 from matml.properties.dataset import EPISODES, Workbench
@@ -20,6 +20,7 @@ from matml.properties.evaluation.compare import (
     statements,
     with_chosen_fine_tuning,
 )
+from matml.properties.evaluation.layout import CHOICES
 from matml.properties.methods.registry import TITLES
 from matml.properties.stack.conformal import LEVEL, LEVELS, half_widths, normal_ratio, width_at
 
@@ -40,10 +41,10 @@ def summarise(
     other_predictions
         Of the baselines and of the stacks.
     """
-    episodes = read_table(folder / EPISODES)
+    episodes = read_table(folder / EPISODES, TABLE)
     predictions = join_predictions(
-        [read_table(path) for path in member_predictions],
-        [read_table(path) for path in other_predictions],
+        [read_table(path, TABLE) for path in member_predictions],
+        [read_table(path, TABLE) for path in other_predictions],
     )
     predictions = to_learned_scale(predictions, episodes, bench)
     truth = {name: bench.labels[:, i] for i, name in enumerate(bench.names)}
@@ -80,6 +81,7 @@ def summarise(
             }
             for name, choice in choices.items()
         },
+        CHOICES,
     )
     write_json(
         out / "summary.json",

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_table, write_table
+from matml.core.files import TABLE, read_table, write_table
 from matml.properties.baselines.tabular import fit_baseline, save_baselines
 from matml.properties.data.descriptors import describe
 from matml.properties.dataset import EPISODES, Workbench
@@ -152,6 +152,7 @@ def metatrain_member(
             own,
             seen_families=seen,
             checkpoint=checkpoint,
+            made_with=[tasks.content(), validation.content()],
             title=f"member {member}: {method}",
         )
         save_network(out / f"{method}.safetensors", network, inner)
@@ -211,7 +212,7 @@ def evaluate_member(
     if not 0 <= shard < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
     trained = to_device(load_member(folder, bench.recipe(settings), methods), device)
-    episodes = read_table(run / EPISODES)
+    episodes = read_table(run / EPISODES, TABLE)
     if names:
         episodes = episodes[episodes["property"].isin(names)]
     # a family's draws stay together, since they are adapted to at once
@@ -329,7 +330,7 @@ def evaluate_baseline(
         )
         seconds[kind] = time.process_time() - busy
         log.info("%s, %s: fitted in %.0f s", name, kind, time.perf_counter() - started)
-    episodes = read_table(run / EPISODES)
+    episodes = read_table(run / EPISODES, TABLE)
     parts = Trained(column, baseline=fitted.__getitem__)
     made = [make(method, parts) for method in names_of(DESCRIPTORS)]
     found = _predict_all(bench, made, episodes[episodes["property"] == name], [], name)
@@ -363,7 +364,7 @@ def evaluate_stack(
     seconds = time.process_time() - busy
     log.info("%s: stack fitted in %.0f s", name, time.perf_counter() - started)
     method = make(STACK, Trained(column, stack=lambda: fitted))
-    episodes = read_table(run / EPISODES)
+    episodes = read_table(run / EPISODES, TABLE)
     found = []
     _, pools = _pools(bench, episodes[episodes["property"] == name], column)
     for pool, numbers, drawn in pools:

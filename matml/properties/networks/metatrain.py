@@ -19,6 +19,7 @@ from matml.meta import (
     gaussian_loss,
     meta_train,
 )
+from matml.meta.checkpoint import content
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.split import labelled_members
 from matml.properties.networks.crystal_network import CrystalNetwork
@@ -87,6 +88,12 @@ class FamilyTasks:
             group=name.rsplit(" / ", 1)[0],
         )
 
+    def content(self) -> str:
+        """Return a hash of the crystals and their labels."""
+        rows = [rows for _, _, rows in self.members]
+        crystals = self.batches.content(np.unique(np.concatenate(rows))) if rows else ""
+        return content([crystals, self.members, self.shots, self.most_queries])
+
 
 class TaskSource(Protocol):
     """What tasks are drawn from."""
@@ -118,6 +125,7 @@ def metatrain(
     validation_tasks: int = 40,
     seen_families: Collection[str] = (),
     checkpoint: Path | None = None,
+    made_with: object = None,
     title: str = "meta-training",
 ) -> History:
     """Meta-train `network` and what its inner loop learns, in place.
@@ -130,6 +138,8 @@ def metatrain(
         Of validation families; as many as `validation_tasks` are drawn once, for early stopping.
     seen_families
         Families that the network was pre-trained on; none may occur among the tasks.
+    checkpoint, made_with
+        As of `meta_train`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     fixed = [validation.draw(generator) for _ in range(validation_tasks)]
@@ -143,6 +153,7 @@ def metatrain(
         settings,
         validation_tasks=fixed,
         checkpoint=checkpoint,
+        made_with=made_with,
         # tasks with a closed form are as fast one by one
         stacking=None if closed else stacking(network),
         seen_groups=seen_families,

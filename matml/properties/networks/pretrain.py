@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from matml.core.provenance import package_hash
 from matml.meta.checkpoint import (
     fingerprint,
     load_checkpoint,
@@ -25,6 +26,8 @@ from matml.properties.data.batches import GraphBatches
 from matml.properties.networks.crystal_network import CrystalNetwork
 
 log = logging.getLogger(__name__)
+SOURCES = ("meta", "properties/networks", "properties/data", "structures/graphs")
+"""Packages that the weights depend on."""
 
 Rows: TypeAlias = Sequence[int] | np.ndarray
 """Numbers of crystals."""
@@ -92,7 +95,7 @@ def pretrain(
         Crystals of `batches` to train on and to watch.
     """
     rows = np.asarray(rows)
-    run = _Run(network, batches, rows, settings, checkpoint, title)
+    run = _Run(network, batches, rows, settings, checkpoint, title, validation_rows)
     progress = tqdm(
         range(run.epoch, settings.epochs), title, unit="epoch", disable=None, leave=False
     )
@@ -129,6 +132,7 @@ class _Run:
         settings: Pretraining,
         checkpoint: Path | None,
         title: str,
+        validation_rows: Rows,
     ) -> None:
         self.network, self.batches, self.rows = network, batches, rows
         self.settings, self.checkpoint = settings, checkpoint
@@ -155,16 +159,24 @@ class _Run:
         self.weights = torch.tensor(settings.weights, device=batches.device)
         self.records: list[dict[str, float]] = []
         self.epoch = 0
-        # settings, starting point and labels: another run's checkpoint is not continued
-        start = fingerprint(*network.state_dict().values(), torch.from_numpy(batches.labels(rows)))
-        self.signature = asdict(settings) | {"weights": list(settings.weights), "start": start}
-        if checkpoint is not None and checkpoint.exists():
-            self._resume(checkpoint, title)
+        if checkpoint is not None:
+            # another run's checkpoint is not continued
+            self.signature = asdict(settings) | {
+                "weights": list(settings.weights),
+                "start": fingerprint(*network.state_dict().values()),
+                "crystals": batches.content(rows),
+                "validation": batches.content(validation_rows) if len(validation_rows) else "",
+                "torch": torch.__version__,
+                "sources": package_hash(*SOURCES),
+            }
+            if checkpoint.exists():
+                self._resume(checkpoint, title)
 
     def _resume(self, path: Path, title: str) -> None:
         tensors, state = load_checkpoint(path)
-        if state["settings"] != self.signature:
-            log.info("%s: %s belongs to another run and is not continued", title, path)
+        if differing := [k for k, own in self.signature.items() if state["settings"].get(k) != own]:
+            said = ", ".join(differing)
+            log.warning("%s: %s is of another run (%s differ): begun anew", title, path, said)
             return
         self.network.load_state_dict(unpack("network", tensors))
         unpack_optimizer(self.optimizer, tensors)

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_json, read_table, write_json
+from matml.core.files import TABLE, atomic, read_json, read_table, write_json
+from matml.core.integrity.formats import Format
 from matml.core.provenance import file_hash
 from matml.core.settings import validate
 from matml.meta.checkpoint import save_checkpoint
@@ -20,6 +21,7 @@ from matml.properties.data.descriptors import describe
 from matml.properties.data.element_features import feature_names
 from matml.properties.data.targets import find_property
 from matml.properties.dataset import Workbench
+from matml.properties.evaluation.layout import CHOICES
 from matml.properties.networks.ensemble import load_network, nearest_distances
 from matml.properties.networks.metatrain import METHODS
 from matml.properties.networks.pretrain import embed
@@ -29,7 +31,7 @@ from matml.properties.stack.conformal import LEVEL, weighted_quantile
 from matml.properties.stack.fit import network_predictions
 from matml.structures.settings import StructuresSection
 
-FORMAT = 3
+FORMAT = Format("model", 4, "export it again with `matml properties export`, or copy it again")
 CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
 NEW_PROPERTY = "new-property.safetensors"
 """What properties that the model does not know take."""
@@ -70,7 +72,12 @@ def export_predictor(
     structures
         Folder of the ingested crystals, whose `summary.json` has the settings.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    files = []
+
+    def place(source: Path, target: Path) -> None:
+        files.append(target)
+        _copy(source, target)
+
     recipe = bench.recipe(settings)
     labelled = (~np.isnan(bench.targets)).any(1)
     training = bench.split.training_rows(bench.families)
@@ -87,10 +94,8 @@ def export_predictor(
     distances = list[float]()
     of_property: dict[str, list[float]] = {name: [] for name in bench.names}
     for number, folder in enumerate(members):
-        target = out / f"member-{number}"
-        target.mkdir(exist_ok=True)
         for name in ("pretrained", *METHODS, "residual_gp"):
-            _copy(folder / f"{name}.safetensors", target / f"{name}.safetensors")
+            place(folder / f"{name}.safetensors", out / f"member-{number}/{name}.safetensors")
         # one member a fold tells distances: more would double the model's size
         if number >= bench.split.cross_folds:
             continue
@@ -104,18 +109,17 @@ def export_predictor(
             of_property[name].append(_far(embeddings[has], own_fold[has]))
         tensors[f"embeddings.{number}"] = torch.from_numpy(embeddings).half()
     for path in baselines:
-        _copy(path, out / path.name)
+        place(path, out / path.name)
     for path in stacks:
-        _copy(path, out / stack_file(path.stem))
-    _copy(new_property, out / NEW_PROPERTY)
+        place(path, out / stack_file(path.stem))
+    place(new_property, out / NEW_PROPERTY)
     save_checkpoint(out / TRAINING, compact(tensors, bench.crystals.subset(training)), {})
-    choices = read_json(evaluation / "choices.json")
+    choices = read_json(evaluation / "choices.json", CHOICES)
     write_json(out / CHECKS, checked_episodes(evaluation, episodes, bench, choices))
     scores = read_table(evaluation / "scores.csv")
     write_json(
         out / CARD,
         {
-            "format": FORMAT,
             "recipe": asdict(recipe),
             "structures": _ingest_settings(structures),
             "element_features": feature_names(),
@@ -149,7 +153,9 @@ def export_predictor(
                 name: importlib.metadata.version(name)
                 for name in ("matml", "torch", "torch-geometric", "pymatgen", "scikit-learn")
             },
+            "files": file_hashes(out, [*files, out / TRAINING, out / CHECKS]),
         },
+        FORMAT,
     )
 
 
@@ -161,14 +167,14 @@ def checked_episodes(
     One of each test family and number of labels, by the crystals' ids: whoever has the crystals
     can adapt again and must find the same numbers.
     """
-    drawn = read_table(episodes)
+    drawn = read_table(episodes, TABLE)
     drawn = drawn[(drawn["part"] == "test") & (drawn["draw"] == 0) & drawn["shots"].isin(shots)]
     keys = ["property", "family", "shots"]
     support = dict(
         zip(drawn[keys].itertuples(index=False, name=None), drawn["support"], strict=True)
     )
     ids = bench.crystals.table["id"].to_numpy()
-    found = read_table(evaluation / "predictions.parquet")
+    found = read_table(evaluation / "predictions.parquet", TABLE)
     records = []
     for key, rows in found.groupby(keys, sort=True):
         name, family, shots_used = str(key[0]), str(key[1]), int(str(key[2]))
@@ -243,23 +249,32 @@ def stack_file(property_name: str) -> str:
     return f"{property_name}-stack.safetensors"
 
 
-def check_files(folder: Path) -> None:
-    """Refuse a shipped model whose files are not those that its card lists.
+def file_hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of files of a model by their names in its folder."""
+    return {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(files)}
+
+
+def check_files(folder: Path, card: dict) -> None:
+    """Refuse a model whose files are not those that its card lists.
 
     Raises
     ------
     MatmlError
         Names the file.
     """
-    for name, digest in read_json(folder / CARD).get("files", {}).items():
+    for name, digest in card["files"].items():
         path = folder / name
         if not path.is_file() or file_hash(path) != digest:
-            state = "differs from what was shipped" if path.is_file() else "is missing"
-            raise MatmlError(f"{path}: {state}; install matml again, or copy the model again")
+            state = (
+                "is not the file that the model's card lists" if path.is_file() else "is missing"
+            )
+            raise MatmlError(
+                f"{path}: {state}; copy the model again, install matml again where it came with "
+                "it, or export it again"
+            )
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, whole or not at all."""
-    temporary = target.with_suffix(".partial")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -135,18 +135,8 @@ class FewShotPredictor:
             the element features were others; the message names the difference.
         """
         folder = model_folder(folder)
-        card = read_json(folder / CARD)
-        if not isinstance(card, dict):
-            raise MatmlError(
-                f"{folder / CARD}: holds a {type(card).__name__}, not the card of a model; copy "
-                "or export the model again"
-            )
-        if card.get("format") != FORMAT:
-            raise MatmlError(
-                f"{folder / CARD}: format {card.get('format')!r}, this version of matml reads "
-                f"{FORMAT}; export the predictor again"
-            )
-        check_files(folder)
+        card = read_json(folder / CARD, FORMAT)
+        check_files(folder, card)
         try:
             recipe = NetworkRecipe(
                 **{**card["recipe"], "properties": tuple(card["recipe"]["properties"])}

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_json, read_table, write_json, write_table
+from matml.core.files import TABLE, read_json, read_table, write_json, write_table
+from matml.core.integrity.formats import Format, open_sealed
 from matml.core.provenance import file_hash
 from matml.core.text import read_text_table
 from matml.properties.predictor.adapted import AdaptedPredictor
@@ -27,7 +28,7 @@ from matml.structures.labels.files import read_label_file
 from matml.structures.settings import StructuresSection
 from matml.structures.table import quarantine_row
 
-ADAPTED_FORMAT = 2
+ADAPTED = Format("adapted predictor", 3, "run `matml properties adapt` again")
 SUPPORT, QUARANTINE = "support.parquet", "quarantine.csv"
 DEFAULT = "default"
 """Stands for the shipped model in the card of an adapted one."""
@@ -146,7 +147,6 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
     write_json(
         folder / CARD,
         {
-            "adapted_format": ADAPTED_FORMAT,
             "property": adapted.property_name,
             "unit": adapted.unit,
             "logarithmic": adapted.scale.property.logarithmic,
@@ -161,6 +161,7 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
                 name: importlib.metadata.version(name) for name in ("matml", "torch", "pymatgen")
             },
         },
+        ADAPTED,
     )
 
 
@@ -183,12 +184,9 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
             f"{folder}: holds no adapted predictor (no {CARD}); run `matml properties adapt`"
         )
     card = read_json(folder / CARD)
-    if card.get("adapted_format") != ADAPTED_FORMAT:
-        hint = "; it is a model: give it with --model" if "recipe" in card else ""
-        raise MatmlError(
-            f"{folder / CARD}: adapted_format {card.get('adapted_format')!r}, this version of "
-            f"matml reads {ADAPTED_FORMAT}{hint or '; adapt again'}"
-        )
+    if isinstance(card, dict) and "recipe" in card:
+        raise MatmlError(f"{folder}: is a model, not an adapted one; give it with --model")
+    card = open_sealed(card, folder / CARD, ADAPTED)
     if not (folder / SUPPORT).is_file() or file_hash(folder / SUPPORT) != card["support_sha256"]:
         raise MatmlError(f"{folder / SUPPORT}: is not the support that was adapted to; adapt again")
     named = None if card["model"] == DEFAULT else Path(card["model"])
@@ -204,7 +202,7 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
             "checksum differs); give that one with --model, or adapt again"
         )
     predictor = FewShotPredictor.load(path, device)
-    table, name = read_table(folder / SUPPORT), card["property"]
+    table, name = read_table(folder / SUPPORT, TABLE), card["property"]
     crystals: Structures = []
     if len(table):
         crystals = CrystalSet.from_table(table, predictor.encoder.graphs)

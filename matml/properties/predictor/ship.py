@@ -6,8 +6,7 @@ from pathlib import Path
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
-from matml.core.provenance import file_hash
-from matml.properties.predictor.export import CARD
+from matml.properties.predictor.export import CARD, FORMAT, file_hashes
 from matml.properties.predictor.few_shot import FewShotPredictor
 
 MATERIALS_PROJECT = "A. Jain et al., APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323"
@@ -78,12 +77,9 @@ def ship_model(model: Path, out: Path, *, licence: str | None, benchmark: Path |
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         made = Path(folder) / "made"
         _copy(model, made, {f"{method}.safetensors" for method in left_out})
-        card["files"] = {
-            path.relative_to(made).as_posix(): file_hash(path)
-            for path in sorted(made.rglob("*"))
-            if path.is_file() and path.name != CARD
-        }
-        write_json(made / CARD, card)
+        files = (path for path in made.rglob("*") if path.is_file() and path.name != CARD)
+        card["files"] = file_hashes(made, files)
+        write_json(made / CARD, card, FORMAT)
         # what ships must load
         FewShotPredictor.load(made)
         if out.exists():

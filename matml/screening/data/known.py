@@ -18,6 +18,7 @@ from matml.structures.duplicates import (
     first_match,
     note_undecided,
 )
+from matml.structures.settings import STRUCTURES
 
 
 def read_known(folder: Path) -> pd.DataFrame:
@@ -31,7 +32,7 @@ def read_known(folder: Path) -> pd.DataFrame:
     path = Path(folder) / "structures.parquet"
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; run `matml structures ingest` with --out {folder}")
-    table = read_table(path)
+    table = read_table(path, STRUCTURES)
     needed = {"id", "formula", "family", "common_name", "prototype", "duplicate_of", "lattice"}
     if missing := sorted(needed - set(table.columns)):
         raise MatmlError(f"{path}: lacks the column {missing[0]!r}; ingest the crystals again")

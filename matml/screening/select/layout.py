@@ -1,7 +1,9 @@
 """Names of the files that a screening writes into its folder."""
 
-SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
+from matml.core.integrity.formats import Format
 
+SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
+SHARD = Format("screened share of the candidates", 1, "run `matml screen` again")
 
 QUARANTINE = "crystals/quarantine.csv"
 

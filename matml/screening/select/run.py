@@ -15,13 +15,14 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import atomic, csv_text, read_json, write_json, write_table
+from matml.core.integrity.formats import seal
 from matml.core.parallel import Helpers, heartbeat, processors
 from matml.core.settings import read_section, validate
 from matml.screening.data.reader import INGESTED_TABLE, Chunk, read_chunks
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.select.deduplicate import CELLS, mark_copies
-from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, STATE
+from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, SHARD, STATE
 from matml.screening.select.top_k import Keeper, ScoreWriter, typed
 from matml.screening.settings import ScreeningSection
 from matml.structures.io.documents import Documents
@@ -158,6 +159,7 @@ def stream(
         cell_writer.close()
         if keeper.counts["ranked"]:
             mark_copies(scores, cells)
+        seal(scores)
     seconds = time.perf_counter() - adapted
     kept = keeper.kept()
     if job.settings.stability:
@@ -186,7 +188,8 @@ def stream(
         "adaptation_seconds": round(adapted - start, 3),
         "seconds": round(seconds, 3),
     }
-    write_json(out / STATE, json.loads(pd.Series([state]).to_json(orient="records"))[0])
+    plain = json.loads(pd.Series([state]).to_json(orient="records"))[0]
+    write_json(out / STATE, plain, SHARD)
     for note in said.notes if said else []:
         log.info("%s", note)
     if said and said.ignored:

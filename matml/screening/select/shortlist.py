@@ -9,7 +9,7 @@ import pandas as pd
 from pymatgen.core import Element, Lattice, Structure
 
 from matml.core.errors import MatmlError
-from matml.core.files import atomic, read_json, read_table, write_json, write_table
+from matml.core.files import TABLE, atomic, read_json, read_table, write_json, write_table
 from matml.core.settings import validate
 from matml.core.standardise import Standardisation
 from matml.properties.data.element_features import element_features
@@ -25,7 +25,7 @@ from matml.screening.objectives import (
 from matml.screening.score.convex_hull import KnownHull
 from matml.screening.select.diversity import diverse_order, likeness, pareto_fronts
 from matml.screening.select.explain import explain
-from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, STATE
+from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SHARD, STATE
 from matml.screening.select.summary import summarise
 from matml.screening.select.top_k import CELL_COLUMNS, best_first, merge_states, typed
 from matml.screening.settings import ScreeningSection
@@ -70,7 +70,7 @@ def finish(folders: Sequence[Path], out: Path) -> None:
         Where the shards are of different runs, one is missing or given twice, or not one candidate
         could be used.
     """
-    states = [read_json(folder / STATE) for folder in folders]
+    states = [read_json(folder / STATE, SHARD) for folder in folders]
     same = ("objectives", "settings", "job", "seed", "shards")
     for folder, state in zip(folders, states, strict=True):
         if differing := [key for key in same if state.get(key) != states[0].get(key)]:
@@ -80,7 +80,7 @@ def finish(folders: Sequence[Path], out: Path) -> None:
             )
     _refuse_other_shares(folders, states)
     state = states[0] | merge_states(states)
-    parts = [rows for folder in folders if len(rows := read_table(folder / KEPT))]
+    parts = [rows for folder in folders if len(rows := read_table(folder / KEPT, TABLE))]
     if not parts:
         raise _nothing_left([folder / QUARANTINE for folder in folders], state["counts"]["read"])
     settings = validate(ScreeningSection, state["settings"], str(folders[0] / STATE))

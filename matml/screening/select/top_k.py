@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matml.core.files import sealed_metadata
 from matml.screening.objectives import Objective, to_scale
 from matml.screening.score.scoring import Scored
 from matml.screening.select.diversity import dominated_by
@@ -244,7 +245,8 @@ class ScoreWriter:
         if self.parts:
             self._flush()
         if self.writer is None:
-            parquet.write_table(pyarrow.table({}), self.path)
+            said = sealed_metadata()
+            parquet.write_table(pyarrow.table({}).replace_schema_metadata(said), self.path)
         else:
             self.writer.close()
 
@@ -256,7 +258,8 @@ class ScoreWriter:
         rows = rows[self.writer.schema.names] if self.writer else _score_columns(rows)
         if self.writer is None:
             arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
-            self.writer = parquet.ParquetWriter(self.path, arrow.schema.remove_metadata())
+            schema = arrow.schema.with_metadata(sealed_metadata())
+            self.writer = parquet.ParquetWriter(self.path, schema)
         self.writer.write_table(
             pyarrow.Table.from_pandas(rows, schema=self.writer.schema, preserve_index=False)
         )

@@ -11,7 +11,7 @@ from matml.core.files import read_table, write_json
 from matml.core.parallel import map_ordered
 from matml.structures.graphs.graph import CrystalGraph, crystal_graph
 from matml.structures.graphs.store import GraphStore
-from matml.structures.settings import GraphsSection
+from matml.structures.settings import STRUCTURES, GraphsSection
 
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -48,7 +48,7 @@ def build_graphs(
         The content of `summary.json`.
     """
     begin = time.perf_counter()
-    table = read_table(Path(structures_dir) / "structures.parquet")
+    table = read_table(Path(structures_dir) / "structures.parquet", STRUCTURES)
     names = ("lattice", "frac_coords", "atomic_numbers", "orbit")
     cells = list(zip(*(table[name] for name in names), strict=True))
     built = time.perf_counter()

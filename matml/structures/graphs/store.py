@@ -12,7 +12,8 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from matml.core.errors import MatmlError
-from matml.core.files import atomic, write_table
+from matml.core.files import atomic, read_table, write_table
+from matml.core.integrity.formats import Format, check_seal, header, read_header, seal
 from matml.structures.graphs.graph import CrystalGraph
 
 ARRAYS = {
@@ -25,6 +26,7 @@ ARRAYS = {
     "edge_multiplicity": np.int32,
     "edge_offset": np.int64,
 }
+GRAPHS = Format("graphs", 1, "run `matml structures graph` again")
 FILE = "graphs.safetensors"
 INDEX = "index.parquet"
 
@@ -100,28 +102,26 @@ class GraphStore:
             Where a file is missing, damaged, or the two files do not belong together.
         """
         path = Path(folder) / FILE
-        arrays, metadata = map_safetensors(path)
+        arrays, settings = map_graphs(path)
         if missing := [name for name in ARRAYS if name not in arrays]:
             raise MatmlError(
                 f"{path}: array {missing[0]} is missing; run `matml structures graph` again"
             )
         index_path = Path(folder) / INDEX
-        if not index_path.is_file():
-            raise MatmlError(f"{index_path}: no such file; run `matml structures graph` again")
-        ids = pd.read_parquet(index_path, columns=["id"])["id"].tolist()
+        ids = read_table(index_path, GRAPHS)["id"].tolist()
         if len(ids) + 1 != len(arrays["node_offset"]):
             raise MatmlError(
                 f"{index_path}: {len(ids)} rows for {len(arrays['node_offset']) - 1} graphs; "
                 "run `matml structures graph` again"
             )
-        settings = json.loads(metadata.get("settings", "{}"))
         return cls(ids=ids, settings=settings, **{name: arrays[name] for name in ARRAYS})
 
     def save(self, folder: str | Path) -> None:
         """Write `graphs.safetensors` and `index.parquet`."""
         with atomic(Path(folder) / FILE) as temporary:
             arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
-            save_file(arrays, temporary, metadata={"settings": json.dumps(self.settings)})
+            save_file(arrays, temporary, metadata=header(GRAPHS, self.settings))
+            seal(temporary)
         index = pd.DataFrame(
             {
                 "id": pd.Series(self.ids, dtype="str"),
@@ -131,7 +131,7 @@ class GraphStore:
                 "edge_start": self.edge_offset[:-1],
             }
         )
-        write_table(Path(folder) / INDEX, index)
+        write_table(Path(folder) / INDEX, index, GRAPHS)
 
     def gather(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Join some graphs into one flat batch.
@@ -190,35 +190,31 @@ def _ranges(offset: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.arange(len(block)) + np.repeat(start - first, size), block, first
 
 
-def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Memory-map the arrays of a safetensors file, and return its metadata.
+def map_graphs(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Memory-map the arrays of a safetensors file, and return the graphs' settings.
 
     The format is eight bytes of header length, a JSON header, and the arrays end to end.
 
     Raises
     ------
     MatmlError
-        Where the file is missing, cut short, or not of this format.
+        Where the file is missing, damaged, or not of this format.
     """
-    again = "run `matml structures graph` again"
     if not path.is_file():
-        raise MatmlError(f"{path}: no such file; {again}")
+        raise MatmlError(f"{path}: no such file; {GRAPHS.remedy}")
+    check_seal(path, GRAPHS)
     kinds = {"F64": "f8", "F32": "f4", "I64": "i8", "I32": "i4", "I16": "i2"}
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ValueError("header longer than the file")
-            header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
+            entries = json.loads(file.read(length))
+        settings = read_header(entries.pop("__metadata__", {}), path, GRAPHS)
         content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         arrays = {}
-        for name, entry in header.items():
+        for name, entry in entries.items():
             begin, end = (8 + length + at for at in entry["data_offsets"])
-            if end > len(content):
-                raise ValueError("it is cut short")
             arrays[name] = content[begin:end].view(f"<{kinds[entry['dtype']]}")
             arrays[name] = arrays[name].reshape(entry["shape"])
     except (ValueError, KeyError, struct.error, TypeError) as error:
-        raise MatmlError(f"{path}: is damaged ({error}); {again}") from None
-    return arrays, metadata
+        raise MatmlError(f"{path}: is damaged ({error}); {GRAPHS.remedy}") from None
+    return arrays, settings

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW
+from matml.core.files import FIRST_ROW, check_table
 from matml.core.text import BROKEN_REMEDY, decode, readable, text_table_parts
 from matml.structures.errors import BadCrystal
 from matml.structures.io.databases import STRUCTURES, entries_of
@@ -108,6 +108,8 @@ def parquet_parts(source: Path | io.BytesIO, path: Path, size: int) -> Iterator[
     import pyarrow
     from pyarrow import parquet
 
+    if isinstance(source, Path):
+        check_table(source)
     try:
         with parquet.ParquetFile(source) as file:
             if not file.metadata.num_rows:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import read_table, write_table
+from matml.core.files import TABLE, read_table, write_table
+from matml.core.provenance import package_hash
 from matml.core.standardise import Standardisation
 from matml.properties.benchmark.plan import check_made_with
 from matml.properties.dataset import EPISODES, Workbench
@@ -130,7 +131,7 @@ def run_study(
             f"--members {members}: fewer than the {bench.split.cross_folds} folds of "
             "cross-fitting, each of which one network leaves out"
         )
-    episodes = read_table(run / EPISODES)
+    episodes = read_table(run / EPISODES, TABLE)
     episodes = episodes[(episodes["part"] == "test") & episodes["property"].isin(names)]
     made_with = {
         "settings": settings.model_dump(mode="json"),
@@ -138,6 +139,8 @@ def run_study(
         "properties": list(names),
         "test": list(bench.split.test),
         "episodes": len(episodes),
+        "crystals": bench.content(),
+        "sources": package_hash("properties", "gp", "meta", "structures"),
     }
     check_made_with(out, made_with)
     write_table(out / EPISODES, episodes)

@@ -1,0 +1,269 @@
+"""Runs of the workflow are killed and starved at random, and their files spoilt at the end.
+
+`python tests/faults/chaos.py --faults 100` works on crystals and their graphs, and takes some five
+seconds a fault; with `--whole` on the whole small run of `workflow/config-small.yaml`, and takes an
+hour. Ends with 1 where anything was lost, has other numbers, hangs or shows a traceback.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matml.core.errors import MatmlError
+from matml.core.provenance import result_files, verify_checksums, write_checksums
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = ("group", "parent", "parent", "disk")
+"""SIGKILL to the run and its jobs, to the run alone, and a limit that a file outgrows."""
+FEW = "structures: {inputs: [few.csv.gz]}\n"
+SLOWEST_S = 400.0
+MATML = "from matml.cli.main import main; main()"
+
+
+@dataclass
+class Chaos:
+    """A folder in which runs are spoilt, and what has come of it.
+
+    Attributes
+    ----------
+    arguments
+        Of `matml run`.
+    results
+        Folder of the results, below `folder`.
+    problems
+        What was lost, is other than in an undisturbed run, hangs, or shows a traceback.
+    """
+
+    folder: Path
+    arguments: list[str]
+    results: str
+    chance: random.Random
+    slowest_s: float = SLOWEST_S
+    problems: list[str] = field(default_factory=list)
+    done: Counter = field(default_factory=Counter)
+    orphans: set[int] = field(default_factory=set)
+
+    def start(self, folder: Path, most_bytes: int | None = None) -> subprocess.Popen:
+        """Start a run in a session of its own, where no file may grow beyond so many bytes."""
+
+        def limit() -> None:
+            if most_bytes is not None:
+                _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+
+        self.told = folder / "told.txt"
+        with self.told.open("w") as told:
+            return subprocess.Popen(
+                [sys.executable, "-c", MATML, "run", *self.arguments],
+                cwd=folder,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=limit,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )
+
+    def wait(self, run: subprocess.Popen, seconds: float, title: str) -> int | None:
+        """Return the exit code; None where the run has not ended by then."""
+        deadline = time.monotonic() + seconds
+        while run.poll() is None and time.monotonic() < deadline:
+            self.orphans = {orphan for orphan in self.orphans if lives(orphan)}
+            if self.orphans and any(map(is_job, processes_of(run.pid))):
+                self.problems.append(f"{title}: a job runs beside orphans {sorted(self.orphans)}")
+                self.orphans = set()
+            time.sleep(0.05)
+        return run.returncode
+
+    def finish(self, folder: Path, title: str) -> None:
+        """Run to the end, which must come and be a good one."""
+        run = self.start(folder)
+        code = self.wait(run, self.slowest_s, title)
+        if code is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            self.problems.append(f"{title}: no end after {self.slowest_s:.0f} s")
+        elif code:
+            tail = " / ".join(self.told.read_text(errors="replace").splitlines()[-5:])
+            self.problems.append(f"{title}: ended with {code}: {tail}")
+        self.look_for_tracebacks(folder, title)
+
+    def look_for_tracebacks(self, folder: Path, title: str) -> None:
+        """Note a traceback in what was printed and in the logs of the jobs."""
+        for log in [self.told, *(folder / self.results / "logs").rglob("*.log")]:
+            if "Traceback (most recent call last)" in log.read_text(errors="replace"):
+                self.problems.append(f"{title}: a traceback in {log.relative_to(folder)}")
+                log.rename(log.with_suffix(".seen"))
+
+    def disturb(self, folder: Path, whole_s: float, sizes: list[int]) -> bool:
+        """Start or go on with a run, and let one fault happen to it; returns whether it is done."""
+        kind = self.chance.choice(FAULTS)
+        most = int(self.chance.choice(sizes) * self.chance.uniform(0.3, 0.95))
+        run = self.start(folder, most if kind == "disk" else None)
+        # a limited run fails by itself
+        seconds = self.slowest_s if kind == "disk" else self.chance.uniform(0.1, 1) * whole_s
+        title = f"fault {self.done.total() + 1} ({kind})"
+        code = self.wait(run, seconds, title)
+        if code is None:
+            if kind == "disk":
+                self.problems.append(f"{title}: no end after {seconds:.0f} s")
+            self.orphans = processes_of(run.pid) if kind == "parent" else set()
+            (os.kill if kind == "parent" else os.killpg)(run.pid, signal.SIGKILL)
+            run.wait()
+        self.done[kind if code is None or code else "ended before"] += 1
+        self.look_for_tracebacks(folder, title)
+        return code == 0
+
+    def differ(self, reference: Path, folder: Path, title: str) -> None:
+        """Note what differs from an undisturbed run but for its times."""
+        expected, found = (contents(place / self.results) for place in (reference, folder))
+        for name in sorted(expected.keys() | found.keys()):
+            if name not in found:
+                self.problems.append(f"{title}: {name} is lost")
+            elif name not in expected:
+                self.problems.append(f"{title}: {name} is left over")
+            elif expected[name] != found[name]:
+                self.problems.append(f"{title}: {name} has another content")
+
+    def spoil(self, results: Path) -> int:
+        """Spoil each result file in turn; returns how many, all of which must be noticed."""
+        files = result_files(results)
+        write_checksums(results, results / "checksums.json")
+        for path in files:
+            whole = path.read_bytes()
+            if not whole:
+                continue
+            place = self.chance.randrange(len(whole))
+            flipped = bytes([whole[place] ^ 1 << self.chance.randrange(8)])
+            path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+            try:
+                verify_checksums(results)
+                self.problems.append(f"{path.relative_to(results)}: one bit is other, unnoticed")
+            except MatmlError as error:
+                if str(path.relative_to(results)) not in str(error):
+                    self.problems.append(f"{path.relative_to(results)}: is not named: {error}")
+            path.write_bytes(whole)
+        (results / "checksums.json").unlink()
+        return len(files)
+
+    def run(self, faults: int) -> None:
+        """Make a reference, disturb so many runs, and compare the last one and each that ended."""
+        reference, folder = self.folder / "reference", self.folder / "disturbed"
+        begun = time.monotonic()
+        self.finish(reference, "undisturbed")
+        whole_s = time.monotonic() - begun
+        self.slowest_s = max(self.slowest_s, 10 * whole_s)
+        sizes = sorted(path.stat().st_size for path in result_files(reference / self.results))
+        while self.done.total() < faults:
+            if self.disturb(folder, whole_s, [size for size in sizes if size > 8192]):
+                self.differ(reference, folder, f"after {self.done.total()} faults")
+                remove(folder / self.results)
+        self.finish(folder, "at the end")
+        self.differ(reference, folder, "at the end")
+        self.done["files spoilt"] = self.spoil(folder / self.results)
+
+
+def processes_of(session: int) -> set[int]:
+    """Return the living processes of a session."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            state = (place / "stat").read_text().rpartition(")")[2].split()
+            if int(state[3]) == session and state[0] != "Z":
+                found.add(int(place.name))
+    return found
+
+
+def lives(process: int) -> bool:
+    """Whether a process is there and no zombie."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def is_job(process: int) -> bool:
+    """Whether a process is one of the workflow's jobs."""
+    with contextlib.suppress(OSError):
+        line = Path(f"/proc/{process}/cmdline").read_bytes()
+        return b"set -euo pipefail" in line
+    return False
+
+
+def contents(results: Path) -> dict[str, Any]:
+    """Return what result files hold by their names, without how long anything took."""
+    return {
+        path.relative_to(results).as_posix(): _content(path)
+        for path in (result_files(results) if results.exists() else [])
+        # the page and its figures show times, too
+        if path.suffix not in (".html", ".svg", ".png") and path.parts[-2] != "figures"
+    }
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".json":
+        return _timeless(json.loads(path.read_text(encoding="utf-8")))
+    return path.read_bytes()
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if "second" not in k and k != "checksum"}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and what is below."""
+    import shutil
+
+    shutil.rmtree(folder)
+
+
+def prepared(folder: Path, seed: int, *, whole: bool = False) -> Chaos:
+    """Write the inputs of two runs, one of which is to be disturbed."""
+    sys.path.insert(0, str(ROOT / "tests/workflow"))
+    from small_tables import cut, make, packed
+
+    for name in ("reference", "disturbed"):
+        place = folder / name
+        if whole:
+            make(place / "build/small")
+        else:
+            place.mkdir(parents=True)
+            (place / "few.yaml").write_text(FEW)
+            packed(place / "few.csv.gz", cut("elastic", 8, 12))
+    chance = random.Random(seed)
+    if whole:
+        arguments = ["--cores", "2", "--configfile", str(ROOT / "workflow/config-small.yaml")]
+        return Chaos(folder, arguments, "build/small/results", chance, 1800.0)
+    arguments = ["--cores", "2", "--configfile", "few.yaml", "results/graphs/summary.json"]
+    return Chaos(folder, arguments, "results", chance)
+
+
+def main() -> None:
+    """Do as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--whole", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        chaos = prepared(Path(folder), given.seed, whole=given.whole)
+        chaos.run(given.faults)
+    print(", ".join(f"{count} {kind}" for kind, count in chaos.done.items()))
+    print("\n".join(chaos.problems) or "nothing lost, nothing other, no hang, no traceback")
+    sys.exit(bool(chaos.problems))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Training goes on from a checkpoint of the very same work only."""
+
+import logging
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+from torch import nn
+
+from matml.meta import MAML, GradientSteps, MetaTraining, Task, meta_train
+from matml.meta.checkpoint import load_checkpoint
+from matml.properties.data.batches import GraphBatches
+from matml.properties.networks.crystal_network import CrystalNetwork
+from matml.properties.networks.pretrain import Pretraining, _Run, pretrain
+from matml.structures.crystals import CrystalSet
+
+ROWS = range(6)
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a training."""
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    metals = ("Li", "Na", "K", "Rb", "Cs", "Ag", "Tl", "Cu")
+    return CrystalSet.from_structures(
+        [
+            Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [m, "Cl"], [[0] * 3, [0.5] * 3])
+            for m, a in zip(metals, np.linspace(5.1, 7.0, len(metals)), strict=True)
+        ]
+    )
+
+
+def trained(crystals, path, monkeypatch, *, stop=False, targets=None):
+    """Epochs that a pre-training took, which is stopped after its first where asked for."""
+    torch.manual_seed(0)
+    targets = np.linspace(-1, 1, len(crystals))[:, None] if targets is None else targets
+    network = CrystalNetwork(1, width=4, layers=1)
+    settings = Pretraining(weights=(1.0,), epochs=3, batch_size=4)
+    epochs = []
+    with monkeypatch.context() as patch:
+        train_epoch = _Run.train_epoch
+
+        def one(run, epoch):
+            if stop and epoch:
+                raise Stopped
+            epochs.append(epoch)
+            return train_epoch(run, epoch)
+
+        patch.setattr(_Run, "train_epoch", one)
+        options = {"validation_rows": [6, 7], "validate_every": 1, "checkpoint": path}
+        pretrain(network, GraphBatches(crystals, targets), ROWS, settings, **options)
+    return epochs
+
+
+def test_pretraining_goes_on_with_the_same_crystals_only(crystals, tmp_path, monkeypatch, caplog):
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stopped):
+        trained(crystals, path, monkeypatch, stop=True)
+    stopped = path.read_bytes()
+
+    def epochs(crystals=crystals, **options):
+        path.write_bytes(stopped)
+        caplog.clear()
+        return trained(crystals, path, monkeypatch, **options)
+
+    assert epochs() == [1, 2]
+    graphs = crystals.graphs
+    distance = graphs.edge_distance.copy()
+    distance[3] += 1e-3
+    moved = replace(crystals, graphs=replace(graphs, edge_distance=distance))
+    assert epochs(moved) == [0, 1, 2]
+    assert "is of another run (crystals differ): begun anew" in caplog.text
+    larger = crystals.table.assign(volume_per_atom_A3=crystals.table["volume_per_atom_A3"] * 1.01)
+    assert epochs(replace(crystals, table=larger)) == [0, 1, 2]
+    other = np.linspace(-1, 1, len(crystals))[:, None]
+    other[7] = 0
+    assert epochs(targets=other) == [0, 1, 2]
+    assert "(validation differ)" in caplog.text
+    monkeypatch.setattr("matml.properties.networks.pretrain.package_hash", lambda *_: "other")
+    assert epochs() == [0, 1, 2]
+    assert "(sources differ)" in caplog.text
+
+
+def mean_square(model, data):
+    return (model(data[0]) - data[1]).square().mean()
+
+
+def meta_trained(path, *, slope=3.0, validated=3.0, made_with="crystals"):
+    """What a meta-training on lines of some slope says of the checkpoint that it finds."""
+
+    def line(generator, slope=slope, name="line"):
+        x = torch.rand(8, 1, generator=generator)
+        return Task(name, support=(x[:4], slope * x[:4]), query=(x[4:], slope * x[4:]))
+
+    torch.manual_seed(0)
+    module = nn.Linear(1, 1)
+    fixed = [line(torch.Generator().manual_seed(1), validated, "fixed")]
+    meta_train(
+        *(module, mean_square, GradientSteps(module, steps=1, learning_rate=0.1), MAML(), line),
+        MetaTraining(batches=2, validate_every=1),
+        validation_tasks=fixed,
+        checkpoint=path,
+        made_with=made_with,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, None),
+        ({"slope": 4.0}, "first_batch"),
+        ({"validated": 4.0}, "validation_tasks"),
+        ({"made_with": {"crystals": np.arange(3), "labels": torch.zeros(2)}}, "made_with"),
+    ],
+)
+def test_meta_training_goes_on_with_the_same_tasks_only(tmp_path, caplog, change, named):
+    path = tmp_path / "checkpoint.safetensors"
+    meta_trained(path)
+    _, before = load_checkpoint(path)
+    with caplog.at_level(logging.INFO):
+        meta_trained(path, **change)
+    found = re.findall(r"is of another run \((.*) differ\)", caplog.text)
+    assert found == ([] if named is None else [named])
+    assert ("resumed at batch 2 of 2" in caplog.text) == (named is None)
+    kept = path.with_suffix(".old.safetensors")
+    assert kept.exists() == (named is not None)
+    assert named is None or load_checkpoint(kept)[1] == before
