@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from matml.cli import main
 from matml.cli.main import COMMANDS
+from matml.core.errors import MatmlError
 from matml.core.files import write_text
 from matml.core.provenance import (
     verify_checksums,
@@ -122,6 +124,25 @@ def test_truncated_changed_and_missing_results_are_noticed(tmp_path):
     assert "3 of 3 files differ" in done.stderr
     for told in ("a.csv has ", "deep/b.csv has changed", "deep/c.csv is missing", "--forcerun"):
         assert told in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '"x"', "null", '{"a.csv": 1}', "[" * 100_000])
+def test_checksums_that_are_none_do_not_pass(tmp_path, content):
+    (tmp_path / "checksums.json").write_text(content)
+    with pytest.raises(MatmlError, match=r"checksums\.json: .*; make it again") as told:
+        verify_checksums(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def fail(**_):
+        raise MemoryError
+
+    monkeypatch.setattr(main, "cli", fail)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("matml: error: there is too little memory; free some")
 
 
 def test_folders_are_watched_with_their_files(tmp_path):

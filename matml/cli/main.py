@@ -3,11 +3,12 @@
 import importlib
 import logging
 import sys
+from errno import ENOMEM
 
 import click
 
 from matml import __version__
-from matml.core.errors import MatmlError, reason_of
+from matml.core.errors import REMEDIES, MatmlError, reason_of
 from matml.core.integrity.owner import end_with_run
 
 # name: (module:attribute, one line of help); the module is imported only when its command runs
@@ -62,6 +63,9 @@ def main() -> None:
         cli(prog_name="matml")
     except MatmlError as error:
         click.echo(f"matml: error: {error}", err=True)
+        sys.exit(2)
+    except MemoryError:
+        click.echo(f"matml: error: there is too little memory; {REMEDIES[ENOMEM]}", err=True)
         sys.exit(2)
     except OSError as error:
         # a folder that cannot be made, a full disk: nothing of ours to trace

@@ -22,6 +22,8 @@ REMEDIES = {
 }
 """Remedy by error number; of all others the path is to be checked."""
 
+AGAIN = "make the file again"
+
 
 class MatmlError(Exception):
     """Input that cannot be used; the message names file, row, field, value and remedy.
@@ -30,8 +32,18 @@ class MatmlError(Exception):
     """
 
 
+def reason_of(error: OSError) -> str:
+    """Return what the system says of a file that cannot be read or written, and the remedy."""
+    return (f"{error.filename}: " if error.filename else "") + _reason(error)
+
+
+def _reason(error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"{reason}; {REMEDIES.get(error.errno or 0, ACCESS)}"
+
+
 @contextmanager
-def reading(path: str | Path, remedy: str = "make the file again") -> Iterator[None]:
+def reading(path: str | Path, remedy: str = AGAIN) -> Iterator[None]:
     """Say whatever the block stumbles on as one `MatmlError` that names the file.
 
     The one boundary of files that matml reads: their readers take apart what they expect, and a
@@ -57,9 +69,10 @@ def reading(path: str | Path, remedy: str = "make the file again") -> Iterator[N
         raise MatmlError(f"{path}: needs more memory than there is; {remedy}") from None
     except RecursionError:
         raise MatmlError(f"{path}: is nested too deep; {remedy}") from None
-    except OSError as error:
-        raise MatmlError(f"{path}: {error.strerror or error}; {remedy}") from None
     except Exception as error:
+        # libraries raise an OSError without a number for bytes that they cannot read
+        if isinstance(error, OSError) and error.errno:
+            raise MatmlError(f"{path}: {_reason(error)}") from None
         raise MatmlError(f"{path}: cannot be used ({in_one_line(error)}); {remedy}") from error
 
 
@@ -70,11 +83,3 @@ def in_one_line(error: BaseException, limit: int = 200) -> str:
         text = f"{text} is missing"
     text = text or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def reason_of(error: OSError) -> str:
-    """Return what the system says of a file that cannot be read or written, and the remedy."""
-    where = f"{error.filename}: " if error.filename else ""
-    remedy = REMEDIES.get(error.errno or 0, ACCESS)
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"{where}{reason}; {remedy}"

@@ -5,14 +5,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from matml.core.errors import MatmlError
+from matml.core.errors import AGAIN, MatmlError, reading
 from matml.core.integrity.formats import (
     FORMAT_KEY,
     UNSEALED,
@@ -116,23 +116,32 @@ def write_json(path: str | Path, value: Any, form: Format | None = None) -> None
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path, form: Format | None = None) -> Any:
+def read_json(path: str | Path, form: Format | None = None, shape: Any = None) -> Any:
     """Read a JSON file.
+
+    Parameters
+    ----------
+    shape
+        Of a file without a format: the type that its content must have, as pydantic knows them.
 
     Raises
     ------
     MatmlError
-        Where the file is missing, is not JSON, or not an object of the given format as it was
-        written.
+        Where the file is missing, is not JSON, not an object of the given format as it was
+        written, or not of the shape.
     """
     path = Path(path)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise MatmlError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise MatmlError(f"{path}: is not valid JSON ({error}); make the file again") from None
-    return value if form is None else open_sealed(value, path, form)
+    remedy = form.remedy if form else AGAIN
+    with reading(path, remedy):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise MatmlError(f"{path}: is not valid JSON ({error}); {remedy}") from None
+        if shape is not None:
+            from matml.core.settings import check_shape
+
+            check_shape(value, shape, path, remedy)
+        return value if form is None else open_sealed(value, path, form)
 
 
 def write_table(path: str | Path, table: pd.DataFrame, form: Format = TABLE) -> None:
@@ -191,28 +200,33 @@ def check_table(path: Path, form: Format | None = None) -> None:
         form.check(said and said.decode(), path)
 
 
-def read_table(path: str | Path, form: Format | None = None) -> pd.DataFrame:
+def read_table(
+    path: str | Path, form: Format | None = None, columns: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read a Parquet or CSV (also .csv.gz) table.
 
     Parameters
     ----------
     form
         As of `check_table`.
+    columns
+        That it must have.
 
     Raises
     ------
     MatmlError
-        Where the file is missing, empty or cannot be parsed, and as of `check_table`.
+        Where the file is missing, empty, cannot be parsed or lacks a column, and as of
+        `check_table`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MatmlError(f"{path}: no such file")
-    if path.suffix == ".parquet":
-        check_table(path, form)
-    try:
+    with reading(path, form.remedy if form else AGAIN):
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return each_text(pd.read_csv(path), unguarded)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MatmlError(f"{path}: cannot be read as a table ({reason})") from None
+            check_table(path, form)
+            table = pd.read_parquet(path)
+        else:
+            table = each_text(pd.read_csv(path), unguarded)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(
+                f"it lacks the column {missing[0]!r} and has {', '.join(map(str, table.columns))}"
+            )
+        return table

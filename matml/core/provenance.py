@@ -12,6 +12,7 @@ from pathlib import Path
 import matml
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
+from matml.core.integrity.formats import Format
 from matml.core.processors import usable_threads
 from matml.core.project import project_root
 
@@ -30,6 +31,7 @@ PACKAGES = (
     "torch-geometric",
 )
 # written while a run goes on or after it, so they tell nothing about the results' health
+CHECKSUMS = Format("checksums", 1, "make it again with `snakemake --cores 8`")
 UNCHECKED = ("logs", "benchmarks", "checksums.json", "origin.json")
 
 
@@ -110,7 +112,7 @@ def write_checksums(results: Path, out: Path) -> int:
         }
         for path in result_files(results)
     }
-    write_json(out, table)
+    write_json(out, table, CHECKSUMS)
     return len(table)
 
 
@@ -120,8 +122,8 @@ def say_missing(results: Path) -> None:
     Snakemake makes again what another rule still needs, and says that nothing is to be done where
     none does.
     """
-    with suppress(MatmlError, TypeError):
-        table: dict = read_json(results / "checksums.json")
+    with suppress(MatmlError):
+        table = read_json(results / "checksums.json", CHECKSUMS)
         gone = [name for name in table if not (results / name).exists()]
         if gone:
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
@@ -144,7 +146,7 @@ def verify_checksums(results: Path) -> int:
         Where a file is missing, cut short or changed; every such file is named.
     """
     listed = results / "checksums.json"
-    table = read_json(listed)
+    table = read_json(listed, CHECKSUMS)
     problems = []
     for name, entry in table.items():
         path = results / name

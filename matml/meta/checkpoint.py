@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from matml.core.errors import MatmlError
+from matml.core.errors import reading
 from matml.core.files import atomic
 from matml.core.integrity.formats import Format, check_seal, header, read_header, seal
 
@@ -39,18 +39,12 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor],
     MatmlError
         Where the file is missing or damaged, or was not written by `save_checkpoint`.
     """
-    try:
+    with reading(path, TENSORS.remedy):
         check_seal(path, TENSORS)
         with safe_open(path, framework="pt", device=device) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, read_header(metadata, path, TENSORS)
-    except FileNotFoundError:
-        raise MatmlError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise MatmlError(
-            f"{path}: is not a whole checkpoint of matml ({error}); delete it and run again"
-        ) from None
 
 
 def pack(prefix: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

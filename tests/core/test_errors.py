@@ -16,7 +16,7 @@ from matml.core.errors import MatmlError, reading
         (RecursionError("maximum recursion depth"), "nested too deep"),
         (MemoryError(), "more memory than there is"),
         (FileNotFoundError(2, "No such file"), "no such file"),
-        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (OSError("Couldn't deserialize thrift"), "Couldn't deserialize thrift"),
     ],
 )
 def test_every_failure_of_a_reader_names_file_and_remedy(error, said):
@@ -27,6 +27,12 @@ def test_every_failure_of_a_reader_names_file_and_remedy(error, said):
     assert message.endswith("export it again")
     assert said in message
     assert "\n" not in message
+
+
+def test_what_the_system_says_has_its_own_remedy():
+    said = r"^x: Permission denied; check the path and its permissions$"
+    with pytest.raises(MatmlError, match=said), reading("x"):
+        raise PermissionError(13, "Permission denied", "other")
 
 
 def test_a_message_of_ours_stays_and_so_does_the_end_of_the_program():

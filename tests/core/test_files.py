@@ -96,8 +96,9 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
     ("name", "content", "message"),
     [
         ("a.json", "{", "is not valid JSON"),
-        ("a.csv", "", "cannot be read as a table"),
-        ("a.parquet", "PAR1", "cannot be read as a table"),
+        ("a.csv", "", "cannot be used .No columns"),
+        ("a.parquet", "PAR1", "cannot be used .*Parquet"),
+        ("a.json", "[" * 100_000, "is nested too deep"),
     ],
 )
 def test_broken_files_are_named(tmp_path, name, content, message):
@@ -107,6 +108,20 @@ def test_broken_files_are_named(tmp_path, name, content, message):
     with pytest.raises(MatmlError, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_column_or_another_shape_of_content_is_named(tmp_path):
+    write_table(tmp_path / "a.parquet", pd.DataFrame({"x": [1], "y": [2]}))
+    assert len(read_table(tmp_path / "a.parquet", columns=("x", "y"))) == 1
+    with pytest.raises(MatmlError, match=r"a\.parquet: .*lacks the column 'id' and has x, y"):
+        read_table(tmp_path / "a.parquet", columns=("x", "id"))
+    write_json(tmp_path / "a.json", {"set": {"sha256": 3}})
+    shape = dict[str, dict[str, str]]
+    with pytest.raises(MatmlError, match=r"a\.json: set\.sha256 = 3: input should be a valid str"):
+        read_json(tmp_path / "a.json", shape=shape)
+    write_json(tmp_path / "a.json", [1])
+    with pytest.raises(MatmlError, match=r"a\.json: its content = \[1\]: .*dictionary"):
+        read_json(tmp_path / "a.json", shape=shape)
 
 
 def test_missing_files_are_named(tmp_path):

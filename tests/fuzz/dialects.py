@@ -33,8 +33,24 @@ def spglib_as_it_was() -> Iterator[None]:
 def cif_of(structure: Structure, *, symmetric: bool = True) -> str:
     """A CIF with everything that a CIF may declare: formula, Z, volume, multiplicities, density."""
     with spglib_as_it_was():
-        text = str(CifWriter(structure, symprec=0.01 if symmetric else None))
+        symprec = 0.01 if symmetric else None
+        # by default five degrees, which makes tetragonal crystals cubic
+        text = str(CifWriter(structure, symprec=symprec, angle_tolerance=-1.0))
+    number = int(text.split("_symmetry_Int_Tables_number")[1].split()[0])
+    group = gemmi.find_spacegroup_by_number(number)
+    if len(re.findall(r"(?m)^ +\d+  '.*'$", text)) != len(list(group.operations())):
+        # searched for with another tolerance
+        raise Impossible("pymatgen lists operations of another space group than it names")
     return text + f"_exptl_crystal_density_diffrn {float(structure.density):.4f}\n"
+
+
+def cif_by_symbol(structure: Structure) -> str:
+    """The same by its symbol alone, where that tells the origin."""
+    text = cif_of(structure)
+    number = int(text.split("_symmetry_Int_Tables_number")[1].split()[0])
+    if any(one.choice[:1] == "2" for one in settings_of(number)):
+        raise Impossible("the symbol does not tell the origin")
+    return by_symbol(text)
 
 
 def by_symbol(text: str) -> str:
@@ -54,7 +70,8 @@ def settings_of(number: int) -> list[spglib.SpaceGroupType]:
 
 @cache
 def _settings() -> list[spglib.SpaceGroupType]:
-    return [spglib.get_spacegroup_type(hall_number) for hall_number in range(1, 531)]
+    with spglib_as_it_was():
+        return [spglib.get_spacegroup_type(hall_number) for hall_number in range(1, 531)]
 
 
 @cache
@@ -219,7 +236,7 @@ def _chosen(choice: str) -> Callable:
 
 DIALECTS: dict[str, tuple[str, Callable[[Structure], str]]] = {
     "CIF by operations": ("cif", cif_of),
-    "CIF by symbol": ("cif", lambda structure: by_symbol(cif_of(structure))),
+    "CIF by symbol": ("cif", cif_by_symbol),
     "CIF in P1": ("cif", lambda structure: cif_of(structure, symmetric=False)),
     "CIF by Hall symbol": ("cif", partial(cif_in_setting, choose=standard, say="hall")),
     "CIF, another setting by Hall symbol": (

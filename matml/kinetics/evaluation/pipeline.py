@@ -100,7 +100,7 @@ def _benchmark_set(
     write_table(out / "scores.csv", scores)
     write_table(out / "scores_by_alloy.csv", per_alloy)
     origin = data.parent / "observations.json"
-    described = read_json(origin) if origin.is_file() else {}
+    described = read_json(origin, shape=dict) if origin.is_file() else {}
     write_json(
         out / "summary.json",
         {

@@ -18,7 +18,7 @@ from matml import __version__
 from matml.bayes.empirical_bayes import LearnedPrior, for_a_new_task, learn_prior
 from matml.bayes.gauss_newton import GaussianPrior
 from matml.bayes.tasks import Tasks
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, write_json
 from matml.core.integrity.formats import Format, open_sealed
 from matml.kinetics.data.alloys import composition_columns
@@ -151,7 +151,7 @@ class Population:
         stored = read_json(path)
         remedy = f"learn it again: `{_command(stored, path)}`"
         stored = open_sealed(stored, path, replace(FORMAT, remedy=remedy))
-        try:
+        with reading(path, remedy):
             equation = equation_of_file(stored["equation"], path, trust=trust_equation)
             if not _same_scales(stored["parameters"], _scales(equation)):
                 raise MatmlError(
@@ -166,9 +166,6 @@ class Population:
                 list(stored["held_out_alloys"]),
                 dict(stored["data_card"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise MatmlError(f"{path}: damaged ({reason}); {remedy}") from None
         # says so where the equation knows no such kind
         equation.observable(population.kind)
         return population

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.instruments.signals import baseline, lever_rule, partial_area
 
@@ -23,6 +23,9 @@ STEADY_HOLD_K = 5.0
 
 STEADY_RAMP = 0.03
 """How far a ramp may stray from a straight line, in its span of temperature; at least 2 K."""
+
+LARGEST = 1e30
+"""No instrument writes larger numbers but for an error, and their squares are still numbers."""
 
 Range = tuple[float, float]
 
@@ -36,7 +39,7 @@ class Record:
     temperature_K, time_s, signal
         Each [N]; the times rise.
     dropped
-        Rows left out since a cell was empty or no number.
+        Rows left out since a cell was empty, or no number that an instrument writes.
     """
 
     path: Path
@@ -92,7 +95,7 @@ def read_record(
     """
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a text table of a record")
-    try:
+    with reading(path, "look at --separator and --skip-lines"):
         table = pd.read_csv(
             path,
             sep=separator,
@@ -102,11 +105,6 @@ def read_record(
             encoding="utf-8-sig",
             encoding_errors="replace",
         )
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise MatmlError(
-            f"{path}: cannot be read as a table ({reason}); see --separator, --skip-lines"
-        ) from None
     table.columns = [str(name).strip() for name in table.columns]
     parts = []
     for name in columns:
@@ -117,7 +115,7 @@ def read_record(
             )
         text = table[name].str.strip().str.replace(decimal, ".", regex=False)
         parts.append(pd.to_numeric(text, errors="coerce").to_numpy(float))
-    good = np.isfinite(np.stack(parts)).sum(0) == len(parts)
+    good = (np.abs(np.stack(parts)) < LARGEST).all(0)
     if good.mean() < 0.5 or good.sum() < 10:
         first = int(np.flatnonzero(~good)[0]) if not good.all() else 0
         found = ", ".join(repr(table[name].iloc[first]) for name in columns) if len(table) else ""

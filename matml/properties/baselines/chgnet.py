@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 
 # whether the potential is installed is asked where torch is not needed otherwise
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
     """
     import torch
 
-    from matml.meta.checkpoint import load_checkpoint, save_checkpoint
+    from matml.meta.checkpoint import TENSORS, load_checkpoint, save_checkpoint
 
     if not cache.exists():
         if not available():
@@ -87,7 +87,9 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
         save_checkpoint(cache, tensors, {"ids": crystals.table["id"].tolist()})
         log.info("%d crystals: %s in %.0f s", len(crystals), PACKAGE, time.perf_counter() - started)
     tensors, state = load_checkpoint(cache)
-    place = {name: i for i, name in enumerate(state["ids"])}
+    with reading(cache, TENSORS.remedy):
+        place = {name: i for i, name in enumerate(state["ids"])}
+        features, energy = tensors["features"], tensors["energy_eV_per_atom"]
     missing = [name for name in crystals.table["id"] if name not in place]
     if missing:
         raise MatmlError(
@@ -96,8 +98,8 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
         )
     rows = [place[name] for name in crystals.table["id"]]
     return PotentialFeatures(
-        tensors["features"].numpy()[rows].astype(float),
-        tensors["energy_eV_per_atom"].numpy()[rows].astype(float),
+        features.numpy()[rows].astype(float),
+        energy.numpy()[rows].astype(float),
     )
 
 

@@ -14,9 +14,10 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
+from matml.core.errors import reading
 from matml.gp.exact import GlobalGP
 from matml.gp.residual import ResidualGP, learn_residual_gp
-from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
 
 FOLDS = 3
 
@@ -145,9 +146,12 @@ def save_baselines(path: Path, fitted: dict[str, Baseline]) -> None:
 def load_baseline(path: Path, kind: str, features: np.ndarray, targets: np.ndarray) -> Baseline:
     """Return a baseline fitted again to its training rows, [n, d] and [n]."""
     tensors, state = load_checkpoint(path)
-    residual = ResidualGP.from_tensors(unpack(f"{kind}.residual", tensors))
+    with reading(path, TENSORS.remedy):
+        residual = ResidualGP.from_tensors(unpack(f"{kind}.residual", tensors))
+        if kind == "global_gp":
+            process = GlobalGP.from_hyper_parameters(unpack(f"{kind}.model", tensors))
+        else:
+            trees = ExtraTreesRegressor(**state[kind])
     if kind == "global_gp":
-        model = GlobalGP.from_hyper_parameters(unpack(f"{kind}.model", tensors))
-        return Baseline(model.refit(features, targets), residual)
-    model = ExtraTreesRegressor(**state[kind]).fit(features, targets)
-    return Baseline(model, residual)
+        return Baseline(process.refit(features, targets), residual)
+    return Baseline(trees.fit(features, targets), residual)

@@ -207,7 +207,7 @@ def check_made_with(out: Path, values: Mapping[str, Any]) -> None:
     if not path.exists():
         write_json(path, values)
         return
-    before = read_json(path)
+    before = read_json(path, shape=dict)
     if differing := [key for key in values if before.get(key) != values[key]]:
         raise MatmlError(
             f"{path}: made with another {', '.join(differing)}; give the same, or another --out"

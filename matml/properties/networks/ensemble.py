@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 from matml.gp.residual import ResidualGP
 from matml.meta import GaussianHead, GradientSteps, HeadSteps, InnerLoop
-from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.networks.crystal_network import CrystalNetwork
 
 HEADS: dict[str, Literal["linear", "rbf"]] = {"ridge_head": "linear", "gp_head": "rbf"}
@@ -154,9 +154,11 @@ def save_residual_gps(path: Path, models: dict[int, ResidualGP]) -> None:
 def load_residual_gps(path: Path) -> dict[int, ResidualGP]:
     """Return the residual models of a member."""
     tensors, state = load_checkpoint(path)
-    return {
-        column: ResidualGP.from_tensors(unpack(str(column), tensors)) for column in state["columns"]
-    }
+    with reading(path, TENSORS.remedy):
+        return {
+            column: ResidualGP.from_tensors(unpack(str(column), tensors))
+            for column in state["columns"]
+        }
 
 
 def load_member(folder: Path, recipe: NetworkRecipe, methods: Sequence[str]) -> Member:

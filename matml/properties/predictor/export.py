@@ -201,7 +201,7 @@ def checked_episodes(
 def _ingest_settings(structures: Path) -> dict:
     """Return the settings with which crystals were ingested, the defaults where it is not said."""
     path = structures / "summary.json"
-    known = read_json(path).get("settings", {}) if path.is_file() else {}
+    known = read_json(path, shape=dict).get("settings", {}) if path.is_file() else {}
     section = validate(StructuresSection, known, f"{path}, settings")
     # where the crystals came from is no matter of how they are read
     return section.model_dump(mode="json", exclude={"inputs", "labels"})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json
 from matml.core.settings import validate
 from matml.core.standardise import Standardisation
@@ -136,23 +136,17 @@ class FewShotPredictor:
         """
         folder = model_folder(folder)
         card = read_json(folder / CARD, FORMAT)
-        check_files(folder, card)
-        try:
+        check_device(device)
+        with reading(folder / CARD, FORMAT.remedy):
+            check_files(folder, card)
             recipe = NetworkRecipe(
                 **{**card["recipe"], "properties": tuple(card["recipe"]["properties"])}
             )
-            card["members"], card["meta_trained"]
-        except (KeyError, TypeError) as error:
-            raise MatmlError(
-                f"{folder / CARD}: is not the whole card of a model ({error}); copy or export the "
-                "model again"
-            ) from None
-        check_device(device)
-        members = [
-            to_device(load_member(folder / f"member-{i}", recipe, card["meta_trained"]), device)
-            for i in range(card["members"])
-        ]
-        return cls(folder, card, recipe, members, device)
+            members = [
+                to_device(load_member(folder / f"member-{i}", recipe, card["meta_trained"]), device)
+                for i in range(card["members"])
+            ]
+            return cls(folder, card, recipe, members, device)
 
     @property
     def properties(self) -> dict[str, str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 from matml.core.statistics import NORMAL_90
 from matml.gp.shifts import Shifted
 from matml.gp.stack import GPStack, Predictions, Sequences, learn_stack
-from matml.meta.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.data.split import labelled_members
 from matml.properties.dataset import Workbench
 from matml.properties.networks.ensemble import load_network
@@ -64,11 +64,14 @@ class StackedPredictor:
     def load(cls, path: Path, inputs: Inputs, targets: np.ndarray) -> "StackedPredictor":
         """Return what `save` wrote, conditioned on the training crystals of the property again."""
         tensors, state = load_checkpoint(path)
-        return cls(
-            BaseModels.from_tensors(unpack("models", tensors), inputs, targets, state["column"]),
-            GPStack.from_tensors(unpack("stack", tensors)),
-            {int(k): scale for k, scale in state["scales"].items()},
-        )
+        with reading(path, TENSORS.remedy):
+            return cls(
+                BaseModels.from_tensors(
+                    unpack("models", tensors), inputs, targets, state["column"]
+                ),
+                GPStack.from_tensors(unpack("stack", tensors)),
+                {int(k): scale for k, scale in state["scales"].items()},
+            )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Result files of a run, read when they are there; the page says so plainly when they are not."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, read_table
+from matml.core.settings import read_yaml
 
 
 class Results:
@@ -63,12 +62,15 @@ class Results:
     def text(self, name: str) -> str | None:
         """Return a text file's content, or None."""
         path = self._find(name)
-        return None if path is None else path.read_text(encoding="utf-8")
+        if path is None:
+            return None
+        with reading(path):
+            return path.read_text(encoding="utf-8")
 
     def yaml(self, name: str) -> Any:
         """Return a YAML file's content, or None."""
-        text = self.text(name)
-        return None if text is None else yaml.safe_load(io.StringIO(text))
+        path = self._find(name)
+        return None if path is None else read_yaml(path)
 
     def names(self, pattern: str) -> list[str]:
         """Return the files and folders that match a pattern, sorted, relative to the folder."""

@@ -238,5 +238,5 @@ def ingest_settings(known: Path) -> StructuresSection:
     # other folders have a summary, too; what is wrong with them is told where the crystals are read
     if not path.is_file() or not (Path(known) / INGESTED_TABLE).is_file():
         return StructuresSection()
-    values = read_json(path).get("settings", {})
+    values = read_json(path, shape=dict[str, Any]).get("settings", {})
     return validate(StructuresSection, values, f"{path}, settings")

@@ -29,6 +29,8 @@ MINUS = str.maketrans(dict.fromkeys("−–—‐‑﹣-", "-"))
 # what programs write behind a symbol: S, Z (ICSD's origins 1 and 2), H, R, HR, axes in words
 ORIGIN = {"s": "1", "z": "2", "1": "1", "2": "2"}
 AXES = {"h": "H", "hr": "H", "r": "R", "rs": "R", "hexagonal": "H", "rhombohedral": "R"}
+TRANSLATION_TOLERANCE = 4e-3
+"""Of operations, in fractions of an edge."""
 METRIC_TOLERANCE = 2e-2
 """Relative change of a cell's metric by an operation, above rounding of edges and angles."""
 
@@ -78,6 +80,22 @@ def _of_ops(operations: Sequence[gemmi.Op], origin: str, number: int) -> Operati
     )
 
 
+def _in_24ths(triplet: str) -> str:
+    """Return an operation whose translations miss a crystallographic one by rounding with that.
+
+    Programs that search symmetry within a tolerance write -x+229/686 for -x+1/3.
+    """
+
+    def exact(found: re.Match) -> str:
+        above, below = int(found[2]), int(found[3])
+        parts = round(24 * above / below) if below else 0
+        if not below or abs(above / below - parts / 24) > TRANSLATION_TOLERANCE:
+            return found[0]
+        return f"{found[1]}{parts}/24"
+
+    return re.sub(r"([+-]?)(\d+)/(\d+)", exact, triplet)
+
+
 @lru_cache(maxsize=4096)
 def _listed(triplets: tuple[str, ...]) -> Operations:
     """Return listed operations, completed to the group that they generate.
@@ -90,7 +108,7 @@ def _listed(triplets: tuple[str, ...]) -> Operations:
     operations = []
     for triplet in triplets:
         try:
-            operations.append(gemmi.Op(triplet.translate(MINUS).strip()).wrap())
+            operations.append(gemmi.Op(_in_24ths(triplet.translate(MINUS).strip())).wrap())
         except RuntimeError as error:
             raise BadCrystal(
                 f"the symmetry operation {triplet!r} cannot be read ({error})",
@@ -240,7 +258,7 @@ def _settings(symbol: str, axes: str, alpha: float, gamma: float) -> tuple[str, 
     """Return gemmi's extended symbols of the settings that a symbol may mean."""
     text = symbol.translate(MINUS).replace("_", "").strip()
     text = re.sub(r"\bbar\b|-\s+(?=\d)", "-", text)
-    choice = ""
+    choice, stem = "", text
     found = re.search(
         r"(?i)[\s:({\[]+(?:origin\s*(?:choice)?\s*)?([szhr12]|hr|rs|hexagonal|rhombohedral)(?:\s*axes)?[\s)}\]]*$",
         text,
@@ -253,10 +271,15 @@ def _settings(symbol: str, axes: str, alpha: float, gamma: float) -> tuple[str, 
         group = gemmi.find_spacegroup_by_name(stem, alpha, gamma)
     if group is None:
         return ()
+    # e stands for two glide planes at once; away from C m m e and C c c e, the standard settings,
+    # such a symbol has two origins, which gemmi's table names by either plane
+    plain = "".join(stem.split())
+    either = re.compile(plain.replace("e", "[abc]") if plain[:1] in "AB" else "(?!)")
     settings = [
         one.xhm()
         for one in gemmi.spacegroup_table()
-        if one.hm == group.hm and one.number == group.number
+        if one.number == group.number
+        and (one.hm == group.hm or either.fullmatch("".join(one.hm.split())))
     ]
     if choice:
         chosen = tuple(name for name in settings if name.endswith(f":{choice}"))
