@@ -65,7 +65,7 @@ UNLIKE = 0.9
 GENERIC_WIDTHS = ((4.0, 0.5), (1.0, 0.5))
 """Factors of the generic prior's covariance, with their probabilities."""
 
-SHARE_INSIDE, SHARE_OUTSIDE, FAR = 0.02, 0.15, 2.0
+SHARE_INSIDE, SHARE_OUTSIDE, FAR = 0.005, 0.15, 2.0
 """Probability that an alloy is unlike all that were learned from, before any observation.
 
 Outside where an element lies further beyond their range than they differ from each other: `FAR`,
