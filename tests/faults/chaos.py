@@ -11,13 +11,15 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from matml.core.provenance import result_files, verify_checksums, write_checksum
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ("group", "parent", "parent", "disk")
 """SIGKILL to the run and its jobs, to the run alone, and a limit that a file outgrows."""
+DISTURBED = ("one", "other")
 FEW = "structures: {inputs: [few.csv.gz]}\n"
 SLOWEST_S = 400.0
 MATML = "from matml.cli.main import main; main()"
@@ -112,8 +115,8 @@ class Chaos:
         most = int(self.chance.choice(sizes) * self.chance.uniform(0.3, 0.95))
         run = self.start(folder, most if kind == "disk" else None)
         # a limited run fails by itself
-        seconds = self.slowest_s if kind == "disk" else self.chance.uniform(0.1, 1) * whole_s
-        title = f"fault {self.done.total() + 1} ({kind})"
+        seconds = self.slowest_s if kind == "disk" else self.chance.uniform(0.1, 0.7) * whole_s
+        title = f"{folder.name}, fault {self.done.total() + 1} ({kind})"
         code = self.wait(run, seconds, title)
         if code is None:
             if kind == "disk":
@@ -158,20 +161,33 @@ class Chaos:
         return len(files)
 
     def run(self, faults: int) -> None:
-        """Make a reference, disturb so many runs, and compare the last one and each that ended."""
-        reference, folder = self.folder / "reference", self.folder / "disturbed"
-        begun = time.monotonic()
+        """Make a reference, disturb so many runs, and compare the last one and each that ended.
+
+        Two folders are worked in at once, half of the faults in each.
+        """
+        reference, begun = self.folder / "reference", time.monotonic()
         self.finish(reference, "undisturbed")
         whole_s = time.monotonic() - begun
-        self.slowest_s = max(self.slowest_s, 10 * whole_s)
-        sizes = sorted(path.stat().st_size for path in result_files(reference / self.results))
-        while self.done.total() < faults:
-            if self.disturb(folder, whole_s, [size for size in sizes if size > 8192]):
-                self.differ(reference, folder, f"after {self.done.total()} faults")
-                remove(folder / self.results)
-        self.finish(folder, "at the end")
-        self.differ(reference, folder, "at the end")
-        self.done["files spoilt"] = self.spoil(folder / self.results)
+        self.slowest_s = max(self.slowest_s, 20 * whole_s)
+        own = {"problems": self.problems, "done": self.done}
+        chances = [random.Random(self.chance.random()) for _ in DISTURBED]
+        parts = [replace(self, chance=chance, orphans=set(), **own) for chance in chances]
+        shares = (faults // 2, faults - faults // 2)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(Chaos.run_one, parts, DISTURBED, shares, [whole_s] * 2))
+        self.done["files spoilt"] = self.spoil(self.folder / DISTURBED[0] / self.results)
+
+    def run_one(self, name: str, faults: int, whole_s: float) -> None:
+        """Disturb so many runs in one folder."""
+        reference, folder = self.folder / "reference", self.folder / name
+        sizes = [path.stat().st_size for path in result_files(reference / self.results)]
+        for number in range(faults):
+            title = f"{name}, after {number + 1} faults"
+            if self.disturb(folder, whole_s, sorted(size for size in sizes if size > 8192)):
+                self.differ(reference, folder, title)
+                shutil.rmtree(folder / self.results)
+        self.finish(folder, f"{name}, at the end")
+        self.differ(reference, folder, f"{name}, at the end")
 
 
 def processes_of(session: int) -> set[int]:
@@ -222,19 +238,12 @@ def _timeless(value: Any) -> Any:
     return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder and what is below."""
-    import shutil
-
-    shutil.rmtree(folder)
-
-
 def prepared(folder: Path, seed: int, *, whole: bool = False) -> Chaos:
     """Write the inputs of two runs, one of which is to be disturbed."""
     sys.path.insert(0, str(ROOT / "tests/workflow"))
     from small_tables import cut, make, packed
 
-    for name in ("reference", "disturbed"):
+    for name in ("reference", *DISTURBED):
         place = folder / name
         if whole:
             make(place / "build/small")
@@ -246,7 +255,7 @@ def prepared(folder: Path, seed: int, *, whole: bool = False) -> Chaos:
     if whole:
         arguments = ["--cores", "2", "--configfile", str(ROOT / "workflow/config-small.yaml")]
         return Chaos(folder, arguments, "build/small/results", chance, 1800.0)
-    arguments = ["--cores", "2", "--configfile", "few.yaml", "results/graphs/summary.json"]
+    arguments = ["--cores", "1", "--configfile", "few.yaml", "results/graphs/summary.json"]
     return Chaos(folder, arguments, "results", chance)
 
 
