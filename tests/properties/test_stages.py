@@ -119,7 +119,7 @@ def test_predicts_plain_structures_without_labels(predictor):
         "Fm-3m", [[5.64, 0, 0], [0, 5.64, 0], [0, 0, 5.64]], ["Na", "Cl"], [[0] * 3, [0.5] * 3]
     )
     table = predictor.adapt([], [], "bulk_modulus_GPa", method="maml").predict_table([salt])
-    wanted = ["prediction", "low", "high", "distance", "in_domain", "unseen_elements"]
+    wanted = ["prediction", "low", "high", "distance", "in_domain", "unseen_elements", "outside"]
     assert list(table.columns) == wanted
     # a logarithmic property: positive, and an interval that is wider above
     row = table.iloc[0]
@@ -128,18 +128,21 @@ def test_predicts_plain_structures_without_labels(predictor):
 
 
 def test_a_training_crystal_is_at_distance_zero(bench, predictor):
-    rows = bench.split.training_rows(bench.families)[:5]
-    distance = predictor.encode(bench.crystals.subset(rows)).distance
+    rows = bench.split.training_rows(bench.families)
+    labelled = ~np.isnan(bench.targets[rows, bench.names.index("bulk_modulus_GPa")])
+    domain = predictor.fitted("bulk_modulus_GPa").domain
+    near = bench.crystals.subset(rows[labelled][:5])
+    distance = domain.placed(predictor.encode(near)).distance
     assert (distance < 0.05).all()
     strange = Structure([[3, 0, 0], [0, 3, 0], [0, 0, 30]], ["Xe", "H"], [[0, 0, 0], [0.5] * 3])
-    far = predictor.encode(CrystalSet.from_structures([strange])).distance
+    far = domain.placed(predictor.encode(CrystalSet.from_structures([strange]))).distance
     assert far[0] > 10 * distance.max()
 
 
 def test_bad_requests_are_refused(bench, predictor):
     crystals = bench.crystals.subset([0, 1])
     with pytest.raises(MatmlError, match=r"the model predicts .*bulk_modulus_GPa \(GPa\)"):
-        predictor.adapt(crystals, [1.0, 2.0], "hardness")
+        predictor.adapt(crystals, [1.0, 2.0])
     with pytest.raises(MatmlError, match="not a finite number"):
         predictor.adapt(crystals, [1.0, np.nan], "bulk_modulus_GPa")
     with pytest.raises(MatmlError, match="3 values for 2"):
