@@ -171,7 +171,7 @@ def test_a_card_that_is_none_and_a_device_that_is_not_there_are_named(folder, tm
     other = {**card, "recipe": {**card["recipe"], "depth": 3}}
     for wrong, said in ((without, "'recipe'"), (other, "'depth'")):
         write_json(tmp_path / "model/card.json", wrong, FORMAT)
-        with pytest.raises(MatmlError, match=rf"card\.json: .*{said}.*export the model again"):
+        with pytest.raises(MatmlError, match=rf"card\.json: .*{said}.*export it again"):
             FewShotPredictor.load(tmp_path / "model")
     (tmp_path / "model/card.json").write_text("[]")
     with pytest.raises(MatmlError, match=r"says no format.*export it again"):
