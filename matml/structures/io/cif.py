@@ -36,7 +36,7 @@ FORMULAS = (
     "_chemical_formula_iupac",
 )
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
-READ = ("_cell", "_atom_site", "_symmetry", "_space_group", "_chemical", "_exptl")
+READ = ("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl")
 """What the tags of a crystal begin with."""
 MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
