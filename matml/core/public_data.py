@@ -94,7 +94,7 @@ def fetch(wanted: PublicSet, to: Path, sha256: str | None = None) -> tuple[Path,
     """
     path = to / wanted.file
     known = to / RECORD
-    record = read_json(known, shape=dict[str, dict[str, str]]) if known.is_file() else {}
+    record = read_json(known, shape=dict[str, dict[str, str | int]]) if known.is_file() else {}
     earlier = record.get(wanted.name, {}).get("sha256", "")
     expected = (wanted.sha256 or sha256 or earlier).lower()
     if sha256 and sha256.lower() != expected:
