@@ -9,11 +9,12 @@ import os
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
+import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
@@ -224,6 +225,24 @@ def to_number(text: str) -> float:
     if "_" in text:
         raise ValueError(f"{text!r} is not a number")
     return float(text.replace("\u2212", "-"))
+
+
+def to_numbers(rows: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return rows of words as numbers, [rows, words], all of them finite.
+
+    Raises
+    ------
+    ValueError
+        Where a word is none, or rows differ in length.
+    """
+    # numpy takes 1_5 for 15
+    if bad := next((word for row in rows for word in row if "_" in word), None):
+        raise ValueError(f"{bad!r} is not a number")
+    table = np.array(rows, dtype=np.float64)
+    if not np.isfinite(table).all():
+        row = np.argwhere(~np.isfinite(table))[0][0]
+        raise ValueError(f"{' '.join(rows[row])!r} is not all finite")
+    return table
 
 
 @contextmanager

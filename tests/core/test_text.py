@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from matml.core.errors import MatmlError
-from matml.core.text import decode, read_text_table, to_number
+from matml.core.text import decode, read_text_table, to_number, to_numbers
 
 ROWS = [["id", "härte_HV", "E"], ["a", "221,4", "1"], ["b", "157,1", ""], ["", "", ""]]
 
@@ -80,6 +80,15 @@ def test_binary_and_missing_files_are_told(tmp_path):
         read_text_table(tmp_path / "t.csv.gz")
     with pytest.raises(ValueError, match="no text"):
         decode(b"ab\x00\x00cdefgh")
+
+
+def test_rows_of_numbers_are_finite_and_whole():
+    assert to_numbers([["1", "-2.5e3"], ["0.5", ".25"]]).tolist() == [[1, -2500], [0.5, 0.25]]
+    for bad in ("1_5", "inf", "nan", "x", "1e999"):
+        with pytest.raises(ValueError, match=bad if bad != "1e999" else "not all finite"):
+            to_numbers([["1", "2"], ["3", bad]])
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        to_numbers([["1", "2"], ["3"]])
 
 
 def test_underscores_make_no_number():

@@ -205,8 +205,11 @@ BAD_FILES = {
     ),
     "flat.vasp": ("x\n1.0\n4 0 0\n0 4 0\n4 4 0\nNa\n1\ndirect\n0 0 0\n", "volume per atom"),
     "sparse.vasp": ("x\n1.0\n40 0 0\n0 40 0\n0 0 40\nNa\n1\ndirect\n0 0 0\n", "volume per atom"),
-    "nan.vasp": ("x\n1.0\nnan 0 0\n0 4 0\n0 0 4\nNa\n1\ndirect\n0 0 0\n", "not finite"),
-    "nan position.vasp": ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n1\ndirect\n0 nan 0\n", "not finite"),
+    "nan.vasp": ("x\n1.0\nnan 0 0\n0 4 0\n0 0 4\nNa\n1\ndirect\n0 0 0\n", "line 3 of the POSCAR"),
+    "nan position.vasp": (
+        "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n1\ndirect\n0 nan 0\n",
+        "line 9 of the POSCAR",
+    ),
     "vacancy.xyz": (XYZ_CELL + "X 0 0 0\nCl 2 2 2\n", "not a chemical element"),
     "heavy.xyz": (XYZ_CELL + "Li 0 0 0\nD 2 2 2\n", "isotope D"),
     "molecule.xyz": ("2\nwater\nO 0 0 0\nH 0 0 1\n", "no Lattice"),

@@ -16,6 +16,7 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element
 
+from matml.core.text import to_numbers
 from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif import read_cif
@@ -262,7 +263,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
             'no Lattice="…" in the second line: not a periodic crystal',
             "write extended XYZ with its lattice (ase.io.write(..., format='extxyz'))",
         )
-    numbers = [float(word) for word in found.group(1).replace(",", " ").split()]
+    numbers = to_numbers([found.group(1).replace(",", " ").split()])[0]
     if len(numbers) != 9:
         raise BadCrystal(
             f"Lattice has {len(numbers)} numbers in place of 9", "give three row vectors"
@@ -285,7 +286,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     if name_column is None or "pos" not in start:
         raise BadCrystal("Properties names no species or no pos", "write species and pos columns")
     rows = [line.split() for line in lines[2 : count + 2]]
-    coordinates = np.array([row[start["pos"] : start["pos"] + 3] for row in rows], dtype=np.float64)
+    coordinates = to_numbers([row[start["pos"] : start["pos"] + 3] for row in rows])
     species: list[Element | Unknown] = []
     for row in rows:
         word = row[name_column]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from pymatgen.core.periodic_table import Element
 
+from matml.core.text import to_numbers
 from matml.structures.check import MAX_ATOMIC_NUMBER
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
@@ -59,15 +60,16 @@ def read_poscar(text: str, max_sites: int) -> Cell:
     rows = lines[at + 1 : at + 1 + total]
     if len(rows) < total:
         raise BadCrystal(f"declares {total} sites but lists {len(rows)}", "give the complete file")
+    words = [row.split() for row in rows]
     try:
-        positions = np.array([row.split()[:3] for row in rows], dtype=np.float64)
+        positions = to_numbers([row[:3] for row in words])
         if positions.shape != (total, 3):
             raise ValueError
     except ValueError:
         for offset in range(total):
             _numbers(lines, at + 1 + offset, 3)
         raise
-    names = _names([row.split()[3:] for row in rows])
+    names = _names([row[3:] for row in words])
     if symbols is None:
         symbols = _symbols_of_names(names, counts, notes)
     _check_names(names, symbols, counts)
@@ -100,7 +102,7 @@ def _numbers(lines: Sequence[str], at: int, least: int, *, exactly: bool = False
     try:
         if len(words) < least or (exactly and len(words) != least):
             raise ValueError
-        return [float(word) for word in words[:least]]
+        return to_numbers([words[:least]])[0].tolist()
     except ValueError:
         raise BadCrystal(
             f"line {at + 1} of the POSCAR is {lines[at].strip()[:60]!r}, not {least} numbers",
@@ -112,7 +114,7 @@ def _scales(lines: Sequence[str], cell: np.ndarray) -> np.ndarray:
     """Return the factors of x, y and z: one number, three, or minus the volume of the cell."""
     words = lines[1].split()
     try:
-        scales = np.array([float(word) for word in words])
+        scales = to_numbers([words])[0]
     except ValueError:
         scales = np.zeros(0)
     if len(scales) not in (1, 3) or (len(scales) == 3 and not (scales > 0).all()):
@@ -121,10 +123,10 @@ def _scales(lines: Sequence[str], cell: np.ndarray) -> np.ndarray:
             "give one factor, three positive ones, or minus the volume in cubic angstrom",
         )
     if len(scales) == 1 and scales[0] < 0:
-        # what is not finite is told by the check of the cell
+        # of lengths near the largest number the volume is none
         with np.errstate(invalid="ignore", over="ignore"):
             volume = abs(np.linalg.det(cell))
-        if volume == 0:
+        if volume == 0 or not np.isfinite(volume):
             raise BadCrystal("the lattice vectors span no volume", "correct the three vectors")
         scales = np.cbrt(-scales / volume)
     return np.broadcast_to(scales, 3)
