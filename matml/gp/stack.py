@@ -24,7 +24,7 @@ from scipy.special import gammaln
 from torch import Tensor
 from torch.nn import functional
 
-from matml.gp.condition import Conditioned, JointProcess, factorise
+from matml.gp.condition import JointProcess, factorise
 from matml.gp.kernels import JITTER
 from matml.gp.shifts import AS_LEARNED, CASES, Case, Shifted, student_likelihood
 
@@ -124,20 +124,31 @@ class GPStack:
         rows, labels
             Labelled crystals and their labels, [k].
         """
+        return self.query(joint, self.given_rows(joint, rows, labels), rows, query)
+
+    def given_rows(
+        self, joint: JointProcess, rows: Sequence[int] | np.ndarray, labels: np.ndarray
+    ) -> Shifted:
+        """Return the process over crystals given labels of some of them, [k]."""
+        mean = joint.mean[torch.as_tensor(np.asarray(rows, np.int64))]
+        likelihood = student_likelihood(self.freedom, self.spread, len(labels))
+        return Shifted.of(joint.given(rows, labels), mean, self.cases, likelihood)
+
+    def query(
+        self,
+        joint: JointProcess,
+        given: Shifted,
+        rows: Sequence[int] | np.ndarray,
+        query: Sequence[int] | np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `predict` does, of the process given labels of `rows`."""
         own, asked = (torch.as_tensor(np.asarray(each, np.int64)) for each in (rows, query))
-        given = self.shifted(joint.given(rows, labels), joint.mean[own])
         cross = joint.covariance[asked[:, None], own]
         return self._at(given, joint.mean[asked], cross, joint.covariance.diagonal()[asked])
 
     def given(self, support: Predictions, labels: np.ndarray) -> Shifted:
         """Return the process given the support's predictions and labels, [k]."""
-        joint = self.joint(support)
-        return self.shifted(joint.given(range(len(labels)), labels), joint.mean)
-
-    def shifted(self, given: Conditioned, mean: Tensor) -> Shifted:
-        """Return a process given labels, with what they say of its mean at their crystals, [k]."""
-        likelihood = student_likelihood(self.freedom, self.spread, len(given))
-        return Shifted.of(given, mean, self.cases, likelihood)
+        return self.given_rows(self.joint(support), range(len(labels)), labels)
 
     def at(self, query: QueryPredictions, given: Shifted) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` does, of crystals one by one beside the support."""

@@ -6,11 +6,9 @@ which the label process stands, without any mean of the model's.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.stats import f as fisher
 
 from matml.gp.shifts import Shifted
@@ -90,16 +88,21 @@ class Stacked(Method[EncodedCrystals, Weighed]):
     def fit(self, support: EncodedCrystals, labels: np.ndarray) -> Weighed:
         """As of `Method`."""
         stack = self.fitted.adapt(support.inputs, labels)
+        if not self.asks(stack.given):
+            return Weighed(stack, None, 0.0)
         return Weighed(stack, *self.weigh(stack.given, support, labels))
+
+    def asks(self, given: Shifted) -> bool:
+        """Return whether the label process is asked of some labels."""
+        able = self.labels_alone is not None and len(given) >= FEWEST
+        return able and surprising(self.fitted, given)
 
     def weigh(
         self, given: Shifted, support: EncodedCrystals, labels: np.ndarray
-    ) -> tuple[LabelsAlone | None, float]:
-        """Return the label process given a support where it was asked, and its weight."""
-        asked = self.labels_alone
-        if asked is None or len(labels) < FEWEST or not surprising(self.fitted, given):
-            return None, 0.0
-        alone, k = asked(support, labels), len(labels)
+    ) -> tuple[LabelsAlone, float]:
+        """Return the label process given a support, and its weight."""
+        assert self.labels_alone is not None
+        alone, k = self.labels_alone(support, labels), len(labels)
         evidence = alone.evidence - RANGE
         evidence += math.lgamma((k - 1) / 2) - (k - 1) / 2 * math.log(math.pi)
         odds = evidence - float(given.evidence) + math.log(LABELS_ALONE / (1 - LABELS_ALONE))
@@ -157,21 +160,18 @@ class StackedPool(JointPool):
     method: Stacked | None = None
     crystals: EncodedCrystals | None = None
 
-    def predict(self, episodes: Sequence[Episode]) -> list[Gaussian]:
-        """As of `Pool`."""
-        return [self._weighed(each) for each in episodes]
-
     def turned(self) -> "JointPool":
         """Return the pool of labels times -1."""
         return JointPool(self.process, self.noise, self.stack).turned()
 
-    def _weighed(self, episode: Episode) -> Gaussian:
-        """Return mean and deviation at the query of an episode."""
-        found = self._given(episode)
+    def _given(self, episode: Episode) -> Gaussian:
+        """Return mean and deviation (noise included) at the query of an episode."""
         if self.method is None or self.crystals is None or self.stack is None:
+            return super()._given(episode)
+        rows, labels, query = episode.support, episode.labels, episode.query
+        given = self.stack.given_rows(self.process, rows, labels)
+        found = self.stack.query(self.process, given, rows, query)
+        if not self.method.asks(given):
             return found
-        rows, labels = np.asarray(episode.support, np.int64), np.asarray(episode.labels, float)
-        mean = self.process.mean[torch.as_tensor(rows)]
-        given = self.stack.shifted(self.process.given(rows, labels), mean)
         alone, weight = self.method.weigh(given, self.crystals[rows], labels)
-        return self.method.mixed(found, alone, weight, self.crystals[np.asarray(episode.query)])
+        return self.method.mixed(found, alone, weight, self.crystals[query])

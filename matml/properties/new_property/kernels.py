@@ -137,11 +137,7 @@ class LabelKernel:
             Of the first k, as of `given`.
         """
         k = labels.shape[-1]
-        cases = None
-        if further is not None:
-            zero = torch.zeros_like(further[..., :1])
-            cases = Noise(further, zero, zero[..., 0])
-        given = self.given(gram[..., :k, :k], labels, cases)
+        given = self.given(gram[..., :k, :k], labels, further)
         own = gram.diagonal(dim1=-2, dim2=-1)[..., k:]
         return *given.at(gram[..., :k, k:], own), given.evidence
 
@@ -153,7 +149,13 @@ class LabelKernel:
         sizes = torch.from_numpy(np.stack([_size(sets[number]) for number in self.sets]))
         return (variance + linear * sizes).sum(0)
 
-    def given(self, gram: Tensor, labels: Tensor, noise: "Noise | None" = None) -> "GivenLabels":
+    def given(
+        self,
+        gram: Tensor,
+        labels: Tensor,
+        further: Tensor | None = None,
+        others: Tensor | float = 0.0,
+    ) -> "GivenLabels":
         """Return the process of a property given labels.
 
         Parameters
@@ -162,30 +164,12 @@ class LabelKernel:
             Of the labelled crystals, [..., k, k].
         labels
             [..., k]; at least two for a deviation.
-        noise
-            Beside the kernel's own.
+        further, others
+            Noise variances beside the kernel's: of the labels, [..., k], and of other labels,
+            [..., 1].
         """
-        if noise is None:
-            return GivenLabels.of(factorise(gram, self.noise), labels, self.noise)
-        factor = factorise(gram, self.noise + noise.labels)
-        return GivenLabels.of(factor, labels, self.noise + noise.others)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Cases of further noise.
-
-    Attributes
-    ----------
-    labels, others
-        Variances beside the kernel's: of the labels, [..., k], and of other labels, [..., 1].
-    log_prior
-        Logarithm of how likely each case is, [...].
-    """
-
-    labels: Tensor
-    others: Tensor
-    log_prior: Tensor
+        noise = self.noise if further is None else self.noise + further
+        return GivenLabels.of(factorise(gram, noise), labels, self.noise + others)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class NewProperty(Method[LabelledView, AdaptedProcess]):
     Parameters
     ----------
     model
-        What was learned on known properties."""
+        What was learned on known properties.
+    """
 
     def __init__(self, name: str, model: NewPropertyModel) -> None:
         super().__init__(name, Trained(-1))

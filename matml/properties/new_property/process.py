@@ -22,7 +22,6 @@ from matml.properties.new_property.kernels import (
     GivenLabels,
     LabelKernel,
     Likeness,
-    Noise,
     learn_kernel,
 )
 
@@ -184,7 +183,7 @@ class LabelProcess:
         if len(labels) > WEIGHED:
             some = np.random.default_rng(0).permutation(len(labels))[:WEIGHED]
             seen = None if network is None else network[some]
-            shares = self.given([x[some] for x in sets], labels[some], seen).of_experts()
+            shares = self.given([x[some] for x in sets], labels[some], seen).weights.sum(1)
             kept = [i for i, share in enumerate(shares) if share >= LEAST_WEIGHT_OF_MANY]
             experts = [self.experts[i] for i in kept]
             process = replace(self, experts=experts, log_prior=self.log_prior[kept])
@@ -193,27 +192,29 @@ class LabelProcess:
         given, evidence = [], []
         for expert in process.experts:
             rest = known - said if expert.follows else known
-            cases = self._cases(expert.kernel, len(labels))
+            further, others, log_prior = self._cases(expert.kernel, len(labels))
             gram = expert.kernel.gram(likeness)
-            own = expert.kernel.given(gram, rest.expand(cases.labels.shape), cases)
+            own = expert.kernel.given(gram, rest.expand(further.shape), further, others)
             given.append(own)
-            evidence.append(own.evidence + cases.log_prior)
+            evidence.append(own.evidence + log_prior)
         size = max(map(len, evidence))
         padded = [functional.pad(own, (0, size - len(own)), value=-math.inf) for own in evidence]
-        weights = torch.softmax((torch.stack(padded) + process.log_prior[:, None]).flatten(), 0)
-        total = float((torch.stack(padded) + process.log_prior[:, None]).logsumexp((0, 1)))
-        weights = weights.reshape(len(given), size)
-        return AdaptedProcess(process, list(sets), given, weights, total)
+        joint = torch.stack(padded) + process.log_prior[:, None]
+        total = joint.logsumexp((0, 1))
+        return AdaptedProcess(process, list(sets), given, (joint - total).exp(), float(total))
 
-    def _cases(self, kernel: LabelKernel, shots: int) -> Noise:
-        """Return what the noise of the labels may be beside the kernel's."""
+    def _cases(self, kernel: LabelKernel, shots: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the noise may be beside the kernel's, and the cases' log probabilities.
+
+        Of the labels, [cases, k], and of other labels, [cases, 1].
+        """
         further, log_prior = self.outliers.cases(shots)
         if further is not None:
-            return Noise(further, torch.zeros(len(further), 1), log_prior)
+            return further, torch.zeros(len(further), 1, dtype=torch.float64), log_prior
         levels = self.noise_levels if kernel.sets else {0.0: 1.0}
         more = torch.tensor([[kernel.more_noise(level)] for level in levels]).double()
         chances = torch.tensor(list(levels.values())).double()
-        return Noise(more.expand(-1, shots), more, chances.log())
+        return more.expand(-1, shots), more, chances.log()
 
     def predict(
         self, sets: Sequence[np.ndarray], labels: np.ndarray, network: np.ndarray | None = None
@@ -252,10 +253,6 @@ class AdaptedProcess:
     def __len__(self) -> int:
         """Return the number of labels."""
         return len(self.sets[0])
-
-    def of_experts(self) -> list[float]:
-        """Return the weight of each expert."""
-        return self.weights.sum(1).tolist()
 
     def left_out(self) -> np.ndarray:
         """Return by how many deviations each label misses what the others say of it, [k].

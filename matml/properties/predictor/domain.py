@@ -103,7 +103,8 @@ class Domain:
         With them the symbols of the elements that no labelled crystal holds.
         """
         known, counts = self.elements, [len(own) for own in self.compositions]
-        most = max((n for n in counts if sum(c >= n for c in counts) >= FEWEST), default=0)
+        # so many elements, or more, have at least `FEWEST` crystals
+        most = max(sorted(counts)[-FEWEST : -FEWEST + 1], default=0)
         most = max([most, *counts[len(counts) - self.own :]])
         packing = self.packing(crystals.descriptors)
         reasons, unseen = [], []

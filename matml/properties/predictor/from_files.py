@@ -237,18 +237,9 @@ def predict_files(
     described = crystals.table[["id", "formula", "family", "material_id", "source", "row", "notes"]]
     table = pd.concat([described, found], axis=1)
     table["property"], table["unit"] = adapted.property_name, adapted.unit
-    columns = ["id", "formula", "property", "prediction", "low", "high", "unit", "distance"]
-    columns += [
-        "in_domain",
-        "outside",
-        "unseen_elements",
-        "family",
-        "material_id",
-        "source",
-        "row",
-        "notes",
-    ]
-    return table[columns], quarantine.reset_index(drop=True)
+    columns = "id formula property prediction low high unit distance in_domain outside "
+    columns += "unseen_elements family material_id source row notes"
+    return table[columns.split()], quarantine.reset_index(drop=True)
 
 
 def model_checksum(folder: Path) -> str:

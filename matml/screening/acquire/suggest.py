@@ -71,12 +71,11 @@ def suggest_labels(
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
     fitted = predictor.fitted(property_name)
     encoded = predictor.encode(CrystalSet.from_table(table, graph_section(predictor, known_graphs)))
-    own = np.arange(len(labels))
-    crystals = fitted.domain.with_support(encoded[own]).placed(encoded)
+    known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
+    crystals = fitted.domain.with_support(encoded[known_rows]).placed(encoded)
     sign, scale = goal_sign(property_name, goal), fitted.scale
     method = fitted.method
     values = sign * scale.standardise(labels)
-    known_rows, pool = own, np.arange(len(labels), len(table))
     posterior = turned(method.over(crystals), sign)
     chosen = choose_batch(strategy, posterior, known_rows, values, number, pool)
     mean, deviation = posterior.posterior(known_rows, values)
