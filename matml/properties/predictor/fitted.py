@@ -10,7 +10,7 @@ import numpy as np
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale
 from matml.properties.methods.encoded import EncodedCrystals
-from matml.properties.methods.method import Method, Pool
+from matml.properties.methods.method import Adapted, Method, Pool
 from matml.properties.methods.stack import Finding, Weighed
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.domain import Domain
@@ -90,24 +90,33 @@ class FittedPredictor:
             notes += label_checks.constant_note(labels, item)
             if check_units:
                 notes += self._check_units(support, labels)
-        adapted = self.method.adapt(support, self.scale.standardise(labels))
-        finding = adapted.state.finding if isinstance(adapted.state, Weighed) else None
-        if finding is not None and (said := in_words(finding, self.scale)):
-            notes.append(said)
+        scale, adapted, said = self.learn(support, labels)
         for note in notes:
             log.warning("%s", note)
         return AdaptedPredictor(
             method=self.method.name,
             adapted=adapted,
             encoder=self.encoder,
-            scale=self.scale,
+            scale=scale,
             support=support.crystals if len(support) else None,
             support_values=labels,
             domain=self.domain.with_support(support),
-            warnings=tuple(notes),
-            finding=finding,
+            warnings=(*notes, *said),
+            finding=adapted.state.finding if isinstance(adapted.state, Weighed) else None,
             model=self.model,
         )
+
+    def learn(
+        self, support: EncodedCrystals, labels: np.ndarray
+    ) -> tuple[LabelScale, Adapted, list[str]]:
+        """Return scale and method adapted to sound labels, [k], and what is logged of it."""
+        adapted = self.method.adapt(support, self.scale.standardise(labels))
+        if not isinstance(adapted.state, Weighed):
+            return self.scale, adapted, []
+        said = in_words(adapted.state.finding, self.scale)
+        if said:
+            log.warning("%s", said)
+        return self.scale, adapted, [said] if said else []
 
     def over(self, crystals: EncodedCrystals) -> Pool:
         """Return the method over a pool of crystals of one family, standardised."""

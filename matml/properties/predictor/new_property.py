@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,10 @@ import numpy as np
 from matml.core.errors import MatmlError
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property
+from matml.properties.methods.encoded import EncodedCrystals
+from matml.properties.methods.method import Adapted
 from matml.properties.new_property.method import NewProperty
+from matml.properties.new_property.process import AdaptedProcess
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.fitted import FittedPredictor
 from matml.structures.crystals import CrystalSet, Structures, listed
@@ -67,19 +70,28 @@ class FittedNewProperty(FittedPredictor):
                 f"{item.name}: all {len(labels)} labels are {labels[0]:g}; at least two must "
                 "differ, or there is nothing to learn"
             )
-        support = self.encoder.encode(structures)
-        label_checks.check_values(support.crystals, labels, item)
+        return self.adapted_to(self.encoder.encode(structures), labels, check_units=False)
+
+    def learn(
+        self, support: EncodedCrystals, labels: np.ndarray
+    ) -> tuple[LabelScale, Adapted, list[str]]:
+        """As of `FittedPredictor`, on the scale that was chosen or is likelier."""
         method = self.method
         assert isinstance(method, NewProperty)
-        logarithmic, note = choose_scale(method, method.view(support).sets, labels, self)
-        scale = LabelScale(replace(item, logarithmic=logarithmic), 0.0, 1.0)
-        found = replace(self, scale=scale).adapted_to(support, labels, check_units=False)
-        odd = odd_labels(found, labels)
-        for warning in odd:
+        view = method.view(support)
+
+        def given(logarithmic: bool) -> AdaptedProcess:
+            return method.fit(view, np.log10(labels) if logarithmic else labels)
+
+        state, logarithmic, note = choose_scale(self, labels, given)
+        item = replace(self.scale.property, logarithmic=logarithmic)
+        said = odd_labels(item, support.crystals, labels, state)
+        for warning in said:
             log.warning("%s", warning)
         if note:
             log.info("%s", note)
-        return replace(found, warnings=(*found.warnings, *([note] if note else []), *odd))
+        scale = LabelScale(item, 0.0, 1.0)
+        return scale, Adapted(method, state, len(labels)), [*([note] if note else []), *said]
 
 
 def new_property(name: str, unit: str | None) -> Property:
@@ -99,58 +111,60 @@ def new_property(name: str, unit: str | None) -> Property:
 
 
 def choose_scale(
-    method: NewProperty, sets: list[np.ndarray], labels: np.ndarray, fitted: FittedNewProperty
-) -> tuple[bool, str]:
-    """Return whether the logarithm of labels is learned, and what to say of it.
+    fitted: FittedNewProperty, labels: np.ndarray, given: Callable[[bool], AdaptedProcess]
+) -> tuple[AdaptedProcess, bool, str]:
+    """Return the process given labels, whether it is of their logarithms, and what to say of it.
 
     The evidence of the labels decides: the probability of their logarithms, turned into one of the
     labels themselves, against that of the labels on a linear scale.
+
+    Parameters
+    ----------
+    given
+        Takes whether the logarithm is learned.
     """
     name, choice = fitted.scale.property.name, fitted.scale_choice
-    if choice == "linear":
-        return False, ""
     positive = bool((labels > 0).all())
     if choice == "log" and not positive:
         raise MatmlError(
             f"{name} = {labels.min():g}: must be positive for scale='log'; give scale='linear', or "
             "correct the label"
         )
-    if choice == "log" or not positive:
-        return choice == "log", ""
+    if choice != "auto" or not positive:
+        return given(choice == "log"), choice == "log", ""
     if len(labels) < FEWEST_FOR_SCALE:
-        wide = labels.max() > 10 * labels.min()
+        wide = bool(labels.max() > 10 * labels.min())
         kind = "log10 of the value" if wide else "the value itself"
-        return (
-            wide,
-            f"{name}: learned on the scale of {kind}; {len(labels)} labels tell little of it",
-        )
-    process = method.model.process
-    linear = process.given(sets, labels).evidence
+        few = f"{len(labels)} labels tell little of it"
+        return given(wide), wide, f"{name}: learned on the scale of {kind}; {few}"
+    linear, logarithms = given(False), given(True)
     # d log10(y) / dy
     jacobian = -float(np.log(labels * math.log(10)).sum())
-    gain = process.given(sets, np.log10(labels)).evidence + jacobian - linear
+    gain = logarithms.evidence + jacobian - linear.evidence
     odds = math.exp(min(abs(gain), 700.0))
     shown = f"{odds:.2g} times" if odds < 1000 else "far"
     taken, left = ("log10 of the value", "the value itself")[:: 1 if gain > 0 else -1]
-    return gain > 0, f"{name}: learned on the scale of {taken} ({shown} likelier than {left})"
+    note = f"{name}: learned on the scale of {taken} ({shown} likelier than {left})"
+    return logarithms if gain > 0 else linear, gain > 0, note
 
 
-def odd_labels(adapted: AdaptedPredictor, labels: np.ndarray) -> list[str]:
+def odd_labels(
+    item: Property, crystals: CrystalSet, labels: np.ndarray, state: AdaptedProcess
+) -> list[str]:
     """Return warnings of labels that the others, and the crystals' likeness, do not explain."""
-    item, notes = adapted.scale.property, list[str]()
-    size = np.abs(labels[labels != 0])
+    notes, size = list[str](), np.abs(labels[labels != 0])
     if not item.logarithmic and len(size) and math.log10(size.max() / size.min()) > DECADES:
         notes.append(
             f"{item.name}: labels from {size.min():g} to {size.max():g} on a linear scale: only "
             "the largest count; is the unit the same for all?"
         )
-    if len(labels) < FEWEST_TO_JUDGE or adapted.support is None:
+    if len(labels) < FEWEST_TO_JUDGE:
         return notes
-    missed = adapted.adapted.state.left_out()
+    missed = state.left_out()
     for row in np.flatnonzero(np.abs(missed) > FAR).tolist():
         notes.append(
-            f"{label_checks.crystal_name(adapted.support, row)}: {item.name} = "
-            f"{adapted.support_values[row]:g} is {abs(missed[row]):.0f} deviations from what the "
-            "other labels say of it: check the value"
+            f"{label_checks.crystal_name(crystals, row)}: {item.name} = {labels[row]:g} is "
+            f"{abs(missed[row]):.0f} deviations from what the other labels say of it: check the "
+            "value"
         )
     return notes
