@@ -1,9 +1,7 @@
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,14 +25,11 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-def test_help_answers_within_half_a_second():
+def test_help_answers_within_half_a_second(within):
     run("--help")  # byte-compiles
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        assert run("--help").returncode == 0
-        times.append(time.perf_counter() - start)
-    assert statistics.median(times) < 0.5
+    with within(1.5):
+        for _ in range(3):
+            assert run("--help").returncode == 0
 
 
 def test_every_room_has_help():

@@ -1,7 +1,5 @@
 """Long records: thinned without favouring the tails of the noise, no part lost (simulated)."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,7 +114,7 @@ def test_a_ttt_curve_of_many_points_keeps_its_nose():
     assert few["time_s"].min() == pytest.approx(np.exp(2), rel=0.01)
 
 
-def test_a_hundred_thousand_points_on_a_path(fractions_population, tmp_path):
+def test_a_hundred_thousand_points_on_a_path(fractions_population, tmp_path, within):
     parts = []
     for run, duration in enumerate((300.0, 10_000.0)):
         path, points, _ = heated(50_000, duration, run)
@@ -128,11 +126,10 @@ def test_a_hundred_thousand_points_on_a_path(fractions_population, tmp_path):
     kept = ["alloy", "run", "path", "time_s", "fraction_transformed"]
     points[kept].to_csv(tmp_path / "points.csv", index=False)
     (tmp_path / "alloys.csv").write_text("alloy,reference_temperature_K\nX,1000\n")
-    began = time.process_time()
-    found = read_observations(tmp_path / "points.csv", tmp_path / "alloys.csv")
+    with within(5):
+        found = read_observations(tmp_path / "points.csv", tmp_path / "alloys.csv")
+        result = calibrate(fractions_population, found, "X", 0)
     assert len(found.points) == 100_000
-    result = calibrate(fractions_population, found, "X", 0)
-    assert time.process_time() - began < 5
     table = result.parameters().set_index("parameter")
     for name, value in TRUTH.items():
         assert table.loc[name, "median"] == pytest.approx(value, rel=0.03)
