@@ -41,7 +41,19 @@ MARKS = (
 
 
 def decode(content: bytes) -> str:
-    """Return a file's text by its mark, else as UTF-8, else as Windows-1252.
+    """Return a file's text in its encoding (`encoding_of`).
+
+    Raises
+    ------
+    ValueError
+        For bytes that are no text.
+    """
+    encoding = encoding_of(content)
+    return content.decode(encoding, errors="replace" if encoding == "cp1252" else "strict")
+
+
+def encoding_of(content: bytes) -> str:
+    """Return the encoding of a file by its mark, else UTF-8 if it may be, else Windows-1252.
 
     UTF-16 without a mark is told by the zero bytes of its plain characters.
 
@@ -50,15 +62,13 @@ def decode(content: bytes) -> str:
     ValueError
         For bytes that are no text.
     """
-    for mark, encoding in MARKS:
-        if content.startswith(mark):
-            return content.decode(encoding)
-    if b"\0" in content:
-        return content.decode(_unmarked(content[:4000]))
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
+    return _encoding(io.BytesIO(content))
+
+
+def plain_bytes(path: Path) -> bytes:
+    """Return the content of a file, unpacked where its name ends in `.gz`."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.name.lower().endswith(".gz") else content
 
 
 def _unmarked(head: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from matml.cli.kinetics.check import equations, recovery
-from matml.cli.kinetics.convert import convert
+from matml.cli.kinetics.convert import convert, inspect
 from matml.cli.kinetics.options import (
     FOLDER,
     READABLE,
@@ -80,7 +80,7 @@ def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
 
 
-for command in (convert, recovery, equations, run):
+for command in (inspect, convert, recovery, equations, run):
     kinetics.add_command(command)
 
 

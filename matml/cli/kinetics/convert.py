@@ -1,12 +1,13 @@
-"""`matml kinetics convert …`: files of instruments made observations."""
+"""`matml kinetics inspect` and `convert …`: files of instruments, and observations from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import click
 
 READABLE = click.Path(path_type=Path, dir_okay=False)
+BASELINES = ("straight", "step", "tangents")
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -20,26 +21,33 @@ def times(what: str) -> Decorator:
     return click.option("--hold", nargs=2, type=float, metavar="START END", help=what)
 
 
-COMMON = (
-    click.argument("files", nargs=-1, required=True, type=READABLE),
-    click.option("--alloy", required=True, help="Name of the alloy; each file is a run of it."),
-    click.option("--temperature-column", default="temperature", show_default=True),
+READING = (
+    click.option("--temperature-column", help="By default told by its name; here and below."),
     click.option(
         "--temperature-unit",
-        type=click.Choice(["C", "K"]),
-        required=True,
-        help="Unit of the temperatures in the file and in the options here.",
+        type=click.Choice(["C", "K", "F"]),
+        help="Where the file names none. Temperatures in the options here are in the file's unit.",
     ),
-    click.option("--time-column", default="time", show_default=True),
+    click.option("--time-column"),
     click.option(
         "--time-unit",
         type=click.Choice(["s", "min", "h"]),
-        required=True,
-        help="Unit of the times in the file and in the options here.",
+        help="Where the file names none. Times in the options here are in the file's unit.",
     ),
-    click.option("--separator", help="Separator of columns; guessed by default."),
-    click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True),
-    click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="Before the header."),
+    click.option("--separator", help="Of columns; found by default."),
+    click.option("--decimal", type=click.Choice([".", ","]), help="Found by default."),
+    click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="At the start."),
+)
+
+COMMON = (
+    click.argument("files", nargs=-1, required=True, type=READABLE),
+    click.option("--alloy", required=True, help="Name of the alloy; each run is one of it."),
+    *READING,
+    click.option(
+        "--segment",
+        help="Number, or kind (heating, hold, cooling), of the part of the record that is meant "
+        "(`matml kinetics inspect` lists them); by default the only one that fits.",
+    ),
     click.option(
         "--most",
         type=click.IntRange(min=10),
@@ -57,11 +65,41 @@ COMMON = (
 )
 
 
-def common(command: Callable) -> Callable:
-    """Add the options of both commands."""
-    for option in reversed(COMMON):
-        command = option(command)
-    return command
+final_option = click.option(
+    "--final-fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Fraction transformed at the end, where the reaction is unfinished or stops.",
+)
+
+
+def with_options(options: Sequence[Callable]) -> Decorator:
+    """Return a decorator that adds options."""
+
+    def added(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return added
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=READABLE)
+@with_options(READING)
+@click.option("--signal-column", help="Length or heat flow.")
+@click.option("--figure", type=READABLE, help="PNG or SVG of the signal, segment by segment.")
+def inspect(files: tuple[Path, ...], figure: Path | None, **options: Any) -> None:
+    """Show how instruments' files are understood: text, columns, units, runs and segments."""
+    from matml.core.errors import MatmlError
+    from matml.kinetics.instruments.inspect import inspect_file
+
+    if figure is not None and len(files) > 1:
+        raise MatmlError(f"--figure {figure}: is of one file; {len(files)} were given")
+    for path in files:
+        for line in inspect_file(path, figure, **options):
+            click.echo(line)
 
 
 @click.group()
@@ -70,14 +108,21 @@ def convert() -> None:
 
 
 @convert.command()
-@common
-@click.option(
-    "--length-column", default="length", show_default=True, help="Length or strain, in any unit."
-)
+@with_options(COMMON)
+@click.option("--length-column", help="Length or strain, in any unit.")
 @temperatures("--parent", "Temperatures where all is parent phase.")
 @temperatures("--product", "Temperatures where all has transformed.")
-@times("Times of an isothermal hold; without them a ramp is assumed.")
-def dilatometer(files, length_column, parent, product, hold, own_path, **options) -> None:
+@times("Times of an isothermal hold; without them, or the --segment of a hold, a ramp is meant.")
+@final_option
+@click.option(
+    "--carbon",
+    type=click.FloatRange(0, 2),
+    help="wt % of carbon that ferrite leaves to the austenite, which expands: the fraction is that "
+    "of ferrite, until pearlite begins (Kop et al. 2001).",
+)
+def dilatometer(
+    files, length_column, parent, product, hold, final_fraction, carbon, own_path, **options
+) -> None:
     """Convert lengths by the lever rule between two straight baselines.
 
     A ramp needs --parent and --product. A hold may do without: then its first length is the
@@ -87,35 +132,58 @@ def dilatometer(files, length_column, parent, product, hold, own_path, **options
     from matml.kinetics.instruments.convert import convert_files
     from matml.kinetics.instruments.records import dilatometer_hold, dilatometer_ramp
 
-    if hold is None and (parent is None or product is None):
-        raise MatmlError("a ramp needs --parent and --product; for a hold give --hold START END")
+    if hold is None and options["segment"] is None and None in (parent, product):
+        raise MatmlError(
+            "a ramp needs --parent and --product; for a hold give --hold START END or its --segment"
+        )
 
     def change(record, kelvin, seconds):
-        if hold is None:
-            return dilatometer_ramp(record, kelvin(parent), kelvin(product), own_path)
         ranges = [None if r is None else kelvin(r) for r in (parent, product)]
-        return dilatometer_hold(record, seconds(hold), *ranges, own_path)
+        if hold is None and None not in ranges:
+            return dilatometer_ramp(record, *ranges, own_path, carbon)
+        given = None if hold is None else seconds(hold)
+        return dilatometer_hold(record, given, *ranges, own_path, final_fraction)
 
-    convert_files(files, length_column, change, "lever rule", own_path=own_path, **options)
+    convert_files(
+        files, "length", length_column, change, "lever rule", own_path=own_path, **options
+    )
 
 
 @convert.command()
-@common
-@click.option("--heat-column", default="heat_flow", show_default=True, help="Heat flow; any unit.")
+@with_options(COMMON)
+@click.option("--heat-column", help="Heat flow; any unit.")
 @temperatures("--peak", "Temperatures of the peak's feet, for a ramp.")
-@times("Times of an isothermal hold with the whole peak in it.")
-def dsc(files, heat_column, peak, hold, own_path, **options) -> None:
-    """Convert heat flows by partial areas over a straight baseline between the peak's feet."""
+@times("Times of an isothermal hold with the whole peak in it; or the --segment of a hold.")
+@click.option(
+    "--baseline",
+    type=click.Choice(BASELINES),
+    default="straight",
+    show_default=True,
+    help="Under the peak: a line between its feet; going over from one foot's level to the other's "
+    "with the fraction (a step of the heat capacity); or from the tangent before to that behind.",
+)
+@final_option
+def dsc(files, heat_column, peak, hold, baseline, final_fraction, own_path, **options) -> None:
+    """Convert heat flows by partial areas over a baseline between the peak's feet."""
     from matml.core.errors import MatmlError
     from matml.kinetics.instruments.convert import convert_files
     from matml.kinetics.instruments.records import calorimeter_hold, calorimeter_ramp
 
-    if (hold is None) == (peak is None):
-        raise MatmlError("give --peak LOW HIGH for a ramp, or --hold START END for a hold")
+    if peak is not None and hold is not None:
+        raise MatmlError(
+            "give --peak LOW HIGH for a ramp, or --hold START END for a hold, not both"
+        )
+    if peak is None and hold is None and options["segment"] is None:
+        raise MatmlError(
+            "give --peak LOW HIGH for a ramp, or --hold START END or its --segment for a hold"
+        )
 
     def change(record, kelvin, seconds):
-        if hold is None:
-            return calorimeter_ramp(record, kelvin(peak), own_path)
-        return calorimeter_hold(record, seconds(hold), own_path)
+        if peak is not None:
+            return calorimeter_ramp(record, kelvin(peak), own_path, baseline, final_fraction)
+        given = None if hold is None else seconds(hold)
+        return calorimeter_hold(record, given, own_path, baseline, final_fraction)
 
-    convert_files(files, heat_column, change, "partial areas", own_path=own_path, **options)
+    convert_files(
+        files, "heat_flow", heat_column, change, "partial areas", own_path=own_path, **options
+    )

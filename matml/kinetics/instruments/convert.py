@@ -11,8 +11,8 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.core.provenance import file_hash
-from matml.kinetics.data.units import ZERO_CELSIUS
-from matml.kinetics.instruments.records import SECONDS, Range, Record, observations_of, read_record
+from matml.kinetics.data.units import ZERO_CELSIUS, Unit
+from matml.kinetics.instruments.records import Range, Record, observations_of, read_records
 
 log = logging.getLogger(__name__)
 
@@ -23,23 +23,25 @@ Change: TypeAlias = Callable[[Record, ToUnit, ToUnit], tuple[pd.DataFrame, dict[
 
 def convert_files(
     files: Sequence[Path],
-    signal_column: str,
+    role: str,
+    signal_column: str | None,
     change: Change,
     method: str,
     *,
     alloy: str,
-    temperature_column: str,
-    temperature_unit: str,
-    time_column: str,
-    time_unit: str,
+    temperature_column: str | None,
+    temperature_unit: str | None,
+    time_column: str | None,
+    time_unit: str | None,
     separator: str | None,
-    decimal: str,
+    decimal: str | None,
     skip_lines: int,
+    segment: str | None,
     most: int,
     out: Path,
     own_path: bool = False,
 ) -> None:
-    """Write the observations of all files, each one run, and the baselines beside.
+    """Write the observations of all runs of all files, and what they rest on beside.
 
     With `own_path` each run's temperatures become a path, in the folder `<out>_paths`; the rows
     that `change` returns hold them.
@@ -49,55 +51,70 @@ def convert_files(
     MatmlError
         Where a file cannot be converted: nothing is written then.
     """
-    shift = ZERO_CELSIUS if temperature_unit == "C" else 0.0
-    scale = SECONDS[time_unit]
-    runs = [path.stem for path in files]
-    if len(set(runs)) < len(runs):
-        raise MatmlError("two files have the same name, which names the run: rename one")
-
-    def ordered(pair: Sequence[float], what: str) -> Range:
-        if not pair[0] < pair[1]:
-            raise MatmlError(f"{what}: {pair[0]:g} {pair[1]:g}: give the lower one first")
-        return float(pair[0]), float(pair[1])
-
-    def kelvin(pair: Sequence[float]) -> Range:
-        low, high = ordered(pair, "temperatures")
-        return low + shift, high + shift
-
-    def seconds(pair: Sequence[float]) -> Range:
-        start, end = ordered(pair, "times")
-        return start * scale, end * scale
-
-    tables, described = [], []
-    for path, run in zip(files, runs, strict=True):
-        record = read_record(
+    records = [
+        record
+        for path in files
+        for record in read_records(
             path,
+            role,
             (temperature_column, time_column, signal_column),
             temperature_unit,
             time_unit,
-            separator,
-            decimal,
-            skip_lines,
+            separator=separator,
+            decimal=decimal,
+            skip=skip_lines,
         )
-        rows, stated = change(record, kelvin, seconds)
-        table, counts = observations_of(rows, alloy, run, most)
+    ]
+    names = [record.name for record in records]
+    if len(set(names)) < len(names):
+        raise MatmlError("two files have the same name, which names the run: rename one")
+    tables, described, paths = [], [], {}
+    for record in records:
+        if segment is not None:
+            record = record.with_segment(segment)
+        rows, stated = change(record, *_in_its_units(record))
+        table, counts = observations_of(rows, alloy, record.name, most)
         if own_path:
-            table = _on_own_path(table, rows, out, run)
+            paths[record.name] = rows
         tables.append(table)
         counts |= {"rows_without_numbers": record.dropped}
-        described.append({"run": run, "sha256": file_hash(path)} | stated | counts)
+        about = {
+            "run": record.name,
+            "sha256": file_hash(record.path),
+            "columns": [str(column) for column in record.columns],
+            "notes": record.notes,
+        }
+        described.append(about | stated | counts)
+        left_out = counts["outside_baselines"]
         log.info(
             "%s: %d rows made %d observations%s",
-            path,
+            record.name,
             counts["rows"],
             counts["observations"],
-            f"; {counts['outside_baselines']} outside the baselines left out"
-            if counts["outside_baselines"]
-            else "",
+            f"; {left_out} outside the baselines left out" if left_out else "",
         )
+        for note in record.notes:
+            log.info("%s: %s", record.name, note)
+    for i, (run, rows) in enumerate(paths.items()):
+        tables[i] = _on_own_path(tables[i], rows, out, run)
     write_table(out, pd.concat(tables, ignore_index=True))
     write_json(out.with_suffix(".json"), {"alloy": alloy, "method": method, "runs": described})
     log.info("%s: %d observations of alloy %s", out, sum(map(len, tables)), alloy)
+
+
+def _in_its_units(record: Record) -> tuple[ToUnit, ToUnit]:
+    """Return what makes kelvin and seconds of ranges in the units of a record's file."""
+
+    def usual(unit: Unit, what: str) -> ToUnit:
+        def converted(pair: Sequence[float]) -> Range:
+            if not pair[0] < pair[1]:
+                raise MatmlError(f"{what}: {pair[0]:g} {pair[1]:g}: give the lower one first")
+            low, high = unit.usual(np.array(pair, dtype=float)).tolist()
+            return low, high
+
+        return converted
+
+    return usual(record.temperature_unit, "temperatures"), usual(record.time_unit, "times")
 
 
 def _on_own_path(table: pd.DataFrame, rows: pd.DataFrame, out: Path, run: str) -> pd.DataFrame:

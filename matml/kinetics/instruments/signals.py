@@ -66,28 +66,126 @@ def lever_rule(
     return np.where(outside, np.nan, fraction.clip(0, 1))
 
 
-def partial_area(
-    time_s: np.ndarray, heat_flow: np.ndarray, start_s: float, end_s: float
-) -> np.ndarray:
-    """Return the fraction transformed, [N], from a calorimeter's heat flow.
+CARBON_SOURCE = (
+    "lattice parameters of austenite and ferrite: Onink et al., Scripta Metall. Mater. 29 (1993) "
+    "1011; of cementite: Kop, Sietsma and van der Zwaag, J. Mater. Sci. 36 (2001) 519"
+)
 
-    The part of the area between the peak and the straight line from its start to its end; 0
-    before and 1 after. Heat of transformation and baseline are taken not to change with the
-    fraction.
+
+def ferrite_lever(temperature_K: np.ndarray, carbon_wt_pct: float) -> np.ndarray:
+    """Return what the lever rule's fraction is to be multiplied by, [N], to be that of ferrite.
+
+    Where ferrite leaves all carbon to the austenite, that expands, and a share of ferrite
+    lengthens the specimen by more than the same share of the final ferrite and cementite (Kop,
+    Sietsma and van der Zwaag, J. Mater. Sci. 36 (2001) 519). Volumes per atom of iron from the
+    lattice parameters of `CARBON_SOURCE`; what enrichment adds to the austenite is linear in the
+    fraction. It holds until pearlite begins.
+    """
+    ratio = carbon_wt_pct / 12.011 / ((100 - carbon_wt_pct) / 55.845)
+    kelvin = temperature_K
+
+    def austenite(carbon: float) -> np.ndarray:  # atoms in 100 of iron
+        cell = 0.363067 + 0.000783 * carbon
+        return (cell * (1 + (24.92 - 0.51 * carbon) * 1e-6 * (kelvin - 1000))) ** 3 / 4
+
+    ferrite = (0.28863 * (1 + 17.5e-6 * (kelvin - 800))) ** 3 / 2
+    expansion = (5.311e-6 - 1.942e-9 * kelvin + 9.655e-12 * kelvin**2) * (kelvin - 293)
+    cementite = 0.45234 * 0.50883 * 0.67426 * (1 + expansion) ** 3 / 12
+    final = ferrite + 3 * ratio * (cementite - ferrite)
+    return (final - austenite(100 * ratio)) / (ferrite - austenite(0.0))
+
+
+BASELINES = ("straight", "step", "tangents")
+"""Of a calorimeter's peak: a line between its feet; going over from the level of one foot to
+that of the other as the reaction goes on, as a step of the heat capacity does; or from the tangent
+before the peak to the tangent behind it."""
+
+TANGENT = 0.25
+"""Length of a tangent's rows, in that of the peak."""
+ROUNDS = 30
+
+
+def partial_area(
+    time_s: np.ndarray, heat_flow: np.ndarray, start_s: float, end_s: float, kind: str = "straight"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fraction transformed, [N], from a calorimeter's heat flow, and the baseline [N].
+
+    The part of the area between the peak and its baseline; 0 before the peak and 1 after. Heat of
+    transformation is taken not to change with the fraction. Baselines that follow the fraction
+    (step, tangents) are found by repetition (van der Plaats, Thermochim. Acta 72 (1984) 77).
+
+    Parameters
+    ----------
+    start_s, end_s
+        Feet of the peak.
+    kind
+        One of `BASELINES`.
 
     Raises
     ------
     MatmlError
-        Where the peak has no area, or the times do not rise.
+        Where the peak has no area, the times do not rise, or there are no rows for a tangent.
     """
     if (np.diff(time_s) <= 0).any():
         raise MatmlError("the times of a heat flow must rise from row to row; sort them")
-    ends = np.interp([start_s, end_s], time_s, heat_flow)
+    feet = np.array([start_s, end_s])
     inside = np.unique(np.r_[start_s, time_s[(time_s > start_s) & (time_s < end_s)], end_s])
-    above = np.interp(inside, time_s, heat_flow) - np.interp(inside, [start_s, end_s], ends)
-    area = np.r_[0.0, np.cumsum((above[1:] + above[:-1]) / 2 * np.diff(inside))]
-    if len(inside) < 4 or area[-1] == 0:
+    levels = np.interp(feet, time_s, heat_flow)
+    before, after = np.array([0.0, levels[0]]), np.array([0.0, levels[1]])
+    if kind == "tangents":
+        before = _tangent(time_s, heat_flow, start_s - TANGENT * (end_s - start_s), start_s)
+        after = _tangent(time_s, heat_flow, end_s, end_s + TANGENT * (end_s - start_s))
+    heat, line = np.interp(inside, time_s, heat_flow), np.interp(inside, feet, levels)
+    fraction = _area_fraction(inside, heat - line)
+    for _ in range(0 if kind == "straight" else ROUNDS):
+        line = (1 - fraction) * np.polyval(before, inside) + fraction * np.polyval(after, inside)
+        fraction = _area_fraction(inside, heat - line)
+    return np.interp(time_s, inside, fraction), np.interp(time_s, inside, line)
+
+
+def _area_fraction(time_s: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Return the part of the area until each time, [N], between 0 and 1."""
+    area = np.r_[0.0, np.cumsum((above[1:] + above[:-1]) / 2 * np.diff(time_s))]
+    if len(time_s) < 4 or area[-1] == 0:
         raise MatmlError(
-            f"no peak between {start_s:g} and {end_s:g} s; give its start and end within the record"
+            f"no peak between {time_s[0]:g} and {time_s[-1]:g} s; give its start and end within "
+            "the record"
         )
-    return np.interp(time_s, inside, area / area[-1]).clip(0, 1)
+    return (area / area[-1]).clip(0, 1)
+
+
+def _tangent(time_s: np.ndarray, heat_flow: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
+    inside = (time_s >= start_s) & (time_s <= end_s)
+    if inside.sum() < 3:
+        raise MatmlError(
+            f"{int(inside.sum())} row(s) between {start_s:g} and {end_s:g} s: a tangent needs at "
+            "least 3; give feet further inside of the segment, or another --baseline"
+        )
+    return np.polyfit(time_s[inside], heat_flow[inside], 1)
+
+
+FEWEST_FOR_STAGES = 30
+EVEN, SMOOTH = 200, 6
+"""Even steps of time in which a rate is looked at, and the width of its smoothing in them."""
+
+
+def stages(time_s: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Return the times at which a reaction is fastest, in s: several where reactions overlap.
+
+    Maxima of the smoothed rate that stand out, and shoulders: maxima of its downward curvature.
+    """
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
+
+    busy = np.flatnonzero((fraction > 0.005) & (fraction < 0.995 * np.nanmax(fraction)))
+    if len(busy) < FEWEST_FOR_STAGES:
+        return np.empty(0)
+    start, end = time_s[busy[0]], time_s[busy[-1]]
+    good = np.isfinite(fraction)
+    even = np.linspace(start - 0.2 * (end - start), end + 0.2 * (end - start), EVEN)
+    value = np.interp(even, time_s[good], fraction[good])
+    rate = gaussian_filter1d(value, SMOOTH, order=1)
+    bend = -gaussian_filter1d(value, SMOOTH, order=3)
+    found, _ = find_peaks(bend, prominence=0.3 * bend.max())
+    found = found[rate[found] > 0.15 * rate.max()]
+    return even[found]

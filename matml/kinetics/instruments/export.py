@@ -1,0 +1,408 @@
+"""Text exports of dilatometers and calorimeters, read as they come, and what was understood.
+
+A file is a preamble, a header, perhaps a line of units, and rows of numbers. Separator and decimal
+sign are those with which most cells are numbers; the header is what stands above the rows; columns
+are told by their names and units. Baehr, Netzsch, Setaram, TA, Mettler and Linseis exports
+and tables of spreadsheets all have this form, with two specialities: TA numbers its columns in the
+preamble (`Sig1 Time (min)`), and Baehr parts the names by ` - ` and ` / `.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from matml.core.errors import MatmlError
+from matml.core.text import decode, encoding_of, plain_bytes
+from matml.kinetics.data.units import TEMPERATURES, TIMES, Unit
+
+SEPARATORS = {";": "semicolons", "\t": "tabulators", "|": "bars", ",": "commas", " ": "spaces"}
+SAMPLE = 400
+"""Lines, spread over the file, from which separator and decimal sign are found."""
+
+CLOCK = re.compile(r"(?:\d+[-./]\d+[-./]\d+[ T])?(\d+):(\d{2}):(\d{2}(?:[.,]\d+)?)")
+HALF_A_DAY = 43_200.0
+LARGEST = 1e30
+"""No instrument writes larger numbers but for an error, and their squares are still numbers."""
+FEWEST = 10
+"""Rows of a run."""
+
+SIGNAL_UNITS = (
+    *("um", "mm", "nm", "m", "pct", "ppm", "1e-3", "10^-3", "1e-6", "10^-6"),
+    *("w", "mw", "uw", "w/g", "mw/mg", "w/kg", "uv", "mv", "uv/mg", "mg", "g", "1/k", "1e-6/k"),
+)
+
+ROLES = {
+    "time": (r"\btime\b|\bzeit\b|\btemps\b|^t$", ""),
+    "temperature": (
+        r"temp(?!s)|^T$|^T[a-z]$|^TC ?\d*$",
+        "furnace|oven|ofen|program|set|nomin|ref|^Tr$",
+    ),
+    "length": (
+        r"length|l(ä|ae)nge|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b",
+        "dif|deriv|rate",
+    ),
+    "heat_flow": (r"heat.?flow|\bh\.?f\.?\b|dsc|dta|w(ä|ae)rmestr|^value$", "ddsc|deriv|program"),
+}
+"""What a column is by its name, and what makes it second choice."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of an export.
+
+    Attributes
+    ----------
+    name, unit
+        As the file has them; the unit '' where none is known.
+    header
+        The text that held both.
+    role
+        "time", "temperature", "length", "heat_flow" or "".
+    second
+        Whether another column of this role would be preferred.
+    """
+
+    name: str
+    unit: str
+    header: str
+    role: str
+    second: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file of an instrument.
+
+    Attributes
+    ----------
+    encoding, separator, decimal
+        Of its text.
+    header
+        First and last line of the header, 0 where there is none.
+    columns
+        Of the numbers [rows, columns].
+    numbers
+        NaN where a cell holds none.
+    lines
+        Line number of each row.
+    clock
+        Which columns hold hh:mm:ss; their numbers are seconds.
+    notes
+        What was understood besides, one sentence each.
+    """
+
+    path: Path
+    encoding: str
+    separator: str
+    decimal: str
+    header: tuple[int, int]
+    columns: list[Column]
+    numbers: np.ndarray
+    lines: np.ndarray
+    clock: list[bool]
+    notes: list[str] = field(default_factory=list)
+
+    def place(self, role: str, name: str | None = None) -> int:
+        """Return the number of the column that is named, else of the best one in a role.
+
+        Raises
+        ------
+        MatmlError
+            Where there is none.
+        """
+        there = f"there are {', '.join(map(str, self.columns))}"
+        if name is not None:
+            for i, column in enumerate(self.columns):
+                if name in (column.name, column.header, str(column)):
+                    return i
+            raise MatmlError(f"{self.path}: column {name!r} is missing; {there}")
+        fit = [i for i, column in enumerate(self.columns) if column.role == role]
+        if not fit:
+            option = "heat" if role == "heat_flow" else role
+            raise MatmlError(
+                f"{self.path}: no column is a {role.replace('_', ' ')} by its name; {there}; name "
+                f"one: --{option}-column"
+            )
+        return min(fit, key=lambda i: self.columns[i].second)
+
+
+def read_export(
+    path: Path, separator: str | None = None, decimal: str | None = None, skip: int = 0
+) -> Export:
+    r"""Return the table of numbers of an instrument's text file.
+
+    Parameters
+    ----------
+    separator, decimal
+        Found where None; the separator "\\s+" or " " means any spaces.
+    skip
+        Lines to leave out at the start.
+
+    Raises
+    ------
+    MatmlError
+        Where the file is missing, is no text, or holds no rows of numbers.
+    """
+    try:
+        content = plain_bytes(path)
+        text = decode(content)
+    except FileNotFoundError:
+        raise MatmlError(f"{path}: no such file; give a text export of a record") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise MatmlError(
+            f"{path}: cannot be read as text ({error}); export the record as text or CSV"
+        ) from None
+    lines = text.splitlines()
+    lines[:skip] = [""] * min(skip, len(lines))
+    given = " " if separator == r"\s+" else separator
+    parting, point = _dialect(lines, [given] if given else list(SEPARATORS), decimal)
+    cells = {i: _cells(line, parting) for i, line in enumerate(lines) if line.strip()}
+    values = {i: [_number(cell, point) for cell in row] for i, row in cells.items()}
+    rows = [i for i, row in values.items() if _is_row(row, cells[i])]
+    if not rows:
+        first = next((line.strip() for line in lines if line.strip()), "")
+        raise MatmlError(
+            f"{path}: holds no rows of numbers (it begins with {first[:60]!r}); look at "
+            "--separator and --decimal, or export the record as text"
+        )
+    widths = np.array([len(values[i]) for i in rows])
+    width = int(np.bincount(widths).argmax())
+    # a preamble may hold a line of numbers; and a space for an empty cell shifts the others
+    rows = [
+        i for i in rows if len(values[i]) == width or (parting != " " and len(values[i]) < width)
+    ]
+    numbers = np.full((len(rows), width), np.nan)
+    for row, i in enumerate(rows):
+        numbers[row, : len(values[i])] = values[i]
+    numbers[~(np.abs(numbers) < LARGEST)] = np.nan
+    header, columns = _columns(lines, rows[0], parting, numbers)
+    notes, at = [], np.array(rows)
+    if "StartOfData" in text:
+        # TA marks events by rows of negative time
+        time = next((i for i, c in enumerate(columns) if c.role == "time"), 0)
+        marks = numbers[:, time] < 0
+        if marks.any():
+            notes.append(f"{int(marks.sum())} row(s) of negative time, marks of events, left out")
+        numbers, at = numbers[~marks], at[~marks]
+    _refuse_other_tables(path, lines, at, parting, columns)
+    clock = [bool(CLOCK.fullmatch(cell)) for cell in cells[at[0]]]
+    return Export(
+        path,
+        encoding_of(content),
+        SEPARATORS.get(parting, repr(parting)),
+        point,
+        header,
+        columns,
+        numbers,
+        at + 1,
+        clock + [False] * (width - len(clock)),
+        notes,
+    )
+
+
+def _dialect(
+    lines: Sequence[str], separators: Sequence[str], decimal: str | None
+) -> tuple[str, str]:
+    """Return separator and decimal sign with which most cells of the lines are numbers."""
+    sample = [line for line in lines if line.strip()]
+    sample = sample[:: max(1, len(sample) // SAMPLE)]
+    best, most = (separators[0], decimal or "."), 0
+    for parting in separators:
+        for point in [decimal] if decimal else [".", ","]:
+            score = 0
+            for line in sample:
+                cells = [cell for cell in _cells(line, parting) if cell]
+                good = sum(not math.isnan(_number(cell, point)) for cell in cells)
+                score += max(0, 2 * good - len(cells)) if good > 1 else 0
+            if score > most:
+                best, most = (parting, point), score
+    return best
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    if '"' in line:
+        try:
+            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        except (csv.Error, StopIteration):
+            cells = line.split(separator)
+    else:
+        cells = line.split() if separator == " " else line.split(separator)
+    cells = [cell.strip() for cell in cells]
+    while len(cells) > 1 and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _number(cell: str, decimal: str) -> float:
+    """Return the number in a cell, of a clock its seconds; NaN where there is none."""
+    if ":" in cell:
+        clock = CLOCK.fullmatch(cell)
+        if not clock:
+            return math.nan
+        hours, minutes, seconds = clock[1], clock[2], clock[3].replace(",", ".")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    if decimal == ",":
+        if "." in cell and "," in cell:
+            return math.nan
+        cell = cell.replace(",", ".")
+    try:
+        return float(cell.replace("\u2212", "-")) if "_" not in cell else math.nan
+    except ValueError:
+        return math.nan
+
+
+def _is_row(values: Sequence[float], cells: Sequence[str]) -> bool:
+    good = sum(value == value for value in values)
+    return good > 1 and 2 * good >= sum(cell != "" for cell in cells)
+
+
+def _columns(
+    lines: Sequence[str], first: int, separator: str, numbers: np.ndarray
+) -> tuple[tuple[int, int], list[Column]]:
+    """Return the lines of the header and the columns that it names, above the first row."""
+    width = numbers.shape[1]
+    above = [i for i in range(first) if re.search(r"\w|%", lines[i])]
+    signals = {}
+    for i in above:
+        if found := re.fullmatch(r"Sig(\d+)\s+(.+)", lines[i].strip()):
+            signals[int(found[1])] = (i, found[2])
+    if signals:
+        places = [place for place, _ in signals.values()]
+        names = [signals[k][1] if k in signals else f"column {k}" for k in range(1, width + 1)]
+        return (min(places) + 1, max(places) + 1), _told(names, [""] * width)
+    units: list[str] = []
+    last = above[-1] if above else 0
+    if len(above) > 1 and (beneath := _unit_line(lines[above[-1]], separator)):
+        units, above = beneath, above[:-1]
+    names = _names(lines[above[-1]], separator, numbers) if above else []
+    if not names:
+        return (0, 0), _told([f"column {k}" for k in range(1, width + 1)], [""] * width)
+    # units belong to the columns behind a number of the row, in their order
+    lacking = width - len(units)
+    counts = bool(re.match(r"index|no\b|nr\b|column 1$", names[0].lower()))
+    units = ["", *units] if units and lacking and counts else units
+    return (above[-1] + 1, last + 1), _told(names, (units + [""] * width)[:width])
+
+
+def _names(line: str, separator: str, numbers: np.ndarray) -> list[str]:
+    """Return the names of all columns in a header, none where their number does not fit."""
+    width = numbers.shape[1]
+    text = line.strip().lstrip("#").strip()
+    first = numbers[:, 0]
+    counting = len(first) > 1 and bool((np.diff(first[np.isfinite(first)]) == 1).mean() > 0.9)
+    parted = [
+        re.split(r"\s+[-/]\s+", text),
+        _cells(line.lstrip("# "), separator),
+        re.split(r"\s{2,}|\t", text),
+        text.split(),
+    ]
+    for names in parted:
+        names = [name.strip(' "#') for name in names]
+        if len(names) == width:
+            return [name or f"column {k}" for k, name in enumerate(names, 1)]
+        if counting and len(names) == width - 1:
+            return ["column 1", *(re.sub(r"(?i)^(index|nr\.?|no\.?)\s+", "", n) for n in names)]
+    return []
+
+
+def _unit_line(line: str, separator: str) -> list[str]:
+    """Return the units of a line that holds nothing else."""
+    for parted in (_cells(line.lstrip("# "), separator), line.lstrip("# ").split()):
+        words = [word.strip(' []()"') for word in parted]
+        if any(words) and all(not w or w == "-" or _known_unit(w) for w in words):
+            return words
+    return []
+
+
+def _plain(word: str) -> str:
+    word = word.strip().lower().replace("µ", "u").replace("μ", "u").replace("%", "pct")
+    return re.sub(r"[°º]\s*|deg(?:ree)?s?[ _]*", "deg", word).replace(" ", "")
+
+
+def _known_unit(word: str) -> bool:
+    plain = _plain(word)
+    return plain in SIGNAL_UNITS or any(plain in unit.words for unit in (*TIMES, *TEMPERATURES))
+
+
+def unit_among(word: str, units: Sequence[Unit]) -> Unit | None:
+    """Return the unit that a word means, None where it means none of these."""
+    return next((unit for unit in units if _plain(word) in unit.words), None)
+
+
+def _told(names: Sequence[str], units: Sequence[str]) -> list[Column]:
+    """Return columns by their names and the units beneath."""
+    columns = []
+    for text, beneath in zip(names, units, strict=True):
+        name, unit = text, beneath if _known_unit(beneath) else ""
+        for pattern in (
+            r"(.+?)\s*/?\s*[(\[]\s*([^()\[\]]*?)\s*[)\]]",
+            r"(.+?)\s*/\s*(\S+)",
+            r"(.+?)[_ ](?:in )?(\S+)",
+        ):
+            found = re.fullmatch(pattern, text)
+            if found and _known_unit(found[2]):
+                name, unit = found[1].strip(), found[2]
+                break
+        role, second = _role(name)
+        columns.append(Column(name, unit, text, role, second))
+    return columns
+
+
+def _role(name: str) -> tuple[str, bool]:
+    """Return what a column is by its name, and whether it is second choice."""
+    # capitals tell t from T, and nothing else
+    text = name if len(name) < 4 else name.lower()
+    for role, (pattern, second) in ROLES.items():
+        if re.search(pattern, text) or (len(name) > 1 and re.search(pattern, text.lower())):
+            return role, bool(second and re.search(second, text))
+    return "", False
+
+
+def _refuse_other_tables(
+    path: Path, lines: Sequence[str], rows: np.ndarray, separator: str, columns: Sequence[Column]
+) -> None:
+    """Refuse a file in which a header between rows names other columns than the first."""
+    for before in np.flatnonzero(np.diff(rows) > 1):
+        for i in range(rows[before] + 1, rows[before + 1]):
+            cells = _cells(lines[i].lstrip("# "), separator)
+            if len(cells) != len(columns) or not all(re.search(r"[A-Za-z]{2}", c) for c in cells):
+                continue
+            other = _told(cells, [""] * len(cells))
+            if {c.role for c in other} - {""} and [c.name for c in other] != [
+                c.name for c in columns
+            ]:
+                raise MatmlError(
+                    f"{path}: line {i + 1}: another table begins ({', '.join(cells)}); give each a "
+                    "file of its own"
+                )
+
+
+def runs_of(time: np.ndarray) -> list[slice]:
+    """Return the runs in a file: a new one begins where the time falls."""
+    starts = [0, *(np.flatnonzero(np.diff(time) < 0) + 1).tolist(), len(time)]
+    return [slice(a, b) for a, b in pairwise(starts)]
+
+
+def over_midnight(time_s: np.ndarray) -> np.ndarray:
+    """Return times of a clock with a day added each time that it begins anew."""
+    return time_s + 2 * HALF_A_DAY * np.cumsum(np.r_[0.0, np.diff(time_s) < -HALF_A_DAY])
+
+
+def spread(time_s: np.ndarray) -> np.ndarray:
+    """Return times [N] that do not fall with those that repeat spread evenly until the next."""
+    stamps, first, counts = np.unique(time_s, return_index=True, return_counts=True)
+    if len(stamps) == len(time_s) or len(stamps) < 2:
+        return time_s
+    steps = np.diff(stamps)
+    steps = np.r_[steps, steps[-1]]
+    group = np.repeat(np.arange(len(stamps)), counts)
+    return time_s + steps[group] * (np.arange(len(time_s)) - first[group]) / counts[group]

@@ -1,0 +1,252 @@
+"""Files of instruments read as they come: layouts, clocks, runs, segments; simulated records."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics.instruments.export import over_midnight, read_export, spread
+from matml.kinetics.instruments.records import read_records
+from matml.kinetics.instruments.segments import segments_of
+
+TIME = 600 + 0.5 * np.arange(40)
+CELSIUS = 1000 - 0.5 * np.arange(40)
+SIGNAL = 1.0747 - 1e-3 * np.arange(40)
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["kinetics", *map(str, arguments)], catch_exceptions=False)
+
+
+def rows(form, comma=False):
+    """Return the record in lines of a form of number, time, temperature and signal."""
+    text = "".join(
+        form.format(*row) + "\n" for row in zip(range(7, 47), TIME, CELSIUS, SIGNAL, strict=True)
+    )
+    return text.replace(".", ",") if comma else text
+
+
+LAYOUTS = {
+    "baehr": (
+        "latin-1",
+        " C:\\Data\\017.PAR\n"
+        "     Time - Temperature  /  rel. Change in Length  /  dif. Change in Length \n"
+        "         s               °C                 %\n",
+        rows("  {0}  {1:.8f}  {2:.8f}  {3:.8f}  0.01000000", comma=True),
+        ("length", "rel. Change in Length", "%", "spaces"),
+    ),
+    "netzsch": (
+        "latin-1",
+        "#EXPORTTYPE:DATA ALL\n#DECIMAL:COMMA\n#SEPARATOR:SEMICOLON\n#SAMPLE:Probe für Versuch\n"
+        "#RANGE:1000°C/60,0(K/min)/100°C\n\n##Temp./°C;Time/s;dL/Lo\n",
+        rows("{2:.5f};{1:.6f};{3:.6E}", comma=True),
+        ("length", "dL/Lo", "", "semicolons"),
+    ),
+    "setaram": (
+        "utf-16",
+        "Sample B-17 10 mm\r\nUser : operator\r\n\r\n"
+        "Index Time (s)    Furnace Temperature (°C)  Sample Temperature (°C)   Length (mm)\r\n",
+        rows("{0}   {1:g}   1500.0   {2:.6f}    {3:.6f}   \r"),
+        ("length", "Length", "mm", "spaces"),
+    ),
+    "ta": (
+        "utf-8",
+        "Version\t1.0\nNsig\t3\nSig1\tTime (s)\nSig2\tTemperature (°C)\nSig3\tHeat Flow (mW)\n"
+        "StartOfData\n-1\t0\t0\n",
+        rows("{1:.3f}\t{2:.3f}\t{3:.5f}"),
+        ("heat_flow", "Heat Flow", "mW", "tabulators"),
+    ),
+    "mettler": (
+        "latin-1",
+        "Curve Name:\n  [4] B-17\nCurve Values:\n"
+        "  Index        t       Ts       Tr     Value\n"
+        "             [s]     [°C]     [°C]      [mW]\n",
+        rows("  {0}  {1:g}  {2:.3f}  1500.0  {3:.6f}"),
+        ("heat_flow", "Value", "mW", "spaces"),
+    ),
+    "linseis": (
+        "utf-8-sig",
+        "Linseis data export\nSample;B-17\n\n"
+        "Time [sec];Temp. Sample [°C];Temp. Program [°C];Delta L [µm]\n",
+        rows("{1:.2f};{2:.2f};1500.00;{3:.6f}"),
+        ("length", "Delta L", "µm", "semicolons"),
+    ),
+    "spreadsheet": (
+        "utf-8",
+        "Zeit (s),Probentemp. (°C),Länge (mm)\n",
+        "".join(
+            ",".join(f'"{value:.5f}"'.replace(".", ",") for value in row) + "\n"
+            for row in zip(TIME, CELSIUS, SIGNAL, strict=True)
+        ),
+        ("length", "Länge", "mm", "commas"),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_read_without_options(tmp_path, layout):
+    encoding, header, body, (role, name, unit, separator) = LAYOUTS[layout]
+    path = tmp_path / "record.txt"
+    path.write_bytes((header + body).encode(encoding))
+    export = read_export(path)
+    assert export.separator == separator
+    [record] = read_records(path, role)
+    assert (record.columns[2].name, record.columns[2].unit) == (name, unit)
+    np.testing.assert_allclose(record.time_s, TIME, atol=1e-5)
+    np.testing.assert_allclose(record.temperature_K, CELSIUS + 273.15, atol=1e-5)
+    np.testing.assert_allclose(record.signal, SIGNAL, atol=1e-5)
+    shown = run("inspect", path).output
+    assert f"columns separated by {separator}" in shown
+    assert "1 cooling 1000 C to 980.5 C at -1 K/s" in shown
+
+
+def plain(path, time, celsius=CELSIUS, header="time,temperature,length", signal=SIGNAL):
+    lines = [f"{t},{c},{x}" for t, c, x in zip(time, celsius, signal, strict=True)]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def test_clocks_are_seconds_also_over_midnight(tmp_path):
+    clock = [f"2025-03-01 23:59:{50 + k}.5" for k in range(10)]
+    clock += [f"2025-03-02 00:00:{k:02d}.5" for k in range(30)]
+    path = plain(tmp_path / "clock.csv", clock)
+    [record] = read_records(path, "length", temperature_unit="C")
+    np.testing.assert_allclose(np.diff(record.time_s), 1.0)
+    np.testing.assert_array_equal(
+        over_midnight(np.array([3.0, 86_399, 0, 5])), [3, 86_399, 86_400, 86_405]
+    )
+
+
+def test_repeated_time_stamps_are_spread(tmp_path):
+    path = plain(tmp_path / "coarse.csv", np.floor(TIME).astype(int), header="time_s,T (°C),dL")
+    [record] = read_records(path, "length")
+    np.testing.assert_allclose(record.time_s, TIME)
+    assert record.notes == ["20 time stamp(s) repeat: their rows are spread evenly over them"]
+    np.testing.assert_allclose(spread(np.array([0.0, 3.0, 3.0, 3.0])), [0, 3, 4, 5])
+
+
+def test_units_are_taken_from_the_file_or_asked_for(tmp_path):
+    path = plain(tmp_path / "bare.csv", TIME)
+    with pytest.raises(MatmlError, match="'temperature' does not say its unit: give --temperature"):
+        read_records(path, "length")
+    assert "not yet a record: column 'temperature'" in run("inspect", path).output
+    named = plain(tmp_path / "named.csv", TIME / 60, header="t (min),T (K),dL")
+    [record] = read_records(named, "length")
+    np.testing.assert_allclose(record.time_s, TIME)
+    np.testing.assert_allclose(record.temperature_K, CELSIUS)
+    with pytest.raises(MatmlError, match="is in K by its header, not in C"):
+        read_records(named, "length", temperature_unit="C")
+    with pytest.raises(MatmlError, match="no column is a heat flow by its name"):
+        read_records(named, "heat_flow")
+
+
+def test_several_runs_in_one_file_are_told_apart(tmp_path):
+    path = plain(
+        tmp_path / "two.csv",
+        [*TIME, *TIME],
+        [*CELSIUS, *CELSIUS],
+        "time_s,temperature_C,length",
+        [*SIGNAL, *SIGNAL],
+    )
+    first, second = read_records(path, "length")
+    assert (first.name, second.name) == ("two-1", "two-2")
+    np.testing.assert_array_equal(first.time_s, second.time_s)
+    path.write_text(path.read_text() + "length,time_s,other\n1,2,3\n")
+    with pytest.raises(MatmlError, match="line 82: another table begins"):
+        read_export(path)
+
+
+def test_what_is_no_record_is_refused(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("nothing but words\nand more of them\n")
+    with pytest.raises(MatmlError, match=r"holds no rows of numbers \(it begins with 'nothing but"):
+        read_export(path)
+    path.write_bytes(b"\x00\x01\x02\x03\xff" * 100)
+    with pytest.raises(MatmlError, match="cannot be read as text"):
+        read_export(path)
+
+
+def full_cycle():
+    """Return time, celsius, length and fraction of ferrite: heating, holding, cooling."""
+    time = np.arange(0, 2000, 1.0)
+    celsius = np.interp(time, [0, 487.5, 687.5, 1662.5, 2000], [25, 1000, 1000, 25, 25])
+    heating = time < 600
+    middle = np.where(heating, 770, 600)
+    ferrite = np.where(time < 1700, 1 / (1 + np.exp((celsius - middle) / 12)), 1.0)
+    length = ferrite * 14.5e-6 * celsius + (1 - ferrite) * (-0.009 + 20.5e-6 * celsius)
+    return time, celsius, length + np.random.default_rng(0).normal(0, 1e-6, len(time)), ferrite
+
+
+@pytest.mark.parametrize("heating", [True, False])
+def test_a_full_cycle_gives_the_fractions_of_the_passage_alone(tmp_path, heating):
+    time, celsius, length, ferrite = full_cycle()
+    path, out = tmp_path / "cycle.csv", tmp_path / "points.csv"
+    pd.DataFrame({"time_s": time, "T_C": celsius, "dL": length}).to_csv(path, index=False)
+    ranges = ("--parent", 300, 650, "--product", 880, 990)
+    if not heating:
+        ranges = ("--parent", 750, 950, "--product", 150, 450)
+    run("convert", "dilatometer", path, "--alloy", "A", *ranges, "--out", out)
+    points = pd.read_csv(out)
+    turn = (time < 487) if heating else (time > 688) & (time < 1662)
+    order = np.argsort(celsius[turn])
+    truth = np.interp(points["temperature_C"], celsius[turn][order], ferrite[turn][order])
+    truth = 1 - truth if heating else truth
+    np.testing.assert_allclose(points["fraction_transformed"], truth, atol=0.01)
+    stated = json.loads(out.with_suffix(".json").read_text())["runs"][0]
+    taken = "1 heating 25 C to 1000 C" if heating else "3 cooling 999.5 C to 25.5 C"
+    assert stated["segment"] == taken
+    assert stated["notes"] == [f"of 4 segments, {taken} is taken"]
+
+
+def test_a_segment_is_asked_for_where_several_fit(tmp_path):
+    time = np.arange(0, 1200, 1.0)
+    kelvin = np.interp(time, [0, 600, 1200], [300, 900, 300])
+    heat = 0.02 + np.exp(-(((kelvin - 600) / 20) ** 2)) * np.where(time < 600, 1, -1)
+    path, out = tmp_path / "dsc.csv", tmp_path / "points.csv"
+    pd.DataFrame({"time_s": time, "T_K": kelvin, "heat flow (mW)": heat}).to_csv(path, index=False)
+    arguments = ("convert", "dsc", path, "--alloy", "A", "--peak", 520, 680, "--out", out)
+    with pytest.raises(MatmlError, match=r"2 times \(1 heating 300 K to 900 K; 2 cooling"):
+        run(*arguments)
+    run(*arguments, "--segment", "cooling")
+    points = pd.read_csv(out)
+    assert points["start_temperature_C"].sub(680 - 273.15).abs().max() < 1e-6
+    middle = np.interp(0.5, points["fraction_transformed"], points["temperature_C"])
+    assert middle == pytest.approx(600 - 273.15, abs=0.5)
+    with pytest.raises(MatmlError, match="--segment 5 is none of its segments"):
+        run(*arguments, "--segment", 5)
+    run("inspect", path, "--figure", tmp_path / "record.png")
+    assert (tmp_path / "record.png").stat().st_size > 10_000
+
+
+def test_an_unfinished_hold_is_said_and_scaled(tmp_path):
+    time = np.arange(0, 700, 1.0)
+    kelvin = np.interp(time, [0, 100, 600, 700], [1100, 700, 700, 400])
+    age = (time - 100).clip(0, 500) / 400
+    fraction = 1 - np.exp(-np.log(2) * age**2)
+    path, out = tmp_path / "hold.csv", tmp_path / "points.csv"
+    pd.DataFrame({"time_s": time, "T_K": kelvin, "dL": 5e-3 * fraction}).to_csv(path, index=False)
+    arguments = ("convert", "dilatometer", path, "--alloy", "A", "--out", out, "--segment", "hold")
+    run(*arguments)
+    notes = json.loads(out.with_suffix(".json").read_text())["runs"][0]["notes"]
+    assert any("unfinished" in note for note in notes)
+    run(*arguments, "--final-fraction", fraction[600])
+    points = pd.read_csv(out)
+    truth = 1 - np.exp(-np.log(2) * (points["time_s"] / 400) ** 2)
+    np.testing.assert_allclose(points["fraction_transformed"], truth, atol=0.01)
+
+
+def test_segments_stand_noise_recalescence_and_quenches():
+    time = np.arange(0, 4000, 0.1)
+    kelvin = np.interp(
+        time,
+        [0, 1000, 2000, 2005, 2500, 2520, 2600, 4000],
+        [300, 1200, 1200, 800, 600, 640, 500, 500],
+    )
+    kelvin = kelvin + np.random.default_rng(0).normal(0, 0.3, len(time))
+    found = segments_of(time, kelvin)
+    assert [segment.kind for segment in found] == ["heating", "hold", "cooling", "hold"]
+    np.testing.assert_allclose([time[s.last] for s in found], [1000, 2000, 2600, 4000], atol=12)
