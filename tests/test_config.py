@@ -1,10 +1,13 @@
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel
 
+from matml.cli.config import check
 from matml.cli.run import run
 from matml.config.files import (
     check_inputs,
@@ -13,6 +16,7 @@ from matml.config.files import (
     load_or_exit,
     section_models,
     section_values,
+    with_own_names,
 )
 from matml.config.schema import Configuration
 from matml.core.errors import MatmlError
@@ -146,6 +150,77 @@ def test_the_workflow_finds_a_key_that_a_file_gives_twice(tmp_path, capsys):
         load_or_exit({"seed": 2}, [ROOT / "workflow/config.yaml", path])
     found = CliRunner().invoke(run, ["--configfile", str(path), "-n"])
     assert isinstance(found.exception, MatmlError)
+
+
+def test_the_properties_of_a_user_take_the_place_of_the_defaults(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("properties: {properties: {my_stiffness_GPa: 1.0}, members: 3}\n")
+    # as Snakemake lays the file over the defaults
+    both = {"properties": {"my_stiffness_GPa": 1.0, "band_gap_eV": 0.3}, "members": 3, "width": 8}
+    merged = {"seed": 1, "properties": both}
+    found = with_own_names(merged, [path], {})
+    assert found["properties"] == both | {"properties": {"my_stiffness_GPa": 1.0}}
+    assert found["seed"] == 1
+    last = {"properties": {"properties": {"density": 2.0}}}
+    assert with_own_names(merged, [path], last)["properties"]["properties"] == {"density": 2.0}
+    assert with_own_names(merged, [], {}) == merged
+
+
+OWN = """
+structures: {inputs: [own.csv]}
+properties:
+  properties: {my_stiffness_GPa: 1.0}
+  smallest_family: 6
+  smallest_task: 4
+  smallest_query: 2
+  members: 2
+  shots: [0, 2]
+screening: {property: my_stiffness_GPa, family: cubic perovskite, shots: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with crystals whose shear moduli bear a name that matml does not know."""
+    table = pd.read_csv(ROOT / "data/crystals/elastic.csv.gz", comment="#")
+    sites = table["poscar"].str.split("\n").str[6].str.split().map(lambda n: sum(map(int, n)))
+    folder = tmp_path_factory.mktemp("own")
+    few = table[sites.isin([2, 5])].groupby(sites).head(60)
+    few = few.rename(columns={"shear_modulus_GPa": "my_stiffness_GPa"})
+    few.drop(columns="bulk_modulus_GPa").to_csv(folder / "own.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("", "", "my_stiffness_GPa: 96 labels, learned on the scale of log10 of the value"),
+        ("my_stiffness_GPa: 1.0", "hardness: 1.0", "no label column 'hardness', only my_stiffness"),
+        ("smallest_family: 6", "smallest_family: 60", "0 families have at least 60 crystals"),
+        (
+            "shots: [0, 2]",
+            "shots: [0, 80]",
+            "none of .* validation families .* has 82 crystals",
+        ),
+        (
+            "family: cubic perovskite",
+            "family: garnet",
+            "'garnet': no ingested crystal belongs to it",
+        ),
+        ("shots: 3}", "shots: 300}", "300 were asked for"),
+        ("property: my_stiffness_GPa, ", "", "screening.property = refractive_index: is not among"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_found_at_once(own, monkeypatch, before, after, message):
+    monkeypatch.chdir(own)
+    text = OWN.replace(before, after) if before else OWN
+    if "hardness" in after:
+        text = text.replace("property: my_stiffness_GPa", "property: hardness")
+    (own / "mine.yaml").write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(check, ["mine.yaml"])
+    said = done.output if done.exit_code == 0 else str(done.exception)
+    assert re.search(message, said), said
+    assert (done.exit_code == 0) == (before == "")
 
 
 def test_an_empty_file_means_defaults(tmp_path):

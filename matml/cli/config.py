@@ -26,12 +26,21 @@ def defaults(out: Path | None) -> None:
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
-    """Check a configuration FILE: keys, values, bounds, and that its input files exist."""
-    from matml.config.files import check_inputs
+    """Check a configuration FILE: keys, values, input files, and whether the data suffice.
+
+    All crystals are read and sorted into families, so that a label column that is missing, or too
+    few labels, families or members of the screened family are found before a run.
+    """
+    from matml.config.files import check_inputs, located
     from matml.config.schema import Configuration
     from matml.core.settings import read_section
 
-    check_inputs(read_section(Configuration, file), str(file))
+    configuration = located(read_section(Configuration, file))
+    check_inputs(configuration, str(file))
+    from matml.config.data import check_data
+
+    for line in check_data(configuration, str(file)):
+        click.echo(line)
     click.echo(f"{file}: valid")
 
 

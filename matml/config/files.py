@@ -3,7 +3,7 @@
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from matml.core.settings import MOST_SEED, Section, read_yaml, validate
 HEADER = """\
 # The default configuration of matml, written by `matml config defaults`.
 # Every key may be left out; a second file given with `snakemake --configfile FILE` is laid over it.
+# Its properties and data sets take the place of those here.
 """
 BOUNDS = {
     "ge": "at least",
@@ -81,9 +82,49 @@ def load(values: dict[str, Any], origin: str = "configuration") -> Configuration
 
     Inputs that the current folder lacks and matml ships are named by where they are.
     """
-    configuration = _located(validate(Configuration, values, origin))
+    configuration = located(validate(Configuration, values, origin))
     check_inputs(configuration, origin)
     return configuration
+
+
+def with_own_names(
+    values: dict[str, Any], files: Sequence[str | Path], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return merged settings whose tables of names are as the user gave them last.
+
+    Snakemake adds the names of one file to those of another, so that the properties and data sets
+    of the default would stay among a user's own.
+
+    Parameters
+    ----------
+    values
+        As Snakemake has laid them over each other.
+    files, options
+        The user's files, in their order, and what `--config` gave.
+    """
+    found = dict(values)
+    for section, name in _tables_of_names():
+        for layer in (*map(_read_or_nothing, files), options):
+            own = layer.get(section)
+            if isinstance(own, Mapping) and name in own:
+                found[section] = {**found[section], name: own[name]}
+    return found
+
+
+def _tables_of_names() -> Iterator[tuple[str, str]]:
+    """Yield section and key of the settings whose keys are names that a user chooses."""
+    for section, model in section_models().items():
+        for name, field in model.model_fields.items():
+            if typing.get_origin(field.annotation) is dict:
+                yield section, name
+
+
+def _read_or_nothing(file: str | Path) -> dict[str, Any]:
+    """Return the keys of a file; none where it is broken, which `load_or_exit` says."""
+    try:
+        return read_yaml(file)
+    except MatmlError:
+        return {}
 
 
 def load_or_exit(values: dict[str, Any], files: Sequence[str | Path]) -> Configuration:
@@ -111,17 +152,17 @@ def default_yaml() -> str:
     return HEADER + "\n".join(_lines(Configuration())) + "\n"
 
 
-def _located(value: Any) -> Any:
+def located(value: Any) -> Any:
     """Return a setting with every path of an input where it is (`input_path`)."""
     if isinstance(value, Path):
         return input_path(value)
     if isinstance(value, Section):
         inputs = [name for name in type(value).model_fields if name != "output_dir"]
-        return value.model_copy(update={name: _located(getattr(value, name)) for name in inputs})
+        return value.model_copy(update={name: located(getattr(value, name)) for name in inputs})
     if isinstance(value, dict):
-        return {name: _located(item) for name, item in value.items()}
+        return {name: located(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_located, value))
+        return type(value)(map(located, value))
     return value
 
 

@@ -56,6 +56,8 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _screened_property_is_learned(self) -> "Configuration":
+        if self.screening.support is not None:
+            return self  # whose labels tell of what else is screened for
         wanted = {"screening.property": [self.screening.property]}
         if self.screening.objectives:
             from matml.screening.objectives import learned_properties, parse_objectives
@@ -64,8 +66,9 @@ class Configuration(Section):
             wanted = {"screening.objectives": found}
         for key, names in wanted.items():
             if missing := [name for name in names if name not in self.properties.properties]:
+                learned = ", ".join(self.properties.properties)
                 raise ValueError(
-                    f"{key} = {missing[0]}: is not among "
-                    f"properties.properties ({', '.join(self.properties.properties)})"
+                    f"{key} = {missing[0]}: is not among properties.properties ({learned}); set "
+                    "it to what candidates are to be ranked by"
                 )
         return self

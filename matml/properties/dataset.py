@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +21,10 @@ from matml.properties.data.split import (
     same_materials,
     split_families,
 )
-from matml.properties.data.targets import find_property
+from matml.properties.data.targets import PROPERTIES, Property, find_property, spans_decades
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
+from matml.structures.labels.values import RESERVED, label_columns
 
 # splitting families and comparing predictions need no torch
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLIT, EPISODES, SETUP = "split.json", "episodes.parquet", "setup.json"
+FEWEST_LABELS = 10
+"""Of training crystals, from which a property can be learned."""
 
 
 @dataclass
@@ -41,12 +45,14 @@ class Workbench:
 
     Attributes
     ----------
+    properties
+        In the order of the networks' outputs.
     labels, targets
         [crystals, properties], learned scale and standardised; NaN where there is no label.
     """
 
     crystals: CrystalSet
-    names: list[str]
+    properties: list[Property]
     labels: np.ndarray
     targets: np.ndarray
     standardisation: Standardisation
@@ -61,21 +67,28 @@ class Workbench:
         names = list(settings.properties)
         split = Split.read(folder / SPLIT)
         setup = read_json(folder / SETUP, SPLIT_FILE)
-        if sorted(names) != sorted(setup.get("properties", [])) or "excluded" not in setup:
+        complete = "excluded" in setup and "logarithmic" in setup
+        if sorted(names) != sorted(setup.get("properties", [])) or not complete:
             raise MatmlError(
                 f"{folder / SETUP}: made for {', '.join(setup.get('properties', []))}, or by "
                 f"another version of matml; the settings name {', '.join(names)}: run "
                 "`matml properties split` again"
             )
         # the networks' outputs stand in the order of the split, whatever that of the settings
-        names = setup["properties"]
+        own = set(setup["logarithmic"])
+        items = [find_property(name, logarithmic=name in own) for name in setup["properties"]]
         crystals = without_labels(crystals, setup["excluded"], names)
-        values = learned_values(crystals.table, names)
+        values = learned_values(crystals.table, items)
         standardisation = Standardisation(
             np.array(setup["standardisation_mean"]), np.array(setup["standardisation_deviation"])
         )
         targets = standardisation.apply(values)
-        return cls(crystals, names, values, targets, standardisation, split)
+        return cls(crystals, items, values, targets, standardisation, split)
+
+    @property
+    def names(self) -> list[str]:
+        """Columns of the properties."""
+        return [item.name for item in self.properties]
 
     @property
     def families(self) -> np.ndarray:
@@ -130,23 +143,30 @@ def without_labels(crystals: CrystalSet, ids: list[str], names: list[str]) -> Cr
     return CrystalSet(table, crystals.graphs, crystals.quarantine)
 
 
-def learned_values(table: pd.DataFrame, names: list[str]) -> np.ndarray:
-    """Return labels on the learned scale, [crystals, properties].
+def learned_properties(table: pd.DataFrame, names: Iterable[str]) -> list[Property]:
+    """Return the properties of label columns; those of a user's own on the scale they ask for.
 
     Raises
     ------
     MatmlError
-        Where the table has no column of a property's name.
+        Where the table has no such column.
     """
-    columns = []
+    found = []
     for name in names:
         if name not in table:
+            known, _ = label_columns(table, set(RESERVED))
             raise MatmlError(
-                f"structures.parquet: has no column {name!r}; give labels of that name when "
-                "ingesting, or take it out of `properties.properties` in the configuration"
+                f"the crystals have no label column {name!r}, only {', '.join(known) or 'none'}; "
+                "learn one of these, or add labels"
             )
-        columns.append(find_property(name).to_scale(table[name].to_numpy(float)))
-    return np.stack(columns, 1)
+        wide = name not in PROPERTIES and spans_decades(table[name].to_numpy(float))
+        found.append(find_property(name, logarithmic=wide))
+    return found
+
+
+def learned_values(table: pd.DataFrame, properties: Sequence[Property]) -> np.ndarray:
+    """Return labels on the learned scale, [crystals, properties]."""
+    return np.stack([item.to_scale(table[item.name].to_numpy(float)) for item in properties], 1)
 
 
 def make_split(
@@ -168,43 +188,12 @@ def make_split(
     """
     crystals = CrystalSet.open(structures, graphs)
     table, names = crystals.table, list(settings.properties)
-    learned_values(table, names)
-    split = split_families(
-        table,
-        smallest_family=settings.smallest_family,
-        smallest_task=settings.smallest_task,
-        held_out=settings.held_out,
-        members=settings.members,
-        cross_folds=settings.folds,
-        fold=fold,
-        folds=folds,
-    )
-    parts = []
-    for part, families, draws in (
-        ("validation", split.validation, settings.validation_draws),
-        ("test", split.test, settings.test_draws),
-    ):
-        drawn = draw_episodes(
-            table,
-            families,
-            names,
-            shots=settings.shots,
-            draws=draws,
-            smallest_query=settings.smallest_query,
-            seed=seed,
-        )
-        parts.append(drawn.assign(part=part))
-    episodes = pd.concat(parts, ignore_index=True)
-    episodes.insert(0, "episode", np.arange(len(episodes)))
+    items = learned_properties(table, names)
+    split, episodes = plan_split(table, settings, seed, fold=fold, folds=folds)
     excluded = same_materials(crystals, split)
-    values = learned_values(without_labels(crystals, excluded, names).table, names)
+    values = learned_values(without_labels(crystals, excluded, names).table, items)
     training = values[split.training_rows(table["family"].to_numpy())]
-    empty = [n for n, known in zip(names, (~np.isnan(training)).sum(0), strict=True) if known < 10]
-    if empty:
-        raise MatmlError(
-            f"{empty[0]}: fewer than 10 training crystals carry this label; "
-            "give more labels, or take the property out of `properties`"
-        )
+    refuse_few(names, training)
     standardisation = Standardisation.of(training)
     split.write(out / SPLIT)
     write_table(out / EPISODES, episodes)
@@ -212,6 +201,7 @@ def make_split(
         out / SETUP,
         {
             "properties": names,
+            "logarithmic": [item.name for item in items if item.logarithmic],
             "standardisation_mean": standardisation.mean.tolist(),
             "standardisation_deviation": standardisation.deviation.tolist(),
             "training_crystals": int((~np.isnan(training)).any(1).sum()),
@@ -226,5 +216,75 @@ def make_split(
         "%d training crystals are other forms of a held-out material and are not learned from",
         len(excluded),
     )
+    for item in items:
+        if item.name not in PROPERTIES:
+            log.info("  %s: learned on the scale of %s", item.name, item.scale_in_words)
     for (part, name), count in pairs.items():
         log.info("  %s: %d %s families with enough labels", name, count, part)
+
+
+def plan_split(
+    table: pd.DataFrame,
+    settings: PropertiesSection,
+    seed: int,
+    *,
+    fold: int | None = None,
+    folds: int = 5,
+) -> tuple[Split, pd.DataFrame]:
+    """Return split and episodes of `make_split`, from the table of the crystals alone.
+
+    Raises
+    ------
+    MatmlError
+        Where families or their labels are too few.
+    """
+    known = {*table["family"], *table["common_name"]}
+    held_out = settings.held_out
+    if held_out == PropertiesSection().held_out:
+        # of the embedded crystals; others need not have them
+        held_out = [name for name in held_out if name in known]
+    split = split_families(
+        table,
+        smallest_family=settings.smallest_family,
+        smallest_task=settings.smallest_task,
+        held_out=held_out,
+        members=settings.members,
+        cross_folds=settings.folds,
+        fold=fold,
+        folds=folds,
+    )
+    parts, names = [], list(settings.properties)
+    for part, families, draws in (
+        ("validation", split.validation, settings.validation_draws),
+        ("test", split.test, settings.test_draws),
+    ):
+        drawn = draw_episodes(
+            table,
+            families,
+            names,
+            shots=settings.shots,
+            draws=draws,
+            smallest_query=settings.smallest_query,
+            seed=seed,
+        )
+        if drawn.empty and fold is None:
+            least = min(k for k in settings.shots if k) + settings.smallest_query
+            raise MatmlError(
+                f"none of the {len(families)} {part} families ({', '.join(families)}) has {least} "
+                f"crystals labelled with {' or '.join(names)} (the fewest of `shots`, and "
+                "`smallest_query`); lower these, or give more labels"
+            )
+        parts.append(drawn.assign(part=part))
+    episodes = pd.concat(parts, ignore_index=True)
+    episodes.insert(0, "episode", np.arange(len(episodes)))
+    return split, episodes
+
+
+def refuse_few(names: Sequence[str], training: np.ndarray) -> None:
+    """Refuse a property with too few labels, [crystals, properties], to be learned from."""
+    for name, known in zip(names, (~np.isnan(training)).sum(0), strict=True):
+        if known < FEWEST_LABELS:
+            raise MatmlError(
+                f"{name}: {known} crystals of training families carry this label, fewer than "
+                f"{FEWEST_LABELS}; give more labels, or take it out of `properties.properties`"
+            )

@@ -17,8 +17,8 @@ from matml.core.files import TABLE, read_json, read_table, write_json, write_tab
 from matml.core.integrity.formats import Format
 from matml.meta.checkpoint import content, load_checkpoint, save_checkpoint
 from matml.properties.data.split import Split
-from matml.properties.predictor.export import CARD, FORMAT, SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.layout import CARD, FORMAT, SHIPPED
 from matml.structures.crystals import CrystalSet
 from matml.structures.graphs.store import FILE, GRAPHS, INDEX, GraphStore
 from matml.structures.io.tables import parquet_parts

@@ -20,8 +20,8 @@ from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.population import Population, learn_population
 from matml.meta.checkpoint import content
-from matml.properties.predictor.export import SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.layout import SHIPPED
 from matml.structures.crystals import CrystalSet
 from matml.structures.graphs.build import build_graphs
 from matml.structures.graphs.store import ARRAYS, GraphStore

@@ -52,9 +52,9 @@ def names():
 def targets(crystals, names):
     """Standardised targets."""
     from matml.core.standardise import Standardisation
-    from matml.properties.dataset import learned_values
+    from matml.properties.dataset import learned_properties, learned_values
 
-    values = learned_values(crystals.table, names)
+    values = learned_values(crystals.table, learned_properties(crystals.table, names))
     return Standardisation.of(values).apply(values).astype(np.float32)
 
 

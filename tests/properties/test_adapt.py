@@ -20,8 +20,8 @@ from matml.properties.data import label_checks
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.targets import find_property
 from matml.properties.predictor import encode
-from matml.properties.predictor.export import FORMAT, TRAINING
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.layout import FORMAT, TRAINING
 from matml.structures.crystals import CrystalSet
 
 NAME = "bulk_modulus_GPa"
@@ -130,7 +130,7 @@ def test_labels_that_cannot_be_are_refused(predictor, labelled):
         predictor.adapt(structures[:5], values[:4], NAME)
     with pytest.raises(MatmlError, match="not a list of numbers"):
         predictor.adapt(structures[:2], ["soft", "hard"], NAME)
-    with pytest.raises(MatmlError, match="structure 1: is a str"):
+    with pytest.raises(MatmlError, match=r"structure 1: 'NaCl.cif': there is no such file; give"):
         predictor.adapt([structures[0], "NaCl.cif"], values[:2], NAME)
     overlapping = Structure(np.eye(3) * 4, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0.01]])
     with pytest.raises(MatmlError, match="structure 1: "):
@@ -143,7 +143,7 @@ def test_what_is_no_structure_is_named(predictor, labelled):
     # an immutable structure is one structure, not a list of its sites
     mean, _ = adapted.predict(IStructure.from_sites(structures[9]))
     np.testing.assert_array_equal(mean, adapted.predict(structures[9])[0])
-    with pytest.raises(MatmlError, match=r"structure 0: is a Molecule; give a pymatgen Structure"):
+    with pytest.raises(MatmlError, match=r"structure 0: is a Molecule, which has no cell; give"):
         adapted.predict(Molecule("O", [[0, 0, 0]]))
     with pytest.raises(MatmlError, match=r"structures: is a NoneType"):
         predictor.adapt(None, values, NAME)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,14 @@ from pymatgen.core import Lattice, Structure
 
 from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
-from matml.core.files import read_json
+from matml.core.files import read_json, write_table
 from matml.properties.data.targets import own_property
+from matml.properties.dataset import Workbench, make_split
 from matml.properties.methods.registry import LABEL_PROCESS
-from matml.properties.predictor.export import SHIPPED
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.layout import SHIPPED
+from matml.properties.settings import PropertiesSection
+from matml.structures.settings import STRUCTURES
 
 ENERGY = "formation_energy_eV_per_atom"
 
@@ -64,6 +68,34 @@ def test_the_labels_tell_whether_their_logarithm_is_learned(predictor, labelled,
     assert any("likelier than" in note for note in adapted.warnings)
     chosen = predictor.adapt(crystals, given, "conductivity_S_per_cm", scale="linear")
     assert not chosen.scale.property.logarithmic
+
+
+def test_a_run_learns_a_property_of_ones_own(crystals, labelled, tmp_path):
+    _, values = labelled
+    values = np.resize((values / 100) ** 30, len(crystals))
+    table = crystals.table.assign(conductivity_S_per_cm=values)
+    write_table(tmp_path / "structures/structures.parquet", table, STRUCTURES)
+    crystals.graphs.save(tmp_path / "graphs")
+    places = tmp_path / "structures", tmp_path / "graphs", tmp_path / "run"
+    names = {"conductivity_S_per_cm": 1.0, ENERGY: 1.0}
+    settings = PropertiesSection(properties=names, smallest_family=12, smallest_task=6, members=2)
+    make_split(*places, settings, 0)
+    bench = Workbench.open(*places, settings)
+    learned, energy = bench.properties
+    assert (learned.unit, learned.error_unit) == ("S/cm", "log10(S/cm)")
+    assert not energy.logarithmic
+    known = ~np.isnan(bench.labels[:, 0])
+    np.testing.assert_allclose(10 ** bench.labels[known, 0], values[known])
+    with pytest.raises(MatmlError, match=r"no label column .density., only .*conductivity"):
+        make_split(*places, PropertiesSection(properties={"density": 1.0}), 0)
+
+
+def test_a_model_of_ones_own_property_knows_its_unit_and_scale(predictor, monkeypatch):
+    entry = predictor.card["properties"][ENERGY] | {"unit": "S/cm", "logarithmic": True}
+    monkeypatch.setitem(predictor.card["properties"], "conductivity", entry)
+    names = ("conductivity", *predictor.recipe.properties[1:])
+    monkeypatch.setattr(predictor, "recipe", replace(predictor.recipe, properties=names))
+    assert predictor.scale("conductivity").property.error_unit == "log10(S/cm)"
 
 
 def test_an_odd_label_is_named(predictor, labelled):

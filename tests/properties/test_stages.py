@@ -119,8 +119,8 @@ def test_predicts_plain_structures_without_labels(predictor):
         "Fm-3m", [[5.64, 0, 0], [0, 5.64, 0], [0, 0, 5.64]], ["Na", "Cl"], [[0] * 3, [0.5] * 3]
     )
     table = predictor.adapt([], [], "bulk_modulus_GPa", method="maml").predict_table([salt])
-    wanted = ["prediction", "low", "high", "distance", "in_domain", "unseen_elements", "outside"]
-    assert list(table.columns) == wanted
+    wanted = "id formula prediction low high distance in_domain unseen_elements outside labelled"
+    assert list(table.columns) == wanted.split()
     # a logarithmic property: positive, and an interval that is wider above
     row = table.iloc[0]
     assert 0 < row["low"] < row["prediction"] < row["high"]
@@ -225,4 +225,4 @@ def test_labels_that_are_missing_or_too_few_are_named(folder, tmp_path):
         ],
     )
     assert isinstance(result.exception, MatmlError)
-    assert "no column 'band_gap_eV'" in str(result.exception)
+    assert "no label column 'band_gap_eV'" in str(result.exception)

@@ -12,9 +12,10 @@ from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
 from matml.core.files import read_json
 from matml.properties.data.targets import find_property
-from matml.properties.predictor.export import FORMAT, SHIPPED, expected_error
+from matml.properties.predictor.export import expected_error
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.from_files import load_adapted
+from matml.properties.predictor.layout import FORMAT, SHIPPED
 from matml.properties.predictor.ship import ship_model, size_of
 from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import gather
@@ -64,7 +65,7 @@ def test_files_to_predictions(predictor, family, files, adapted, tmp_path):
     assert "1 could not be used; the first, broken.cif" in said
     table = pd.read_csv(out, keep_default_na=False)
     wanted = "id formula property prediction low high unit distance in_domain outside "
-    wanted += "unseen_elements family material_id source row notes"
+    wanted += "unseen_elements labelled family material_id source row notes"
     assert list(table.columns) == wanted.split()
     assert set(table["unit"]) == {"GPa"}
     quarantine = pd.read_csv(tmp_path / "quarantine.csv")
@@ -144,12 +145,12 @@ def test_bad_rows_are_set_aside_and_bad_files_refused(folder, files, tmp_path):
         adapt(twice)
     with pytest.raises(MatmlError, match=r"labels\.csv: label columns are hardness_GPa, of which"):
         adapt(labels.rename(columns={NAME: "hardness_GPa"}))
-    with pytest.raises(MatmlError, match=r"none \(it .*; call the column .* bulk_modulus_GPa$"):
+    with pytest.raises(MatmlError, match=r"the model's bulk_modulus_GPa, call the column so$"):
         adapt(labels.rename(columns={NAME: "bulk_modulus"}))
     with pytest.raises(MatmlError, match="no column 'formation_energy_eV_per_atom'"):
         adapt(labels, "--property", "formation_energy_eV_per_atom")
     # a column that is another property's is not taken for a misspelt one (of the shipped model)
-    with pytest.raises(MatmlError, match=r"column 'shear_modulus_GPa' .* bulk_modulus_GPa; name"):
+    with pytest.raises(MatmlError, match=r"column 'shear_modulus_GPa' .* bulk_modulus_GPa; ask"):
         matml(
             "adapt",
             "--support",

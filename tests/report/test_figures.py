@@ -81,7 +81,7 @@ def titled(rows):
 
 
 def test_coverage_by_hand():
-    table = coverage("formation_energy_eV_per_atom", predictions()).set_index("level")
+    table = coverage(predictions(), logarithmic=False).set_index("level")
     # half widths are 1 at 90 %, so a deviation of 0.608: errors 0.3, 0.5 | 1.2, 0
     assert table.loc[0.5, "value"] == pytest.approx(0.5 * (1 / 2 + 1 / 2))  # within 0.410
     assert table.loc[0.8, "value"] == pytest.approx(0.5 * (2 / 2 + 1 / 2))  # within 0.779
@@ -98,7 +98,7 @@ def test_coverage_is_judged_on_the_logarithm_of_a_modulus():
         property="bulk_modulus_GPa", truth=[190.0, 52.0, 210.0, 100.0], prediction=100.0,
         low=50.0, high=200.0,
     )  # fmt: skip
-    table = coverage("bulk_modulus_GPa", rows).set_index("level")
+    table = coverage(rows, logarithmic=True).set_index("level")
     reach = math.log(2) / NORMAL[0.9]
     inside_50 = [abs(math.log(v / 100)) <= NORMAL[0.5] * reach for v in rows["truth"]]
     assert inside_50 == [False, False, False, True]
@@ -119,7 +119,7 @@ def test_interval_over_families_holds_the_mean_and_narrows():
                 "truth": 0.0, "prediction": error, "low": error - 1, "high": error + 1,
             }
         )  # fmt: skip
-        return coverage("formation_energy_eV_per_atom", rows)
+        return coverage(rows, logarithmic=False)
 
     few, many = table(5), table(80)
     for found in (few, many):

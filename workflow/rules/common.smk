@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 
 from matml.cli.sources import source_hash
-from matml.config.files import load_or_exit, section_models, section_values
+from matml.config.files import (
+    load_or_exit,
+    section_models,
+    section_values,
+    with_own_names,
+)
 from matml.core.processors import usable_threads
 from matml.core.provenance import say_missing, versions, watched_files
 from matml.properties.benchmark.plan import (
@@ -17,7 +22,12 @@ from matml.properties.benchmark.plan import (
     with_potential,
 )
 
-SETTINGS = load_or_exit(config, workflow.configfiles)
+SETTINGS = load_or_exit(
+    with_own_names(
+        config, workflow.overwrite_configfiles, workflow.config_settings.config
+    ),
+    workflow.configfiles,
+)
 OUT = SETTINGS.output_dir.as_posix().rstrip("/")
 MEMBERS = range(SETTINGS.properties.members)
 PROPERTIES = list(SETTINGS.properties.properties)

@@ -34,7 +34,7 @@ rule report:
     message:
         "Making the report and its figures"
     shell:
-        "matml report --results {params.results:q} --config {input.section:q} --out {output.page:q}"
+        "matml report {params.results:q} --config {input.section:q} --out {output.page:q}"
         " --figures {output.figures:q} 2>&1 | tee {log:q}"
 
 

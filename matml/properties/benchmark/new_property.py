@@ -21,7 +21,7 @@ from matml.core.statistics import rank_correlation
 from matml.properties.baselines.chgnet import potential_features
 from matml.properties.baselines.support_only import support_gp, support_ridge
 from matml.properties.data.split import SPLIT_FILE
-from matml.properties.dataset import SETUP, Workbench, learned_values
+from matml.properties.dataset import SETUP, Workbench, learned_properties, learned_values
 from matml.properties.evaluation.layout import member_folder
 from matml.properties.evaluation.member_job import keep, pretrain_once, unfinished
 from matml.properties.methods.registry import LABEL_PROCESS
@@ -166,10 +166,11 @@ def score_new_property(
     sets = FeatureSets.of(bench.crystals, networks, device)
     sets = sets.standardised(sets.scales(bench.split.training_rows(bench.families)))
     features = sets.for_baselines()
+    table = bench.crystals.table
     said = None if potential is None else potential_features(bench.crystals, potential)
     if said is not None:
         features["potential"] = Standardisation.of(said.features).apply(said.features)
-    labels = learned_values(bench.crystals.table, [name])[:, 0]
+    labels = learned_values(table, learned_properties(table, [name]))[:, 0]
     held_out = [*bench.split.test, *bench.split.validation]
     excluded = read_json(run / SETUP, SPLIT_FILE)["excluded"]
     tables = []

@@ -33,6 +33,11 @@ class Property:
     insulators: bool = False
 
     @property
+    def scale_in_words(self) -> str:
+        """What is learned: the value or its logarithm."""
+        return "log10 of the value" if self.logarithmic else "the value itself"
+
+    @property
     def error_unit(self) -> str:
         """Unit in which errors are stated."""
         if self.logarithmic:
@@ -77,20 +82,7 @@ PROPERTIES = {
         Property("refractive_index", "refractive index", "", True, INSULATORS, True),
     )
 }
-"""Properties that can be learned, by column name."""
-
-
-def find_property(name: str) -> Property:
-    """Return a property by its column's name.
-
-    Raises
-    ------
-    MatmlError
-        Where it is unknown; lists the known ones.
-    """
-    if name not in PROPERTIES:
-        raise MatmlError(f"property {name!r} is not known; known are {', '.join(PROPERTIES)}")
-    return PROPERTIES[name]
+"""Those of the embedded data, by column name; others are a user's own."""
 
 
 UNITS = {
@@ -101,30 +93,42 @@ UNITS = {
     "J_per_molK": "J/(mol K)",
     "S_per_cm": "S/cm",
     "C_per_m2": "C/m^2",
+    "A3": "Å³",
     "per_K": "1/K",
     "per_cm": "1/cm",
     **{
         unit: unit
-        for unit in ("K", "C", "GPa", "MPa", "eV", "meV", "THz", "HV", "HRC", "A", "A3", "percent")
+        for unit in ("K", "C", "GPa", "MPa", "eV", "meV", "THz", "HV", "HRC", "A", "percent")
     },
 }
 """Ends of names of columns, and the units that they stand for."""
 
 
-def own_property(name: str, unit: str | None = None, logarithmic: bool = False) -> Property:
-    """Return a property of a user's own.
+def split_unit(name: str) -> tuple[str, str]:
+    """Return the words and the unit of a column's name, such as `melting_point_K`."""
+    end = max((end for end in UNITS if name.endswith(f"_{end}")), key=len, default="")
+    return (name.removesuffix(f"_{end}") if end else name).replace("_", " "), UNITS.get(end, "")
 
-    Parameters
-    ----------
-    unit
-        By default what the end of the name says, as of `melting_point_K`.
-    """
-    ends = [end for end in UNITS if name.endswith(f"_{end}")]
-    end = max(ends, key=len, default="")
-    if unit is None:
-        unit = UNITS.get(end, "")
-    title = (name.removesuffix(f"_{end}") if end else name).replace("_", " ")
-    return Property(name, title, unit, logarithmic)
+
+def own_property(name: str, unit: str | None = None, logarithmic: bool = False) -> Property:
+    """Return a property of a user's own; its unit is by default what the end of the name says."""
+    title, named = split_unit(name)
+    return Property(name, title, named if unit is None else unit, logarithmic)
+
+
+def find_property(name: str, unit: str | None = None, logarithmic: bool = False) -> Property:
+    """Return a property by its column's name: a known one, else one of a user's own."""
+    return PROPERTIES.get(name) or own_property(name, unit, logarithmic)
+
+
+WIDE = 10.0
+"""Largest over smallest label beyond which the logarithm is learned, for want of evidence."""
+
+
+def spans_decades(labels: np.ndarray) -> bool:
+    """Return whether labels are positive and so far apart that their logarithm is learned."""
+    known = labels[np.isfinite(labels)]
+    return bool(len(known) and known.min() > 0 and known.max() > WIDE * known.min())
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import TABLE, read_table, write_json, write_table
 from matml.core.statistics import bootstrap_interval
-from matml.properties.data.targets import find_property
 from matml.properties.dataset import EPISODES, Workbench
 from matml.properties.evaluation.compare import (
     choose,
@@ -53,8 +52,8 @@ def summarise(
     choices = choose(family_errors(of_part["validation"]), bench.names)
     validation = with_chosen_fine_tuning(of_part["validation"], choices)
     test = with_chosen_fine_tuning(of_part["test"], choices)
-    units = {name: find_property(name).error_unit for name in bench.names}
-    titles = {name: find_property(name).title for name in bench.names}
+    units = {item.name: item.error_unit for item in bench.properties}
+    titles = {item.name: item.title for item in bench.properties}
 
     widths = half_widths(validation, truth)
     scores = score_table(test, choices, units)
@@ -222,12 +221,12 @@ def _parity(test, truth, widths, bench: Workbench, choices) -> pd.DataFrame:
     ids = bench.crystals.table["id"].to_numpy()
     formulas = bench.crystals.table["formula"].to_numpy()
     parts = []
-    first = test[test["draw"] == 0]
+    first, items = test[test["draw"] == 0], {item.name: item for item in bench.properties}
     for row in first.itertuples():
         shown = {choices[row.property].method, "pretrained"}
         if row.method not in shown:
             continue
-        item, query = find_property(row.property), np.asarray(row.query)
+        item, query = items[row.property], np.asarray(row.query)
         prediction = np.asarray(row.prediction)
         half = half_width_of(row, widths)
         parts.append(

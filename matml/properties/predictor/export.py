@@ -12,31 +12,32 @@ import torch
 
 from matml.core.errors import MatmlError
 from matml.core.files import TABLE, atomic, read_json, read_table, write_json
-from matml.core.integrity.formats import Format
 from matml.core.provenance import file_hash
 from matml.core.settings import validate
 from matml.meta.checkpoint import save_checkpoint
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.descriptors import describe
 from matml.properties.data.element_features import feature_names
-from matml.properties.data.targets import find_property
+from matml.properties.data.targets import PROPERTIES
 from matml.properties.dataset import Workbench
 from matml.properties.evaluation.layout import CHOICES
 from matml.properties.networks.ensemble import load_network, nearest_distances
 from matml.properties.networks.metatrain import METHODS
 from matml.properties.networks.pretrain import embed
+from matml.properties.predictor.layout import (
+    CARD,
+    CHECKS,
+    FORMAT,
+    NEW_PROPERTY,
+    TRAINING,
+    stack_file,
+)
 from matml.properties.predictor.training_set import compact
 from matml.properties.settings import PropertiesSection
 from matml.properties.stack.conformal import LEVEL, weighted_quantile
 from matml.properties.stack.fit import network_predictions
 from matml.structures.settings import StructuresSection
 
-FORMAT = Format("model", 4, "export it again with `matml properties export`, or copy it again")
-CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
-NEW_PROPERTY = "new-property.safetensors"
-"""What properties that the model does not know take."""
-SHIPPED = Path(__file__).parents[2] / "models" / "default"
-"""Where the model is that comes with matml."""
 FAR = 0.95
 """Quantile of distances of unseen training families that counts as distance 1."""
 
@@ -130,7 +131,8 @@ def export_predictor(
             "far_distances": distances,
             "properties": {
                 name: {
-                    "unit": find_property(name).unit,
+                    "unit": bench.properties[column].unit,
+                    **({} if name in PROPERTIES else {"logarithmic": wide}),
                     **choice,
                     "expected_error": bench.standardisation.deviation[column]
                     * expected_error(bench.families[seen], off[seen, column], 1.0),
@@ -140,6 +142,7 @@ def export_predictor(
                 }
                 for name, choice in choices.items()
                 for column in [bench.names.index(name)]
+                for wide in [bench.properties[column].logarithmic]
             },
             "test_families": list(bench.split.test),
             "validation_families": list(bench.split.validation),
@@ -183,13 +186,14 @@ def checked_episodes(
             continue
         chosen = np.asarray(support[name, family, shots_used], int)
         column = bench.names.index(name)
+        labels = bench.properties[column].from_scale(bench.labels[chosen, column])
         records.append(
             {
                 "property": name,
                 "family": family,
                 "shots": shots_used,
                 "support": ids[chosen].tolist(),
-                "labels": find_property(name).from_scale(bench.labels[chosen, column]).tolist(),
+                "labels": labels.tolist(),
                 "query": rows["id"].tolist(),
                 "truth": rows["truth"].tolist(),
                 "prediction": rows["prediction"].tolist(),
@@ -242,11 +246,6 @@ def _scores(scores: pd.DataFrame, name: str) -> list[dict]:
         {key: None if pd.isna(value) else value for key, value in record.items()}
         for record in own[columns].to_dict("records")
     ]
-
-
-def stack_file(property_name: str) -> str:
-    """Return the name of the file of a property's stack."""
-    return f"{property_name}-stack.safetensors"
 
 
 def file_hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:

@@ -25,16 +25,16 @@ from matml.properties.new_property.model import NewPropertyModel
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
-from matml.properties.predictor.export import (
+from matml.properties.predictor.export import check_files
+from matml.properties.predictor.fitted import FittedPredictor
+from matml.properties.predictor.layout import (
     CARD,
     FORMAT,
     NEW_PROPERTY,
-    SHIPPED,
     TRAINING,
-    check_files,
+    model_folder,
     stack_file,
 )
-from matml.properties.predictor.fitted import FittedPredictor
 from matml.properties.predictor.new_property import (
     SCALES,
     FittedNewProperty,
@@ -50,22 +50,6 @@ from matml.properties.stack.base_models import Inputs
 from matml.properties.stack.fit import StackedPredictor
 from matml.structures.crystals import Structures
 from matml.structures.settings import GraphsSection, StructuresSection
-
-
-def model_folder(folder: str | Path | None) -> Path:
-    """Return the folder of a model, that of the shipped one for None.
-
-    Raises
-    ------
-    MatmlError
-        Where none is given and none ships.
-    """
-    if folder is None and not (SHIPPED / CARD).is_file():
-        raise MatmlError(
-            "model: no trained model ships with this copy of matml; give the folder of one "
-            "(`results/model` of the workflow)"
-        )
-    return SHIPPED if folder is None else Path(folder)
 
 
 def check_device(device: str) -> None:
@@ -173,7 +157,12 @@ class FewShotPredictor:
         """Return how labels of a property are standardised."""
         column = self.recipe.properties.index(property_name)
         mean, deviation = self.standardisation.mean[column], self.standardisation.deviation[column]
-        return LabelScale(find_property(property_name), float(mean), float(deviation))
+        return LabelScale(self._property(property_name), float(mean), float(deviation))
+
+    def _property(self, name: str) -> Property:
+        """Return one of the model's properties, a known one or the user's own."""
+        entry = self.card["properties"][name]
+        return find_property(name, entry["unit"], entry.get("logarithmic", False))
 
     def default_method(self, property_name: str) -> str:
         """Return the method that a user gets."""
@@ -244,7 +233,7 @@ class FewShotPredictor:
             self.scale(name),
             column,
             entry["expected_error"],
-            self._domain(find_property(name), column),
+            self._domain(self._property(name), column),
             self.folder,
         )
 

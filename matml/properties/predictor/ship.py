@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
-from matml.properties.predictor.export import CARD, FORMAT, file_hashes
+from matml.properties.predictor.export import file_hashes
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.layout import CARD, FORMAT
 
 MATERIALS_PROJECT = "A. Jain et al., APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323"
 CITATIONS = {

@@ -1,13 +1,7 @@
 """Words for people: property names from column names, method titles, data sources."""
 
+from matml.properties.data.targets import split_unit
 from matml.report.html.markup import escape
-
-UNITS = {
-    "eV_per_atom": "eV/atom",
-    "GPa": "GPa",
-    "eV": "eV",
-    "A3": "Å³",
-}
 
 # what the embedded tables are, where they come from, and whom to cite
 SOURCES = {
@@ -38,14 +32,6 @@ def ordinal(value: float) -> str:
     place = int(value)
     ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10)
     return f"{place:,}{ending or 'th'}"
-
-
-def split_unit(column: str) -> tuple[str, str]:
-    """Return the words and the unit of a column such as `bulk_modulus_GPa`."""
-    for ending, unit in UNITS.items():
-        if column.endswith(f"_{ending}"):
-            return column[: -len(ending) - 1].replace("_", " "), unit
-    return column.replace("_", " "), ""
 
 
 def property_title(column: str) -> str:

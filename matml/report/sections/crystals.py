@@ -11,7 +11,14 @@ from matml.report.html.markup import (
     text_cell,
 )
 from matml.report.html.results import Results
-from matml.report.html.wording import family_title, property_title, sentence, split_unit, unit_text
+from matml.report.html.wording import (
+    SOURCES,
+    family_title,
+    property_title,
+    sentence,
+    split_unit,
+    unit_text,
+)
 from matml.report.settings import ReportSection
 
 MOST_QUARANTINED = 200
@@ -77,7 +84,9 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
         table(
             ["property (unit)", "crystals with a value", "families with a value"],
             rows,
-            note="Values of quantum-mechanical calculations as published; see the sources below.",
+            note="Values of quantum-mechanical calculations as published; see the sources below."
+            if set(summary["sources"]) <= set(SOURCES)
+            else "Values as they were given; see the sources below.",
             caption="Known values of each property",
         )
     )

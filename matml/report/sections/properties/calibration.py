@@ -10,7 +10,6 @@ from matml.report.html.figure_set import FigureSet, labels_menu
 from matml.report.html.wording import property_title, sentence
 from matml.report.sections.properties.parity import (
     first_method,
-    is_logarithmic,
     method_menu,
     roles,
     subject_menu,
@@ -19,19 +18,19 @@ from matml.report.sections.properties.parity import (
 from matml.report.sections.properties.scores import FEWEST_FAMILIES, Scores
 
 
-def distances(name: str, rows: pd.DataFrame) -> np.ndarray:
+def distances(rows: pd.DataFrame, logarithmic: bool) -> np.ndarray:
     """Return |calculated - predicted| in half widths of the kept interval, [n].
 
     On the scale on which the property is learned, where intervals are symmetric.
     """
-    scale = np.log10 if is_logarithmic(name) else np.asarray
+    scale = np.log10 if logarithmic else np.asarray
     truth, prediction, low, high = (
         scale(rows[column].to_numpy(float)) for column in ("truth", "prediction", "low", "high")
     )
     return np.abs(truth - prediction) / (0.5 * (high - low))
 
 
-def coverage(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+def coverage(rows: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
     """Return the share of values inside intervals of each level, mean over families.
 
     Files keep the 90 % interval; others follow from its half width as for a normal distribution,
@@ -44,7 +43,7 @@ def coverage(name: str, rows: pd.DataFrame) -> pd.DataFrame:
         `FEWEST_FAMILIES`), n_families, n_crystals.
     """
     rows = rows[rows["low"].notna() & rows["high"].notna()]
-    reach = pd.Series(distances(name, rows), rows.index)
+    reach = pd.Series(distances(rows, logarithmic), rows.index)
     records = []
     for level in LEVELS:
         edge = normal_ratio(level)
@@ -114,7 +113,7 @@ def calibration_figures(rows: pd.DataFrame, scores: Scores) -> list[Figure]:
         method = first_method(scores, own, name)
         own = own.assign(role=roles(own, method))
         tables = {
-            (str(role), int(shots)): coverage(name, group)
+            (str(role), int(shots)): coverage(group, scores.is_logarithmic(name))
             for (role, shots), group in own.groupby(["role", "shots"])
         } | scored(scores, name)
         title = sentence(property_title(name))

@@ -14,7 +14,6 @@ from matml.figures.figure import (
     rounded,
     subscripts,
 )
-from matml.properties.data.targets import PROPERTIES
 from matml.report.html.figure_set import FigureSet, Menu, labels_menu
 from matml.report.html.markup import bare, count, escape, number
 from matml.report.html.results import Results
@@ -175,11 +174,6 @@ def agreement(rows: pd.DataFrame, unit: str) -> list[str]:
         inside = ((known["truth"] >= known["low"]) & (known["truth"] <= known["high"])).mean()
         told.append(f"{100 * inside:.0f} % inside the 90 % interval")
     return told
-
-
-def is_logarithmic(name: str) -> bool:
-    """Return whether a property is learned (and its errors judged) as its logarithm."""
-    return name in PROPERTIES and PROPERTIES[name].logarithmic
 
 
 def _parts(

@@ -57,6 +57,10 @@ class Scores:
         unit = self.of(name)["unit"]
         return "" if unit.empty or unit.isna().all() else str(unit.iloc[0])
 
+    def is_logarithmic(self, name: str) -> bool:
+        """Return whether a property is learned (and its errors judged) as its logarithm."""
+        return self.unit(name).startswith("log10")
+
 
 def with_sound_intervals(rows: pd.DataFrame) -> pd.DataFrame:
     """Return scores without the intervals of fewer than `FEWEST_FAMILIES` families.

@@ -1,0 +1,73 @@
+"""What a later stage would refuse, found beforehand: too few labels, families or members."""
+
+from matml.config.schema import Configuration
+from matml.core.errors import MatmlError
+from matml.properties.data.targets import PROPERTIES
+from matml.properties.dataset import learned_properties, learned_values, plan_split, refuse_few
+from matml.screening.data.support import draw_supports, read_supports
+from matml.screening.generate.files import find_prototype
+from matml.screening.objectives import learned_properties as screened_properties
+from matml.screening.select.run import objectives_of
+from matml.structures.duplicates import find_duplicates
+from matml.structures.ingest import gather
+from matml.structures.io.read import read_inputs
+
+
+def check_data(configuration: Configuration, origin: str) -> list[str]:
+    """Read all crystals, and check what `split`, `candidates` and `support` will make of them.
+
+    Returns
+    -------
+    list of str
+        What will be learned from how much, in words.
+
+    Raises
+    ------
+    MatmlError
+        What the first of these stages to fail would say.
+    """
+    try:
+        return _check(configuration)
+    except MatmlError as error:
+        raise MatmlError(f"{origin}: {error}") from None
+
+
+def _check(configuration: Configuration) -> list[str]:
+    own, learned = configuration.structures, configuration.properties
+    gathered = gather(read_inputs(own.inputs, own), own, own.labels)
+    gathered.refuse_nothing("structures.inputs")
+    table, seed = gathered.table, configuration.seed
+    table["duplicate_of"], _ = find_duplicates(table)
+    items = learned_properties(table, learned.properties)
+    split, episodes = plan_split(table, learned, seed)
+    training = split.training_rows(table["family"].to_numpy())
+    refuse_few(list(learned.properties), learned_values(table, items)[training])
+
+    screening = configuration.screening
+    if not screening.candidates:
+        find_prototype(screening.family, table, screening)
+    names = screened_properties(objectives_of(screening))
+    if screening.support is not None:
+        given = read_supports(screening.support, names, set(table["id"]))
+        for name in names:
+            if name not in given and name not in learned.properties:
+                raise MatmlError(
+                    f"{screening.support}: has no column {name!r}, which is neither among "
+                    "properties.properties; add labels of what is screened for"
+                )
+    else:
+        draw_supports(table, screening.family, names, screening.shots, seed)
+
+    refused = (gathered.quarantine["dropped"] == "crystal").sum()
+    found = [
+        f"{len(table)} crystals of {table['family'].nunique()} families ({refused} cannot be "
+        f"used): {len(split.test)} families for test, {len(split.validation)} for validation"
+    ]
+    for item in items:
+        on = "" if item.name in PROPERTIES else f", learned on the scale of {item.scale_in_words}"
+        test = episodes[(episodes["property"] == item.name) & (episodes["part"] == "test")]
+        found.append(
+            f"{item.name}: {table[item.name].notna().sum()} labels{on}; "
+            f"test families with enough of them: {test['family'].nunique()}"
+        )
+    return found
