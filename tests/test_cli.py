@@ -62,7 +62,7 @@ def test_help_imports_nothing_heavy():
             "neighbours = 0",
         ),
         (("config", "verify", "none"), "checksums.json: no such file"),
-        (("report", "--results", "none", "--out", "x"), "no such folder of results"),
+        (("report", "none"), "no such folder of results"),
         (("nonsense",), "No such command 'nonsense'"),
     ],
 )

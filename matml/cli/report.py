@@ -6,13 +6,12 @@ import click
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("results", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option(
-    "--results",
-    required=True,
+    "--out",
     type=click.Path(path_type=Path),
-    help="Folder of results, as the workflow writes it.",
+    help="HTML file to write; by default report.html in the folder.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="HTML file to write.")
 @click.option(
     "--figures",
     type=click.Path(path_type=Path),
@@ -21,14 +20,24 @@ import click
 @click.option(
     "--config", type=click.Path(path_type=Path), help="YAML with the keys of the report section."
 )
-def report(results: Path, out: Path, figures: Path | None, config: Path | None) -> None:
-    """Make one page of a run's results that needs no network; missing parts are left out."""
+def report(results: Path, out: Path | None, figures: Path | None, config: Path | None) -> None:
+    """Make one page of the results in FOLDER that needs no network; missing parts are left out.
+
+    FOLDER is that of a whole run, or what `matml screen` or `matml kinetics calibrate` wrote.
+    """
+    from matml.core.errors import MatmlError
     from matml.core.files import write_text
     from matml.core.settings import read_section
     from matml.report.page import make_page
     from matml.report.settings import ReportSection
 
     page, used = make_page(results, read_section(ReportSection, config))
+    if not used:
+        raise MatmlError(
+            f"{results}: holds no results; give the folder of a run, of `matml screen --out` "
+            "(shortlist.csv) or of `matml kinetics calibrate --out` (a folder for each alloy)"
+        )
+    out = out or results / "report.html"
     write_text(out, page)
     click.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB from {used} result files")
     if figures is not None:

@@ -10,16 +10,27 @@ EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+known_option = click.option(
+    "--known",
+    type=EXISTING_FOLDER,
+    help="Ingested known crystals; by default the 6,175 that ship with matml, read once.",
+)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--out", type=FOLDER, help="Folder for candidates.parquet and summary.json.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default="candidates",
+    show_default=True,
+    help="Folder for candidates.parquet and summary.json.",
+)
 @click.option("--family", help="Label or common name; default from the settings.")
 @click.option(
     "--structures",
     type=EXISTING_FOLDER,
-    help="Ingested crystals: give the prototype of any ionic family and calibrate its volume. "
-    "Without them only the cubic perovskite is known, with its cell from ionic radii alone.",
+    help="Ingested crystals, which give the prototype of any ionic family and calibrate its "
+    "volume; by default those that ship with matml.",
 )
 @click.option(
     "--relax/--no-relax",
@@ -32,7 +43,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.pass_context
 def candidates(
     context: click.Context,
-    out: Path | None,
+    out: Path,
     family: str | None,
     structures: Path | None,
     relax: bool | None,
@@ -45,15 +56,18 @@ def candidates(
     """
     if context.invoked_subcommand is not None:
         return
-    if out is None:
-        raise click.UsageError("give --out DIR")
+    from matml.screening.data.known import known_folder
     from matml.screening.generate.files import make_candidates
 
-    make_candidates(out, family, structures, config, relax, threads)
+    make_candidates(out, family, known_folder(structures), config, relax, threads)
 
 
 @candidates.command()
-@click.option("--structures", type=EXISTING_FOLDER, required=True, help="Ingested crystals.")
+@click.option(
+    "--structures",
+    type=EXISTING_FOLDER,
+    help="Ingested crystals; by default those that ship with matml.",
+)
 @click.option("--family", help="Label or common name; default from the settings.")
 @click.option(
     "--property",
@@ -66,7 +80,7 @@ def candidates(
 @click.option("--out", type=FILE, required=True, help="CSV to write.")
 @click.option("--config", type=FILE, help="YAML with the keys of the screening section.")
 def support(
-    structures: Path,
+    structures: Path | None,
     family: str | None,
     properties: tuple[str, ...],
     shots: int | None,
@@ -75,18 +89,24 @@ def support(
     config: Path | None,
 ) -> None:
     """Draw a few labelled members of a family as the support of `matml screen`."""
+    from matml.screening.data.known import known_folder
     from matml.screening.generate.files import make_support
 
-    make_support(structures, family, properties, shots, seed, out, config)
+    make_support(known_folder(structures), family, properties, shots, seed, out, config)
 
 
-NEEDED = ("support", "inputs", "known", "out")
+# of the group, whose other commands take others
+NEEDED = ("support", "inputs")
 MODEL_HELP = "Trained few-shot predictor; by default the one that comes with matml."
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", type=EXISTING_FOLDER, help=MODEL_HELP)
-@click.option("--property", "property_name", help="Label column; default from the settings.")
+@click.option(
+    "--property",
+    "property_name",
+    help="Label column, of any property; default from the settings.",
+)
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
 @click.option(
     "--objective",
@@ -97,21 +117,35 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
     "'formation_energy_eV_per_atom minimise', 'energy_above_hull_eV_per_atom <= 0.1'.",
 )
 @click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    help="Unit of a property of your own: K, or NAME=K where there are several; by default what "
+    "the end of its name says.",
+)
+@click.option(
     "--rank-by",
     type=click.Choice(["prediction", "probability", "expected_improvement", "pareto"]),
     help="Default: settings.",
 )
-@click.option("--support", type=FILE, help="CSV: id or file, and a column named as each property.")
+@click.option(
+    "--support",
+    type=FILE,
+    help="CSV: id or file, and a column named as each property.  [required]",
+)
 @click.option(
     "--candidates",
     "inputs",
     type=EXISTING,
     multiple=True,
-    help="Structures in any form that ingest reads, or a folder it wrote; may be repeated.",
+    help="Structures in any form that ingest reads, or a folder it wrote; may be repeated.  "
+    "[required]",
 )
-@click.option("--known", type=EXISTING_FOLDER, help="Ingested known crystals.")
+@known_option
 @click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs.")
-@click.option("--out", type=FOLDER, help="Folder for the shortlist.")
+@click.option(
+    "--out", type=FOLDER, default="screening", show_default=True, help="Folder for the shortlist."
+)
 @click.option("--top", type=click.IntRange(min=1), help="Candidates written as CIF.")
 @click.option("--keep", type=click.IntRange(min=1), help="Rows of the shortlist.")
 @click.option(
@@ -137,10 +171,10 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
     if missing := [name for name in NEEDED if not options[name]]:
         named = {"inputs": "candidates"}.get(missing[0], missing[0])
         raise click.UsageError(f"Missing option '--{named}'.")
-    from matml.properties.predictor.few_shot import model_folder
     from matml.screening.select.run import screen_candidates
 
-    options["model"] = model_folder(options["model"])
+    given = (unit.rpartition("=")[::2] for unit in options["units"])
+    options["units"] = {name or property_name or "": unit for name, unit in given}
     screen_candidates(property=property_name, **options)
 
 
@@ -148,6 +182,7 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 @click.option("--model", type=EXISTING_FOLDER, help=MODEL_HELP)
 @click.option("--property", "property_name", required=True, help="Label column.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), required=True)
+@click.option("--unit", help="Unit of a property of your own; by default the end of its name.")
 @click.option("--support", type=FILE, help="CSV of the labels so far: id or file, and the label.")
 @click.option(
     "--candidates",
@@ -157,7 +192,7 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
     multiple=True,
     help="What may be labelled next: a shortlist's CIFs, or any structures.",
 )
-@click.option("--known", type=EXISTING_FOLDER, required=True, help="Ingested known crystals.")
+@known_option
 @click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs.")
 @click.option("--number", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
@@ -167,7 +202,13 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
     show_default=True,
     help="By probability of the best tenth, expected improvement, prediction, or information.",
 )
-@click.option("--out", type=FILE, required=True, help="CSV of what to label, in order.")
+@click.option(
+    "--out",
+    type=FILE,
+    default="to_label.csv",
+    show_default=True,
+    help="CSV of what to label, in order.",
+)
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
 def suggest(property_name: str, **options: Any) -> None:
     """Choose which candidates to label next, as a batch.

@@ -27,6 +27,8 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; worker-src blob:"
 )
+# of a folder that is not that of a whole run
+SECTIONS = {"screening": ("found", "shortlist", "methods"), "kinetics": ("kinetics", "methods")}
 # before the first paint, so that a dark page does not flash white
 EARLY = """(() => {
   let chosen = null;
@@ -62,6 +64,9 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     if has_benchmark(results):
         benchmark = benchmark_section(results, figures)
         sections.insert(3, ("benchmark", "Benchmark of the predictors", benchmark))
+    if results.place:
+        part = results.place.partition("/")[0]
+        sections = [item for item in sections if item[0] in SECTIONS[part]]
     links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
     body = "".join(
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">'

@@ -8,8 +8,8 @@ interval's half width over 1.645. Properties count as independent given the crys
 import builtins
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.special import erfcx, log_ndtr, ndtr
 
 from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
-from matml.properties.data.targets import PROPERTIES
+from matml.properties.data.targets import find_property
 
 FORMATION_ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"
@@ -43,12 +43,15 @@ class Objective:
         `window`: between `low` and `high`; `minimise`, `maximise`; `target`: near `low` (= `high`).
     low, high
         In the property's unit; infinite where a window is open.
+    logarithmic
+        Whether the property is learned as its logarithm.
     """
 
     property: str
     kind: Kind
     low: float = -math.inf
     high: float = math.inf
+    logarithmic: bool = False
 
     def __str__(self) -> str:
         if self.kind == "target":
@@ -68,8 +71,12 @@ class Objective:
 
     def bounds(self) -> tuple[float, float]:
         """Window or target on the learned scale."""
-        low, high = (to_scale(self.property, np.array([v]))[0] for v in (self.low, self.high))
+        low, high = self.to_scale(np.array([self.low, self.high]))
         return float(low), float(high)
+
+    def to_scale(self, values: np.ndarray) -> np.ndarray:
+        """Return values in the property's unit on the learned scale."""
+        return to_scale(values, self.logarithmic)
 
     def log_probability(self, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """Logarithm of the probability that a value lies in the window, [n].
@@ -143,28 +150,32 @@ def log_improvement(z: np.ndarray) -> np.ndarray:
     return np.where(z < -1, small, np.log(_density(near) + near * ndtr(near)))
 
 
-def to_scale(name: str, values: np.ndarray) -> np.ndarray:
+def to_scale(values: np.ndarray, logarithmic: bool) -> np.ndarray:
     """Values in a property's unit on its learned scale; what is not positive becomes -inf there."""
     values = np.asarray(values, dtype=float)
-    if name not in PROPERTIES or not PROPERTIES[name].logarithmic:
+    if not logarithmic:
         return values
     with np.errstate(divide="ignore"):
         return np.log10(np.maximum(values, 0.0))
 
 
 def normal(
-    name: str, prediction: np.ndarray, low: np.ndarray, high: np.ndarray
+    logarithmic: bool, prediction: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation on the learned scale of predictions with 90 % intervals, in their unit."""
-    mean = to_scale(name, prediction)
-    upper, lower = to_scale(name, high), to_scale(name, low)
+    mean, lower, upper = (to_scale(each, logarithmic) for each in (prediction, low, high))
     # an interval that reaches below zero tells its width by its upper half
     half = np.where(np.isfinite(lower), (upper - lower) / 2, upper - mean)
     return mean, np.maximum(half / NORMAL_90, 1e-9)
 
 
-def parse_objective(text: str) -> Objective:
+def parse_objective(text: str, logarithmic: Collection[str] = ()) -> Objective:
     """The objective that a text states.
+
+    Parameters
+    ----------
+    logarithmic
+        Further properties that are learned as their logarithm: a user's own.
 
     Raises
     ------
@@ -187,13 +198,18 @@ def parse_objective(text: str) -> Objective:
         raise MatmlError(f"objective {text!r}: is not understood; write it as {EXAMPLES}")
     if objective.kind == "window" and not objective.low < objective.high:
         raise MatmlError(f"objective {text!r}: the window is empty; give the lower bound first")
-    item = PROPERTIES.get(objective.property)
-    if item is not None and item.logarithmic and not objective.high > 0:
-        raise MatmlError(f"objective {text!r}: {item.name} is always positive; raise the bound")
-    return objective
+    name = objective.property
+    if not find_property(name).logarithmic and name not in logarithmic:
+        return objective
+    if not objective.high > 0:
+        raise MatmlError(
+            f"objective {text!r}: {name} is always positive, its logarithm is learned; raise the "
+            "bound"
+        )
+    return replace(objective, logarithmic=True)
 
 
-def parse_objectives(texts: Sequence[str]) -> list[Objective]:
+def parse_objectives(texts: Sequence[str], logarithmic: Collection[str] = ()) -> list[Objective]:
     """The objectives of a screening, in their order.
 
     Raises
@@ -201,7 +217,7 @@ def parse_objectives(texts: Sequence[str]) -> list[Objective]:
     MatmlError
         Also where one property has two windows or two goals.
     """
-    objectives = [parse_objective(text) for text in texts]
+    objectives = [parse_objective(text, logarithmic) for text in texts]
     seen: dict[tuple[str, bool], Objective] = {}
     for objective in objectives:
         key = objective.property, objective.kind == "window"

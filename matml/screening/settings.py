@@ -125,6 +125,11 @@ class ScreeningSection(Section):
         "'1 <= band_gap_eV <= 2', 'band_gap_eV = 1.5', 'formation_energy_eV_per_atom minimise', "
         "'energy_above_hull_eV_per_atom <= 0.1'; the first leads. Empty: `property` and `goal`.",
     )
+    units: dict[str, str] = Field(
+        default={},
+        description="Units of properties of your own whose names do not end in them, as "
+        "`{melting_point: K}`.",
+    )
     rank_by: Literal["prediction", "probability", "expected_improvement", "pareto"] = Field(
         default="prediction",
         description="Predicted worth of the goals with the probability of meeting the windows; "

@@ -85,13 +85,13 @@ def test_the_shipped_model_is_there(run):
 
 
 def test_the_workflow_runs_from_an_empty_folder(run):
-    assert "matml report --results results" in run("matml", "run", "-n")
+    assert "matml report results" in run("matml", "run", "-n")
     target = "results/kinetics/simulated_jmak/observations.csv"
     run("matml", "run", "--cores", 2, target)
     assert (run.folder / target).is_file()
     # its defaults, and the shipped file of longer settings
     longer = run("matml", "run", "-n", "--configfile", "workflow/config-long.yaml")
-    assert "matml report --results results-long" in longer
+    assert "matml report results-long" in longer
 
 
 def test_a_command_finds_the_embedded_data(run):

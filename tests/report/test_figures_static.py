@@ -130,7 +130,7 @@ def test_the_command_writes_page_and_figures(two, results, tmp_path):
     from matml.cli.main import cli
 
     out, folder = tmp_path / "report.html", tmp_path / "papers"
-    arguments = ["report", "--results", str(results), "--out", str(out), "--figures", str(folder)]
+    arguments = ["report", str(results), "--out", str(out), "--figures", str(folder)]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     assert "2 figures, each as PNG, SVG and CSV" in done.output

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from sklearn.linear_model import Ridge
 
 from matml.cli.main import cli
+from matml.properties.data.targets import find_property
 from matml.structures.settings import GraphsSection
 
 DATA = Path(__file__).parents[2] / "data" / "crystals"
@@ -31,11 +32,12 @@ class RidgePredictor:
     def encode(self, crystals):
         return crystals
 
-    def adapt(self, crystals, values, property_name, *, check_units):
+    def adapt(self, crystals, values, property_name, *, check_units, unit=None):
         assert len(crystals.graphs) == len(crystals) == len(values)
         assert property_name in self.properties
         known = self.features(crystals)
         adapted = copy.copy(self)
+        adapted.item = find_property(property_name)
         adapted.model = Ridge().fit(known, values)
         adapted.centre, adapted.spread = known.mean(axis=0), known.std(axis=0)
         adapted.error = np.std(values - adapted.model.predict(known)) + 0.1

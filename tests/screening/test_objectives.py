@@ -76,7 +76,7 @@ def test_far_windows_still_tell_candidates_apart():
 
 def test_windows_of_moduli_are_logarithmic():
     objective = parse_objective("bulk_modulus_GPa >= 100")
-    mean, deviation = normal("bulk_modulus_GPa", *(np.array([v]) for v in (100.0, 80.0, 125.0)))
+    mean, deviation = normal(True, *(np.array([v]) for v in (100.0, 80.0, 125.0)))
     assert mean == pytest.approx(2)
     assert deviation == pytest.approx(np.log10(1.25) / NORMAL_90)
     assert np.exp(objective.log_probability(mean, deviation)) == pytest.approx(0.5)

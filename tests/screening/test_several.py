@@ -11,6 +11,7 @@ from ridge_screening import PROPERTY, RidgePredictor, run
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.core.statistics import NORMAL_90
+from matml.properties.data.targets import find_property
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
@@ -30,16 +31,16 @@ class EnergyPredictor(RidgePredictor):
 
     properties = {**RidgePredictor.properties, ENERGY: "eV/atom"}  # noqa: RUF012
 
-    def adapt(self, crystals, values, property_name, *, check_units):
+    def adapt(self, crystals, values, property_name, **options):
         if len(values):
-            return super().adapt(crystals, values, property_name, check_units=check_units)
+            return super().adapt(crystals, values, property_name, **options)
         return Constant()
 
 
 class Constant:
     """One value for all, which no label has shaped."""
 
-    method = "constant"
+    method, item = "constant", find_property(ENERGY)
 
     def predict_table(self, crystals):
         size = len(crystals)
@@ -183,7 +184,7 @@ def test_windows_that_exclude_each_other(prepared, tmp_path, support):
 
 
 def test_an_objective_that_the_model_lacks(prepared, tmp_path, support):
-    with pytest.raises(MatmlError, match="does not predict bulk_modulus_GPa; the model predicts"):
+    with pytest.raises(MatmlError, match="has no column 'bulk_modulus_GPa'"):
         screen(prepared, tmp_path / "out", support, "bulk_modulus_GPa >= 100")
 
 

@@ -165,14 +165,6 @@ def test_unusable_support_file_names_the_file(prepared, own_structures, tmp_path
         screen(prepared, tmp_path / "out", support=support)
 
 
-def test_property_that_the_model_lacks(prepared, tmp_path):
-    support = tmp_path / "support.csv"
-    rows = read_table(prepared / "support.csv").rename(columns={PROPERTY: "bulk_modulus_GPa"})
-    rows.to_csv(support, index=False)
-    with pytest.raises(MatmlError, match="the model predicts refractive_index, band_gap_eV"):
-        screen(prepared, tmp_path / "out", "--property", "bulk_modulus_GPa", support=support)
-
-
 def test_known_folder_without_crystals(prepared, tmp_path):
     with pytest.raises(MatmlError, match="run `matml structures ingest`"):
         screen(prepared, tmp_path / "out", "--known", tmp_path)

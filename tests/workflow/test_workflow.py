@@ -44,7 +44,7 @@ def test_a_dry_run_from_the_root_uses_the_profile_and_is_quick(copy, within):
     assert done.returncode == 0, done.stderr
     assert "profiles/default" in done.stderr
     assert (ROOT / "profiles/default/config.yaml").is_file()
-    assert "matml report --results results" in done.stdout + done.stderr
+    assert "matml report results" in done.stdout + done.stderr
     assert not (copy / "results").exists()
 
 

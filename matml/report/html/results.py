@@ -1,6 +1,7 @@
 """Result files of a run, read when they are there; the page says so plainly when they are not."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -10,11 +11,21 @@ from matml.core.files import read_json, read_table
 from matml.core.settings import read_yaml
 
 
+def place_of(folder: Path) -> str:
+    """Return where a folder stands in those of a whole run: `screening/`; '' where it is one."""
+    if (folder / "shortlist.csv").is_file():
+        return "screening/"
+    if next(folder.glob("*/calibration.json"), None):
+        return f"kinetics/{folder.resolve().name}/calibration/"
+    return ""
+
+
 class Results:
-    """The files below a folder of results.
+    """The files below a folder of results: of a whole run, a screening or a calibration.
 
     A missing file is `None`, so that a part of the page can be left out; a file that is there but
-    cannot be used is an error. `used` lists what was read.
+    cannot be used is an error. `used` lists what was read, `place` says what the names of files
+    begin with that are those of a whole run.
 
     Raises
     ------
@@ -27,10 +38,11 @@ class Results:
         self.used: list[str] = []
         if not self.folder.is_dir():
             raise MatmlError(f"{folder}: no such folder of results; run the workflow first")
+        self.place = place_of(self.folder)
 
     def _find(self, name: str) -> Path | None:
-        path = self.folder / name
-        if not path.is_file():
+        path = self.folder / name.removeprefix(self.place)
+        if not name.startswith(self.place) or not path.is_file():
             return None
         self.used.append(name)
         return path
@@ -73,7 +85,13 @@ class Results:
         return None if path is None else read_yaml(path)
 
     def names(self, pattern: str) -> list[str]:
-        """Return the files and folders that match a pattern, sorted, relative to the folder."""
-        return sorted(
-            path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern)
-        )
+        """Return the files and folders that match a pattern, sorted, as in a whole run."""
+        if not self.place:
+            found = self.folder.glob(pattern)
+            return sorted(path.relative_to(self.folder).as_posix() for path in found)
+        names = (self.place + p.relative_to(self.folder).as_posix() for p in self._files())
+        return sorted(name for name in names if PurePosixPath(name).match(pattern))
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the files of a screening or calibration."""
+        return (path for path in self.folder.rglob("*") if path.is_file())

@@ -61,7 +61,7 @@ def methods_section(results: Results) -> str:
         told.append(("Predictors", _predictors(results), [NETWORK, MAML, TREES]))
     if results.names("screening/summary.json"):
         told.append(("Candidates", _screening(results), [HULL, IMPROVEMENT, VIEWER]))
-    if results.names("kinetics/*/summary.json"):
+    if results.names("kinetics/*/summary.json") or results.place.startswith("kinetics"):
         told.append(("Kinetics", _kinetics(results), [AVRAMI]))
     if not told:
         return missing("This run has computed nothing whose methods could be described.")
@@ -133,10 +133,18 @@ def _screening(results: Results) -> str:
         "from the training crystals, with elements that hardly any labelled crystal holds, or "
         "predicted beyond all labels. The first were chosen to be good and not all alike. The "
         "energy above the hull compares the predicted formation energy with the known entries "
-        "alone. Nearest known crystals are those that need the fewest atoms exchanged. Cells were "
-        "guessed by regression on ionic radii and not relaxed; no candidate was calculated or "
-        "made."
+        "alone. Nearest known crystals are those that need the fewest atoms exchanged. "
+        f"{_cells(results)}No candidate was calculated or made."
     )
+
+
+def _cells(results: Results) -> str:
+    """Return where the cells of the candidates come from, where matml made them."""
+    made = results.json("candidates/summary.json")
+    if made is None:
+        return ""
+    relaxed = "then relaxed with CHGNet" if "relaxation" in made else "not relaxed"
+    return f"Cells were guessed by regression on ionic radii and {relaxed}. "
 
 
 def _kinetics(results: Results) -> str:

@@ -12,7 +12,13 @@ from matml.core.files import write_table
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
 from matml.screening.data.inputs import support_table
-from matml.screening.data.known import GUESSED_VOLUME, flag_known, known_values, read_known
+from matml.screening.data.known import (
+    GUESSED_VOLUME,
+    flag_known,
+    known_folder,
+    known_values,
+    read_known,
+)
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
@@ -29,17 +35,18 @@ MOST_CANDIDATES = 2000
 
 
 def suggest_labels(
-    model: Path,
+    model: Path | None,
     property_name: str,
     goal: str,
     support: Path | None,
     inputs: Sequence[Path],
-    known: Path,
+    known: Path | None,
     known_graphs: Path | None,
     number: int,
     strategy: str,
     out: Path,
     device: str,
+    unit: str | None = None,
 ) -> None:
     """Write the candidates to label next, in order, with what was expected of each.
 
@@ -56,7 +63,9 @@ def suggest_labels(
         label.
     """
     predictor = FewShotPredictor.load(model, device)
-    check_properties(predictor, parse_objectives([f"{property_name} {goal}"]))
+    objectives = parse_objectives([f"{property_name} {goal}"])
+    check_properties(predictor, objectives, [property_name] if support else [], support)
+    known = known_folder(known)
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
     if support is not None:
@@ -69,11 +78,11 @@ def suggest_labels(
             "as the structures of a shortlist (screen the rest first)"
         )
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
-    fitted = predictor.fitted(property_name)
+    fitted = predictor.fitted(property_name, unit=unit)
     encoded = predictor.encode(CrystalSet.from_table(table, graph_section(predictor, known_graphs)))
     known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
     crystals = fitted.domain.with_support(encoded[known_rows]).placed(encoded)
-    sign, scale = goal_sign(property_name, goal), fitted.scale
+    sign, scale = goal_sign(property_name, goal), fitted.scale_of(encoded[known_rows], labels)
     method = fitted.method
     values = sign * scale.standardise(labels)
     posterior = turned(method.over(crystals), sign)

@@ -1,6 +1,11 @@
 """Crystals that are known already: read, found among candidates, compared with."""
 
+import contextlib
 import difflib
+import hashlib
+import logging
+import os
+import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +14,11 @@ import numpy as np
 import pandas as pd
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
+from matml import __version__
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
+from matml.core.project import input_path
+from matml.core.provenance import file_hash
 from matml.structures.duplicates import (
     SAME_VOLUME,
     Matcher,
@@ -18,7 +26,10 @@ from matml.structures.duplicates import (
     first_match,
     note_undecided,
 )
-from matml.structures.settings import STRUCTURES
+from matml.structures.ingest import ingest
+from matml.structures.settings import STRUCTURES, StructuresSection
+
+log = logging.getLogger(__name__)
 
 
 def read_known(folder: Path) -> pd.DataFrame:
@@ -37,6 +48,32 @@ def read_known(folder: Path) -> pd.DataFrame:
     if missing := sorted(needed - set(table.columns)):
         raise MatmlError(f"{path}: lacks the column {missing[0]!r}; ingest the crystals again")
     return table
+
+
+def known_folder(folder: Path | None) -> Path:
+    """Return the folder of the known crystals: by default those that ship with matml.
+
+    They are ingested once and kept in the user's cache folder.
+    """
+    if folder is not None:
+        return Path(folder)
+    settings = StructuresSection()
+    tables = [input_path(path) for path in settings.inputs]
+    about = [__version__, str(STRUCTURES.version), *map(file_hash, tables)]
+    key = hashlib.sha256("\0".join(about).encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "matml"
+    place = cache / f"crystals-{key}"
+    if place.is_dir():
+        return place
+    log.info("reading the known crystals that ship with matml, once: %s", place)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".crystals-") as unfinished:
+        made = Path(unfinished) / "crystals"
+        ingest(tables, made, settings)
+        # another process may have been quicker
+        with contextlib.suppress(OSError):
+            made.rename(place)
+    return place
 
 
 GUESSED_VOLUME = 0.25

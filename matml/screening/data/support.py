@@ -90,8 +90,8 @@ def _support_of(
     path = Path(path)
     if property_name not in table:
         raise MatmlError(
-            f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; name the "
-            "label column as the property with its unit"
+            f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; ask for "
+            "the column that holds the labels, or add one"
         )
     if "id" not in table and "file" not in table:
         raise MatmlError(

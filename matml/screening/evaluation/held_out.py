@@ -11,7 +11,10 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.properties.benchmark.plan import PROPERTIES
+from matml.properties.data.targets import LabelScale
+from matml.properties.dataset import learned_properties
 from matml.properties.methods.method import Pool
+from matml.properties.methods.registry import LABEL_PROCESS
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import goal_sign
 from matml.structures.crystals import CrystalSet
@@ -70,15 +73,15 @@ def held_out_families(
     Raises
     ------
     MatmlError
-        For a property that the model lacks; where no family is large enough.
+        For a property without labels; where no family is large enough.
     """
     found = []
     for name in properties:
-        if name not in predictor.properties:
-            raise MatmlError(
-                f"--property {name!r}: the model predicts {', '.join(predictor.properties)}"
-            )
-        table, scale = crystals.table, predictor.scale(name)
+        table = crystals.table
+        if name in predictor.properties:
+            scale = predictor.scale(name)
+        else:
+            scale = LabelScale(learned_properties(table, [name])[0], 0.0, 1.0)
         labelled = (
             table[table[name].notna()].sort_values("id").drop_duplicates(["family", "formula"])
         )
@@ -109,10 +112,12 @@ def pools(
     methods.
     """
     for name in dict.fromkeys(task.property for task in families):
-        default = predictor.default_method(name)
+        # of others than the model's own there is nothing else that was fitted
+        own = name in predictor.properties
+        default = predictor.default_method(name) if own else LABEL_PROCESS
         fitted = {
             DEFAULT if method == default else method: predictor.fitted(name, method)
-            for method in dict.fromkeys([default, *methods])
+            for method in dict.fromkeys([default, *(methods if own else ())])
         }
         for task in families:
             if task.property == name:
@@ -157,6 +162,7 @@ def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
     for number, folder in enumerate(options["models"]):
         predictor = FewShotPredictor.load(folder, options["device"])
         names = options["names"] or [n for n in PROPERTIES if n in predictor.properties]
+        names = names or list(predictor.properties)
         tasks = held_out_families(
             predictor, crystals, names, part=options["part"], smallest=options["smallest_family"]
         )

@@ -55,7 +55,9 @@ def run(
         generator = np.random.default_rng([seed, *task.property.encode(), *task.family.encode()])
         orders = [generator.permutation(len(task)) for _ in range(draws)]
         for k in shots:
-            if len(task) < max(2 * k, k + 10):
+            # what the model does not know takes two labels
+            few = task.property not in predictor.properties and k < 2
+            if few or len(task) < max(2 * k, k + 10):
                 continue
             for draw, order in enumerate(orders if k else orders[:1]):
                 support, query = order[:k], np.sort(order[k:])
@@ -106,13 +108,14 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
                     values = wide[method].dropna().to_numpy()
                     add(method, metric, values)
                 baselines = [m for m in BASELINES if m in wide]
-                best = wide[baselines].mean().idxmax()
                 for ours in [m for m in (DEFAULT, STACK) if m in wide]:
                     for baseline in [*baselines, CHANCE]:
                         gain = (wide[ours] - wide[baseline]).dropna().to_numpy()
                         add(ours, f"{metric}_gain_over_{baseline}", gain)
-                    gain = (wide[ours] - wide[best]).dropna().to_numpy()
-                    add(ours, f"{metric}_gain_over_best_baseline", gain)
+                    if baselines:
+                        best = wide[baselines].mean().idxmax()
+                        gain = (wide[ours] - wide[best]).dropna().to_numpy()
+                        add(ours, f"{metric}_gain_over_best_baseline", gain)
     return found
 
 

@@ -1,5 +1,6 @@
 """What is known already of candidates: copies, labels, and how far the labels reach."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Domain:
         rare = {e.Z: e.symbol for e in Element if examples[e.Z] < fewest_examples}
         values = labelled[property_name]
         return cls(rare, float(values.min()), float(values.max()))
+
+    @classmethod
+    def unbounded(cls) -> "Domain":
+        """The domain where labels are too few to tell elements or a range: a user's own property.
+
+        What the model has not met with it, the model says itself.
+        """
+        return cls({}, -math.inf, math.inf)
 
     def judge(self, predictions: pd.DataFrame, atomic_numbers: Sequence) -> pd.DataFrame:
         """Predictions with a stricter `in_domain`, and the reasons beside it.

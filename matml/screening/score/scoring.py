@@ -11,6 +11,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.settings import validate
+from matml.properties.data.targets import Property
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import flag_known, known_values, read_known
 from matml.screening.data.reader import Chunk
@@ -23,6 +24,7 @@ from matml.screening.objectives import (
     judge,
     learned_properties,
     normal,
+    parse_objectives,
     to_scale,
 )
 from matml.screening.score.applicability_domain import Domain
@@ -45,6 +47,10 @@ class Adapted(Protocol):
     @property
     def method(self) -> str:
         """How it was adapted."""
+
+    @property
+    def item(self) -> Property:
+        """The property, with its unit and the scale on which it is learned."""
 
     def predict_table(self, crystals: Any, /) -> pd.DataFrame:
         """One row per crystal, as `Predictor.encode` gave them: prediction, low, high, distance,
@@ -72,9 +78,16 @@ class Predictor(Protocol):
         """Crystals as all predictors that are adapted from this one take them."""
 
     def adapt(
-        self, crystals: Structures, values: np.ndarray, property_name: str, /, *, check_units: bool
+        self,
+        crystals: Structures,
+        values: np.ndarray,
+        property_name: str,
+        /,
+        *,
+        check_units: bool,
+        unit: str | None = None,
     ) -> Adapted:
-        """The predictor adapted to labelled crystals."""
+        """The predictor adapted to labelled crystals, of a property that it knows or another."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +143,26 @@ class Scored:
     gaps: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
-def check_properties(predictor: Predictor, objectives: Sequence[Objective]) -> None:
-    """Refuse an objective on a property that the predictor does not know."""
+def check_properties(
+    predictor: Predictor,
+    objectives: Sequence[Objective],
+    labelled: Collection[str],
+    support: Path | None,
+) -> None:
+    """Refuse an objective on a property that the predictor does not know and no label tells of.
+
+    Parameters
+    ----------
+    labelled
+        Properties of which `support` holds labels.
+    """
     for objective in objectives:
-        if objective.learned_property not in predictor.properties:
+        name = objective.learned_property
+        if name not in predictor.properties and name not in labelled:
             raise MatmlError(
-                f"objective '{objective}': the model does not predict "
-                f"{objective.learned_property}; the model predicts "
-                f"{', '.join(predictor.properties)}"
+                f"objective '{objective}': the model does not predict {name} (it predicts "
+                f"{', '.join(predictor.properties)}), and {support or 'the support'} has no labels "
+                f"of it; give a column {name}, to learn it from that"
             )
 
 
@@ -178,18 +203,20 @@ class Scorer:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.settings, self.objectives = job, job.settings, job.objectives
+        self.job, self.settings = job, job.settings
         self.names = learned_properties(job.objectives)
         known = read_known(job.known)
         self.predictor = job.load(job.model)
-        check_properties(self.predictor, job.objectives)
         self.supports = read_supports(job.support, self.names, set(known["id"]))
+        check_properties(self.predictor, job.objectives, self.supports, job.support)
         self.support_crystals = {
             name: support_table(support, known, job.structures)
             for name, support in self.supports.items()
         }
         self.graphs = graph_section(self.predictor, job.known_graphs)
-        self.adapted: dict[str, Adapted] = {}
+        self.adapted = {name: self.adapt(name) for name in self.names}
+        # the scale of a user's own property is known when its labels are
+        self.objectives = parse_objectives(list(map(str, job.objectives)), self.logarithmic)
         self.domains: dict[str, Domain] = {}
         self.best: dict[str, float] = {}
         self.spreads: dict[str, float] = {}
@@ -202,29 +229,42 @@ class Scorer:
         given = pd.concat([rows["id"] for rows in self.support_crystals.values()])
         self.in_support = set(first[self.known["id"].isin(given)])
 
-    def add(self, name: str, known: pd.DataFrame) -> None:
+    @property
+    def logarithmic(self) -> list[str]:
+        """Properties that are learned as their logarithm."""
+        return [name for name, adapted in self.adapted.items() if adapted.item.logarithmic]
+
+    def adapt(self, name: str) -> Adapted:
         """Adapt to one property; without labels of it the predictor is taken as it is."""
-        crystals, labels = self.support_crystals.get(name), np.zeros(0)
-        if crystals is None:
-            self.adapted[name] = self.predictor.adapt([], labels, name, check_units=False)
-            crystals = known[:0]
-        else:
-            labels = self.supports[name].labels
-            self.adapted[name] = self.predictor.adapt(
-                CrystalSet.from_table(crystals, self.graphs),
-                labels,
-                name,
-                check_units=not self.job.trust_labels,
-            )
-        labelled = labelled_crystals(
-            known, crystals, labels, name, self.predictor.held_out_families
+        if name not in self.supports:
+            return self.predictor.adapt([], np.zeros(0), name, check_units=False)
+        return self.predictor.adapt(
+            CrystalSet.from_table(self.support_crystals[name], self.graphs),
+            self.supports[name].labels,
+            name,
+            check_units=not self.job.trust_labels,
+            unit=self.settings.units.get(name),
         )
-        self.domains[name] = Domain.of(labelled, name, self.settings.fewest_examples)
-        spread = float(np.std(to_scale(name, labelled[name].to_numpy())))
-        self.spreads[name] = self.spreads[HULL] = spread if spread > 0 else 1.0
+
+    def add(self, name: str, known: pd.DataFrame) -> None:
+        """Note where labels of one property reach, how they spread, and the best of them."""
+        crystals, labels = known[:0], np.zeros(0)
+        if name in self.supports:
+            crystals, labels = self.support_crystals[name], self.supports[name].labels
+        item = self.adapted[name].item
+        if name in self.predictor.properties:
+            labelled = labelled_crystals(
+                known, crystals, labels, name, self.predictor.held_out_families
+            )
+            self.domains[name] = Domain.of(labelled, name, self.settings.fewest_examples)
+            spread = np.std(to_scale(labelled[name].to_numpy(), item.logarithmic))
+        else:
+            self.domains[name] = Domain.unbounded()
+            spread = np.std(to_scale(labels, item.logarithmic))
+        self.spreads[name] = self.spreads[HULL] = float(spread) if spread > 0 else 1.0
         for objective in self.objectives:
             if objective.property == name and objective.kind != "window" and len(labels):
-                self.best[name] = float(objective.utility(to_scale(name, labels)).max())
+                self.best[name] = float(objective.utility(objective.to_scale(labels)).max())
 
     def _with_own_support(self, known: pd.DataFrame) -> pd.DataFrame:
         """The known crystals and those that the support gives as files, which are known, too."""
@@ -283,7 +323,8 @@ class Scorer:
             columns[name] = found["prediction"]
             columns[f"{name}_low"], columns[f"{name}_high"] = found["low"], found["high"]
             distributions[name] = normal(
-                name, *(found[c].to_numpy() for c in ("prediction", "low", "high"))
+                self.adapted[name].item.logarithmic,
+                *(found[c].to_numpy() for c in ("prediction", "low", "high")),
             )
         if self.hull is not None:
             columns |= hull_columns(self.hull, table, predictions[FORMATION_ENERGY])

@@ -41,7 +41,8 @@ def explain(
         (None for a goal) and `place` among the kept candidates by this objective alone;
         `nearest`: see `nearest_known`.
     """
-    near = nearest_known(rows.head(first), known)
+    asked = [objective.property for objective in objectives]
+    near = nearest_known(rows.head(first), known, asked)
     places = (criteria[None, :, :] > criteria[:first, None, :]).sum(1) + 1
     explained = []
     for position, row in enumerate(rows.head(first).itertuples(index=False)):
@@ -69,18 +70,19 @@ def explain(
 
 
 def nearest_known(
-    rows: pd.DataFrame, known: pd.DataFrame, number: int = NEAREST
+    rows: pd.DataFrame, known: pd.DataFrame, asked: Sequence[str] = (), number: int = NEAREST
 ) -> list[list[dict[str, Any]]]:
     """Return the known crystals nearest in composition to each candidate, nearest first.
 
     Nearest is who needs the fewest atoms exchanged; among equals, whose elements are more alike
     (distance of mean and spread of the elements' features). `number` of any prototype and `number`
     of the candidate's own, each crystal once: `id`, `formula`, `family`, `same_prototype`,
-    `changed_atoms` (share of atoms to be exchanged) and `values`, its known properties by column.
+    `changed_atoms` (share of atoms to be exchanged) and `values`, its known properties by column,
+    those `asked` for among them.
     Copies of a crystal count as one, with the mean of their values.
     """
     first = known["duplicate_of"].where(known["duplicate_of"] != "", known["id"])
-    names = [name for name in (*PROPERTIES, HULL, FORMATION_ENERGY) if name in known]
+    names = [name for name in (*PROPERTIES, HULL, FORMATION_ENERGY, *asked) if name in known]
     names = list(dict.fromkeys(names))
     values = known[names].groupby(first).mean()
     known = known[known["duplicate_of"] == ""].reset_index(drop=True)

@@ -3,7 +3,7 @@
 from matml.core.integrity.formats import Format
 
 SCORES, KEPT, STATE = "scores.parquet", "kept.parquet", "state.json"
-SHARD = Format("screened share of the candidates", 1, "run `matml screen` again")
+SHARD = Format("screened share of the candidates", 2, "run `matml screen` again")
 
 QUARANTINE = "crystals/quarantine.csv"
 

@@ -18,6 +18,7 @@ from matml.core.files import atomic, csv_text, read_json, write_json, write_tabl
 from matml.core.integrity.formats import seal
 from matml.core.parallel import Helpers, heartbeat, processors
 from matml.core.settings import read_section, validate
+from matml.screening.data.known import known_folder
 from matml.screening.data.reader import INGESTED_TABLE, Chunk, read_chunks
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
@@ -51,10 +52,10 @@ def with_options(settings: ScreeningSection, **options: Any) -> ScreeningSection
 
 
 def screen_candidates(
-    model: Path,
+    model: Path | None,
     support: Path,
     inputs: tuple[Path, ...],
-    known: Path,
+    known: Path | None,
     known_graphs: Path | None,
     out: Path,
     config: Path | None,
@@ -70,8 +71,10 @@ def screen_candidates(
 
     Parameters
     ----------
+    model, known
+        By default what ships with matml.
     options
-        Of the settings: property, goal, objectives, rank_by, top, keep, diversity.
+        Of the settings: property, goal, objectives, units, rank_by, top, keep, diversity.
 
     Raises
     ------
@@ -84,11 +87,13 @@ def screen_candidates(
     shards = shards or 1
     if not 0 <= (shard or 0) < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
-    workers = processors(threads)
+    from matml.properties.predictor.layout import model_folder
+
+    workers, known = processors(threads), known_folder(known)
     job = Job(
-        model=Path(model),
+        model=model_folder(model),
         support=Path(support),
-        known=Path(known),
+        known=known,
         known_graphs=known_graphs,
         objectives=objectives_of(settings),
         settings=settings,
@@ -143,7 +148,7 @@ def stream(
     ):
         adapted = time.perf_counter()
         held_out = scorer.predictor.held_out_families
-        keeper = Keeper(job.settings.keep, scorer.leading, job.objectives, held_out)
+        keeper = Keeper(job.settings.keep, scorer.leading, scorer.objectives, held_out)
         counts = keeper.counts
         refused.write_text(csv_text(pd.DataFrame(columns=QUARANTINE_COLUMNS)), encoding="utf-8")
         cells = Path(folder) / "cells.parquet"  # what copies are told from
@@ -168,7 +173,8 @@ def stream(
     write_table(out / KEPT, typed(kept))
     state = keeper.state() | {
         "objectives": [str(objective) for objective in job.objectives],
-        "properties": {name: scorer.predictor.properties[name] for name in scorer.names},
+        "properties": {name: adapted.item.unit for name, adapted in scorer.adapted.items()},
+        "logarithmic": scorer.logarithmic,
         "methods": {name: adapted.method for name, adapted in scorer.adapted.items()},
         "support": support_summary(scorer.supports, scorer.support_crystals),
         "best_labels": scorer.best,

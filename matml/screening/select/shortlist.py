@@ -84,7 +84,7 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     if not parts:
         raise _nothing_left([folder / QUARANTINE for folder in folders], state["counts"]["read"])
     settings = validate(ScreeningSection, state["settings"], str(folders[0] / STATE))
-    objectives = parse_objectives(state["objectives"])
+    objectives = parse_objectives(state["objectives"], state["logarithmic"])
     known = read_known(Path(state["job"]["known"]))
     # a column that one share has as text and another as numbers
     kept = typed(best_first(pd.concat(parts, ignore_index=True)).fillna({"common_name": ""}))
@@ -227,7 +227,7 @@ def _criteria(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray
     for objective in objectives:
         name = objective.property
         columns = [rows[name + suffix].to_numpy(float) for suffix in ("", "_low", "_high")]
-        mean, deviation = normal(name, *columns)
+        mean, deviation = normal(objective.logarithmic, *columns)
         if objective.kind == "window":
             found.append(objective.log_probability(mean, deviation))
         else:

@@ -33,6 +33,7 @@ def summarise(
         "goal": objectives[0].kind,
         "objectives": [str(objective) for objective in objectives],
         "properties": units,
+        "logarithmic": state["logarithmic"],
         "methods": state["methods"],
         "method": state["methods"][leading],
         "n_support": len({entry["id"] for entry in state["support"]}),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.files import sealed_metadata
-from matml.screening.objectives import Objective, to_scale
+from matml.screening.objectives import Objective
 from matml.screening.score.scoring import Scored
 from matml.screening.select.diversity import dominated_by
 from matml.structures.duplicates import copies
@@ -142,8 +142,7 @@ class Keeper:
         self.counts["meet_all_windows"] += int((gaps[inside] == 0).all(1).sum())
         # by the prediction that is shown: in deviations the least certain would be the nearest
         measures = {
-            str(w): w.gap(to_scale(w.property, table[w.property].to_numpy(float)))
-            for w in self.windows
+            str(w): w.gap(w.to_scale(table[w.property].to_numpy(float))) for w in self.windows
         }
         measures["all windows"] = gaps.max(1)
         for name, gap in measures.items():

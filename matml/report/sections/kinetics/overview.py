@@ -34,7 +34,9 @@ EQUATIONS = {
 
 def datasets(results: Results) -> list[str]:
     """Return the data sets that a run has results for."""
-    return [name.split("/")[1] for name in results.names("kinetics/*/scores.csv")]
+    names = results.names("kinetics/*/scores.csv")
+    names += results.names("kinetics/*/calibration/*/calibration.json")
+    return list(dict.fromkeys(name.split("/")[1] for name in names))
 
 
 def error_rows(results: Results, dataset: str) -> pd.DataFrame:
@@ -78,12 +80,14 @@ def kinetics_section(results: Results, figures: Figures) -> str:
     names = datasets(results)
     if not names:
         return missing("This run has calibrated no kinetic equation.")
-    parts = [
-        "<p>The question: how well does a kinetic equation, calibrated from a few observations of "
-        "a <em>new</em> alloy, predict that alloy's other observations? A <dfn>learned prior</dfn> "
-        "is what the other alloys say about likely parameters; <dfn>least squares</dfn> from a "
-        "generic start makes no use of them.</p>"
-    ]
+    parts = []
+    if not results.place:
+        parts.append(
+            "<p>The question: how well does a kinetic equation, calibrated from a few observations "
+            "of a <em>new</em> alloy, predict that alloy's other observations? A <dfn>learned "
+            "prior</dfn> is what the other alloys say about likely parameters; <dfn>least "
+            "squares</dfn> from a generic start makes no use of them.</p>"
+        )
     for dataset in names:
         parts.append(_dataset(results, figures, dataset))
     return "\n".join(parts)
@@ -103,7 +107,7 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
     title = escape(title_of(dataset))
     parts = [f"<h3>{title} {badge(simulated)}</h3>", _described(results, summary, dataset)]
     if rows.empty:
-        parts.append(missing("This data set has no scores."))
+        parts += [] if results.place else [missing("This data set has no scores.")]
     else:
         methods = methods_of(rows)
         titles = {method: method_title(method) for method in methods}

@@ -78,7 +78,9 @@ def kinetics_figures(results: Results) -> list[Figure]:
 
 def is_simulated(results: Results, dataset: str) -> bool:
     """Return whether a data set's observations were simulated; what is not told counts as so."""
-    summary = results.json(f"kinetics/{dataset}/summary.json") or {}
+    names = ("summary.json", "calibration/summary.json")
+    found = (results.json(f"kinetics/{dataset}/{name}") for name in names)
+    summary: dict[str, Any] = next(filter(None, found), {})
     return bool(summary.get("simulated", True))
 
 

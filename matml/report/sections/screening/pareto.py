@@ -26,7 +26,7 @@ from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
 from matml.report.sections.properties.chemistry import candidate_maps
 from matml.report.sections.screening.shortlist import predicted_properties, read_shortlist
-from matml.screening.objectives import Objective, parse_objectives, to_scale
+from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.select.diversity import pareto_fronts
 
 MOST_POINTS = 1500
@@ -119,7 +119,7 @@ def aims(rows: pd.DataFrame, summary: dict) -> list[Aim]:
     leading = str(rows["property"].iloc[0]) if "property" in rows else "prediction"
     texts = summary.get("objectives") or [f"{leading} {summary.get('goal', 'maximise')}"]
     try:
-        objectives = parse_objectives(texts)
+        objectives = parse_objectives(texts, summary.get("logarithmic", ()))
     except MatmlError:
         # of a property that this version does not know
         objectives = []
@@ -164,7 +164,7 @@ def _window(objective: Objective) -> str:
 
 def _worth(objective: Objective, values: np.ndarray) -> np.ndarray:
     """Return how well values serve an objective, larger is better; all in a window are equal."""
-    scaled = to_scale(objective.property, values)
+    scaled = objective.to_scale(values)
     return -objective.gap(scaled) if objective.kind == "window" else objective.utility(scaled)
 
 
