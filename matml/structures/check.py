@@ -2,7 +2,7 @@
 
 import numpy as np
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
-from pymatgen.core import Structure
+from pymatgen.core import IStructure
 from pymatgen.core.periodic_table import DummySpecies, Element
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -21,7 +21,7 @@ RADII_A = np.array(
 )
 
 
-def atomic_numbers(structure: Structure) -> tuple[np.ndarray, list[str]]:
+def atomic_numbers(structure: IStructure) -> tuple[np.ndarray, list[str]]:
     """Atomic number of every site, shape (sites,), and notes on what was left out.
 
     Raises

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Composition, IStructure
 from pymatgen.core.composition import reduce_formula
 
 from matml.structures.check import atomic_numbers, check_geometry
@@ -44,7 +44,7 @@ class Crystal:
 
 
 def crystal_of(
-    structure: Structure,
+    structure: IStructure,
     settings: StructuresSection,
     notes: list[str],
 ) -> Crystal:
@@ -65,7 +65,7 @@ def crystal_of(
     return replace(crystal, notes="; ".join(filter(None, (crystal.notes, note))))
 
 
-def cell_of(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def cell_of(structure: IStructure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Lattice, fractional coordinates and atomic numbers as of `crystal_of_cell`, and notes.
 
     Raises

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import SiteCollection, Structure
+from pymatgen.core import IStructure, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
@@ -17,6 +17,7 @@ from matml.core.parallel import Helpers, processors
 from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
 from matml.structures.elements import structure_of
 from matml.structures.errors import BadCrystal
+from matml.structures.given import crystal_of_item, given
 from matml.structures.graphs.build import graph_of, graph_settings
 from matml.structures.graphs.graph import CrystalGraph
 from matml.structures.graphs.store import GraphStore
@@ -28,24 +29,29 @@ FEWEST_FOR_PROCESSES = 2000
 AT_ONCE = 512
 """Structures that a process takes at a time."""
 
+Structures: TypeAlias = Any
+"""Structures of any kind: a `CrystalSet`, or what `given` takes."""
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
 
 
-def _cell_or_bad(structure: Structure) -> Cell | BadCrystal:
+def _prepared(item: Any, settings: StructuresSection) -> Cell | Crystal | BadCrystal:
+    """What is sent to another process: of a structure its cell, which is smaller."""
+    if not isinstance(item, IStructure):
+        return crystal_of_item(item, settings)
     try:
-        return cell_of(structure)
+        return cell_of(item)
     except BadCrystal as bad:
         return bad
 
 
 def _make_all(
-    cells: Sequence[Cell | BadCrystal], **how: Any
+    cells: Sequence[Cell | Crystal | BadCrystal], **how: Any
 ) -> list[tuple[Crystal, CrystalGraph] | BadCrystal]:
     return [crystal_with_graph(cell, **how) for cell in cells]
 
 
 def crystal_with_graph(
-    cell: Cell | BadCrystal,
+    cell: Cell | Crystal | BadCrystal,
     settings: StructuresSection,
     graphs: GraphsSection,
 ) -> tuple[Crystal, CrystalGraph] | BadCrystal:
@@ -53,27 +59,29 @@ def crystal_with_graph(
     if isinstance(cell, BadCrystal):
         return cell
     try:
-        crystal = crystal_of_cell(*cell[:3], settings, cell[3])
+        crystal = cell if isinstance(cell, Crystal) else _of_cell(cell, settings)
     except BadCrystal as bad:
         return bad
     ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
     return crystal, graph_of(ideal, graphs)
 
 
+def _of_cell(cell: Cell, settings: StructuresSection) -> Crystal:
+    lattice, coords, numbers, notes = cell
+    return crystal_of_cell(lattice, coords, numbers, settings, notes)
+
+
 def _made(
-    structures: Sequence[Structure],
+    structures: Sequence[Any],
     settings: StructuresSection | None,
     graph_section: GraphsSection | None,
     processes: int,
 ) -> Iterator[list[tuple[Crystal, CrystalGraph] | BadCrystal]]:
     """Yield what becomes of structures, some hundred at a time, in their order."""
-    work = partial(
-        _make_all,
-        settings=settings or StructuresSection(),
-        graphs=graph_section or GraphsSection(),
-    )
+    settings = settings or StructuresSection()
+    work = partial(_make_all, settings=settings, graphs=graph_section or GraphsSection())
     chunks = (
-        [_cell_or_bad(structure) for structure in structures[start : start + AT_ONCE]]
+        [_prepared(structure, settings) for structure in structures[start : start + AT_ONCE]]
         for start in range(0, len(structures), AT_ONCE)
     )
     others = processors(processes) - 1 if len(structures) >= FEWEST_FOR_PROCESSES else 0
@@ -137,7 +145,7 @@ class CrystalSet:
     @classmethod
     def from_structures(
         cls,
-        structures: Sequence[Structure],
+        structures: Structures,
         ids: Sequence[str] | None = None,
         labels: Mapping[str, Sequence[float]] | pd.DataFrame | None = None,
         settings: StructuresSection | None = None,
@@ -150,9 +158,9 @@ class CrystalSet:
         Parameters
         ----------
         structures
-            Any pymatgen structures; the set holds those that pass the checks, in their order.
+            Anything that `given` takes; the set holds those that pass the checks, in their order.
         ids
-            One per structure; '0', '1', … by default.
+            One per structure; by default as of `given`.
         labels
             Columns of numbers, one value per structure.
         settings, graph_section
@@ -171,16 +179,18 @@ class CrystalSet:
         >>> crystals.table["common_name"].tolist(), crystals.table["n_sites"].tolist()
         (['rocksalt'], [2])
         """
-        names = [str(i) for i in range(len(structures))] if ids is None else [str(i) for i in ids]
-        if len(names) != len(structures) or len(set(names)) != len(names):
+        listed = given(structures)
+        names = listed.ids if ids is None else [str(i) for i in ids]
+        if len(names) != len(listed) or len(set(names)) != len(names):
             raise MatmlError("ids: must be distinct and as many as there are structures")
-        made = itertools.chain.from_iterable(_made(structures, settings, graph_section, processes))
+        parts = _made(listed.items, settings, graph_section, processes)
+        made = itertools.chain.from_iterable(parts)
         return cls._of(names, 0, made, labels, graph_section)
 
     @classmethod
     def stream(
         cls,
-        structures: Sequence[Structure],
+        structures: Structures,
         settings: StructuresSection | None = None,
         graph_section: GraphsSection | None = None,
         *,
@@ -190,9 +200,9 @@ class CrystalSet:
 
         While the caller works on a part, other processes prepare the next ones.
         """
-        start = 0
-        for made in _made(structures, settings, graph_section, processes):
-            names = [str(i) for i in range(start, start + len(made))]
+        listed, start = given(structures), 0
+        for made in _made(listed.items, settings, graph_section, processes):
+            names = listed.ids[start : start + len(made)]
             yield cls._of(names, start, made, None, graph_section)
             start += len(made)
 
@@ -239,26 +249,3 @@ class CrystalSet:
         """The idealised primitive cell of one row."""
         row = self.table.iloc[index]
         return structure_of(row["lattice"], row["frac_coords"], row["atomic_numbers"])
-
-
-Structures = CrystalSet | Structure | Iterable[Structure]
-"""What is predicted: one structure or several, or a set of crystals."""
-
-
-def listed(structures: Structure | Iterable[Structure]) -> list[Structure]:
-    """Return one or several structures as a list.
-
-    Raises
-    ------
-    MatmlError
-        For what is no collection at all.
-    """
-    # a molecule, too, is one thing that the checks refuse
-    if isinstance(structures, SiteCollection):
-        return [cast(Structure, structures)]
-    try:
-        return list(structures)
-    except TypeError:
-        raise MatmlError(
-            f"structures: is a {type(structures).__name__}; give pymatgen Structures"
-        ) from None

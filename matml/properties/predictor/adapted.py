@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.properties.data.targets import LabelScale
+from matml.properties.data.targets import LabelScale, Property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.methods.stack import Finding
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.duplicates import find_duplicates
+from matml.structures.given import given
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,19 @@ class AdaptedPredictor:
     finding: Finding | None = None
 
     @property
+    def item(self) -> Property:
+        """The property, with the scale on which it is learned."""
+        return self.scale.property
+
+    @property
     def property_name(self) -> str:
         """Name of the property."""
-        return self.scale.property.name
+        return self.item.name
 
     @property
     def unit(self) -> str:
         """Unit of labels and predictions, '' where they have none."""
-        return self.scale.property.unit
+        return self.item.unit
 
     @property
     def shots(self) -> int:
@@ -80,13 +87,15 @@ class AdaptedPredictor:
     ) -> pd.DataFrame:
         """Return predictions in the property's unit with what there is to say of each crystal.
 
-        Columns: `prediction`; `low` and `high`, the 90 % interval, conformal over families that
-        no training stage has seen (with the stacked Gaussian process over those and training
-        families left out in turn, and narrower where it is surer), and wider in proportion beyond
-        a distance of 1; `distance` to the nearest crystal that is labelled with this property, in
-        training or support; `unseen_elements`, symbols of those that no such crystal holds;
-        `outside`, why a crystal is out of the domain, in words, and `in_domain`, whether that is
-        empty. One row per crystal.
+        Columns: `id` and `formula`; `prediction`; `low` and `high`, the 90 % interval, conformal
+        over families that no training stage has seen (with the stacked Gaussian process over those
+        and training families left out in turn, and narrower where it is surer), and wider in
+        proportion beyond a distance of 1; `distance` to the nearest crystal that is labelled with
+        this property, in training or support; `unseen_elements`, symbols of those that no such
+        crystal holds; `outside`, why a crystal is out of the domain, in words, and `in_domain`,
+        whether that is empty; `labelled`, whether the crystal is one of the support. One row per
+        crystal, under the index of a DataFrame, Series or mapping that they were given in, so that
+        labels join.
 
         Parameters
         ----------
@@ -95,10 +104,29 @@ class AdaptedPredictor:
         """
         if isinstance(structures, EncodedCrystals):
             return self._table(structures)
+        index = None
+        if not isinstance(structures, CrystalSet):
+            structures = given(structures)
+            index = structures.index
         parts = [self._table(part) for part in self.encoder.stream(structures, processes)]
         if not parts:
             raise MatmlError("no structure to predict: give at least one")
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        table = pd.concat(parts, ignore_index=True)
+        return table if index is None else table.set_axis(index)
+
+    def _is_labelled(self, table: pd.DataFrame) -> np.ndarray:
+        """Return which crystals of a table equal one of the support, [n]."""
+        found = np.zeros(len(table), bool)
+        if self.support is None:
+            return found
+        known = self.support.table
+        rows = np.flatnonzero(table["formula"].isin(known["formula"]))
+        if len(rows):
+            both = pd.concat([known, table.iloc[rows]], ignore_index=True)
+            both["id"], most = both.index.astype(str), len(known)
+            first = pd.to_numeric(pd.Series(find_duplicates(both, threads=1)[0][most:]))
+            found[rows] = (first < most).to_numpy()
+        return found
 
     def _table(self, crystals: EncodedCrystals) -> pd.DataFrame:
         placed = self.domain.placed(crystals)
@@ -106,6 +134,8 @@ class AdaptedPredictor:
         outside, unseen = self.domain.outside(placed)
         return pd.DataFrame(
             {
+                "id": crystals.crystals.table["id"].to_numpy(),
+                "formula": crystals.crystals.table["formula"].to_numpy(),
                 "prediction": self.scale.restore(value),
                 "low": self.scale.restore(value - half_width),
                 "high": self.scale.restore(value + half_width),
@@ -113,5 +143,6 @@ class AdaptedPredictor:
                 "in_domain": np.array(outside) == "",
                 "unseen_elements": unseen,
                 "outside": outside,
+                "labelled": self._is_labelled(crystals.crystals.table),
             }
         )

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pymatgen.core import IStructure, Structure
 
 from matml.core.errors import MatmlError
 from matml.properties.methods.encoded import EncodedCrystals, encode
 from matml.properties.networks.ensemble import Member, NetworkRecipe
-from matml.structures.crystals import CrystalSet, Structures, listed
+from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.settings import GraphsSection, StructuresSection
 
 CHUNK = 2048
@@ -43,9 +42,7 @@ class Encoder:
         """
         if not isinstance(structures, CrystalSet):
             structures = CrystalSet.from_structures(
-                _only_structures(listed(structures)),
-                settings=self.structures,
-                graph_section=self.graphs,
+                structures, settings=self.structures, graph_section=self.graphs
             )
         return self._encoded(structures)
 
@@ -60,7 +57,7 @@ class Encoder:
                 yield self._encoded(structures.subset(rows))
             return
         parts = CrystalSet.stream(
-            _only_structures(listed(structures)),
+            structures,
             settings=self.structures,
             graph_section=self.graphs,
             processes=processes,
@@ -74,14 +71,3 @@ class Encoder:
             raise MatmlError(f"structure {bad['id']}: {bad['reason']}; {bad['remedy']}")
         self.recipe.check_graphs(crystals.graphs.settings, "crystals")
         return encode(crystals, self.members, self.device)
-
-
-def _only_structures(given: list[Structure]) -> list[Structure]:
-    """Return structures; raise MatmlError for anything else."""
-    for index, structure in enumerate(given):
-        if not isinstance(structure, IStructure):
-            raise MatmlError(
-                f"structure {index}: is a {type(structure).__name__}; give a pymatgen Structure "
-                "(`Structure.from_file` reads one)"
-            )
-    return given

@@ -15,7 +15,8 @@ from matml.properties.methods.stack import Finding, Weighed
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
-from matml.structures.crystals import CrystalSet, Structures, listed
+from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.given import given
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class FittedPredictor:
             crystal given with two different labels.
         """
         if not isinstance(structures, CrystalSet):
-            structures = listed(structures)
+            structures = given(structures)
+            values = structures.aligned(values)
         labels = label_checks.to_numbers(values, len(structures))
         return self.adapted_to(self.encoder.encode(structures), labels, check_units=check_units)
 
@@ -117,6 +119,10 @@ class FittedPredictor:
         if said:
             log.warning("%s", said)
         return self.scale, adapted, [said] if said else []
+
+    def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
+        """Return the scale on which labels of a support, [k], are learned."""
+        return self.scale
 
     def over(self, crystals: EncodedCrystals) -> Pool:
         """Return the method over a pool of crystals of one family, standardised."""

@@ -16,8 +16,8 @@ from matml.core.integrity.formats import Format, open_sealed
 from matml.core.provenance import file_hash
 from matml.core.text import read_text_table
 from matml.properties.predictor.adapted import AdaptedPredictor
-from matml.properties.predictor.export import CARD, SHIPPED
-from matml.properties.predictor.few_shot import FewShotPredictor, model_folder
+from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.layout import CARD, SHIPPED, model_folder
 from matml.properties.predictor.new_property import Scale
 from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.ingest import Gathered, gather
@@ -234,11 +234,11 @@ def predict_files(
         return pd.DataFrame(), quarantine
     crystals = CrystalSet.from_table(gathered.table, adapted.encoder.graphs)
     found = adapted.predict_table(crystals)
-    described = crystals.table[["id", "formula", "family", "material_id", "source", "row", "notes"]]
+    described = crystals.table[["family", "material_id", "source", "row", "notes"]]
     table = pd.concat([described, found], axis=1)
     table["property"], table["unit"] = adapted.property_name, adapted.unit
     columns = "id formula property prediction low high unit distance in_domain outside "
-    columns += "unseen_elements family material_id source row notes"
+    columns += "unseen_elements labelled family material_id source row notes"
     return table[columns.split()], quarantine.reset_index(drop=True)
 
 
@@ -336,8 +336,8 @@ def _label_column(
             remedy = "name one with --property"
             if not fitting and names:
                 remedy += f", or, to learn {names[0]} from its labels alone, that"
-            if near:
-                remedy = f"call the column of the labels as the property, {near[0]}"
+            if near and not fitting:
+                remedy += f"; if it is the model's {near[0]}, call the column so"
             raise MatmlError(
                 f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
                 f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
@@ -350,7 +350,7 @@ def _label_column(
         hint = f"; is it {near[0]!r}?" if near else ""
         raise MatmlError(
             f"{where}: no column {name!r} of numbers, only {', '.join(names) or 'none'}{hint}; "
-            "name the column of the labels as the property, with its unit"
+            "ask for one that holds labels, or add one"
         )
     return name
 

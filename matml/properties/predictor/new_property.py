@@ -10,14 +10,15 @@ import numpy as np
 
 from matml.core.errors import MatmlError
 from matml.properties.data import label_checks
-from matml.properties.data.targets import LabelScale, Property, own_property
+from matml.properties.data.targets import LabelScale, Property, own_property, spans_decades
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.process import AdaptedProcess
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.fitted import FittedPredictor
-from matml.structures.crystals import CrystalSet, Structures, listed
+from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.given import given
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class FittedNewProperty(FittedPredictor):
         """
         item = self.scale.property
         if not isinstance(structures, CrystalSet):
-            structures = listed(structures)
+            structures = given(structures)
+            values = structures.aligned(values)
         labels = label_checks.to_numbers(values, len(structures))
         if len(labels) < 2:
             raise MatmlError(
@@ -71,6 +73,10 @@ class FittedNewProperty(FittedPredictor):
                 "differ, or there is nothing to learn"
             )
         return self.adapted_to(self.encoder.encode(structures), labels, check_units=False)
+
+    def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
+        """As of `FittedPredictor`."""
+        return self.learn(support, labels)[0]
 
     def learn(
         self, support: EncodedCrystals, labels: np.ndarray
@@ -133,7 +139,7 @@ def choose_scale(
     if choice != "auto" or not positive:
         return given(choice == "log"), choice == "log", ""
     if len(labels) < FEWEST_FOR_SCALE:
-        wide = bool(labels.max() > 10 * labels.min())
+        wide = spans_decades(labels)
         kind = "log10 of the value" if wide else "the value itself"
         few = f"{len(labels)} labels tell little of it"
         return given(wide), wide, f"{name}: learned on the scale of {kind}; {few}"

@@ -52,7 +52,7 @@ def entries_of(value: Any) -> list:
     """
     if isinstance(value, list):
         return value
-    if not isinstance(value, dict) or _is_crystal(value):
+    if not isinstance(value, dict) or is_crystal(value):
         return [value]
     columns, rows = value.get("columns"), value.get("data")
     if isinstance(columns, list) and isinstance(rows, list):
@@ -67,17 +67,17 @@ def entries_of(value: Any) -> list:
         if isinstance(value.get(key), list | dict):
             found = value[key]
             return found if isinstance(found, list) else [found]
-    if value and all(isinstance(item, dict) and _is_crystal(item) for item in value.values()):
+    if value and all(isinstance(item, dict) and is_crystal(item) for item in value.values()):
         return [{**item, "id": name} for name, item in value.items()]
     for key in STRUCTURES:
         # pandas' default: columns of cells by row
         cells = value.get(key)
-        if isinstance(cells, dict) and cells and all(map(_is_crystal, cells.values())):
+        if isinstance(cells, dict) and cells and all(map(is_crystal, cells.values())):
             return [{"id": row, key: cell} for row, cell in cells.items()]
     return [value]
 
 
-def _is_crystal(value: Any) -> bool:
+def is_crystal(value: Any) -> bool:
     """Whether a dictionary is a crystal in one of the known forms, or holds one."""
     if not isinstance(value, dict):
         return False
@@ -86,7 +86,7 @@ def _is_crystal(value: Any) -> bool:
         or {"lattice_mat", "coords", "elements"} <= value.keys()
         or ({"cell", "positions"} <= value.keys() and bool({"numbers", "symbols"} & value.keys()))
         or is_optimade(value)
-        or any(isinstance(value.get(key), dict) and _is_crystal(value[key]) for key in STRUCTURES)
+        or any(isinstance(value.get(key), dict) and is_crystal(value[key]) for key in STRUCTURES)
     )
 
 

@@ -179,7 +179,9 @@ def row_documents(
         if line in broken:
             kind, text, bad = "", "", BadCrystal(broken[line], BROKEN_REMEDY)
         else:
-            kind, text, bad = _crystal(columns[column][place], column, path.parent, settings)
+            kind, text, bad = crystal_text(
+                columns[column][place], f"column {column}", path.parent, settings
+            )
         documents.append(
             Document(
                 id=f"{stem}/{name or line + FIRST_ROW}",
@@ -202,34 +204,39 @@ def texts(cells: Iterable[Any]) -> list[str]:
     return ["" if pd.isna(cell) else readable(str(cell).strip()) for cell in cells]
 
 
-def _crystal(
-    cell: Any, column: str, folder: Path, settings: StructuresSection
+def crystal_text(
+    cell: Any, place: str, folder: Path, settings: StructuresSection
 ) -> tuple[str, str, BadCrystal | None]:
-    """Return kind and text of a crystal in a cell, or why there is none."""
+    """Return kind and text of a crystal in a cell, or why there is none.
+
+    Parameters
+    ----------
+    place, folder
+        How messages name the place of the cell, and where a path is seen from.
+    """
     if isinstance(cell, dict):
         return "json", json.dumps(cell), None
     text = "" if cell is None or cell is pd.NA else str(cell)
     start = text.lstrip()
     if not start or start.lower() == "nan":
-        return _none(f"the column {column} is empty", "give the crystal, or leave out the row")
+        return _none(f"the {place} is empty", "give the crystal, or leave out the row")
     if start[0] in "{[":
-        return _of_dictionary(start, column)
+        return _of_dictionary(start, place)
     if "_cell_length_a" in text.lower():
         return "cif", text, None
     lines = start.splitlines()
     if len(lines) > 1:
         extended = lines[0].strip().isdigit() and "lattice=" in lines[1].lower()
         return ("xyz" if extended else "poscar"), text, None
-    place = folder / start.replace("\\", "/")
-    kind = file_kind(start) or ("cif" if column == "cif" else "")
-    if not kind or not is_there(place):
+    file = folder / start.replace("\\", "/")
+    kind = file_kind(start) or ("cif" if place == "column cif" else "")
+    if not kind or not is_there(file):
         return _none(
-            f"the column {column} holds {start[:60]!r}, neither a crystal nor a file beside the "
-            "table",
+            f"the {place} holds {start[:60]!r}, neither a crystal nor a file beside the table",
             "give POSCAR or CIF text, a pymatgen dictionary, or a path relative to the table",
         )
     try:
-        return kind, read_text(place, settings.max_file_MB), None
+        return kind, read_text(file, settings.max_file_MB), None
     except BadCrystal as bad:
         return _none(f"{start[:60]}: {bad.reason}", bad.remedy)
 
@@ -298,7 +305,7 @@ def text_of(content: bytes, max_MB: float) -> str:
         raise BadCrystal("is binary, not text", "give a text file, or its name with .gz") from None
 
 
-def _of_dictionary(text: str, column: str) -> tuple[str, str, BadCrystal | None]:
+def _of_dictionary(text: str, place: str) -> tuple[str, str, BadCrystal | None]:
     """Return the crystal of a dictionary written as JSON or by Python."""
     try:
         json.loads(text)
@@ -307,7 +314,7 @@ def _of_dictionary(text: str, column: str) -> tuple[str, str, BadCrystal | None]
             return "json", json.dumps(ast.literal_eval(text)), None
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return _none(
-                f"the column {column} holds a dictionary that cannot be read",
+                f"the {place} holds a dictionary that cannot be read",
                 "write it with json.dumps(structure.as_dict())",
             )
     return "json", text, None
