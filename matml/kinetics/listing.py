@@ -1,4 +1,4 @@
-"""What an equation declares, for a reader and for a file.
+"""What an equation declares and which populations come with matml, for a reader and for a file.
 
 The built-in declarations stand in `equations.json` too, so that listing them need not import torch;
 a test keeps it in step.
@@ -8,11 +8,53 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matml.core.errors import MatmlError
+
 if TYPE_CHECKING:
     from matml.kinetics.equations.form.declaration import Equation
 
 BUILT_IN = Path(__file__).parent / "equations.json"
 """Made anew by `python -m matml.kinetics.listing` after a change."""
+
+
+SHIPPED = Path(__file__).parents[1] / "models" / "kinetics"
+"""Populations that come with matml; `matml kinetics make-populations` makes them."""
+
+
+def shipped_populations() -> list[Path]:
+    """Return the files of the populations that come with matml; their stems are their names."""
+    return sorted(SHIPPED.glob("*.json"))
+
+
+def population_path(given: str | Path) -> Path:
+    """Return a population's file: as given, or the one of that name that comes with matml.
+
+    Raises
+    ------
+    MatmlError
+        Where there is neither.
+    """
+    path = Path(given)
+    if path.exists():
+        return path
+    named = SHIPPED / f"{given}.json"
+    if named.is_file():
+        return named
+    names = ", ".join(file.stem for file in shipped_populations())
+    raise MatmlError(
+        f"{path}: no such file, and no population of that name comes with matml (there are "
+        f"{names or 'none'}); give the population.json of `matml kinetics learn`"
+    )
+
+
+def population_cards() -> list[dict[str, Any]]:
+    """Return what is told of each population that comes with matml."""
+    cards = []
+    for path in shipped_populations():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        told = {"name": path.stem, "equation": stored["equation"], "kind": stored["kind"]}
+        cards.append(told | stored["data_card"])
+    return cards
 
 
 def described_by_name(name: str | None) -> list[dict[str, Any]]:

@@ -15,23 +15,10 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.figures import static
-from matml.figures.figure import Figure
-from matml.kinetics.data.columns import on_history
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import ZERO_CELSIUS
-from matml.kinetics.diagrams.cct import cooling_table
-from matml.kinetics.diagrams.curves import curve_table, figure_of, has_curves, run_table
-from matml.kinetics.diagrams.figures import (
-    cct_figure,
-    level_figure,
-    ttt_figure,
-)
-from matml.kinetics.diagrams.quantities import (
-    LEVELS,
-    Subject,
-)
-from matml.kinetics.diagrams.ttt import level_table, temperature_grid, time_table
+from matml.kinetics.diagrams.drawn import diagrams
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import (
     ROBUST_DOF,
@@ -137,11 +124,13 @@ def calibrate_stage(
     offsets: RunOffsets | None = None,
     trust_equation: bool = False,
     equation: str | None = None,
+    temperature: tuple[float, float] | None = None,
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
     Without a population the prior is the generic one of the equation that is named. Without
     `offsets` they are those that the population was learned with, if the data name runs.
+    `temperature` is the lowest and highest in C of the diagrams.
 
     Raises
     ------
@@ -171,6 +160,7 @@ def calibrate_stage(
         if not names:
             raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
     wanted = names or observations.names
+    shown = _kelvin(temperature)
     method = partial(
         calibrate_without_outliers if without_outliers else calibrate,
         point_dof=ROBUST_DOF if robust else math.inf,
@@ -180,7 +170,9 @@ def calibrate_stage(
     for name in wanted:
         try:
             done.append(
-                _calibrate_one(population, observations, name, points, out, seed, method, mcmc)
+                _calibrate_one(
+                    population, observations, name, points, out, seed, method, mcmc, shown
+                )
             )
         except MatmlError as error:
             if len(wanted) == 1:
@@ -204,6 +196,24 @@ def calibrate_stage(
     )
 
 
+def _kelvin(celsius: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a range of temperatures in K.
+
+    Raises
+    ------
+    MatmlError
+        Where it is upside down, or colder than anything.
+    """
+    if celsius is None:
+        return None
+    low, high = (value + ZERO_CELSIUS for value in celsius)
+    if not 0 < low < high:
+        raise MatmlError(
+            f"--temperature {celsius[0]:g} {celsius[1]:g}: give the lower one first, in C"
+        )
+    return low, high
+
+
 def one_per_group(observations: Observations, names: list[str]) -> list[str]:
     """Return the first alloy of each composition group: others are near-twins that show no more."""
     group = observations.alloys.set_index("alloy")["composition_group"]
@@ -219,6 +229,7 @@ def _calibrate_one(
     seed: int,
     method: Callable[..., Calibration],
     mcmc: bool,
+    temperature_K: tuple[float, float] | None,
 ) -> dict[str, object]:
     """Calibrate one alloy and write its folder; returns its line of the summary."""
     if name not in observations.names:
@@ -232,7 +243,7 @@ def _calibrate_one(
     rest = own.points[~own.points["line"].isin(set(used.points["line"]))]
     scores = held_out_scores(result, replace(own, points=rest))
     folder = out / folder_name(name)
-    _write_calibration(result, folder, rest)
+    _write_calibration(result, folder, rest, temperature_K)
     write_json(folder / "calibration.json", result.record() | {"other_points": scores})
     if mcmc:
         from matml.kinetics.inference.nuts import check_by_mcmc
@@ -252,42 +263,15 @@ def _calibrate_one(
     return {"alloy": name, "folder": folder.name, "notes": result.notes, **scores}
 
 
-def _write_calibration(result: Calibration, folder: Path, rest: pd.DataFrame) -> None:
-    """Write parameters, observations with residuals, the band, and the diagram."""
+def _write_calibration(
+    result: Calibration,
+    folder: Path,
+    rest: pd.DataFrame,
+    temperature_K: tuple[float, float] | None,
+) -> None:
+    """Write parameters, observations with residuals, and the diagrams with their tables."""
     write_table(folder / "parameters.csv", result.parameters())
     write_table(folder / "observations.csv", result.residual_table())
-    points = result.observations.points
-    subject = Subject(
-        result.alloy,
-        result.observations.simulated,
-        result.population.equation.title,
-        len(points),
-    )
-    along = on_history(points)
-    if along.any():
-        runs = run_table(result)
-        write_table(folder / "runs.csv", runs)
-        _draw(figure_of(result, subject, runs, along=True), folder)
-    if has_curves(result) and not along.all():
-        curves = curve_table(result)
-        write_table(folder / "curve.csv", curves)
-        _draw(figure_of(result, subject, curves, along=False), folder)
-    if has_curves(result):
-        return
-    grid = temperature_grid(result, rest)
-    if level := LEVELS.get(result.population.kind):
-        table = level_table(result, grid)
-        figure = level_figure("ttt", subject, level, table, points, rest)
-    else:
-        table = time_table(result, grid)
-        figure = ttt_figure("ttt", subject, table, points, rest)
-    write_table(folder / "ttt.csv", table)
-    _draw(figure, folder)
-    if result.population.equation.name == "c_curve":
-        cooling = cooling_table(result, grid)
-        write_table(folder / "cct.csv", cooling)
-        _draw(cct_figure("cct", subject, cooling, float(grid.max()) - ZERO_CELSIUS), folder)
-
-
-def _draw(figure: Figure, folder: Path) -> None:
-    static.write(figure, [folder / f"{figure.name}.png", folder / f"{figure.name}.svg"])
+    for table, figure in diagrams(result, rest, temperature_K):
+        write_table(folder / f"{figure.name}.csv", table)
+        static.write(figure, [folder / f"{figure.name}.png", folder / f"{figure.name}.svg"])

@@ -1,10 +1,62 @@
-"""`matml kinetics recovery`: simulated truth found again, and the time it takes."""
+"""`matml kinetics populations`, `equations` and `recovery`: what comes with matml, and checks."""
 
+import json
 from pathlib import Path
 
 import click
 
-from matml.cli.kinetics.options import json_option, threads_option
+from matml.cli.kinetics.options import FOLDER, json_option, threads_option
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
+def populations(as_json: bool) -> None:
+    """List the populations that come with matml: `--prior NAME` takes one."""
+    from matml.kinetics.listing import population_cards
+
+    cards = population_cards()
+    if as_json:
+        click.echo(json.dumps(cards, indent=1))
+        return
+    from matml.kinetics.data.units import ZERO_CELSIUS
+
+    for card in cards:
+        learned = "simulated from published parameters" if card["simulated"] else "measured"
+        ranges = {
+            "temperature": ("temperature_K", ZERO_CELSIUS, "C"),
+            "time": ("time_s", 0.0, "s"),
+        }
+        told = [
+            f"{what} {card[name][0] - off:.4g} to {card[name][1] - off:.4g} {unit}"
+            for what, (name, off, unit) in ranges.items()
+            if name in card
+        ]
+        elements = [
+            f"{name.split('_')[0]} {low:g} to {high:g}"
+            for name, (low, high) in card["composition"].items()
+            if high > 0
+        ]
+        click.echo(f"{card['name']}: {card['title']}")
+        click.echo(
+            f"  equation {card['equation']}, {card['alloys']} alloys, {card['observations']} "
+            f"observations, {learned}"
+        )
+        click.echo(f"  range: {', '.join(told)}")
+        if elements:
+            click.echo(f"  composition (%): {', '.join(elements)}")
+        click.echo(f"  good for: {card['good_for']}")
+        click.echo(f"  source: {card['source']}")
+
+
+@click.command()
+@click.option("--real", type=FOLDER, envvar="MATML_KINETICS_DATA", required=True)
+@click.option("--out", type=FOLDER, default=Path("matml/models/kinetics"), show_default=True)
+@threads_option
+def make_populations(real: Path, out: Path) -> None:
+    """Learn the populations that come with matml anew, from the folder of measured sets."""
+    from matml.kinetics.shipped import make_populations
+
+    make_populations(real, out)
 
 
 @click.command()

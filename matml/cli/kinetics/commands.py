@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from matml.cli.kinetics.check import equations, recovery
+from matml.cli.kinetics.check import equations, make_populations, populations, recovery
 from matml.cli.kinetics.convert import convert, inspect
 from matml.cli.kinetics.options import (
     FOLDER,
@@ -28,13 +28,15 @@ EQUATION_HELP = (
     "Name of an equation, such as jmak (`matml kinetics equations` lists them), or a Python file "
     "that defines EQUATION."
 )
+PRIOR_HELP = (
+    "population.json of `learn`, or the name of one that comes with matml (`matml kinetics "
+    "populations` lists them)."
+)
 data_option = click.option(
     "--data", type=READABLE, required=True, help="CSV of observations (see the README)."
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
-prior_option = click.option(
-    "--prior", type=READABLE, required=True, help="population.json of `learn`."
-)
+prior_option = click.option("--prior", type=READABLE, required=True, help=PRIOR_HELP)
 trust_option = click.option(
     "--trust-equation",
     is_flag=True,
@@ -80,7 +82,7 @@ def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
 
 
-for command in (inspect, convert, recovery, equations, run):
+for command in (inspect, convert, recovery, equations, populations, make_populations, run):
     kinetics.add_command(command)
 
 
@@ -140,7 +142,7 @@ def learn(
 
 
 @kinetics.command()
-@click.option("--prior", type=READABLE, help="population.json of `learn`.")
+@click.option("--prior", type=READABLE, help=PRIOR_HELP)
 @click.option(
     "--equation",
     help="Without a population: the prior is generic, the typical ranges of this equation. "
@@ -176,6 +178,13 @@ def learn(
     "one pulls little, whether or not it is found out.",
 )
 @offset_options
+@click.option(
+    "--temperature",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Temperatures in C that the diagrams span; by default those of the data.",
+)
 @click.option(
     "--mcmc",
     is_flag=True,

@@ -25,7 +25,14 @@ def composition_columns(alloys: pd.DataFrame) -> list[str]:
 
 
 def read_alloys(path: str | Path, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Read the table of alloys for the alloys `names`, in that order.
+    """Read the table of alloys for the alloys `names`; see `check_alloys`."""
+    return check_alloys(read_text_table(path), path, names)
+
+
+def check_alloys(
+    text: pd.DataFrame, path: str | Path, names: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the alloys `names` of a table of text, in that order.
 
     Returns
     -------
@@ -40,7 +47,7 @@ def read_alloys(path: str | Path, names: list[str]) -> tuple[pd.DataFrame, list[
         Where the column `alloy` is missing, an alloy appears twice, or a composition or reference
         temperature is no number.
     """
-    table = in_usual_units(read_text_table(path), path).cells
+    table = in_usual_units(text, path).cells
     if "alloy" not in table:
         raise MatmlError(f"{path}: column 'alloy' is missing; columns: {', '.join(table.columns)}")
     twice = table.loc[table["alloy"].duplicated(), "alloy"]

@@ -34,7 +34,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.text import read_text_table, to_number
-from matml.kinetics.data.alloys import group_alloys, read_alloys
+from matml.kinetics.data.alloys import check_alloys, group_alloys
 from matml.kinetics.data.columns import (
     APART,
     HOTTEST_K,
@@ -125,7 +125,30 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     path = Path(path)
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV of observations")
-    table = in_usual_units(read_text_table(path), path)
+    given = None if alloys_path is None else read_text_table(alloys_path)
+    return _checked(read_text_table(path), path, given, alloys_path)
+
+
+def observations_of(frame: pd.DataFrame, alloys: pd.DataFrame | None = None) -> Observations:
+    """Return the observations of a table in memory, as `read_observations` those of a file.
+
+    Rows are counted as lines of a file with a header, from 2; histories in a column `path` are
+    files.
+    """
+    given = None if alloys is None else text_of(alloys)
+    return _checked(text_of(frame), Path("frame"), given, "alloys")
+
+
+def text_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in memory as one of text, as it would be read from a file."""
+    return read_text_table("frame", frame.to_csv(index=False).encode())
+
+
+def _checked(
+    text: pd.DataFrame, path: Path, given: pd.DataFrame | None, alloys_path: str | Path | None
+) -> Observations:
+    """Return the checked observations of tables of text: rows, and alloys where there are any."""
+    table = in_usual_units(text, path)
     raw, measured = table.cells, _measured_column(path, table)
     what = MEASURED[measured]
     paths: dict[str, History] = {}
@@ -173,10 +196,10 @@ def read_observations(path: str | Path, alloys_path: str | Path | None = None) -
     warnings += suspicious_temperatures(scale, table.headers.get(temperature, temperature))
     points = points.rename(columns={"value": "fraction" if what.kind == "ttt" else measured})
     names = list(dict.fromkeys(points["alloy"]))
-    if alloys_path is None:
+    if given is None:
         alloys = pd.DataFrame({"alloy": names})
     else:
-        alloys, missing = read_alloys(alloys_path, names)
+        alloys, missing = check_alloys(given, str(alloys_path), names)
         warnings += missing
     alloys = group_alloys(alloys)
     simulated = "simulated" in raw and raw["simulated"].str.lower().isin(["true", "1"]).any()

@@ -56,7 +56,7 @@ def design_stage(
         own = group_alloys(own)
     else:
         own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
-    target, possible = _region(population, wanted), _region(population, feasible)
+    target, possible = region_of(population, wanted), region_of(population, feasible)
     result = design(population, own, observations, target, possible, count, seed)
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
@@ -82,7 +82,7 @@ def _experiment(row: Mapping[Hashable, object]) -> str:
     return ", ".join(words.format(row[name]) for name, words in WORDS.items() if name in row)
 
 
-def _region(population: Population, ranges: Ranges) -> Region:
+def region_of(population: Population, ranges: Ranges) -> Region:
     """Return the region of ranges; the population's own where none is given."""
     known = population.data_card
     found = {}

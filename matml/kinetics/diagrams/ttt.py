@@ -15,8 +15,14 @@ FRACTIONS = (0.01, 0.5, 0.99)
 TEMPERATURES = 81
 
 
-def temperature_grid(calibration: Calibration, everything: pd.DataFrame | None) -> np.ndarray:
-    """Return temperatures in K to draw at: the data's range, a little wider."""
+def temperature_grid(
+    calibration: Calibration,
+    everything: pd.DataFrame | None,
+    ends: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Return temperatures in K to draw at: between `ends`, else the data's, a little wider."""
+    if ends is not None:
+        return np.linspace(*ends, TEMPERATURES)
     tables = [calibration.observations.points]
     if everything is not None:
         tables.append(everything)

@@ -9,7 +9,7 @@ and only what is used for a new alloy stands in the file.
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from matml.kinetics.inference.run_offsets import (
     with_run_numbers_of_each,
     with_run_offsets,
 )
+from matml.kinetics.listing import population_path
 
 FORMAT = Format("kinetic population", 5, "learn it again with `matml kinetics learn`")
 
@@ -66,14 +67,14 @@ class Population:
     held_out: list[str]
     data_card: dict[str, Any]
 
-    @staticmethod
-    def generic(equation: Equation, kind: str) -> "Population":
+    @classmethod
+    def generic(cls, equation: Equation, kind: str) -> Self:
         """Return what is known of alloys where no other was measured: typical ranges."""
         noise = equation.observable(kind).typical_noise
         # each alloy's own middle is its reference temperature
         card = {"alloys": 0, "reference_temperatures_given": True}
         prior = CompositionPrior.generic(equation, noise)
-        return Population(equation, kind, prior, None, [], card)
+        return cls(equation, kind, prior, None, [], card)
 
     def assumed(self) -> list[str]:
         """Return what is taken for granted where nothing was learned, as a note; else none."""
@@ -132,12 +133,14 @@ class Population:
             FORMAT,
         )
 
-    @staticmethod
-    def load(path: Path, *, trust_equation: bool = False) -> "Population":
+    @classmethod
+    def load(cls, path: str | Path, *, trust_equation: bool = False) -> Self:
         """Read a population.
 
         Parameters
         ----------
+        path
+            Of its file, or the name of one that comes with matml (`matml kinetics populations`).
         trust_equation
             Run the Python file that the population may name as its equation, and remember that;
             without it only one that was agreed to before is run.
@@ -148,6 +151,7 @@ class Population:
             Where the file is not a population of this format as it was written, or not one of this
             equation.
         """
+        path = population_path(path)
         stored = read_json(path)
         remedy = f"learn it again: `{_command(stored, path)}`"
         stored = open_sealed(stored, path, replace(FORMAT, remedy=remedy))
@@ -158,7 +162,7 @@ class Population:
                     f"{path}: was learned with other parameters of equation {equation.name!r} than "
                     f"this version has; {remedy}"
                 )
-            population = Population(
+            population = cls(
                 equation,
                 stored["kind"],
                 CompositionPrior.from_record(stored["prior"], equation),

@@ -1,0 +1,236 @@
+"""Kinetics from Python: tables in, tables out.
+
+from matml.kinetics import Population
+
+alloy = Population.load("tempering").calibrate(frame, composition={"C": 0.4, "Mn": 0.7})
+alloy                                   # parameters with intervals, and doubts
+alloy.plot("tempering.png")
+alloy.predict(pd.DataFrame({"temperature_C": [550], "time_h": [2]}))
+alloy.suggest(3)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Sheet
+
+from matml.core.errors import MatmlError
+from matml.figures.static import render, write
+from matml.kinetics.data.batch import to_tasks
+from matml.kinetics.data.observations import Observations, observations_of, text_of
+from matml.kinetics.data.thermal_history import History, follow_paths
+from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units
+from matml.kinetics.design.choose import design
+from matml.kinetics.design.pipeline import region_of
+from matml.kinetics.diagrams.drawn import diagrams
+from matml.kinetics.equations import equation_named
+from matml.kinetics.inference import population as base
+from matml.kinetics.inference.calibrate import calibrate
+from matml.kinetics.inference.calibration import Calibration
+from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets, with_run_numbers
+
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Population(base.Population):
+    """What is known of other alloys: the prior of a new one.
+
+    `Population.load("tempering")` reads one that comes with matml, `load(path)` the
+    `population.json` of `matml kinetics learn`; `Population.typical("kissinger")` is what an
+    equation takes for granted where no other alloy was measured.
+    """
+
+    @classmethod
+    def typical(cls, equation: str, kind: str | None = None) -> "Population":
+        """Return the typical ranges of an equation, by its name or file, as a prior.
+
+        `kind` of observation is needed where the equation describes several.
+        """
+        declared = equation_named(equation)
+        kinds = list(declared.observables)
+        if kind is None and len(kinds) > 1:
+            raise MatmlError(f"equation {equation!r} describes {', '.join(kinds)}: give kind=")
+        return cls.generic(declared, kind or kinds[0])
+
+    def __repr__(self) -> str:
+        alloys = self.data_card.get("alloys", 0)
+        learned = f"learned from {alloys} alloys" if alloys else "typical ranges, nothing learned"
+        table = pd.DataFrame(self.describe()).drop(columns="description")
+        return f"{self.equation.title} ({self.kind}), {learned}\n{_shown(table)}"
+
+    def calibrate(
+        self,
+        frame: pd.DataFrame,
+        composition: Mapping[str, float] | None = None,
+        name: str = "alloy",
+        seed: int = 0,
+    ) -> "CalibratedAlloy":
+        """Return one alloy calibrated from its observations.
+
+        Parameters
+        ----------
+        frame
+            As the CSV of `matml kinetics calibrate`, in any units that the columns name; a column
+            `alloy` is not needed.
+        composition
+            Amounts in % by element ("C") or column ("C_wt_pct"), and other columns of the table
+            of alloys, such as "reference_temperature_K".
+        name
+            Of the alloy, where the frame has none.
+
+        Raises
+        ------
+        MatmlError
+            Where the frame has no usable observation, or those of several alloys.
+        """
+        if "alloy" not in frame:
+            frame = frame.assign(alloy=name)
+        row = {self._column(key): value for key, value in (composition or {}).items()}
+        names = frame["alloy"].astype(str).str.strip().unique()
+        if len(names) != 1:
+            raise MatmlError(f"the frame holds {len(names)} alloys ({', '.join(names)}); give one")
+        alloys = pd.DataFrame([{"alloy": names[0]} | row])
+        observations = observations_of(frame, alloys)
+        offsets = RunOffsets.of_card(self.data_card) if "run" in frame else NO_OFFSETS
+        result = calibrate(self, observations, observations.names[0], seed, offsets=offsets)
+        left_out = [
+            f"line {line.line}: {line.reason} ({line.field} = {line.value}); left out"
+            for line in observations.quarantine.itertuples()
+        ]
+        result.notes[:0] = [*observations.notes, *observations.warnings, *left_out]
+        return CalibratedAlloy(self, result, observations)
+
+    def _column(self, key: str) -> str:
+        """Return the column of the table of alloys that a key means: an element's is in percent."""
+        known = self.prior.features.columns
+        if key in known or len(key) > 2:
+            return key
+        return f"{key}_at_pct" if f"{key}_at_pct" in known else f"{key}_wt_pct"
+
+
+@dataclass(frozen=True, repr=False)
+class CalibratedAlloy:
+    """A calibrated alloy.
+
+    Attributes
+    ----------
+    population
+        The prior.
+    calibration
+        All that is known of it.
+    observations
+        What it was calibrated from.
+    """
+
+    population: Population
+    calibration: Calibration
+    observations: Observations
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """Parameters with estimate, 90 % interval, prior, and what determined them."""
+        return self.calibration.parameters()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the data could not determine, and what looks wrong."""
+        return self.calibration.notes
+
+    def __repr__(self) -> str:
+        known = ["parameter", "unit", "median", "low_90", "high_90", "determined_by"]
+        count = len(self.observations.points)
+        head = (
+            f"{self.calibration.alloy}: {self.calibration.population.equation.title}, "
+            f"{count} observation{'s' * (count != 1)}"
+        )
+        notes = [f"- {note}" for note in self.notes]
+        return "\n".join([head, _shown(self.parameters[known]), *notes])
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the frame with the measured column and its 90 % interval, `low_90`, `high_90`.
+
+        Of a new measurement, with its own error.
+
+        Parameters
+        ----------
+        frame
+            Conditions in any units that the columns name, as in the observations.
+
+        Raises
+        ------
+        MatmlError
+            Where a condition is missing or no number.
+        """
+        calibration, observable = self.calibration, self.calibration.population.observable
+        table = in_usual_units(text_of(frame), "frame")
+        cells = table.cells
+        paths: dict[str, History] = {}
+        if "path" in cells:
+            cells, paths, wrong = follow_paths(cells.assign(alloy=""), Path("frame"))
+            if wrong:
+                raise MatmlError(f"frame: line {wrong[0][1]}: {wrong[0][5]}; {wrong[0][6]}")
+        points = cells.apply(lambda column: pd.to_numeric(column, errors="coerce"))
+        points = points.drop(columns=[observable.column], errors="ignore")
+        if observable.column == "time_s" and "ttt_fraction" in points:
+            points = points.rename(columns={"ttt_fraction": "fraction"})
+        for text in ("run", "path"):
+            if text in cells:
+                points[text] = cells[text]
+        # what is to be predicted is left open by a value that is none of interest
+        points = points.assign(alloy=calibration.alloy, sigma=np.nan, line=points.index + 2)
+        points[observable.column] = 1.0
+        asked = replace(self.observations, points=points, paths=paths)
+        if calibration.offsets:
+            asked, _ = with_run_numbers(asked, calibration.offsets, calibration.runs)
+        population = calibration.population
+        task = to_tasks(asked, population.equation, calibration.reference_temperature_K)
+        columns = {name: column[0] for name, column in task.columns.items()}
+        names = observable.column, "low_90", "high_90"
+        found = dict(zip(names, calibration.predict(columns), strict=True))
+        if observable.unit.startswith("log10"):
+            found = {name: 10 ** np.clip(value, -30, 30) for name, value in found.items()}
+        return frame.assign(**found)
+
+    def plot(
+        self,
+        path: str | Path | None = None,
+        temperature_C: tuple[float, float] | None = None,
+    ) -> Sheet:
+        """Return the diagram as a figure of matplotlib, and write it to a PNG or SVG.
+
+        `temperature_C` is the lowest and highest temperature that it spans.
+        """
+        ends = None
+        if temperature_C is not None:
+            ends = (temperature_C[0] + ZERO_CELSIUS, temperature_C[1] + ZERO_CELSIUS)
+        _, figure = next(diagrams(self.calibration, None, ends))
+        if path is not None:
+            write(figure, [Path(path)])
+        return render(figure)
+
+    def suggest(
+        self,
+        count: int = 3,
+        *,
+        temperature_C: tuple[float, float] | None = None,
+        time_s: tuple[float, float] | None = None,
+        heating_rate_K_per_s: tuple[float, float] | None = None,
+    ) -> pd.DataFrame:
+        """Return the experiments that are expected to tell most, best first.
+
+        `variance_left` is the part of the variance over the ranges that is left after each. Ranges
+        are those in which predictions matter; by default those of the population.
+        """
+        own, ranges = self.observations, (temperature_C, time_s, heating_rate_K_per_s)
+        region, seed = region_of(self.population, ranges), self.calibration.seed
+        return design(self.population, own.alloys, own, region, region, count, seed).proposals
+
+
+def _shown(table: pd.DataFrame) -> str:
+    form: Any = f"{{:.{DIGITS}g}}".format
+    return table.to_string(index=False, float_format=form)

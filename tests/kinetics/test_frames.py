@@ -1,0 +1,129 @@
+"""Kinetics from Python, and the populations that come with matml."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.kinetics import Population
+from matml.kinetics.listing import population_cards, shipped_populations
+from matml.kinetics.shipped import RECIPES, make_populations
+
+
+def tempered():
+    """Hardness after tempering for one hour, near that of a plain steel of 0.4 % carbon."""
+    return pd.DataFrame(
+        {
+            "temperature_C": [205, 425, 595],
+            "time_h": [1.0, 1.0, 1.0],
+            "hardness_HRC": [54.0, 41.0, 27.0],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def steel():
+    return Population.load("tempering").calibrate(tempered(), composition={"C": 0.4, "Mn": 0.7})
+
+
+def test_five_lines_of_python(steel, tmp_path):
+    shown = repr(steel)
+    assert "alloy: JMAK softening, 3 observations" in shown
+    assert "softening_exponent" in shown
+    conditions = pd.DataFrame({"temperature_C": [300.0, 500.0], "time_min": [60, 600]})
+    found = steel.predict(conditions)
+    assert list(found) == ["temperature_C", "time_min", "hardness_HRC", "low_90", "high_90"]
+    assert (found["low_90"] < found["hardness_HRC"]).all()
+    assert (found["hardness_HRC"] < found["high_90"]).all()
+    assert 27 < found["hardness_HRC"][1] < found["hardness_HRC"][0] < 54
+    steel.plot(tmp_path / "steel.png", temperature_C=(150, 650))
+    assert (tmp_path / "steel.png").stat().st_size > 10_000
+    proposals = steel.suggest(2, temperature_C=(200, 600), time_s=(600, 36_000))
+    assert proposals["temperature_C"].between(200, 600).all()
+    assert proposals["variance_left"].is_monotonic_decreasing
+
+
+def test_the_composition_counts(steel):
+    richer = Population.load("tempering").calibrate(tempered(), composition={"C_wt_pct": 0.9})
+    expected = [
+        alloy.parameters.set_index("parameter").loc["hard_hardness_HRC", "prior_median"]
+        for alloy in (steel, richer)
+    ]
+    assert expected[0] + 1 < expected[1]
+
+
+def test_rows_left_out_are_told():
+    frame = tempered().assign(hardness_HRC=[54.0, "soft", 27.0])
+    alloy = Population.load("tempering").calibrate(frame)
+    assert "line 3: is not a number (hardness_HRC = soft); left out" in alloy.notes
+    assert len(alloy.observations.points) == 2
+
+
+def test_times_of_a_diagram_are_predicted_in_seconds():
+    stainless = Population.load("stainless")
+    frame = pd.DataFrame(
+        {"temperature_C": [650, 750], "time_min": [15, 20], "ttt_fraction": [0.01, 0.01]}
+    )
+    alloy = stainless.calibrate(frame, composition={"C": 0.1, "Cr": 13})
+    found = alloy.predict(pd.DataFrame({"temperature_C": [700, 700], "ttt_fraction": [0.01, 0.5]}))
+    assert (found["low_90"] < found["time_s"]).all()
+    assert 100 < found["time_s"][0] < found["time_s"][1]
+
+
+def test_without_a_population():
+    peaks = pd.DataFrame(
+        {"heating_rate_K_per_min": [5, 10, 20, 40], "peak_temperature_C": [531, 544, 558, 572]}
+    )
+    alloy = Population.typical("kissinger").calibrate(peaks)
+    energy = alloy.parameters.set_index("parameter").loc["activation_energy_kJ_mol"]
+    assert energy["low_90"] < 270 < energy["high_90"]
+    assert "the prior is generic" in repr(alloy)
+    with pytest.raises(MatmlError, match="describes ttt, fraction: give kind="):
+        Population.typical("c_curve")
+
+
+def test_what_cannot_be_calibrated_is_refused():
+    population = Population.load("tempering")
+    with pytest.raises(MatmlError, match=r"holds 2 alloys \(A, B\)"):
+        population.calibrate(tempered()[:2].assign(alloy=["A", "B"]))
+    with pytest.raises(MatmlError, match="has no measured column"):
+        population.calibrate(tempered().drop(columns="hardness_HRC"))
+    with pytest.raises(MatmlError, match="no population of that name comes with matml"):
+        Population.load("temperature")
+    with pytest.raises(MatmlError, match="needs the column 'time_s'"):
+        population.calibrate(tempered()).predict(pd.DataFrame({"temperature_C": [500]}))
+
+
+@pytest.mark.parametrize("path", shipped_populations(), ids=lambda path: path.stem)
+def test_shipped_populations_hold_what_was_learned(path):
+    population = Population.load(path.stem)
+    card, recipe = population.data_card, RECIPES[path.stem]
+    assert population.equation.name == recipe.equation
+    assert card["simulated"] == bool(recipe.process)
+    assert card["title"] == recipe.title
+    assert len(population.prior.prior.positions) == card["alloys"]
+    for row in population.describe():
+        assert row["low_90"] < row["median"] < row["high_90"]
+
+
+def test_all_are_listed():
+    shown = CliRunner().invoke(cli, ["kinetics", "populations"], catch_exceptions=False).output
+    for name, recipe in RECIPES.items():
+        assert f"{name}: {recipe.title}" in shown
+    text = CliRunner().invoke(cli, ["kinetics", "populations", "--json"]).output
+    assert json.loads(text) == population_cards()
+
+
+def test_the_shipped_file_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "matml.kinetics.shipped.RECIPES", {"recrystallisation": RECIPES["recrystallisation"]}
+    )
+    make_populations(tmp_path, tmp_path)
+    again = Population.load(tmp_path / "recrystallisation.json").prior.prior
+    shipped = Population.load("recrystallisation").prior.prior
+    np.testing.assert_allclose(again.positions, shipped.positions, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(again.covariance, shipped.covariance, rtol=1e-2, atol=1e-3)
