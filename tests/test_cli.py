@@ -82,18 +82,6 @@ def test_a_section_file_holds_the_values(tmp_path):
     assert "neighbours: 9" in out.read_text(encoding="utf-8")
 
 
-def test_a_valid_configuration_is_told_so(tmp_path):
-    file = tmp_path / "c.yaml"
-    table = tmp_path / "a.csv"
-    write_text(table, "x\n")
-    kinetics = {"jmak_table": str(table), "steel_table": str(table)}
-    values = {"structures": {"inputs": [str(table)]}, "kinetics": {"simulation": kinetics}}
-    write_text(file, json.dumps(values))
-    done = run("config", "check", file)
-    assert done.returncode == 0, done.stderr
-    assert "valid" in done.stdout
-
-
 def test_versions_are_written(tmp_path):
     out = tmp_path / "versions.json"
     assert run("config", "versions", "--out", out).returncode == 0

@@ -4,6 +4,7 @@ from typing import Any
 
 from matml.report.html.markup import count, escape, missing
 from matml.report.html.results import Results
+from matml.report.html.wording import HULL as HULL_ENERGY
 from matml.report.html.wording import doi, property_title
 from matml.report.sections.properties.scores import FEWEST_FAMILIES
 
@@ -131,10 +132,20 @@ def _screening(results: Results) -> str:
         f"The predictor{of} was adapted to the labels given and applied to all candidates, which "
         f"were ranked{ranked}. Candidates outside the model's domain are ranked last: those far "
         "from the training crystals, with elements that hardly any labelled crystal holds, or "
-        "predicted beyond all labels. The first were chosen to be good and not all alike. The "
-        "energy above the hull compares the predicted formation energy with the known entries "
-        "alone. Nearest known crystals are those that need the fewest atoms exchanged. "
+        "predicted beyond all labels. The first were chosen to be good and not all alike. "
+        f"{_hull(results)}Nearest known crystals are those that need the fewest atoms exchanged. "
         f"{_cells(results)}No candidate was calculated or made."
+    )
+
+
+def _hull(results: Results) -> str:
+    """Return what the energy above the hull is, where it was predicted."""
+    rows = results.table("screening/shortlist.csv")
+    if rows is None or HULL_ENERGY not in rows:
+        return ""
+    return (
+        "The energy above the hull compares the predicted formation energy with the known entries "
+        "alone. "
     )
 
 

@@ -39,6 +39,10 @@ SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_
 """Methods without a neural network: what one would take instead."""
 USUAL_SHOTS = 10
 FIRST = 5
+STABILITY = (
+    " Stability: energy above the hull of the known entries, eV/atom, a lower bound; “gaps”: "
+    "compounds of its elements are missing there, so it says little."
+)
 MOST_PROPERTIES = 2
 """Columns that there is room for; the list below has all."""
 
@@ -114,9 +118,7 @@ def _candidates(results: Results) -> str:
             body,
             caption="The first candidates of unknown composition",
             note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted, not "
-            "calculated or made. Stability: energy above the hull of the known entries, eV/atom, a "
-            "lower bound; “gaps”: compounds of its elements are missing there, so it says "
-            "little.",
+            f"calculated or made.{STABILITY if known_hull else ''}",
         ),
         "shortlist",
         "All candidates: sort, filter, turn the crystals",
