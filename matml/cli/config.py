@@ -36,7 +36,8 @@ def check(file: Path) -> None:
     from matml.core.settings import read_section
 
     configuration = located(read_section(Configuration, file))
-    check_inputs(configuration, str(file))
+    if said := check_inputs(configuration, str(file)):
+        click.echo(said)
     from matml.config.data import check_data
 
     for line in check_data(configuration, str(file)):

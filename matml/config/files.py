@@ -55,8 +55,8 @@ def section_values(configuration: Configuration) -> dict[str, dict[str, Any]]:
     return sections | {"run": {name: values[name] for name in RunSection.model_fields}}
 
 
-def check_inputs(configuration: Configuration, origin: str) -> None:
-    """Check that every path that a section names exists, and that labels are for the crystals.
+def check_inputs(configuration: Configuration, origin: str) -> str:
+    """Return how the labels fit the crystals, after checking that every path exists, '' if none.
 
     Raises
     ------
@@ -74,7 +74,8 @@ def check_inputs(configuration: Configuration, origin: str) -> None:
         from matml.structures.ingest import check_labels
 
         own = configuration.structures
-        check_labels(own.inputs, configuration.structures.labels, own)
+        return check_labels(own.inputs, configuration.structures.labels, own)
+    return ""
 
 
 def load(values: dict[str, Any], origin: str = "configuration") -> Configuration:

@@ -26,8 +26,6 @@ from matml.core.text import each_text, guarded, unguarded
 
 TABLE = Format("table", 1, "run the command again that writes it")
 """Of Parquet tables that no other format says more of."""
-FIRST_ROW = 2
-"""What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from matml.core.errors import MatmlError
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 SAMPLE = 65536
 """Characters from which the separator is found."""
+FIRST_ROW = 2
+"""What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
 BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
@@ -104,7 +106,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
     -------
     pandas.DataFrame
         Texts, '' where a cell is empty. `attrs["notes"]` says what was understood that a plain
-        comma-separated table would not need.
+        comma-separated table would not need; `attrs["short"]` by its index which row has fewer
+        fields than the header.
 
     Raises
     ------
@@ -162,14 +165,17 @@ def _parts(
         raise MatmlError(f"{path}: {why}; {BROKEN_REMEDY}")
     names = [name.strip() for name in header]
     _check_header(path, names)
+    width = max(place for place, name in enumerate(names, 1) if name)
     numbered, first = enumerate(rows), True
     while (group := list(itertools.islice(numbered, size))) or first:
-        cells, index, broken = [], [], {}
+        cells, index, broken, short = [], [], {}, {}
         for number, (row, why) in group:
             if why:
                 broken[number] = why
             elif not any(map(str.strip, row)):
                 continue
+            elif len(row) < width:
+                short[number] = f"{len(row)} fields where the header has {width}"
             cells.append([*map(_stripped, row), *[""] * (len(names) - len(row))])
             index.append(number)
         table = pd.DataFrame(cells, index=index, columns=names, dtype=str)
@@ -182,9 +188,15 @@ def _parts(
         own = list(notes)
         for name in table.columns:
             _read_decimal_commas(path, table, name, own)
+        if short:
+            first_short, why = next(iter(short.items()))
+            own.append(
+                f"row {first_short + FIRST_ROW} has {why}, so that its last cells are empty"
+                + (f"; {len(short)} rows are like it" if len(short) > 1 else "")
+            )
         if any("'" in cell[:1] for row in (names, *cells) for cell in row):
             table = each_text(table, unguarded)
-        table.attrs |= {"notes": own, "broken": broken}
+        table.attrs |= {"notes": own, "broken": broken, "short": short}
         yield table
         first = False
 

@@ -1,9 +1,10 @@
 """One document or structure to finished records: parse, check, symmetry, family."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from pymatgen.core import Composition, IStructure
@@ -13,10 +14,11 @@ from matml.structures.check import atomic_numbers, check_geometry
 from matml.structures.elements import element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
-from matml.structures.io.databases import DECLARED_GROUP
+from matml.structures.io.entries import DECLARED
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume
 from matml.structures.symmetry.search import Symmetry, symmetrise
+from matml.structures.symmetry.subgroups import refuse_other_symmetry
 
 FAR_CELLS = 4.0
 """Positions up to here are left as they are."""
@@ -47,8 +49,9 @@ def crystal_of(
     structure: IStructure,
     settings: StructuresSection,
     notes: list[str],
+    declared: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> Crystal:
-    """Check a structure and find its symmetry and family.
+    """Check a structure and find its symmetry and family; `declared` as of `crystal_of_cell`.
 
     Raises
     ------
@@ -56,13 +59,8 @@ def crystal_of(
         Where a check fails.
     """
     lattice, frac_coords, numbers, more = cell_of(structure)
-    crystal = crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more])
-    said = structure.properties.get(DECLARED_GROUP)
-    if said in (None, crystal.space_group_number):
-        return crystal
-    # tolerances differ between programs, so this refutes nothing
-    note = f"space group {said} is declared, the sites have {crystal.space_group_number}"
-    return replace(crystal, notes="; ".join(filter(None, (crystal.notes, note))))
+    declared = {**structure.properties.get(DECLARED, {}), **declared}
+    return crystal_of_cell(lattice, frac_coords, numbers, settings, [*notes, *more], declared)
 
 
 def cell_of(structure: IStructure) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -86,6 +84,7 @@ def crystal_of_cell(
     numbers: np.ndarray,
     settings: StructuresSection,
     notes: Sequence[str] = (),
+    declared: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> Crystal:
     """Check a cell and find its symmetry and family.
 
@@ -93,11 +92,13 @@ def crystal_of_cell(
     ----------
     lattice, frac_coords, numbers
         Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
+    declared
+        What is declared of its symmetry, in words, with the space groups that it may be.
 
     Raises
     ------
     BadCrystal
-        Where a check fails.
+        Where a check fails, or the sites have not the declared symmetry.
     """
     frac_coords = folded(frac_coords)
     # infinite numbers are told by the check
@@ -105,6 +106,11 @@ def crystal_of_cell(
         cartesian = np.ascontiguousarray(frac_coords @ lattice)
     check_geometry(lattice, cartesian, numbers, settings)
     shape, symmetry = symmetries(lattice, frac_coords, numbers, settings)
+    number = shape.space_group_number
+    if other := {said: may for said, may in declared.items() if number not in may}:
+        refuse_other_symmetry(lattice, frac_coords, numbers, other)
+        # a lower one, or by another tolerance
+        notes = [*notes, f"{next(iter(other))} is declared, the sites have {number}"]
     prototype, family, name = classify(shape)
     amounts = Counter(symmetry.kind.tolist())
     return Crystal(
@@ -112,7 +118,7 @@ def crystal_of_cell(
         anonymous_formula=anonymised_formula(tuple(sorted(amounts.values()))),
         n_sites=len(symmetry.kind),
         volume_per_atom_A3=cell_volume(symmetry.lattice) / len(symmetry.kind),
-        space_group_number=shape.space_group_number,
+        space_group_number=number,
         prototype=prototype,
         family=family,
         common_name=name,

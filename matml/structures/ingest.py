@@ -18,6 +18,7 @@ from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, Documents
+from matml.structures.io.entries import declared_symmetry, other_formula
 from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.parse import bounded_work, parse
 from matml.structures.io.poscar import read_poscar
@@ -39,13 +40,17 @@ def document_crystals(
     """Every crystal of a document with its id, or why it is none."""
     if document.bad is not None:
         return [(document.id, document.bad)]
+    try:
+        declared = declared_symmetry(document.said)
+    except BadCrystal as bad:
+        return [(document.id, bad)]
     if document.kind == "poscar":
         # no pymatgen structure on the way, which takes longer than all the rest
         try:
             with bounded_work():
                 lattice, coords, numbers, notes = read_poscar(document.text, settings.max_sites)
-                crystal = crystal_of_cell(lattice, coords, numbers, settings, notes)
-            return [(document.id, crystal)]
+                crystal = crystal_of_cell(lattice, coords, numbers, settings, notes, declared)
+            return [(document.id, _as_said(crystal, document))]
         except BadCrystal as bad:
             return [(document.id, bad)]
     results: list[tuple[str, Crystal | BadCrystal]] = []
@@ -59,11 +64,18 @@ def document_crystals(
                     "give the primitive cell, or raise structures.max_sites",
                 )
             with bounded_work():
-                crystal = crystal_of(structure, settings, notes)
-            results.append((readable(document.id + suffix), crystal))
+                crystal = crystal_of(structure, settings, notes, declared)
+            results.append((readable(document.id + suffix), _as_said(crystal, document)))
         except BadCrystal as bad:
             results.append((readable(document.id + suffix), bad.noting(notes)))
     return results
+
+
+def _as_said(crystal: Crystal, document: Document) -> Crystal:
+    """Return a crystal whose formula is that of its row; raise `BadCrystal` for another."""
+    if other := other_formula(document.said, crystal.formula):
+        raise BadCrystal(*other)
+    return crystal
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ def gather(
     names, ignored, notes = list(documents.label_names), list[str](), list[str]()
     if label_file is not None:
         ignored, notes = label_file.ignored, label_file.notes
-        refused = {entry["id"] for entry in quarantine if entry["dropped"] == "crystal"}
+        refused = [entry for entry in quarantine if entry["dropped"] == "crystal"]
         quarantine += attach_labels(label_file, rows, label_rows, refused)
         names += [name for name in label_file.label_names if name not in names]
     table = pd.DataFrame(rows)
@@ -198,9 +210,14 @@ def ingest(
 
 
 def attach_labels(
-    label_file: LabelFile, rows: list[dict], label_rows: list[dict], refused: set[str]
+    label_file: LabelFile, rows: list[dict], label_rows: list[dict], refused: list[dict]
 ) -> list[dict[str, Any]]:
     """Put a user's labels and families on their crystals; return what goes to quarantine.
+
+    Parameters
+    ----------
+    refused
+        Crystals in quarantine: their labels go there, too.
 
     Raises
     ------
@@ -208,6 +225,7 @@ def attach_labels(
         Where most rows name no crystal, or a column keeps no value.
     """
     names = CrystalNames((row["id"], row["material_id"], row["source"]) for row in rows)
+    unread = CrystalNames((row["id"], "", row["file"]) for row in refused)
     kept = dict.fromkeys(label_file.filled, 0)
     quarantine, unmatched = [], []
     for entry in label_file.entries:
@@ -219,9 +237,10 @@ def attach_labels(
             continue
         targets = names.find(entry.key)
         if len(targets) != 1:
-            if entry.key in refused:
-                continue  # the crystal itself stands in quarantine already
-            if targets:
+            if not targets and len(lost := unread.find(entry.key)) == 1:
+                reason = f"its crystal cannot be used: {refused[lost[0]]['reason']}"
+                remedy = refused[lost[0]]["remedy"]
+            elif targets:
                 reason = f"{label_file.key} {entry.key!r} names {len(targets)} crystals"
                 remedy = "key the labels by the `id` column of structures.parquet"
             else:
@@ -229,6 +248,9 @@ def attach_labels(
                 reason = f"{label_file.key} {entry.key!r} names no crystal of the inputs"
                 remedy = "correct the name, or add the structure to the inputs"
             quarantine.append(quarantine_row(*place, "label row", label_file.key, reason, remedy))
+            continue
+        if wrong := other_formula({"formula": entry.formula}, rows[targets[0]]["formula"]):
+            quarantine.append(quarantine_row(*place, "label row", "formula", *wrong))
             continue
         if entry.file and targets[0] not in (other := names.find(entry.file)):
             means = f"{rows[other[0]]['id']!r}" if other else "no crystal of the inputs"
@@ -248,8 +270,8 @@ def attach_labels(
     return quarantine
 
 
-def check_labels(inputs: Sequence[str | Path], labels: Path, settings: StructuresSection) -> None:
-    """Check that a label file is for the crystals of some inputs, without parsing these.
+def check_labels(inputs: Sequence[str | Path], labels: Path, settings: StructuresSection) -> str:
+    """Return how many rows of a label file are for the crystals of some inputs, not parsing these.
 
     Raises
     ------
@@ -270,3 +292,9 @@ def check_labels(inputs: Sequence[str | Path], labels: Path, settings: Structure
         else:
             unmatched.append(entry.key)
     refuse_lost_labels(label_file, names, unmatched, kept)
+    rows = sum(not entry.reason for entry in label_file.entries)
+    said = [f"{rows - len(unmatched)} of {rows} rows name a crystal of the inputs"]
+    if unmatched:
+        near = ", ".join(map(repr, names.near(unmatched[0])))
+        said.append(f"{unmatched[0]!r} is none; the nearest names are {near}")
+    return f"{labels}: {'; '.join([*said, *label_file.notes])}"

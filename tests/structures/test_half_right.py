@@ -19,6 +19,7 @@ from matml.structures.io import parse
 from matml.structures.io.documents import Document, Documents
 from matml.structures.io.read import read_inputs
 from matml.structures.settings import StructuresSection
+from matml.structures.symmetry.subgroups import subgroups
 
 SETTINGS = StructuresSection()
 CELL = "".join(
@@ -37,6 +38,7 @@ def cif(rows, columns="label type_symbol fract_x fract_y fract_z", head=""):
     return f"data_x\n{head}{CELL}_space_group_name_H-M_alt 'F m -3 m'\n{loop}" + "\n".join(rows)
 
 
+FRACT = "label type_symbol fract_x fract_y fract_z"
 SALT = ["Na1 Na 0 0 0", "Cl1 Cl 0.5 0.5 0.5"]
 MATRIX = [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
 SITES = [
@@ -92,6 +94,46 @@ REFUSED = {
     "anonymous": ("json", optimade(chemical_formula_anonymous="A2B"), "AB, but A2B is declared"),
     "hill": ("json", optimade(chemical_formula_hill="BrCs"), "formula 'BrCs'"),
     "descriptive": ("json", optimade(chemical_formula_descriptive="CsBr"), "formula 'CsBr'"),
+    "space group": (
+        "json", json.dumps({"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES},
+                            "symmetry": {"number": 225}}),
+        "space group 225 is declared, but the sites have space group 221 (P m -3 m)"),
+    "symbol": (
+        "json", json.dumps({"lattice": {"matrix": MATRIX}, "sites": SITES, "spacegroup": "Fm-3m"}),
+        "space group Fm-3m is declared"),
+    "Hall symbol": ("json", optimade(space_group_symbol_hall="-F 4 2 3"), "Hall symbol -F 4 2 3"),
+    "OPTIMADE's space group": ("json", optimade(space_group_it_number=225), "space group 225"),
+    "crystal system": (
+        "json", json.dumps({"atoms": {"lattice": {"matrix": MATRIX}, "sites": SITES},
+                            "crys": "hexagonal", "spg_number": "221"}),
+        "space group 221 and the crystal system hexagonal are declared, which contradict"),
+    "a CIF's crystal system": (
+        "cif", cif(SALT, head="_symmetry_cell_setting hexagonal\n"),
+        "system hexagonal is declared, but the space-group symbol 'F m -3 m' is of space"),
+    "composition": (
+        "json", json.dumps({"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES},
+                            "formula_pretty": "CsCl", "composition": {"Cs": 1, "Br": 1}}),
+        "the formula 'Cs1 Br1' is declared"),
+    "chemical system": (
+        "json", json.dumps({"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES},
+                            "chemsys": "Br-Cs"}),
+        "the sites hold Cl, Cs, but chemsys = Br-Cs is declared"),
+    "fractions against angstroms": (
+        "json", optimade(fractional_site_positions=[[0, 0, 0], [0.5, 0.5, 0.4]]),
+        "site 2 is at [0.5, 0.5, 0.4] in fractions of the cell and at [2.0, 2.0, 2.0] A, 0.4 A"),
+    "an underscore in JSON": (
+        "json", json.dumps({"lattice": {"matrix": MATRIX},
+                            "sites": [SITES[0], {**SITES[1], "abc": ["0_5", "0.5", "0.5"]}]}),
+        "'0_5' is not a number"),
+    "Wyckoff multiplicity": (
+        "cif", cif(["Na1 Na 0 0 0 4a", "Cl1 Cl 0.5 0.5 0.5 8c"], f"{FRACT} Wyckoff_symbol"),
+        "site Cl1 has 4 positions in the cell, but a multiplicity of 8 is declared"),
+    "Wyckoff letters": (
+        "cif", cif(["Na1 Na 0 0 0 c", "Ca1 Ca .25 .25 .25 b"], f"{FRACT} Wyckoff_symbol"),
+        "sites Ca1 and Na1 have 8 and 4 positions in the cell, but the Wyckoff letters b and c"),
+    "an empty site": (
+        "cif", cif(["Na1 Na 0 0 0 1", "Cl1 Cl .5 .5 .5 0"], f"{FRACT} occupancy"),
+        "site Cl1 has occupancy 0, and no formula tells"),
     "unknown positions": ("json", optimade(structure_features=["unknown_positions"]), "not known"),
     "no position": (
         "json", json.dumps({"lattice": {"matrix": MATRIX},
@@ -130,11 +172,26 @@ READ = {
         "NaCl", "site Na1 has no occupancy ('.' or '?'), read as 1"),
     "weight": ("cif", cif(SALT, head="_chemical_formula_weight 58.443\n"), "NaCl", ""),
     "charge": ("json", pymatgen(charge=1), "CsCl", "a charge of 1 is declared"),
+    "a symmetry that its sites have, too": (
+        "json", json.dumps({"structure": json.loads(pymatgen()), "symmetry": {"number": 99}}),
+        "CsCl", "space group 99 is declared, the sites have 221"),
     "symmetry": (
-        "json", json.dumps({"structure": json.loads(pymatgen()), "symmetry": {"number": 225}}),
-        "CsCl", "space group 225 is declared, the sites have 221"),
+        "json", json.dumps({"structure": json.loads(pymatgen()),
+                            "symmetry": {"number": 221.0, "symbol": "Pm-3m",
+                                         "crystal_system": "Cubic"}}),
+        "CsCl", ""),
+    "symmetry in words": (
+        "cif", cif(["Na1 Na 0 0 0 4a", "Cl1 Cl .5 .5 .5 4b"], f"{FRACT} Wyckoff_symbol",
+                   "_space_group_crystal_system cubic\n"), "NaCl", ""),
+    "an empty site": (
+        "cif", cif([*(f"{row} 1" for row in SALT), "K1 K .25 .25 .25 0"], f"{FRACT} occupancy",
+                   "_chemical_formula_sum 'Na Cl'\n"),
+        "NaCl", "site K1 has occupancy 0 and was left out, as in the formula"),
     "OPTIMADE": ("json", optimade(), "CsCl", ""),
-    "OPTIMADE's symmetry": ("json", optimade(space_group_it_number=225), "CsCl", "space group 225"),
+    "OPTIMADE's places": (
+        "json", optimade(fractional_site_positions=[[0, 1, 0], [0.5, 0.5, -0.5]],
+                         space_group_it_number=221, space_group_symbol_hall="-P 4 2 3"),
+        "CsCl", ""),
     "edges": ("json", ase([4, 4, 4]), "CsCl", ""),
     "edges and angles": ("json", ase([4, 4, 4, 90, 90, 90]), "CsCl", ""),
     "a long line": ("cif", cif(SALT, head=f"_publ_section_title '{'x' * 200_000}'\n"), "NaCl", ""),
@@ -295,3 +352,34 @@ def test_label_rows_are_not_put_on_another_crystal_than_their_file(tmp_path):
     labels.write_text("id,formation_energy_eV_per_atom\n")
     with pytest.raises(MatmlError, match="has no row"):
         run_ingest(inputs, tmp_path / "out", SETTINGS, labels)
+
+
+def test_a_row_of_another_formula_or_symmetry_is_not_its_crystal(tmp_path):
+    poscar = POSCAR.format("x", "0.5 0.5 0.5")
+    rows = [
+        ("good", "ClCs", "Pm-3m"),
+        ("cell", "Cs4 Cl4", "221"),
+        ("words", "caesium chloride", "?"),
+        ("formula", "NaCl", ""),
+        ("group", "CsCl", "225.0"),
+    ]
+    text = "".join(f'{name},"{poscar}",{formula},{group}\n' for name, formula, group in rows)
+    (tmp_path / "t.csv").write_text("id,poscar,composition,spacegroup\n" + text)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,formula,band_gap_eV\ngood,CsBr,8\ncell,CsCl,8\nformula,NaCl,8\n")
+    run_ingest([tmp_path / "t.csv"], tmp_path / "out", SETTINGS, labels, threads=1)
+    table = read_table(tmp_path / "out" / "structures.parquet").set_index("material_id")
+    assert table["band_gap_eV"].fillna(0).to_dict() == {"good": 0, "cell": 8, "words": 0}
+    told = read_table(tmp_path / "out" / "quarantine.csv").set_index("id")["reason"]
+    assert told["t/formula"] == "the formula 'NaCl' is declared, but the crystal is CsCl"
+    assert "space group 225 is declared" in told["t/group"]
+    assert told["good"] == "the formula 'CsBr' is declared, but the crystal is CsCl"
+    assert told["formula"].startswith("its crystal cannot be used: the formula 'NaCl'")
+
+
+def test_subgroups_keep_the_translations():
+    """Numbers of the International Tables, volume A1: their translationengleiche subgroups."""
+    assert subgroups(2) == {1, 2}
+    assert subgroups(225) >= {139, 166, 71, 69, 12, 202, 209, 216}
+    assert not subgroups(225) & {221, 123, 62}
+    assert len(subgroups(221) & set(range(195, 231))) == 5

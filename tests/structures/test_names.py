@@ -2,7 +2,10 @@
 
 import builders
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from matml.cli.config import config
 from matml.config.files import load
 from matml.core.errors import MatmlError
 from matml.structures.ingest import gather
@@ -87,6 +90,30 @@ def test_labels_that_would_vanish_end_the_run(crystals, tmp_path, text, message)
         gathered(crystals, labels)
 
 
+def test_columns_that_nearly_name_a_property_are_told(crystals, tmp_path):
+    labels = tmp_path / "l.csv"
+    labels.write_text("id,Bulk modulus (GPa),shear_modulas_GPa,melting_point_K\nsalt,25,12,1074\n")
+    found = gathered(crystals, labels)
+    assert found.label_names == ["bulk_modulus_GPa", "shear_modulas_GPa", "melting_point_K"]
+    assert found.notes == [
+        "l.csv: column 'Bulk modulus (GPa)' read as bulk_modulus_GPa",
+        "l.csv: column 'shear_modulas_GPa' is taken for a property of its own, whose values are "
+        "not checked: if it is shear_modulus_GPa, call it so and give it in that unit",
+    ]
+    labels.write_text("id,Bulk modulus (GPa),bulk_modulus_GPa\nsalt,25,12\n")
+    with pytest.raises(MatmlError, match=r"'bulk_modulus_GPa' and 'Bulk modulus .GPa.' are both"):
+        gathered(crystals, labels)
+
+
+def test_rows_cut_short_are_not_filled(crystals, tmp_path):
+    labels = tmp_path / "l.csv"
+    labels.write_text("id,bulk_modulus_GPa,band_gap_eV\nsalt,25,8\nzincite,14\n")
+    found = gathered(crystals, labels)
+    assert found.table["bulk_modulus_GPa"].count() == 1
+    [told] = found.quarantine.to_dict("records")
+    assert (told["row"], told["reason"]) == (3, "2 fields where the header has 3")
+
+
 def test_the_configuration_finds_them_before_anything_runs(crystals, tmp_path):
     labels = tmp_path / "l.csv"
     labels.write_text("id,bulk_modulus_GPa\nhalite,25\npepper,3\n")
@@ -95,3 +122,8 @@ def test_the_configuration_finds_them_before_anything_runs(crystals, tmp_path):
         load(values)
     labels.write_text("id,bulk_modulus_GPa\nsalt.cif#1,25\nzincite,3\n")
     load(values)
+    labels.write_text("id,bulk_modulus_GPa\nsalt,25\nzincite,3\nzincit,3\n")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    result = CliRunner().invoke(config, ["check", str(tmp_path / "c.yaml")])
+    assert "2 of 3 rows name a crystal of the inputs; 'zincit' is none" in result.output
+    assert "'zincite.cif'" in result.output

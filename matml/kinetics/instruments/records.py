@@ -37,6 +37,8 @@ from matml.kinetics.instruments.signals import (
     stages,
 )
 
+COLDEST_K = 77.0
+"""Dilatometers are cooled with liquid nitrogen."""
 STEADY_HOLD_K = 5.0
 """How far a hold may stray from its mean temperature."""
 
@@ -220,7 +222,7 @@ def records_of(
     if export.clock[places[1]]:
         time = over_midnight(time)
     time = clock.usual(time)
-    if temperature.min() <= 0 or temperature.max() > HOTTEST_K:
+    if temperature.min() < COLDEST_K or temperature.max() > HOTTEST_K:
         raise MatmlError(
             f"{path}: temperatures from {temperature.min():g} to {temperature.max():g} K: look at "
             "--temperature-unit and --temperature-column"

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW
-from matml.core.text import read_text_table
+from matml.core.text import FIRST_ROW, read_text_table
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import family_rows
 from matml.structures.io.tables import is_there
-from matml.structures.labels.values import EMPTY, check_label
+from matml.structures.labels.values import EMPTY, as_known, check_label
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,10 @@ def _read_text(path: Path, property_name: str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV with columns id and {property_name}")
-    return read_text_table(path)
+    table = as_known(read_text_table(path), path)
+    for note in table.attrs["notes"]:
+        log.warning("%s: %s", path, note)
+    return table
 
 
 def _support_of(

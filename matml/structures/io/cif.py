@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import gemmi
@@ -25,6 +26,7 @@ from matml.structures.io.declared import (
     contradictions,
     parse_formula,
 )
+from matml.structures.io.entries import DECLARED, declared_symmetry
 from matml.structures.io.space_groups import Operations, declared_operations, keep_metric
 
 EDGES = tuple(f"_cell_length_{axis}" for axis in "abc")
@@ -36,6 +38,7 @@ FORMULAS = (
     "_chemical_formula_iupac",
 )
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
 READ = ("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl")
 """What the tags of a crystal begin with."""
 MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
@@ -63,6 +66,7 @@ class Site:
     position: np.ndarray
     occupancy: float
     multiplicity: int | None
+    wyckoff: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,19 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
     if len(reading.species) > max_sites:
         raise _too_many(len(reading.species), max_sites)
     structure = Structure(Lattice(lattice), reading.species, reading.positions)
+    system = next((word for tag in SYSTEM for word in block.get(tag, [])), "")
+    declared_system, number = (
+        declared_symmetry({"crystal_system": system}),
+        reading.operations.number,
+    )
+    for said, numbers in declared_system.items():
+        if number > 1 and number not in numbers:
+            raise BadCrystal(
+                f"{said} is declared, but {reading.operations.origin} is of space group {number}",
+                "correct one of the two",
+            )
+    if number <= 1:
+        structure.properties[DECLARED] = declared_system
     return structure, [*notes, *reading.notes]
 
 
@@ -323,9 +340,16 @@ def _sites(
             notes.append(f"site {name} has no occupancy ('.' or '?'), read as 1")
         occupancy = _occupancy(written, name)
         if occupancy == 0:
-            notes.append(f"site {name} has occupancy 0 and was left out")
+            if declared.formula is None:
+                raise BadCrystal(
+                    f"site {name} has occupancy 0, and no formula tells whether it is empty",
+                    "delete the row if it is, correct the occupancy, or add _chemical_formula_sum",
+                )
+            notes.append(f"site {name} has occupancy 0 and was left out, as in the formula")
             continue
-        times = multiplicities[row] if multiplicities else ""
+        position = re.fullmatch(r"(\d*)([a-zA-Z])", _cell(block, "_atom_site_wyckoff_symbol", row))
+        wyckoff = position[2] if position else ""
+        times = multiplicities[row] if multiplicities else position[1] if position else ""
         found.append(
             Site(
                 name,
@@ -333,6 +357,7 @@ def _sites(
                 positions[row],
                 occupancy,
                 int(times) if times.isdigit() and int(times) else None,
+                wyckoff,
             )
         )
     if not found:
@@ -524,6 +549,7 @@ def _fill(
         )
         return Reading(operations, [], np.zeros((0, 3)), wrong, notes)
     owners, places = [], []
+    letters: list[tuple[str, int, str]] = []
     for number, site in enumerate(sites):
         images = _images(site, operations, lattice, notes)
         if site.multiplicity is not None and site.multiplicity != len(images):
@@ -531,8 +557,17 @@ def _fill(
                 f"site {site.name} has {len(images)} positions in the cell, but a multiplicity of "
                 f"{site.multiplicity} is declared"
             )
+        if site.wyckoff and len(operations) > 1:
+            letters.append((site.wyckoff.swapcase(), len(images), site.name))
         owners += [number] * len(images)
         places.append(images)
+    # from a on, and A behind z, a letter stands for as many positions as those before it, or more
+    for (one, few, name), (other, many, next_name) in pairwise(sorted(letters)):
+        if many < few or (one == other and many != few):
+            wrong.append(
+                f"sites {name} and {next_name} have {few} and {many} positions in the cell, but "
+                f"the Wyckoff letters {one.swapcase()} and {other.swapcase()} are declared"
+            )
     positions = np.concatenate(places)
     try:
         species, kept = _merge(sites, np.array(owners), positions, lattice, notes)

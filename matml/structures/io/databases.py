@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.core.periodic_table import DummySpecies, Element, Species
+from pymatgen.core.periodic_table import Element, Species
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
-from matml.structures.io.declared import Declared, check_fractions, contradictions, parse_formula
+from matml.structures.io.declared import check_fractions
+from matml.structures.io.entries import DECLARED, declared_symmetry, refuse_contradiction
 
 LISTS = ("structures", "data", "response", "results")
 """Keys under which responses hold their entries."""
 NAMES = ("material_id", "task_id", "jid", "id")
 STRUCTURES = ("structure", "atoms", "final_structure", "output")
 """Keys under which entries hold their crystal, those of task documents included."""
-FORMULAS = ("formula_pretty", "pretty_formula", "full_formula", "reduced_formula", "formula")
 OPTIMADE_FORMULAS = (
     "chemical_formula_reduced",
     "chemical_formula_descriptive",
@@ -28,9 +28,6 @@ OPTIMADE_FORMULAS = (
 )
 ANGLES = ("alpha", "beta", "gamma")
 RATIO_TOLERANCE, MOST_LETTERS = 0.005, 26
-GROUPS = ("symmetry", "spacegroup")
-GROUP_NUMBERS = ("space_group_it_number", "number", "spacegroup_number", "space_group_number")
-DECLARED_GROUP = "declared_space_group"
 SAME_PLACE_A = 0.05
 """Distance of a position given twice, above the rounding of files."""
 HIDDEN = {
@@ -117,14 +114,15 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
             f"pbc = {cell['pbc']}: not periodic in all directions", "give a bulk crystal"
         )
     matrix = cell.get("matrix")
-    lattice = Lattice(matrix) if matrix else Lattice.from_dict(cell)
+    edges = () if matrix else [_numbers(cell[name]) for name in (*"abc", *ANGLES)]
+    lattice = Lattice(_numbers(matrix)) if matrix else Lattice.from_parameters(*edges)
     _check_lattice(cell, lattice, "write the structure again with structure.as_dict()")
     species = []
     for number, site in enumerate(sites, 1):
         held: dict = {}
         for item in site["species"]:
             kind = _species(item)
-            held[kind] = held.get(kind, 0.0) + float(item["occu"])
+            held[kind] = held.get(kind, 0.0) + float(_numbers(item["occu"]))
         label = str(site.get("label", ""))
         symbols = {str(item["element"]) for item in site["species"]}
         if Element.is_valid_symbol(label) and len(symbols) == 1 and label not in symbols:
@@ -143,22 +141,34 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
             )
     positions = np.array(
         [
-            site["abc"] if "abc" in site else lattice.get_fractional_coords(site["xyz"])
+            _numbers(site["abc"])
+            if "abc" in site
+            else lattice.get_fractional_coords(_numbers(site["xyz"]))
             for site in sites
-        ],
-        dtype=np.float64,
+        ]
     )
-    if all("xyz" in site and "abc" in site for site in sites):
-        others = np.array([site["xyz"] for site in sites], dtype=np.float64)
-        apart = np.linalg.norm(positions @ lattice.matrix - others, axis=1)
-        if (apart > SAME_PLACE_A).any():
-            worst = int(apart.argmax())
-            raise BadCrystal(
-                f"site {worst + 1} is at {sites[worst]['abc']} in the cell (abc) and at "
-                f"{sites[worst]['xyz']} A (xyz), {apart[worst]:.3g} A apart",
-                "write the structure again with structure.as_dict()",
-            )
+    others = [
+        site.get("xyz", place)
+        for site, place in zip(sites, positions @ lattice.matrix, strict=True)
+    ]
+    _refuse_two_places(lattice, positions, others, "write the structure again with as_dict()")
     return Structure(lattice, species, positions)
+
+
+def _refuse_two_places(lattice: Lattice, fractions: Any, cartesian: Any, remedy: str) -> None:
+    """Refuse sites whose fractional and Cartesian positions are not the same place."""
+    one, other = _numbers(fractions), _numbers(cartesian)
+    if one.shape != other.shape:
+        raise BadCrystal(f"{len(one)} fractional, but {len(other)} Cartesian positions", remedy)
+    step = one - lattice.get_fractional_coords(other)
+    apart = np.linalg.norm((step - np.rint(step)) @ lattice.matrix, axis=1)
+    if (apart > SAME_PLACE_A).any():
+        worst = int(apart.argmax())
+        raise BadCrystal(
+            f"site {worst + 1} is at {one[worst].tolist()} in fractions of the cell and at "
+            f"{other[worst].tolist()} A, {apart[worst]:.3g} A apart",
+            remedy,
+        )
 
 
 def _check_lattice(cell: dict, lattice: Lattice, remedy: str) -> None:
@@ -188,59 +198,15 @@ def _species(item: dict) -> Element | Species | Unknown:
     return Element(name) if charge is None else Species(name, float(charge))
 
 
-def check_entry(entry: Any, structure: Structure) -> None:
-    """Refuse an entry whose formula or number of sites is not that of its crystal.
-
-    Raises
-    ------
-    BadCrystal
-        Names both values.
-    """
-    if not isinstance(entry, dict) or not structure.is_ordered:
-        return
-    _keep_group(entry, structure)
-    text = next((str(entry[key]) for key in FORMULAS if entry.get(key)), "")
-    _refuse_contradiction(text, entry, structure)
-
-
-def _keep_group(entry: dict, structure: Structure) -> None:
-    """Keep the space-group number that an entry declares beside its structure, to be compared."""
-    nested = [entry, *(entry[key] for key in GROUPS if isinstance(entry.get(key), dict))]
-    numbers = [held.get(key) for held in nested for key in GROUP_NUMBERS]
-    found = next((n for n in numbers if isinstance(n, int) and 1 <= n <= 230), None)
-    structure.properties[DECLARED_GROUP] = found
-
-
-def _refuse_contradiction(text: str, entry: dict, structure: Structure) -> None:
-    if any(isinstance(site.specie, DummySpecies) for site in structure):
-        return  # which its own check tells
-    # numbers may be written as text
-    said = [str(entry.get(key) or "") for key in ("nsites", "volume", "density")]
-    sites, volume, density = (float(x) if re.fullmatch(r"[\d.]*\d", x) else None for x in said)
-    declared = Declared(
-        formula=parse_formula(text) if text else None,
-        formula_text=text,
-        atoms=None if sites is None else round(sites),
-        volume_A3=volume,
-        density_g_cm3=density,
-    )
-    amounts: Counter[str] = Counter()
-    for site in structure:
-        symbol = site.specie.symbol
-        amounts["H" if symbol in ("D", "T") else symbol] += 1
-    if wrong := contradictions(declared, amounts, structure.lattice.matrix):
-        raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")
-
-
 def jarvis_structure(record: dict, max_sites: int) -> Structure:
     """Return the structure of the atoms of a JARVIS entry (`jarvis.core.atoms.Atoms.to_dict`)."""
     elements, coords = record["elements"], record["coords"]
     _check_sites(len(elements), len(coords), max_sites)
-    lattice = Lattice(np.asarray(record["lattice_mat"], dtype=np.float64))
+    lattice = Lattice(_numbers(record["lattice_mat"]))
     said = [*(record.get("abc") or [None] * 3), *(record.get("angles") or [None] * 3)]
     cell = dict(zip((*"abc", *ANGLES), said, strict=False))
     _check_lattice(cell, lattice, "fetch the entry again")
-    positions = np.asarray(coords, dtype=np.float64)
+    positions = _numbers(coords)
     cartesian = bool(record.get("cartesian", False))
     if not cartesian:
         check_fractions(positions)
@@ -264,7 +230,7 @@ def ase_structure(record: dict, max_sites: int) -> Structure:
             "give a bulk crystal",
         )
     names = record.get("numbers", record.get("symbols"))
-    numbers, positions = _array(names), _array(record["positions"])
+    numbers, positions = _array(names), _numbers(_array(record["positions"]))
     _check_sites(len(numbers), len(positions), max_sites)
     species = [
         Element.from_Z(int(name)) if str(name).isdigit() else _element(str(name))
@@ -273,7 +239,7 @@ def ase_structure(record: dict, max_sites: int) -> Structure:
     cell = _array(record["cell"])
     if isinstance(record["cell"], dict) and "array" in record["cell"]:
         cell = _array(record["cell"]["array"])
-    lattice = np.asarray(cell, dtype=np.float64)
+    lattice = _numbers(cell)
     # ASE writes a cell by its edges, or with its angles, too
     edges = {(3,): (*lattice.flat, 90, 90, 90), (6,): tuple(lattice.flat)}.get(lattice.shape)
     return Structure(
@@ -282,6 +248,14 @@ def ase_structure(record: dict, max_sites: int) -> Structure:
         positions,
         coords_are_cartesian=True,
     )
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """Return numbers, which may be written as text, as an array; numpy took 1_5 for 15."""
+    table = np.asarray(value)
+    if table.dtype.kind in "US" and (bad := [word for word in table.flat if "_" in word]):
+        raise BadCrystal(f"{str(bad[0])!r} is not a number", "write a plain number")
+    return table.astype(np.float64)
 
 
 def _array(value: Any) -> np.ndarray:
@@ -371,16 +345,18 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
     if unknown := sorted({name for name in names if name not in known}):
         raise BadCrystal(f"species {unknown[0]!r} is not described", "fetch the entry again")
     structure = Structure(
-        Lattice(np.asarray(vectors, dtype=np.float64)),
+        Lattice(_numbers(vectors)),
         [known[name] for name in names],
-        np.asarray(positions, dtype=np.float64),
+        _numbers(positions),
         coords_are_cartesian=True,
     )
+    if (fractions := attributes.get("fractional_site_positions")) is not None:
+        _refuse_two_places(structure.lattice, fractions, positions, "fetch the entry again")
     if structure.is_ordered:
         for key in OPTIMADE_FORMULAS:
-            _refuse_contradiction(str(attributes.get(key) or ""), attributes, structure)
+            refuse_contradiction(str(attributes.get(key) or ""), attributes, structure)
         _check_elements(attributes, structure)
-        _keep_group(attributes, structure)
+        structure.properties[DECLARED] = declared_symmetry(attributes)
     return structure
 
 
@@ -448,5 +424,5 @@ def _occupants(item: dict) -> dict:
         if symbol == "H" and mass is not None and float(mass) > DEUTERIUM:
             symbol = "D"
         species = Element(symbol) if Element.is_valid_symbol(symbol) else Unknown(symbol)
-        found[species] = found.get(species, 0.0) + float(share)
+        found[species] = found.get(species, 0.0) + float(_numbers(share))
     return found

@@ -187,27 +187,53 @@ def check_fractions(positions: np.ndarray) -> None:
         )
 
 
+def other_ratio(
+    formula: Mapping[str, float],
+    text: str,
+    amounts: Mapping[str, float],
+    units: float | None = None,
+) -> str:
+    """Return what contradicts a formula where the amounts have another ratio, '' if they have not.
+
+    Parameters
+    ----------
+    formula, text
+        Atoms by symbol, and the formula as it was written, with Z = `units`.
+    amounts
+        Atoms by symbol, of a cell or a formula unit.
+    """
+    per_unit, total = sum(formula.values()), sum(amounts.values())
+    for symbol in {**formula, **amounts}:
+        expected, read = formula.get(symbol, 0.0) * total / per_unit, amounts.get(symbol, 0.0)
+        if abs(expected - read) > _slack(formula, total):
+            return (
+                f"the sites give {formula_of(amounts)} in the cell, but the formula "
+                f"'{text}'{f' with Z = {units:g}' if units else ''} is declared"
+            )
+    return ""
+
+
+def _rounded(formula: Mapping[str, float]) -> bool:
+    return any(abs(amount - round(amount)) > 1e-6 for amount in formula.values())
+
+
+def _slack(formula: Mapping[str, float], total: float) -> float:
+    """Return by how many atoms of `total` a formula, which may be rounded, may miss the sites."""
+    return max(0.1, 0.01 * total) if _rounded(formula) else 0.1
+
+
 def _of_formula(declared: Declared, amounts: Mapping[str, float], total: float) -> list[str]:
     """Return contradictions of formula and Z with the amounts."""
     formula = declared.formula
     assert formula is not None
-    per_unit = sum(formula.values())
-    # amounts of a formula may be rounded
-    rounded = any(abs(amount - round(amount)) > 1e-6 for amount in formula.values())
-    slack = max(0.1, 0.01 * total) if rounded else 0.1
-    for symbol in {**formula, **amounts}:
-        expected, read = formula.get(symbol, 0.0) * total / per_unit, amounts.get(symbol, 0.0)
-        if abs(expected - read) > slack:
-            units = f" with Z = {declared.units:g}" if declared.units else ""
-            return [
-                f"the sites give {formula_of(amounts)} in the cell, but the formula "
-                f"'{declared.formula_text}'{units} is declared"
-            ]
+    if wrong := other_ratio(formula, declared.formula_text, amounts, declared.units):
+        return [wrong]
+    per_unit, slack = sum(formula.values()), _slack(formula, total)
     if declared.units is None:
         # a whole number of formula units, unless the formula is rounded
         times = total / per_unit
         least = _reduced(formula) or per_unit
-        if not rounded and abs(total / least - round(total / least)) > 0.01:
+        if not _rounded(formula) and abs(total / least - round(total / least)) > 0.01:
             return [f"{total:.4g} atoms in the cell are {times:.3g} formula units"]
         return []
     if declared.whole_cell and abs(per_unit - total) <= slack:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from matml.structures.errors import BadCrystal
 
@@ -26,6 +27,8 @@ class Document:
         Why it cannot be read at all.
     labels, dropped
         Good label values; per bad one its name, reason and remedy.
+    said
+        What its row says of formula and symmetry, by column.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Document:
     bad: BadCrystal | None = None
     labels: dict[str, float] = field(default_factory=dict)
     dropped: tuple[tuple[str, str, str], ...] = ()
+    said: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

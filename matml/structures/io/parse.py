@@ -22,7 +22,6 @@ from matml.structures.errors import BadCrystal
 from matml.structures.io.cif import read_cif
 from matml.structures.io.databases import (
     ase_structure,
-    check_entry,
     crystal_record,
     entries_of,
     entry_suffixes,
@@ -31,6 +30,7 @@ from matml.structures.io.databases import (
     optimade_structure,
     pymatgen_structure,
 )
+from matml.structures.io.entries import check_entry
 from matml.structures.io.poscar import read_poscar
 
 BLOCK_LINES = re.compile(r"(?:^|(?<=[\n\r\ufeff]))(?:;|[ \t]*data_)", re.IGNORECASE)

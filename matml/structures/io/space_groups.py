@@ -29,6 +29,18 @@ MINUS = str.maketrans(dict.fromkeys("−–—‐‑﹣-", "-"))
 # what programs write behind a symbol: S, Z (ICSD's origins 1 and 2), H, R, HR, axes in words
 ORIGIN = {"s": "1", "z": "2", "1": "1", "2": "2"}
 AXES = {"h": "H", "hr": "H", "r": "R", "rs": "R", "hexagonal": "H", "rhombohedral": "R"}
+SYSTEMS: dict[str, range] = {
+    "triclinic": range(1, 3),
+    "monoclinic": range(3, 16),
+    "orthorhombic": range(16, 75),
+    "tetragonal": range(75, 143),
+    "trigonal": range(143, 168),
+    "rhombohedral": range(143, 168),
+    # of axes and lattices, trigonal ones are called so, too
+    "hexagonal": range(143, 195),
+    "cubic": range(195, 231),
+}
+"""Space groups by crystal system."""
 TRANSLATION_TOLERANCE = 4e-3
 """Of operations, in fractions of an edge."""
 METRIC_TOLERANCE = 2e-2
@@ -187,6 +199,29 @@ def declared_operations(
         return []
     notes += [f"{text} is not known; {found[0].origin} was used" for text in unknown]
     return _without_repeats(found, bool(triplets))
+
+
+def number_of_symbol(symbol: str) -> int:
+    """Return the number of the space group that a Hermann-Mauguin symbol means, 0 if unknown."""
+    names = _settings(symbol, "H", 90.0, 90.0)
+    return gemmi.find_spacegroup_by_name(names[0]).number if names else 0
+
+
+def number_of_hall(symbol: str) -> int:
+    """Return the number of the space group that a Hall symbol means, 0 where it is unknown."""
+    found = _by_hall(symbol)
+    return found.number if found else 0
+
+
+def number_of_operations(triplets: tuple[str, ...]) -> int:
+    """Return the number of the space group of listed operations, 0 where its setting is unknown.
+
+    Raises
+    ------
+    BadCrystal
+        Where they cannot be read, or form no group.
+    """
+    return _listed(triplets).number
 
 
 def keep_metric(operations: Operations, lattice: np.ndarray) -> bool:

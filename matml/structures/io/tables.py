@@ -16,12 +16,13 @@ from typing import IO, Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW, check_table
-from matml.core.text import BROKEN_REMEDY, decode, readable, text_table_parts
+from matml.core.files import check_table
+from matml.core.text import BROKEN_REMEDY, FIRST_ROW, decode, readable, text_table_parts
 from matml.structures.errors import BadCrystal
 from matml.structures.io.databases import STRUCTURES, entries_of
 from matml.structures.io.documents import Document, Documents, file_kind, rejected
-from matml.structures.labels.values import check_label, label_columns
+from matml.structures.io.entries import OF_A_ROW
+from matml.structures.labels.values import as_known, check_label, label_columns
 from matml.structures.settings import StructuresSection
 
 CRYSTALS = ("poscar", "cif", "structure", "atoms", "final_structure", "file", "path")
@@ -147,6 +148,7 @@ def add_rows(
     table: pd.DataFrame, path: Path, found: Documents, settings: StructuresSection
 ) -> None:
     """Add a document for every row of a table, with its labels."""
+    table = as_known(table, path)
     labels, ignored = label_columns(table, {*CRYSTALS, *KEYS, "formula", "family"})
     found.label_names += labels
     found.ignored += [f"{path.name}: column {name}" for name in ignored]
@@ -162,7 +164,8 @@ def row_documents(
     assert column is not None
     key = next((name for name in KEYS if name in table.columns), None)
     stem, source = readable(table_stem(path.name)), readable(path.name)
-    columns = {name: table[name].tolist() for name in [*labels, column]}
+    said = [name for name in OF_A_ROW if name in table.columns]
+    columns = {name: table[name].tolist() for name in [*labels, *said, column]}
     names = texts(table[key]) if key else [""] * len(table)
     families = texts(table["family"]) if "family" in table.columns else [""] * len(table)
     broken = table.attrs.get("broken", {})
@@ -194,6 +197,7 @@ def row_documents(
                 bad=bad,
                 labels=good,
                 dropped=tuple(dropped),
+                said={name: columns[name][place] for name in said},
             )
         )
     return documents

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matml.core.errors import MatmlError
-from matml.core.files import FIRST_ROW
-from matml.core.text import read_text_table
-from matml.structures.labels.values import RESERVED, check_label, label_columns
+from matml.core.text import FIRST_ROW, read_text_table
+from matml.structures.labels.values import RESERVED, as_known, check_label, label_columns
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class LabelEntry:
         Why the row as a whole cannot be used ('' if it can).
     file
         Its file, where it is keyed by `id` and names that, too.
+    formula
+        That its row gives, '' where it gives none.
     """
 
     key: str
@@ -35,6 +36,7 @@ class LabelEntry:
     reason: str = ""
     remedy: str = ""
     file: str = ""
+    formula: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def read_label_file(path: str | Path) -> LabelFile:
         Where it is no table, has no key column or no label column.
     """
     path = Path(path)
-    table = read_text_table(path)
+    table = as_known(read_text_table(path), path)
     key = next((name for name in ("id", "file") if name in table.columns), None)
     if key is None:
         raise MatmlError(
@@ -89,8 +91,10 @@ def read_label_file(path: str | Path) -> LabelFile:
     for line, record in zip(table.index, table.to_dict("records"), strict=True):
         row = line + FIRST_ROW
         name = record[key].strip()
-        reason = remedy = ""
-        if not name:
+        reason, remedy = table.attrs["short"].get(line, ""), "give every cell, empty ones too"
+        if reason:
+            record = dict.fromkeys(record, "")
+        elif not name:
             reason, remedy = f"the {key} is missing", f"fill in the column `{key}`"
         elif name in seen:
             reason = f"{key} {name!r} stands in row {seen[name]} already"
@@ -106,7 +110,10 @@ def read_label_file(path: str | Path) -> LabelFile:
                 labels[label] = value
         family = record["family"].strip() if has_family else ""
         file = record.get("file", "").strip() if key == "id" else ""
-        entries.append(LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file))
+        formula = record.get("formula", "")
+        entries.append(
+            LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file, formula)
+        )
     ignored = [f"{path.name}: column {name}" for name in left_out]
     notes = [f"{path.name}: {note}" for note in table.attrs["notes"]]
     return LabelFile(path, key, names, entries, ignored, notes)

@@ -1,10 +1,14 @@
 """Labels: which are numbers, finite and in the physical range of their property."""
 
+import difflib
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from matml.core.errors import MatmlError
 from matml.core.text import to_number
 
 
@@ -40,6 +44,8 @@ RANGES = {
     "band_gap_eV": LabelRange("eV", 0.0, 25.0, {"meV": 1e3, "cm^-1": 8065.5, "kJ/mol": 96.485}),
     "refractive_index": LabelRange("", 0.5, 50.0, {}),
 }
+NEAR = 0.85
+"""Likeness of a column's name to a known property's from which on that may be meant."""
 EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
 # columns of structures.parquet, which a label may not overwrite
 RESERVED = frozenset(
@@ -93,6 +99,44 @@ def check_label(name: str, cell: object) -> tuple[float, str, str]:
         factors = " or ".join(f"{per_unit:g}" for per_unit in fitting.values())
         return math.nan, f"{outside}: looks like {' or '.join(fitting)}", f"divide by {factors}"
     return math.nan, outside, "check the value" + f" and its unit ({known.unit})" * bool(known.unit)
+
+
+def as_known(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a table whose columns are called as the known properties that they mean.
+
+    `Bulk modulus (GPa)` can only be `bulk_modulus_GPa`; of `bulk_modulus_MPa` it is only asked. The
+    notes of the table say both.
+
+    Raises
+    ------
+    MatmlError
+        Where a property stands in two columns.
+    """
+    known = {_plain(name): name for name in RANGES}
+    notes, names = list(table.attrs.get("notes", [])), dict[str, str]()
+    for name in map(str, table.columns):
+        if name in RANGES or name in RESERVED:
+            continue
+        if same := known.get(_plain(name)):
+            twice = next((o for o in (*table.columns, *names) if names.get(o, o) == same), None)
+            if twice is not None:
+                raise MatmlError(
+                    f"{path}: columns {twice!r} and {name!r} are both {same}; delete one of them"
+                )
+            names[name] = same
+            notes.append(f"column {name!r} read as {same}")
+        elif near := difflib.get_close_matches(_plain(name), known, n=1, cutoff=NEAR):
+            notes.append(
+                f"column {name!r} is taken for a property of its own, whose values are not "
+                f"checked: if it is {known[near[0]]}, call it so and give it in that unit"
+            )
+    renamed = table.rename(columns=names)
+    renamed.attrs = {**table.attrs, "notes": notes}
+    return renamed
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("/", " per ")).strip("_")
 
 
 def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,159 @@
+"""What a database's entry or a table's row declares beside its crystal, held against that."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from pymatgen.core import Structure
+from pymatgen.core.periodic_table import DummySpecies
+
+from matml.structures.errors import BadCrystal
+from matml.structures.io.declared import Declared, contradictions, other_ratio, parse_formula
+from matml.structures.io.space_groups import (
+    SYSTEMS,
+    number_of_hall,
+    number_of_operations,
+    number_of_symbol,
+)
+
+FORMULAS = (
+    *("formula_pretty", "pretty_formula", "full_formula", "reduced_formula", "formula"),
+    *("composition", "composition_reduced", "chemical_formula"),
+)
+SITES = ("nsites", "num_sites", "nat")
+ELEMENTS = ("elements", "chemsys")
+GROUPS = ("symmetry", "spacegroup", "space_group")
+NUMBERS = ("space_group_it_number", "spacegroup_number", "space_group_number", "spg_number")
+SYMBOLS = (
+    *("space_group_symbol_hermann_mauguin", "space_group_symbol_hermann_mauguin_extended"),
+    *("spacegroup_symbol", "space_group_symbol", "spg_symbol"),
+)
+HALLS = ("space_group_symbol_hall",)
+SYSTEM = ("crystal_system", "crys")
+OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM)
+"""Columns of a table that are compared: of volumes and densities nobody knows how they were had."""
+DECLARED = "declared_symmetry"
+
+
+def check_entry(entry: Any, structure: Structure) -> None:
+    """Refuse an entry whose formula, elements or number of sites are not those of its crystal.
+
+    The symmetry that it declares is kept with the structure, to be compared where that is found.
+
+    Raises
+    ------
+    BadCrystal
+        Names both values.
+    """
+    if not isinstance(entry, dict) or not structure.is_ordered:
+        return
+    structure.properties[DECLARED] = declared_symmetry(entry)
+    for text in dict.fromkeys(_formulas(entry)) or [""]:
+        refuse_contradiction(text, entry, structure)
+    own = {site.specie.symbol for site in structure}
+    for key in ELEMENTS:
+        said = entry.get(key)
+        names = said.split("-") if isinstance(said, str) else said
+        if isinstance(names, list) and names and set(map(str, names)) != own:
+            raise BadCrystal(
+                f"the sites hold {', '.join(sorted(own))}, but {key} = {said} is declared",
+                "fetch the entry again",
+            )
+
+
+def _formulas(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the formulas of an entry as text."""
+    for value in map(entry.get, FORMULAS):
+        if isinstance(value, dict):
+            yield " ".join(f"{symbol}{amount}" for symbol, amount in value.items())
+        elif isinstance(value, str):
+            yield value
+
+
+def declared_symmetry(entry: Mapping[str, Any]) -> dict[str, Collection[int]]:
+    """Return what an entry declares of its symmetry, in words, with the space groups it may be.
+
+    Raises
+    ------
+    BadCrystal
+        Where it contradicts itself.
+    """
+    nested = [entry[key] for key in GROUPS if isinstance(entry.get(key), dict)]
+    plain = [entry[key] for key in GROUPS if isinstance(entry.get(key), str | int | float)]
+
+    def values(keys: Sequence[str], inside: Sequence[str]) -> Iterator[str]:
+        for held, names in ((entry, keys), *((each, (*keys, *inside)) for each in nested)):
+            found = map(held.get, names)
+            yield from (str(x).strip() for x in found if isinstance(x, str | int | float))
+
+    declared: dict[str, Collection[int]] = {}
+    for text in (*values(NUMBERS, ("number",)), *map(str, plain)):
+        # a table may hold it as 225.0
+        number = int(re.sub(r"\.0*$", "", text)) if re.fullmatch(r"\d{1,3}(\.0*)?", text) else 0
+        if 1 <= number <= 230:
+            declared[f"space group {number}"] = {number}
+    for text in (*values(SYMBOLS, ("symbol",)), *map(str, plain)):
+        if number := number_of_symbol(text):
+            declared[f"space group {text}"] = {number}
+    for text in values(HALLS, ("hall",)):
+        if number := number_of_hall(text):
+            declared[f"Hall symbol {text}"] = {number}
+    operations = entry.get("space_group_symmetry_operations_xyz")
+    if operations and (number := number_of_operations(tuple(map(str, operations)))):
+        declared["the list of symmetry operations"] = {number}
+    for text in values(SYSTEM, ()):
+        if numbers := SYSTEMS.get(text.lower()):
+            declared[f"the crystal system {text}"] = numbers
+    for (one, may), (other, might) in combinations(declared.items(), 2):
+        if set(may).isdisjoint(might):
+            raise BadCrystal(
+                f"{one} and {other} are declared, which contradict one another",
+                "correct one of them",
+            )
+    return declared
+
+
+def other_formula(row: Mapping[str, Any], formula: str) -> tuple[str, str] | None:
+    """Return reason and remedy where a row of a table has another formula than its crystal."""
+    amounts = parse_formula(formula)
+    for text in _formulas(row):
+        said = parse_formula(text) if text != formula else None
+        if said and amounts and other_ratio(said, text, amounts):
+            reason = f"the formula {text!r} is declared, but the crystal is {formula}"
+            return reason, "correct the formula, or name the crystal that it belongs to"
+    return None
+
+
+def refuse_contradiction(text: str, entry: Mapping[str, Any], structure: Structure) -> None:
+    """Refuse an entry that declares another formula, number of sites, volume or density.
+
+    Raises
+    ------
+    BadCrystal
+        Names both values.
+    """
+    if any(isinstance(site.specie, DummySpecies) for site in structure):
+        return  # which its own check tells
+    # numbers may be written as text
+    held = [
+        next(filter(None, map(entry.get, SITES)), ""),
+        entry.get("volume"),
+        entry.get("density"),
+    ]
+    said = [str(value or "") for value in held]
+    sites, volume, density = (float(x) if re.fullmatch(r"[\d.]*\d", x) else None for x in said)
+    declared = Declared(
+        formula=parse_formula(text) if text else None,
+        formula_text=text,
+        atoms=None if sites is None else round(sites),
+        volume_A3=volume,
+        density_g_cm3=density,
+    )
+    amounts: Counter[str] = Counter()
+    for site in structure:
+        symbol = site.specie.symbol
+        amounts["H" if symbol in ("D", "T") else symbol] += 1
+    if wrong := contradictions(declared, amounts, structure.lattice.matrix):
+        raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")
