@@ -24,11 +24,13 @@ LEVELS = 12
 @cache
 def _constants(point_dof: float, noise_dof: float) -> tuple[float, tuple[float, ...]]:
     """Return c, and the levels of u."""
-    from scipy import stats
+    # scipy.stats would take most of a second to import
+    from scipy.special import gammaincinv, ndtri, stdtrit
 
     middles = [(i + 0.5) / LEVELS for i in range(LEVELS)]
-    levels = tuple(math.sqrt(noise_dof / x) for x in stats.chi2.ppf(middles, noise_dof))
-    return float(stats.norm.ppf(0.84) / stats.t.ppf(0.84, point_dof)), levels
+    levels = tuple(math.sqrt(noise_dof / x) for x in 2 * gammaincinv(noise_dof / 2, middles))
+    heavy = ndtri(0.84) if math.isinf(point_dof) else stdtrit(point_dof, 0.84)
+    return float(ndtri(0.84) / heavy), levels
 
 
 def squared_scale(point_dof: float) -> float:

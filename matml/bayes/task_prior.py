@@ -245,11 +245,12 @@ def scale_mixture(dof: float) -> tuple[Tensor, Tensor]:
     The factors are 1 / w at the quantiles of w ~ Gamma(dof / 2, rate dof / 2) in the middle of the
     probabilities.
     """
-    from scipy import stats
+    # scipy.stats would take most of a second to import
+    from scipy.special import gammaincinv
 
     probabilities = torch.tensor(SCALE_PROBABILITIES, dtype=torch.float64)
     middle = (probabilities.cumsum(0) - probabilities / 2).numpy()
-    return probabilities, 1 / torch.from_numpy(stats.gamma.ppf(middle, dof / 2, scale=2 / dof))
+    return probabilities, 1 / torch.from_numpy(gammaincinv(dof / 2, middle) * 2 / dof)
 
 
 def learn_conditioned_prior(

@@ -5,7 +5,6 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def normal_half_width(level: float) -> float:
@@ -76,6 +75,8 @@ def tidy_record(
 
 def rank_correlation(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Return Spearman's correlation; NaN where one of both does not vary, which ranks nothing."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(prediction), rankdata(truth)
     if min(r.std() for r in ranks) == 0:
         return float("nan")

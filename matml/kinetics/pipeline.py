@@ -14,7 +14,6 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
-from matml.figures import static
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import ZERO_CELSIUS
@@ -110,7 +109,7 @@ def learn_stage(
 def calibrate_stage(
     prior: Path | None,
     data: Path,
-    alloys: Path | None,
+    observations: Observations,
     out: Path,
     names: list[str],
     held_out: bool,
@@ -128,9 +127,9 @@ def calibrate_stage(
 ) -> None:
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
-    Without a population the prior is the generic one of the equation that is named. Without
-    `offsets` they are those that the population was learned with, if the data name runs.
-    `temperature` is the lowest and highest in C of the diagrams.
+    `observations` are those of the file `data`. Without a population the prior is the generic one
+    of the equation that is named. Without `offsets` they are those that the population was learned
+    with, if the data name runs. `temperature` is the lowest and highest in C of the diagrams.
 
     Raises
     ------
@@ -147,7 +146,6 @@ def calibrate_stage(
         population = Population.load(prior, trust_equation=trust_equation)
     else:
         declared = equation_named(str(equation))
-    observations = read_and_report(data, alloys)
     if prior is None:
         population = Population.generic(declared, observations.kind)
     if offsets is None:
@@ -270,6 +268,9 @@ def _write_calibration(
     temperature_K: tuple[float, float] | None,
 ) -> None:
     """Write parameters, observations with residuals, and the diagrams with their tables."""
+    # imported here: matplotlib need not be there before the file is looked at
+    from matml.figures import static
+
     write_table(folder / "parameters.csv", result.parameters())
     write_table(folder / "observations.csv", result.residual_table())
     for table, figure in diagrams(result, rest, temperature_K):

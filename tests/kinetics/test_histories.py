@@ -15,7 +15,8 @@ from matml.kinetics.data.additivity import fraction_along
 from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.data.prepare import prepare_dataset
-from matml.kinetics.data.thermal_history import History, path_columns, read_history
+from matml.kinetics.data.quadrature import path_columns
+from matml.kinetics.data.thermal_history import History, read_history
 from matml.kinetics.diagrams.curves import run_table
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import calibrate

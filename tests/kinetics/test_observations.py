@@ -1,6 +1,8 @@
 """Observations: what is read, what is quarantined and why, what is refused."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -203,3 +205,12 @@ def test_real_sets_are_read_whole(name, kind, alloys, points, groups):
     assert result.alloys["composition_group"].nunique() <= groups
     assert not result.simulated
     assert result.warnings == []
+
+
+def test_a_file_is_read_before_torch_is_imported():
+    """A faulty file is refused at once: torch takes longer to import than most files to read."""
+    code = (
+        "import sys; from matml.kinetics.data.prepare import read_and_report; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

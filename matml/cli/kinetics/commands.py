@@ -13,9 +13,11 @@ from matml.cli.kinetics.convert import convert, inspect
 from matml.cli.kinetics.options import (
     FOLDER,
     READABLE,
+    bound_threads,
     json_option,
     settings_options,
     stage_options,
+    threads_number,
     threads_option,
 )
 from matml.cli.kinetics.run import run
@@ -190,18 +192,29 @@ def learn(
     is_flag=True,
     help="Check the posterior by the No-U-Turn sampler (needs matml[mcmc]; minutes): mcmc.csv.",
 )
-@stage_options
+@settings_options
+@threads_number
 def calibrate(
     names: tuple[str, ...],
+    data: Path,
+    alloys: Path | None,
     offset_temperature: float | None,
     offset_time: float | None,
+    threads: int,
     **options: Any,
 ) -> None:
     """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
+    from matml.kinetics.data.prepare import read_and_report
+
+    # before torch, so that a faulty file is refused at once
+    observations = read_and_report(data, alloys)
+    bound_threads(threads)
     from matml.kinetics.pipeline import calibrate_stage
 
     offsets = _offsets(offset_temperature, offset_time)
-    calibrate_stage(names=list(names), offsets=offsets, **options)
+    calibrate_stage(
+        names=list(names), data=data, observations=observations, offsets=offsets, **options
+    )
 
 
 @kinetics.command()

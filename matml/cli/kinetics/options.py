@@ -18,19 +18,27 @@ json_option = click.option(
 )
 
 
+threads_number = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
+)
+
+
+def bound_threads(threads: int) -> None:
+    """Bound the threads of torch, which takes more than a second to import."""
+    import torch
+
+    from matml.core.processors import usable_threads
+
+    torch.set_num_threads(usable_threads(threads))
+
+
 def threads_option(command: Command) -> Command:
     """Add the option that bounds the threads of torch."""
 
-    @click.option(
-        "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="At most."
-    )
+    @threads_number
     @wraps(command)
     def bounded(threads: int, **options: Any) -> Any:
-        import torch
-
-        from matml.core.processors import usable_threads
-
-        torch.set_num_threads(usable_threads(threads))
+        bound_threads(threads)
         return command(**options)
 
     return bounded

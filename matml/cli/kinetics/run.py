@@ -22,7 +22,7 @@ def run(dataset: str, out: Path, settings: KineticsSection, seed: int) -> None:
 
     The commands prepare, learn, calibrate and benchmark, one after the other.
     """
-    from matml.kinetics.data.prepare import prepare_dataset
+    from matml.kinetics.data.prepare import prepare_dataset, read_and_report
 
     prepare_dataset(dataset, settings, out, seed)
     from matml.kinetics.evaluation.pipeline import benchmark_stage
@@ -34,7 +34,7 @@ def run(dataset: str, out: Path, settings: KineticsSection, seed: int) -> None:
     calibrate_stage(
         out / "population/population.json",
         data,
-        alloys,
+        read_and_report(data, alloys),
         out / "calibration",
         [],
         True,

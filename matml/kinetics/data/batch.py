@@ -8,7 +8,8 @@ from torch import Tensor
 from matml.bayes.tasks import Columns, Pointwise, Tasks
 from matml.core.errors import MatmlError
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.data.thermal_history import History, path_columns
+from matml.kinetics.data.quadrature import path_columns
+from matml.kinetics.data.thermal_history import History
 from matml.kinetics.equations.form.declaration import Equation, Observable
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 

@@ -12,7 +12,8 @@ import torch
 from matml.figures.figure import Figure
 from matml.kinetics.data.batch import with_alloy_inputs
 from matml.kinetics.data.columns import on_history
-from matml.kinetics.data.thermal_history import History, path_columns
+from matml.kinetics.data.quadrature import path_columns
+from matml.kinetics.data.thermal_history import History
 from matml.kinetics.diagrams.figures import (
     curves_figure,
 )

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.integrate import quad
 
 from matml.kinetics.equations.form.declaration import GAS_CONSTANT
 
@@ -76,6 +75,8 @@ REACTIONS = {
 @lru_cache(maxsize=4096)
 def li_integral(fraction: float) -> float:
     """Return S(X), for X between 0 and 1."""
+    from scipy.integrate import quad
+
     value, _ = quad(lambda x: 1 / (x ** (0.4 * (1 - x)) * (1 - x) ** (0.4 * x)), 0.0, fraction)
     return value
 
@@ -87,6 +88,8 @@ def kirkaldy_integral(fraction: float) -> float:
     The integral from 0 to X of dx / [x^(2 (1-x) / 3) (1-x)^(2 x / 3)]: sites that grow towards each
     other, where Li's exponents 0.4 were fitted to more diagrams.
     """
+    from scipy.integrate import quad
+
     value, _ = quad(lambda x: 1 / (x ** (2 * (1 - x) / 3) * (1 - x) ** (2 * x / 3)), 0.0, fraction)
     return value
 
