@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from matml.properties.predictor.adapted import AdaptedPredictor
     from matml.properties.predictor.few_shot import FewShotPredictor
     from matml.properties.predictor.fitted import FittedPredictor
+    from matml.properties.predictor.regressor import FewShotRegressor
 
-__all__ = ["AdaptedPredictor", "FewShotPredictor", "FittedPredictor"]
+__all__ = ["AdaptedPredictor", "FewShotPredictor", "FewShotRegressor", "FittedPredictor"]
 _MODULES = {
     "AdaptedPredictor": "adapted",
     "FewShotPredictor": "few_shot",
+    "FewShotRegressor": "regressor",
     "FittedPredictor": "fitted",
 }
 

@@ -1,12 +1,15 @@
 """A predictor adapted to a few labels: what it says of other crystals, and how sure it is."""
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.properties.data.label_checks import to_numbers
 from matml.properties.data.targets import LabelScale, Property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
@@ -18,7 +21,7 @@ from matml.structures.duplicates import find_duplicates
 from matml.structures.given import given
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptedPredictor:
     """A predictor of one property, adapted to one family.
 
@@ -66,6 +69,56 @@ class AdaptedPredictor:
     def shots(self) -> int:
         """Number of labels it was adapted to."""
         return len(self.support_values)
+
+    @property
+    def support_table(self) -> pd.DataFrame:
+        """The labelled crystals, columns as in `structures.parquet`."""
+        return pd.DataFrame() if self.support is None else self.support.table
+
+    def __repr__(self) -> str:
+        unit, labels = f" in {self.unit}" if self.unit else "", f"{self.shots} labels"
+        warned = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        return f"AdaptedPredictor({self.property_name}{unit}, {labels}, {self.method}{warned})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.warnings)
+        return f"<b>{escape(repr(self))}</b>" + (f"<ul>{notes}</ul>" if notes else "")
+
+    def plot(self, structures: Structures, values: Any, ax: Any = None) -> Any:
+        """Draw predictions with 90 % intervals over known values; return the matplotlib axes.
+
+        Parameters
+        ----------
+        structures, values
+            Crystals, in any form, and their values in `unit`.
+        ax
+            Axes to draw in; by default new ones.
+        """
+        from matplotlib import pyplot
+
+        if not isinstance(structures, CrystalSet):
+            structures = given(structures)
+            values = structures.aligned(values)
+        table = self.predict_table(structures)
+        values = to_numbers(values, len(table))
+        ax = pyplot.subplots(figsize=(4.5, 4.5))[1] if ax is None else ax
+        bars = np.abs(table[["low", "high"]].to_numpy().T - table["prediction"].to_numpy())
+        ax.errorbar(values, table["prediction"], bars, fmt="o", ms=4, lw=0.8, alpha=0.8)
+        ends = [
+            min(values.min(), table["prediction"].min()),
+            max(values.max(), table["prediction"].max()),
+        ]
+        ax.plot(ends, ends, "--", color="grey", lw=1)
+        if self.item.logarithmic:
+            ax.set(xscale="log", yscale="log")
+        unit = f" ({self.unit})" if self.unit else ""
+        ax.set(
+            xlabel=f"known {self.item.title}{unit}",
+            ylabel=f"predicted {self.item.title}{unit}",
+            title=f"{self.shots} labels, {len(table)} crystals",
+        )
+        return ax
 
     def predict(
         self, structures: Structures | EncodedCrystals, processes: int = 1

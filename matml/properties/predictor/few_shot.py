@@ -1,11 +1,14 @@
 """Few-shot prediction for users: load, adapt to a few labels, predict with intervals."""
 
+import copyreg
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from matml.core.errors import MatmlError, reading
@@ -48,7 +51,7 @@ from matml.properties.predictor.training_set import (
 )
 from matml.properties.stack.base_models import Inputs
 from matml.properties.stack.fit import StackedPredictor
-from matml.structures.crystals import Structures
+from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.settings import GraphsSection, StructuresSection
 
 
@@ -257,6 +260,32 @@ class FewShotPredictor:
         fitted = self.fitted(property_name, method, unit=unit, scale=scale)
         return fitted.adapt(structures, values, check_units=check_units)
 
+    def adapt_again(
+        self, table: pd.DataFrame, values: np.ndarray, item: Property, method: str
+    ) -> AdaptedPredictor:
+        """Return the predictor adapted to a support as it was before, [k].
+
+        Parameters
+        ----------
+        table
+            Of the support, columns as in `structures.parquet`.
+        """
+        crystals: Structures = (
+            CrystalSet.from_table(table, self.encoder.graphs) if len(table) else []
+        )
+        scale: Scale = "log" if item.logarithmic else "linear"
+        options: dict[str, Any] = {"unit": item.unit, "scale": scale, "check_units": False}
+        return self.adapt(crystals, values, item.name, method=method, **options)
+
+    def __reduce__(self) -> tuple:
+        """Pickle the place of the model, not its weights."""
+        return FewShotPredictor.load, (self.folder, self.encoder.device)
+
+    def __repr__(self) -> str:
+        units = (f"{name} ({unit})" if unit else name for name, unit in self.properties.items())
+        made = f"{len(self.encoder.members)} networks, {len(self.training['targets']):,} crystals"
+        return f"FewShotPredictor({', '.join(units)}; {made}; {self.folder})"
+
     def _new(
         self, name: str, method: str | None, unit: str | None, scale: Scale
     ) -> FittedNewProperty:
@@ -341,3 +370,20 @@ class FewShotPredictor:
             stack,
             None if self.new_property is None else self.new_property.labels_alone,
         )
+
+
+def _adapt_again(
+    folder: Path, device: str, table: pd.DataFrame, values: np.ndarray, item: Property, method: str
+) -> AdaptedPredictor:
+    predictor = FewShotPredictor.load(folder, device)
+    return predictor.adapt_again(table, values, item, method)
+
+
+def _reduce(adapted: AdaptedPredictor) -> tuple:
+    """Pickle the support and the place of the model, which are small."""
+    place = adapted.model, adapted.encoder.device
+    given = adapted.support_table, adapted.support_values, adapted.item, adapted.method
+    return _adapt_again, (*place, *given)
+
+
+copyreg.pickle(AdaptedPredictor, _reduce)

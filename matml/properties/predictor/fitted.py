@@ -24,7 +24,7 @@ SAME_SLOPE = 0.05
 """Difference from 1 of a slope that is not worth a word."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedPredictor:
     """One method for one property; all that it adapts to shares what was fitted.
 
@@ -47,6 +47,9 @@ class FittedPredictor:
     expected_error: float
     domain: Domain
     model: Path
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.scale.property.name}, {self.method.name})"
 
     def adapt(
         self,

@@ -15,11 +15,12 @@ from matml.core.files import TABLE, read_json, read_table, write_json, write_tab
 from matml.core.integrity.formats import Format, open_sealed
 from matml.core.provenance import file_hash
 from matml.core.text import read_text_table
+from matml.properties.data.targets import find_property
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.layout import CARD, SHIPPED, model_folder
 from matml.properties.predictor.new_property import Scale
-from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.documents import Documents, is_table
 from matml.structures.io.read import read_inputs, read_named
@@ -140,8 +141,7 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
     """
     folder = Path(folder)
     (folder / CARD).unlink(missing_ok=True)
-    table = pd.DataFrame() if adapted.support is None else adapted.support.table
-    table = table.assign(**{adapted.property_name: adapted.support_values})
+    table = adapted.support_table.assign(**{adapted.property_name: adapted.support_values})
     write_table(folder / SUPPORT, table)
     shipped = adapted.model.resolve() == SHIPPED.resolve()
     write_json(
@@ -203,13 +203,8 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
         )
     predictor = FewShotPredictor.load(path, device)
     table, name = read_table(folder / SUPPORT, TABLE), card["property"]
-    crystals: Structures = []
-    if len(table):
-        crystals = CrystalSet.from_table(table, predictor.encoder.graphs)
-    values = table[name].to_numpy(float)
-    scale: Scale = "log" if card["logarithmic"] else "linear"
-    options: dict[str, Any] = {"unit": card["unit"], "scale": scale, "check_units": False}
-    return predictor.adapt(crystals, values, name, method=card["method"], **options)
+    item = find_property(name, card["unit"], card["logarithmic"])
+    return predictor.adapt_again(table, table[name].to_numpy(float), item, card["method"])
 
 
 def predict_files(

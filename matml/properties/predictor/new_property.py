@@ -34,7 +34,7 @@ FEWEST_TO_JUDGE = 8
 """Labels below which none is said to be odd."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedNewProperty(FittedPredictor):
     """The label process for a property that no training stage knew.
 

@@ -1,0 +1,113 @@
+"""The predictor with scikit-learn's habits, and what a notebook shows of it."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from matml.core.statistics import NORMAL_90
+from matml.properties import FewShotRegressor
+
+NAME = "bulk_modulus_GPa"
+
+
+@pytest.fixture(scope="module")
+def labelled(family):
+    """Structures by their ids, and their bulk moduli."""
+    ids = family.table["id"]
+    structures = [family.structure(row) for row in range(len(family))]
+    table = pd.DataFrame({"structure": structures, NAME: family.table[NAME].to_numpy()}, index=ids)
+    return table[["structure"]], table[NAME]
+
+
+@pytest.fixture(scope="module")
+def regressor(folder):
+    return FewShotRegressor(NAME, model=folder / "model", check_units=False)
+
+
+@pytest.fixture(scope="module")
+def fitted(regressor, labelled):
+    crystals, values = labelled
+    return clone(regressor).fit(crystals[:8], values[:8])
+
+
+def test_it_predicts_what_the_predictor_does(fitted, predictor, labelled):
+    crystals, values = labelled
+    adapted = predictor.adapt(crystals[:8], values[:8], NAME, check_units=False)
+    expected, interval = adapted.predict(crystals[8:])
+    mean, deviation = fitted.predict(crystals[8:], return_std=True)
+    np.testing.assert_allclose(mean, expected)
+    np.testing.assert_allclose(2 * NORMAL_90 * deviation, interval[:, 1] - interval[:, 0])
+    np.testing.assert_array_equal(fitted.predict(crystals[8:]), mean)
+    residual = np.square(values[8:] - mean).sum()
+    around = np.square(values[8:] - values[8:].mean()).sum()
+    assert fitted.score(crystals[8:], values[8:]) == pytest.approx(1 - residual / around)
+
+
+def test_scikit_learn_clones_crosses_and_searches(regressor, labelled):
+    crystals, values = labelled
+    assert clone(regressor).get_params() == regressor.get_params()
+    with pytest.raises(NotFittedError):
+        clone(regressor).predict(crystals)
+    folds = KFold(2, shuffle=True, random_state=0)
+    scores = cross_val_score(
+        regressor, crystals, values, cv=folds, scoring="neg_mean_absolute_error"
+    )
+    # as by hand, with the crystals in a list
+    items = crystals["structure"].tolist()
+    train, test = next(folds.split(items))
+    own = clone(regressor).fit([items[i] for i in train], values.iloc[train])
+    error = np.abs(own.predict([items[i] for i in test]) - values.iloc[test]).mean()
+    assert scores[0] == pytest.approx(-error)
+    found = GridSearchCV(regressor, {"method": ["gp_stack", "pretrained"]}, cv=2)
+    assert found.fit(crystals, values).best_params_["method"] in ("gp_stack", "pretrained")
+    piped = make_pipeline(FunctionTransformer(lambda table: table["structure"]), regressor)
+    assert len(piped.fit(crystals, values).predict(crystals)) == len(crystals)
+
+
+def test_pickles_are_light_and_folders_are_read_again(fitted, labelled, tmp_path, folder):
+    crystals, _ = labelled
+    expected = fitted.predict(crystals)
+    packed = pickle.dumps(fitted)
+    assert len(packed) < 50_000
+    np.testing.assert_allclose(pickle.loads(packed).predict(crystals), expected)
+    fitted.save(tmp_path / "adapted")
+    again = FewShotRegressor.load(tmp_path / "adapted", model=folder / "model")
+    np.testing.assert_allclose(again.predict(crystals), expected)
+    assert again.property_name == NAME
+
+
+def test_labels_join_predictions_by_index(fitted, labelled):
+    crystals, values = labelled
+    table = fitted.adapted_.predict_table(crystals)
+    assert table.index.equals(crystals.index)
+    assert table["labelled"].tolist() == [True] * 8 + [False] * (len(table) - 8)
+    assert table["id"].tolist() == crystals.index.tolist()
+    joined = crystals.join(values).join(table)
+    assert (joined["formula"] == [s.reduced_formula for s in crystals["structure"]]).all()
+    # labels in another order are put right
+    turned = values[:8][::-1]
+    np.testing.assert_allclose(
+        fitted.fit(crystals[:8], turned).predict(crystals[8:]), table["prediction"][8:]
+    )
+
+
+def test_what_a_notebook_shows(predictor, fitted, labelled):
+    crystals, values = labelled
+    adapted = fitted.adapted_
+    assert repr(adapted).startswith("AdaptedPredictor(bulk_modulus_GPa in GPa, 8 labels, gp_stack")
+    assert "<b>AdaptedPredictor(" in adapted._repr_html_()
+    assert "bulk_modulus_GPa (GPa); 2 networks" in repr(predictor)
+    assert max(map(len, (repr(predictor), repr(predictor.fitted(NAME)), repr(fitted)))) < 400
+    ax = adapted.plot(crystals, values)
+    assert ax.get_xlabel() == "known bulk modulus (GPa)"
+    assert ax.get_xscale() == "log"
+    assert adapted.plot(crystals[:4], values[:4], ax=ax) is ax
+    pyplot.close(ax.figure)
