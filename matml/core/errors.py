@@ -76,6 +76,17 @@ def reading(path: str | Path, remedy: str = AGAIN) -> Iterator[None]:
         raise MatmlError(f"{path}: cannot be used ({in_one_line(error)}); {remedy}") from error
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Put a file's path before the message of a `MatmlError` of the block that does not name it."""
+    try:
+        yield
+    except MatmlError as error:
+        if str(path) in str(error):
+            raise
+        raise MatmlError(f"{path}: {error}") from None
+
+
 def in_one_line(error: BaseException, limit: int = 200) -> str:
     """Return what an exception says as one short line, with its kind where that is all it says."""
     text = " ".join(str(error).split())

@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 
 from matml.config.schema import Configuration
+from matml.core.errors import naming
 from matml.core.settings import read_section, read_yaml
 from matml.kinetics.data.alloys import read_alloys
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.data.thermal_history import read_history
-from matml.kinetics.instruments.records import dilatometer_ramp, read_record
+from matml.kinetics.instruments.records import dilatometer_ramp, read_records
 from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import read_label_file
 from matml.structures.settings import StructuresSection
@@ -87,9 +88,13 @@ def read_path(path: Path) -> bool:
 
 
 def read_instrument(path: Path) -> bool:
-    record = read_record(path, ("T", "t", "dL"), "C", "s")
-    stand_in([record.temperature_K, record.time_s, record.signal], path.read_text())
-    dilatometer_ramp(record, (1000.0, 1100.0), (400.0, 600.0))
+    for record in read_records(path, "length", ("T", "t", "dL"), "C", "s"):
+        # times that repeat are spread, and said so
+        moved = any("repeat" in note for note in record.notes)
+        read = [record.temperature_K, record.signal, *[record.time_s] * (not moved)]
+        stand_in(read, path.read_text())
+        with naming(path):
+            dilatometer_ramp(record, (1000.0, 1100.0), (400.0, 600.0))
     return True
 
 

@@ -117,7 +117,7 @@ REFUSED = {
     "chemical system": (
         "json", json.dumps({"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES},
                             "chemsys": "Br-Cs"}),
-        "the sites hold Cl, Cs, but chemsys = Br-Cs is declared"),
+        "the sites hold Cs1 Cl1, but chemsys = Br-Cs is declared"),
     "fractions against angstroms": (
         "json", optimade(fractional_site_positions=[[0, 0, 0], [0.5, 0.5, 0.4]]),
         "site 2 is at [0.5, 0.5, 0.4] in fractions of the cell and at [2.0, 2.0, 2.0] A, 0.4 A"),
@@ -134,6 +134,39 @@ REFUSED = {
     "an empty site": (
         "cif", cif(["Na1 Na 0 0 0 1", "Cl1 Cl .5 .5 .5 0"], f"{FRACT} occupancy"),
         "site Cl1 has occupancy 0, and no formula tells"),
+    "places in a CIF": (
+        "cif", cif(["Na1 Na 0 0 0 0 0 0", "Cl1 Cl .5 .5 .5 1.41 2.82 2.82"],
+                   f"{FRACT} Cartn_x Cartn_y Cartn_z"),
+        "site 2 is at [0.5, 0.5, 0.5] in fractions of the cell, but at [1.41, 2.82, 2.82] A"),
+    "Cartesian axes in an oblique cell": (
+        "cif", cif(["Na1 Na 0 0 0"], "label type_symbol Cartn_x Cartn_y Cartn_z",
+                   ).replace("alpha 90", "alpha 80"), "how their axes lie in the oblique cell"),
+    "a site that is lost": (
+        "cif", cif(SALT) + "\nloop_\n_atom_site_aniso_label\n_atom_site_aniso_U_11\nK1 1\n",
+        "_atom_site_aniso_label names K1, which is none of the 2 sites"),
+    "a bond to nothing": (
+        "cif", cif(SALT) + "\nloop_\n_geom_bond_atom_site_label_1\n"
+        "_geom_bond_atom_site_label_2\nNa1 O9\n", "names O9, which is none of the 2 sites"),
+    "electrons": (
+        "cif", cif(SALT, head="_exptl_crystal_F_000 200\n"), "112 electrons, but F(000) = 200"),
+    "two numbers": (
+        "cif", cif(SALT, head="_symmetry_Int_Tables_number 221\n_space_group_IT_number 225\n"),
+        "the space-group number 221 (2 atoms) give different crystals"),
+    "symmetry deep inside": (
+        "json", json.dumps({"output": {"structure": {"lattice": {"matrix": MATRIX},
+                                                     "sites": SITES},
+                                       "spacegroup": {"symbol": "Fm-3m"}}}),
+        "space group Fm-3m is declared"),
+    "anonymous formula": (
+        "json", json.dumps({"structure": {"lattice": {"matrix": MATRIX}, "sites": SITES},
+                            "formula_anonymous": "AB2"}),
+        "the sites hold Cs1 Cl1, but formula_anonymous = AB2"),
+    "numbers against symbols": (
+        "json", json.dumps({"numbers": [55, 17], "symbols": ["Cs", "Br"], "cell": MATRIX,
+                            "positions": [[0, 0, 0], [2, 2, 2]], "pbc": [True] * 3}),
+        "numbers say Cs Cl, but symbols say Cs Br"),
+    "an XYZ's formula": (
+        "xyz", xyz(["Cs 0 0 0", "Cl 2 2 2"], 'species:S:1:pos:R:3 formula="Na Cl"'), "'Na Cl'"),
     "unknown positions": ("json", optimade(structure_features=["unknown_positions"]), "not known"),
     "no position": (
         "json", json.dumps({"lattice": {"matrix": MATRIX},
@@ -183,6 +216,9 @@ READ = {
     "symmetry in words": (
         "cif", cif(["Na1 Na 0 0 0 4a", "Cl1 Cl .5 .5 .5 4b"], f"{FRACT} Wyckoff_symbol",
                    "_space_group_crystal_system cubic\n"), "NaCl", ""),
+    "two groups of one crystal": (
+        "cif", cif(SALT, head="_space_group_IT_number 216\n"), "NaCl",
+        "and the space-group number 216 are of different groups, but give the same crystal"),
     "an empty site": (
         "cif", cif([*(f"{row} 1" for row in SALT), "K1 K .25 .25 .25 0"], f"{FRACT} occupancy",
                    "_chemical_formula_sum 'Na Cl'\n"),

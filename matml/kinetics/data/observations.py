@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.files import csv_text
 from matml.core.text import read_text_table, to_number
 from matml.kinetics.data.alloys import check_alloys, group_alloys
 from matml.kinetics.data.columns import (
@@ -141,7 +142,7 @@ def observations_of(frame: pd.DataFrame, alloys: pd.DataFrame | None = None) -> 
 
 def text_of(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table in memory as one of text, as it would be read from a file."""
-    return read_text_table("frame", frame.to_csv(index=False).encode())
+    return read_text_table("frame", csv_text(frame).encode())
 
 
 def _checked(

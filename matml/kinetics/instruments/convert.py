@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, naming
 from matml.core.files import write_json, write_table
 from matml.core.provenance import file_hash
 from matml.kinetics.data.units import ZERO_CELSIUS, Unit
@@ -72,8 +72,9 @@ def convert_files(
     for record in records:
         if segment is not None:
             record = record.with_segment(segment)
-        rows, stated = change(record, *_in_its_units(record))
-        table, counts = observations_of(rows, alloy, record.name, most)
+        with naming(record.path):
+            rows, stated = change(record, *_in_its_units(record))
+            table, counts = observations_of(rows, alloy, record.name, most)
         if own_path:
             paths[record.name] = rows
         tables.append(table)

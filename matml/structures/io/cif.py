@@ -37,9 +37,13 @@ FORMULAS = (
     "_chemical_formula_moiety",
     "_chemical_formula_iupac",
 )
+BONDED = tuple(f"_geom_bond_atom_site_label_{end}" for end in "12")
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
 SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
-READ = ("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl")
+READ = (
+    *("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl"),
+    *BONDED,
+)
 """What the tags of a crystal begin with."""
 MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
@@ -254,6 +258,7 @@ def _declared(block: dict[str, list[str]]) -> Declared:
         units=units if units and units > 0 else None,
         volume_A3=_number(block, "_cell_volume"),
         density_g_cm3=_number(block, "_exptl_crystal_density_diffrn"),
+        electrons=_number(block, "_exptl_crystal_f_000"),
         weight_u=_number(block, "_chemical_formula_weight"),
         in_cell=_in_cell(block),
     )
@@ -322,6 +327,8 @@ def _sites(
         raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
     names = labels or [f"{kind} (row {i})" for i, kind in enumerate(types, 1)]
     _refuse_unlisted(block, names)
+    if labels:
+        _refuse_lost(block, labels)
     hydrogens = any(re.match(r"\d*[HDT](?![a-z])", kind) for kind in types or labels)
     found = []
     multiplicities = next((block[tag] for tag in MULTIPLICITY if tag in block), [])
@@ -389,7 +396,14 @@ def _cell(block: dict[str, list[str]], tag: str, row: int) -> str:
 
 
 def _positions(block: dict[str, list[str]], lattice: np.ndarray) -> np.ndarray:
-    """Return fractional positions, [rows, 3], NaN where none is given."""
+    """Return fractional positions, [rows, 3], NaN where none is given.
+
+    Raises
+    ------
+    BadCrystal
+        Where a number cannot be read, or Cartesian positions are others or their axes not known.
+    """
+    found: dict[bool, np.ndarray] = {}
     for tags, cartesian in (
         ([f"_atom_site_fract_{axis}" for axis in "xyz"], False),
         ([f"_atom_site_cartn_{axis}" for axis in "xyz"], True),
@@ -411,8 +425,25 @@ def _positions(block: dict[str, list[str]], lattice: np.ndarray) -> np.ndarray:
                 for tag, column in zip(tags, columns, strict=True)
             ]
         ).T
-        return rows @ np.linalg.inv(lattice) if cartesian else rows
-    return np.zeros((0, 3))
+        found[cartesian] = rows @ np.linalg.inv(lattice) if cartesian else rows
+    oblique = np.abs(lattice - np.diag(lattice.diagonal())).max() > SAME_SITE_A
+    if len(found) == 2 and not oblique:
+        step = found[False] - found[True]
+        apart = np.linalg.norm((step - np.rint(step)) @ lattice, axis=1)
+        if (apart > SAME_SITE_A).any():
+            row = int(np.nanargmax(apart))
+            one, other = found[False][row].tolist(), (found[True][row] @ lattice).round(4).tolist()
+            raise BadCrystal(
+                f"site {row + 1} is at {one} in fractions of the cell, but at {other} A, "
+                f"{apart[row]:.3g} A apart",
+                "correct one of the two",
+            )
+    if found.keys() == {True} and oblique:
+        raise BadCrystal(
+            "positions are Cartesian, and how their axes lie in the oblique cell is not known",
+            "give fractions (_atom_site_fract_x)",
+        )
+    return next(iter(found.values()), np.zeros((0, 3)))
 
 
 def _refuse_unlisted(block: dict[str, list[str]], names: Sequence[str]) -> None:
@@ -437,6 +468,18 @@ def _refuse_unlisted(block: dict[str, list[str]], names: Sequence[str]) -> None:
                 "alternatives of one another",
                 "give an ordered model: keep the sites of one group",
             )
+
+
+def _refuse_lost(block: dict[str, list[str]], labels: Sequence[str]) -> None:
+    """Refuse sites that another loop names, but the loop of sites does not list."""
+    listed = {label.lower() for label in labels}
+    for tag in ("_atom_site_aniso_label", *BONDED):
+        for label in block.get(tag, []):
+            if label not in UNKNOWN and label.lower() not in listed:
+                raise BadCrystal(
+                    f"{tag} names {label}, which is none of the {len(labels)} sites",
+                    "give the row of that site, or delete what names it",
+                )
 
 
 def _occupancy(text: str, name: str) -> float:
@@ -687,6 +730,9 @@ def _choose(readings: list[Reading], declared: Declared) -> Reading:
         )
     refused = [one for one in readings if one.contradictions]
     if not refused:
+        if len({one.operations.number for one in readings}) > 1:
+            said = " and ".join(one.operations.origin for one in readings)
+            first.notes.append(f"{said} are of different groups, but give the same crystal")
         return first
     if not (declared.tells_amount or refused[0].contradictions[0].count("does not keep")):
         # only the formula's ratio, or a multiplicity, speaks

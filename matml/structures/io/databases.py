@@ -87,16 +87,18 @@ def is_crystal(value: Any) -> bool:
     )
 
 
-def crystal_record(record: Any) -> Any:
-    """Return the crystal inside of an entry, such as a task document; the entry itself if none."""
+def crystal_records(entry: Any) -> list[Any]:
+    """Return an entry, such as a task document, and what is inside of it down to its crystal."""
+    found = [entry]
     for _ in range(4):
+        record = found[-1]
         if not isinstance(record, dict) or "lattice" in record or is_optimade(record):
             break
         inner = next((record[key] for key in STRUCTURES if isinstance(record.get(key), dict)), None)
         if inner is None:
             break
-        record = inner
-    return record
+        found.append(inner)
+    return found
 
 
 def pymatgen_structure(record: dict, max_sites: int) -> Structure:
@@ -230,6 +232,13 @@ def ase_structure(record: dict, max_sites: int) -> Structure:
             "give a bulk crystal",
         )
     names = record.get("numbers", record.get("symbols"))
+    if len(both := [_array(record[key]) for key in ("numbers", "symbols") if key in record]) > 1:
+        numbered = [Element.from_Z(int(number)).symbol for number in both[0]]
+        if numbered != both[1].tolist():
+            raise BadCrystal(
+                f"numbers say {' '.join(numbered)}, but symbols say {' '.join(map(str, both[1]))}",
+                "correct one of the two",
+            )
     numbers, positions = _array(names), _numbers(_array(record["positions"]))
     _check_sites(len(numbers), len(positions), max_sites)
     species = [

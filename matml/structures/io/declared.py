@@ -16,6 +16,7 @@ from matml.structures.elements import ELECTRONEGATIVITY
 from matml.structures.errors import BadCrystal
 
 VOLUME_TOLERANCE = 0.01
+ELECTRON_TOLERANCE = 0.1
 DENSITY_TOLERANCE = WEIGHT_TOLERANCE = 0.03
 ATOMIC_MASS_CONSTANT = 1.66053906660
 """In g/cm^3 A^3: mass in u over volume in cubic angstrom to density (CODATA 2018)."""
@@ -44,6 +45,8 @@ class Declared:
         Of a formula unit.
     in_cell
         Atoms of the whole cell by symbol.
+    electrons
+        In the cell, F(000), which may count anomalous scattering.
     """
 
     formula: Mapping[str, float] | None = None
@@ -54,6 +57,7 @@ class Declared:
     density_g_cm3: float | None = None
     weight_u: float | None = None
     in_cell: Mapping[str, float] | None = None
+    electrons: float | None = None
 
     @property
     def whole_cell(self) -> bool:
@@ -80,6 +84,7 @@ class Declared:
             self.atoms is not None
             or self.in_cell is not None
             or self.density_g_cm3 is not None
+            or self.electrons is not None
             or (self.formula is not None and self.units is not None)
         )
 
@@ -152,6 +157,13 @@ def contradictions(
         )
     if declared.formula:
         found += _of_formula(declared, amounts, total)
+    electrons = sum(Element(symbol).Z * n for symbol, n in amounts.items())
+    said = declared.electrons
+    if said and abs(electrons - said) > ELECTRON_TOLERANCE * said:
+        found.append(
+            f"the atoms in the cell have {electrons:.4g} electrons, but F(000) = {said:g} is "
+            "declared"
+        )
     if found or not (declared.density_g_cm3 or declared.weight_u):
         return found
     mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())

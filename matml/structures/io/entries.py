@@ -1,8 +1,9 @@
 """What a database's entry or a table's row declares beside its crystal, held against that."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +11,13 @@ from pymatgen.core import Structure
 from pymatgen.core.periodic_table import DummySpecies
 
 from matml.structures.errors import BadCrystal
-from matml.structures.io.declared import Declared, contradictions, other_ratio, parse_formula
+from matml.structures.io.declared import (
+    Declared,
+    contradictions,
+    formula_of,
+    other_ratio,
+    parse_formula,
+)
 from matml.structures.io.space_groups import (
     SYSTEMS,
     number_of_hall,
@@ -22,8 +29,9 @@ FORMULAS = (
     *("formula_pretty", "pretty_formula", "full_formula", "reduced_formula", "formula"),
     *("composition", "composition_reduced", "chemical_formula"),
 )
-SITES = ("nsites", "num_sites", "nat")
+SITES = ("nsites", "num_sites", "nat", "natoms")
 ELEMENTS = ("elements", "chemsys")
+ANONYMOUS = ("formula_anonymous", "anonymous_formula")
 GROUPS = ("symmetry", "spacegroup", "space_group")
 NUMBERS = ("space_group_it_number", "spacegroup_number", "space_group_number", "spg_number")
 SYMBOLS = (
@@ -49,18 +57,40 @@ def check_entry(entry: Any, structure: Structure) -> None:
     """
     if not isinstance(entry, dict) or not structure.is_ordered:
         return
-    structure.properties[DECLARED] = declared_symmetry(entry)
+    structure.properties[DECLARED] = {
+        **structure.properties.get(DECLARED, {}),
+        **declared_symmetry(entry),
+    }
     for text in dict.fromkeys(_formulas(entry)) or [""]:
         refuse_contradiction(text, entry, structure)
-    own = {site.specie.symbol for site in structure}
-    for key in ELEMENTS:
+    own = Counter(site.specie.symbol for site in structure)
+    for key in (*ELEMENTS, *ANONYMOUS, "nelements"):
         said = entry.get(key)
         names = said.split("-") if isinstance(said, str) else said
-        if isinstance(names, list) and names and set(map(str, names)) != own:
+        if key in ANONYMOUS:
+            other = isinstance(said, str) and _ratio(map(int, _amounts(said))) != _ratio(
+                own.values()
+            )
+        elif key == "nelements":
+            other = isinstance(said, int) and said != len(own)
+        else:
+            other = isinstance(names, list) and set(map(str, names)) != own.keys()
+        if other:
             raise BadCrystal(
-                f"the sites hold {', '.join(sorted(own))}, but {key} = {said} is declared",
+                f"the sites hold {formula_of(own)}, but {key} = {said} is declared",
                 "fetch the entry again",
             )
+
+
+def _amounts(anonymous: str) -> list[str]:
+    """Return the amounts of a formula such as `AB2`."""
+    return [amount or "1" for _, amount in re.findall(r"([A-Z][a-z]?)(\d*)", anonymous)]
+
+
+def _ratio(amounts: Iterable[int]) -> list[int]:
+    """Return amounts in the smallest whole numbers, sorted."""
+    whole = sorted(amounts)
+    return [n // math.gcd(*whole) for n in whole]
 
 
 def _formulas(entry: Mapping[str, Any]) -> Iterator[str]:

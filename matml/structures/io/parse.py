@@ -22,7 +22,7 @@ from matml.structures.errors import BadCrystal
 from matml.structures.io.cif import read_cif
 from matml.structures.io.databases import (
     ase_structure,
-    crystal_record,
+    crystal_records,
     entries_of,
     entry_suffixes,
     is_optimade,
@@ -186,7 +186,7 @@ def json_records(text: str) -> list[dict]:
 
 def read_json(entry: dict, max_sites: int) -> Structure:
     """Build the structure of one entry: pymatgen's, a database's or OPTIMADE's."""
-    record = crystal_record(entry)
+    *above, record = crystal_records(entry)
     if is_optimade(record):
         return optimade_structure(record, max_sites)
     if not isinstance(record, dict):
@@ -204,7 +204,8 @@ def read_json(entry: dict, max_sites: int) -> Structure:
             "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",
             "write it with json.dump(structure.as_dict(), file)",
         )
-    check_entry(entry, structure)
+    for level in (*above, record):
+        check_entry(level, structure)
     return structure
 
 
@@ -300,9 +301,12 @@ def read_xyz(text: str, max_sites: int) -> Structure:
             species.append(Element.from_Z(int(word)))
         else:
             species.append(Element(word) if Element.is_valid_symbol(word) else Unknown(word))
-    return Structure(
+    structure = Structure(
         Lattice(np.reshape(numbers, (3, 3))), species, coordinates, coords_are_cartesian=True
     )
+    facts = re.findall(r"(\w+)=(?:\"([^\"]*)\"|(\S+))", lines[1])
+    check_entry({name.lower(): quoted or plain for name, quoted, plain in facts}, structure)
+    return structure
 
 
 READERS: dict[str, Callable[[Any, int], Structure]] = {

@@ -164,15 +164,14 @@ def declared_operations(
         Where operations cannot be read, or the only symbol is unknown.
     """
     found: list[Operations] = []
-    triplets = _first(block, OPERATIONS)
-    if any(part.endswith(",") for part in triplets):
-        # x, y, z without quotes
-        triplets = re.sub(r",\s+", ",", " ".join(triplets)).split()
-    if triplets:
+    for triplets in _given(block, OPERATIONS):
+        if any(part.endswith(",") for part in triplets):
+            # x, y, z without quotes
+            triplets = re.sub(r",\s+", ",", " ".join(triplets)).split()
         found.append(_listed(tuple(triplets)))
-    unknown = []
-    hall = " ".join(_first(block, HALL)[:1]).translate(MINUS)
-    if hall:
+    listed, unknown = bool(found), []
+    for first, *_ in _given(block, HALL):
+        hall = first.translate(MINUS)
         named = _by_hall(hall)
         found += [named] if named else []
         unknown += [] if named else [f"Hall symbol {hall!r}"]
@@ -181,8 +180,7 @@ def declared_operations(
         settings = _by_symbol(symbol, angles)
         found += settings
         unknown += [] if settings else [f"space-group symbol {symbol!r}"]
-    number = " ".join(_first(block, NUMBER)[:1])
-    if number:
+    for number, *_ in _given(block, NUMBER):
         if not (number.isdigit() and 1 <= int(number) <= 230):
             raise BadCrystal(
                 f"space-group number {number!r}", "give a number from 1 to 230, or leave it out"
@@ -198,7 +196,7 @@ def declared_operations(
             )
         return []
     notes += [f"{text} is not known; {found[0].origin} was used" for text in unknown]
-    return _without_repeats(found, bool(triplets))
+    return _without_repeats(found, listed)
 
 
 def number_of_symbol(symbol: str) -> int:
@@ -231,10 +229,10 @@ def keep_metric(operations: Operations, lattice: np.ndarray) -> bool:
     return bool(np.abs(turned - metric).max() <= METRIC_TOLERANCE * np.abs(metric).max())
 
 
-def _first(block: dict[str, list[str]], tags: Sequence[str]) -> list[str]:
-    """Return the values of the first tag that has any."""
+def _given(block: dict[str, list[str]], tags: Sequence[str]) -> list[list[str]]:
+    """Return the values of each tag that has any."""
     values = ([v for v in block.get(tag, []) if v.strip()] for tag in tags)
-    return next((value for value in values if value), [])
+    return [value for value in values if value]
 
 
 def _without_repeats(found: list[Operations], listed: bool) -> list[Operations]:
