@@ -148,3 +148,43 @@ def test_folders_are_watched_with_their_files(tmp_path):
         f"{folder.as_posix()}/a.cif",
         f"{folder.as_posix()}/deep/b.cif",
     ]
+
+
+REFUSED = [
+    "structures ingest nowhere --out x",
+    "structures graph nowhere --out x",
+    "properties split --structures nowhere --graphs nowhere --out x",
+    "properties adapt --support nowhere.csv --out x",
+    "properties predict --property band_gap_eV --structures nowhere.cif --out x",
+    "properties ship --model nowhere --out x",
+    "screen --support nowhere.csv --candidates .",
+    "screen suggest --property band_gap_eV --goal maximise --known . --candidates . --out x",
+    "screen merge --shard . --out x",
+    "candidates --structures . --out x",
+    "report nowhere",
+    "config check nowhere.yaml",
+]
+SCRIPT = """
+import shlex, sys
+from matml.cli.main import main
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["matml", *shlex.split(line)]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, (line, end.code)
+    slow = {"torch", "torch_geometric", "snakemake"} & {*sys.modules}
+    assert not slow, (line, slow)
+"""
+
+
+def test_what_cannot_be_used_is_refused_before_anything_slow_is_imported(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input="\n".join(REFUSED),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

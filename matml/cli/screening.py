@@ -9,6 +9,7 @@ import click
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 known_option = click.option(
     "--known",
@@ -130,7 +131,7 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
 )
 @click.option(
     "--support",
-    type=FILE,
+    type=EXISTING_FILE,
     help="CSV: id or file, and a column named as each property.  [required]",
 )
 @click.option(
@@ -183,7 +184,9 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 @click.option("--property", "property_name", required=True, help="Label column.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), required=True)
 @click.option("--unit", help="Unit of a property of your own; by default the end of its name.")
-@click.option("--support", type=FILE, help="CSV of the labels so far: id or file, and the label.")
+@click.option(
+    "--support", type=EXISTING_FILE, help="CSV of the labels so far: id or file, and the label."
+)
 @click.option(
     "--candidates",
     "inputs",

@@ -108,6 +108,6 @@ def test_what_a_notebook_shows(predictor, fitted, labelled):
     assert max(map(len, (repr(predictor), repr(predictor.fitted(NAME)), repr(fitted)))) < 400
     ax = adapted.plot(crystals, values)
     assert ax.get_xlabel() == "known bulk modulus (GPa)"
-    assert ax.get_xscale() == "log"
+    assert ax.get_xscale() == "linear"  # within a decade
     assert adapted.plot(crystals[:4], values[:4], ax=ax) is ax
     pyplot.close(ax.figure)

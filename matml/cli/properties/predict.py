@@ -76,19 +76,25 @@ def adapt(
     import time
 
     start = time.perf_counter()
-    threads = prepare(threads)
     from matml.core.files import write_table
+    from matml.core.processors import usable_threads
+    from matml.core.settings import validate
+    from matml.properties.data.labelled import QUARANTINE, read_labelled
+    from matml.properties.predictor.layout import model_folder, read_card
+    from matml.structures.settings import StructuresSection
+
+    # what cannot be used is told before torch is there, which takes seconds
+    folder = model_folder(model)
+    card = read_card(folder)
+    settings = validate(StructuresSection, card["structures"], f"{folder}, structures")
+    known = list(card["properties"])
+    labelled = read_labelled(inputs, labels, settings, known, name, usable_threads(threads))
+    write_table(out / QUARANTINE, labelled.quarantine)
+    prepare(threads)
     from matml.properties.predictor.few_shot import FewShotPredictor
-    from matml.properties.predictor.from_files import (
-        QUARANTINE,
-        adapt_to_files,
-        read_labelled,
-        save_adapted,
-    )
+    from matml.properties.predictor.from_files import adapt_to_files, save_adapted
 
     predictor = FewShotPredictor.load(model, device)
-    labelled = read_labelled(inputs, labels, predictor, name, threads)
-    write_table(out / QUARANTINE, labelled.quarantine)
     adapted = adapt_to_files(
         predictor,
         labelled,
@@ -142,11 +148,22 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
     import time
 
     start = time.perf_counter()
-    threads = prepare(threads)
     from matml.core.errors import MatmlError
     from matml.core.files import write_table
+    from matml.properties.data.labelled import QUARANTINE
+    from matml.properties.predictor.layout import CARD, model_folder, read_card
+
+    if missing := [path for path in inputs if not path.exists()]:
+        raise MatmlError(f"{missing[0]}: no such file or folder")
+    if adapted is None:
+        read_card(model_folder(model))
+    elif not (adapted / CARD).is_file():
+        raise MatmlError(
+            f"{adapted}: holds no adapted predictor (no {CARD}); run `matml properties adapt`"
+        )
+    threads = prepare(threads)
     from matml.properties.predictor.few_shot import FewShotPredictor
-    from matml.properties.predictor.from_files import QUARANTINE, load_adapted, predict_files
+    from matml.properties.predictor.from_files import load_adapted, predict_files
 
     if adapted is None:
         predictor = FewShotPredictor.load(model, device)
@@ -200,6 +217,9 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
 @click.option("--benchmark", type=FILE, help="Records of `benchmark --json`, for the card.")
 def ship(model, out, licence, benchmark) -> None:
     """Write the small, documented copy of a model that comes with matml."""
+    from matml.properties.predictor.layout import read_card
+
+    read_card(model)
     prepare(1)
     from matml.properties.predictor.ship import ship_model, size_of
 

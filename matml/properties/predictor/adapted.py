@@ -10,7 +10,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.properties.data.label_checks import to_numbers
-from matml.properties.data.targets import LabelScale, Property
+from matml.properties.data.targets import LabelScale, Property, spans_decades
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.methods.stack import Finding
@@ -102,15 +102,13 @@ class AdaptedPredictor:
             values = structures.aligned(values)
         table = self.predict_table(structures)
         values = to_numbers(values, len(table))
-        ax = pyplot.subplots(figsize=(4.5, 4.5))[1] if ax is None else ax
+        ax = pyplot.subplots(figsize=(4.5, 4.5), layout="constrained")[1] if ax is None else ax
         bars = np.abs(table[["low", "high"]].to_numpy().T - table["prediction"].to_numpy())
         ax.errorbar(values, table["prediction"], bars, fmt="o", ms=4, lw=0.8, alpha=0.8)
-        ends = [
-            min(values.min(), table["prediction"].min()),
-            max(values.max(), table["prediction"].max()),
-        ]
+        both = np.r_[values, table["prediction"]]
+        ends = both.min(), both.max()
         ax.plot(ends, ends, "--", color="grey", lw=1)
-        if self.item.logarithmic:
+        if self.item.logarithmic and spans_decades(both):
             ax.set(xscale="log", yscale="log")
         unit = f" ({self.unit})" if self.unit else ""
         ax.set(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from matml.core.errors import MatmlError
+from matml.core.files import read_json
 from matml.core.integrity.formats import Format
 
 FORMAT = Format("model", 4, "export it again with `matml properties export`, or copy it again")
@@ -11,6 +12,11 @@ NEW_PROPERTY = "new-property.safetensors"
 """What properties that the model does not know take."""
 SHIPPED = Path(__file__).parents[2] / "models" / "default"
 """Where the model is that comes with matml."""
+
+
+def read_card(folder: Path) -> dict:
+    """Return the card of a model; raise MatmlError where it is missing or damaged."""
+    return read_json(folder / CARD, FORMAT)
 
 
 def stack_file(property_name: str) -> str:

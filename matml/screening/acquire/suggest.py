@@ -9,8 +9,6 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
-from matml.properties.predictor.few_shot import FewShotPredictor
-from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import (
     GUESSED_VOLUME,
@@ -62,9 +60,7 @@ def suggest_labels(
         For an unusable support, unknown property, more than 2,000 candidates or none without a
         label.
     """
-    predictor = FewShotPredictor.load(model, device)
     objectives = parse_objectives([f"{property_name} {goal}"])
-    check_properties(predictor, objectives, [property_name] if support else [], support)
     known = known_folder(known)
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
@@ -78,6 +74,12 @@ def suggest_labels(
             "as the structures of a shortlist (screen the rest first)"
         )
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
+    # what cannot be used is told before torch is there, which takes seconds
+    from matml.properties.predictor.few_shot import FewShotPredictor
+    from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
+
+    predictor = FewShotPredictor.load(model, device)
+    check_properties(predictor, objectives, [property_name] if support else [], support)
     fitted = predictor.fitted(property_name, unit=unit)
     encoded = predictor.encode(CrystalSet.from_table(table, graph_section(predictor, known_graphs)))
     known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))

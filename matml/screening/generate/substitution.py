@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pymatgen.core import Element, Lattice, Structure
-from pymatgen.io.vasp import Poscar
 
 from matml.core.errors import MatmlError
 from matml.screening.generate import perovskites
@@ -237,6 +236,9 @@ def _misfit(candidate: Candidate, prototype: Prototype, typical: np.ndarray | No
 
 
 def _table(kept: list[Candidate], prototype: Prototype, model: VolumeModel | None) -> pd.DataFrame:
+    # which takes as long to import as all the rest
+    from pymatgen.io.vasp import Poscar
+
     radii = np.array([site_radii(candidate.ions) for candidate in kept])
     sizes = guess_sizes(prototype, model, radii)
     # cell edges scale with the cube root of the volume per atom

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 from scipy.spatial import ConvexHull
 
@@ -137,6 +136,9 @@ class KnownHull:
         """
         composition = Composition({Element.from_Z(int(z)): 1 for z in set(map(int, numbers))})
         system = tuple(sorted(element.Z for element in composition))
+        # which brings matplotlib along
+        from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+
         entries = [PDEntry(Composition({Element.from_Z(z): 1}), 0.0) for z in system]
         for fractions, energy in self.entries(system):
             if len(fractions) > 1:
