@@ -1,5 +1,6 @@
 """Files written whole or not at all."""
 
+import hashlib
 import json
 import os
 import re
@@ -228,3 +229,19 @@ def read_table(
                 f"it lacks the column {missing[0]!r} and has {', '.join(map(str, table.columns))}"
             )
         return table
+
+
+PLAIN = re.compile(r"[A-Z0-9](?:[A-Z0-9.+_-]{0,58}[A-Z0-9+_-])?")
+DEVICES = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?")
+
+
+def folder_name(alloy: str) -> str:
+    """Return an alloy's name as a folder name that every file system and shell takes.
+
+    No two names share one, also where capitals do not count: a name that is not plain has ten
+    digits of its hash behind a mark that plain names do not have.
+    """
+    if PLAIN.fullmatch(alloy) and not DEVICES.fullmatch(alloy):
+        return alloy
+    readable = re.sub(r"[^A-Za-z0-9+-]+", "_", alloy)[:40].strip("_-") or "alloy"
+    return f"{readable}~{hashlib.sha256(alloy.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"

@@ -1,9 +1,7 @@
 """The work of learn, calibrate and benchmark: read, compute, write result files, say so."""
 
-import hashlib
 import logging
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import write_json, write_table
+from matml.core.files import folder_name, write_json, write_table
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import ZERO_CELSIUS
@@ -32,22 +30,6 @@ from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets
 from matml.kinetics.settings import KineticsSection
 
 log = logging.getLogger(__name__)
-
-
-PLAIN = re.compile(r"[A-Z0-9](?:[A-Z0-9.+_-]{0,58}[A-Z0-9+_-])?")
-DEVICES = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?")
-
-
-def folder_name(alloy: str) -> str:
-    """Return an alloy's name as a folder name that every file system and shell takes.
-
-    No two names share one, also where capitals do not count: a name that is not plain has ten
-    digits of its hash behind a mark that plain names do not have.
-    """
-    if PLAIN.fullmatch(alloy) and not DEVICES.fullmatch(alloy):
-        return alloy
-    readable = re.sub(r"[^A-Za-z0-9+-]+", "_", alloy)[:40].strip("_-") or "alloy"
-    return f"{readable}~{hashlib.sha256(alloy.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
 
 
 def learn_stage(

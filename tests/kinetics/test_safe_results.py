@@ -11,12 +11,11 @@ from click.testing import CliRunner
 
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
-from matml.core.files import read_json
+from matml.core.files import folder_name, read_json
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.equations.form.own_file import remembered
 from matml.kinetics.inference.population import Population, learn_population
-from matml.kinetics.pipeline import folder_name
 
 ALIKE = [
     *("Stahl Ä", "Stahl Ö", "Stahl A", "Stahl_A", "stahl_a", "STAHL_A", "Stahl  A", "Stahl/A"),

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from matml.cli.kinetics.options import FOLDER, json_option, threads_option
+from matml.cli.kinetics.options import FOLDER, READABLE, json_option, threads_option
 
 
 @click.command()
@@ -46,6 +47,23 @@ def populations(as_json: bool) -> None:
             click.echo(f"  composition (%): {', '.join(elements)}")
         click.echo(f"  good for: {card['good_for']}")
         click.echo(f"  source: {card['source']}")
+
+
+@click.command()
+@click.option("--data", type=READABLE, required=True, help="CSV of observations.")
+@click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
+@click.option("--alloy", "names", multiple=True, help="Alloy to look at; by default all.")
+@click.option("--out", type=FOLDER, default=Path("equations"), show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@threads_option
+def compare_equations(names: tuple[str, ...], **options: Any) -> None:
+    """Weigh equations by the evidence of each alloy's observations, and Q over the conversion.
+
+    Plateau, incubation, two stages, exponent free or held; Friedman, Vyazovkin and KAS.
+    """
+    from matml.kinetics.evaluation.which_equation import compare_equations_stage
+
+    compare_equations_stage(names=list(names), **options)
 
 
 @click.command()

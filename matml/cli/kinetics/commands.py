@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from matml.cli.kinetics.check import equations, make_populations, populations, recovery
+from matml.cli.kinetics.check import (
+    compare_equations,
+    equations,
+    make_populations,
+    populations,
+    recovery,
+)
 from matml.cli.kinetics.convert import convert, inspect
 from matml.cli.kinetics.options import (
     FOLDER,
@@ -84,7 +90,16 @@ def kinetics() -> None:
     """Learn and calibrate kinetic equations of phase transformations."""
 
 
-for command in (inspect, convert, recovery, equations, populations, make_populations, run):
+for command in (
+    inspect,
+    convert,
+    recovery,
+    equations,
+    compare_equations,
+    populations,
+    make_populations,
+    run,
+):
     kinetics.add_command(command)
 
 

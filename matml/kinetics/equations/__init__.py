@@ -20,6 +20,7 @@ from matml.kinetics.equations.variants import (
     IMPINGEMENT,
     JMAK_INCOMPLETE,
     JMAK_INCUBATION,
+    JMAK_TWO_STAGES,
 )
 
 EQUATIONS = {
@@ -32,6 +33,7 @@ EQUATIONS = {
         IMPINGEMENT,
         JMAK_INCUBATION,
         JMAK_INCOMPLETE,
+        JMAK_TWO_STAGES,
         GRAIN_GROWTH,
         SELLARS,
         LSW,

@@ -1,4 +1,4 @@
-"""Relatives of isothermal JMAK: impingement, incubation, incomplete transformation.
+"""Relatives of isothermal JMAK: impingement, incubation, incomplete transformation, two stages.
 
 All have the Arrhenius half time of `jmak`, and the half time is that of the *whole* reaction, so
 that parameters mean the same in each.
@@ -91,6 +91,15 @@ def _incomplete_time(values: Values, inputs: Inputs) -> Tensor:
     return (log_half_time(values, inputs) + reached) / math.log(10.0)
 
 
+def _two_stages(values: Values, inputs: Inputs) -> Tensor:
+    """Return f of two JMAK reactions, the second of which takes longer by a constant factor."""
+    age = inputs["time_s"].log() - log_half_time(values, inputs)
+    first = -torch.expm1(-LN2 * (values["avrami_exponent"] * age).exp())
+    later = values["second_exponent"] * (age - values["second_delay"].log())
+    share = values["first_share"]
+    return share * first - (1 - share) * torch.expm1(-LN2 * later.exp())
+
+
 def _variant(
     name: str,
     title: str,
@@ -170,4 +179,28 @@ JMAK_INCOMPLETE = _variant(
     (Parameter("final_fraction", "", 0.3, 0.99, 0.9, "logit", "fraction after a very long time"),),
     _incomplete,
     _incomplete_time,
+)
+
+JMAK_TWO_STAGES = Equation(
+    name="jmak_two_stages",
+    title="Two JMAK reactions of one activation energy",
+    source="a weighted sum of two of Avrami, J. Chem. Phys. 7 (1939) 1103",
+    parameters=(
+        *JMAK.parameters,
+        Parameter("second_delay", "", 1.5, 300.0, 10.0, "log", "half time of the second over it"),
+        Parameter("second_exponent", "", 0.4, 4.0, 1.5, "log", "exponent n of the second"),
+        Parameter("first_share", "", 0.1, 0.9, 0.5, "logit", "fraction that the first makes"),
+    ),
+    observables={
+        "fraction": Observable(
+            "fraction_transformed",
+            "fraction",
+            (TEMPERATURE, TIME, REFERENCE),
+            _two_stages,
+            lambda measured: measured,
+            0.05,
+            log_time_scale=log_half_time,
+        )
+    },
+    needs_reference_temperature=True,
 )

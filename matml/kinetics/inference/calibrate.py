@@ -26,6 +26,7 @@ from matml.kinetics.inference.diagnostics import (
     unit_notes,
     unlike_notes,
 )
+from matml.kinetics.inference.evidence import plateau_notes
 from matml.kinetics.inference.population import Population
 from matml.kinetics.inference.predict import generic_least_squares
 from matml.kinetics.inference.run_offsets import (
@@ -107,6 +108,7 @@ def calibrate(
     notes = population.assumed() + range_notes(own.points, known, own.headers)
     notes += unlike_notes(float(posterior.generic))
     notes += unit_notes(task, prior, measured, known, own.headers)
+    notes += plateau_notes(own, plain, seed)
     notes += composition_notes(known.get("composition", {}), own.alloys)
     notes += design_notes(given.points, moving)
     if len(own.points) < len(given.points):

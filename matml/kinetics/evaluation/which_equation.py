@@ -1,0 +1,120 @@
+"""Which equation describes an alloy's observations: evidence, and Q over the conversion."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from matml.core.errors import MatmlError
+from matml.core.files import folder_name, write_table
+from matml.figures.figure import Axis, Figure, Part, Series, style_of
+from matml.figures.static import write
+from matml.kinetics.data.observations import Observations
+from matml.kinetics.data.prepare import read_and_report
+from matml.kinetics.inference.evidence import CLEAR, candidates, weigh
+from matml.kinetics.inference.isoconversional import flatness, isoconversional
+
+log = logging.getLogger(__name__)
+
+FEATURES = {
+    "a plateau": "jmak_incomplete",
+    "an incubation": "jmak_incubation",
+    "two stages": "jmak_two_stages",
+    "impingement other than JMAK's": "impingement",
+}
+"""What equations add to JMAK."""
+
+
+def compare_equations_stage(
+    data: Path, alloys: Path | None, names: list[str], out: Path, seed: int
+) -> None:
+    """Weigh the equations for each alloy, say what the evidence is for, write tables and figure.
+
+    Raises
+    ------
+    MatmlError
+        Where an alloy is not there, or nothing describes the observations.
+    """
+    observations = read_and_report(data, alloys)
+    for name in names or observations.names:
+        if name not in observations.names:
+            raise MatmlError(f"--alloy {name}: give one of {', '.join(observations.names)}")
+        own, folder = observations.select([name]), out / folder_name(name)
+        equations = candidates(own)
+        if not equations:
+            raise MatmlError(
+                f"{data}: no built-in equation describes {own.kind!r} observations with these "
+                "columns; `matml kinetics equations` lists what each needs"
+            )
+        table = weigh(own, equations, seed)
+        write_table(folder / "equations.csv", _flat(table))
+        log.info("alloy %s: %d observations", name, len(own.points))
+        for row in table.to_dict("records"):
+            log.info(
+                "  %-28s ln evidence %8.1f, probability %.2f, rmse %.3g %s",
+                *(row["equation"], row["log_evidence"], row["probability"]),
+                *(row["rmse"], row["unit"]),
+            )
+        for told in features(table):
+            log.info("  %s", told)
+        if own.kind == "fraction":
+            _energies(own, folder)
+
+
+def features(table: pd.DataFrame) -> list[str]:
+    """Return what the evidence is for beyond JMAK, and for its exponent held, in sentences."""
+    log_evidence = table.set_index("equation")["log_evidence"]
+    estimates = table.set_index("equation")["estimates"]
+    if "jmak" not in log_evidence:
+        return []
+    found = []
+    for what, equation in FEATURES.items():
+        if equation in log_evidence:
+            gain = log_evidence[equation] - log_evidence["jmak"]
+            own = set(estimates[equation]) - set(estimates["jmak"])
+            values = ", ".join(f"{name} {estimates[equation][name]:.3g}" for name in sorted(own))
+            found.append(f"{_verdict(gain)} for {what} (e^{gain:+.1f} over jmak; {values})")
+    held = log_evidence[log_evidence.index.str.startswith("jmak, ")]
+    if len(held):
+        best = str(held.idxmax())
+        gain = held.max() - log_evidence["jmak"]
+        free = estimates["jmak"]["avrami_exponent"]
+        found.append(
+            f"exponent: {best.removeprefix('jmak, ')} is e^{gain:+.1f} as probable as a free one "
+            f"({free:.2f})"
+        )
+    return found
+
+
+def _verdict(gain: float) -> str:
+    return "clear evidence" if gain > CLEAR else "weak evidence" if gain > 1 else "no evidence"
+
+
+def _flat(table: pd.DataFrame) -> pd.DataFrame:
+    words = [
+        ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        for found in table["estimates"]
+    ]
+    return table.assign(estimates=words)
+
+
+def _energies(own: Observations, folder: Path) -> None:
+    """Say what Q is over the conversion; table and figure."""
+    table = isoconversional(own)
+    if table.empty:
+        log.info("  Q over the conversion: needs two runs at different temperatures or rates")
+        return
+    for sentence in flatness(table):
+        log.info("  %s", sentence)
+    write_table(folder / "isoconversional.csv", table)
+    parts: list[Part] = []
+    for method, rows in table.groupby("method", sort=False):
+        colour, symbol, _ = style_of(len(parts))
+        x, y = rows["conversion"], rows["activation_energy_kJ_mol"]
+        parts.append(Series(x, y, str(method), colour, symbol, width=1.6))
+    axes = Axis("conversion", ends=(0, 1)), Axis("activation energy (kJ/mol)", from_zero=True)
+    title = f"Isoconversional activation energy of {own.names[0]}"
+    if own.simulated:
+        title += " (simulated data)"
+    note = "Flat where one activation energy describes the reaction."
+    write(Figure("isoconversional", title, *axes, parts, note), [folder / "isoconversional.png"])
