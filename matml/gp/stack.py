@@ -31,6 +31,10 @@ from matml.gp.shifts import AS_LEARNED, CASES, Case, Shifted, student_likelihood
 FREEDOM = (1.0, 100.0)
 """Least and most degrees of freedom of the families' factors: from wild to all alike."""
 TENSORS = ("mean_weights", "variances", "noise", "freedom", "spread")
+WIDEST, SEVERAL = 2.5, 3
+"""How many times that before any label a deviation may be, where the mean is as it was learned, and
+from how many labels on: one odd label would widen all intervals without end, but one or two that
+are far off may be all there is to tell that the model is wrong here."""
 ALIKE, ONE = torch.tensor(1e12, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
 
 
@@ -160,8 +164,13 @@ class GPStack:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and scale of labels, [m]."""
         factor = self.factor(given.misfit, len(given))
-        found = given.at(mean, cross, variance, self.noise, factor)
-        return found[0].numpy(), found[1].numpy()
+        found, deviation = given.at(mean, cross, variance, self.noise, factor)
+        if len(given) < SEVERAL:
+            return found.numpy(), deviation.numpy()
+        before = ((variance + self.noise).clamp(min=1e-9) * self.spread).sqrt()
+        # labels that speak against the mean may widen it without end
+        most = before * (WIDEST / max(given.as_learned, 1e-9))
+        return found.numpy(), torch.minimum(deviation, most).numpy()
 
     def _weigh(self, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and the weighted covariance."""

@@ -1,12 +1,16 @@
 """The stack is a textbook Gaussian process; its weights are learned from what is unseen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+from matml.gp.shifts import CASES
 from matml.gp.stack import (
+    WIDEST,
     GPStack,
     Predictions,
     Sequences,
@@ -55,7 +59,7 @@ def test_intervals_follow_the_misfit_of_the_familys_labels(points):
     said = Predictions(torch.zeros(1, 30).double(), matern(x, 1.0)[None])
     usual, wild = weights([1.0], [1.0]), weights([1.0], [1.0], 0.01, 3.0, 0.5)
     gram = matern(x[:6], 1.0).numpy() + 0.01 * np.eye(6)
-    for scale in (0.1, 1.0, 10.0):
+    for scale in (0.1, 1.0, 2.0):
         labels = scale * y[:6]
         mean, deviation = conditioned(usual, said[np.arange(9)], labels, 6)
         same, t_scale = conditioned(wild, said[np.arange(9)], labels, 6)
@@ -63,6 +67,24 @@ def test_intervals_follow_the_misfit_of_the_familys_labels(points):
         # conjugate update of the inverse gamma distribution: shape 3 / 2, rate 3 * 0.5 / 2
         expected = (1.5 + labels @ np.linalg.solve(gram, labels)) / (3 + 6)
         np.testing.assert_allclose(np.square(t_scale / deviation), expected, rtol=1e-3)
+
+
+def test_one_odd_label_does_not_widen_all_intervals_without_end(points, monkeypatch):
+    x, y = points
+    said = Predictions(torch.zeros(1, 30).double(), matern(x, 1.0)[None])[np.arange(9)]
+    stack = weights([1.0], [1.0], 0.01, 3.0, 0.5)
+    odd = np.r_[y[:5], 100.0]
+    _, before = conditioned(
+        stack, Predictions(said.means[:, 6:], said.covariances[:, 6:, 6:]), odd[:0], 0
+    )
+    _, deviation = conditioned(stack, said, odd, 6)
+    np.testing.assert_allclose(deviation, WIDEST * before)
+    # labels that speak against the mean itself are not held
+    stack = replace(stack, cases=CASES)
+    _, held = conditioned(stack, said, y[:6] + 100, 6)
+    monkeypatch.setattr("matml.gp.stack.WIDEST", np.inf)
+    _, free = conditioned(stack, said, y[:6] + 100, 6)
+    np.testing.assert_array_equal(held, free)
 
 
 def test_degrees_of_freedom_and_scale_are_found_again():
