@@ -33,6 +33,21 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+FEWEST_TASKS = 4
+"""An interval over fewer tasks, such as families or alloys, says nothing of tasks in general."""
+
+
+def sign_over_tasks(low: float | None, high: float | None, tasks: int) -> int | None:
+    """Return what a paired difference over tasks shows, by its 95 % interval.
+
+    1 where it is above zero, -1 where below, 0 where neither is certain; None where fewer than
+    `FEWEST_TASKS` tasks tell.
+    """
+    if tasks < FEWEST_TASKS or low is None or high is None or np.isnan(low) or np.isnan(high):
+        return None
+    return int(low > 0) - int(high < 0)
+
+
 def tidy_record(
     benchmark: str,
     setting: str,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import bootstrap_interval, sign_over_tasks
 from matml.properties.methods.registry import FINE_TUNED, STACK, TITLES
 
 
@@ -114,7 +114,8 @@ def score_table(
 
     Metrics: `mae_family_mean` and `mae_family_median`; `gain_over_pretrained` and
     `gain_over_zero_shot`, the paired mean reduction of the error against the pre-trained network
-    as it is and against the same method without support, with the interval over families.
+    as it is and against the same method without support, and `excess_over_default`, how much
+    larger the error is than the chosen method's, paired, with the interval over families.
     """
     by_family = family_errors(errors)
     episodes = errors.groupby(["property", "shots"])["episode"].nunique()
@@ -143,6 +144,7 @@ def score_table(
             gains = {
                 "gain_over_pretrained": group["pretrained"].to_numpy() - error,
                 "gain_over_zero_shot": zero.loc[families, method].to_numpy() - error,
+                "excess_over_default": error - group[choices[name].method].to_numpy(),
             }
             low, high = bootstrap_interval(error)
             metrics = [
@@ -159,17 +161,7 @@ def score_table(
     return pd.DataFrame(records)
 
 
-FEWEST_FAMILIES = 4
-"""Over fewer families an interval says nothing about families in general."""
-
-
-def _verdict(low: float, high: float, families: int) -> str:
-    """Return in words what the interval of a gain means."""
-    if families < FEWEST_FAMILIES:
-        return "too few families to say"
-    if low > 0:
-        return "helps"
-    return "hurts" if high < 0 else "no clear difference"
+VERDICTS = {None: "too few families to say", 1: "helps", 0: "no clear difference", -1: "hurts"}
 
 
 def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -> list[str]:
@@ -194,7 +186,7 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
             gains = gains[gains["method"] == choice.method]
             parts = [
                 f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] with {row['shots']} "
-                f"labels ({_verdict(row['low'], row['high'], row['n_families'])}, "
+                f"labels ({VERDICTS[sign_over_tasks(row['low'], row['high'], row['n_families'])]}, "
                 f"{row['n_families']} families)"
                 for row in gains.to_dict("records")
             ]

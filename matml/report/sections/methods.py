@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from matml.core.statistics import FEWEST_TASKS
 from matml.report.html.markup import count, escape, missing
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL as HULL_ENERGY
 from matml.report.html.wording import doi, property_title
-from matml.report.sections.properties.scores import FEWEST_FAMILIES
 
 # what, citation, DOI or '' where there is none
 SYMMETRY = (
@@ -117,7 +117,7 @@ def _predictors(results: Results) -> str:
         "drawn several times. Intervals: 90 % split-conformal half widths over validation "
         "families; their real coverage on the test families is given above. Errors are means "
         "over families with 95 % bootstrap intervals over families, where there are at least "
-        f"{FEWEST_FAMILIES}."
+        f"{FEWEST_TASKS}."
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.core.statistics import FEWEST_TASKS, sign_over_tasks
 from matml.kinetics.evaluation.methods import method_title
 from matml.report.html.markup import (
     Cell,
@@ -20,10 +21,11 @@ from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, title_of, unit_text
 from matml.report.sections.kinetics.overview import badge, kinetics_headlines
 from matml.report.sections.properties.scores import (
-    FEWEST_FAMILIES,
+    EXCESS,
     Scores,
     few_shot_table,
     findings,
+    sign,
 )
 from matml.report.sections.screening.candidate import STABLE, stability_words
 from matml.report.sections.screening.shortlist import (
@@ -35,9 +37,6 @@ from matml.report.sections.screening.shortlist import (
 )
 from matml.screening.objectives import parse_objective
 
-SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
-"""Methods without a neural network: what one would take instead."""
-USUAL_SHOTS = 10
 FIRST = 5
 STABILITY = (
     " Stability: energy above the hull of the known entries, eV/atom, a lower bound; “gaps”: "
@@ -139,60 +138,81 @@ def _predictors(scores: Scores | None) -> str:
     """Return how the chosen method compares with the best simple one on unseen families."""
     if scores is None:
         return ""
-    rows, better, compared = [], 0, 0
-    shots_used = set()
+    rows: list[list[Cell]] = []
+    told: dict[int | None, list[str]] = {}
+    compared = False
     for name in scores.properties:
         used = scores.used(name)
         if used.empty:
             continue
-        shots = min(used["shots"], key=lambda k: abs(k - USUAL_SHOTS))
-        ours = used[used["shots"] == shots].iloc[0]
-        own = scores.of(name)
-        simple = own[
-            (own["shots"] == shots) & own["method"].isin(SIMPLE) & (own["method"] != ours["method"])
-        ]
-        shots_used.add(int(shots))
+        shots, simple = scores.shown_shots(name), scores.best_simple(name)
+        title = property_title(name)
         cells = [
-            text_cell(sentence(property_title(name)) + unit_text(scores.unit(name))),
-            _error(ours),
+            Cell(
+                f"{escape(sentence(title) + unit_text(scores.unit(name)))}<br>"
+                f'<span class="which">{shots} known values</span>',
+                title,
+            ),
+            _error(used[used["shots"] == shots].iloc[0]),
         ]
-        if simple.empty:
+        own = scores.of(name)
+        beside = own[(own["method"] == simple) & (own["shots"] == shots)]
+        if beside.empty:
             rows.append([*cells, text_cell("–", "num")])
             continue
-        best = simple.sort_values("value").iloc[0]
-        compared += 1
-        better += ours["value"] < best["value"]
-        change = 100 * (ours["value"] / best["value"] - 1)
-        sign = "+" if change > 0 else ""
-        words = f"{number(best['value'])} (ours\u00a0{sign}{number(change, 2)}\u00a0%)<br>"
-        words += f'<span class="which">{escape(scores.titles[best["method"]])}</span>'
-        rows.append([*cells, Cell(words, float(best["value"]), "num")])
+        compared = True
+        excess = scores.of(name, EXCESS)
+        excess = excess[(excess["method"] == simple) & (excess["shots"] == shots)]
+        if len(excess):
+            told.setdefault(sign(excess.iloc[0]), []).append(f"{title} ({shots})")
+        rows.append([*cells, _simple(scores, beside.iloc[0], excess)])
     if not rows:
         return ""
-    given = " or ".join(str(k) for k in sorted(shots_used))
-    lead = f"With {given} known values of a family that was never seen, "
-    if compared:
-        lead += (
-            f"the mean error is lower than that of the best simple method for <b>{better} of "
-            f"{compared}</b> properties."
-        )
-    else:
-        lead += "these are the errors; no simple method was tested beside it."
     return _answer(
         "Predictor",
-        lead,
+        _compared(told) if compared else "No simple method was tested beside it.",
         table(
             ["property", "error", "best simple method"],
             rows,
             caption="Errors of the predictor and of the best simple method",
             note="Mean absolute error over unseen families [95 % interval, where there are at "
-            f"least {FEWEST_FAMILIES}]. “Simple”: without a neural network; the best is picked "
-            "afterwards, which favours it. Families are few: where the intervals overlap, the "
-            "difference is not certain.",
+            f"least {FEWEST_TASKS}]. “Simple”: without a neural network; the one with the lowest "
+            "error over all numbers of known values is picked afterwards, which favours it. "
+            "Differences are paired over families.",
         ),
         "predictors",
         "Learning curves, parity, coverage of the intervals",
     )
+
+
+def _simple(scores: Scores, beside: pd.Series, excess: pd.DataFrame) -> Cell:
+    """Return the cell of the simple method: its error, and how it differs from the predictor's."""
+    words = f"{number(beside['value'])}<br>"
+    if len(excess):
+        row = excess.iloc[0]
+        ends = interval(row["low"], row["high"], 2)
+        plus = "+" if row["value"] > 0 else ""
+        words += f'<span class="interval">{plus}{number(row["value"], 2)} {ends}</span><br>'
+    words += f'<span class="which">{escape(scores.titles[beside["method"]])}</span>'
+    return Cell(words, float(beside["value"]), "num")
+
+
+def _compared(told: dict[int | None, list[str]]) -> str:
+    """Return what the paired differences to the best simple method show, and no more."""
+    if not told:
+        return "For each property, its error beside that of the best simple method."
+    verdicts = (
+        (1, "Its error on families never seen is clearly lower than the best simple method’s for"),
+        (0, "No clear difference for"),
+        (-1, "Its error is clearly higher for"),
+        (None, "Too few families to say for"),
+    )
+    parts = []
+    for verdict, words in verdicts:
+        if names := told.get(verdict):
+            listed = escape("; ".join(names))
+            parts.append(f"{words} {f'<b>{listed}</b>' if verdict else listed}.")
+    return " ".join(parts) + " In brackets: how many values of the family were known."
 
 
 def _error(row: pd.Series) -> Cell:
@@ -234,39 +254,38 @@ def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
     )
 
 
-def _paired(results: Results, item: dict[str, Any]) -> int:
+def _paired(results: Results, item: dict[str, Any]) -> int | None:
     """Return 1 where the default is clearly better than least squares, -1 where clearly worse.
 
-    By the paired difference over alloys where the scores hold it, else by the intervals of both.
+    By the paired difference over alloys, as `sign_over_tasks`; None where it is not known.
     """
-    ours, plain = item["default"], item["generic"]
     scores = results.table(f"kinetics/{item['dataset']}/scores.csv", ("method", "metric", "shots"))
     assert scores is not None  # the headline comes from it
     paired = scores[
-        (scores["method"] == plain["method"])
+        (scores["method"] == item["generic"]["method"])
         & (scores["metric"] == "rmse_minus_default_mean")
         & (scores["shots"] == item["shots"])
     ]
-    if len(paired):
-        low, high = paired.iloc[0][["low", "high"]]
-        return int(low > 0) - int(high < 0)
-    return int(ours["high"] < plain["low"]) - int(ours["low"] > plain["high"])
+    if paired.empty:
+        return None
+    row = paired.iloc[0]
+    return sign_over_tasks(row["low"], row["high"], int(row.get("n_tasks", FEWEST_TASKS)))
 
 
 def _against(results: Results, headlines: list[dict[str, Any]]) -> str:
     """Return how the errors compare with those of least squares, data set by data set."""
     told = []
     for item in headlines:
-        ratio = item["generic"]["value"] / item["default"]["value"]
-        verdict = _paired(results, item)
-        if verdict > 0:
-            words = f"with <b>{number(ratio, 2)} times</b> less error than plain least squares"
-        elif verdict < 0:
-            words = f"with <b>{number(1 / ratio, 2)} times the error</b> of plain least squares"
-        else:
-            words = "<b>about as well</b> as plain least squares"
-        told.append((words, title_of(item["dataset"])))
-    return ", ".join(f"{words} ({escape(name)})" for words, name in told)
+        change = 100 * (item["default"]["value"] / item["generic"]["value"] - 1)
+        percent = f"<b>{number(abs(change), 2)} %"
+        words = {
+            1: f"with {percent} lower error</b> than plain least squares",
+            -1: f"with {percent} higher error</b> than plain least squares",
+            0: "without a clear difference from plain least squares",
+            None: "(see the table; too few alloys to compare)",
+        }[_paired(results, item)]
+        told.append(f"{words} ({escape(title_of(item['dataset']))})")
+    return ", ".join(told)
 
 
 def _size(results: Results) -> str:

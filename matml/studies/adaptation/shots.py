@@ -16,10 +16,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from matml.core.errors import MatmlError
+from matml.core.statistics import FEWEST_TASKS
 from matml.meta import Diverged
 from matml.properties.data.batches import GraphBatches
 from matml.properties.dataset import Workbench
-from matml.properties.evaluation.compare import FEWEST_FAMILIES
 from matml.properties.networks.adaptation import (
     fine_tuned_weights,
     gradient_step_weights,
@@ -93,7 +93,7 @@ def comparable_families(
     """Return the families of each number of labels, the same ones as far as there are enough.
 
     A family admits k labels if they leave `smallest_query` crystals and a third of the family. The
-    largest k that `FEWEST_FAMILIES` families admit decides which families all smaller k are studied
+    largest k that `FEWEST_TASKS` families admit decides which families all smaller k are studied
     on, so that they differ by the labels and nothing else; larger k have the few that admit them.
     """
     admitted = {
@@ -104,7 +104,7 @@ def comparable_families(
         ]
         for k in sorted(shots)
     }
-    enough = [k for k, chosen in admitted.items() if len(chosen) >= FEWEST_FAMILIES]
+    enough = [k for k, chosen in admitted.items() if len(chosen) >= FEWEST_TASKS]
     if enough:
         admitted |= {k: admitted[max(enough)] for k in enough}
     return {k: chosen for k, chosen in admitted.items() if chosen}

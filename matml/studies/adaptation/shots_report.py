@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval, tidy_record
+from matml.core.statistics import FEWEST_TASKS, bootstrap_interval, tidy_record
 from matml.figures.figure import (
     BLUE,
     GREEN,
@@ -23,7 +23,7 @@ from matml.figures.figure import (
 )
 from matml.figures.static import write
 from matml.properties.data.targets import find_property
-from matml.properties.evaluation.compare import FEWEST_FAMILIES, with_interval
+from matml.properties.evaluation.compare import with_interval
 from matml.studies.adaptation.shots import METHODS, stopped_elsewhere
 
 PARTS = {"mse": "error", "squared_bias": "squared bias", "variance": "variance"}
@@ -56,7 +56,7 @@ def summarise(name: str, table: pd.DataFrame, *, default_steps: int, seed: int) 
                 add(method, steps, shots, part, group[part].to_numpy())
             if steps:
                 add(method, steps, shots, "change_of_mse", (error[steps] - start).to_numpy())
-        if method != "network_gp" and len(error) >= FEWEST_FAMILIES:
+        if method != "network_gp" and len(error) >= FEWEST_TASKS:
             add(method, None, shots, "mse_stopped", stopped_elsewhere(own).to_numpy())
     return found
 

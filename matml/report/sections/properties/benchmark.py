@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.statistics import FEWEST_TASKS
 from matml.figures.figure import GREEN, GREY, ORANGE, Axis, Figure, Hover, Part, Series
 from matml.properties.methods.registry import method_title
 from matml.report.html.figure_set import Figures, FigureSet, labels_menu
@@ -14,7 +15,6 @@ from matml.report.html.markup import details, escape, missing, preformatted
 from matml.report.html.results import Results
 from matml.report.html.wording import sentence, split_unit, unit_text
 from matml.report.sections.compare import error_table, span_words
-from matml.report.sections.properties.scores import FEWEST_FAMILIES
 
 FOLDER = "properties-benchmark"
 SETTINGS = {
@@ -129,7 +129,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
     largest = float(np.nanmax(ends.abs().to_numpy()))
     # methods that can only say the same, as with one label, differ by rounding
     ends = ends.where(ends.isna() | (ends.abs() > ROUNDING * max(largest, 1e-6)), 0.0)
-    ends.loc[own["n_tasks"] < FEWEST_FAMILIES, ["low", "high"]] = np.nan
+    ends.loc[own["n_tasks"] < FEWEST_TASKS, ["low", "high"]] = np.nan
     own = own.assign(**ends)
     # one range of all numbers of labels, so that they can be compared
     left, right = min(0.0, float(ends.min(axis=None))), max(0.0, float(ends.max(axis=None)))
@@ -186,7 +186,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
         parts,
         "Error of each method less the default's on the same tasks, with 95 % intervals over "
         "tasks. Right of zero the default is better (green circles), left of it worse (orange "
-        f"crosses); open circles: no clear difference, or fewer than {FEWEST_FAMILIES} tasks.",
+        f"crosses); open circles: no clear difference, or fewer than {FEWEST_TASKS} tasks.",
         f"{words}: the default against {len(others)} other methods at {first} labels; clearly "
         f"better than {clear} of {len(shown)}.",
         height=110 + 30 * len(others),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval
+from matml.core.statistics import FEWEST_TASKS, bootstrap_interval
 from matml.figures.figure import GREY, Axis, Figure, Hover, Part, Series, style_of
 from matml.properties.stack.conformal import LEVEL, LEVELS, normal_ratio
 from matml.report.html.figure_set import FigureSet, labels_menu
@@ -15,7 +15,7 @@ from matml.report.sections.properties.parity import (
     subject_menu,
     usual_shots,
 )
-from matml.report.sections.properties.scores import FEWEST_FAMILIES, Scores
+from matml.report.sections.properties.scores import Scores
 
 
 def distances(rows: pd.DataFrame, logarithmic: bool) -> np.ndarray:
@@ -40,7 +40,7 @@ def coverage(rows: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
     -------
     table
         level, value, low, high (95 % bootstrap interval over families; NaN for fewer than
-        `FEWEST_FAMILIES`), n_families, n_crystals.
+        `FEWEST_TASKS`), n_families, n_crystals.
     """
     rows = rows[rows["low"].notna() & rows["high"].notna()]
     reach = pd.Series(distances(rows, logarithmic), rows.index)
@@ -49,9 +49,7 @@ def coverage(rows: pd.DataFrame, logarithmic: bool) -> pd.DataFrame:
         edge = normal_ratio(level)
         # a value on the edge of its interval is inside, however its ends were rounded
         inside = (reach <= edge * (1 + 1e-9)).groupby(rows["family"]).mean().to_numpy()
-        low, high = (
-            bootstrap_interval(inside) if len(inside) >= FEWEST_FAMILIES else (np.nan, np.nan)
-        )
+        low, high = bootstrap_interval(inside) if len(inside) >= FEWEST_TASKS else (np.nan, np.nan)
         value = inside.mean() if len(inside) else np.nan
         records.append((level, value, low, high, len(inside), len(rows)))
     columns = ["level", "value", "low", "high", "n_families", "n_crystals"]
@@ -73,7 +71,7 @@ def scored(scores: Scores, name: str) -> dict[tuple[str, int], pd.DataFrame]:
         table = group.assign(level=group["metric"].map(levels)).sort_values("level")
         if len(table) < len(levels):
             continue
-        few = table["n_families"] < FEWEST_FAMILIES
+        few = table["n_families"] < FEWEST_TASKS
         table[["low", "high"]] = table[["low", "high"]].mask(few)
         columns = ["level", "value", "low", "high", "n_families"]
         tables[("chosen", int(shots))] = table[columns].assign(n_crystals=np.nan)
@@ -87,7 +85,7 @@ def calibration_note() -> str:
         "unseen families. Below the dashed line the intervals are too narrow, above it too wide. "
         "Predictions come with the 90 % interval; the other levels follow from its width as for a "
         "normal distribution. Bars: 95 % interval over families, where there are "
-        f"at least {FEWEST_FAMILIES}.</p>"
+        f"at least {FEWEST_TASKS}.</p>"
     )
 
 

@@ -2,12 +2,13 @@
 
 import pandas as pd
 
+from matml.core.statistics import FEWEST_TASKS
 from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
 from matml.report.html.markup import bare, count, escape, missing, number
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, title_of, unit_text
 from matml.report.sections.compare import error_curves, error_table, legend
-from matml.report.sections.properties.scores import ERROR, FEWEST_FAMILIES, Scores
+from matml.report.sections.properties.scores import ERROR, Scores
 
 ALWAYS_SHOWN = ("pretrained", "maml")
 
@@ -18,7 +19,7 @@ def curve_legend(scores: Scores) -> str:
     return (
         '<p class="note">Click a method to show or hide it. The thick line is the default '
         "method. Bars are 95 % intervals over families, where there are at least "
-        f"{FEWEST_FAMILIES}. A line breaks where fewer families have enough members: means over "
+        f"{FEWEST_TASKS}. A line breaks where fewer families have enough members: means over "
         "different families are not joined. Methods joined by “=” gave the same numbers.</p>"
         + legend(errors, scores.methods, scores.titles)
     )

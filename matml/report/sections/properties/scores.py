@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from matml.core.statistics import FEWEST_TASKS, sign_over_tasks
 from matml.report.html.markup import Cell, escape, number, table, text_cell
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, unit_text
@@ -12,9 +13,12 @@ from matml.report.sections.compare import methods_of, score_cell
 SCORES = "properties/evaluation/scores.csv"
 ERROR = "mae_family_mean"
 GAIN = "gain_over_zero_shot"
+EXCESS = "excess_over_default"
 COLUMNS = ("property", "unit", "method", "is_default", "shots", "metric", "value", "low", "high")
-FEWEST_FAMILIES = 4
-"""An interval over fewer families says nothing about families in general."""
+USUAL_SHOTS = 10
+SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
+"""Methods without a neural network: what one would take instead."""
+VERDICTS = {None: "too few families", 1: "labels help", 0: "no clear difference", -1: "labels hurt"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,21 @@ class Scores:
         own = self.of(name)
         return own[own["is_default"].astype(bool)].sort_values("shots")
 
+    def shown_shots(self, name: str) -> int:
+        """Return the number of labels told first: nearest to 10 of those that families allow."""
+        used = self.used(name)
+        families = used.get("n_families", pd.Series(FEWEST_TASKS, used.index))
+        enough = used[(used["shots"] > 0) & (families >= FEWEST_TASKS)]
+        shots = (used if enough.empty else enough)["shots"]
+        return min(map(int, shots), key=lambda k: abs(k - USUAL_SHOTS))
+
+    def best_simple(self, name: str) -> str | None:
+        """Return the simple method with the lowest mean error over the numbers of labels."""
+        own = self.of(name)
+        chosen = own["is_default"].astype(bool)
+        own = own[own["method"].isin(SIMPLE) & (own["shots"] > 0) & ~chosen]
+        return None if own.empty else str(own.groupby("method")["value"].mean().idxmin())
+
     def unit(self, name: str) -> str:
         """Return the unit of a property's error, '' for a pure number."""
         unit = self.of(name)["unit"]
@@ -63,13 +82,13 @@ class Scores:
 
 
 def with_sound_intervals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return scores without the intervals of fewer than `FEWEST_FAMILIES` families.
+    """Return scores without the intervals of fewer than `FEWEST_TASKS` families.
 
     A bootstrap of two or three families tells how far these are apart, not what others would give.
     """
     if "n_families" not in rows:
         return rows
-    few = rows["n_families"] < FEWEST_FAMILIES
+    few = rows["n_families"] < FEWEST_TASKS
     return rows.assign(low=rows["low"].mask(few), high=rows["high"].mask(few))
 
 
@@ -105,63 +124,69 @@ def few_shot_table(scores: Scores) -> str:
         ],
         rows,
         note="Mean absolute error, averaged over families that no stage of training has seen, "
-        f"with its 95 % interval (bootstrap) where there are at least {FEWEST_FAMILIES} of them. "
+        f"with its 95 % interval (bootstrap) where there are at least {FEWEST_TASKS} of them. "
         "Methods were chosen on other families. "
         f"“Gain from labels”: how much labels lower the error of the same method without any, on "
-        f"the same families; for the most labels that at least {FEWEST_FAMILIES} families allow. "
+        f"the same families; for the most labels that at least {FEWEST_TASKS} families allow. "
         "Families with enough members become fewer to the right, so columns are not compared with "
         "each other.",
     )
 
 
-def label_gain(scores: Scores, name: str) -> pd.Series | None:
-    """Return the row that tells what the most labels bring the chosen method of a property."""
+def sign(row: pd.Series) -> int | None:
+    """Return what a score's paired difference shows, as `sign_over_tasks` does."""
+    return sign_over_tasks(row["low"], row["high"], int(row.get("n_families", FEWEST_TASKS)))
+
+
+def label_gains(scores: Scores, name: str) -> pd.DataFrame:
+    """Return what labels bring the chosen method of a property, a row a number of labels."""
     gains = scores.of(name, GAIN)
-    gains = gains[gains["is_default"].astype(bool) & (gains["shots"] > 0)]
-    if gains.empty:
-        return None
-    gains = gains.sort_values("shots")
-    enough = gains[gains.get("n_families", FEWEST_FAMILIES) >= FEWEST_FAMILIES]
-    return (gains if enough.empty else enough).iloc[-1]
-
-
-def verdict(gain: pd.Series) -> str:
-    """Return in words what an interval of a gain means."""
-    if pd.isna(gain["low"]) or gain.get("n_families", FEWEST_FAMILIES) < FEWEST_FAMILIES:
-        return "too few families"
-    if gain["low"] > 0:
-        return "labels help"
-    return "labels hurt" if gain["high"] < 0 else "no clear difference"
+    return gains[gains["is_default"].astype(bool) & (gains["shots"] > 0)].sort_values("shots")
 
 
 def findings(scores: Scores) -> str:
-    """Return one sentence: for how many properties the labels of a new family help."""
-    verdicts = {}
+    """Return for which properties, and with how many, the labels of a new family help."""
+    told: dict[int | None, list[str]] = {1: [], 0: [], -1: [], None: []}
     for name in scores.properties:
-        gain = label_gain(scores, name)
-        if gain is not None:
-            verdicts[property_title(name)] = verdict(gain)
-    helped = [name for name, word in verdicts.items() if word == "labels help"]
-    others = [name for name in verdicts if name not in helped]
-    if not verdicts:
-        return ""
-    told = []
-    if helped:
-        told.append(
-            f"A few known values of a new family clearly improve the prediction of its other "
-            f"members for <b>{escape(', '.join(helped))}</b>."
+        gains = label_gains(scores, name)
+        shots: dict[int | None, list[str]] = {}
+        for _, gain in gains.iterrows():
+            shots.setdefault(sign(gain), []).append(str(int(gain["shots"])))
+        if len(shots) > 1:
+            # with how many labels too few families are left is told by the table
+            shots.pop(None, None)
+        for verdict, numbers in shots.items():
+            told[verdict].append(f"{property_title(name)} ({listed(numbers)})")
+    parts = []
+    if told[1]:
+        parts.append(
+            "Known values of a new family clearly improve the prediction of its other members "
+            "(the 95 % interval of the gain excludes zero) for "
+            f"<b>{escape('; '.join(told[1]))}</b>; in brackets, how many known values."
         )
-    if others:
-        told.append(f"For {escape(', '.join(others))} no clear gain was seen.")
-    return f"<p>{' '.join(told)}</p>"
+    for verdict, words in (
+        (0, "No clear difference"),
+        (-1, "They make it worse"),
+        (None, "Too few families to say"),
+    ):
+        if told[verdict]:
+            parts.append(f"{words}: {escape('; '.join(told[verdict]))}.")
+    return f"<p>{' '.join(parts)}</p>" if parts else ""
+
+
+def listed(words: list[str]) -> str:
+    """Return `5`, `5 and 10` or `5, 10 and 20`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _gain_cell(scores: Scores, name: str) -> Cell:
-    """Return a cell with the gain by labels and what it means."""
-    gain = label_gain(scores, name)
-    if gain is None:
+    """Return a cell with the gain by labels and what it means, for the most that tell."""
+    gains = label_gains(scores, name)
+    if gains.empty:
         return text_cell("–", "num")
-    meaning = f"with {int(gain['shots'])}: {verdict(gain)}"
+    enough = gains[[sign(gain) is not None for _, gain in gains.iterrows()]]
+    gain = (gains if enough.empty else enough).iloc[-1]
+    meaning = f"with {int(gain['shots'])}: {VERDICTS[sign(gain)]}"
     shown = f'{number(gain["value"])}<br><span class="interval">{meaning}</span>'
     return Cell(shown, float(gain["value"]), "num")
 
@@ -200,6 +225,6 @@ def coverage_table(scores: Scores) -> str:
         rows,
         note="Share of the crystals of unseen families that lie inside the nominal 90 % interval "
         "of the chosen method, mean over families with its 95 % interval (where there are at "
-        f"least {FEWEST_FAMILIES}). Below 90 the intervals are too narrow: they were set on few "
+        f"least {FEWEST_TASKS}). Below 90 the intervals are too narrow: they were set on few "
         "families.",
     )
