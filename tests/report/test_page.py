@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from matml.cli.report import report
 from matml.core.errors import MatmlError
 from matml.core.files import write_text
 from matml.report.html.markup import number
@@ -191,6 +193,20 @@ def test_a_page_can_be_made_without_any_part(results, part):
     shutil.rmtree(results / part)
     text, _ = make_page(results, ReportSection())
     assert len(Page(text).text) > 500
+
+
+def test_a_calibration_alone_has_a_page_and_an_empty_folder_has_none(results, empty_results):
+    folder = next((results / "kinetics").glob("*/calibration"))
+    done = CliRunner().invoke(report, [str(folder)], catch_exceptions=False)
+    assert done.exit_code == 0
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert {"kinetics", "methods"} <= set(page.ids)
+    assert not {"shortlist", "predictors", "run"} & set(page.ids)
+    assert "parameter" in page.text
+    for sentence in ("has no scores", "held out", "computed nothing"):
+        assert sentence not in page.text
+    with pytest.raises(MatmlError, match="empty: holds no results; give the folder of a run"):
+        CliRunner().invoke(report, [str(empty_results)], catch_exceptions=False)
 
 
 def test_a_broken_result_file_is_named(results):

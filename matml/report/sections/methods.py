@@ -162,11 +162,14 @@ def _kinetics(results: Results) -> str:
     """Return how the kinetic equations were calibrated."""
     folds = _settings(results, "kinetics").get("folds")
     dealt = f" in {count(folds)} folds over alloys" if folds else ""
+    tested = (
+        f"Tested on alloys that were held out{dealt}, split by composition; compared with least "
+        "squares from a generic start, which knows nothing of other alloys. "
+    )
     return (
         "A kinetic equation with few physical parameters describes each alloy. What parameters "
         "are likely (the prior, given the composition) is learned from the other alloys; a few "
         "observations of a new alloy turn it into a posterior, whose width gives the bands. "
-        f"Tested on alloys that were held out{dealt}, split by composition; compared with least "
-        "squares from a generic start, which knows nothing of other alloys. Simulated data are "
-        "marked as such wherever they appear."
+        f"{'' if results.place else tested}"
+        "Simulated data are marked as such wherever they appear."
     )

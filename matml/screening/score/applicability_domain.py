@@ -23,11 +23,13 @@ class Domain:
     ----------
     rare
         Symbols of the elements that too few labelled crystals hold, by atomic number.
+        None where labels are so few that an element is rare only if none of them holds it, which
+        the model says.
     low, high
         Range of the labels.
     """
 
-    rare: dict[int, str]
+    rare: dict[int, str] | None
     low: float
     high: float
 
@@ -41,11 +43,8 @@ class Domain:
 
     @classmethod
     def unbounded(cls) -> "Domain":
-        """The domain where labels are too few to tell elements or a range: a user's own property.
-
-        What the model has not met with it, the model says itself.
-        """
-        return cls({}, -math.inf, math.inf)
+        """The domain where labels are too few to tell a range: of a user's own property."""
+        return cls(None, -math.inf, math.inf)
 
     def judge(self, predictions: pd.DataFrame, atomic_numbers: Sequence) -> pd.DataFrame:
         """Predictions with a stricter `in_domain`, and the reasons beside it.
@@ -56,10 +55,14 @@ class Domain:
             `predictions` with new `in_domain`, and `rare_elements` (symbols, '' if none) and
             `beyond_labels`.
         """
-        rare = [
-            " ".join(self.rare[z] for z in sorted(set(map(int, row))) if z in self.rare)
-            for row in atomic_numbers
-        ]
+        known = self.rare
+        if known is None:
+            rare = predictions["unseen_elements"].tolist()
+        else:
+            rare = [
+                " ".join(known[z] for z in sorted(set(map(int, row))) if z in known)
+                for row in atomic_numbers
+            ]
         beyond = ~predictions["prediction"].between(self.low, self.high)
         judged = predictions.assign(rare_elements=rare, beyond_labels=beyond)
         judged["in_domain"] &= (judged["rare_elements"] == "") & ~beyond
