@@ -220,15 +220,18 @@ class CalibratedAlloy:
         temperature_C: tuple[float, float] | None = None,
         time_s: tuple[float, float] | None = None,
         heating_rate_K_per_s: tuple[float, float] | None = None,
+        longest_s: float | None = None,
     ) -> pd.DataFrame:
         """Return the experiments that are expected to tell most, best first.
 
         `variance_left` is the part of the variance over the ranges that is left after each. Ranges
-        are those in which predictions matter; by default those of the population.
+        are those in which predictions matter; by default those of the population. `longest_s` is
+        that of an experiment.
         """
         own, ranges = self.observations, (temperature_C, time_s, heating_rate_K_per_s)
         region, seed = region_of(self.population, ranges), self.calibration.seed
-        return design(self.population, own.alloys, own, region, region, count, seed).proposals
+        found = design(self.population, own.alloys, own, region, region, count, seed, longest_s)
+        return found.proposals
 
 
 def _shown(table: pd.DataFrame) -> str:

@@ -3,17 +3,20 @@
 import json
 from dataclasses import replace
 
+import click
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 
+from matml.cli.kinetics.options import Duration
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.kinetics.design.choose import Region, choose, design
 from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.design import score_designs, summarise_designs
 from matml.kinetics.inference.calibrate import pick_points
+from matml.kinetics.inference.population import Population
 from matml.kinetics.settings import KineticsSection
 
 
@@ -66,6 +69,43 @@ def test_proposals_lie_where_they_may_and_help_where_they_should(learned):
     other = replace(few, kind="fraction")
     with pytest.raises(MatmlError, match="observations"):
         design(population, own.alloys, other, region, high, 1, seed=0)
+
+
+def test_experiments_end_in_time_and_tell_how_long_they_take(learned):
+    observations, population, _ = learned
+    own = observations.select([population.held_out[0]])
+    region = Region((800.0, 950.0))
+    free = design(population, own.alloys, own, region, region, 2, seed=0)
+    longest = float(free.candidates["duration_s"].quantile(0.2))
+    short = design(population, own.alloys, own, region, region, 2, seed=0, longest_s=longest)
+    assert (short.proposals["duration_s"] <= longest).all()
+    assert (short.proposals["variance_left"] >= free.proposals["variance_left"] - 1e-9).all()
+    times = short.proposals[[f"time_to_{part}_pct_s" for part in (10, 50, 90)]]
+    assert (times.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
+    # by default nothing is proposed that lasts longer than anything measured
+    assert (free.proposals["duration_s"] <= population.data_card["time_s"][1]).all()
+    with pytest.raises(MatmlError, match="nothing is expected to end within 1e-09 s"):
+        design(population, own.alloys, own, region, region, 1, seed=0, longest_s=1e-9)
+
+
+def test_a_peak_takes_the_heating_to_it():
+    population = Population.generic(equation_named("kissinger"), "peak_temperature")
+    rates = Region(heating_rate_K_per_s=(0.05, 1.0))
+    alloys = pd.DataFrame({"alloy": ["A"]})
+    result = design(population, alloys, None, rates, rates, 1, seed=0, longest_s=3600)
+    # the generic peak lies between 350 and 1100 K
+    duration = result.candidates["duration_s"] * result.candidates["heating_rate_K_per_s"]
+    assert duration.between(50, 900).all()
+    assert (result.proposals["duration_s"] <= 3600).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "second"), [("8h", 28_800), ("90 min", 5400), ("3600", 3600), ("1.5d", 129_600)]
+)
+def test_durations_are_read(text, second):
+    assert Duration().convert(text, None, None) == second
+    with pytest.raises(click.BadParameter, match="give a number with s, min, h or d"):
+        Duration().convert(f"{text} or so", None, None)
 
 
 def test_chosen_points_beat_random_ones_on_simulated_steels(learned):

@@ -17,7 +17,20 @@ from matml.kinetics.diagrams.quantities import (
     Subject,
 )
 from matml.kinetics.inference.calibrate import calibrate, calibrate_without_outliers
-from matml.kinetics.inference.diagnostics import contradiction_notes, correlation_notes
+from matml.kinetics.inference.diagnostics import (
+    contradiction_notes,
+    correlation_notes,
+    range_notes,
+)
+
+
+def test_a_range_that_celsius_would_mend_is_said_to_be_one():
+    points = pd.DataFrame({"peak_temperature_K": [274.8, 285.9, 297.4]})
+    known = {"peak_temperature_K": [479.1, 736.4]}
+    [note] = range_notes(points, known, {})
+    assert "(in C it would lie inside, peak temperature 54" in note
+    [note] = range_notes(points, known, {"peak_temperature_K": "peak_temperature_C"})
+    assert "it would lie inside" not in note
 
 
 @pytest.fixture(scope="module")

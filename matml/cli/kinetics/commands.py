@@ -19,6 +19,7 @@ from matml.cli.kinetics.convert import convert, inspect
 from matml.cli.kinetics.options import (
     FOLDER,
     READABLE,
+    Duration,
     bound_threads,
     json_option,
     settings_options,
@@ -248,6 +249,12 @@ def calibrate(
 @click.option("--feasible-temperature", nargs=2, type=float, help="What can be measured, C.")
 @click.option("--feasible-time", nargs=2, type=float, help="What can be measured, s.")
 @click.option("--heating-rate", nargs=2, type=float, help="Slowest and fastest in K/s (peaks).")
+@click.option(
+    "--longest",
+    "longest_s",
+    type=Duration(),
+    help="Longest experiment, such as 8h, 90min or 3600 (s), by what is expected of it.",
+)
 @click.option("--points", "count", type=click.IntRange(min=1, max=50), default=3, show_default=True)
 @out_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,6 +13,29 @@ import click
 READABLE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 Command = Callable[..., Any]
+
+
+class Duration(click.ParamType):
+    """A duration such as 8h, 90min or 3600 (s), in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the seconds that a text stands for."""
+        if isinstance(value, float):
+            return value
+        from matml.kinetics.data.units import TIMES
+
+        found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", str(value).strip().lower())
+        unit = next((u for u in TIMES if found and (found[2] or "s") in u.words), None)
+        try:
+            second = float(found[1]) * unit.factor if found and unit else 0.0
+        except ValueError:
+            second = 0.0
+        if second <= 0:
+            self.fail(f"{value!r}: give a number with s, min, h or d, such as 8h", param, ctx)
+        return second
+
 
 json_option = click.option(
     "--json", "json_path", type=READABLE, help="Also write tidy records here."

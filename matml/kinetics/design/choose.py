@@ -7,6 +7,7 @@ region that matters to the user this ranks the candidates; several are chosen on
 each given those before it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -35,6 +36,9 @@ TEMPERATURES, TIMES = 25, 17
 SHADES = ("#f7f3d9", SKY, BLUE)
 """Of a small reduction to the largest."""
 FRACTIONS = (0.01, 0.5, 0.99)
+PROGRESS = (0.1, 0.5, 0.9)
+"""Fractions to which the expected times of a proposal are told."""
+ROOM_K = 293.15
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Region:
 
 
 def choose(
-    candidates: Tensor, region: Tensor, noise: float, count: int
+    candidates: Tensor, region: Tensor, noise: float, count: int, allowed: Tensor | None = None
 ) -> tuple[list[int], list[Tensor], list[float]]:
     """Return the chosen candidates, the gain of every candidate at each step, and what is left.
 
@@ -89,6 +93,8 @@ def choose(
         Predictions of posterior draws, [S, C] and [S, R].
     noise
         Standard deviation of a measurement.
+    allowed
+        Which candidates may be chosen [C]; by default all.
 
     Returns
     -------
@@ -107,7 +113,7 @@ def choose(
     for _ in range(count):
         total = covariance.diagonal()[size:] + noise**2
         gain = covariance[:size, size:].square().mean(0) / total
-        best = int(gain.argmax())
+        best = int((gain if allowed is None else gain.where(allowed, -1.0)).argmax())
         column = covariance[:, size + best]
         covariance = covariance - column[:, None] * column / total[best]
         chosen.append(best)
@@ -149,8 +155,9 @@ class Design:
     Attributes
     ----------
     proposals
-        One row per experiment, best first: conditions, the part of the region's variance
-        that is left after it.
+        One row per experiment, best first: conditions, expected duration_s and, of a
+        transformation, median times to 10, 50 and 90 %, and the part of the region's variance that
+        is left after it.
     candidates
         Conditions with `expected_reduction`, the part of the variance that each alone would remove.
     points
@@ -174,6 +181,7 @@ def design(
     feasible: Region,
     count: int,
     seed: int,
+    longest_s: float | None = None,
 ) -> Design:
     """Return the experiments that are expected to help most.
 
@@ -187,11 +195,15 @@ def design(
         Where predictions matter.
     feasible
         What can be measured.
+    longest_s
+        Longest experiment in s, by what is expected of it. Without it, and where the time is what
+        is measured, the longest that the population has seen: the equation is held to no further.
 
     Raises
     ------
     MatmlError
-        Where the observations are of another kind than the population's.
+        Where the observations are of another kind than the population's, or nothing is expected to
+        end in time.
     """
     if observations is not None and observations.kind != population.kind:
         raise MatmlError(
@@ -228,21 +240,78 @@ def design(
     window = population.prior.window_for(task, posterior)
     grids = feasible.grid(population.kind), region.grid(population.kind)
     candidates, target = (grid.assign(**others) for grid in grids)
+    predicted = predictions(population, posterior, candidates, reference, window)
+    shown = candidates.copy()
+    shown["duration_s"] = _durations(population.kind, candidates, predicted)
+    allowed = _in_time(population, shown["duration_s"], longest_s)
     chosen, gains, remaining = choose(
-        predictions(population, posterior, candidates, reference, window),
+        predicted,
         predictions(population, posterior, target, reference, window),
         float(posterior.noise.median()),
         count,
+        allowed,
     )
-    shown = candidates.copy()
     if "temperature_K" in shown:
         shown["temperature_C"] = shown["temperature_K"] - ZERO_CELSIUS
     proposals = shown.iloc[chosen].reset_index(drop=True)
+    proposals = proposals.join(_times_to(population, posterior, proposals, reference))
     proposals.insert(0, "experiment", range(1, count + 1))
     proposals["variance_left"] = np.array(remaining[1:]) / remaining[0]
     shown["expected_reduction"] = (gains[0] / remaining[0]).numpy()
     points = pd.DataFrame() if observations is None else observations.points
     return Design(proposals, shown, points, population.kind, str(alloys["alloy"].iloc[0]))
+
+
+def _durations(kind: str, candidates: pd.DataFrame, predicted: Tensor) -> np.ndarray:
+    """Return how long each experiment is expected to take in s, [C]; NaN where nothing says so.
+
+    To a fraction: the median time; to a peak: heating to it from room temperature.
+    """
+    middle = predicted.quantile(0.5, 0).numpy()
+    if kind == "ttt":
+        return 10**middle
+    if kind == "peak_temperature":
+        return (middle - ROOM_K) / candidates["heating_rate_K_per_s"].to_numpy(float)
+    if "time_s" in candidates:
+        return candidates["time_s"].to_numpy(float)
+    return np.full(len(candidates), np.nan)
+
+
+def _in_time(population: Population, duration_s: pd.Series, longest_s: float | None) -> Tensor:
+    """Return which experiments end in time."""
+    limit = longest_s
+    if limit is None:
+        seen = population.data_card.get("time_s") if population.kind == "ttt" else None
+        limit = seen[1] if seen and (duration_s <= seen[1]).any() else math.inf
+    late = duration_s.to_numpy(float) > limit
+    if late.all():
+        raise MatmlError(
+            f"nothing is expected to end within {limit:.4g} s; the shortest experiment takes "
+            f"{duration_s.min():.4g} s: allow a longer one, or other temperatures"
+        )
+    return torch.from_numpy(~late)
+
+
+def _times_to(
+    population: Population, posterior: Posterior, proposals: pd.DataFrame, reference: float | None
+) -> pd.DataFrame:
+    """Return the median times in s to 10, 50 and 90 % at the proposals' temperatures."""
+    names = {f"time_to_{100 * part:.0f}_pct_s": part for part in PROGRESS}
+    if population.kind not in ("ttt", "fraction") or "ttt" not in population.equation.observables:
+        return pd.DataFrame(index=proposals.index)
+    inputs = {
+        name: torch.tensor(proposals[name].to_numpy(float))[None]
+        for name in proposals.columns.difference(["time_s", "fraction", "duration_s"])
+    }
+    if reference is not None:
+        inputs["reference_temperature_K"] = torch.full_like(inputs["temperature_K"], reference)
+    found = {}
+    for name, part in names.items():
+        inputs["fraction"] = torch.full_like(inputs["temperature_K"], part)
+        with torch.no_grad():
+            drawn = population.equation.predict("ttt", posterior.draws[0][:, None], inputs)
+        found[name] = (10 ** drawn.quantile(0.5, 0).clamp(-30, 30)).numpy()
+    return pd.DataFrame(found, index=proposals.index)
 
 
 def figure(result: Design) -> Figure:

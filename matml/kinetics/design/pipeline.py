@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from matml.core.files import write_table
 from matml.figures.static import write
 from matml.kinetics.data.alloys import group_alloys, read_alloys
 from matml.kinetics.data.prepare import read_and_report
-from matml.kinetics.data.units import ZERO_CELSIUS
+from matml.kinetics.data.units import TIMES, ZERO_CELSIUS
 from matml.kinetics.design.choose import Region, design, figure
 from matml.kinetics.inference.population import Population
 
@@ -33,6 +34,7 @@ def design_stage(
     seed: int,
     *,
     trust_equation: bool = False,
+    longest_s: float | None = None,
 ) -> None:
     """Propose experiments for one alloy, print them, write table and figure.
 
@@ -57,7 +59,7 @@ def design_stage(
     else:
         own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
     target, possible = region_of(population, wanted), region_of(population, feasible)
-    result = design(population, own, observations, target, possible, count, seed)
+    result = design(population, own, observations, target, possible, count, seed, longest_s)
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
     write(figure(result), [out / "design.png"])
@@ -65,7 +67,11 @@ def design_stage(
         print(
             f"{row['experiment']}. {_experiment(row)}: "
             f"{100 * row['variance_left']:.0f} % of the variance expected to remain"
+            f"{_expected(row)}"
         )
+    total = result.proposals["duration_s"].sum()
+    if total > 0:
+        print(f"together about {_lasting(total)} at temperature or on the ramp")
 
 
 WORDS = {
@@ -80,6 +86,25 @@ WORDS = {
 def _experiment(row: Mapping[Hashable, object]) -> str:
     """Return a proposed experiment in words."""
     return ", ".join(words.format(row[name]) for name, words in WORDS.items() if name in row)
+
+
+def _expected(row: Mapping[Hashable, Any]) -> str:
+    """Return how long a proposed experiment is expected to take, in words."""
+    words = ""
+    if (duration := row["duration_s"]) == duration and "time_s" not in row:
+        words = f"; takes about {_lasting(duration)}"
+    times = [row[name] for name in row if str(name).startswith("time_to_")]
+    if times:
+        words += "; 10, 50, 90 % expected after " + ", ".join(map(_lasting, times))
+    return words
+
+
+def _lasting(second: float) -> str:
+    """Return a duration in the unit that suits it."""
+    for unit in reversed(TIMES[:3]):
+        if second >= unit.factor:
+            return f"{second / unit.factor:.3g} {unit.name}"
+    return f"{second:.3g} s"
 
 
 def region_of(population: Population, ranges: Ranges) -> Region:

@@ -15,7 +15,7 @@ from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.columns import APART, WATCHED
-from matml.kinetics.data.units import QUANTITIES, unit_of
+from matml.kinetics.data.units import QUANTITIES, TEMPERATURES, Unit, unit_of
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 
 SUSPICIOUS_LOG_RATIO = math.log(1e2)
@@ -115,9 +115,23 @@ def range_notes(points: pd.DataFrame, known: dict[str, Any], headers: dict[str, 
                 f"outside of what the population has seen ({_span(known[column], column)}): "
                 f"{outside.sum()} of {len(own)} observations, {_span(own, column)}, read in "
                 f"{unit.name} as the column {header!r} says; what is calibrated there is an "
-                "extrapolation"
+                f"extrapolation{_inside_as_celsius(own, known[column], column, unit)}"
             )
     return notes
+
+
+def _inside_as_celsius(own: np.ndarray, known: list[float], column: str, said: Unit) -> str:
+    """Return in which unit of temperature all values would lie inside of a range, as a remark.
+
+    That is no evidence for it: an alloy of another class may lie as far off.
+    """
+    if said not in TEMPERATURES:
+        return ""
+    for other in TEMPERATURES:
+        changed = (own - said.offset) / said.factor * other.factor + other.offset
+        if other is not said and (known[0] <= changed).all() and (changed <= known[1]).all():
+            return f" (in {other.name} it would lie inside, {_span(changed, column)}: is it?)"
+    return ""
 
 
 def _span(values: Sequence[float] | np.ndarray, column: str) -> str:
