@@ -25,6 +25,7 @@ from matml.kinetics.inference.calibrate import (
     pick_points,
 )
 from matml.kinetics.inference.calibration import Calibration
+from matml.kinetics.inference.diagnostics import untypical_notes
 from matml.kinetics.inference.population import Population, learn_population, split_groups
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets
 from matml.kinetics.settings import KineticsSection
@@ -55,6 +56,9 @@ def learn_stage(
         origin=data,
         offsets=offsets,
     )
+    middles = [(row["median"], row["median"]) for row in population.describe()]
+    for note in untypical_notes(population.equation, middles, training.observations):
+        log.warning("%s: the population's %s", data, note)
     population.save(out / "population.json")
     names, fitted = training.observations.names, training.gaussian
     values = {k: v.numpy() for k, v in population.equation.values(fitted.fit.position).items()}

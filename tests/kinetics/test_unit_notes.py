@@ -9,7 +9,7 @@ from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import calibrate, pick_points
 from matml.kinetics.inference.diagnostics import unit_notes
-from matml.kinetics.inference.population import learn_population
+from matml.kinetics.inference.population import Population, learn_population
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,15 @@ def test_celsius_in_a_column_of_peaks_in_kelvin_is_not_silent(tmp_path):
     rows = [f"N,{r:g},{p - 273.15:.2f}" for r, p in zip(rates, peaks(150, 560), strict=True)]
     mine.write_text("\n".join([lines[0], *rows]) + "\n")
     first = calibrate(population, read_observations(mine), "N", 0).notes[0]
+    alone = Population.generic(kissinger, "peak_temperature")
+    told = " ".join(calibrate(alone, read_observations(mine), "N", 0).notes)
+    assert "activation_energy_kJ_mol = 3" in told
+    assert "are the columns heating_rate_K_per_min, peak_temperature_K in the units" in told
+    right = tmp_path / "right.csv"
+    right.write_text(mine.read_text().replace("temperature_K", "temperature_C"))
+    assert "typical range," not in " ".join(
+        calibrate(alone, read_observations(right), "N", 0).notes
+    )
     assert first.startswith("outside of what the population has seen (peak temperature")
     assert "4 of 4 observations" in first
     assert "read in K as the column 'peak_temperature_K' says" in first

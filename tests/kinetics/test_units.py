@@ -164,3 +164,37 @@ def test_alloys_and_histories_have_the_same_reader(tmp_path):
 def test_latin_names_are_read(tmp_path):
     text = "alloy,temperature_C,time_s,fraction_transformed\nWälzlagerstahl,600,10.5,0.05\n"
     assert read(tmp_path, text, encoding="latin-1").names == ["Wälzlagerstahl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "alloy,C_wt_pct,Mn_wt_pct\nA,60,70\n",
+            "of alloy 'A' adds up to 130 % in the columns C_wt",
+        ),
+        ("alloy,Xx_wt_pct\nA,1\n", "column 'Xx_wt_pct' names no chemical element"),
+    ],
+)
+def test_compositions_that_cannot_be_are_refused(tmp_path, text, told):
+    path = tmp_path / "alloys.csv"
+    path.write_text(text)
+    with pytest.raises(MatmlError, match=told):
+        read_alloys(path, ["A"])
+
+
+def test_what_is_not_read_of_a_composition_is_said(tmp_path):
+    path = tmp_path / "alloys.csv"
+    path.write_text("alloy,C,Mn_wt_pct\nA,0.4,1\nB,0.5\n")
+    short, plain = read_alloys(path, ["A", "B"])[1]
+    assert "row 3 has 2 fields where the header has 3" in short
+    assert "column 'C' is not read: for a composition call it C_wt_pct or C_at_pct" in plain
+
+
+def test_a_row_of_units_that_contradicts_the_header_is_refused(tmp_path):
+    text = "alloy,temperature_C,time_s,fraction_transformed\n-,K,s,-\nA,900,60,0.5\n"
+    with pytest.raises(
+        MatmlError, match="'temperature_C' is in C by its name, but in K by its fir"
+    ):
+        read(tmp_path, text)
+    assert len(read(tmp_path, text.replace("-,K", "-,°C")).points) == 1

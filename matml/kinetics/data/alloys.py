@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import read_text_table
+from matml.core.text import FIRST_ROW, read_text_table
 from matml.kinetics.data.columns import COLDEST_K, HOTTEST_K
 from matml.kinetics.data.units import in_usual_units
 
@@ -14,6 +15,9 @@ SAME_COMPOSITION_PCT = 0.05
 """Two alloys are one composition when no element differs by more (in percent, and carbon less)."""
 
 SAME_CARBON_PCT = 0.02
+
+MOST_PCT = 100.5
+"""Sum of a composition, with what rounding adds."""
 
 TEXTS = ("composition_group", "steel")
 """Columns that name groups of alloys, even by numbers."""
@@ -39,14 +43,15 @@ def check_alloys(
     alloys
         One row per name; an alloy that the table lacks has empty cells.
     warnings
-        One sentence per alloy that the table lacks.
+        One sentence per alloy that the table lacks, and per column or row that is not as it seems.
 
     Raises
     ------
     MatmlError
         Where the column `alloy` is missing, an alloy appears twice, or a composition or reference
-        temperature is no number.
+        temperature is no number, or a composition has more than 100 % or an unknown element.
     """
+    short = text.attrs.get("short", {})
     table = in_usual_units(text, path).cells
     if "alloy" not in table:
         raise MatmlError(f"{path}: column 'alloy' is missing; columns: {', '.join(table.columns)}")
@@ -70,11 +75,35 @@ def check_alloys(
                 )
         if not text.any():
             table[column] = numbers
+    for column in composition_columns(table):
+        if not _is_element(column.split("_")[0]):
+            raise MatmlError(f"{path}: column {column!r} names no chemical element; correct it")
+    for unit in ("_wt_pct", "_at_pct"):
+        columns = [name for name in table if name.endswith(unit)]
+        whole = table[columns].astype(float).sum(axis=1)
+        if (whole > MOST_PCT).any():
+            name = table["alloy"][whole.idxmax()]
+            raise MatmlError(
+                f"{path}: the composition of alloy {name!r} adds up to {whole.max():.4g} % in the "
+                f"columns {', '.join(columns)}; correct it"
+            )
     lacking = [name for name in names if name not in set(table["alloy"])]
-    warnings = [
+    plain = [name for name in table if _is_element(name)]
+    warnings = [f"{path}: row {row + FIRST_ROW} has {why}" for row, why in short.items()]
+    warnings += [
+        f"{path}: column {name!r} is not read: for a composition call it {name}_wt_pct or "
+        f"{name}_at_pct"
+        for name in plain
+    ]
+    warnings += [
         f"{path}: no row for alloy {name!r}: its composition is unknown" for name in lacking
     ]
     return table.set_index("alloy").reindex(names).reset_index(), warnings
+
+
+def _is_element(name: str) -> bool:
+    element = gemmi.Element(name)
+    return element.atomic_number > 0 and element.name == name
 
 
 def group_alloys(alloys: pd.DataFrame) -> pd.DataFrame:

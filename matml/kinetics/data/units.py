@@ -233,6 +233,15 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
             both = sorted([result.headers.get(name, name), header], key=lambda h: h != name)
             raise MatmlError(f"{file}: has both {both[0]} and {both[1]}; give one")
         columns[name] = raw[header]
+        # a row of units below the header
+        other = (
+            _unit(quantity, _split(f"{quantity} ({raw[header].iloc[0]})")[1]) if len(raw) else None
+        )
+        if unit is not None and other not in (None, unit):
+            raise MatmlError(
+                f"{file}: column {header!r} is in {unit.name} by its name, but in "
+                f"{other.name} by its first cell, {raw[header].iloc[0]!r}; correct one of the two"
+            )
         if name != header:
             result.headers[name] = header
         if unit is not None and header != _named(quantity, unit):

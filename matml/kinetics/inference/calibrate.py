@@ -25,6 +25,7 @@ from matml.kinetics.inference.diagnostics import (
     range_notes,
     unit_notes,
     unlike_notes,
+    untypical_notes,
 )
 from matml.kinetics.inference.evidence import plateau_notes
 from matml.kinetics.inference.population import Population
@@ -109,6 +110,14 @@ def calibrate(
     notes += unlike_notes(float(posterior.generic))
     notes += unit_notes(task, prior, measured, known, own.headers)
     notes += plateau_notes(own, plain, seed)
+    if not known.get("alloys"):
+        bounds = torch.tensor([0.05, 0.95], dtype=torch.float64)
+        drawn = posterior.draws[0].quantile(bounds, 0)
+        ends = [
+            (float(p.value(drawn[0, i])), float(p.value(drawn[1, i])))
+            for i, p in enumerate(plain.parameters)
+        ]
+        notes += untypical_notes(plain, ends, own)
     notes += composition_notes(known.get("composition", {}), own.alloys)
     notes += design_notes(given.points, moving)
     if len(own.points) < len(given.points):

@@ -15,7 +15,9 @@ from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.columns import APART, WATCHED
+from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.units import QUANTITIES, TEMPERATURES, Unit, unit_of
+from matml.kinetics.equations import Equation
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
 
 SUSPICIOUS_LOG_RATIO = math.log(1e2)
@@ -217,6 +219,30 @@ def unit_notes(
                     f"{_span(known[column], column)})"
                 )
     return notes
+
+
+def untypical_notes(
+    equation: Equation, ends: Sequence[tuple[float, float]], own: Observations
+) -> list[str]:
+    """Return a sentence for each parameter that lies outside of the equation's typical range.
+
+    Where nothing else was measured, that is all that tells a column in another unit.
+
+    Parameters
+    ----------
+    ends
+        Of the 90 % interval of each parameter, in its unit.
+    own
+        Observations whose columns are named.
+    """
+    columns = [own.headers.get(name, name) for name in WATCHED if name in own.points]
+    return [
+        f"{p.name} = {low:.3g}{f' to {high:.3g}' * (low < high)} {p.unit}".rstrip()
+        + f" lies outside of the equation's typical range, {p.low:g} to {p.high:g}: are the "
+        f"columns {', '.join(columns)} in the units that they name?"
+        for p, (low, high) in zip(equation.parameters, ends, strict=True)
+        if high < p.low or low > p.high
+    ]
 
 
 def composition_notes(known: dict[str, list[float]], alloys: pd.DataFrame) -> list[str]:
