@@ -75,6 +75,18 @@ LAYOUTS = {
         rows("{1:.2f};{2:.2f};1500.00;{3:.6f}"),
         ("length", "Delta L", "µm", "semicolons"),
     ),
+    "columns told by their units": (
+        "utf-8",
+        "t;T1;L\ns;°C;µm\n",
+        rows("{1:.2f};{2:.2f};{3:.6f}"),
+        ("length", "L", "µm", "semicolons"),
+    ),
+    "units behind commas": (
+        "utf-8",
+        "Time, s\tTemperature, °C\tHeat flow, mW\n",
+        rows("{1:.2f}\t{2:.2f}\t{3:.6f}"),
+        ("heat_flow", "Heat flow", "mW", "tabulators"),
+    ),
     "spreadsheet": (
         "utf-8",
         "Zeit (s),Probentemp. (°C),Länge (mm)\n",

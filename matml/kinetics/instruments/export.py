@@ -44,7 +44,7 @@ ROLES = {
         "furnace|oven|ofen|program|set|nomin|ref|^Tr$",
     ),
     "length": (
-        r"length|l(ä|ae)nge|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b",
+        r"length|l(ä|ae)nge|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b|^L$",
         "dif|deriv|rate",
     ),
     "heat_flow": (r"heat.?flow|\bh\.?f\.?\b|dsc|dta|w(ä|ae)rmestr|^value$", "ddsc|deriv|program"),
@@ -350,9 +350,12 @@ def _told(names: Sequence[str], units: Sequence[str]) -> list[Column]:
         ):
             found = re.fullmatch(pattern, text)
             if found and _known_unit(found[2]):
-                name, unit = found[1].strip(), found[2]
+                name, unit = found[1].strip(" ,"), found[2]
                 break
         role, second = _role(name)
+        if not role:
+            measured = (unit_among(unit, TEMPERATURES), unit_among(unit, TIMES))
+            role = "temperature" if measured[0] else "time" if measured[1] else ""
         columns.append(Column(name, unit, text, role, second))
     return columns
 
