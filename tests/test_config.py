@@ -188,6 +188,8 @@ def own(tmp_path_factory):
     few = table[sites.isin([2, 5])].groupby(sites).head(60)
     few = few.rename(columns={"shear_modulus_GPa": "my_stiffness_GPa"})
     few.drop(columns="bulk_modulus_GPa").to_csv(folder / "own.csv", index=False)
+    support = "own/" + few["material_id"].head(3)
+    pd.DataFrame({"id": support, "density": [1, 2, 3]}).to_csv(folder / "few.csv", index=False)
     return folder
 
 
@@ -209,6 +211,7 @@ def own(tmp_path_factory):
         ),
         ("shots: 3}", "shots: 300}", "300 were asked for"),
         ("property: my_stiffness_GPa, ", "", "screening.property = refractive_index: is not among"),
+        ("property: my_stiffness_GPa, ", "property: hue, support: few.csv, ", "no column 'hue'"),
     ],
 )
 def test_what_a_later_stage_would_refuse_is_found_at_once(own, monkeypatch, before, after, message):
@@ -221,6 +224,14 @@ def test_what_a_later_stage_would_refuse_is_found_at_once(own, monkeypatch, befo
     said = done.output if done.exit_code == 0 else str(done.exception)
     assert re.search(message, said), said
     assert (done.exit_code == 0) == (before == "")
+
+
+def test_what_is_screened_for_may_be_learned_from_the_support_alone(own, monkeypatch):
+    monkeypatch.chdir(own)
+    text = OWN.replace("property: my_stiffness_GPa, ", "property: density, support: few.csv, ")
+    (own / "mine.yaml").write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(check, ["mine.yaml"], catch_exceptions=False)
+    assert "mine.yaml: valid" in done.output
 
 
 def test_an_empty_file_means_defaults(tmp_path):

@@ -28,8 +28,12 @@ AGAIN = "make the file again"
 class MatmlError(Exception):
     """Input that cannot be used; the message names file, row, field, value and remedy.
 
-    The command line prints it as one line, without a traceback, and exits with code 2.
+    The command line prints it as one line, without a traceback, and exits with code 2. Notebooks
+    show one line, too: they ask `_render_traceback_`.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 def reason_of(error: OSError) -> str:

@@ -40,3 +40,7 @@ def test_a_message_of_ours_stays_and_so_does_the_end_of_the_program():
         raise MatmlError("row 3")
     with pytest.raises(KeyboardInterrupt), reading("x"):
         raise KeyboardInterrupt
+
+
+def test_a_notebook_shows_one_line():
+    assert MatmlError("a.cif: no cell")._render_traceback_() == ["MatmlError: a.cif: no cell"]

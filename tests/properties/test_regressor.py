@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, learning_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -66,6 +66,8 @@ def test_scikit_learn_clones_crosses_and_searches(regressor, labelled):
     own = clone(regressor).fit([items[i] for i in train], values.iloc[train])
     error = np.abs(own.predict([items[i] for i in test]) - values.iloc[test]).mean()
     assert scores[0] == pytest.approx(-error)
+    sizes, _, curve = learning_curve(regressor, crystals, values, train_sizes=[2, 5], cv=folds)
+    assert (sizes.tolist(), curve.shape) == ([2, 5], (2, 2))
     found = GridSearchCV(regressor, {"method": ["gp_stack", "pretrained"]}, cv=2)
     assert found.fit(crystals, values).best_params_["method"] in ("gp_stack", "pretrained")
     piped = make_pipeline(FunctionTransformer(lambda table: table["structure"]), regressor)
