@@ -13,7 +13,6 @@ from matml.cli.screening import candidates
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.screening.generate import perovskites, prototypes
-from matml.screening.generate.files import make_candidates
 from matml.screening.generate.substitution import generate
 from matml.screening.generate.volume import fit_volume, guess_sizes, site_radii
 from matml.screening.settings import ScreeningSection
@@ -188,8 +187,3 @@ def test_command_writes_table_and_summary(tmp_path, known_table):
     assert summary["n_candidates"] == len(table)
     assert summary["n_compositions_known_in_family"] > 20
     assert summary["seconds"] < 15
-
-
-def test_what_is_built_in_is_named(tmp_path):
-    with pytest.raises(MatmlError, match="only 'cubic perovskite' is built in"):
-        make_candidates(tmp_path, "spinel", None, None)

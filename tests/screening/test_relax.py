@@ -128,8 +128,10 @@ def test_an_interrupted_run_goes_on(table, tmp_path, potential, monkeypatch):
     assert potential.calls == 4
 
 
-def test_the_potential_is_asked_for_by_option_or_settings(tmp_path, monkeypatch, potential):
-    seen = []
+def test_the_potential_is_asked_for_by_option_or_settings(
+    tmp_path, monkeypatch, potential, dielectric
+):
+    seen, known = [], dielectric / "structures"
 
     def noted(made, settings, folder, threads):
         seen.append(len(made))
@@ -137,18 +139,19 @@ def test_the_potential_is_asked_for_by_option_or_settings(tmp_path, monkeypatch,
 
     monkeypatch.setattr(relax, "relax_candidates", noted)
     (tmp_path / "on.yaml").write_text("relax: true\nanions: [F]\n", encoding="utf-8")
-    make.make_candidates(tmp_path / "on", None, None, tmp_path / "on.yaml")
+    make.make_candidates(tmp_path / "on", None, known, tmp_path / "on.yaml")
     assert read_table(tmp_path / "on" / "candidates.parquet")["relaxed"].eq("yes").all()
     summary = json.loads((tmp_path / "on" / "summary.json").read_text())
     assert summary["relaxation"]["potential"] == "made up"
-    make.make_candidates(tmp_path / "off", None, None, tmp_path / "on.yaml", relax=False)
+    make.make_candidates(tmp_path / "off", None, known, tmp_path / "on.yaml", relax=False)
     assert "relaxed" not in read_table(tmp_path / "off" / "candidates.parquet")
     assert len(seen) == 1
 
 
 @pytest.mark.skipif(INSTALLED, reason="CHGNet is installed")
-def test_without_chgnet_the_command_says_how_to_get_it(tmp_path):
-    result = CliRunner().invoke(candidates, ["--out", str(tmp_path / "made"), "--relax"])
+def test_without_chgnet_the_command_says_how_to_get_it(tmp_path, dielectric):
+    place = ["--out", str(tmp_path / "made"), "--structures", str(dielectric / "structures")]
+    result = CliRunner().invoke(candidates, [*place, "--relax"])
     assert isinstance(result.exception, MatmlError)
     assert "pip install 'matml[potential]'" in str(result.exception)
     assert not (tmp_path / "made").exists()

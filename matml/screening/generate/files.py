@@ -22,34 +22,28 @@ log = logging.getLogger(__name__)
 
 
 def find_prototype(
-    family: str, table: pd.DataFrame | None, settings: ScreeningSection
+    family: str, table: pd.DataFrame, settings: ScreeningSection
 ) -> prototypes.Prototype:
-    """The prototype of a family: from ingested crystals where there are some, else built in.
+    """The prototype of a family: from its known members where there are enough, else built in.
 
     Raises
     ------
     MatmlError
-        Where the family is not the built-in one and no ingested crystals support it.
+        Where the family is not the built-in one and too few known crystals support it.
     """
-    if table is not None:
-        try:
-            return prototypes.from_family(table, family, settings.spin)
-        except MatmlError as error:
-            if family != perovskites.NAME:
-                raise
-            log.info("%s; taking the built-in prototype, its cell from ionic radii alone", error)
-    elif family != perovskites.NAME:
-        raise MatmlError(
-            f"--family {family!r}: only {perovskites.NAME!r} is built in; give --structures with "
-            "ingested members of the family"
-        )
+    try:
+        return prototypes.from_family(table, family, settings.spin)
+    except MatmlError as error:
+        if family != perovskites.NAME:
+            raise
+        log.info("%s; taking the built-in prototype, its cell from ionic radii alone", error)
     return prototypes.built_in()
 
 
 def make_candidates(
     out: Path,
     family: str | None,
-    structures: Path | None,
+    structures: Path,
     config: Path | None,
     relax: bool | None = None,
     threads: int | None = None,
@@ -64,12 +58,11 @@ def make_candidates(
     start = time.perf_counter()
     settings = read_section(ScreeningSection, config)
     family = family or settings.family
-    table = None if structures is None else read_known(structures)
+    table = read_known(structures)
     prototype = find_prototype(family, table, settings)
     made, summary = generate(prototype, settings)
-    if table is not None:
-        known = set(prototypes.family_rows(table, family)["formula"]) if prototype.members else ()
-        summary["n_compositions_known_in_family"] = int(made["formula"].isin(known).sum())
+    known = set(prototypes.family_rows(table, family)["formula"]) if prototype.members else ()
+    summary["n_compositions_known_in_family"] = int(made["formula"].isin(known).sum())
     if settings.relax if relax is None else relax:
         from matml.screening.generate.relax import relax_candidates
 

@@ -261,7 +261,9 @@ class Scorer:
         else:
             self.domains[name] = Domain.unbounded()
             spread = np.std(to_scale(labels, item.logarithmic))
-        self.spreads[name] = self.spreads[HULL] = float(spread) if spread > 0 else 1.0
+        self.spreads[name] = float(spread) if spread > 0 else 1.0
+        if name == FORMATION_ENERGY:
+            self.spreads[HULL] = self.spreads[name]
         for objective in self.objectives:
             if objective.property == name and objective.kind != "window" and len(labels):
                 self.best[name] = float(objective.utility(objective.to_scale(labels)).max())
