@@ -27,6 +27,20 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; worker-src blob:"
 )
+# in the bar that stays while one reads
+SHORT = {
+    "found": "Found",
+    "shortlist": "Candidates",
+    "predictors": "Properties",
+    "benchmark": "Benchmark",
+    "kinetics": "Kinetics",
+    "crystals": "Crystals",
+    "methods": "Methods",
+    "sources": "Data and licences",
+    "run": "Run",
+}
+# what says how, and not what: folded until one asks
+FOLDED = ("crystals", "methods", "sources", "run")
 # of a folder that is not that of a whole run
 SECTIONS = {"screening": ("found", "shortlist", "methods"), "kinetics": ("kinetics", "methods")}
 # before the first paint, so that a dark page does not flash white
@@ -67,10 +81,11 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     if results.place:
         part = results.place.partition("/")[0]
         sections = [item for item in sections if item[0] in SECTIONS[part]]
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
+    links = "".join(f'<a href="#{name}">{SHORT[name]}</a>' for name, _, _ in sections)
     body = "".join(
-        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">'
-        f"{escape(title)}</h2>{content}</section>"
+        f'<section id="{name}" aria-labelledby="{name}-title">'
+        f"<details{'' if name in FOLDED else ' open'}><summary>"
+        f'<h2 id="{name}-title">{escape(title)}</h2></summary>{content}</details></section>'
         for name, title, content in sections
     )
     assets = files("matml.report") / "assets"
@@ -99,7 +114,7 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         f'<style>{style}</style></head><body><a class="skip" href="#main">Skip to the content</a>'
         f"<header><p class='kicker'>matml {__version__}</p><h1>{escape(settings.title)}</h1>"
         '<button type="button" id="theme" aria-pressed="false">Dark theme</button>'
-        f'<nav aria-label="Sections">{links}</nav></header>'
+        f'</header><nav aria-label="Sections">{links}</nav>'
         f'<main id="main" tabindex="-1"><noscript><p class="missing">Figures, crystals and '
         "sorting need JavaScript; all tables are here without it.</p></noscript>"
         f"{body}</main>"

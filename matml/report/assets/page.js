@@ -107,6 +107,8 @@
     place.closest("figure").append(line);
   };
   const drawAll = async () => {
+    // what is folded has no size to draw to
+    for (const folded of all("details:not([open])")) folded.open = true;
     if (!charts.length) return;
     await start("plotly-code");
     charts.forEach(draw);
@@ -133,6 +135,29 @@
     setTimeout(drawRest, 2000);
   });
   addEventListener("beforeprint", drawAll);
+
+  // ---- sections: a link to what is folded opens it, and the bar tells where one is
+  const unfold = () => {
+    const target = location.hash.length > 1 && at(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    let part = target.querySelector(":scope > details") || target.closest("details");
+    for (; part; part = part.parentElement.closest("details")) part.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  addEventListener("load", unfold);
+  for (const link of all("a[href^='#']")) {
+    link.addEventListener("click", () => { if (link.hash === location.hash) unfold(); });
+  }
+  const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
+  const reader = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      const link = links.get(target.id);
+      if (isIntersecting) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }, { rootMargin: "-20% 0px -79% 0px" });
+  for (const name of links.keys()) reader.observe(at(name));
 
   // one legend for the figures that follow it, up to the next heading of its section
   for (const legend of all(".legend")) {

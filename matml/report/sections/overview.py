@@ -25,6 +25,7 @@ from matml.report.sections.properties.scores import (
     Scores,
     few_shot_table,
     findings,
+    percent_of,
     sign,
 )
 from matml.report.sections.screening.candidate import STABLE, stability_words
@@ -153,7 +154,7 @@ def _predictors(scores: Scores | None) -> str:
                 f'<span class="which">{shots} known values</span>',
                 title,
             ),
-            _error(used[used["shots"] == shots].iloc[0]),
+            _error(used[used["shots"] == shots].iloc[0], scores.is_logarithmic(name)),
         ]
         own = scores.of(name)
         beside = own[(own["method"] == simple) & (own["shots"] == shots)]
@@ -215,11 +216,12 @@ def _compared(told: dict[int | None, list[str]]) -> str:
     return " ".join(parts) + " In brackets: how many values of the family were known."
 
 
-def _error(row: pd.Series) -> Cell:
-    """Return a cell with an error and its interval."""
+def _error(row: pd.Series, logarithmic: bool = False) -> Cell:
+    """Return a cell with an error and its interval; of a decadic logarithm in percent, too."""
     ends = interval(row["low"], row["high"])
+    percent = f" ({number(percent_of(row['value']), 2)}\u00a0%)" if logarithmic else ""
     return Cell(
-        f'{number(row["value"])}<br><span class="interval">{ends}</span>',
+        f'{number(row["value"])}{percent}<br><span class="interval">{ends}</span>',
         float(row["value"]),
         "num",
     )

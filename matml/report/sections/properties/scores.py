@@ -126,11 +126,18 @@ def few_shot_table(scores: Scores) -> str:
         note="Mean absolute error, averaged over families that no stage of training has seen, "
         f"with its 95 % interval (bootstrap) where there are at least {FEWEST_TASKS} of them. "
         "Methods were chosen on other families. "
+        f"Errors of log10: 0.02 is {number(percent_of(0.02), 2)} %, 0.1 is "
+        f"{number(percent_of(0.1), 2)} %. "
         f"“Gain from labels”: how much labels lower the error of the same method without any, on "
         f"the same families; for the most labels that at least {FEWEST_TASKS} families allow. "
         "Families with enough members become fewer to the right, so columns are not compared with "
         "each other.",
     )
+
+
+def percent_of(error: float) -> float:
+    """Return the percentage by which a value is off whose decadic logarithm is off by `error`."""
+    return 100 * (10**error - 1)
 
 
 def sign(row: pd.Series) -> int | None:
