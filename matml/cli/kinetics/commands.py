@@ -16,6 +16,7 @@ from matml.cli.kinetics.check import (
     recovery,
 )
 from matml.cli.kinetics.convert import convert, inspect
+from matml.cli.kinetics.diagram import diagram
 from matml.cli.kinetics.options import (
     FOLDER,
     READABLE,
@@ -97,6 +98,7 @@ for command in (
     recovery,
     equations,
     compare_equations,
+    diagram,
     populations,
     make_populations,
     run,

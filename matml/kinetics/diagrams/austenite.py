@@ -1,0 +1,260 @@
+"""The whole diagram of a low-alloy steel from its composition, with bands.
+
+Published formulas say where each curve lies (Li et al. 1998 or the growth term of Kirkaldy and
+Venugopalan; Andrews 1965; van Bohemen 2012), and the typical ranges of what steels differ from them
+by how far to trust that: those are the priors of `equations.austenite`, taken and not learned.
+Points of a reaction's own curve pull it in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from matml.bayes.task_prior import TaskPriors
+from matml.core.errors import MatmlError
+from matml.figures.figure import BLUE, GREEN, ORANGE, Axis, Band, Figure, Part, Series
+from matml.kinetics.data.additivity import consumed
+from matml.kinetics.data.observations import Observations
+from matml.kinetics.data.units import ZERO_CELSIUS
+from matml.kinetics.equations import EQUATIONS, Equation
+from matml.kinetics.equations.austenite import ELEMENTS, LEAST_UNDERCOOLING_K, START
+from matml.kinetics.equations.martensite import VAN_BOHEMEN
+from matml.kinetics.equations.steels import martensite_start_K
+from matml.kinetics.inference.calibrate import calibrate
+from matml.kinetics.inference.population import Population
+
+LINES = {"ferrite": "Ae3", "pearlite": "Ae1", "bainite": "Bs"}
+"""Where each reaction becomes possible."""
+COLOURS = {"ferrite": BLUE, "pearlite": ORANGE, "bainite": GREEN}
+FRACTIONS = (0.01, 0.99)
+DRAWS, TEMPERATURES = 1000, 81
+RATES = np.geomspace(1e-2, 1e3, 61)
+"""Cooling rates in K/s."""
+LONGEST_S = 1e6
+INTERVAL = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True)
+class SteelDiagram:
+    """The diagram of a steel.
+
+    Attributes
+    ----------
+    lines
+        Rows Ae3, Ae1, Bs, Ms: temperature_C, low_90_C, high_90_C.
+    ttt
+        reaction, fraction, temperature_C, time_s, low_90_s, high_90_s.
+    cct
+        Where cooling at a rate from Ae3 begins each reaction (1 %), by Scheil's rule: reaction,
+        cooling_rate_K_s, time_s, temperature_C, low_90_C, high_90_C, and reached, the share of the
+        draws in which it does above Ms.
+    points
+        Observations by reaction.
+    """
+
+    lines: pd.DataFrame
+    ttt: pd.DataFrame
+    cct: pd.DataFrame
+    points: Mapping[str, Observations]
+
+
+def steel_diagram(
+    composition: Mapping[str, float],
+    grain_size_ASTM: float,
+    points: Mapping[str, Observations],
+    integral: str = "li",
+    seed: int = 0,
+) -> SteelDiagram:
+    """Return the diagram of a steel.
+
+    Parameters
+    ----------
+    composition
+        Element symbol to wt %; what is missing is zero.
+    points
+        TTT observations of one alloy by reaction, where there are any.
+    integral
+        "li" or "kirkaldy".
+
+    Raises
+    ------
+    MatmlError
+        Where no reaction is possible above Ms.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    amounts = {f"{element}_wt_pct": float(composition.get(element, 0.0)) for element in ELEMENTS}
+    given = amounts | {"grain_size_ASTM": grain_size_ASTM}
+    equations = {reaction: EQUATIONS[f"{integral}_{reaction}"] for reaction in START}
+    draws = {
+        reaction: _draws(equation, points.get(reaction), given, seed, generator)
+        for reaction, equation in equations.items()
+    }
+    plain = {
+        name.removesuffix("_wt_pct"): torch.tensor(amount, dtype=torch.float64)
+        for name, amount in amounts.items()
+    }
+    starts = {
+        LINES[reaction]: START[reaction](plain) + equations[reaction].values(own)["start_shift_K"]
+        for reaction, own in draws.items()
+    }
+    martensite = _typical(VAN_BOHEMEN, "martensite", generator)
+    shift = VAN_BOHEMEN.values(martensite)["start_shift_K"]
+    starts["Ms"] = martensite_start_K(plain) + shift
+    lines = pd.DataFrame(
+        [[name, *_ends(start - ZERO_CELSIUS)] for name, start in starts.items()],
+        columns=["line", "low_90_C", "temperature_C", "high_90_C"],
+    )
+    middle = {name: float(start.median()) for name, start in starts.items()}
+    ranges = {
+        # ferrite and pearlite give way to bainite below Bs
+        "ferrite": (middle["Ae3"], max(middle["Bs"], middle["Ms"])),
+        "pearlite": (middle["Ae1"], max(middle["Bs"], middle["Ms"])),
+        "bainite": (middle["Bs"], middle["Ms"]),
+    }
+    ttt, cct = [], []
+    for reaction, (high, low) in ranges.items():
+        if high - low < 2 * LEAST_UNDERCOOLING_K:
+            continue
+        kelvin = torch.linspace(high - LEAST_UNDERCOOLING_K, low, TEMPERATURES, dtype=torch.float64)
+        for fraction in FRACTIONS:
+            log10_time = _log10_time(equations[reaction], draws[reaction], kelvin, fraction, given)
+            time = 10 ** log10_time.clamp(-30, 30)
+            low_time, time_s, high_time = time.quantile(time.new_tensor(INTERVAL), 0).numpy()
+            ttt.append(
+                pd.DataFrame(
+                    {
+                        "reaction": reaction,
+                        "fraction": fraction,
+                        "temperature_C": kelvin.numpy() - ZERO_CELSIUS,
+                        "time_s": time_s,
+                        "low_90_s": low_time,
+                        "high_90_s": high_time,
+                    }
+                )
+            )
+            if fraction == FRACTIONS[0]:
+                cct.append(_cooled(reaction, kelvin, log10_time, middle["Ae3"]))
+    if not ttt:
+        raise MatmlError(
+            f"by the formulas Ae3 {middle['Ae3'] - ZERO_CELSIUS:.0f} C lies not above Ms "
+            f"{middle['Ms'] - ZERO_CELSIUS:.0f} C: they are "
+            "of low-alloy steels; check --composition"
+        )
+    curves, cooled = (pd.concat(parts, ignore_index=True) for parts in (ttt, cct))
+    return SteelDiagram(lines, curves, cooled, points)
+
+
+def _draws(
+    equation: Equation,
+    own: Observations | None,
+    given: Mapping[str, float],
+    seed: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return draws of an equation's parameters [S, P], by the points of its reaction if any."""
+    if own is None:
+        return _typical(equation, "ttt", generator)
+    steel = replace(own, alloys=own.alloys.assign(**given))
+    return calibrate(Population.generic(equation, "ttt"), steel, own.names[0], seed).draws
+
+
+def _typical(equation: Equation, kind: str, generator: torch.Generator) -> Tensor:
+    """Return draws from the typical ranges of an equation."""
+    prior = Population.generic(equation, kind).prior.of(pd.DataFrame({"alloy": ["any"]}))
+    return _prior_draws(prior, generator)
+
+
+def _prior_draws(prior: TaskPriors, generator: torch.Generator) -> Tensor:
+    """Return draws from the prior of one alloy [S, P]."""
+    picks = torch.multinomial(prior.probabilities, DRAWS, replacement=True, generator=generator)
+    size = prior.mean.shape[1]
+    normal = torch.randn((DRAWS, size), generator=generator, dtype=torch.float64)
+    found = torch.empty_like(normal)
+    for c in picks.unique().tolist():
+        mean, covariance = prior.component(c)
+        factor = torch.linalg.cholesky(covariance[0])
+        found[picks == c] = mean[0] + normal[picks == c] @ factor.mT
+    return found
+
+
+def _ends(values: Tensor) -> list[float]:
+    return values.quantile(values.new_tensor(INTERVAL)).tolist()
+
+
+def _log10_time(
+    equation: Equation, draws: Tensor, kelvin: Tensor, fraction: float, given: Mapping[str, float]
+) -> Tensor:
+    """Return log10 of the times to a fraction, [S, T]."""
+    inputs = {name: torch.full_like(kelvin, value)[None] for name, value in given.items()}
+    inputs |= {"temperature_K": kelvin[None], "fraction": torch.full_like(kelvin, fraction)[None]}
+    with torch.no_grad():
+        return equation.predict("ttt", draws[:, None], inputs)
+
+
+def _cooled(reaction: str, kelvin: Tensor, log10_time: Tensor, start_K: float) -> pd.DataFrame:
+    """Return where cooling at each rate begins a reaction."""
+    # at 1 K/s; a rate only divides it
+    total = consumed(kelvin[0] - kelvin, log10_time * np.log(10.0)).numpy()
+    at = np.array([np.interp(RATES, own, kelvin.numpy(), right=np.nan) for own in total])
+    reached = np.isfinite(at).mean(0)
+    rows = []
+    for rate, share, temperature in zip(RATES, reached, at.T, strict=True):
+        if share < 0.5:
+            continue
+        # in the others the reaction does not begin above the lowest temperature
+        known = np.where(np.isfinite(temperature), temperature, float(kelvin[-1]))
+        low, middle, high = np.quantile(known, INTERVAL) - ZERO_CELSIUS
+        time = (start_K - ZERO_CELSIUS - middle) / rate
+        rows.append([reaction, rate, time, middle, low, high, share])
+    columns = ["reaction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C"]
+    return pd.DataFrame(rows, columns=[*columns, "reached"])
+
+
+def steel_figures(diagram: SteelDiagram, name: str) -> list[Figure]:
+    """Return the TTT and the CCT diagram."""
+    told = ", ".join(
+        f"{row.line} {row.temperature_C:.0f} ({row.low_90_C:.0f} to {row.high_90_C:.0f}) °C"
+        for row in diagram.lines.itertuples()
+    )
+    pulled = f"; calibrated from points: {', '.join(diagram.points)}" if diagram.points else ""
+    note = (
+        f"{told}. Bands: 90 % of the start; from the typical ranges by which steels differ from "
+        f"the formulas, not learned{pulled}."
+    )
+    lines = diagram.lines
+    ends = float(lines["low_90_C"].min()) - 50, float(lines["high_90_C"].max()) + 20
+    y = Axis("temperature (°C)", marks=lines["temperature_C"].tolist(), ends=ends)
+    parts: list[Part] = []
+    for reaction, rows in diagram.ttt.groupby("reaction", sort=False):
+        colour = COLOURS[str(reaction)]
+        start, finish = (rows[rows["fraction"] == fraction] for fraction in FRACTIONS)
+        celsius = start["temperature_C"]
+        parts += [
+            _band(start["low_90_s"], start["high_90_s"], celsius, celsius, colour),
+            Series(start["time_s"], celsius, f"{reaction}, 1 %", colour, width=2),
+            Series(finish["time_s"], celsius, f"{reaction}, 99 %", colour, width=1.2, dash="dash"),
+        ]
+    for reaction, own in diagram.points.items():
+        where = own.points["time_s"], own.points["temperature_K"] - ZERO_CELSIUS
+        label, colour = f"{reaction}, measured", COLOURS[reaction]
+        parts.append(Series(*where, label, colour, "circle", outlined=True))
+    shortest = max(0.01, float(diagram.ttt["low_90_s"].min()) / 2)
+    x = Axis("time (s)", log=True, ends=(shortest, LONGEST_S))
+    ttt = Figure("ttt", f"TTT diagram of {name}", x, y, parts, note, height=430)
+    parts = []
+    for reaction, rows in diagram.cct.groupby("reaction", sort=False):
+        rate, colour = rows["cooling_rate_K_s"], COLOURS[str(reaction)]
+        parts += [
+            _band(rate, rate, rows["low_90_C"], rows["high_90_C"], colour),
+            Series(rate, rows["temperature_C"], f"{reaction} begins (1 %)", colour, width=2),
+        ]
+    x = Axis("cooling rate (K/s)", log=True)
+    return [ttt, Figure("cct", f"Start on cooling of {name}", x, y, parts, note, height=430)]
+
+
+def _band(x: pd.Series, x_back: pd.Series, y: pd.Series, y_back: pd.Series, colour: str) -> Band:
+    return Band(np.r_[x, x_back[::-1]], np.r_[y, y_back[::-1]], "", colour)
