@@ -98,10 +98,10 @@ def test_the_bar_stays_in_view_and_its_links_unfold_what_is_folded(visit):
     methods, bar = page.locator("#methods > details"), page.get_by_role("navigation")
     assert not methods.evaluate("part => part.open")
     bar.get_by_role("link", name="Methods").click()
-    page.wait_for_function("document.querySelector('#methods > details').open")
-    page.wait_for_function("scrollY > 500")
+    page.locator("#methods > details[open]").wait_for()
+    page.locator("nav a[aria-current][href='#methods']").wait_for()
+    assert page.evaluate("scrollY") > 500
     assert abs(bar.bounding_box()["y"]) < 2
-    page.wait_for_function("document.querySelector('nav [aria-current]')?.hash === '#methods'")
 
 
 def test_figures_are_drawn_when_they_come_into_view_and_all_can_be(visit):
