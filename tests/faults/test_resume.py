@@ -10,8 +10,10 @@ import torch
 from pymatgen.core import Lattice, Structure
 from torch import nn
 
+from matml.core.errors import MatmlError
 from matml.meta import MAML, GradientSteps, MetaTraining, Task, meta_train
-from matml.meta.checkpoint import load_checkpoint
+from matml.meta.checkpoint import load_checkpoint, save_checkpoint
+from matml.properties.baselines.chgnet import contents_of, potential_features
 from matml.properties.data.batches import GraphBatches
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.pretrain import Pretraining, _Run, pretrain
@@ -55,6 +57,18 @@ def trained(crystals, path, monkeypatch, *, stop=False, targets=None):
         options = {"validation_rows": [6, 7], "validate_every": 1, "checkpoint": path}
         pretrain(network, GraphBatches(crystals, targets), ROWS, settings, **options)
     return epochs
+
+
+def test_features_of_a_potential_are_those_of_the_same_crystals(crystals, tmp_path):
+    cache = tmp_path / "potential.safetensors"
+    energy = torch.arange(8.0)
+    tensors = {"features": energy[:, None], "energy_eV_per_atom": energy}
+    save_checkpoint(cache, tensors, {"crystals": contents_of(crystals)})
+    renamed = replace(crystals, table=crystals.table.assign(id=list("abcdefgh"))).subset([5, 2])
+    assert potential_features(renamed, cache).energy.tolist() == [5, 2]
+    table = crystals.table.assign(lattice=[1.01 * cell for cell in crystals.table["lattice"]])
+    with pytest.raises(MatmlError, match="has no features of 0 and 7 other crystals as they are"):
+        potential_features(replace(crystals, table=table), cache)
 
 
 def test_pretraining_goes_on_with_the_same_crystals_only(crystals, tmp_path, monkeypatch, caplog):

@@ -21,6 +21,7 @@ from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.population import Population, learn_population
 from matml.meta.checkpoint import content
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.from_files import load_adapted, save_adapted
 from matml.properties.predictor.layout import SHIPPED
 from matml.structures.crystals import CrystalSet
 from matml.structures.graphs.build import build_graphs
@@ -70,6 +71,11 @@ def of_model(folder: Path) -> Any:
     return found.card, found.recipe, content([found.training, weights])
 
 
+def of_adapted(folder: Path) -> Any:
+    found = load_adapted(folder / "adapted")
+    return whole(found.support.table), found.support_values.tolist(), found.property_name
+
+
 @dataclass(frozen=True)
 class Written:
     """Files that are read together, and their content."""
@@ -82,6 +88,7 @@ KINDS = {
     "graphs": Written(("graphs/graphs.safetensors", "graphs/index.parquet"), of_graphs),
     "crystals": Written(("structures/structures.parquet",), of_crystals),
     "population": Written(("population.json",), of_population),
+    "adapted": Written(("adapted/card.json", "adapted/support.parquet"), of_adapted),
     "checksums": Written(("structures/checksums.json",), of_checksums),
     "model": Written(
         (
@@ -109,6 +116,12 @@ def folder(tmp_path_factory):
         for kelvin, second in ((900, 1.0), (1000, 0.1))
         for share, second in ((0.2, 0.6 * second), (0.5, second), (0.8, 1.6 * second))
     ]
+    crystals = CrystalSet.open(folder / "structures", folder / "graphs").subset(range(4))
+    values = crystals.table["bulk_modulus_GPa"].to_numpy()
+    predictor = FewShotPredictor.load()
+    save_adapted(
+        predictor.adapt(crystals, values, "bulk_modulus_GPa", check_units=False), folder / "adapted"
+    )
     (folder / "points.csv").write_text(
         "\n".join(["alloy,temperature_K,time_s,fraction_transformed", *rows]) + "\n"
     )

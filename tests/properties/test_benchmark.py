@@ -15,6 +15,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.statistics import rank_correlation
 from matml.meta.checkpoint import save_checkpoint
+from matml.properties.baselines.chgnet import contents_of
 from matml.properties.benchmark.new_family import DEFAULT
 from matml.properties.benchmark.report import (
     ENSEMBLES,
@@ -151,8 +152,8 @@ def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals
     # some of the descriptors, in place of what a potential says of the same crystals
     features = torch.from_numpy(describe(crystals)[:, :6]).float()
     tensors = {"features": features, "energy_eV_per_atom": features[:, 0]}
-    ids = crystals.table["id"].tolist()
-    save_checkpoint(place / "more/potential.safetensors", tensors, {"ids": ids})
+    own_state = {"crystals": contents_of(crystals)}
+    save_checkpoint(place / "more/potential.safetensors", tensors, own_state)
     own = [option for option in OPTIONS if "potential" not in option and "meta" not in option]
     run(place, "--methods=anil,gp_head", "--fold=0", "--draws=1", out="more", options=own)
     scores = pd.read_csv(place / "more/fold-0/families.csv")
@@ -163,7 +164,8 @@ def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals
         assert not np.allclose(adapted[method], before[method])
     with pytest.raises(MatmlError, match="--methods 'mammal'"):
         run(place, "--methods=mammal", out="more", options=own)
-    save_checkpoint(place / "more/potential.safetensors", tensors, {"ids": [*ids[::-1][1:], "?"]})
+    own_state["crystals"][0] = "?"
+    save_checkpoint(place / "more/potential.safetensors", tensors, own_state)
     with pytest.raises(MatmlError, match="has no features of"):
         run(place, "--methods=anil,gp_head", "--fold=0", "--draws=1", out="more", options=own)
 

@@ -15,6 +15,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.settings import read_section
 from matml.meta.checkpoint import save_checkpoint
+from matml.properties.baselines.chgnet import contents_of
 from matml.properties.baselines.support_only import support_ridge
 from matml.properties.benchmark.new_property_report import best_baseline
 from matml.properties.benchmark.zeolites import read_frameworks
@@ -25,6 +26,7 @@ from matml.properties.new_property.kernels import Episodes, LabelKernel, Likenes
 from matml.properties.new_property.networks import NewReadOuts, member_tasks, ridge_read_out
 from matml.properties.new_property.process import Expert, LabelProcess, Outliers
 from matml.properties.settings import PropertiesSection
+from matml.structures.crystals import CrystalSet
 from matml.structures.settings import STRUCTURES
 
 NAME = "bulk_modulus_GPa"
@@ -359,7 +361,8 @@ def test_setting_c_takes_trained_members_and_labels_of_the_potential(place, crys
     # energies are made up: nothing is said of their errors
     energy = torch.linspace(-8, -7, 9)
     tensors = {"features": torch.zeros(9, 4), "energy_eV_per_atom": energy}
-    save_checkpoint(place / "c/zeolites-potential.safetensors", tensors, {"ids": list(read)})
+    own = {"crystals": contents_of(CrystalSet.from_structures(list(read.values())))}
+    save_checkpoint(place / "c/zeolites-potential.safetensors", tensors, own)
     settings = SETTINGS.replace(", bulk_modulus_GPa: 0.3", "")
     (place / "properties.yaml").write_text(settings)
     printed = run(

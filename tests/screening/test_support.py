@@ -3,14 +3,16 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from matml.cli.screening import candidates
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
+from matml.screening.data.inputs import support_table
 from matml.screening.data.support import draw_support, read_support
-from matml.structures.settings import STRUCTURES
+from matml.structures.settings import STRUCTURES, StructuresSection
 
 KNOWN = {"elastic/mp-1", "elastic/mp-2", "elastic/mp-3"}
 PROPERTY = "bulk_modulus_GPa"
@@ -32,6 +34,14 @@ def test_ids_and_files_are_read(tmp_path):
     assert support.ids == ["elastic/mp-1", ""]
     assert support.files == [None, (tmp_path / "new.cif").resolve()]
     np.testing.assert_array_equal(support.labels, [100, 120.5])
+
+
+def test_a_row_of_another_formula_than_its_crystal_is_refused(tmp_path):
+    text = f"id,formula,{PROPERTY}\nelastic/mp-1,ClNa,1\nelastic/mp-2,KBr,2\n"
+    support = read_support(write(tmp_path, text), PROPERTY, KNOWN)
+    known = pd.DataFrame({"id": sorted(KNOWN), "formula": ["NaCl", "KCl", "KBr"]})
+    with pytest.raises(MatmlError, match="elastic/mp-2: the formula 'KBr' is declared, but .* KCl"):
+        support_table(support, known, StructuresSection())
 
 
 @pytest.mark.parametrize(

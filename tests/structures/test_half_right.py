@@ -326,6 +326,17 @@ def test_what_a_zip_unpacks_to_is_bounded(folder):
     assert "more than 0.0001 MB" in found.bad.reason
 
 
+def test_what_packed_members_of_a_zip_unpack_to_is_bounded(tmp_path):
+    packed = gzip.compress(cif([*SALT, "#" * 400_000]).encode())
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
+        for number in range(5):
+            archive.writestr(f"{number}.cif.gz", packed)
+    settings = SETTINGS.model_copy(update={"max_zip_MB": 1.0})
+    *good, last = read_inputs([tmp_path / "bomb.zip"], settings).items
+    assert len(good) == 2
+    assert "unpacks to more than 1 MB, reached at 2.cif.gz" in last.bad.reason
+
+
 def test_tables_of_any_dialect_hold_candidates(tmp_path):
     poscar = builders.rocksalt().to(fmt="poscar")
     text = f'id;poscar;weight\r\na;"{poscar}";1,5\r\nb;"{poscar}";2,5\r\n'.replace("\n", "\r\n")

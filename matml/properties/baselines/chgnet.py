@@ -9,6 +9,7 @@ baseline to beat.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import logging
@@ -84,23 +85,37 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
         found = compute(crystals)
         tensors = {"features": torch.from_numpy(found.features)}
         tensors["energy_eV_per_atom"] = torch.from_numpy(found.energy)
-        save_checkpoint(cache, tensors, {"ids": crystals.table["id"].tolist()})
+        save_checkpoint(cache, tensors, {"crystals": contents_of(crystals)})
         log.info("%d crystals: %s in %.0f s", len(crystals), PACKAGE, time.perf_counter() - started)
     tensors, state = load_checkpoint(cache)
     with reading(cache, TENSORS.remedy):
-        place = {name: i for i, name in enumerate(state["ids"])}
+        place = {content: i for i, content in enumerate(state["crystals"])}
         features, energy = tensors["features"], tensors["energy_eV_per_atom"]
-    missing = [name for name in crystals.table["id"] if name not in place]
+    contents = contents_of(crystals)
+    ids = zip(crystals.table["id"], contents, strict=True)
+    missing = [name for name, content in ids if content not in place]
     if missing:
         raise MatmlError(
-            f"{cache}: has no features of {missing[0]} and {len(missing) - 1} other crystals; "
+            f"{cache}: has no features of {missing[0]} and {len(missing) - 1} other crystals as "
+            "they are now; "
             "delete it, so that it is made again"
         )
-    rows = [place[name] for name in crystals.table["id"]]
+    rows = [place[content] for content in contents]
     return PotentialFeatures(
         features.numpy()[rows].astype(float),
         energy.numpy()[rows].astype(float),
     )
+
+
+def contents_of(crystals: CrystalSet) -> list[str]:
+    """Return a hash of what each crystal is, whatever it is called."""
+    columns = [crystals.table[name] for name in ("lattice", "frac_coords", "atomic_numbers")]
+    return [
+        hashlib.sha256(
+            b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
+        ).hexdigest()
+        for parts in zip(*columns, strict=True)
+    ]
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from matml.core.errors import MatmlError
 from matml.screening.data.support import Support
 from matml.structures.crystal import Crystal
 from matml.structures.ingest import document_crystals
+from matml.structures.io.entries import other_formula
 from matml.structures.io.read import read_named
 from matml.structures.settings import StructuresSection
 from matml.structures.table import crystal_row
@@ -21,15 +22,16 @@ def support_table(
     Raises
     ------
     MatmlError
-        Where a file of the support holds no usable crystal, or more than one.
+        Where a file of the support holds no usable crystal, or more than one, or another formula
+        than its row says.
     """
     by_id = known.set_index("id", drop=False)
     rows = []
-    for name, file in zip(support.ids, support.files, strict=True):
-        if file is None:
-            rows.append(by_id.loc[name].to_dict())
-        else:
-            rows.append(_read_one(file, settings))
+    for name, file, formula in zip(support.ids, support.files, support.formulas, strict=True):
+        row = by_id.loc[name].to_dict() if file is None else _read_one(file, settings)
+        if wrong := other_formula({"formula": formula}, row["formula"]):
+            raise MatmlError(f"support crystal {name or file}: {'; '.join(wrong)}")
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -31,11 +31,14 @@ class Support:
         Paths of structures (relative ones against the CSV's folder); None where it names an id.
     labels
         Values in the property's unit, shape [K].
+    formulas
+        That the rows give; '' where they give none.
     """
 
     ids: list[str]
     files: list[Path | None]
     labels: np.ndarray
+    formulas: list[str]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,6 +103,7 @@ def _support_of(
             f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
         )
     labels: dict[tuple[str, Path | None], float] = {}
+    formulas = {}
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
         where = f"{path}, line {line + FIRST_ROW}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
@@ -107,6 +111,7 @@ def _support_of(
         key = _crystal(
             {str(name): cell for name, cell in row.items()}, where, path.parent, known_ids
         )
+        formulas[key] = row.get("formula", "")
         value = _number(row[property_name], property_name, where)
         if labels.setdefault(key, value) != value:
             raise MatmlError(
@@ -121,6 +126,7 @@ def _support_of(
         ids=[name for name, _ in labels],
         files=[file for _, file in labels],
         labels=np.array(list(labels.values())),
+        formulas=list(formulas.values()),
     )
 
 

@@ -20,7 +20,7 @@ from pymatgen.io.vasp import Poscar
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.core.errors import MatmlError
-from matml.core.files import read_table, write_table
+from matml.core.files import TABLE, read_table, write_table
 from matml.core.parallel import SECONDS_BETWEEN_LINES, processors
 from matml.screening.settings import ScreeningSection
 
@@ -153,7 +153,7 @@ def relax_candidates(
     path = Path(folder) / DONE
     found: dict[str, dict[str, Any]] = {}
     if path.exists():
-        done = read_table(path).to_dict("records")
+        done = read_table(path, TABLE).to_dict("records")
         found = {str(row["key"]): {str(name): value for name, value in row.items()} for row in done}
     before = found.keys() & set(keys)
     if before:

@@ -168,12 +168,21 @@ def _zip(
                     f"unpacks to {size / 1e6:.0f} MB, more than {settings.max_zip_MB:g} MB",
                     "split the zip, or raise structures.max_zip_MB",
                 )
+            left = int(settings.max_zip_MB * 1e6)
             for member in sorted(members, key=lambda item: item.filename):
                 found = _member(path, name, archive, member, settings)
                 if found is None:
                     ignored.append(f"{name}/{member.filename}")
-                else:
-                    yield found
+                    continue
+                # packed members unpack to more than the zip says
+                left -= len(found.text if isinstance(found, Document) else found.content or "")
+                if left < 0:
+                    raise BadCrystal(
+                        f"unpacks to more than {settings.max_zip_MB:g} MB, reached at "
+                        f"{member.filename}: it and what follows are not read",
+                        "split the zip, or raise structures.max_zip_MB",
+                    )
+                yield found
     except BadCrystal as bad:
         yield rejected(name, name, bad.reason, bad.remedy)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
