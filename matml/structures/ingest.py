@@ -1,7 +1,7 @@
 """`matml structures ingest`: inputs to a table of good crystals and a quarantine of the rest."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import LabelFile, read_label_file
 from matml.structures.labels.names import CrystalNames, refuse_lost_labels
 from matml.structures.settings import STRUCTURES, StructuresSection
+from matml.structures.symmetry.subgroups import refuse_other_symmetry
 from matml.structures.table import (
     QUARANTINE_COLUMNS,
     crystal_row,
@@ -249,8 +250,10 @@ def attach_labels(
                 remedy = "correct the name, or add the structure to the inputs"
             quarantine.append(quarantine_row(*place, "label row", label_file.key, reason, remedy))
             continue
-        if wrong := other_formula({"formula": entry.formula}, rows[targets[0]]["formula"]):
-            quarantine.append(quarantine_row(*place, "label row", "formula", *wrong))
+        try:
+            _refuse_other_crystal(entry.said, rows[targets[0]])
+        except BadCrystal as bad:
+            quarantine.append(quarantine_row(*place, "label row", "", bad.reason, bad.remedy))
             continue
         if entry.file and targets[0] not in (other := names.find(entry.file)):
             means = f"{rows[other[0]]['id']!r}" if other else "no crystal of the inputs"
@@ -268,6 +271,19 @@ def attach_labels(
             quarantine.append(quarantine_row(*place, "label", name, reason, remedy))
     refuse_lost_labels(label_file, names, unmatched, kept)
     return quarantine
+
+
+def _refuse_other_crystal(said: Mapping[str, str], row: Mapping[str, Any]) -> None:
+    """Refuse a label whose row tells another formula or symmetry than its crystal has."""
+    if wrong := other_formula(said, row["formula"]):
+        raise BadCrystal(*wrong)
+    declared = declared_symmetry(said)
+    if all(row["space_group_number"] in may for may in declared.values()):
+        return
+    positions = np.reshape(row["frac_coords"], (-1, 3))
+    refuse_other_symmetry(
+        np.reshape(row["lattice"], (3, 3)), positions, row["atomic_numbers"], declared
+    )
 
 
 def check_labels(inputs: Sequence[str | Path], labels: Path, settings: StructuresSection) -> str:

@@ -40,7 +40,7 @@ def test_a_row_of_another_formula_than_its_crystal_is_refused(tmp_path):
     text = f"id,formula,{PROPERTY}\nelastic/mp-1,ClNa,1\nelastic/mp-2,KBr,2\n"
     support = read_support(write(tmp_path, text), PROPERTY, KNOWN)
     known = pd.DataFrame({"id": sorted(KNOWN), "formula": ["NaCl", "KCl", "KBr"]})
-    with pytest.raises(MatmlError, match="elastic/mp-2: the formula 'KBr' is declared, but .* KCl"):
+    with pytest.raises(MatmlError, match=r"elastic/mp-2: the formula 'KBr' is decl.* KCl"):
         support_table(support, known, StructuresSection())
 
 

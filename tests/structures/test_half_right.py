@@ -413,7 +413,10 @@ def test_a_row_of_another_formula_or_symmetry_is_not_its_crystal(tmp_path):
     text = "".join(f'{name},"{poscar}",{formula},{group}\n' for name, formula, group in rows)
     (tmp_path / "t.csv").write_text("id,poscar,composition,spacegroup\n" + text)
     labels = tmp_path / "labels.csv"
-    labels.write_text("id,formula,band_gap_eV\ngood,CsBr,8\ncell,CsCl,8\nformula,NaCl,8\n")
+    labels.write_text(
+        "id,formula,space_group,band_gap_eV\ngood,CsBr,221,8\ncell,CsCl,Pm-3m,8\n"
+        "formula,NaCl,,8\nwords,,225,8\n"
+    )
     run_ingest([tmp_path / "t.csv"], tmp_path / "out", SETTINGS, labels, threads=1)
     table = read_table(tmp_path / "out" / "structures.parquet").set_index("material_id")
     assert table["band_gap_eV"].fillna(0).to_dict() == {"good": 0, "cell": 8, "words": 0}
@@ -421,6 +424,7 @@ def test_a_row_of_another_formula_or_symmetry_is_not_its_crystal(tmp_path):
     assert told["t/formula"] == "the formula 'NaCl' is declared, but the crystal is CsCl"
     assert "space group 225 is declared" in told["t/group"]
     assert told["good"] == "the formula 'CsBr' is declared, but the crystal is CsCl"
+    assert told["words"].startswith("space group 225 is declared, but the sites have")
     assert told["formula"].startswith("its crystal cannot be used: the formula 'NaCl'")
 
 

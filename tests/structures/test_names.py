@@ -105,6 +105,13 @@ def test_columns_that_nearly_name_a_property_are_told(crystals, tmp_path):
         gathered(crystals, labels)
 
 
+def test_a_row_of_other_units_is_refused(crystals, tmp_path):
+    labels = tmp_path / "l.csv"
+    labels.write_text("id,bulk_modulus_GPa\n-,MPa\nsalt,25\n")
+    with pytest.raises(MatmlError, match="is in GPa by its name, but row 2 says 'MPa'"):
+        gathered(crystals, labels)
+
+
 def test_rows_cut_short_are_not_filled(crystals, tmp_path):
     labels = tmp_path / "l.csv"
     labels.write_text("id,bulk_modulus_GPa,band_gap_eV\nsalt,25,8\nzincite,14\n")

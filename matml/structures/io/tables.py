@@ -149,7 +149,7 @@ def add_rows(
 ) -> None:
     """Add a document for every row of a table, with its labels."""
     table = as_known(table, path)
-    labels, ignored = label_columns(table, {*CRYSTALS, *KEYS, "formula", "family"})
+    labels, ignored = label_columns(table, {*CRYSTALS, *KEYS, *OF_A_ROW, "family"})
     found.label_names += labels
     found.ignored += [f"{path.name}: column {name}" for name in ignored]
     found.notes += [f"{path.name}: {note}" for note in table.attrs.get("notes", [])]

@@ -1,11 +1,14 @@
 """A user's own labels: a CSV keyed by `id` or `file`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from matml.core.errors import MatmlError
 from matml.core.text import FIRST_ROW, read_text_table
-from matml.structures.labels.values import RESERVED, as_known, check_label, label_columns
+from matml.structures.labels.values import RANGES, RESERVED, as_known, check_label, label_columns
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class LabelEntry:
         Why the row as a whole cannot be used ('' if it can).
     file
         Its file, where it is keyed by `id` and names that, too.
-    formula
-        That its row gives, '' where it gives none.
+    said
+        Its row, which may tell formula and symmetry.
     """
 
     key: str
@@ -36,7 +39,7 @@ class LabelEntry:
     reason: str = ""
     remedy: str = ""
     file: str = ""
-    formula: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def read_label_file(path: str | Path) -> LabelFile:
             f"{path}: has no column `id` or `file` (its columns are {', '.join(table.columns)}); "
             "one of them must name the structure of each row"
         )
+    _refuse_other_units(table, path)
     names, left_out = label_columns(table, {key, "family", *RESERVED})
     if table.empty:
         raise MatmlError(f"{path}: has no row; add labelled structures")
@@ -110,10 +114,20 @@ def read_label_file(path: str | Path) -> LabelFile:
                 labels[label] = value
         family = record["family"].strip() if has_family else ""
         file = record.get("file", "").strip() if key == "id" else ""
-        formula = record.get("formula", "")
         entries.append(
-            LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file, formula)
+            LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file, record)
         )
     ignored = [f"{path.name}: column {name}" for name in left_out]
     notes = [f"{path.name}: {note}" for note in table.attrs["notes"]]
     return LabelFile(path, key, names, entries, ignored, notes)
+
+
+def _refuse_other_units(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a table whose first row names another unit than a column does."""
+    for name in table.columns.intersection(list(RANGES)):
+        said = table[name].iloc[0].strip() if len(table) else ""
+        if said in RANGES[name].mistakes:
+            raise MatmlError(
+                f"{path}: column {name} is in {RANGES[name].unit} by its name, but row "
+                f"{table.index[0] + FIRST_ROW} says {said!r}; convert the values, or delete it"
+            )
