@@ -74,6 +74,21 @@ def test_times_of_a_diagram_are_predicted_in_seconds():
     assert 100 < found["time_s"][0] < found["time_s"][1]
 
 
+def test_a_reference_temperature_far_from_the_data_is_named():
+    frame = pd.DataFrame(
+        {
+            "temperature_C": [600, 650, 700],
+            "time_s": [100.0, 50.0, 30.0],
+            "fraction_transformed": [0.3, 0.4, 0.6],
+        }
+    )
+    population = Population.typical("jmak", "fraction")
+    notes = population.calibrate(frame, composition={"reference_temperature_K": 650}).notes
+    assert any("reference_temperature_K = 650 lies outside" in n and "in C" in n for n in notes)
+    notes = population.calibrate(frame, composition={"reference_temperature_K": 930}).notes
+    assert not any("lies outside" in note for note in notes)
+
+
 def test_without_a_population():
     peaks = pd.DataFrame(
         {"heating_rate_K_per_min": [5, 10, 20, 40], "peak_temperature_C": [531, 544, 558, 572]}

@@ -187,6 +187,11 @@ def test_calorimeter_peaks(tmp_path, hold):
     np.testing.assert_allclose(points["fraction_transformed"], truth, atol=0.01)
     stated = json.loads(out.with_suffix(".json").read_text())["runs"][0]
     assert stated["peak_area_signal_s"] == pytest.approx(-40, rel=0.02)
+    assert stated["notes"] == []
+    early = ("--hold", 0, 3000) if hold else ("--peak", 780, 1249.9)
+    run("convert", "dsc", data, *common, *early)
+    notes = json.loads(out.with_suffix(".json").read_text())["runs"][0]["notes"]
+    assert any("the record ends with the peak" in note for note in notes)
 
 
 @pytest.mark.parametrize(

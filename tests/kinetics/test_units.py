@@ -198,3 +198,11 @@ def test_a_row_of_units_that_contradicts_the_header_is_refused(tmp_path):
     ):
         read(tmp_path, text)
     assert len(read(tmp_path, text.replace("-,K", "-,°C")).points) == 1
+
+
+def test_a_start_in_celsius_under_a_name_of_kelvin_is_refused(tmp_path):
+    text = "alloy,temperature_C,time_s,fraction_transformed,start_temperature_{}\n"
+    with pytest.raises(MatmlError, match="name the column start_temperature_C"):
+        read(tmp_path, text.format("K") + "A,700,60,0.4,20\n")
+    found = read(tmp_path, text.format("C") + "A,700,60,0.4,-80\n")
+    assert found.points["start_temperature_K"].tolist() == pytest.approx([193.15])

@@ -38,6 +38,7 @@ from matml.core.text import read_text_table, to_number
 from matml.kinetics.data.alloys import check_alloys, group_alloys
 from matml.kinetics.data.columns import (
     APART,
+    COLDEST_K,
     HOTTEST_K,
     INPUTS,
     LONGEST_S,
@@ -178,7 +179,7 @@ def _checked(
             bad.append([str(path), line, row["alloy"].strip(), *problem])
     judged = pd.DataFrame(rows, columns=list(clean)).astype(clean.dtypes.to_dict())
     points = pd.concat([clean, judged]).sort_values("line", ignore_index=True)
-    points, wrong = _add_others(raw, points, path, measured, table.notes)
+    points, wrong = _add_others(raw, points, path, measured, table)
     points, repeated = _drop_duplicates(points, path)
     for entry in (bad := bad + wrong):
         if entry[3]:
@@ -349,11 +350,11 @@ def _number(text: str) -> float | str:
 
 
 def _add_others(
-    raw: pd.DataFrame, points: pd.DataFrame, path: Path, measured: str, notes: list[str]
+    raw: pd.DataFrame, points: pd.DataFrame, path: Path, measured: str, table: Table
 ) -> tuple[pd.DataFrame, list[list[object]]]:
     """Return the points with run, start temperature and other numbers; and what is wrong there.
 
-    What is taken for granted is added to `notes`.
+    What is taken for granted is added to the table's notes.
     """
     rows = raw.loc[points["line"] - 2].reset_index(drop=True)
     needed = MEASURED[measured].conditions
@@ -377,12 +378,16 @@ def _add_others(
             wrong = given & ~((number > 0) & (number <= HOTTEST_K))
             reason = "is not a temperature at which a ramp can start"
             refuse(wrong, name, reason, "leave it empty for a hold")
+            if name not in table.headers:
+                cold = given & (number < COLDEST_K)
+                reason = "is kelvin: no specimen of this kind comes from below 0 C"
+                refuse(cold, name, reason, "Celsius? name the column start_temperature_C")
             points[name] = np.where(given, number, points["temperature_K"])
         elif name in INPUTS:
             low, high, reason, remedy = INPUTS[name]
             if name == "initial_grain_size_um" and measured == "grain_size_um" and 0 in number:
                 number = np.where(number == 0, low, number)
-                notes.append(f"{name} = 0 is taken as not measured, and small: {low:g} um")
+                table.notes.append(f"{name} = 0 is taken as not measured, and small: {low:g} um")
             wrong = (given | (name in needed)) & ~((number >= low) & (number <= high))
             refuse(wrong, name, reason, remedy)
             points[name] = number

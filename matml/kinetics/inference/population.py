@@ -25,6 +25,7 @@ from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_tasks
 from matml.kinetics.data.columns import WATCHED
 from matml.kinetics.data.observations import Observations
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.equations import Equation, Observable, equation_of_file
 from matml.kinetics.inference.composition_prior import (
     CompositionPrior,
@@ -39,6 +40,7 @@ from matml.kinetics.inference.run_offsets import (
 )
 from matml.kinetics.listing import population_path
 
+FAR_REFERENCE_K = 100.0
 FORMAT = Format("kinetic population", 5, "learn it again with `matml kinetics learn`")
 
 
@@ -96,7 +98,7 @@ class Population:
             return None, []
         given = own.alloys["reference_temperature_K"].iloc[0]
         if given == given:
-            return float(given), []
+            return float(given), _far_reference(float(given), own)
         if not self.data_card.get("reference_temperatures_given"):
             return self.reference_temperature_K, []
         middle = common_reference_temperature(own)
@@ -173,6 +175,20 @@ class Population:
         # says so where the equation knows no such kind
         equation.observable(population.kind)
         return population
+
+
+def _far_reference(reference_K: float, own: Observations) -> list[str]:
+    """Return a note on a reference temperature outside of an alloy's own."""
+    low, high = own.points["temperature_K"].min(), own.points["temperature_K"].max()
+    margin = max(FAR_REFERENCE_K, high - low)
+    if low - margin <= reference_K <= high + margin:
+        return []
+    inside = low <= reference_K + ZERO_CELSIUS <= high
+    return [
+        f"reference_temperature_K = {reference_K:g} lies outside of the alloy's temperatures "
+        f"({low:.0f} to {high:.0f} K): parameters that refer to it are extrapolated"
+        + (" (in C it would lie inside: is it?)" if inside else "")
+    ]
 
 
 def _scales(equation: Equation) -> list[dict[str, Any]]:

@@ -48,6 +48,9 @@ STEADY_RAMP = 0.03
 UNFINISHED = 0.02
 """Part of all change in the last tenth of a hold from which on it is said to go on."""
 
+ROOM_BEHIND = 0.02
+"""Part of a peak's time that a record must go on behind it, to show that it had ended."""
+
 Range = tuple[float, float]
 
 
@@ -561,6 +564,11 @@ def _areas(
     fraction, under = partial_area(own.time_s, own.signal, *feet, kind)
     inside = (own.time_s >= feet[0]) & (own.time_s <= feet[1])
     fraction, above = final_fraction * fraction[inside], (own.signal - under)[inside]
+    if own.time_s[-1] - feet[1] < ROOM_BEHIND * (feet[1] - feet[0]) and final_fraction == 1.0:
+        record.notes.append(
+            "the record ends with the peak: nothing shows that the reaction had ended; where it "
+            "had not, give --final-fraction"
+        )
     _say_stages(record, part, fraction)
     stated = {
         "baseline": {
