@@ -65,7 +65,7 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         ("found", "What was found", overview(results)),
         (
             "shortlist",
-            "Candidates, best first",
+            "Candidates",
             shortlist_section(results, settings) + candidate_figures(results, figures),
         ),
         ("predictors", "Properties of a new family", predictors_section(results, figures)),

@@ -86,7 +86,9 @@ def test_the_same_results_make_the_same_page(markup, several_results):
 def test_the_first_screen_names_the_best_new_candidate(markup):
     first = markup.split('<section id="shortlist"')[0]
     text = re.sub(r"<.*?>", "", first)
-    assert "Of 4,242 candidates the first new one is PtPbO3" in text
+    # the list's second by its order, which is chosen to be diverse, and its first by score
+    assert "Of 4,242 candidates the best new one by score is BiSbS3" in text
+    assert "a click on “by score” sorts them best first" in re.sub(r"<.*?>", "", markup)
     assert "Predicted, not calculated or made" in text
     assert "simulated data" in text
     # errors without a paired difference are shown, and nothing is claimed of them
@@ -130,7 +132,7 @@ def test_the_first_screen_says_where_nothing_meets_the_window(several_results, t
         shortlist, index=False
     )
     made = make_page(tmp_path / "results", ReportSection())[0]
-    said = "is predicted to meet the window. Of 4,242 candidates the first new one"
+    said = "is predicted to meet the window. Of 4,242 candidates the best new one by score"
     assert (said in re.sub(r"<.*?>", "", made)) == (met == 0)
     # digits of a normal distribution's tail are no knowledge
     assert "&lt; 0.1 %" in template(made, 1)

@@ -109,14 +109,14 @@ def _candidates(results: Results) -> str:
         body.append([*cells, _stable(row)] if known_hull else cells)
     return _answer(
         "Candidates",
-        _unmet(summary)
-        + f"Of {count(total)} candidates the first new one is <b>{formula(first['formula'])}</b>: "
-        f"{escape(property_title(leading.name))} <b>{number(first['prediction'])}{escape(unit)}"
+        _unmet(summary) + f"Of {count(total)} candidates the best new one by score is "
+        f"<b>{formula(first['formula'])}</b>: {escape(property_title(leading.name))} "
+        f"<b>{number(first['prediction'])}{escape(unit)}"
         f"</b>, 90 % interval {interval(first['low'], first['high'])}.",
         table(
             [*head, "stability"] if known_hull else head,
             body,
-            caption="The first candidates of unknown composition",
+            caption="The best candidates of unknown composition",
             note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted, not "
             f"calculated or made.{STABILITY if known_hull else ''}",
         ),

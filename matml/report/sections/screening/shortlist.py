@@ -36,6 +36,11 @@ from matml.report.settings import ReportSection
 
 SHORTLIST = "screening/shortlist.csv"
 COLUMNS = ("rank", "id", "formula", "prediction", "low", "high", "unit", "distance", "in_domain")
+SCORE_RANK = "score_rank"
+DIVERSE = (
+    "They come in an order that is good and not all alike; a click on “by score” sorts them best "
+    "first. "
+)
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """A fixed one, so that the same results make the same page."""
 
@@ -105,9 +110,15 @@ def objective_words(text: str) -> str:
 
 
 def best_new(rows: pd.DataFrame, number_of: int) -> pd.DataFrame:
-    """Return the first candidates whose composition the data did not hold before."""
+    """Return the best candidates by score whose composition the data did not hold before."""
     known = rows.get("known_composition")
-    return (rows if known is None else rows[~known.astype(bool)]).head(number_of)
+    new = rows if known is None else rows[~known.astype(bool)]
+    return (new.sort_values("score_rank") if SCORE_RANK in new else new).head(number_of)
+
+
+def reordered(rows: pd.DataFrame) -> bool:
+    """Return whether the order of a list is not that by score, but was chosen to be diverse."""
+    return SCORE_RANK in rows and not rows[SCORE_RANK].is_monotonic_increasing
 
 
 def bar(value: float, low: float, high: float, ends: tuple[float, float]) -> str:
@@ -138,6 +149,7 @@ def prediction_cell(row: dict[str, Any], columns: tuple[str, str, str], rows: pd
 
 def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
     """Return the sortable shortlist."""
+    diverse = reordered(rows)
     windows, stable = "probability" in rows, HULL in rows and rows[HULL].notna().any()
     hull = (HULL, f"{HULL}_low", f"{HULL}_high")
     body = []
@@ -147,6 +159,8 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
             f'aria-haspopup="dialog">{formula(row["formula"])}</button>'
         )
         cells = [count_cell(row["rank"]), Cell(opens, row["formula"], "name")]
+        if diverse:
+            cells.append(count_cell(row[SCORE_RANK]))
         cells += [prediction_cell(row, item.columns, rows) for item in predicted]
         if windows:
             cells.append(Cell(chance(row["probability"]), row["probability"], "num"))
@@ -162,6 +176,9 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         body.append(cells)
     head = ["rank", "formula", *(escape(item.title) for item in predicted)]
     keys = ["rank", "formula", *(item.name for item in predicted)]
+    if diverse:
+        head.insert(2, "by score")
+        keys.insert(2, SCORE_RANK)
     if windows:
         head, keys = [*head, "chance to meet all windows"], [*keys, "probability"]
     if stable:
@@ -183,7 +200,8 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         keys=[*keys, "distance", "trust", "known"],
         sorted_by=0,
         caption="Ranked candidates; a button in each row opens the crystal and the reasons.",
-        note=f"The first {count(len(rows))} of {count(total)}. A formula opens the crystal, its "
+        note=f"The first {count(len(rows))} of {count(total)}. "
+        f"{DIVERSE if diverse else ''}A formula opens the crystal, its "
         "nearest known neighbours and why it ranks there; a column’s title sorts. In brackets: "
         "90 % interval, drawn to the scale of the list. "
         f"{hull_words}"
