@@ -262,3 +262,13 @@ def test_segments_stand_noise_recalescence_and_quenches():
     found = segments_of(time, kelvin)
     assert [segment.kind for segment in found] == ["heating", "hold", "cooling", "hold"]
     np.testing.assert_allclose([time[s.last] for s in found], [1000, 2000, 2600, 4000], atol=12)
+
+
+def test_a_line_of_units_that_contradicts_the_header_is_refused(tmp_path):
+    path, rows = tmp_path / "r.csv", [f"{n},{900 - n},{n},{n}" for n in range(40)]
+    path.write_text("\n".join(["time_s,temperature_C,length_um,length_mm", "min,C,um,mm", *rows]))
+    with pytest.raises(MatmlError, match=r"r\.csv: column 'time_s' is in s by its name"):
+        read_records(path, "length")
+    path.write_text(path.read_text().replace("min,", "s,"))
+    [record] = read_records(path, "length")
+    assert "of 2 columns that are a length, length [um] is taken" in record.notes

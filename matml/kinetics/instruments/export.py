@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, naming
 from matml.core.text import decode, encoding_of, plain_bytes
 from matml.kinetics.data.units import TEMPERATURES, TIMES, Unit
 
@@ -132,7 +132,13 @@ class Export:
                 f"{self.path}: no column is a {role.replace('_', ' ')} by its name; {there}; name "
                 f"one: --{option}-column"
             )
-        return min(fit, key=lambda i: self.columns[i].second)
+        best = min(fit, key=lambda i: self.columns[i].second)
+        alike = [i for i in fit if self.columns[i].second == self.columns[best].second]
+        what = role.replace("_", " ")
+        note = f"of {len(alike)} columns that are a {what}, {self.columns[best]} is taken"
+        if len(alike) > 1 and note not in self.notes:
+            self.notes.append(note)
+        return best
 
 
 def read_export(
@@ -184,7 +190,8 @@ def read_export(
     for row, i in enumerate(rows):
         numbers[row, : len(values[i])] = values[i]
     numbers[~(np.abs(numbers) < LARGEST)] = np.nan
-    header, columns = _columns(lines, rows[0], parting, numbers)
+    with naming(path):
+        header, columns = _columns(lines, rows[0], parting, numbers)
     notes, at = [], np.array(rows)
     if "StartOfData" in text:
         # TA marks events by rows of negative time
@@ -350,6 +357,13 @@ def _told(names: Sequence[str], units: Sequence[str]) -> list[Column]:
         ):
             found = re.fullmatch(pattern, text)
             if found and _known_unit(found[2]):
+                for kinds in (TEMPERATURES, TIMES):
+                    own, other = (unit_among(word, kinds) for word in (found[2], unit))
+                    if own and other and own != other:
+                        raise MatmlError(
+                            f"column {text!r} is in {own.name} by its name, but in {other.name} by "
+                            f"the line of units, {beneath!r}; correct one of the two"
+                        )
                 name, unit = found[1].strip(" ,"), found[2]
                 break
         role, second = _role(name)

@@ -147,9 +147,10 @@ def declared_symmetry(entry: Mapping[str, Any]) -> dict[str, Collection[int]]:
 
 def other_formula(row: Mapping[str, Any], formula: str) -> tuple[str, str] | None:
     """Return reason and remedy where a row of a table has another formula than its crystal."""
-    amounts = parse_formula(formula)
     for text in _formulas(row):
-        said = parse_formula(text) if text != formula else None
+        if text == formula:
+            continue
+        said, amounts = parse_formula(text), parse_formula(formula)
         if said and amounts and other_ratio(said, text, amounts):
             reason = f"the formula {text!r} is declared, but the crystal is {formula}"
             return reason, "correct the formula, or name the crystal that it belongs to"
