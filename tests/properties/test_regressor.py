@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, learning_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
 
 from matml.core.statistics import NORMAL_90
 from matml.properties import FewShotRegressor
@@ -49,6 +50,20 @@ def test_it_predicts_what_the_predictor_does(fitted, predictor, labelled):
     residual = np.square(values[8:] - mean).sum()
     around = np.square(values[8:] - values[8:].mean()).sum()
     assert fitted.score(crystals[8:], values[8:]) == pytest.approx(1 - residual / around)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_parameters_default_constructible,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_set_params,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_it_passes_what_scikit_learn_checks_without_arrays(check, regressor):
+    check("FewShotRegressor", clone(regressor))
 
 
 def test_scikit_learn_clones_crosses_and_searches(regressor, labelled):
