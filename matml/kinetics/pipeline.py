@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from matml.kinetics.inference.calibration import Calibration
 from matml.kinetics.inference.diagnostics import untypical_notes
 from matml.kinetics.inference.population import Population, learn_population, split_groups
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets
+from matml.kinetics.inference.several import mixed
 from matml.kinetics.settings import KineticsSection
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def learn_stage(
 
 
 def calibrate_stage(
-    prior: Path | None,
+    priors: Sequence[Path],
     data: Path,
     observations: Observations,
     out: Path,
@@ -114,8 +115,9 @@ def calibrate_stage(
     """Calibrate alloys one by one; an alloy that cannot be calibrated stops nothing but itself.
 
     `observations` are those of the file `data`. Without a population the prior is the generic one
-    of the equation that is named. Without `offsets` they are those that the population was learned
-    with, if the data name runs. `temperature` is the lowest and highest in C of the diagrams.
+    of the equation that is named; several are mixed by evidence. Without `offsets` they are those
+    that the first population was learned with, if the data name runs. `temperature` is the lowest
+    and highest in C of the diagrams.
 
     Raises
     ------
@@ -123,17 +125,19 @@ def calibrate_stage(
         Where no alloy could be calibrated.
     """
     began = time.perf_counter()
-    if (prior is None) == (equation is None):
+    if bool(priors) == (equation is not None):
         raise MatmlError(
             "give --prior, the population.json of `matml kinetics learn`, or, where there is none, "
             "--equation NAME (`matml kinetics equations` lists them)"
         )
-    if prior is not None:
-        population = Population.load(prior, trust_equation=trust_equation)
-    else:
-        declared = equation_named(str(equation))
-    if prior is None:
-        population = Population.generic(declared, observations.kind)
+    if robust and len(priors) > 1:
+        raise MatmlError("--robust goes with one --prior: evidence is compared for normal errors")
+    populations = {
+        str(path): Population.load(path, trust_equation=trust_equation) for path in priors
+    }
+    if equation is not None:
+        populations[equation] = Population.generic(equation_named(equation), observations.kind)
+    population = next(iter(populations.values()))
     if offsets is None:
         named = "run" in observations.points
         offsets = RunOffsets.of_card(population.data_card) if named else NO_OFFSETS
@@ -142,14 +146,20 @@ def calibrate_stage(
         names = names or one_per_group(observations, present)[: settings.calibrated_alloys]
         points = points or settings.calibration_points
         if not names:
-            raise MatmlError(f"{prior}: none of its held-out alloys is in {data}")
+            raise MatmlError(f"{priors[0]}: none of its held-out alloys is in {data}")
     wanted = names or observations.names
     shown = _kelvin(temperature)
-    method = partial(
+    one = partial(
         calibrate_without_outliers if without_outliers else calibrate,
         point_dof=ROBUST_DOF if robust else math.inf,
         offsets=offsets,
     )
+
+    def method(population: Population, used: Observations, name: str, seed: int) -> Calibration:
+        if len(populations) == 1:
+            return one(population, used, name, seed)
+        return mixed({said: one(p, used, name, seed) for said, p in populations.items()})
+
     done, failed = [], {}
     for name in wanted:
         try:

@@ -94,6 +94,10 @@ def test_the_workflow_runs_from_an_empty_folder(run):
     assert "matml report results-long" in longer
 
 
+def test_the_shipped_populations_are_there(run):
+    assert "tempering: Hardness after tempering" in run("matml", "kinetics", "populations")
+
+
 def test_a_command_finds_the_embedded_data(run):
     run("matml", "kinetics", "simulate", "--set", "ttt", "--out", "simulated")
     assert (run.folder / "simulated" / "observations.csv").is_file()

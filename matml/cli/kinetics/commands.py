@@ -162,7 +162,13 @@ def learn(
 
 
 @kinetics.command()
-@click.option("--prior", type=READABLE, help=PRIOR_HELP)
+@click.option(
+    "--prior",
+    "priors",
+    type=READABLE,
+    multiple=True,
+    help=PRIOR_HELP + " Several are mixed by the evidence of the observations.",
+)
 @click.option(
     "--equation",
     help="Without a population: the prior is generic, the typical ranges of this equation. "

@@ -32,7 +32,7 @@ def run(dataset: str, out: Path, settings: KineticsSection, seed: int) -> None:
     equation = settings.datasets[dataset].equation
     learn_stage(data, alloys, equation, settings, out / "population", settings.held_out, seed)
     calibrate_stage(
-        out / "population/population.json",
+        [out / "population/population.json"],
         data,
         read_and_report(data, alloys),
         out / "calibration",
