@@ -24,6 +24,8 @@ SAMPLE = 65536
 """Characters from which the separator is found."""
 FIRST_ROW = 2
 """What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
+LONGEST_LINE = 64 * 10**6
+"""Characters of a line, whose cells may hold structures."""
 BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
@@ -138,7 +140,7 @@ def text_table_parts(
         with _opened(path, content) as file:
             first = ""
             while not first.strip():
-                if not (first := file.readline()):
+                if not (first := _line(file)):
                     raise MatmlError(f"{path}: is empty; give a table with a header line")
                 # Excel's own note on its separator
                 first = re.sub(r"\Asep=.\n", "", first)
@@ -306,9 +308,18 @@ def _chained(sample: str, file: TextIO) -> Iterator[str]:
     """Yield the lines of what was read of a file already, and of the rest."""
     lines = sample.split("\n")
     yield from (line + "\n" for line in lines[:-1])
-    if last := lines[-1] + file.readline():
+    if last := lines[-1] + _line(file):
         yield last
-    yield from file
+    while line := _line(file):
+        yield line
+
+
+def _line(file: TextIO) -> str:
+    """Return the next line; raise `ValueError` for one without end, as of a bomb."""
+    line = file.readline(LONGEST_LINE)
+    if len(line) == LONGEST_LINE and line[-1] != "\n":
+        raise ValueError(f"a line of more than {LONGEST_LINE // 10**6} million characters")
+    return line
 
 
 class _Lines:

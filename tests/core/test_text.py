@@ -82,6 +82,13 @@ def test_binary_and_missing_files_are_told(tmp_path):
         decode(b"ab\x00\x00cdefgh")
 
 
+def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("matml.core.text.LONGEST_LINE", 100_000)
+    (tmp_path / "t.csv").write_text("id,x\na,1\n" + "b" * 200_000 + ",2\n")
+    with pytest.raises(MatmlError, match=r"t\.csv: .*a line of more than 0 million characters"):
+        read_text_table(tmp_path / "t.csv")
+
+
 def test_rows_of_numbers_are_finite_and_whole():
     assert to_numbers([["1", "-2.5e3"], ["0.5", ".25"]]).tolist() == [[1, -2500], [0.5, 0.25]]
     for bad in ("1_5", "inf", "nan", "x", "1e999"):

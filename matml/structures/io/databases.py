@@ -164,6 +164,8 @@ def _refuse_two_places(lattice: Lattice, fractions: Any, cartesian: Any, remedy:
         raise BadCrystal(f"{len(one)} fractional, but {len(other)} Cartesian positions", remedy)
     step = one - lattice.get_fractional_coords(other)
     apart = np.linalg.norm((step - np.rint(step)) @ lattice.matrix, axis=1)
+    # infinite numbers are told by the check of the cell
+    apart[~np.isfinite(apart)] = 0.0
     if (apart > SAME_PLACE_A).any():
         worst = int(apart.argmax())
         raise BadCrystal(

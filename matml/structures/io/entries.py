@@ -74,7 +74,9 @@ def check_entry(entry: Any, structure: Structure) -> None:
         elif key == "nelements":
             other = isinstance(said, int) and said != len(own)
         else:
-            other = isinstance(names, list) and set(map(str, names)) != own.keys()
+            listed = names if isinstance(names, list) else []
+            plain = bool(listed) and all(isinstance(name, str) for name in listed)
+            other = plain and set(listed) != own.keys()
         if other:
             raise BadCrystal(
                 f"the sites hold {formula_of(own)}, but {key} = {said} is declared",

@@ -216,7 +216,8 @@ def _member(
         with archive.open(member) as file:
             # the declared size may lie: never read beyond the limit
             content = file.read(limit + 1)
-        if kind and name.lower().endswith(".gz"):
+        if name.lower().endswith(".gz"):
+            pure = pure.with_suffix("")
             with gzip.open(io.BytesIO(content)) as file:
                 content = file.read(limit + 1)
         if not kind and len(content) <= limit:
