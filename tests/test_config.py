@@ -234,6 +234,27 @@ def test_what_is_screened_for_may_be_learned_from_the_support_alone(own, monkeyp
     assert "mine.yaml: valid" in done.output
 
 
+@pytest.mark.parametrize(
+    ("equation", "said"),
+    [
+        ("jmak", "mine: 4 observations of 2 alloys"),
+        ("kissinger", "kissinger|Kissinger"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_own_observations_are_read_too(own, monkeypatch, equation, said):
+    monkeypatch.chdir(own)
+    rows = [("a", 700, 60, 0.3), ("a", 700, 90, 0.5), ("b", 720, 60, 0.4), ("b", 720, 90, 0.7)]
+    columns = ["alloy", "temperature_K", "time_s", "fraction_transformed"]
+    pd.DataFrame(rows, columns=columns).to_csv(own / "points.csv", index=False)
+    sets = f"kinetics: {{datasets: {{mine: {{equation: {equation}, observations: points.csv}}}}}}"
+    (own / "mine.yaml").write_text(OWN + sets, encoding="utf-8")
+    done = CliRunner().invoke(check, ["mine.yaml"])
+    told = done.output if done.exit_code == 0 else str(done.exception)
+    assert re.search(said, told), told
+    assert (done.exit_code == 0) == (equation == "jmak")
+
+
 def test_an_empty_file_means_defaults(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("# nothing\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from matml.config.schema import Configuration
 from matml.core.errors import MatmlError
+from matml.kinetics.settings import KineticsSection
 from matml.properties.data.targets import PROPERTIES
 from matml.properties.dataset import learned_properties, learned_values, plan_split, refuse_few
 from matml.screening.data.support import draw_supports, read_supports
@@ -14,7 +15,9 @@ from matml.structures.io.read import read_inputs
 
 
 def check_data(configuration: Configuration, origin: str) -> list[str]:
-    """Read all crystals, and check what `split`, `candidates` and `support` will make of them.
+    """Read all crystals and observations, and check what the stages will make of them.
+
+    Of crystals `split`, `candidates` and `support`; of alloys `prepare`.
 
     Returns
     -------
@@ -27,12 +30,28 @@ def check_data(configuration: Configuration, origin: str) -> list[str]:
         What the first of these stages to fail would say.
     """
     try:
-        return _check(configuration)
+        return [*_crystals(configuration), *_alloys(configuration.kinetics)]
     except MatmlError as error:
         raise MatmlError(f"{origin}: {error}") from None
 
 
-def _check(configuration: Configuration) -> list[str]:
+def _alloys(settings: KineticsSection) -> list[str]:
+    """Return the size of the data sets that are read from files."""
+    found = []
+    for name, dataset in settings.datasets.items():
+        if dataset.observations is None:
+            continue
+        # torch comes with them
+        from matml.kinetics.data.observations import read_observations
+        from matml.kinetics.equations import equation_named
+
+        own = read_observations(dataset.observations, dataset.alloys)
+        equation_named(dataset.equation).observable(own.kind)
+        found.append(f"{name}: {len(own.points)} observations of {len(own.names)} alloys")
+    return found
+
+
+def _crystals(configuration: Configuration) -> list[str]:
     own, learned = configuration.structures, configuration.properties
     gathered = gather(read_inputs(own.inputs, own), own, own.labels)
     gathered.refuse_nothing("structures.inputs")
