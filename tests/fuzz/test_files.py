@@ -21,7 +21,8 @@ from matml.core.settings import read_section, read_yaml
 from matml.kinetics.data.alloys import read_alloys
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.data.thermal_history import read_history
-from matml.kinetics.instruments.records import dilatometer_ramp, read_records
+from matml.kinetics.instruments.fractions import dilatometer_ramp
+from matml.kinetics.instruments.records import read_records
 from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import read_label_file
 from matml.structures.settings import StructuresSection

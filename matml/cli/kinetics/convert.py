@@ -130,7 +130,7 @@ def dilatometer(
     """
     from matml.core.errors import MatmlError
     from matml.kinetics.instruments.convert import convert_files
-    from matml.kinetics.instruments.records import dilatometer_hold, dilatometer_ramp
+    from matml.kinetics.instruments.fractions import dilatometer_hold, dilatometer_ramp
 
     if hold is None and options["segment"] is None and None in (parent, product):
         raise MatmlError(
@@ -167,7 +167,7 @@ def dsc(files, heat_column, peak, hold, baseline, final_fraction, own_path, **op
     """Convert heat flows by partial areas over a baseline between the peak's feet."""
     from matml.core.errors import MatmlError
     from matml.kinetics.instruments.convert import convert_files
-    from matml.kinetics.instruments.records import calorimeter_hold, calorimeter_ramp
+    from matml.kinetics.instruments.fractions import calorimeter_hold, calorimeter_ramp
 
     if peak is not None and hold is not None:
         raise MatmlError(

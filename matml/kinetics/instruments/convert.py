@@ -12,7 +12,8 @@ from matml.core.errors import MatmlError, naming
 from matml.core.files import write_json, write_table
 from matml.core.provenance import file_hash
 from matml.kinetics.data.units import ZERO_CELSIUS, Unit
-from matml.kinetics.instruments.records import Range, Record, observations_of, read_records
+from matml.kinetics.instruments.fractions import observations_of
+from matml.kinetics.instruments.records import Range, Record, read_records
 
 log = logging.getLogger(__name__)
 
