@@ -43,6 +43,9 @@ def reason_of(error: OSError) -> str:
 
 def _reason(error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
+    # tempfile's word for a full disk, which names no file
+    if "temporary directory" in (error.strerror or ""):
+        return f"{error.strerror}; free some space there, or set TMPDIR to a folder that has some"
     return f"{reason}; {REMEDIES.get(error.errno or 0, ACCESS)}"
 
 

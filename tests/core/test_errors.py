@@ -2,7 +2,7 @@
 
 import pytest
 
-from matml.core.errors import MatmlError, reading
+from matml.core.errors import MatmlError, reading, reason_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,10 @@ def test_a_message_of_ours_stays_and_so_does_the_end_of_the_program():
 
 def test_a_notebook_shows_one_line():
     assert MatmlError("a.cif: no cell")._render_traceback_() == ["MatmlError: a.cif: no cell"]
+
+
+def test_a_full_disk_for_temporary_files_is_said():
+    error = FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+    assert reason_of(error).endswith(
+        "; free some space there, or set TMPDIR to a folder that has some"
+    )
