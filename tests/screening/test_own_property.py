@@ -55,11 +55,10 @@ def test_several_own_properties_are_screened_for(prepared, support, screened):
     found = shortlist.set_index("material_id").reindex(made.index).dropna(subset=["prediction"])
     expected = adapted.predict_table(made.loc[found.index])
     np.testing.assert_allclose(found["prediction"], expected["prediction"], rtol=1e-4)
-    # elements that no label tells of are named, and make the candidate one of another domain
-    rare = shortlist["rare_elements"].notna()
-    assert 0 < rare.sum() < len(shortlist)
-    assert not shortlist["in_domain"][rare].any()
+    # few labels tell no range, and elements that training has met are known; likeness decides
+    assert shortlist["rare_elements"].isna().all()
     assert not shortlist["beyond_labels"].any()
+    assert (shortlist["in_domain"] == (shortlist["distance"] <= 1)).all()
 
 
 def test_its_page_is_made_of_its_folder(screened):

@@ -143,10 +143,10 @@ class AdaptedPredictor:
         and training families left out in turn, and narrower where it is surer), and wider in
         proportion beyond a distance of 1; `distance` to the nearest crystal that is labelled with
         this property, in training or support; `unseen_elements`, symbols of those that no such
-        crystal holds; `outside`, why a crystal is out of the domain, in words, and `in_domain`,
-        whether that is empty; `labelled`, whether the crystal is one of the support. One row per
-        crystal, under the index of a DataFrame, Series or mapping that they were given in, so that
-        labels join.
+        crystal holds (of a property of one's own: that training never met); `outside`, why a
+        crystal is out of the domain, in words, and `in_domain`, whether that is empty; `labelled`,
+        whether the crystal is one of the support. One row per crystal, under the index of a
+        DataFrame, Series or mapping that they were given in, so that labels join.
 
         Parameters
         ----------

@@ -36,6 +36,10 @@ class Domain:
         Their elements, by atomic number.
     own
         How many of them, the last ones, are of the support.
+    met
+        Elements that count as known without a label: of a property of one's own all that training
+        met. With 12 labels of energies above the hull in each of ten families, 90 % intervals of
+        near crystals with elements that no label tells of covered .91 of 1,075, of others .92.
     """
 
     item: Property
@@ -44,6 +48,7 @@ class Domain:
     descriptors: np.ndarray
     compositions: Sequence[frozenset[int]]
     own: int = 0
+    met: frozenset[int] = frozenset()
 
     def with_support(self, support: EncodedCrystals) -> "Domain":
         """Return the domain when further crystals are labelled."""
@@ -63,8 +68,8 @@ class Domain:
 
     @property
     def elements(self) -> frozenset[int]:
-        """Atomic numbers that a labelled crystal holds."""
-        return frozenset().union(*self.compositions)
+        """Atomic numbers that are known."""
+        return self.met.union(*self.compositions)
 
     def placed(self, crystals: EncodedCrystals) -> EncodedCrystals:
         """Return crystals with their distance to the nearest labelled one.

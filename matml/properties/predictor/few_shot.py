@@ -333,6 +333,7 @@ class FewShotPredictor:
             far,
             self.training["descriptors"][known].numpy(),
             [own for own, keep in zip(self.compositions, known.tolist(), strict=True) if keep],
+            met=frozenset().union(*self.compositions) if column is None else frozenset(),
         )
 
     def _trained(self, name: str, column: int) -> Trained:
