@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from matml.cli.screening import candidates
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
+from matml.screening.data import known
 from matml.screening.data.inputs import support_table
 from matml.screening.data.support import draw_support, read_support
 from matml.structures.settings import STRUCTURES, StructuresSection
@@ -136,3 +137,16 @@ def test_a_support_of_several_properties_has_a_column_of_each(tmp_path, labelled
     result = CliRunner().invoke(candidates, arguments)
     assert result.exit_code == 0, result.output
     assert {PROPERTY, second} < set(read_table(tmp_path / "s.csv"))
+
+
+def test_known_crystals_that_ship_are_read_once(dielectric, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(known, "input_path", lambda _: dielectric / "dielectric.csv")
+    folder = known.known_folder(None)
+    assert folder.parent == tmp_path / "matml"
+    assert len(known.read_known(folder)) > 40
+    # another time, and whatever stands beside it, nothing is read again
+    monkeypatch.setattr(known, "ingest", None)
+    assert known.known_folder(None) == folder
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert known.known_folder(dielectric) == dielectric
