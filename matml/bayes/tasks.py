@@ -13,13 +13,18 @@ import torch
 from torch import Tensor
 
 Columns: TypeAlias = Mapping[str, Tensor]
-"""What was observed, by name, each [B, N]: B tasks, N observations (padded)."""
+"""What was observed, by name, each [B, N], or [B, N, D] with D numbers an observation.
+
+B tasks, N observations (padded).
+"""
 
 Pointwise: TypeAlias = Callable[[Tensor, Columns], Tensor]
 """`function(z [..., P], columns [...]) -> [...]`, each observation by itself.
 
 Each observation comes with its own copy of its task's parameters and depends on nothing else: one
-backward pass then gives all Jacobians of all tasks.
+backward pass then gives all Jacobians of all tasks. Where every column holds one number an
+observation the leading shapes of parameters and columns may differ and broadcast; where one holds
+several they are equal, so that parameters and columns can be joined or indexed by each other.
 """
 
 BLOCK = 500_000
@@ -113,8 +118,18 @@ class Tasks:
         # one vector for all observations of a point, to broadcast: what depends on the parameters
         # alone is computed once
         columns = {name: column[:, None] for name, column in self.columns.items()}
-        for part in points[:, :, None].split(max(1, BLOCK // self.mask.numel()), dim=1):
-            yield function(part, columns)
+        several = any(column.ndim > 2 for column in self.columns.values())
+        values = max(column.numel() for column in (self.mask, *self.columns.values()))
+        for part in points[:, :, None].split(max(1, BLOCK // values), dim=1):
+            if not several:
+                yield function(part, columns)
+                continue
+            count, observations = part.shape[1], self.mask.shape[1]
+            own = {
+                name: column.expand(-1, count, *column.shape[2:])
+                for name, column in columns.items()
+            }
+            yield function(part.expand(-1, -1, observations, -1), own)
 
     def _indexed(self, index: Tensor | slice | tuple[Tensor, Tensor]) -> "Tasks":
         return replace(
@@ -132,4 +147,5 @@ def linearise(function: Pointwise, position: Tensor, columns: Columns) -> tuple[
     with torch.enable_grad():
         value = function(copies, columns)
         (jacobian,) = torch.autograd.grad(value.sum(), copies)
-    return value.detach(), jacobian
+    # a constant slope comes as one number in all places, which nothing can be written to
+    return value.detach(), jacobian.contiguous()

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from matml.bayes.importance_sampling import sample_posterior
-from matml.bayes.posterior_mode import component_mode
+from matml.bayes.posterior_mode import component_mode, posterior_mode
 from matml.bayes.task_prior import (
     CENTRE_VARIANCE,
     TaskPriors,
@@ -64,6 +64,49 @@ def test_one_component_and_known_noise_give_the_closed_form_posterior():
     for task in range(2):
         ratio = float(other.log_evidence[task] - found.log_evidence[task])
         assert ratio == pytest.approx(exact(task, 4.0) - exact(task, 1.0), abs=0.03)
+
+
+RESIDUALS_OF_SEVERAL_NUMBERS = {
+    "product": lambda z, c: (c["design"] * z).sum(-1) - c["y"],
+    "joined": lambda z, c: torch.cat([z * c["design"], -c["y"][..., None]], -1).sum(-1),
+    "indexed": lambda z, c: (z.gather(-1, c["which"]) * c["design"]).sum(-1) - c["y"],
+}
+
+
+@pytest.mark.parametrize("point_dof", [math.inf, 4.0])
+@pytest.mark.parametrize("form", RESIDUALS_OF_SEVERAL_NUMBERS)
+def test_columns_of_several_numbers_equal_as_many_columns_of_one(form, point_dof):
+    """However the residual uses them, with normal and with heavy-tailed errors."""
+    design, y = normal(3, 5, 2), normal(3, 5, seed=1)
+    which = torch.arange(2).expand(3, 5, 2)
+    priors = TaskPriors(
+        torch.zeros(3, 2).double(),
+        torch.eye(2).double(),
+        ONE.expand(3, 1),
+        ONE,
+        0.3,
+        8.0,
+        point_dof,
+    )
+
+    def single(z, c):
+        return z[..., 0] * c["first"] + z[..., 1] * c["second"] - c["y"]
+
+    columns = {"first": design[..., 0], "second": design[..., 1], "y": y}
+    plain = sample_posterior(Tasks.of(single, columns), priors, proposals=500)
+    several = Tasks.of(
+        RESIDUALS_OF_SEVERAL_NUMBERS[form], {"design": design, "y": y, "which": which}
+    )
+    found = sample_posterior(several, priors, proposals=500)
+    torch.testing.assert_close(found.draws, plain.draws)
+    torch.testing.assert_close(found.noise, plain.noise)
+    torch.testing.assert_close(found.log_evidence, plain.log_evidence)
+    one = torch.tensor([1])
+    modes = [
+        posterior_mode(tasks[one], priors[one], found.draws[one], found.fit.position[one])
+        for tasks in (several, Tasks.of(single, columns))
+    ]
+    torch.testing.assert_close(modes[0].position, modes[1].position, atol=1e-6, rtol=0)
 
 
 def test_unknown_noise_of_a_task_is_found():
