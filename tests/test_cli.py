@@ -188,3 +188,25 @@ def test_what_cannot_be_used_is_refused_before_anything_slow_is_imported(tmp_pat
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_project_is_laid_down_and_nothing_of_it_is_written_over(tmp_path):
+    from matml.config.schema import Configuration
+    from matml.core.settings import read_section
+
+    place = tmp_path / "mine"
+    done = run("init", place)
+    assert done.returncode == 0, done.stderr
+    found = read_section(Configuration, place / "matml.yaml").structures
+    assert str(found.inputs[0]) == "crystals"
+    assert str(found.labels) == "labels.csv"
+    assert (place / "candidates").is_dir()
+    # what is commented out is valid, too
+    text = (place / "matml.yaml").read_text()
+    rest = text.replace("# properties", "properties").replace("# screening", "screening")
+    (place / "all.yaml").write_text(rest.replace("#   ", "  "))
+    assert read_section(Configuration, place / "all.yaml").screening.family == "rocksalt"
+    (place / "labels.csv").write_text("file,band_gap_eV\ncrystals/a.cif,1\n")
+    done = run("init", place)
+    assert "labels.csv: is there already" in done.stdout
+    assert "crystals/a.cif,1" in (place / "labels.csv").read_text()

@@ -14,6 +14,7 @@ from matml.core.integrity.owner import end_with_run
 # name: (module:attribute, one line of help); the module is imported only when its command runs
 COMMANDS = {
     "run": ("matml.cli.run:run", "Run the whole workflow, from any folder."),
+    "init": ("matml.cli.init:init", "Lay down a project for your own crystals."),
     "config": ("matml.cli.config:config", "Validate and write the workflow's configuration."),
     "meta": ("matml.cli.meta:meta", "Show the meta-learner on published test problems."),
     "structures": ("matml.cli.structures:structures", "Ingest crystals and build graphs."),

@@ -116,7 +116,8 @@ def _notes(
         support = check["mean_absolute_error_of_support_mean"]
         beside = f" (mean of the support: {support:.3g})" if np.isfinite(support) else ""
         notes.append(
-            f"{check['n']} candidates are known with a label that was not in the support: mean "
+            f"{check['n']} candidate{'s are' if check['n'] > 1 else ' is'} known with a label that "
+            "was not in the support: mean "
             f"absolute error {check['mean_absolute_error']:.3g}{unit}{beside}, "
             f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval"
             + _learned(check)
