@@ -19,7 +19,7 @@ from pymatgen.core.periodic_table import Element
 from matml.core.text import to_numbers
 from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
-from matml.structures.io.cif import read_cif
+from matml.structures.io.cif.read import read_cif
 from matml.structures.io.databases import (
     ase_structure,
     crystal_records,

@@ -1,0 +1,182 @@
+"""The tags of one CIF block: their values, numbers, cell, and what it declares of the crystal."""
+
+import re
+from typing import cast
+
+import gemmi
+import numpy as np
+from pymatgen.core import Lattice
+
+from matml.structures.errors import BadCrystal
+from matml.structures.io.declared import (
+    Declared,
+    parse_formula,
+)
+
+EDGES = tuple(f"_cell_length_{axis}" for axis in "abc")
+ANGLES = tuple(f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma"))
+FORMULAS = (
+    "_chemical_formula_sum",
+    "_chemical_formula_structural",
+    "_chemical_formula_moiety",
+    "_chemical_formula_iupac",
+)
+BONDED = tuple(f"_geom_bond_atom_site_label_{end}" for end in "12")
+MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
+READ = (
+    *("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl"),
+    *BONDED,
+)
+"""What the tags of a crystal begin with."""
+UNKNOWN = ("", ".", "?")
+
+
+def values_by_tag(text: str) -> dict[str, list[str]]:
+    """Return the values of the first block by lower-case tag, without quotes.
+
+    Raises
+    ------
+    BadCrystal
+        Where the text is no CIF, or gives a tag or a loop twice.
+    """
+    # the grammar knows ASCII spaces and line ends only
+    plain = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\xa0", " ")
+    if "data_" not in plain.lower():
+        raise BadCrystal(
+            "no CIF data block with a cell (_cell_length_a)", "give a complete CIF file"
+        )
+    try:
+        document = gemmi.cif.read_string(plain)
+    except (RuntimeError, ValueError) as error:
+        raise _unreadable(str(error), plain) from None
+    found: dict[str, list[str]] = {}
+    for item in next((block for block in document if len(list(block))), document[0]):
+        if item.pair is not None:
+            tag, value = cast(tuple[str, str], item.pair)
+            pairs = [(tag, [value])]
+        elif item.loop is not None:
+            loop = item.loop
+            columns = loop.values if any(map(_is_read, loop.tags)) else []
+            pairs = [(tag, columns[i :: loop.width()]) for i, tag in enumerate(loop.tags)]
+        else:
+            continue
+        for tag, values in pairs:
+            # DDLm writes entry.length_a for _cell_length_a
+            name = tag.lower().replace(".", "_")
+            if name in found:
+                raise BadCrystal(
+                    f"the tag {tag} appears twice in one data block",
+                    "give each crystal its own data_ block, or delete the second value",
+                )
+            # measured data may be millions of values
+            wanted = values if _is_read(tag) else []
+            found[name] = [gemmi.cif.as_string(value).strip() for value in wanted]
+    return found
+
+
+def _is_read(tag: str) -> bool:
+    return tag.lower().startswith(READ)
+
+
+def _unreadable(message: str, text: str) -> BadCrystal:
+    """Return the rejection of a text that is no valid CIF."""
+    if "duplicate" in message:
+        tag = message.split("duplicate tag ")[-1]
+        return BadCrystal(
+            f"the tag {tag} appears twice in one data block",
+            "give each crystal its own data_ block, or delete the second value",
+        )
+    found = re.match(r"string:(\d+)(?::\d+)?(?:\(\d+\))?[^:]*: (.*)", message)
+    line = int(found[1]) if found else 0
+    lines = text.split("\n")
+    shown = f", line {line} ({lines[line - 1].strip()[:60]!r})" if 0 < line <= len(lines) else ""
+    reason = found[2] if found else message
+    if "number of values" in reason:
+        reason = "a loop's number of values is no multiple of its number of tags"
+    return BadCrystal(
+        f"cannot be read as CIF: {reason}{shown}",
+        "correct the file; values with spaces, such as operations x, y, z, stand in quotes",
+    )
+
+
+def _number(block: dict[str, list[str]], tag: str) -> float | None:
+    """Return a number, without its standard uncertainty; None where there is none."""
+    values = block.get(tag, [])
+    if not values or values[0] in UNKNOWN:
+        return None
+    return finite_number(values[0], tag)
+
+
+def finite_number(text: str, what: str) -> float:
+    """Return a number, its standard uncertainty left out; `what` names it where it is none."""
+    value = gemmi.cif.as_number(text)
+    if not np.isfinite(value):
+        raise BadCrystal(
+            f"{what} is {text!r}, not a number", "write a number such as 5.64 or 5.640(1)"
+        )
+    return float(value)
+
+
+def lattice_of(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Return the row vectors of the cell in angstrom, and its angles in degrees."""
+    edges: list[float] = []
+    angles: list[float] = []
+    for tag in (*EDGES, *ANGLES):
+        value = _number(block, tag)
+        if value is None and tag in ANGLES:
+            raise BadCrystal(f"the cell has no {tag}", "give all three angles of the cell")
+        if value is None:
+            raise BadCrystal(f"the cell has no {tag}", "give all three edges of the cell")
+        (edges if tag in EDGES else angles).append(value)
+    if min(edges) <= 0 or not all(0 < angle < 180 for angle in angles):
+        raise BadCrystal(
+            f"the cell has edges {edges} A and angles {angles} degrees",
+            "give positive edges and angles between 0 and 180 degrees",
+        )
+    lattice = Lattice.from_parameters(*edges, *angles).matrix
+    if not np.isfinite(lattice).all():
+        raise BadCrystal(
+            f"angles {angles} degrees span no cell", "check the three angles of the cell"
+        )
+    return np.array(lattice), (angles[0], angles[1], angles[2])
+
+
+def declared_facts(block: dict[str, list[str]]) -> Declared:
+    """Return what the block says of its content."""
+    formula, text = None, ""
+    for tag in FORMULAS:
+        text = " ".join(block.get(tag, [])[:1])
+        if text not in UNKNOWN and (formula := parse_formula(text)):
+            break
+    units = _number(block, "_cell_formula_units_z")
+    return Declared(
+        formula=formula,
+        formula_text=text if formula else "",
+        units=units if units and units > 0 else None,
+        volume_A3=_number(block, "_cell_volume"),
+        density_g_cm3=_number(block, "_exptl_crystal_density_diffrn"),
+        electrons=_number(block, "_exptl_crystal_f_000"),
+        weight_u=_number(block, "_chemical_formula_weight"),
+        in_cell=_in_cell(block),
+    )
+
+
+def _in_cell(block: dict[str, list[str]]) -> dict[str, float] | None:
+    """Return the atoms of the cell by the loop of atom types; None where it does not tell them."""
+    found: dict[str, float] = {}
+    numbers = block.get("_atom_type_number_in_cell", [])
+    for kind, number in zip(block.get("_atom_type_symbol", []), numbers, strict=False):
+        formula = parse_formula(re.sub(r"\d*[+-]$|\d+$", "", kind))
+        if number in UNKNOWN or formula is None or len(formula) != 1:
+            return None
+        [symbol] = formula
+        found[symbol] = found.get(symbol, 0.0) + finite_number(number, "_atom_type_number_in_cell")
+    return found or None
+
+
+def entry(block: dict[str, list[str]], tag: str, row: int) -> str:
+    """Return a value of a row, '' where it is not given."""
+    values = block.get(tag, [])
+    value = values[row] if row < len(values) else ""
+    return "" if value in UNKNOWN else value
