@@ -38,7 +38,7 @@ class StructuresSection(Section):
     family_symprec_A: float = Field(
         default=0.1,
         ge=1e-5,
-        le=0.5,
+        le=0.3,
         description="Symmetry tolerance in angstrom for space group, prototype and family, "
         "scaled likewise.",
     )
