@@ -62,12 +62,38 @@ def test_a_linear_change_of_the_labels_changes_predictions_likewise(predictor, l
 @pytest.mark.parametrize(("power", "expected"), [(1.0, False), (30.0, True)])
 def test_the_labels_tell_whether_their_logarithm_is_learned(predictor, labelled, power, expected):
     crystals, values = labelled
-    given = 1000 + values if power == 1 else (values / 100) ** power
+    given = (values / 100) ** power
+    given = given.max() + 0.001 - given if power == 1 else given
     adapted = predictor.adapt(crystals, given, "conductivity_S_per_cm")
     assert adapted.scale.property.logarithmic == expected
     assert any("likelier than" in note for note in adapted.warnings)
     chosen = predictor.adapt(crystals, given, "conductivity_S_per_cm", scale="linear")
     assert not chosen.scale.property.logarithmic
+
+
+@pytest.mark.parametrize("shape", ["log-normal", "narrow", "modulus"])
+def test_the_unit_of_labels_decides_nothing(predictor, labelled, shape):
+    """Synthetic labels: the choice of scale and all predictions are those in any unit."""
+    crystals, values = labelled
+    standard = np.random.default_rng(3).normal(size=14)
+    values = {
+        "log-normal": 1000 * np.exp(1.5 * standard),
+        "narrow": 1000 + standard,
+        "modulus": values[:14],
+    }[shape]
+    support, query = crystals.subset(np.arange(14)), crystals.subset(np.arange(14, 20))
+    factors = (1e-9, 1.0, 1e9)
+    found = [predictor.adapt(support, values * factor, "own") for factor in factors]
+    assert len({own.warnings for own in found}) == 1
+    assert len({own.item.logarithmic for own in found}) == 1
+    first = found[0].predict(query)
+    for own, factor in zip(found[1:], factors[1:], strict=True):
+        for ours, others in zip(own.predict(query), first, strict=True):
+            np.testing.assert_allclose(ours, others * factor / factors[0], rtol=1e-5)
+    if shape == "log-normal":
+        assert found[0].item.logarithmic
+    if shape == "narrow":
+        assert "about as likely" in found[0].warnings[0]
 
 
 def test_a_run_learns_a_property_of_ones_own(crystals, labelled, tmp_path):

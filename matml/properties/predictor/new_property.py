@@ -28,6 +28,8 @@ DECADES = 8
 """Powers of ten over which labels on a linear scale may be spread without a warning."""
 FEWEST_FOR_SCALE = 5
 """Labels below which their evidence says nothing of the scale: their range decides."""
+WORTH_A_WORD = math.log(3.0)
+"""Logarithm of the odds of one scale against the other below which they say nothing of it."""
 FAR = 6.0
 """Deviations by which a label may miss what the others say of it."""
 FEWEST_TO_JUDGE = 8
@@ -86,17 +88,15 @@ class FittedNewProperty(FittedPredictor):
         assert isinstance(method, NewProperty)
         view = method.view(support)
 
-        def given(logarithmic: bool) -> AdaptedProcess:
-            return method.fit(view, np.log10(labels) if logarithmic else labels)
+        def given(scale: LabelScale) -> AdaptedProcess:
+            return method.fit(view, scale.standardise(labels))
 
-        state, logarithmic, note = choose_scale(self, labels, given)
-        item = replace(self.scale.property, logarithmic=logarithmic)
-        said = odd_labels(item, support.crystals, labels, state)
+        state, scale, note = choose_scale(self, labels, given)
+        said = odd_labels(scale.property, support.crystals, labels, state)
         for warning in said:
             log.warning("%s", warning)
         if note:
             log.info("%s", note)
-        scale = LabelScale(item, 0.0, 1.0)
         return scale, Adapted(method, state, len(labels)), [*([note] if note else []), *said]
 
 
@@ -117,41 +117,62 @@ def new_property(name: str, unit: str | None) -> Property:
 
 
 def choose_scale(
-    fitted: FittedNewProperty, labels: np.ndarray, given: Callable[[bool], AdaptedProcess]
-) -> tuple[AdaptedProcess, bool, str]:
-    """Return the process given labels, whether it is of their logarithms, and what to say of it.
+    fitted: FittedNewProperty, labels: np.ndarray, given: Callable[[LabelScale], AdaptedProcess]
+) -> tuple[AdaptedProcess, LabelScale, str]:
+    """Return the process given labels, the scale on which it learns, and what to say of it.
 
     The evidence of the labels decides: the probability of their logarithms, turned into one of the
-    labels themselves, against that of the labels on a linear scale.
+    labels themselves, against that of the labels on a linear scale. Where they hardly differ, the
+    logarithm is learned of labels that span more than a power of ten.
 
     Parameters
     ----------
     given
-        Takes whether the logarithm is learned.
+        Takes the scale on which the labels are standardised.
     """
-    name, choice = fitted.scale.property.name, fitted.scale_choice
-    positive = bool((labels > 0).all())
+    item, choice = fitted.scale.property, fitted.scale_choice
+    name, positive = item.name, bool((labels > 0).all())
     if choice == "log" and not positive:
         raise MatmlError(
             f"{name} = {labels.min():g}: must be positive for scale='log'; give scale='linear', or "
             "correct the label"
         )
+
+    def scale(logarithmic: bool) -> LabelScale:
+        return _standardising(replace(item, logarithmic=logarithmic), labels)
+
     if choice != "auto" or not positive:
-        return given(choice == "log"), choice == "log", ""
+        own = scale(choice == "log")
+        return given(own), own, ""
+    kinds, wide = ("the value itself", "log10 of the value"), spans_decades(labels)
     if len(labels) < FEWEST_FOR_SCALE:
-        wide = spans_decades(labels)
-        kind = "log10 of the value" if wide else "the value itself"
-        few = f"{len(labels)} labels tell little of it"
-        return given(wide), wide, f"{name}: learned on the scale of {kind}; {few}"
-    linear, logarithms = given(False), given(True)
-    # d log10(y) / dy
-    jacobian = -float(np.log(labels * math.log(10)).sum())
-    gain = logarithms.evidence + jacobian - linear.evidence
+        own, few = scale(wide), f"{len(labels)} labels tell little of it"
+        return given(own), own, f"{name}: learned on the scale of {kinds[wide]}; {few}"
+    scales = scale(False), scale(True)
+    states = [given(own) for own in scales]
+    deviations = [own.deviation for own in scales]
+    # d log10(y) / dy at the geometric mean, for all labels but one: the prior of the mean is flat,
+    # so that one label is of no evidence on either scale, and the unit is of none
+    log_slope = -float(np.log(labels * math.log(10)).mean())
+    more = log_slope + math.log(deviations[0]) - math.log(deviations[1])
+    gain = states[1].evidence - states[0].evidence + (len(labels) - 1) * more
+    if abs(gain) < WORTH_A_WORD:
+        told = f"the labels are about as likely on that of {kinds[not wide]}"
+        return states[wide], scales[wide], f"{name}: learned on the scale of {kinds[wide]}; {told}"
+    taken = gain > 0
     odds = math.exp(min(abs(gain), 700.0))
     shown = f"{odds:.2g} times" if odds < 1000 else "far"
-    taken, left = ("log10 of the value", "the value itself")[:: 1 if gain > 0 else -1]
-    note = f"{name}: learned on the scale of {taken} ({shown} likelier than {left})"
-    return logarithms if gain > 0 else linear, gain > 0, note
+    note = (
+        f"{name}: learned on the scale of {kinds[taken]} ({shown} likelier than {kinds[not taken]})"
+    )
+    return states[taken], scales[taken], note
+
+
+def _standardising(item: Property, labels: np.ndarray) -> LabelScale:
+    """Return the scale on which labels have mean 0 and deviation 1, so that no unit matters."""
+    values = item.to_scale(labels)
+    # labels that differ may have one logarithm
+    return LabelScale(item, float(values.mean()), float(values.std()) or 1.0)
 
 
 def odd_labels(
