@@ -53,17 +53,21 @@ def test_known_crystals_are_flagged(known):
         # the same crystal in a guessed cell, and with a mistyped edge
         "d": perovskite("Sr", "Ti", "O", 4.1, shift=0.5),
         "e": perovskite("Sr", "Ti", "O", 4.9),
+        # of another prototype: no copy, but the composition is known
+        "f": perovskite("Sr", "Ti", "O", 3.92),
     }
-    flags = flag_known(table_of(candidates), known)
-    assert flags["duplicate_of"].tolist() == ["known/0", "", "", "", ""]
-    assert flags["strained_copy_of"].tolist() == ["", "", "", "known/0", ""]
-    assert flags["known_composition"].tolist() == [True, True, False, True, True]
+    table = table_of(candidates)
+    table.loc[table["id"] == "f", "prototype"] = "hexagonal"
+    flags = flag_known(table, known)
+    assert flags["duplicate_of"].tolist() == ["known/0", "", "", "", "", ""]
+    assert flags["strained_copy_of"].tolist() == ["", "", "", "known/0", "", ""]
+    assert flags["known_composition"].tolist() == [True, True, False, True, True, True]
     # the label of a copy of the duplicate counts
     values = known_values(flags, known, "band_gap_eV")
-    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan, 2.0, np.nan])
+    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan, 2.0, np.nan, np.nan])
     # a strained copy of what the user has labelled checks nothing
     values = known_values(flags, known, "band_gap_eV", {"known/0"})
-    np.testing.assert_array_equal(values, [2.0, np.nan, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(values, [2.0, *[np.nan] * 5])
     assert np.isnan(known_values(flags, known, "refractive_index")).all()
 
 

@@ -95,11 +95,12 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         `duplicate_of`: id of the first known crystal equal to it, '' if none; `strained_copy_of`:
         else, of the first that is equal but for a volume that may be guessed; `known_composition`:
-        whether a known crystal has this formula and prototype at all; `notes`: those of the
+        whether a known crystal has this formula, in whatever structure; `notes`: those of the
         candidate, and what is undecided. One row per candidate.
     """
     known = known[known["duplicate_of"] == ""]
     groups = known.groupby(["formula", "prototype"]).indices
+    formulas = set(known["formula"])
     known_cells = list(zip(*(known[name] for name in CELL), strict=True))
     ids = known["id"].tolist()
     flags: list[tuple[str, str, bool]] = []
@@ -118,7 +119,7 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
                     break
                 if maybe is not None:
                     undecided[row] = ids[group[maybe]]
-        flags.append((equal[0], equal[1], bool(group)))
+        flags.append((equal[0], equal[1], formula in formulas))
     names = ["duplicate_of", "strained_copy_of", "known_composition"]
     found = pd.DataFrame(flags, columns=names).astype({"known_composition": bool})
     found["notes"] = candidates["notes"].tolist() if "notes" in candidates else ""

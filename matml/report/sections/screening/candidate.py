@@ -225,7 +225,7 @@ def _warnings(row: dict[str, Any]) -> str:
     elif _given(row, "strained_copy_of"):
         notes.append(f"Equal to the known crystal {row['strained_copy_of']} but for its volume.")
     elif row.get("known_composition") is True:
-        notes.append("A crystal of this composition and prototype is known.")
+        notes.append("A crystal of this composition is known; its structure or volume differs.")
     if _given(row, "notes"):
         notes.append(f"As it was read: {row['notes']}.")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
