@@ -157,8 +157,10 @@ def _legend(sheet: Sheet, panels: Sequence[Axes] | np.ndarray) -> None:
     letter = 0.5 * LEGEND / 72
     labels = [textwrap.fill(label, max(24, int((width - 1) / letter))) for label in named]
     widest = 0.45 + letter * max(len(line) for label in labels for line in label.split("\n"))
-    across = min(len(named), max(1, int(width / widest)))
-    lines = math.ceil(len(named) / across) + sum(label.count("\n") for label in labels)
+    # filled by columns, in order: as many rows as are needed, evenly
+    rows = math.ceil(len(named) / max(1, int(width / widest)))
+    across = math.ceil(len(named) / rows)
+    lines = rows + sum(label.count("\n") for label in labels)
     sheet.set_size_inches(width, height + 1.9 * LEGEND / 72 * (lines - 1))
     sheet.legend(
         list(named.values()),

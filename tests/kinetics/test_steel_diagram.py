@@ -54,6 +54,24 @@ def test_faster_cooling_begins_later_and_bainite_ends_at_martensite(diagram):
     assert diagram.ttt["temperature_C"].min() == pytest.approx(start, abs=0.5)
 
 
+def test_austenite_that_pearlite_used_up_makes_no_bainite(diagram):
+    rates = {name: rows["cooling_rate_K_s"] for name, rows in diagram.cct.groupby("reaction")}
+    assert rates["pearlite"].min() == 0.01
+    # pearlite takes some 1,000 s at its nose: slower cooling over 100 K ends it there
+    assert 0.05 < rates["bainite"].min() < 1
+    bainite = diagram.cct[diagram.cct["reaction"] == "bainite"]
+    assert bainite["reached"].iloc[0] < 0.6 and bainite["reached"].max() > 0.85
+
+
+def test_lines_carry_their_names(diagram):
+    for figure in steel_figures(diagram, "a steel"):
+        named = {
+            part.end_label: part.y[0] for part in figure.parts if getattr(part, "dash", "") == "dot"
+        }
+        told = diagram.lines.set_index("line")["temperature_C"]
+        assert named == pytest.approx(told.to_dict())
+
+
 def test_points_pull_their_reaction_in(tmp_path, diagram):
     slower = diagram.ttt[(diagram.ttt["reaction"] == "bainite") & (diagram.ttt["fraction"] == 0.01)]
     slower = slower.iloc[20:60:10]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from matml.bayes.task_prior import TaskPriors
 from matml.core.errors import MatmlError
-from matml.figures.figure import BLUE, GREEN, ORANGE, Axis, Band, Figure, Part, Series
+from matml.figures.figure import BLUE, GREEN, GREY, ORANGE, Axis, Band, Figure, Part, Series
 from matml.kinetics.data.additivity import consumed
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.units import ZERO_CELSIUS
@@ -31,6 +31,8 @@ LINES = {"ferrite": "Ae3", "pearlite": "Ae1", "bainite": "Bs"}
 """Where each reaction becomes possible."""
 COLOURS = {"ferrite": BLUE, "pearlite": ORANGE, "bainite": GREEN}
 FRACTIONS = (0.01, 0.99)
+COMPLETE = ("pearlite", "bainite")
+"""Reactions that leave no austenite at their last fraction; ferrite's is of its equilibrium."""
 DRAWS, TEMPERATURES = 1000, 81
 RATES = np.geomspace(1e-2, 1e3, 61)
 """Cooling rates in K/s."""
@@ -51,7 +53,7 @@ class SteelDiagram:
     cct
         Where cooling at a rate from Ae3 begins each reaction (1 %), by Scheil's rule: reaction,
         cooling_rate_K_s, time_s, temperature_C, low_90_C, high_90_C, and reached, the share of the
-        draws in which it does above Ms.
+        draws in which it does above Ms. Temperatures are of the draws in which austenite is left.
     points
         Observations by reaction.
     """
@@ -115,7 +117,7 @@ def steel_diagram(
         "pearlite": (middle["Ae1"], max(middle["Bs"], middle["Ms"])),
         "bainite": (middle["Bs"], middle["Ms"]),
     }
-    ttt, cct = [], []
+    ttt, began, ended = [], {}, []
     for reaction, (high, low) in ranges.items():
         if high - low < 2 * LEAST_UNDERCOOLING_K:
             continue
@@ -136,14 +138,21 @@ def steel_diagram(
                     }
                 )
             )
+            at = _cooled(kelvin, log10_time)
             if fraction == FRACTIONS[0]:
-                cct.append(_cooled(reaction, kelvin, log10_time, middle["Ae3"]))
+                began[reaction] = at, float(kelvin[-1])
+            elif reaction in COMPLETE:
+                ended.append(at)
     if not ttt:
         raise MatmlError(
             f"by the formulas Ae3 {middle['Ae3'] - ZERO_CELSIUS:.0f} C lies not above Ms "
             f"{middle['Ms'] - ZERO_CELSIUS:.0f} C: they are "
             "of low-alloy steels; check --composition"
         )
+    cct = [
+        _starts(reaction, *own, np.fmax.reduce([np.full_like(own[0], -np.inf), *ended]), middle)
+        for reaction, own in began.items()
+    ]
     curves, cooled = (pd.concat(parts, ignore_index=True) for parts in (ttt, cct))
     return SteelDiagram(lines, curves, cooled, points)
 
@@ -195,21 +204,37 @@ def _log10_time(
         return equation.predict("ttt", draws[:, None], inputs)
 
 
-def _cooled(reaction: str, kelvin: Tensor, log10_time: Tensor, start_K: float) -> pd.DataFrame:
-    """Return where cooling at each rate begins a reaction."""
+def _cooled(kelvin: Tensor, log10_time: Tensor) -> np.ndarray:
+    """Return where cooling at each rate reaches a fraction, in K, [S, R]; NaN where it does not."""
     # at 1 K/s; a rate only divides it
     total = consumed(kelvin[0] - kelvin, log10_time * np.log(10.0)).numpy()
-    at = np.array([np.interp(RATES, own, kelvin.numpy(), right=np.nan) for own in total])
-    reached = np.isfinite(at).mean(0)
+    return np.array([np.interp(RATES, own, kelvin.numpy(), right=np.nan) for own in total])
+
+
+def _starts(
+    reaction: str, at: np.ndarray, lowest_K: float, gone_K: np.ndarray, middle: Mapping[str, float]
+) -> pd.DataFrame:
+    """Return where cooling at each rate begins a reaction, of which most draws do.
+
+    Parameters
+    ----------
+    at
+        Where it would begin if all austenite were there, [S, R]; NaN where not above `lowest_K`.
+    gone_K
+        Where no austenite is left, [S, R].
+    """
+    known = np.where(np.isfinite(at), at, lowest_K)
+    left = gone_K <= known
+    reached = (np.isfinite(at) & left).mean(0)
     rows = []
-    for rate, share, temperature in zip(RATES, reached, at.T, strict=True):
+    for rate, share, temperature in zip(
+        RATES, reached, np.where(left, known, np.nan).T, strict=True
+    ):
         if share < 0.5:
             continue
-        # in the others the reaction does not begin above the lowest temperature
-        known = np.where(np.isfinite(temperature), temperature, float(kelvin[-1]))
-        low, middle, high = np.quantile(known, INTERVAL) - ZERO_CELSIUS
-        time = (start_K - ZERO_CELSIUS - middle) / rate
-        rows.append([reaction, rate, time, middle, low, high, share])
+        low, median, high = np.nanquantile(temperature, INTERVAL) - ZERO_CELSIUS
+        time = (middle["Ae3"] - ZERO_CELSIUS - median) / rate
+        rows.append([reaction, rate, time, median, low, high, share])
     columns = ["reaction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C"]
     return pd.DataFrame(rows, columns=[*columns, "reached"])
 
@@ -227,8 +252,9 @@ def steel_figures(diagram: SteelDiagram, name: str) -> list[Figure]:
     )
     lines = diagram.lines
     ends = float(lines["low_90_C"].min()) - 50, float(lines["high_90_C"].max()) + 20
-    y = Axis("temperature (°C)", marks=lines["temperature_C"].tolist(), ends=ends)
-    parts: list[Part] = []
+    y = Axis("temperature (°C)", ends=ends)
+    shortest = max(0.01, float(diagram.ttt["low_90_s"].min()) / 2)
+    parts = _named_lines(lines, shortest, LONGEST_S)
     for reaction, rows in diagram.ttt.groupby("reaction", sort=False):
         colour = COLOURS[str(reaction)]
         start, finish = (rows[rows["fraction"] == fraction] for fraction in FRACTIONS)
@@ -242,10 +268,9 @@ def steel_figures(diagram: SteelDiagram, name: str) -> list[Figure]:
         where = own.points["time_s"], own.points["temperature_K"] - ZERO_CELSIUS
         label, colour = f"{reaction}, measured", COLOURS[reaction]
         parts.append(Series(*where, label, colour, "circle", outlined=True))
-    shortest = max(0.01, float(diagram.ttt["low_90_s"].min()) / 2)
     x = Axis("time (s)", log=True, ends=(shortest, LONGEST_S))
     ttt = Figure("ttt", f"TTT diagram of {name}", x, y, parts, note, height=430)
-    parts = []
+    parts = _named_lines(lines, RATES[0], RATES[-1])
     for reaction, rows in diagram.cct.groupby("reaction", sort=False):
         rate, colour = rows["cooling_rate_K_s"], COLOURS[str(reaction)]
         parts += [
@@ -254,6 +279,23 @@ def steel_figures(diagram: SteelDiagram, name: str) -> list[Figure]:
         ]
     x = Axis("cooling rate (K/s)", log=True)
     return [ttt, Figure("cct", f"Start on cooling of {name}", x, y, parts, note, height=430)]
+
+
+def _named_lines(lines: pd.DataFrame, first: float, last: float) -> list[Part]:
+    """Return a dotted line across the figure at each temperature, with its name."""
+    return [
+        Series(
+            [first, last],
+            [row.temperature_C, row.temperature_C],
+            colour=GREY,
+            width=1,
+            dash="dot",
+            end_label=row.line,
+            in_legend=False,
+            in_table=False,
+        )
+        for row in lines.itertuples()
+    ]
 
 
 def _band(x: pd.Series, x_back: pd.Series, y: pd.Series, y_back: pd.Series, colour: str) -> Band:
