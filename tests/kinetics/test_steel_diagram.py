@@ -60,7 +60,8 @@ def test_austenite_that_pearlite_used_up_makes_no_bainite(diagram):
     # pearlite takes some 1,000 s at its nose: slower cooling over 100 K ends it there
     assert 0.05 < rates["bainite"].min() < 1
     bainite = diagram.cct[diagram.cct["reaction"] == "bainite"]
-    assert bainite["reached"].iloc[0] < 0.6 and bainite["reached"].max() > 0.85
+    assert bainite["reached"].iloc[0] < 0.6
+    assert bainite["reached"].max() > 0.85
 
 
 def test_lines_carry_their_names(diagram):
@@ -100,9 +101,23 @@ def test_points_pull_their_reaction_in(tmp_path, diagram):
 
 def test_a_hardenable_steel_has_figures_too():
     figures = steel_figures(
-        steel_diagram({"C": 0.8, "Mn": 2.0, "Cr": 4.0}, 4.0, {}), "a tool steel"
+        steel_diagram({"C": 0.4, "Ni": 3.0, "Mo": 1.0}, 4.0, {}), "a tool steel"
     )
     assert [figure.name for figure in figures] == ["ttt", "cct"]
+
+
+@pytest.mark.parametrize(
+    ("steel", "message"),
+    [
+        ({"C": 1.0, "Cr": 1.5}, "Ae3 is 69[01] C and Ae1 748 C at 1 % C: .* hypoeutectoid"),
+        ({"C": 0.7, "Mn": 2.0}, "Ae3 is 680 C and Ae1 702 C"),
+        # silicon raises Ae3, but not above the line of cementite
+        ({"C": 1.2, "Si": 3.0}, "at 1.2 % C: .* up to 0.8 %"),
+    ],
+)
+def test_hypereutectoid_steels_are_refused(steel, message):
+    with pytest.raises(MatmlError, match=message):
+        steel_diagram(steel, 8.0, {})
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,19 @@ from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.equations import EQUATIONS, Equation
 from matml.kinetics.equations.austenite import ELEMENTS, LEAST_UNDERCOOLING_K, START
 from matml.kinetics.equations.martensite import VAN_BOHEMEN
-from matml.kinetics.equations.steels import martensite_start_K
+from matml.kinetics.equations.steels import (
+    eutectoid_temperature_K,
+    ferrite_start_K,
+    martensite_start_K,
+)
 from matml.kinetics.inference.calibrate import calibrate
 from matml.kinetics.inference.population import Population
 
 LINES = {"ferrite": "Ae3", "pearlite": "Ae1", "bainite": "Bs"}
 """Where each reaction becomes possible."""
 COLOURS = {"ferrite": BLUE, "pearlite": ORANGE, "bainite": GREEN}
+EUTECTOID_C = 0.8
+"""wt % of carbon above which cementite comes first, whose line Andrews's Ac3 is not."""
 FRACTIONS = (0.01, 0.99)
 COMPLETE = ("pearlite", "bainite")
 """Reactions that leave no austenite at their last fraction; ferrite's is of its equilibrium."""
@@ -85,8 +91,19 @@ def steel_diagram(
     Raises
     ------
     MatmlError
-        Where no reaction is possible above Ms.
+        Where the steel is hypereutectoid, or no reaction is possible above Ms.
     """
+    ferrite, eutectoid = (
+        float(of(composition)) for of in (ferrite_start_K, eutectoid_temperature_K)
+    )
+    carbon = composition.get("C", 0.0)
+    if ferrite < eutectoid or carbon > EUTECTOID_C:
+        raise MatmlError(
+            f"by the formulas Ae3 is {ferrite - ZERO_CELSIUS:.0f} C and Ae1 "
+            f"{eutectoid - ZERO_CELSIUS:.0f} C at {carbon:g} % C: they are of hypoeutectoid steels "
+            f"(Andrews's Ac3 is where ferrite begins: Ae3 above Ae1, C up to {EUTECTOID_C:g} %), "
+            "and have no cementite, which comes first above; check --composition"
+        )
     generator = torch.Generator().manual_seed(seed)
     amounts = {f"{element}_wt_pct": float(composition.get(element, 0.0)) for element in ELEMENTS}
     given = amounts | {"grain_size_ASTM": grain_size_ASTM}
