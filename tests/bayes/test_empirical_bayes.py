@@ -1,6 +1,9 @@
 """Hierarchical adaptation against closed forms of the linear-Gaussian case, and scipy."""
 
 import math
+from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytest
@@ -9,9 +12,12 @@ from scipy.optimize import least_squares
 from scipy.stats import multivariate_normal
 
 from matml.bayes.empirical_bayes import (
+    EStep,
     for_a_new_task,
     learn_prior,
     log_evidence,
+    m_step,
+    maximise_evidence,
     maximum_a_posteriori,
     predictive_variance,
 )
@@ -85,6 +91,81 @@ def test_em_separates_known_variance_from_noise():
     initial = GaussianPrior(torch.zeros(3).double(), 4 * torch.eye(3).double(), 1.0)
     learned = learn_prior(tasks, initial, pseudo_tasks=0.0)
     assert learned.prior.noise == pytest.approx(NOISE, rel=0.15)
+
+
+GENERIC = GaussianPrior(torch.zeros(3).double(), 4 * torch.eye(3).double(), 1.0)
+
+
+def e_step(*parts):
+    """Return the E step over tasks in several hands."""
+    steps = [EStep(tasks) for tasks in parts]
+    return lambda prior: reduce(add, [step(prior) for step in steps])
+
+
+def test_accelerated_em_ends_where_plain_em_does_in_fewer_rounds():
+    """Two observations a task of three parameters: EM alone is slow."""
+    _, tasks = linear_tasks(tasks=60, observations=2)
+    options = {"rounds": 400, "tolerance": 1e-9, "pseudo_tasks": 1.0}
+    fast = maximise_evidence(e_step(tasks), GENERIC, **options)
+    plain = maximise_evidence(e_step(tasks), GENERIC, **options, accelerate=False)
+    assert fast.converged
+    assert plain.converged
+    assert fast.rounds < plain.rounds / 2
+    assert fast.log_evidence[-1] >= plain.log_evidence[-1] - 1e-9
+    torch.testing.assert_close(fast.prior.mean, plain.prior.mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fast.prior.covariance, plain.prior.covariance, atol=1e-3, rtol=0)
+    assert fast.prior.noise == pytest.approx(plain.prior.noise, abs=1e-4)
+
+
+def test_em_says_that_it_ended_before_it_converged(caplog):
+    _, tasks = linear_tasks(tasks=60, observations=2)
+    assert learn_prior(tasks, GENERIC).converged
+    assert caplog.text == ""
+    learned = learn_prior(tasks, GENERIC, rounds=3)
+    assert not learned.converged
+    assert learned.rounds == len(learned.log_evidence) == 3
+    assert "of 3 rounds of EM the log evidence still rose by" in caplog.text
+    assert "allow more rounds" in caplog.text
+    # prior and fit belong together even so
+    expected = maximum_a_posteriori(tasks, learned.prior).position
+    torch.testing.assert_close(learned.fit.position, expected, atol=1e-6, rtol=0)
+
+
+def test_sums_of_parts_of_the_tasks_are_those_of_all():
+    tasks = decay_tasks(tasks=11)
+    tasks.mask[2, 5:] = 0
+    prior = GaussianPrior(torch.zeros(2).double(), torch.eye(2).double(), 0.05)
+    whole = e_step(tasks)(prior)
+    parted = e_step(tasks[:3], tasks[3:4], tasks[4:])(prior)
+    assert (parted.tasks, parted.observations) == (whole.tasks, whole.observations) == (11, 95)
+    for name in ("offset", "outer"):
+        torch.testing.assert_close(
+            getattr(parted, name), getattr(whole, name), rtol=1e-12, atol=1e-12
+        )
+    assert parted.squared_noise == pytest.approx(whole.squared_noise, rel=1e-12)
+    assert parted.log_evidence == pytest.approx(whole.log_evidence, rel=1e-12)
+    apart, together = m_step(parted, prior), m_step(whole, prior)
+    torch.testing.assert_close(apart.covariance, together.covariance, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="under two priors do not add up"):
+        whole + e_step(tasks[:3])(replace(prior, noise=0.06))
+
+
+def test_a_prior_learned_from_parts_is_that_of_all():
+    _, tasks = linear_tasks(tasks=40)
+    parted = maximise_evidence(e_step(tasks[:9], tasks[9:]), GENERIC)
+    whole = maximise_evidence(e_step(tasks), GENERIC)
+    assert parted.rounds == whole.rounds
+    torch.testing.assert_close(parted.prior.mean, whole.prior.mean, rtol=0, atol=1e-10)
+    torch.testing.assert_close(parted.prior.covariance, whole.prior.covariance, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_parameters_with_a_known_distribution_keep_it(accelerate):
+    _, tasks = linear_tasks(tasks=40)
+    found = maximise_evidence(e_step(tasks), GENERIC, nuisance=1, accelerate=accelerate).prior
+    assert float(found.mean[2]) == 0.0
+    torch.testing.assert_close(found.covariance[2], torch.tensor([0.0, 0.0, 4.0]).double())
+    assert float(found.covariance[0, 1]) != 0.0
 
 
 def test_one_task_cannot_give_a_prior():

@@ -244,7 +244,7 @@ def learn_gaussian(
         covariance=fit.covariance[:, :size, :size],
         jacobian=fit.jacobian[..., :size],
     )
-    return LearnedPrior(for_a_new_task(prior, groups), fit, learned.log_evidence)
+    return replace(learned, prior=for_a_new_task(prior, groups), fit=fit)
 
 
 @dataclass(frozen=True)
