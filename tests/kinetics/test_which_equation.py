@@ -11,7 +11,7 @@ from matml.kinetics.data.additivity import fraction_along
 from matml.kinetics.data.observations import observations_of
 from matml.kinetics.equations import EQUATIONS
 from matml.kinetics.evaluation.which_equation import features
-from matml.kinetics.inference.evidence import candidates, held, plateau_notes, weigh
+from matml.kinetics.inference.evidence import candidates, held, hold_exponent, plateau_notes, weigh
 from matml.kinetics.inference.isoconversional import flatness, isoconversional
 
 GAS = 8.31446261815324e-3
@@ -53,14 +53,19 @@ def two_stages(age):
 )
 def test_the_equation_that_made_the_observations_is_found(fraction_at, best):
     own = holds(fraction_at)
-    table = weigh(own, candidates(own), 0)
-    assert table["equation"][0] == best
+    table = hold_exponent(own, weigh(own, candidates(own), 0), 0)
+    assert table["equation"][0].startswith(best)
     assert table["log_evidence"][0] == 0
     assert table["probability"].sum() == pytest.approx(1)
     told = features(table)
-    for what, name in (("a plateau", "jmak_incomplete"), ("two stages", "jmak_two_stages")):
-        if best == name:
-            assert any(text.startswith(f"clear evidence for {what}") for text in told)
+    # one feature made them: what it explains is no evidence for another; a second stage after the
+    # last observation is as good as a plateau
+    some = [text for text in told[:-1] if not text.startswith("no evidence")]
+    assert len(some) == (best in {"jmak_incomplete", "jmak_two_stages", "jmak_incubation"})
+    for text in some:
+        assert text.startswith("weak" if best == "jmak_incomplete" else "clear evidence for")
+        assert f"({best}" in text
+    assert told[-1].startswith(f"exponent of {best.split(',')[0]}: avrami_exponent = ")
 
 
 def test_a_plateau_is_named_and_a_reaction_that_goes_on_is_not():

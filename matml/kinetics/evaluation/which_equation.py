@@ -11,18 +11,19 @@ from matml.figures.figure import Axis, Figure, Part, Series, style_of
 from matml.figures.static import write
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.prepare import read_and_report
-from matml.kinetics.inference.evidence import CLEAR, candidates, weigh
+from matml.kinetics.equations import EQUATIONS
+from matml.kinetics.inference.evidence import CLEAR, candidates, hold_exponent, weigh
 from matml.kinetics.inference.isoconversional import flatness, isoconversional
 
 log = logging.getLogger(__name__)
 
 FEATURES = {
-    "a plateau": "jmak_incomplete",
-    "an incubation": "jmak_incubation",
-    "two stages": "jmak_two_stages",
-    "impingement other than JMAK's": "impingement",
+    "a plateau": ("jmak_incomplete",),
+    "an incubation": ("jmak_incubation",),
+    "two stages": ("jmak_two_stages",),
+    "impingement other than JMAK's": ("impingement", "austin_rickett"),
 }
-"""What equations add to JMAK."""
+"""What equations add to JMAK, and which."""
 
 
 def compare_equations_stage(
@@ -46,7 +47,7 @@ def compare_equations_stage(
                 f"{data}: no built-in equation describes {own.kind!r} observations with these "
                 "columns; `matml kinetics equations` lists what each needs"
             )
-        table = weigh(own, equations, seed)
+        table = hold_exponent(own, weigh(own, equations, seed), seed)
         write_table(folder / "equations.csv", _flat(table))
         log.info("alloy %s: %d observations", name, len(own.points))
         for row in table.to_dict("records"):
@@ -62,26 +63,35 @@ def compare_equations_stage(
 
 
 def features(table: pd.DataFrame) -> list[str]:
-    """Return what the evidence is for beyond JMAK, and for its exponent held, in sentences."""
-    log_evidence = table.set_index("equation")["log_evidence"]
-    estimates = table.set_index("equation")["estimates"]
-    if "jmak" not in log_evidence:
-        return []
+    """Return what the evidence is for beyond JMAK, and for the exponent held, in sentences.
+
+    A feature's best equation is compared with the best without it, of any kind: what another
+    feature explains better is no evidence. The exponent is the best equation's.
+    """
+    equations, log_evidence = table["equation"], table["log_evidence"]
+    plain = equations.str.split(",").str[0]
     found = []
-    for what, equation in FEATURES.items():
-        if equation in log_evidence:
-            gain = log_evidence[equation] - log_evidence["jmak"]
-            own = set(estimates[equation]) - set(estimates["jmak"])
-            values = ", ".join(f"{name} {estimates[equation][name]:.3g}" for name in sorted(own))
-            found.append(f"{_verdict(gain)} for {what} (e^{gain:+.1f} over jmak; {values})")
-    held = log_evidence[log_evidence.index.str.startswith("jmak, ")]
-    if len(held):
-        best = str(held.idxmax())
-        gain = held.max() - log_evidence["jmak"]
-        free = estimates["jmak"]["avrami_exponent"]
+    for what, names in FEATURES.items():
+        has = plain.isin(names)
+        if not has.any() or has.all():
+            continue
+        own, other = log_evidence[has].idxmax(), log_evidence[~has].idxmax()
+        added = set(table["estimates"][own]) - set(EQUATIONS["jmak"].parameter_names)
+        values = "".join(f"; {name} {table['estimates'][own][name]:.3g}" for name in sorted(added))
+        gain = log_evidence[own] - log_evidence[other]
         found.append(
-            f"exponent: {best.removeprefix('jmak, ')} is e^{gain:+.1f} as probable as a free one "
-            f"({free:.2f})"
+            f"{_verdict(gain)} for {what} ({equations[own]}: e^{gain:+.1f} over "
+            f"{equations[other]}, the best without{values})"
+        )
+    best = plain[log_evidence.idxmax()]
+    free, held = equations == best, (plain == best) & (equations != best)
+    if free.any() and held.any():
+        own = log_evidence[held].idxmax()
+        gain = log_evidence[own] - log_evidence[free].item()
+        value = table.loc[free, "estimates"].item()["avrami_exponent"]
+        found.append(
+            f"exponent of {best}: {equations[own].removeprefix(f'{best}, ')} is e^{gain:+.1f} "
+            f"times as probable as a free one ({value:.2f})"
         )
     return found
 

@@ -114,9 +114,29 @@ def weigh(own: Observations, equations: Sequence[Equation], seed: int) -> pd.Dat
                 "estimates": {p.name: float(values[p.name].median()) for p in equation.parameters},
             }
         )
-    table = pd.DataFrame(rows).sort_values("log_evidence", ascending=False, ignore_index=True)
+    return _ranked(pd.DataFrame(rows))
+
+
+def hold_exponent(own: Observations, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return a table of `weigh` with the best equation's exponent held, too, if it has one."""
+    best = table["equation"][0]
+    equation = EQUATIONS[best.split(",")[0]]
+    is_held = table["equation"].str.startswith(f"{equation.name}, ").any()
+    if is_held or "avrami_exponent" not in equation.parameter_names:
+        return table
+    variants = [held(equation, "avrami_exponent", n) for n in EXPONENTS]
+    more = weigh(own, [equation, *variants], seed)
+    known = more["equation"] == best
+    more["log_evidence"] -= more.loc[known, "log_evidence"].item()
+    return _ranked(pd.concat([table, more[~known]]))
+
+
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return equations from the best on, whose log evidence is 0, with their probabilities."""
+    table = table.sort_values("log_evidence", ascending=False, ignore_index=True)
     table["log_evidence"] -= table["log_evidence"].iloc[0]
     odds = np.exp(table["log_evidence"])
+    table = table.drop(columns="probability", errors="ignore")
     table.insert(3, "probability", odds / odds.sum())
     return table
 
