@@ -143,11 +143,14 @@ def test_an_odd_label_is_named(predictor, labelled):
         (2, [1.0, 2.0], {"scale": "cubic"}, "must be one of"),
         (2, [1.0, float("nan")], {}, "not a finite number"),
         (2, [1.0, 2.0], {"method": "maml"}, "label_process"),
+        (2, [1.0, 2.0], {"property_name": "own_K", "unit": "degC"}, "unit K, but .* 'degC'"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(predictor, labelled, count, values, options, reason):
     with pytest.raises(MatmlError, match=reason):
-        predictor.adapt(labelled[0].subset(np.arange(count)), values, "own", **options)
+        predictor.adapt(
+            labelled[0].subset(np.arange(count)), values, **{"property_name": "own"} | options
+        )
 
 
 def test_a_known_property_keeps_its_unit(predictor, labelled):
@@ -163,6 +166,7 @@ def test_a_known_property_keeps_its_unit(predictor, labelled):
         ("melting_point_K", "melting point", "K"),
         ("energy_meV_per_atom", "energy", "meV/atom"),
         ("hardness", "hardness", ""),
+        ("stiffness_Pa", "stiffness", "Pa"),
     ],
 )
 def test_a_name_tells_the_unit(name, title, unit):

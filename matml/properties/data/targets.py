@@ -98,7 +98,21 @@ UNITS = {
     "per_cm": "1/cm",
     **{
         unit: unit
-        for unit in ("K", "C", "GPa", "MPa", "eV", "meV", "THz", "HV", "HRC", "A", "percent")
+        for unit in (
+            "K",
+            "C",
+            "TPa",
+            "GPa",
+            "MPa",
+            "Pa",
+            "eV",
+            "meV",
+            "THz",
+            "HV",
+            "HRC",
+            "A",
+            "percent",
+        )
     },
 }
 """Ends of names of columns, and the units that they stand for."""

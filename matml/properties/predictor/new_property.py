@@ -106,12 +106,18 @@ def new_property(name: str, unit: str | None) -> Property:
     Raises
     ------
     MatmlError
-        Where it is no name for a column.
+        Where it is no name for a column, or its end names another unit.
     """
     if not name or name != name.strip() or any(c in name for c in ",;\t\n"):
         raise MatmlError(
             f"property {name!r}: is no name for a column; give letters, digits and _, with the "
             "unit at the end, such as melting_point_K"
+        )
+    named = own_property(name).unit
+    if unit and named and unit != named:
+        raise MatmlError(
+            f"property {name!r}: its name ends in the unit {named}, but its unit is given as "
+            f"{unit!r}; leave the unit out, or name the property after the unit of its labels"
         )
     return own_property(name, unit)
 
