@@ -210,7 +210,9 @@ def own(tmp_path_factory):
             "'garnet': no ingested crystal belongs to it",
         ),
         ("shots: 3}", "shots: 300}", "300 were asked for"),
-        ("property: my_stiffness_GPa, ", "", "screening.property = refractive_index: is not among"),
+        ("property: my_stiffness_GPa, ", "", "^mine.yaml: screening.property = refractive_index"),
+        ("property: my_stiff", "property: my_stif", "among .* did you mean 'my_stiffness_GPa'"),
+        ("properties: {my_stiff", "properties: {my_stif", "did you mean 'my_stifness_GPa'"),
         ("property: my_stiffness_GPa, ", "property: hue, support: few.csv, ", "no column 'hue'"),
     ],
 )

@@ -4,6 +4,7 @@
 """
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import (
@@ -67,8 +68,14 @@ class Configuration(Section):
         for key, names in wanted.items():
             if missing := [name for name in names if name not in self.properties.properties]:
                 learned = ", ".join(self.properties.properties)
+                near = get_close_matches(missing[0], self.properties.properties, 1, 0.8)
+                remedy = (
+                    f"did you mean {near[0]!r}, or is that one misspelt?"
+                    if near
+                    else "set it to what candidates are to be ranked by"
+                )
                 raise ValueError(
-                    f"{key} = {missing[0]}: is not among properties.properties ({learned}); set "
-                    "it to what candidates are to be ranked by"
+                    f"{key} = {missing[0]}: is not among properties.properties ({learned}); "
+                    + remedy
                 )
         return self

@@ -111,7 +111,10 @@ def _problems(error: ValidationError, model: type[BaseModel] | None = None) -> s
             found.append(f"{key} is missing")
         else:
             said = item["msg"].removeprefix("Value error, ")
-            found.append(f"{key} = {SHOWN.repr(item['input'])}: {said[0].lower()}{said[1:]}")
+            said = f"{said[0].lower()}{said[1:]}"
+            # what a check of the whole says names its keys and values itself
+            whole = item["type"] == "value_error" and not item["loc"]
+            found.append(said if whole else f"{key} = {SHOWN.repr(item['input'])}: {said}")
     more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
     return "; ".join([*found[:5], *more])
 

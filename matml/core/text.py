@@ -44,6 +44,11 @@ MARKS = (
 )
 
 
+def plural(what: str, number_of: int) -> str:
+    """Return a word in the singular for one, else in the plural."""
+    return what if number_of == 1 else f"{what}s"
+
+
 def decode(content: bytes) -> str:
     """Return a file's text in its encoding (`encoding_of`).
 

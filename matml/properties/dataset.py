@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,9 +156,10 @@ def learned_properties(table: pd.DataFrame, names: Iterable[str]) -> list[Proper
     for name in names:
         if name not in table:
             known, _ = label_columns(table, set(RESERVED))
+            near = get_close_matches(name, known, 1, 0.8)
             raise MatmlError(
                 f"the crystals have no label column {name!r}, only {', '.join(known) or 'none'}; "
-                "learn one of these, or add labels"
+                + (f"did you mean {near[0]!r}?" if near else "learn one of these, or add labels")
             )
         wide = name not in PROPERTIES and spans_decades(table[name].to_numpy(float))
         found.append(find_property(name, logarithmic=wide))

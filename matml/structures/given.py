@@ -99,7 +99,7 @@ def given(structures: Any) -> Given:
     try:
         items = list(structures)
     except TypeError:
-        raise MatmlError(f"structures: is a {type(structures).__name__}; {ANY}") from None
+        raise MatmlError(f"structures: is of the type {type(structures).__name__}; {ANY}") from None
     return Given(items, [str(i) for i in range(len(items))], None)
 
 
@@ -189,7 +189,7 @@ def _looks_like(item: Any) -> str:
     """Return what is wrong with an object that is no crystal."""
     kind = type(item).__name__
     if isinstance(item, SiteCollection):
-        return f"is a {kind}, which has no cell"
+        return f"is of the type {kind}, which has no cell"
     if isinstance(getattr(item, "structure", None), IStructure):
-        return f"is a {kind}, whose `.structure` is a crystal"
-    return f"is a {kind}"
+        return f"is of the type {kind}, whose `.structure` is a crystal"
+    return f"is of the type {kind}"

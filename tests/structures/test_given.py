@@ -84,15 +84,15 @@ def test_labels_are_put_in_the_order_of_the_structures():
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (Molecule("O", [[0, 0, 0]]), "is a Molecule, which has no cell"),
+        (Molecule("O", [[0, 0, 0]]), "is of the type Molecule, which has no cell"),
         (SimpleNamespace(structure=SALT), "whose `.structure` is a crystal"),
-        (np.zeros(3), "is a ndarray; give a pymatgen Structure, ASE Atoms, a path"),
+        (np.zeros(3), "is of the type ndarray; give a pymatgen Structure, ASE Atoms, a path"),
         ("BaTiO3", r"there is no such file \(a formula\? it has many crystals\)"),
         ("nowhere/salt.cif", "no such file; give"),
         (SALT.to(fmt="cif") + SALT.to(fmt="cif"), "holds 2 crystals; give one by one"),
         ({"a": 1}, "is not the dictionary of a pymatgen Structure"),
         (Atoms(SALT, [True, True, False]), r"pbc = \[True, True, False\]: not periodic"),
-        (7, "is a int"),
+        (7, "is of the type int"),
     ],
 )
 def test_what_is_no_crystal_is_named_by_what_it_looks_like(item, message):
@@ -103,7 +103,7 @@ def test_what_is_no_crystal_is_named_by_what_it_looks_like(item, message):
 
 
 def test_no_collection_and_no_column_are_errors():
-    with pytest.raises(MatmlError, match="structures: is a NoneType; give"):
+    with pytest.raises(MatmlError, match="structures: is of the type NoneType; give"):
         given(None)
     with pytest.raises(MatmlError, match=r"no column of crystals \(poscar, .*\), only formula"):
         given(pd.DataFrame({"formula": ["NaCl"]}))

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from matml.core.errors import MatmlError
+from matml.core.text import plural
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property, spans_decades
 from matml.properties.methods.encoded import EncodedCrystals
@@ -66,8 +67,8 @@ class FittedNewProperty(FittedPredictor):
         labels = label_checks.to_numbers(values, len(structures))
         if len(labels) < 2:
             raise MatmlError(
-                f"{item.name}: {len(labels)} labels of a property that the model does not know; "
-                "give at least 2, better 10"
+                f"{item.name}: {len(labels)} {plural('label', len(labels))} of a property that the "
+                "model does not know; give at least 2, better 10"
             )
         if np.isfinite(labels).all() and np.ptp(labels) == 0:
             raise MatmlError(

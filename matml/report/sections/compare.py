@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matml.core.text import plural
 from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
 from matml.report.html.figure_set import methods_legend
 from matml.report.html.markup import Cell, interval, number, table, text_cell
@@ -85,11 +86,6 @@ def error_table(
         body.append([text_cell(joint_title(group, titles) + star), *cells])
     head = ["method", *(f"{k} {plural(what, k)}" for k in shots)]
     return table(head, body, sortable=True, note=f"{note} ★ the default.".strip())
-
-
-def plural(what: str, number_of: int) -> str:
-    """Return a word in the singular for one, else in the plural."""
-    return what if number_of == 1 else f"{what}s"
 
 
 def error_curves(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
+from matml.core.text import plural
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import (
     GUESSED_VOLUME,
@@ -163,4 +164,5 @@ def _tell_quarantine(out: Path, quarantine: list[dict]) -> None:
     path.unlink(missing_ok=True)
     if quarantine:
         write_table(path, pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
-        log.info("%d candidates could not be used: see %s", len(quarantine), path)
+        few = plural("candidate", len(quarantine))
+        log.info("%d %s could not be used: see %s", len(quarantine), few, path)

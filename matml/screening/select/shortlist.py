@@ -12,6 +12,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import TABLE, atomic, read_json, read_table, write_json, write_table
 from matml.core.settings import validate
 from matml.core.standardise import Standardisation
+from matml.core.text import plural
 from matml.properties.data.element_features import element_features
 from matml.screening.data.known import read_known
 from matml.screening.objectives import (
@@ -118,10 +119,12 @@ def finish(folders: Sequence[Path], out: Path) -> None:
     write_json(Path(out) / "summary.json", summary)
     for sentence in summary["notes"]:
         log.info(sentence)
-    if summary["n_quarantined"]:
+    if number := summary["n_quarantined"]:
         where = ", ".join(str(folder / QUARANTINE) for folder in folders)
-        log.info("%d candidates could not be used: see %s", summary["n_quarantined"], where)
-    log.info("%d candidates ranked: %s", summary["n_ranked"], Path(out) / "shortlist.csv")
+        few = plural("candidate", number)
+        log.info("%d %s could not be used: see %s", number, few, where)
+    number = summary["n_ranked"]
+    log.info("%d %s ranked: %s", number, plural("candidate", number), Path(out) / "shortlist.csv")
 
 
 def _refuse_other_shares(folders: Sequence[Path], states: Sequence[dict]) -> None:

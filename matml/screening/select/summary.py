@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matml.core.text import plural
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import check_on_known
 from matml.screening.objectives import HULL, Objective
@@ -71,12 +72,14 @@ def _notes(
     wanted = " and ".join(f"'{objective}'" for objective in objectives)
     labelled = {n: sum(e["property"] == n for e in state["support"]) for n in units}
     given = ", ".join(
-        f"{labelled[n]} labelled crystals" + (f" of {n}" if len(units) > 1 else "") for n in units
+        f"{labelled[n]} labelled {plural('crystal', labelled[n])}"
+        + (f" of {n}" if len(units) > 1 else "")
+        for n in units
     )
     new = counts["ranked"] - counts["known_composition"]
     notes = [
-        f"{counts['ranked']} candidates ranked by {wanted} after adapting to {given}; {new} of "
-        "them are of unknown composition.",
+        f"{counts['ranked']} {plural('candidate', counts['ranked'])} ranked by {wanted} after "
+        f"adapting to {given}; {new} of them {'is' if new == 1 else 'are'} of unknown composition.",
         f"{counts['ranked'] - counts['in_domain']} candidates are out of the model's domain and "
         f"are ranked last: {counts['far']} lie farther from the training data than 95 % of "
         f"crystals of families left out in training, {counts['rare']} hold an element that hardly "
@@ -148,7 +151,8 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
         return []
     met = state["counts"]["meet_all_windows"]
     if met:
-        return [f"{met} candidates within the domain are predicted to meet all windows."]
+        are = "candidate within the domain is" if met == 1 else "candidates within the domain are"
+        return [f"{met} {are} predicted to meet all windows."]
     if not nearest["all windows"]["in_domain"]:
         return [_outside_note(window, nearest[str(window)]) for window in windows]
     notes = []

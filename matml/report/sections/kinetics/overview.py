@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.core.text import plural
 from matml.figures.figure import Figure
 from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title, with_titles
 from matml.report.html.figure_set import Figures
@@ -20,7 +21,7 @@ from matml.report.html.markup import (
 )
 from matml.report.html.results import Results
 from matml.report.html.wording import title_of, unit_text
-from matml.report.sections.compare import error_curves, error_table, legend, methods_of, plural
+from matml.report.sections.compare import error_curves, error_table, legend, methods_of
 from matml.report.sections.kinetics.transformations import alloy_figures, is_simulated
 
 ERROR = "rmse_mean"
