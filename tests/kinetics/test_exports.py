@@ -234,6 +234,40 @@ def test_a_segment_is_asked_for_where_several_fit(tmp_path):
     assert (tmp_path / "record.png").stat().st_size > 10_000
 
 
+def peak_at_693_K(tmp_path):
+    """Return a file in K of a peak at 420 °C with noise and a sloped baseline."""
+    time = np.arange(0, 2820, 2.0)
+    kelvin = 303 + time / 6
+    noise = np.random.default_rng(0).normal(0, 0.002, len(time))
+    heat = 0.2 + 1e-4 * kelvin + np.exp(-(((kelvin - 693) / 6) ** 2) / 2) + noise
+    path = tmp_path / "dsc.csv"
+    pd.DataFrame({"time_s": time, "T_K": kelvin, "heat flow (mW)": heat}).to_csv(path, index=False)
+    return path
+
+
+def test_a_range_without_a_peak_makes_no_reaction(tmp_path):
+    path, out = peak_at_693_K(tmp_path), tmp_path / "points.csv"
+    assert "ranges of temperature are read in K, of time in s" in run("inspect", path).output
+    arguments = ("convert", "dsc", path, "--alloy", "A", "--out", out, "--peak")
+    # meant in degrees Celsius
+    with pytest.raises(MatmlError, match=r"no peak between 390 K.*--peak is read in K.*from 303 K"):
+        run(*arguments, 390, 450)
+    assert not out.exists()
+    run(*arguments, 663, 723)
+    assert pd.read_csv(out)["fraction_transformed"].max() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("feet", "steep"),
+    [((663, 723), []), ((668, 688), ["668 K and 688 K"]), ((687, 723), ["687 K"])],
+)
+def test_a_peak_that_is_cut_is_said(tmp_path, feet, steep):
+    path, out = peak_at_693_K(tmp_path), tmp_path / "points.csv"
+    run("convert", "dsc", path, "--alloy", "A", "--out", out, "--peak", *feet)
+    notes = json.loads(out.with_suffix(".json").read_text())["runs"][0]["notes"]
+    assert [note.split(" the ")[0] for note in notes] == [f"a peak is cut: at {x}" for x in steep]
+
+
 def test_an_unfinished_hold_is_said_and_scaled(tmp_path):
     time = np.arange(0, 700, 1.0)
     kelvin = np.interp(time, [0, 100, 600, 700], [1100, 700, 700, 400])

@@ -81,6 +81,15 @@ def test_overlapping_reactions_are_seen_and_single_ones_are_not():
     assert len(stages(time, 0.7 * step(300, 4) + 0.3 * step(480, 8) + noise)) == 2
 
 
+@pytest.mark.parametrize("rows", [64, 1000])
+def test_one_even_reaction_is_not_taken_for_several(rows):
+    """The rate of a linear course is level: its two edges are bent, and noise shakes the rest."""
+    time = np.linspace(0, 1000, rows)
+    noises = np.random.default_rng(0).normal(0, 0.003, (20, rows))
+    found = [len(stages(time, ((time - 50) / 900).clip(0, 1) + noise)) for noise in noises]
+    assert sum(n > 1 for n in found) <= 2
+
+
 def test_ferrite_that_leaves_its_carbon_lengthens_more():
     kelvin = np.array([950.0, 1000.0, 1050.0])
     # without carbon nothing is enriched

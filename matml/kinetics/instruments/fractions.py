@@ -24,8 +24,10 @@ from matml.kinetics.instruments.segments import HOLD
 from matml.kinetics.instruments.signals import (
     CARBON_SOURCE,
     baseline,
+    feet_on_a_flank,
     ferrite_lever,
     lever_rule,
+    noise_of,
     partial_area,
     stages,
 )
@@ -34,6 +36,8 @@ UNFINISHED = 0.02
 """Part of all change in the last tenth of a hold from which on it is said to go on."""
 ROOM_BEHIND = 0.02
 """Part of a peak's time that a record must go on behind it, to show that it had ended."""
+AREA = 4.0
+"""Standard deviations of what noise makes of none that a peak's area must have."""
 
 
 def dilatometer_ramp(
@@ -175,7 +179,15 @@ def calorimeter_ramp(
     segment, (start, end) = ramp_segment(record, peak_K, (peak_K[1], peak_K[0]))
     own = record.part(segment.rows)
     part, rate = _passed(own, start, end, own_path)
-    fraction, stated = _areas(record, own, part, kind, final_fraction)
+    fraction, stated = _areas(record, own, part, kind, final_fraction, "--peak")
+    steep = feet_on_a_flank(own.time_s, own.signal, part.time_s[0], part.time_s[-1])
+    if steep:
+        kelvin = np.interp(steep, part.time_s, part.temperature_K)
+        record.notes.append(
+            f"a peak is cut: at {' and '.join(map(record.shown, kelvin))} the heat flow crosses "
+            "the baseline steeply, as on a flank, and the part within --peak is taken for all; "
+            "widen the range to the feet, unless two reactions meet there"
+        )
     stated |= {"segment": record.told(segment), "peak_K": [start, end]}
     return _ramp(part, start, rate, fraction), {"rate_K_s": rate, "start_K": start} | stated
 
@@ -191,18 +203,37 @@ def calorimeter_hold(
     hold_s = hold_times(record, hold_s)
     part = record.between(*hold_s)
     kelvin = None if own_path else hold_temperature(part)
-    fraction, stated = _areas(record, record, part, kind, final_fraction)
+    fraction, stated = _areas(record, record, part, kind, final_fraction, "--hold")
     return _hold(part, kelvin, hold_s[0], fraction), {"temperature_K": kelvin} | stated
 
 
 def _areas(
-    record: Record, own: Record, part: Record, kind: str, final_fraction: float
+    record: Record, own: Record, part: Record, kind: str, final_fraction: float, option: str
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the fractions of a peak in a part of a segment, and what they rest on."""
+    """Return the fractions of a peak in a part of a segment, and what they rest on.
+
+    Raises
+    ------
+    MatmlError
+        Where the area is not above what the noise makes of none; the option gave the range.
+    """
     feet = float(part.time_s[0]), float(part.time_s[-1])
     fraction, under = partial_area(own.time_s, own.signal, *feet, kind)
     inside = (own.time_s >= feet[0]) & (own.time_s <= feet[1])
     fraction, above = final_fraction * fraction[inside], (own.signal - under)[inside]
+    area = float(((above[1:] + above[:-1]) / 2 * np.diff(part.time_s)).sum())
+    # the noise of both feet moves all of the baseline
+    by_noise = AREA * noise_of(part.signal) * (0.5 + 1 / len(above)) ** 0.5 * (feet[1] - feet[0])
+    if abs(area) <= by_noise:
+        units = record.temperature_unit.name, record.time_unit.name
+        kelvin = [record.shown(float(f(record.temperature_K))) for f in (np.min, np.max)]
+        raise MatmlError(
+            f"{record.path}: no peak between {record.shown(part.temperature_K[0])} "
+            f"({feet[0]:.5g} s) and {record.shown(part.temperature_K[-1])} ({feet[1]:.5g} s): its "
+            f"area, {abs(area):.3g}, is not above the {by_noise:.3g} that noise makes; {option} is "
+            f"read in {units[option == '--hold']}, as the file has it, and its temperatures go "
+            f"from {kelvin[0]} to {kelvin[1]}"
+        )
     if own.time_s[-1] - feet[1] < ROOM_BEHIND * (feet[1] - feet[0]) and final_fraction == 1.0:
         record.notes.append(
             "the record ends with the peak: nothing shows that the reaction had ended; where it "
@@ -216,7 +247,7 @@ def _areas(
             "levels": under[inside][[0, -1]].tolist(),
         },
         "final_fraction": final_fraction,
-        "peak_area_signal_s": float(((above[1:] + above[:-1]) / 2 * np.diff(part.time_s)).sum()),
+        "peak_area_signal_s": area,
     }
     return fraction, stated
 

@@ -72,6 +72,7 @@ def inspect_file(
             yield f"    {record.told(segment)}{_rate(record, segment.rows, segment.kind)}"
         for note in record.notes:
             yield f"    note: {note}"
+    yield f"  ranges of temperature are read in {units[0]}, of time in {units[1]}"
     command = "dilatometer" if role == "length" else "dsc"
     ranges = "--parent LOW HIGH --product LOW HIGH" if role == "length" else "--peak LOW HIGH"
     yield f"  next: matml kinetics convert {command} {path} --alloy NAME {ranges} --out points.csv"

@@ -1,5 +1,7 @@
 """Measured signals made fractions: dilatometer by the lever rule, calorimeter by partial areas."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from matml.core.errors import MatmlError
@@ -100,9 +102,15 @@ BASELINES = ("straight", "step", "tangents")
 that of the other as the reaction goes on, as a step of the heat capacity does; or from the tangent
 before the peak to the tangent behind it."""
 
+EVEN, SMOOTH, FINE = 200, 6, 3
+"""Even steps of time in which a rate is looked at, and the widths of its smoothing in them."""
 TANGENT = 0.25
 """Length of a tangent's rows, in that of the peak."""
 ROUNDS = 30
+FLANK = 0.5
+"""Part of a peak's greatest steepness from which on a foot is on its flank."""
+SURE = 3.0
+"""Standard deviations of what noise makes that something must have to be seen."""
 
 
 def partial_area(
@@ -154,6 +162,52 @@ def _area_fraction(time_s: np.ndarray, above: np.ndarray) -> np.ndarray:
     return (area / area[-1]).clip(0, 1)
 
 
+def noise_of(signal: np.ndarray, lags: Sequence[int] = ()) -> float:
+    """Return the standard deviation of the noise in a signal [N], by its second differences.
+
+    By default of near rows and of rows a twentieth of the signal apart, as noise may be smoothed.
+    """
+    lags = lags or (1, max(1, len(signal) // 20))
+    bends = [signal[2 * k :] - 2 * signal[k:-k] + signal[: -2 * k] for k in lags]
+    return max(float(np.median(np.abs(bend))) for bend in bends) / (0.6745 * 6**0.5)
+
+
+def feet_on_a_flank(
+    time_s: np.ndarray, heat_flow: np.ndarray, start_s: float, end_s: float
+) -> list[float]:
+    """Return those of a peak's feet, start and end, at which the heat flow is steep.
+
+    Beside a foot on the baseline it goes along the line through both feet; on a flank it crosses
+    that line about as steeply as anywhere in the peak.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    reach = TANGENT * (end_s - start_s)
+    even = np.linspace(max(time_s[0], start_s - reach), min(time_s[-1], end_s + reach), EVEN)
+    step = even[1] - even[0]
+    levels = np.interp([start_s, end_s], time_s, heat_flow)
+    along = (levels[1] - levels[0]) / (end_s - start_s) * step
+    heat = _means(even, time_s, heat_flow)
+    steep = np.abs(gaussian_filter1d(heat, FINE, order=1, mode="nearest") - along)
+    inside = (even >= start_s) & (even <= end_s)
+    own = heat_flow[(time_s >= start_s) & (time_s <= end_s)]
+    spacing = inside.sum() / len(own)
+    shaking = noise_of(own, [1]) * (spacing / (4 * np.pi**0.5 * FINE**3)) ** 0.5
+    feet = [foot for foot in (start_s, end_s) if even[0] < foot < even[-1]]
+    least = max(FLANK * steep[inside].max(), SURE * shaking)
+    return [foot for foot in feet if np.interp(foot, even, steep) > least]
+
+
+def _means(even: np.ndarray, time_s: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """Return the means of a signal around even times; beyond its own times its ends."""
+    half = (even[1] - even[0]) / 2
+    edges = np.r_[even - half, even[-1] + half]
+    time = np.r_[min(edges[0], time_s[0]) - half, time_s, max(edges[-1], time_s[-1]) + half]
+    level = np.r_[signal[0], signal, signal[-1]]
+    area = np.r_[0.0, np.cumsum((level[1:] + level[:-1]) / 2 * np.diff(time))]
+    return np.diff(np.interp(edges, time, area)) / (2 * half)
+
+
 def _tangent(time_s: np.ndarray, heat_flow: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
     inside = (time_s >= start_s) & (time_s <= end_s)
     if inside.sum() < 3:
@@ -165,8 +219,8 @@ def _tangent(time_s: np.ndarray, heat_flow: np.ndarray, start_s: float, end_s: f
 
 
 FEWEST_FOR_STAGES = 30
-EVEN, SMOOTH = 200, 6
-"""Even steps of time in which a rate is looked at, and the width of its smoothing in them."""
+CONVEX = 0.1
+"""Part of the greatest downward curvature of a rate that it is curved upwards between two."""
 
 
 def stages(time_s: np.ndarray, fraction: np.ndarray) -> np.ndarray:
@@ -183,9 +237,20 @@ def stages(time_s: np.ndarray, fraction: np.ndarray) -> np.ndarray:
     start, end = time_s[busy[0]], time_s[busy[-1]]
     good = np.isfinite(fraction)
     even = np.linspace(start - 0.2 * (end - start), end + 0.2 * (end - start), EVEN)
-    value = np.interp(even, time_s[good], fraction[good])
+    value = _means(even, time_s[good], fraction[good])
     rate = gaussian_filter1d(value, SMOOTH, order=1)
     bend = -gaussian_filter1d(value, SMOOTH, order=3)
-    found, _ = find_peaks(bend, prominence=0.3 * bend.max())
+    # what white noise of the rows is after this smoothing: by the norm of its third derivative
+    spacing = EVEN / 1.4 / len(busy)
+    shaking = noise_of(fraction[good], [1]) * (spacing * 15 / (16 * np.pi**0.5 * SMOOTH**7)) ** 0.5
+    found, _ = find_peaks(bend, prominence=max(0.3 * bend.max(), 2 * SURE * shaking))
     found = found[rate[found] > 0.15 * rate.max()]
-    return even[found]
+    least = max(CONVEX * bend.max(), SURE * shaking)
+    # between two reactions the rate is convex; along the level rate of one it only shakes
+    kept: list[int] = []
+    for place in found:
+        if kept and bend[kept[-1] : place].min() > -least:
+            kept[-1] = max(kept[-1], place, key=lambda i: bend[i])
+        else:
+            kept.append(int(place))
+    return even[kept]
