@@ -305,4 +305,23 @@ def test_a_line_of_units_that_contradicts_the_header_is_refused(tmp_path):
         read_records(path, "length")
     path.write_text(path.read_text().replace("min,", "s,"))
     [record] = read_records(path, "length")
-    assert "of 2 columns that are a length, length [um] is taken" in record.notes
+    assert record.notes == [
+        "of 2 columns that are a length, length [um] is taken, not length [mm] (column 4)"
+    ]
+
+
+def test_measured_temperatures_are_taken_before_set_ones_and_others_are_named(tmp_path):
+    path = tmp_path / "r.csv"
+    rows = [f"{n},{500 - n},{900 - n},{n},{n},{700 - n},0" for n in range(40)]
+    header = "t (s),T set (°C),T meas (°C),dL (um),t (s),T2 (°C),dL (um)"
+    path.write_text("\n".join([header, *rows]))
+    [record] = read_records(path, "length")
+    assert record.temperature_K[0] == 900 + 273.15
+    assert record.notes == [
+        "of 3 columns that are a temperature, T meas [°C] is taken, not T set [°C] (column 2), "
+        "T2 [°C] (column 6)",
+        "of 2 columns that are a time, t [s] is taken, not t [s] (column 5)",
+        "of 2 columns that are a length, dL [um] is taken, not dL [um] (column 7)",
+    ]
+    [other] = read_records(path, "length", ("column 6", "column 5", "column 7"))
+    assert (other.temperature_K[0], other.signal.max(), other.notes) == (700 + 273.15, 0, [])

@@ -41,7 +41,7 @@ ROLES = {
     "time": (r"\btime\b|\bzeit\b|\btemps\b|^t$", ""),
     "temperature": (
         r"temp(?!s)|^T$|^T[a-z]$|^TC ?\d*$",
-        "furnace|oven|ofen|program|set|nomin|ref|^Tr$",
+        r"furnace|oven|ofen|program|set|nomin|ref|soll|target|^Tr$",
     ),
     "length": (
         r"length|l(ä|ae)nge|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b|^L$",
@@ -50,6 +50,8 @@ ROLES = {
     "heat_flow": (r"heat.?flow|\bh\.?f\.?\b|dsc|dta|w(ä|ae)rmestr|^value$", "ddsc|deriv|program"),
 }
 """What a column is by its name, and what makes it second choice."""
+MEASURED = r"meas|mess|sample|specimen|prob|\bist\b|^Ts$"
+"""What makes a column first choice."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,16 @@ class Column:
         The text that held both.
     role
         "time", "temperature", "length", "heat_flow" or "".
-    second
-        Whether another column of this role would be preferred.
+    choice
+        0 where it is measured or of the specimen by its name, 2 where it is set or derived, else 1:
+        the least of a role is taken.
     """
 
     name: str
     unit: str
     header: str
     role: str
-    second: bool
+    choice: int
 
     def __str__(self) -> str:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
@@ -122,7 +125,7 @@ class Export:
         there = f"there are {', '.join(map(str, self.columns))}"
         if name is not None:
             for i, column in enumerate(self.columns):
-                if name in (column.name, column.header, str(column)):
+                if name in (column.name, column.header, str(column), f"column {i + 1}"):
                     return i
             raise MatmlError(f"{self.path}: column {name!r} is missing; {there}")
         fit = [i for i, column in enumerate(self.columns) if column.role == role]
@@ -132,11 +135,13 @@ class Export:
                 f"{self.path}: no column is a {role.replace('_', ' ')} by its name; {there}; name "
                 f"one: --{option}-column"
             )
-        best = min(fit, key=lambda i: self.columns[i].second)
-        alike = [i for i in fit if self.columns[i].second == self.columns[best].second]
+        best = min(fit, key=lambda i: self.columns[i].choice)
         what = role.replace("_", " ")
-        note = f"of {len(alike)} columns that are a {what}, {self.columns[best]} is taken"
-        if len(alike) > 1 and note not in self.notes:
+        others = ", ".join(f"{self.columns[i]} (column {i + 1})" for i in fit if i != best)
+        note = (
+            f"of {len(fit)} columns that are a {what}, {self.columns[best]} is taken, not {others}"
+        )
+        if others and note not in self.notes:
             self.notes.append(note)
         return best
 
@@ -366,22 +371,30 @@ def _told(names: Sequence[str], units: Sequence[str]) -> list[Column]:
                         )
                 name, unit = found[1].strip(" ,"), found[2]
                 break
-        role, second = _role(name)
+        role = _role(name)
         if not role:
             measured = (unit_among(unit, TEMPERATURES), unit_among(unit, TIMES))
             role = "temperature" if measured[0] else "time" if measured[1] else ""
-        columns.append(Column(name, unit, text, role, second))
+        columns.append(Column(name, unit, text, role, _choice(role, name)))
     return columns
 
 
-def _role(name: str) -> tuple[str, bool]:
-    """Return what a column is by its name, and whether it is second choice."""
+def _role(name: str) -> str:
+    """Return what a column is by its name, "" where that is not known."""
     # capitals tell t from T, and nothing else
     text = name if len(name) < 4 else name.lower()
-    for role, (pattern, second) in ROLES.items():
+    for role, (pattern, _) in ROLES.items():
         if re.search(pattern, text) or (len(name) > 1 and re.search(pattern, text.lower())):
-            return role, bool(second and re.search(second, text))
-    return "", False
+            return role
+    return ""
+
+
+def _choice(role: str, name: str) -> int:
+    second = ROLES[role][1] if role else ""
+    for choice, pattern in ((2, second), (0, MEASURED)):
+        if pattern and (re.search(pattern, name) or re.search(pattern, name.lower())):
+            return choice
+    return 1
 
 
 def _refuse_other_tables(
