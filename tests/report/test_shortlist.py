@@ -15,6 +15,7 @@ from matml.report.html.markup import number
 from matml.report.html.results import Results
 from matml.report.html.wording import ordinal
 from matml.report.page import make_page
+from matml.report.sections.overview import overview
 from matml.report.sections.screening.pareto import candidate_map_figures
 from matml.report.sections.screening.shortlist import objective_words
 from matml.report.settings import ReportSection
@@ -90,9 +91,22 @@ def test_the_first_screen_names_the_best_new_candidate(markup):
     assert "Of 4,242 candidates the best new one by score is BiSbS3" in text
     assert "a click on “by score” sorts them best first" in re.sub(r"<.*?>", "", markup)
     assert "Predicted, not calculated or made" in text
+    assert "stability, eV/atom above the hull" in text
+    assert "utside the domain" not in text
     assert "simulated data" in text
     # errors without a paired difference are shown, and nothing is claimed of them
     assert "For each property, its error beside that of the best simple method." in text
+
+
+def test_the_first_screen_tells_of_candidates_outside_the_domain(results):
+    file = results / "screening/shortlist.csv"
+    pd.read_csv(file).assign(known_composition=False).to_csv(file, index=False)
+    text = overview(Results(results))
+    assert text.count("<br>outside the domain") == 1
+    assert "BaTiO<sub>3</sub><br>outside the domain" in text
+    assert "lies outside the model’s domain" not in text
+    pd.read_csv(file).assign(in_domain=False).to_csv(file, index=False)
+    assert "lies outside the model’s domain" in overview(Results(results))
 
 
 def test_a_hostile_formula_stays_text(results):

@@ -40,9 +40,10 @@ from matml.screening.objectives import parse_objective
 
 FIRST = 5
 STABILITY = (
-    " Stability: energy above the hull of the known entries, eV/atom, a lower bound; “gaps”: "
+    " Stability: energy above the hull of the known entries, a lower bound; “gaps”: "
     "compounds of its elements are missing there, so it says little."
 )
+OUTSIDE = " “Outside the domain”: unlike what the model learned from; the whole list says why."
 MOST_PROPERTIES = 2
 """Columns that there is room for; the list below has all."""
 
@@ -104,7 +105,7 @@ def _candidates(results: Results) -> str:
     head = ["candidate", *(escape(item.title) for item in predicted)]
     body = []
     for row in new.to_dict("records"):
-        cells = [Cell(formula(row["formula"]), row["formula"], "name")]
+        cells = [_named(row)]
         cells += [prediction_cell(row, item.columns, new) for item in predicted]
         body.append([*cells, _stable(row)] if known_hull else cells)
     return _answer(
@@ -112,17 +113,27 @@ def _candidates(results: Results) -> str:
         _unmet(summary) + f"Of {count(total)} candidates the best new one by score is "
         f"<b>{formula(first['formula'])}</b>: {escape(property_title(leading.name))} "
         f"<b>{number(first['prediction'])}{escape(unit)}"
-        f"</b>, 90 % interval {interval(first['low'], first['high'])}.",
+        f"</b>, 90 % interval {interval(first['low'], first['high'])}."
+        f"{'' if first['in_domain'] else ' It lies outside the model’s domain.'}",
         table(
-            [*head, "stability"] if known_hull else head,
+            [*head, "stability, eV/atom above the hull"] if known_hull else head,
             body,
             caption="The best candidates of unknown composition",
             note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted, not "
-            f"calculated or made.{STABILITY if known_hull else ''}",
+            f"calculated or made.{'' if new['in_domain'].all() else OUTSIDE}"
+            f"{STABILITY if known_hull else ''}",
         ),
         "shortlist",
         "All candidates: sort, filter, turn the crystals",
     )
+
+
+def _named(row: dict[str, Any]) -> Cell:
+    """Return a candidate's formula, and whether the model knows nothing like it."""
+    shown = formula(row["formula"])
+    if row["in_domain"]:
+        return Cell(shown, row["formula"], "name")
+    return Cell(f"{shown}<br>outside the domain", row["formula"], "name far")
 
 
 def _stable(row: dict[str, Any]) -> Cell:
