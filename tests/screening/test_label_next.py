@@ -444,6 +444,8 @@ def test_what_cannot_be_suggested_is_reported(prepared, tmp_path, caplog):
     assert bad["row"].tolist() == [3, 4]
     assert bad[["reason", "remedy"]].notna().all(axis=None)
     assert "2 candidates could not be used: see" in caplog.text
+    suggest(rows[:2])
+    assert "1 candidate could not be used: see" in caplog.text
     suggest(rows[:1])
     assert not (tmp_path / "next_quarantine.csv").exists()
     assert "could not be used" not in caplog.text
