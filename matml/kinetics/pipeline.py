@@ -125,7 +125,12 @@ def calibrate_stage(
         Where no alloy could be calibrated.
     """
     began = time.perf_counter()
-    if bool(priors) == (equation is not None):
+    if priors and equation is not None:
+        raise MatmlError(
+            f"--prior {priors[0]} and --equation {equation} were both given: a population brings "
+            "its own equation; leave one out"
+        )
+    if not priors and equation is None:
         raise MatmlError(
             "give --prior, the population.json of `matml kinetics learn`, or, where there is none, "
             "--equation NAME (`matml kinetics equations` lists them)"

@@ -155,9 +155,26 @@ def test_one_alloy_is_calibrated_without_any_population(tmp_path):
     assert "60 to 600 kJ/mol" in notes[0]
     assert not any("speak against" in note for note in notes)
     assert (tmp_path / "c/A1/curve.png").stat().st_size > 10_000
-    for options in ((), ("--prior", data, "--equation", "kissinger")):
-        with pytest.raises(MatmlError, match=r"give --prior.*--equation NAME"):
+    both = "--prior", data, "--equation", "kissinger"
+    for options, message in (
+        ((), "give --prior.*--equation NAME"),
+        (both, "--prior .*csv and --equation kissinger were both given"),
+    ):
+        with pytest.raises(MatmlError, match=message):
             run("calibrate", *options, "--data", data, "--out", tmp_path / "c")
+
+
+def test_a_single_temperature_is_its_own_reference(tmp_path):
+    data, out = tmp_path / "hold.csv", tmp_path / "c"
+    rows = "".join(f"A1,650,{s},{f}\n" for s, f in ((50, 0.1), (100, 0.3), (300, 0.8)))
+    data.write_text(f"alloy,temperature_C,time_s,fraction_transformed\n{rows}")
+    run("calibrate", "--equation", "jmak", "--data", data, "--out", out)
+    assert read_json(out / "A1/calibration.json")["reference_temperature_K"] == 923.15
+    table = pd.read_csv(out / "A1/parameters.csv").set_index("parameter")
+    assert table.loc["half_time_s", "description"].endswith("reference temperature, 923.15 K")
+    assert 100 < table.loc["half_time_s", "median"] < 300
+    CliRunner().invoke(cli, ["report", str(out)], catch_exceptions=False)
+    assert "half time at 650 °C" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

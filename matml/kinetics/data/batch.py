@@ -149,7 +149,9 @@ def _complain(points: pd.DataFrame, equation: str, needed: list[str]) -> None:
 def common_reference_temperature(observations: Observations) -> float:
     """Return one reference temperature for alloys that have none: the mean of 1/T, inverted.
 
-    In kelvin, rounded to 10 K, since it is a convention and not a measurement.
+    In kelvin, rounded to 10 K, since it is a convention and not a measurement, but never outside
+    of the data: a single temperature is its own.
     """
-    inverse = (1 / observations.points["temperature_K"]).mean()
-    return float(round(1 / inverse, -1))
+    temperature = observations.points["temperature_K"]
+    rounded = round(1 / (1 / temperature).mean(), -1)
+    return float(min(max(rounded, temperature.min()), temperature.max()))

@@ -94,6 +94,10 @@ class Calibration:
         without = self.width_without_own_prior(half_width)
         values = self.population.equation.values(self.draws)
         least_squares = self.population.equation.values(self.least_squares)
+        # what a time is of: the number beside the words
+        known = "reference temperature"
+        if self.reference_temperature_K is not None:
+            known += f", {self.reference_temperature_K:g} K"
         rows = []
         for i, parameter in enumerate(self.population.equation.parameters):
             column = values[parameter.name]
@@ -119,7 +123,7 @@ class Calibration:
                     "data_over_prior": min(alone, 1e3),
                     "determined_by": label,
                     "least_squares": float(least_squares[parameter.name]),
-                    "description": parameter.description,
+                    "description": parameter.description.replace("reference temperature", known),
                 }
             )
         return pd.DataFrame(rows)

@@ -102,7 +102,7 @@ class Population:
         if not self.data_card.get("reference_temperatures_given"):
             return self.reference_temperature_K, []
         middle = common_reference_temperature(own)
-        return middle, [f"no reference_temperature_K given: {middle:.0f} K, the middle of the data"]
+        return middle, [f"no reference_temperature_K given: {middle:g} K, the middle of the data"]
 
     def describe(self) -> list[dict[str, Any]]:
         """Return one row per parameter: what is expected of an alloy of unknown composition."""

@@ -6,6 +6,7 @@ import pandas as pd
 
 from matml.core.text import plural
 from matml.figures.figure import Figure
+from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title, with_titles
 from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
@@ -204,7 +205,11 @@ def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -
         parameters = results.table(
             f"{place}/parameters.csv", ("parameter", "unit", "median", "low_90", "high_90")
         )
-        body = "" if parameters is None else _parameters(parameters)
+        body = (
+            ""
+            if parameters is None
+            else _parameters(parameters, record.get("reference_temperature_K"))
+        )
         notes = "".join(f"<li>{escape(note)}</li>" for note in record.get("notes", []))
         notes = f"<ul class='note'>{notes}</ul>" if notes else ""
         parts.append(
@@ -233,15 +238,21 @@ def _without_unit(parameter: str, unit: str) -> str:
     return parameter.removesuffix("_" + unit.replace("/", "_")) if unit else parameter
 
 
-def _parameters(parameters: pd.DataFrame) -> str:
-    """Return the calibrated parameters with units and intervals."""
+def _parameters(parameters: pd.DataFrame, reference_K: float | None) -> str:
+    """Return the calibrated parameters with units and intervals.
+
+    Those of the reference temperature, by their description, are told with it.
+    """
     rows = []
     for row in parameters.to_dict("records"):
         unit = "" if pd.isna(row["unit"]) else str(row["unit"])
+        name = escape(_without_unit(row["parameter"], unit)).replace("_", " ")
+        if reference_K is not None and "reference temperature" in str(row.get("description")):
+            name += f" at {reference_K - ZERO_CELSIUS:.0f} °C"
         rows.append(
             [
                 Cell(
-                    escape(_without_unit(row["parameter"], unit)).replace("_", " "),
+                    name,
                     row["parameter"],
                     "",
                 ),
