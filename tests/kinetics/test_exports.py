@@ -177,6 +177,10 @@ def test_what_is_no_record_is_refused(tmp_path):
     path.write_text("nothing but words\nand more of them\n")
     with pytest.raises(MatmlError, match=r"holds no rows of numbers \(it begins with 'nothing but"):
         read_export(path)
+    # pytest makes warnings errors: an empty mean warned here
+    path.write_text("when,T (°C),dL\n" + "".join(f"x,{n},{n}\n" for n in range(20)))
+    with pytest.raises(MatmlError, match="no column is a time by its name"):
+        read_records(path, "length")
     path.write_bytes(b"\x00\x01\x02\x03\xff" * 100)
     with pytest.raises(MatmlError, match="cannot be read as text"):
         read_export(path)
@@ -230,8 +234,21 @@ def test_a_segment_is_asked_for_where_several_fit(tmp_path):
     assert middle == pytest.approx(600 - 273.15, abs=0.5)
     with pytest.raises(MatmlError, match="--segment 5 is none of its segments"):
         run(*arguments, "--segment", 5)
-    run("inspect", path, "--figure", tmp_path / "record.png")
+    shown = run("inspect", path, "--figure", tmp_path / "record.png").output
+    assert "--peak LOW HIGH --segment NUMBER --out" in shown
     assert (tmp_path / "record.png").stat().st_size > 10_000
+
+
+def test_segments_of_a_kind_are_listed_alone_and_a_hold_is_proposed(tmp_path):
+    time = np.arange(0, 600, 1.0)
+    kelvin = np.interp(time, [0, 100, 200, 300, 400, 600], [300, 700, 700, 900, 900, 300])
+    path = plain(tmp_path / "two.csv", time, kelvin, "time_s,T_K,length", time)
+    [record] = read_records(path, "length")
+    fits = r"--segment hold fits several of its segments: 2 hold at [^;]*; 4 hold at [^;]*; give"
+    with pytest.raises(MatmlError, match=fits):
+        record.with_segment("hold")
+    path = plain(tmp_path / "held.csv", time, 700 + 0 * time, "time_s,T_K,length", time)
+    assert "--alloy NAME --segment hold --out" in run("inspect", path).output
 
 
 def peak_at_693_K(tmp_path):

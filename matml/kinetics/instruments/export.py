@@ -181,9 +181,10 @@ def read_export(
     rows = [i for i, row in values.items() if _is_row(row, cells[i])]
     if not rows:
         first = next((line.strip() for line in lines if line.strip()), "")
+        how = f"it begins with {first[:60]!r}" if first else "it is empty"
         raise MatmlError(
-            f"{path}: holds no rows of numbers (it begins with {first[:60]!r}); look at "
-            "--separator and --decimal, or export the record as text"
+            f"{path}: holds no rows of numbers ({how}); look at --separator and --decimal, or "
+            "export the record as text"
         )
     widths = np.array([len(values[i]) for i in rows])
     width = int(np.bincount(widths).argmax())
@@ -309,8 +310,8 @@ def _names(line: str, separator: str, numbers: np.ndarray) -> list[str]:
     """Return the names of all columns in a header, none where their number does not fit."""
     width = numbers.shape[1]
     text = line.strip().lstrip("#").strip()
-    first = numbers[:, 0]
-    counting = len(first) > 1 and bool((np.diff(first[np.isfinite(first)]) == 1).mean() > 0.9)
+    steps = np.diff(numbers[np.isfinite(numbers[:, 0]), 0])
+    counting = len(steps) > 0 and bool((steps == 1).mean() > 0.9)
     parted = [
         re.split(r"\s+[-/]\s+", text),
         _cells(line.lstrip("# "), separator),

@@ -75,6 +75,13 @@ def inspect_file(
     yield f"  ranges of temperature are read in {units[0]}, of time in {units[1]}"
     command = "dilatometer" if role == "length" else "dsc"
     ranges = "--parent LOW HIGH --product LOW HIGH" if role == "length" else "--peak LOW HIGH"
+    holds = [s for r in records for s in r.segments if s.kind == HOLD]
+    ramps = [[s.kind for s in r.segments if s.kind != HOLD] for r in records]
+    if holds and not any(ramps):
+        ranges = "--segment hold"
+    elif any(len(kinds) > (len(set(kinds)) if role == "length" else 1) for kinds in ramps):
+        # a length's ranges tell heating from cooling, a peak's do not
+        ranges += " --segment NUMBER"
     yield f"  next: matml kinetics convert {command} {path} --alloy NAME {ranges} --out points.csv"
     if figure is not None:
         write(record_figure(records), [figure])

@@ -108,10 +108,11 @@ class Record:
             if chosen in (str(number), segment.kind)
         ]
         if len(fit) != 1:
-            what = "is none of" if not fit else "fits several of"
+            what = "fits several of" if fit else "is none of"
+            told = "; ".join(map(self.told, fit or self.segments))
             raise MatmlError(
-                f"{self.path}: --segment {chosen} {what} its segments: {self.all_told()}; give "
-                "the number of one"
+                f"{self.path}: --segment {chosen} {what} its segments: {told}; give the number of "
+                "one"
             )
         return replace(self, segment=fit[0])
 
