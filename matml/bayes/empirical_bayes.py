@@ -242,18 +242,21 @@ def maximise_evidence(
     if sums.tasks < 2:
         raise ValueError(f"{sums.tasks} task(s) cannot show how tasks differ: give at least 2")
     history, used, rise = [evidence], 1, math.inf
-    path = [_coordinates(initial)]
+    path, longest = [_coordinates(initial)], 4.0
     while used < rounds and rise >= tolerance:
         following = [m_step(sums, initial, pseudo_tasks, nuisance)]
         path.append(_coordinates(following[0]))
         if accelerate and len(path) == 3 and used + 2 <= rounds:
-            leap = _extrapolated(*path)
+            leap = _extrapolated(path, longest)
             following = following if leap is None else [_prior_at(leap, initial), *following]
+        before = used
         for prior in following:
             sums, evidence = under(prior)
             used += 1
             if evidence >= history[-1]:
                 break
+        if len(following) > 1:
+            longest = longest * 2 if used == before + 1 else max(longest / 4, 1.5)
         rise = (evidence - history[-1]) / sums.tasks
         history.append(evidence)
         path = path if len(path) < 3 else [_coordinates(sums.prior)]
@@ -317,16 +320,17 @@ def _prior_at(coordinates: Tensor, like: GaussianPrior) -> GaussianPrior:
     return GaussianPrior(mean, factor @ factor.mT, math.exp(float(noise)))
 
 
-def _extrapolated(first: Tensor, second: Tensor, third: Tensor) -> Tensor | None:
+def _extrapolated(path: list[Tensor], longest: float) -> Tensor | None:
     """Return where three points in a row lead; None where that is not beyond the third.
 
-    The leap is bounded: on standardised parameters, and in logarithms of spreads, a longer one is
-    an extrapolation.
+    The leap is bounded, in steps by `longest`, and in itself: on standardised parameters, and in
+    logarithms of spreads, a longer one is an extrapolation.
     """
+    first, second, third = path
     step = second - first
     bend = third - second - step
-    length = float(torch.minimum(step.norm() / bend.norm(), 1 / step.norm()))
-    if not 1 < length < math.inf:
+    length = min(float(step.norm() / bend.norm()), float(1 / step.norm()), longest)
+    if not length > 1:
         return None
     return first + 2 * length * step + length**2 * bend
 

@@ -117,6 +117,17 @@ def test_accelerated_em_ends_where_plain_em_does_in_fewer_rounds():
     assert fast.prior.noise == pytest.approx(plain.prior.noise, abs=1e-4)
 
 
+def test_acceleration_follows_a_spread_that_goes_to_zero():
+    """Four tasks, no pseudo-tasks: the covariance loses a direction, and plain EM creeps there."""
+    _, tasks = linear_tasks(tasks=4, seed=4)
+    options = {"rounds": 150, "tolerance": 1e-6, "pseudo_tasks": 0.0}
+    fast = maximise_evidence(e_step(tasks), GENERIC, **options)
+    plain = maximise_evidence(e_step(tasks), GENERIC, **options, accelerate=False)
+    assert fast.converged
+    assert not plain.converged
+    assert fast.log_evidence[-1] > plain.log_evidence[-1]
+
+
 def test_em_says_that_it_ended_before_it_converged(caplog):
     _, tasks = linear_tasks(tasks=60, observations=2)
     assert learn_prior(tasks, GENERIC).converged
