@@ -133,6 +133,38 @@ def test_clocks_are_seconds_also_over_midnight(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds", "given", "factor"),
+    [
+        ("t [min:s]", "", None, 1),
+        ("t (hh:mm)", "", None, 60),
+        ("Time", ".5", None, 1),
+        ("Time", "", "s", 1),
+        ("Time (min)", "", "min", 60),
+    ],
+)
+def test_a_clock_of_two_parts_is_told_by_its_header_or_asked_for(
+    tmp_path, header, seconds, given, factor
+):
+    clock = [f"{k // 60:02d}:{k % 60:02d}{seconds}" for k in range(40, 80)]
+    path = plain(tmp_path / "clock.csv", clock, header=f"{header},T (°C),Dimension Change (µm)")
+    if given:
+        with pytest.raises(MatmlError, match="--time-unit s where its cells are minutes:seconds"):
+            read_records(path, "length")
+    [record] = read_records(path, "length", time_unit=given)
+    np.testing.assert_allclose(np.diff(record.time_s), factor)
+    assert record.columns[2].unit == "µm"
+
+
+def test_thousands_are_read_in_both_ways_of_writing(tmp_path):
+    path = tmp_path / "r.csv"
+    body = "".join(f"{n},5;{900 - n},0;1.010.{n:03d},25\n" for n in range(40))
+    for text in (body, body.translate(str.maketrans(",.", ".,"))):
+        path.write_text("t (s);T (°C);dL (nm)\n" + text)
+        [record] = read_records(path, "length")
+        np.testing.assert_array_equal(record.signal, 1_010_000.25 + np.arange(40))
+
+
 def test_repeated_time_stamps_are_spread(tmp_path):
     path = plain(tmp_path / "coarse.csv", np.floor(TIME).astype(int), header="time_s,T (°C),dL")
     [record] = read_records(path, "length")

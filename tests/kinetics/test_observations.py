@@ -107,7 +107,7 @@ def test_an_alloy_with_nothing_left_is_named(tmp_path):
         ("alloy,temperature_C,temperature_K,time_s,hardness_HRC\n", "both temperature_K"),
         ("temperature_C,time_s,fraction_transformed\n1,1,0.5\n", "column 'alloy' is missing"),
         ("alloy,temperature_C,fraction_transformed\nA,1,0.5\n", "column 'time_s' is missing"),
-        ("alloy,temperature_C,time_s\nA,1,1\n", "no measured column"),
+        ("alloy,temperature_C,time_s\nA,1,1\n", "no measured column.* the columns are alloy, "),
         ("alloy,temperature_C,time_s,hardness_HRC,ttt_fraction\n", "give exactly one"),
         (HEADER + "A,700,-1,0.5\n", "no usable row among 1; the first: line 2, time_s = '-1'"),
         (HEADER, "no usable row"),

@@ -286,6 +286,9 @@ def _measured_column(path: Path, table: Table) -> str:
     if len(found) != 1:
         what = f"has {' and '.join(found)}" if found else "has no measured column"
         names = ", ".join(name for name in MEASURED if name != "assumed_fraction")
+        if not found:
+            there = ", ".join(map(str, table.original.columns))
+            names += f" by its English name: the columns are {there}"
         hints = filter(None, [] if found else [_unnamed(table, name) for name in MEASURED])
         raise MatmlError(f"{path}: {what}; {next(hints, f'give exactly one of {names}')}")
     for name in ("alloy", *MEASURED[found[0]].conditions):

@@ -11,7 +11,7 @@ import csv
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +25,10 @@ SEPARATORS = {";": "semicolons", "\t": "tabulators", "|": "bars", ",": "commas",
 SAMPLE = 400
 """Lines, spread over the file, from which separator and decimal sign are found."""
 
-CLOCK = re.compile(r"(?:\d+[-./]\d+[-./]\d+[ T])?(\d+):(\d{2}):(\d{2}(?:[.,]\d+)?)")
+CLOCK = re.compile(r"(?:\d+[-./]\d+[-./]\d+[ T])?(\d{1,6}):(\d{2}):(\d{2}(?:[.,]\d+)?)")
+SHORT_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d(?:[.,]\d+)?)")
+THOUSANDS = {",": r"-?\d{1,3}(\.\d{3})+,\d+", ".": r"-?\d{1,3}(,\d{3})+\.\d+"}
+"""Numbers whose thousands are parted by the other sign, for each decimal sign."""
 HALF_A_DAY = 43_200.0
 LARGEST = 1e30
 """No instrument writes larger numbers but for an error, and their squares are still numbers."""
@@ -44,7 +47,7 @@ ROLES = {
         r"furnace|oven|ofen|program|set|nomin|ref|soll|target|^Tr$",
     ),
     "length": (
-        r"length|l(ä|ae)nge|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b|^L$",
+        r"length|l(ä|ae)nge|dimension|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b|^L$",
         "dif|deriv|rate",
     ),
     "heat_flow": (r"heat.?flow|\bh\.?f\.?\b|dsc|dta|w(ä|ae)rmestr|^value$", "ddsc|deriv|program"),
@@ -98,7 +101,8 @@ class Export:
     lines
         Line number of each row.
     clock
-        Which columns hold hh:mm:ss; their numbers are seconds.
+        How many colons part the cells of a column: with two, hh:mm:ss, its numbers are seconds;
+        with one, seconds of mm:ss or minutes of hh:mm.
     notes
         What was understood besides, one sentence each.
     """
@@ -111,7 +115,7 @@ class Export:
     columns: list[Column]
     numbers: np.ndarray
     lines: np.ndarray
-    clock: list[bool]
+    clock: list[int]
     notes: list[str] = field(default_factory=list)
 
     def place(self, role: str, name: str | None = None) -> int:
@@ -207,7 +211,15 @@ def read_export(
             notes.append(f"{int(marks.sum())} row(s) of negative time, marks of events, left out")
         numbers, at = numbers[~marks], at[~marks]
     _refuse_other_tables(path, lines, at, parting, columns)
-    clock = [bool(CLOCK.fullmatch(cell)) for cell in cells[at[0]]]
+    clock = [
+        2 if CLOCK.fullmatch(cell) else int(bool(SHORT_CLOCK.fullmatch(cell)))
+        for cell in cells[at[0]]
+    ]
+    for place in [i for i, colons in enumerate(clock) if colons == 1]:
+        own = numbers[:, place]
+        # no clock shows parts of a minute, or 24 hours
+        if (own % 1 > 0).any() or (own >= 24 * 60).any():
+            columns[place] = replace(columns[place], unit="min:s")
     return Export(
         path,
         encoding_of(content),
@@ -217,7 +229,7 @@ def read_export(
         columns,
         numbers,
         at + 1,
-        clock + [False] * (width - len(clock)),
+        clock + [0] * (width - len(clock)),
         notes,
     )
 
@@ -256,16 +268,20 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _number(cell: str, decimal: str) -> float:
-    """Return the number in a cell, of a clock its seconds; NaN where there is none."""
+    """Return the number in a cell, of a clock as `Export.clock` says; NaN where there is none."""
+    if short := SHORT_CLOCK.fullmatch(cell):
+        return int(short[1]) * 60 + float(short[2].replace(",", "."))
     if ":" in cell:
         clock = CLOCK.fullmatch(cell)
         if not clock:
             return math.nan
         hours, minutes, seconds = clock[1], clock[2], clock[3].replace(",", ".")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if decimal == ",":
-        if "." in cell and "," in cell:
+    if "." in cell and "," in cell:
+        if not re.fullmatch(THOUSANDS[decimal], cell):
             return math.nan
+        cell = cell.replace("." if decimal == "," else ",", "")
+    if decimal == ",":
         cell = cell.replace(",", ".")
     try:
         return float(cell.replace("\u2212", "-")) if "_" not in cell else math.nan
@@ -338,7 +354,10 @@ def _unit_line(line: str, separator: str) -> list[str]:
 
 def _plain(word: str) -> str:
     word = word.strip().lower().replace("µ", "u").replace("μ", "u").replace("%", "pct")
-    return re.sub(r"[°º]\s*|deg(?:ree)?s?[ _]*", "deg", word).replace(" ", "")
+    word = re.sub(r"[°º]\s*|deg(?:ree)?s?[ _]*", "deg", word).replace(" ", "")
+    # a clock counts in its last part
+    word = re.sub(r"(h+:)?m+(in)?:s+(ec)?", "s", word)
+    return re.sub(r"h+:m+(in)?", "min", word)
 
 
 def _known_unit(word: str) -> bool:

@@ -187,8 +187,8 @@ def records_of(
         for what, name in zip(("temperature", "time", role), columns, strict=True)
     ]
     kelvin, second, signal = (export.columns[place] for place in places)
-    degree = _unit(export, kelvin, TEMPERATURES, temperature_unit, "--temperature-unit C or K")
-    clock = _unit(export, second, TIMES, time_unit, "--time-unit s, min or h")
+    degree = _unit(export, places[0], TEMPERATURES, temperature_unit, "--temperature-unit C or K")
+    clock = _unit(export, places[1], TIMES, time_unit, "--time-unit s, min or h")
     used = export.numbers[:, places]
     good = np.isfinite(used).all(1)
     if good.mean() < 0.5 or good.sum() < FEWEST:
@@ -205,7 +205,7 @@ def records_of(
         )
     temperature, time, value = used[good].T
     temperature = degree.usual(temperature)
-    if export.clock[places[1]]:
+    if export.clock[places[1]] == 2:
         time = over_midnight(time)
     time = clock.usual(time)
     if temperature.min() < COLDEST_K or temperature.max() > HOTTEST_K:
@@ -246,12 +246,20 @@ def records_of(
 
 
 def _unit(
-    export: Export, column: Column, units: Sequence[Unit], given: str | None, option: str
+    export: Export, place: int, units: Sequence[Unit], given: str | None, option: str
 ) -> Unit:
     """Return the unit of a column: what the file says, else what is given."""
+    column = export.columns[place]
     said = unit_among(column.unit, units)
-    if units is TIMES and export.clock[export.columns.index(column)]:
+    colons = export.clock[place] if units is TIMES else 0
+    if colons == 2:
         said = TIMES[0]
+    if colons == 1 and said is not TIMES[0] and ":" not in column.unit:
+        said = None
+        option = (
+            "--time-unit s where its cells are minutes:seconds, --time-unit min where they are "
+            "hours:minutes"
+        )
     named = unit_among(given, units) if given else None
     if said and named and said != named:
         raise MatmlError(
