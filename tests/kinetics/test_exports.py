@@ -138,7 +138,7 @@ def test_clocks_are_seconds_also_over_midnight(tmp_path):
     [
         ("t [min:s]", "", None, 1),
         ("t (hh:mm)", "", None, 60),
-        ("Time", ".5", None, 1),
+        ("Zeitstempel", ".5", None, 1),
         ("Time", "", "s", 1),
         ("Time (min)", "", "min", 60),
     ],

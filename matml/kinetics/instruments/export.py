@@ -41,7 +41,7 @@ SIGNAL_UNITS = (
 )
 
 ROLES = {
-    "time": (r"\btime\b|\bzeit\b|\btemps\b|^t$", ""),
+    "time": (r"\btime(stamp)?\b|\bzeit(stempel)?\b|\btemps\b|^t$", ""),
     "temperature": (
         r"temp(?!s)|^T$|^T[a-z]$|^TC ?\d*$",
         r"furnace|oven|ofen|program|set|nomin|ref|soll|target|^Tr$",
