@@ -9,19 +9,22 @@ from matml.cli.main import cli
 from matml.core.files import read_json
 from matml.figures import static
 from matml.kinetics.data.downsample import MOST_POINTS, downsample
-from matml.kinetics.data.observations import read_observations
+from matml.kinetics.data.observations import observations_of, read_observations
 from matml.kinetics.diagrams.figures import (
     cct_figure,
 )
 from matml.kinetics.diagrams.quantities import (
     Subject,
 )
+from matml.kinetics.equations import equation_named
+from matml.kinetics.inference import calibrate as module
 from matml.kinetics.inference.calibrate import calibrate, calibrate_without_outliers
 from matml.kinetics.inference.diagnostics import (
     contradiction_notes,
     correlation_notes,
     range_notes,
 )
+from matml.kinetics.inference.population import Population
 
 
 def test_a_range_that_celsius_would_mend_is_said_to_be_one():
@@ -228,3 +231,42 @@ def test_a_cooling_diagram_that_nothing_reaches_is_drawn(tmp_path):
     out = tmp_path / "cct.png"
     static.write(cct_figure("cct", Subject("slow", simulated=False), nothing, 826.85), [out])
     assert out.stat().st_size > 5_000
+
+
+@pytest.fixture(scope="module")
+def precise():
+    """Simulated holds so precise that few of the first draws fall where the posterior is."""
+    generator, parts = np.random.default_rng(0), []
+    for kelvin in (950.0, 1000.0, 1050.0):
+        half = 100 * np.exp(200e3 / 8.31446 * (1 / kelvin - 1 / 1000))
+        time = half * np.geomspace(0.1, 4, 200)
+        fraction = 1 - np.exp(-np.log(2) * (time / half) ** 2) + generator.normal(0, 5e-4, 200)
+        part = {"temperature_K": kelvin, "time_s": time, "fraction_transformed": fraction}
+        parts.append(pd.DataFrame(part))
+    table = pd.concat(parts)
+    return observations_of(table[table["fraction_transformed"].between(0, 1)].assign(alloy="S"))
+
+
+TRUTH = {"half_time_s": 100.0, "activation_energy_kJ_mol": 200.0, "avrami_exponent": 2.0}
+
+
+def test_too_few_draws_are_drawn_again_around_the_mode(precise):
+    population = Population.generic(equation_named("jmak"), "fraction")
+    found = calibrate(population, precise, "S", 0)
+    assert float(found.posterior.effective[0]) > 1000
+    assert not any("interval" in note for note in found.notes)
+    table = found.parameters().set_index("parameter")
+    for name, value in TRUTH.items():
+        assert table.loc[name, "low_90"] < value < table.loc[name, "high_90"]
+        assert len(found.draws[:, 0].unique()) > 500
+
+
+def test_where_that_does_not_help_the_normal_approximation_is_said(precise, monkeypatch):
+    monkeypatch.setattr(module, "FEWEST_EFFECTIVE", 1e9)
+    population = Population.generic(equation_named("jmak"), "fraction")
+    few = precise.keep(precise.points["line"] % 9 == 0)
+    found = calibrate(population, few, "S", 0)
+    assert any("those of the normal approximation" in note for note in found.notes)
+    assert not any("intervals are rough" in note for note in found.notes)
+    wanted = found.fit.covariance[0].diagonal().sqrt()
+    np.testing.assert_allclose(found.draws.std(0), wanted, rtol=0.1)

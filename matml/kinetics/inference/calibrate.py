@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from matml.bayes.importance_sampling import sample_posterior
+from matml.bayes.gauss_newton import Fit
+from matml.bayes.importance_sampling import Posterior, sample_posterior
+from matml.bayes.likelihood import draw_noise, evaluate
 from matml.bayes.posterior_mode import posterior_mode
+from matml.bayes.task_prior import TaskPriors
+from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
 from matml.kinetics.data.batch import residual_function, to_tasks
 from matml.kinetics.data.columns import on_history
@@ -46,6 +50,12 @@ ROBUST_DOF = 2.0
 
 SMALLEST_EFFECTIVE_SAMPLE = 100
 """Effective draws below which the ends of a 90 % interval are noisy: five lie beyond each."""
+
+FEWEST_EFFECTIVE = 20
+"""Effective draws below which there is no 90 % interval: one lies beyond each end."""
+
+WIDENINGS = (1.0, 1.5, 2.5, 4.0)
+"""Of the normal approximation at the mode, to draw from where the draws are too few."""
 
 
 def calibrate(
@@ -127,7 +137,17 @@ def calibrate(
         )
     notes += assumed
     effective = float(posterior.effective[0])
-    if effective < SMALLEST_EFFECTIVE_SAMPLE:
+    if effective < FEWEST_EFFECTIVE:
+        posterior = redrawn(task, prior, posterior, mode, proposals, seed)
+        effective = float(posterior.effective[0])
+    if effective < FEWEST_EFFECTIVE:
+        notes.append(
+            f"intervals are those of the normal approximation at the most probable parameters, "
+            f"and may be much too narrow: the {DRAWS} posterior draws counted as {effective:.0f} "
+            "independent ones (often because observations contradict the population); check by "
+            "--mcmc"
+        )
+    elif effective < SMALLEST_EFFECTIVE_SAMPLE:
         notes.append(
             f"intervals are rough: the {DRAWS} posterior draws count as {effective:.0f} "
             "independent ones (often because observations contradict the population)"
@@ -156,6 +176,41 @@ def calibrate(
     result.notes += outlier_notes(result.residual_table())
     result.notes += correlation_notes(population.equation.parameter_names, result.correlation())
     return result
+
+
+def redrawn(
+    task: Tasks, prior: TaskPriors, found: Posterior, mode: Fit, proposals: int, seed: int
+) -> Posterior:
+    """Return a posterior with draws anew from around its mode; one task.
+
+    By importance from the normal approximation there, as wide as gives most effective draws; if
+    these are still too few, draws from that approximation itself, with the effective number that
+    was found before. Where there is none, the posterior as it is.
+    """
+    factor, failed = torch.linalg.cholesky_ex(mode.covariance[0])
+    if failed or not torch.isfinite(factor).all():
+        return found
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn((1, proposals, len(factor)), generator=generator, dtype=torch.float64)
+    steps, log_density = normal @ factor.mT, -normal.square().sum(-1) / 2
+    best = found.effective[0].new_tensor(0.0)
+    for widening in WIDENINGS:
+        points = mode.position[:, None] + widening * steps
+        known = evaluate(task, prior, points)
+        log_weights = torch.nan_to_num(known.log_posterior - log_density, nan=-math.inf)
+        importance = torch.softmax(log_weights, 1)[0]
+        effective = 1 / importance.square().sum()
+        if effective > best:
+            best, draws, misfits, weights = effective, points[0], known.misfits[0], importance
+    if best < FEWEST_EFFECTIVE:
+        draws, best = mode.position + steps[0, :DRAWS], found.effective[0]
+        misfits = evaluate(task, prior, draws[None]).misfits[0]
+    else:
+        ladder = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
+        picks = torch.searchsorted(weights.cumsum(0), ladder).clamp(max=proposals - 1)
+        draws, misfits = draws[picks], misfits[picks]
+    noise = draw_noise(misfits[None], task, prior, generator)
+    return replace(found, draws=draws[None], noise=noise, effective=best[None])
 
 
 def calibrate_without_outliers(
