@@ -19,12 +19,11 @@ import numpy as np
 
 from matml.core.errors import MatmlError, naming
 from matml.core.text import decode, encoding_of, plain_bytes
-from matml.kinetics.data.units import TEMPERATURES, TIMES, Unit
+from matml.kinetics.instruments.columns import Column, is_unit, told_columns
 
 SEPARATORS = {";": "semicolons", "\t": "tabulators", "|": "bars", ",": "commas", " ": "spaces"}
 SAMPLE = 400
 """Lines, spread over the file, from which separator and decimal sign are found."""
-
 CLOCK = re.compile(r"(?:\d+[-./]\d+[-./]\d+[ T])?(\d{1,6}):(\d{2}):(\d{2}(?:[.,]\d+)?)")
 SHORT_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d(?:[.,]\d+)?)")
 THOUSANDS = {",": r"-?\d{1,3}(\.\d{3})+,\d+", ".": r"-?\d{1,3}(,\d{3})+\.\d+"}
@@ -34,54 +33,6 @@ LARGEST = 1e30
 """No instrument writes larger numbers but for an error, and their squares are still numbers."""
 FEWEST = 10
 """Rows of a run."""
-
-SIGNAL_UNITS = (
-    *("um", "mm", "nm", "m", "pct", "ppm", "1e-3", "10^-3", "1e-6", "10^-6"),
-    *("w", "mw", "uw", "w/g", "mw/mg", "w/kg", "uv", "mv", "uv/mg", "mg", "g", "1/k", "1e-6/k"),
-)
-
-ROLES = {
-    "time": (r"\btime(stamp)?\b|\bzeit(stempel)?\b|\btemps\b|^t$", ""),
-    "temperature": (
-        r"temp(?!s)|^T$|^T[a-z]$|^TC ?\d*$",
-        r"furnace|oven|ofen|program|set|nomin|ref|soll|target|^Tr$",
-    ),
-    "length": (
-        r"length|l(ä|ae)nge|dimension|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b|^L$",
-        "dif|deriv|rate",
-    ),
-    "heat_flow": (r"heat.?flow|\bh\.?f\.?\b|dsc|dta|w(ä|ae)rmestr|^value$", "ddsc|deriv|program"),
-}
-"""What a column is by its name, and what makes it second choice."""
-MEASURED = r"meas|mess|sample|specimen|prob|\bist\b|^Ts$"
-"""What makes a column first choice."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of an export.
-
-    Attributes
-    ----------
-    name, unit
-        As the file has them; the unit '' where none is known.
-    header
-        The text that held both.
-    role
-        "time", "temperature", "length", "heat_flow" or "".
-    choice
-        0 where it is measured or of the specimen by its name, 2 where it is set or derived, else 1:
-        the least of a role is taken.
-    """
-
-    name: str
-    unit: str
-    header: str
-    role: str
-    choice: int
-
-    def __str__(self) -> str:
-        return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
 @dataclass(frozen=True)
@@ -307,19 +258,19 @@ def _columns(
     if signals:
         places = [place for place, _ in signals.values()]
         names = [signals[k][1] if k in signals else f"column {k}" for k in range(1, width + 1)]
-        return (min(places) + 1, max(places) + 1), _told(names, [""] * width)
+        return (min(places) + 1, max(places) + 1), told_columns(names, [""] * width)
     units: list[str] = []
     last = above[-1] if above else 0
     if len(above) > 1 and (beneath := _unit_line(lines[above[-1]], separator)):
         units, above = beneath, above[:-1]
     names = _names(lines[above[-1]], separator, numbers) if above else []
     if not names:
-        return (0, 0), _told([f"column {k}" for k in range(1, width + 1)], [""] * width)
+        return (0, 0), told_columns([f"column {k}" for k in range(1, width + 1)], [""] * width)
     # units belong to the columns behind a number of the row, in their order
     lacking = width - len(units)
     counts = bool(re.match(r"index|no\b|nr\b|column 1$", names[0].lower()))
     units = ["", *units] if units and lacking and counts else units
-    return (above[-1] + 1, last + 1), _told(names, (units + [""] * width)[:width])
+    return (above[-1] + 1, last + 1), told_columns(names, (units + [""] * width)[:width])
 
 
 def _names(line: str, separator: str, numbers: np.ndarray) -> list[str]:
@@ -347,74 +298,9 @@ def _unit_line(line: str, separator: str) -> list[str]:
     """Return the units of a line that holds nothing else."""
     for parted in (_cells(line.lstrip("# "), separator), line.lstrip("# ").split()):
         words = [word.strip(' []()"') for word in parted]
-        if any(words) and all(not w or w == "-" or _known_unit(w) for w in words):
+        if any(words) and all(not w or w == "-" or is_unit(w) for w in words):
             return words
     return []
-
-
-def _plain(word: str) -> str:
-    word = word.strip().lower().replace("µ", "u").replace("μ", "u").replace("%", "pct")
-    word = re.sub(r"[°º]\s*|deg(?:ree)?s?[ _]*", "deg", word).replace(" ", "")
-    # a clock counts in its last part
-    word = re.sub(r"(h+:)?m+(in)?:s+(ec)?", "s", word)
-    return re.sub(r"h+:m+(in)?", "min", word)
-
-
-def _known_unit(word: str) -> bool:
-    plain = _plain(word)
-    return plain in SIGNAL_UNITS or any(plain in unit.words for unit in (*TIMES, *TEMPERATURES))
-
-
-def unit_among(word: str, units: Sequence[Unit]) -> Unit | None:
-    """Return the unit that a word means, None where it means none of these."""
-    return next((unit for unit in units if _plain(word) in unit.words), None)
-
-
-def _told(names: Sequence[str], units: Sequence[str]) -> list[Column]:
-    """Return columns by their names and the units beneath."""
-    columns = []
-    for text, beneath in zip(names, units, strict=True):
-        name, unit = text, beneath if _known_unit(beneath) else ""
-        for pattern in (
-            r"(.+?)\s*/?\s*[(\[]\s*([^()\[\]]*?)\s*[)\]]",
-            r"(.+?)\s*/\s*(\S+)",
-            r"(.+?)[_ ](?:in )?(\S+)",
-        ):
-            found = re.fullmatch(pattern, text)
-            if found and _known_unit(found[2]):
-                for kinds in (TEMPERATURES, TIMES):
-                    own, other = (unit_among(word, kinds) for word in (found[2], unit))
-                    if own and other and own != other:
-                        raise MatmlError(
-                            f"column {text!r} is in {own.name} by its name, but in {other.name} by "
-                            f"the line of units, {beneath!r}; correct one of the two"
-                        )
-                name, unit = found[1].strip(" ,"), found[2]
-                break
-        role = _role(name)
-        if not role:
-            measured = (unit_among(unit, TEMPERATURES), unit_among(unit, TIMES))
-            role = "temperature" if measured[0] else "time" if measured[1] else ""
-        columns.append(Column(name, unit, text, role, _choice(role, name)))
-    return columns
-
-
-def _role(name: str) -> str:
-    """Return what a column is by its name, "" where that is not known."""
-    # capitals tell t from T, and nothing else
-    text = name if len(name) < 4 else name.lower()
-    for role, (pattern, _) in ROLES.items():
-        if re.search(pattern, text) or (len(name) > 1 and re.search(pattern, text.lower())):
-            return role
-    return ""
-
-
-def _choice(role: str, name: str) -> int:
-    second = ROLES[role][1] if role else ""
-    for choice, pattern in ((2, second), (0, MEASURED)):
-        if pattern and (re.search(pattern, name) or re.search(pattern, name.lower())):
-            return choice
-    return 1
 
 
 def _refuse_other_tables(
@@ -426,7 +312,7 @@ def _refuse_other_tables(
             cells = _cells(lines[i].lstrip("# "), separator)
             if len(cells) != len(columns) or not all(re.search(r"[A-Za-z]{2}", c) for c in cells):
                 continue
-            other = _told(cells, [""] * len(cells))
+            other = told_columns(cells, [""] * len(cells))
             if {c.role for c in other} - {""} and [c.name for c in other] != [
                 c.name for c in columns
             ]:

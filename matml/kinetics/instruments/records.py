@@ -15,15 +15,14 @@ import numpy as np
 from matml.core.errors import MatmlError
 from matml.kinetics.data.columns import HOTTEST_K
 from matml.kinetics.data.units import TEMPERATURES, TIMES, Unit
+from matml.kinetics.instruments.columns import Column, unit_among
 from matml.kinetics.instruments.export import (
     FEWEST,
-    Column,
     Export,
     over_midnight,
     read_export,
     runs_of,
     spread,
-    unit_among,
 )
 from matml.kinetics.instruments.segments import COOLING, HEATING, HOLD, Segment, segments_of
 
