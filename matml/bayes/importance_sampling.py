@@ -101,8 +101,7 @@ def sample_posterior(
     log_weights = torch.nan_to_num(target - torch.logsumexp(mixture, -1), nan=-math.inf)
     importance = torch.softmax(log_weights, 1)
     parts = torch.softmax(components + priors.log_probabilities[:, None], -1)
-    ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(batch, draws).contiguous()
-    picks = torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points.shape[1] - 1)
+    picks = resampled(importance, draws)
 
     def picked(values: Tensor) -> Tensor:
         return values.gather(1, picks[..., None].expand(batch, draws, values.shape[-1]))
@@ -115,6 +114,13 @@ def sample_posterior(
         _joined(fits).best_of(len(fits)),
         (importance * parts[..., priors.learned :].sum(-1)).sum(1),
     )
+
+
+def resampled(importance: Tensor, draws: int) -> Tensor:
+    """Return which points [B, draws] stand for weights [B, S], by systematic resampling."""
+    batch, points = importance.shape
+    ladder = ((torch.arange(draws) + 0.5) / draws).to(importance).expand(batch, draws).contiguous()
+    return torch.searchsorted(importance.cumsum(1), ladder).clamp(max=points - 1)
 
 
 def _joined(fits: list[Fit]) -> Fit:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from matml.bayes.gauss_newton import Fit
-from matml.bayes.importance_sampling import Posterior, sample_posterior
+from matml.bayes.importance_sampling import Posterior, resampled, sample_posterior
 from matml.bayes.likelihood import draw_noise, evaluate
 from matml.bayes.posterior_mode import posterior_mode
 from matml.bayes.task_prior import TaskPriors
@@ -198,7 +198,7 @@ def redrawn(
         points = mode.position[:, None] + widening * steps
         known = evaluate(task, prior, points)
         log_weights = torch.nan_to_num(known.log_posterior - log_density, nan=-math.inf)
-        importance = torch.softmax(log_weights, 1)[0]
+        importance = torch.softmax(log_weights, 1)
         effective = 1 / importance.square().sum()
         if effective > best:
             best, draws, misfits, weights = effective, points[0], known.misfits[0], importance
@@ -206,8 +206,7 @@ def redrawn(
         draws, best = mode.position + steps[0, :DRAWS], found.effective[0]
         misfits = evaluate(task, prior, draws[None]).misfits[0]
     else:
-        ladder = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
-        picks = torch.searchsorted(weights.cumsum(0), ladder).clamp(max=proposals - 1)
+        picks = resampled(weights, DRAWS)[0]
         draws, misfits = draws[picks], misfits[picks]
     noise = draw_noise(misfits[None], task, prior, generator)
     return replace(found, draws=draws[None], noise=noise, effective=best[None])

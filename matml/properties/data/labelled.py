@@ -13,7 +13,7 @@ from matml.structures.ingest import gather
 from matml.structures.io.documents import Documents, is_table
 from matml.structures.io.read import read_inputs, read_named
 from matml.structures.io.tables import CRYSTALS, is_there
-from matml.structures.labels.files import read_label_file
+from matml.structures.labels.files import LabelFile, read_label_file
 from matml.structures.settings import StructuresSection
 from matml.structures.table import quarantine_row
 
@@ -70,13 +70,14 @@ def read_labelled(
         Names file, row, field and remedy of what is missing; what fails singly is in quarantine.
     """
     inputs, labels = _find_labels(inputs, labels)
-    if inputs or labels is None:
+    given = None if labels is None else read_label_file(labels)
+    if inputs or given is None:
         documents = read_inputs(inputs, settings)
     else:
-        documents = _named_files(labels, settings)
-    property_name = _label_column(documents, labels, known, property_name)
-    if labels is not None:
-        _refuse_contradictions(labels, property_name)
+        documents = _named_files(given, settings)
+    property_name = _label_column(documents, given, known, property_name)
+    if given is not None:
+        _refuse_contradictions(given, property_name)
     gathered = gather(documents, settings, labels, threads)
     table, quarantine = gathered.table, gathered.quarantine
     shown = ", ".join(str(path) for path in [*inputs, *([labels] if labels else [])])
@@ -102,7 +103,7 @@ def read_labelled(
             f"{place}: {why['reason']}; {why['remedy']}"
         )
     table = table[~missing].reset_index(drop=True)
-    return Labelled(table.assign(origin=_origins(table, labels)), property_name, quarantine)
+    return Labelled(table.assign(origin=_origins(table, given)), property_name, quarantine)
 
 
 def _is_label_file(path: Path) -> bool:
@@ -137,7 +138,7 @@ def _find_labels(inputs: Sequence[Path], labels: Path | None) -> tuple[list[Path
     return structures, found[0] if found else None
 
 
-def _named_files(labels: Path, settings: StructuresSection) -> Documents:
+def _named_files(known: LabelFile, settings: StructuresSection) -> Documents:
     """Return the structures that the column `file` of a label file names.
 
     Raises
@@ -145,7 +146,7 @@ def _named_files(labels: Path, settings: StructuresSection) -> Documents:
     MatmlError
         Where the file is keyed otherwise, or none of its structures is there.
     """
-    known = read_label_file(labels)
+    labels = known.path
     if known.key != "file":
         raise MatmlError(
             f"{labels}: names structures by `id`, but none are given; give their folder or file, "
@@ -171,7 +172,7 @@ def _named_files(labels: Path, settings: StructuresSection) -> Documents:
 
 
 def _label_column(
-    documents: Documents, labels: Path | None, known: Collection[str], name: str | None
+    documents: Documents, labels: LabelFile | None, known: Collection[str], name: str | None
 ) -> str:
     """Return the column of the labels.
 
@@ -182,7 +183,7 @@ def _label_column(
     """
     names = list(documents.label_names)
     if labels is not None:
-        names += [n for n in read_label_file(labels).label_names if n not in names]
+        names += [n for n in labels.label_names if n not in names]
     if name is None:
         fitting = [n for n in names if n in known]
         if len(fitting) != 1:
@@ -193,13 +194,14 @@ def _label_column(
             if near and not fitting:
                 remedy += f"; if it is the model's {near[0]}, call the column so"
             raise MatmlError(
-                f"{labels or 'the tables'}: label columns are {', '.join(names) or 'none'}, of "
-                f"which the model predicts {' and '.join(fitting) or 'none'} (it predicts "
+                f"{labels.path if labels else 'the tables'}: label columns are "
+                f"{', '.join(names) or 'none'}, of which the model predicts "
+                f"{' and '.join(fitting) or 'none'} (it predicts "
                 f"{', '.join(known)}); {remedy}"
             )
         name = fitting[0]
     if name not in names:
-        where = labels or "the structures' tables"
+        where = labels.path if labels else "the structures' tables"
         near = get_close_matches(name, [n for n in names if n not in known], n=1)
         hint = f"; is it {near[0]!r}?" if near else ""
         raise MatmlError(
@@ -209,10 +211,9 @@ def _label_column(
     return name
 
 
-def _refuse_contradictions(labels: Path, name: str) -> None:
+def _refuse_contradictions(known: LabelFile, name: str) -> None:
     """Refuse a label file that names one structure twice, with different labels."""
     first: dict[str, tuple[int, float]] = {}
-    known = read_label_file(labels)
     for entry in known.entries:
         value = entry.labels.get(name)
         if value is None:
@@ -220,23 +221,22 @@ def _refuse_contradictions(labels: Path, name: str) -> None:
         row, before = first.setdefault(entry.key, (entry.row, value))
         if value != before:
             raise MatmlError(
-                f"{labels}: {known.key} {entry.key!r} stands in rows {row} and {entry.row}, with "
-                f"{name} {before:g} and {value:g}; keep the right one"
+                f"{known.path}: {known.key} {entry.key!r} stands in rows {row} and {entry.row}, "
+                f"with {name} {before:g} and {value:g}; keep the right one"
             )
 
 
-def _origins(table: pd.DataFrame, labels: Path | None) -> list[str]:
+def _origins(table: pd.DataFrame, labels: LabelFile | None) -> list[str]:
     """Return how messages name each crystal: its id, with the file and row of its label."""
     if labels is None:
         return [
             f"{row['id']} ({row['source']}, row {row['row']})" if row["row"] >= 0 else row["id"]
             for _, row in table.iterrows()
         ]
-    entries = read_label_file(labels).entries
-    rows = {entry.key: entry.row for entry in entries if not entry.reason}
+    rows = {entry.key: entry.row for entry in labels.entries if not entry.reason}
     names = []
     for _, row in table.iterrows():
         keys = (row["id"], row["source"], row["material_id"], Path(row["source"]).name)
         number = next((rows[key] for key in keys if key in rows), None)
-        names.append(row["id"] if number is None else f"{row['id']} ({labels}, row {number})")
+        names.append(row["id"] if number is None else f"{row['id']} ({labels.path}, row {number})")
     return names

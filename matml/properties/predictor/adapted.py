@@ -171,6 +171,8 @@ class AdaptedPredictor:
         if self.support is None:
             return found
         known = self.support.table
+        # nothing else can be equal
+        known = known[known["formula"].isin(table["formula"])]
         rows = np.flatnonzero(table["formula"].isin(known["formula"]))
         if len(rows):
             both = pd.concat([known, table.iloc[rows]], ignore_index=True)
