@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -238,6 +238,10 @@ class CrystalSet:
             [row["id"] for row in rows], graphs, graph_settings(graph_section or GraphsSection())
         )
         return cls(table, store, pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS))
+
+    def with_columns(self, columns: pd.DataFrame) -> "CrystalSet":
+        """Return the set with further columns of its table, one value a crystal."""
+        return replace(self, table=self.table.assign(**{c: columns[c].array for c in columns}))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "CrystalSet":
         """The crystals of some rows, in the order of `indices`."""

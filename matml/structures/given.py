@@ -1,10 +1,10 @@
 """What a caller gives as structures: objects, texts, paths, dictionaries, a table of these."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,10 @@ ANY = (
 FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*|[()\d])+")
 
 
+Columns: TypeAlias = Sequence[str] | pd.DataFrame | Mapping[str, Any] | None
+"""Names of columns of a table of structures, or columns with one value a structure."""
+
+
 @dataclass(frozen=True)
 class Given:
     """Structures as they were given.
@@ -38,11 +42,14 @@ class Given:
         Distinct names: those of the table or its index, else '0', '1', …
     index
         Of the table, series or mapping that they came in; None for other collections.
+    table
+        That they came in.
     """
 
     items: list[Any]
     ids: list[str]
     index: pd.Index | None
+    table: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -88,7 +95,7 @@ def given(structures: Any) -> Given:
             )
         key = next((name for name in KEYS if name in structures), None)
         names = structures[key] if key else structures.index
-        return _named(structures[column], names, structures.index)
+        return replace(_named(structures[column], names, structures.index), table=structures)
     if isinstance(structures, pd.Series):
         return _named(structures, structures.index, structures.index)
     if isinstance(structures, Mapping) and _are_named(structures):
@@ -101,6 +108,38 @@ def given(structures: Any) -> Given:
     except TypeError:
         raise MatmlError(f"structures: is of the type {type(structures).__name__}; {ANY}") from None
     return Given(items, [str(i) for i in range(len(items))], None)
+
+
+def columns_of(structures: Any, wanted: Columns) -> pd.DataFrame | None:
+    """Return columns that belong to structures, in their order; None for those that are not there.
+
+    Parameters
+    ----------
+    structures
+        As `given` returns them, or a `CrystalSet`.
+
+    Raises
+    ------
+    MatmlError
+        Where there are not as many values as structures.
+    """
+    if wanted is None:
+        return None
+    if not isinstance(wanted, pd.DataFrame | Mapping):
+        names, table = [wanted] if isinstance(wanted, str) else list(wanted), structures.table
+        if table is None or not names:
+            return None
+        return table[[name for name in names if name in table]].reset_index(drop=True)
+    found = {}
+    for name, column in wanted.items():
+        own = structures.aligned(column) if isinstance(structures, Given) else column
+        found[str(name)] = values = pd.to_numeric(pd.Series(np.asarray(own)), errors="coerce")
+        if len(values) != len(structures):
+            raise MatmlError(
+                f"inputs: {len(values)} values of {name} for {len(structures)} structures: give "
+                "one each"
+            )
+    return pd.DataFrame(found)
 
 
 def _named(items: Iterable[Any], names: Iterable[Any], index: pd.Index) -> Given:

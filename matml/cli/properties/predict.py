@@ -59,6 +59,13 @@ def prepare(threads: int) -> int:
     show_default=True,
     help="Whether the logarithm of a property of your own is learned; by default the labels tell.",
 )
+@click.option(
+    "--input",
+    "own_inputs",
+    multiple=True,
+    help="Column beside the labels, such as a computed value, from which a property of your own is "
+    "learned too; repeatable.",
+)
 @click.option("--method", help="How to adapt; by default what did best on validation families.")
 @click.option(
     "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
@@ -66,7 +73,7 @@ def prepare(threads: int) -> int:
 @click.option("--out", required=True, type=FOLDER, help="Folder of the adapted predictor.")
 @use_options
 def adapt(
-    inputs, labels, name, unit, scale, method, trust_labels, out, model, threads, device
+    inputs, labels, name, unit, scale, own_inputs, method, trust_labels, out, model, threads, device
 ) -> None:
     """Adapt a trained model to a few labelled structures.
 
@@ -88,7 +95,9 @@ def adapt(
     card = read_card(folder)
     settings = validate(StructuresSection, card["structures"], f"{folder}, structures")
     known = list(card["properties"])
-    labelled = read_labelled(inputs, labels, settings, known, name, usable_threads(threads))
+    labelled = read_labelled(
+        inputs, labels, settings, known, name, usable_threads(threads), own_inputs
+    )
     write_table(out / QUARANTINE, labelled.quarantine)
     prepare(threads)
     from matml.properties.predictor.few_shot import FewShotPredictor
@@ -102,6 +111,7 @@ def adapt(
         unit=unit,
         scale=scale,
         check_units=not trust_labels,
+        inputs=own_inputs,
     )
     save_adapted(adapted, out)
     unit = f" in {adapted.unit}" if adapted.unit else ""
@@ -136,11 +146,16 @@ def adapt(
     type=ANY,
     help="What to predict: anything that `structures ingest` reads; repeatable.",
 )
+@click.option(
+    "--labels",
+    type=FILE,
+    help="CSV keyed by a column `id` or `file` with what was adapted to by --input.",
+)
 @click.option("--property", "name", help="Property's column, where nothing was adapted.")
 @click.option("--out", required=True, type=FILE, help="Table to write, CSV or Parquet.")
 @click.option("--quarantine", type=FILE, help="Default: quarantine.csv beside the table.")
 @use_options
-def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> None:
+def predict(adapted, inputs, labels, name, out, quarantine, model, threads, device) -> None:
     """Predict structures with an adapted predictor, or with a model as it is.
 
     Low and high bound the 90 % interval. Crystals outside the model's domain are flagged.
@@ -175,7 +190,7 @@ def predict(adapted, inputs, name, out, quarantine, model, threads, device) -> N
                 f"--property {name}: {adapted} was adapted to {chosen.property_name}; adapt to "
                 f"{name}, or leave the option out"
             )
-    table, refused = predict_files(chosen, inputs, threads)
+    table, refused = predict_files(chosen, inputs, threads, labels)
     place = quarantine or out.parent / QUARANTINE
     write_table(place, refused)
     if table.empty:

@@ -47,6 +47,7 @@ def read_labelled(
     known: Collection[str],
     property_name: str | None,
     threads: int = 1,
+    own_inputs: Sequence[str] = (),
 ) -> Labelled:
     """Read structures and their labels.
 
@@ -63,6 +64,8 @@ def read_labelled(
         Of the model: how crystals are read, and the properties that it predicts.
     property_name
         By default the only label column that the model predicts.
+    own_inputs
+        Further columns, of which each crystal is to have a value.
 
     Raises
     ------
@@ -103,7 +106,46 @@ def read_labelled(
             f"{place}: {why['reason']}; {why['remedy']}"
         )
     table = table[~missing].reset_index(drop=True)
+    table, more = with_values(table, own_inputs, shown)
+    quarantine = pd.concat([quarantine, more], ignore_index=True) if len(more) else quarantine
     return Labelled(table.assign(origin=_origins(table, given)), property_name, quarantine)
+
+
+def with_values(
+    table: pd.DataFrame, names: Sequence[str], shown: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the crystals with a value in each of some columns, and the others for quarantine.
+
+    Parameters
+    ----------
+    shown
+        The files, for messages.
+
+    Raises
+    ------
+    MatmlError
+        Where there is no such column, or no crystal has a value in each.
+    """
+    rows = []
+    for name in names:
+        if name not in table:
+            numbers = list(table.columns[table.columns.get_loc("orbit") + 1 :])
+            raise MatmlError(
+                f"{shown}: no column {name!r} of numbers, only {', '.join(numbers) or 'none'}; "
+                "give the input as a column of the label file or of the structures' table"
+            )
+        missing = table[name].isna()
+        for _, row in table[missing].iterrows():
+            place = row["id"], row["source"], row["row"], "crystal", name
+            remedy = "give one, or ignore this: the crystal is left out"
+            rows.append(quarantine_row(*place, f"has no value of the input {name}", remedy))
+        table = table[~missing]
+    if rows and table.empty:
+        raise MatmlError(
+            f"{shown}: none of the {len(rows)} crystals has a value of {' and '.join(names)}; add "
+            "them to the label file or to the structures' table"
+        )
+    return table.reset_index(drop=True), pd.DataFrame(rows)
 
 
 def _is_label_file(path: Path) -> bool:

@@ -1,9 +1,10 @@
 """What descriptors and networks tell of crystals before any label: made once, handed on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from matml.properties.data.batches import GraphBatches
@@ -52,6 +53,12 @@ class EncodedCrystals:
             self.outputs[:, rows],
             self.distance[rows],
         )
+
+    def with_columns(self, columns: pd.DataFrame | None) -> "EncodedCrystals":
+        """Return the crystals with further columns of their table, one value a crystal."""
+        if columns is None:
+            return self
+        return replace(self, crystals=self.crystals.with_columns(columns))
 
     @property
     def inputs(self) -> Inputs:

@@ -120,7 +120,14 @@ class Method(ABC, Generic[View, State]):
     ----------
     trained
         What it is made of.
+
+    Attributes
+    ----------
+    inputs
+        Columns of the crystals' table that it takes beside the crystals.
     """
+
+    inputs: tuple[str, ...] = ()
 
     def __init__(self, name: str, trained: Trained) -> None:
         self.name, self.column, self.device = name, trained.column, trained.device

@@ -6,6 +6,7 @@ from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Method, Trained
+from matml.properties.new_property.inputs import Columns, with_columns
 from matml.properties.new_property.model import NewPropertyModel
 from matml.properties.new_property.process import AdaptedProcess
 
@@ -30,15 +31,22 @@ class NewProperty(Method[LabelledView, AdaptedProcess]):
     ----------
     model
         What was learned on known properties.
+    columns
+        Of the crystals' table, which are inputs too.
     """
 
-    def __init__(self, name: str, model: NewPropertyModel) -> None:
+    def __init__(self, name: str, model: NewPropertyModel, columns: Columns | None = None) -> None:
         super().__init__(name, Trained(-1))
-        self.model = model
+        self.model, self.columns = model, columns
+        self.inputs = () if columns is None else columns.names
+        self.process = model.process if columns is None else with_columns(model.process)
 
     def view(self, crystals: EncodedCrystals) -> LabelledView:
         """As of `Method`."""
-        return LabelledView(self.model.features(crystals))
+        features = self.model.features(crystals)
+        if self.columns is not None:
+            features.append(self.columns.of_table(crystals.crystals.table))
+        return LabelledView(features)
 
     def fit(self, support: LabelledView, labels: np.ndarray) -> AdaptedProcess:
         """As of `Method`; one label at least.
@@ -50,7 +58,7 @@ class NewProperty(Method[LabelledView, AdaptedProcess]):
         """
         if not len(labels):
             raise MatmlError("a property that the model does not know takes labels: give some")
-        return self.model.process.given(support.sets, labels)
+        return self.process.given(support.sets, labels)
 
     def predict(
         self, state: AdaptedProcess, query: LabelledView

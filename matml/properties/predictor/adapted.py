@@ -18,7 +18,7 @@ from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.duplicates import find_duplicates
-from matml.structures.given import given
+from matml.structures.given import Columns, columns_of, given
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,8 +118,17 @@ class AdaptedPredictor:
         )
         return ax
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of a table of crystals that predictions take beside the crystals."""
+        return self.adapted.method.inputs
+
     def predict(
-        self, structures: Structures | EncodedCrystals, processes: int = 1
+        self,
+        structures: Structures | EncodedCrystals,
+        processes: int = 1,
+        *,
+        inputs: Columns = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions [n] and their 90 % intervals [n, 2] (low, high), in `unit`.
 
@@ -129,12 +138,21 @@ class AdaptedPredictor:
         `predict_table`. Several `processes` share the work on thousands of structures: the
         others build graphs ahead of this one (then keep the work of a script under
         `if __name__ == "__main__":`).
+
+        Parameters
+        ----------
+        inputs
+            What it was adapted with; by default those columns of the structures' table.
         """
-        table = self.predict_table(structures, processes)
+        table = self.predict_table(structures, processes, inputs=inputs)
         return table["prediction"].to_numpy(), table[["low", "high"]].to_numpy()
 
     def predict_table(
-        self, structures: Structures | EncodedCrystals, processes: int = 1
+        self,
+        structures: Structures | EncodedCrystals,
+        processes: int = 1,
+        *,
+        inputs: Columns = None,
     ) -> pd.DataFrame:
         """Return predictions in the property's unit with what there is to say of each crystal.
 
@@ -152,6 +170,8 @@ class AdaptedPredictor:
         ----------
         structures
             Where several predictors are asked, encode them once: `FewShotPredictor.encode`.
+        inputs
+            As of `predict`.
         """
         if isinstance(structures, EncodedCrystals):
             return self._table(structures)
@@ -159,7 +179,12 @@ class AdaptedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = given(structures)
             index = structures.index
-        parts = [self._table(part) for part in self.encoder.stream(structures, processes)]
+        columns = columns_of(structures, self.inputs if inputs is None else inputs)
+        parts, start = [], 0
+        for part in self.encoder.stream(structures, processes):
+            own = None if columns is None else columns[start : start + len(part)]
+            parts.append(self._table(part.with_columns(own)))
+            start += len(part)
         if not parts:
             raise MatmlError("no structure to predict: give at least one")
         table = pd.concat(parts, ignore_index=True)

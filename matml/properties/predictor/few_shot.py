@@ -52,6 +52,7 @@ from matml.properties.predictor.training_set import (
 from matml.properties.stack.base_models import Inputs
 from matml.properties.stack.fit import StackedPredictor
 from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.given import Columns
 from matml.structures.settings import GraphsSection, StructuresSection
 
 
@@ -250,6 +251,7 @@ class FewShotPredictor:
         unit: str | None = None,
         scale: Scale = "auto",
         check_units: bool = True,
+        inputs: Columns = None,
     ) -> AdaptedPredictor:
         """Return the predictor adapted to labelled crystals (of one family, of a known property).
 
@@ -258,23 +260,30 @@ class FewShotPredictor:
         another.
         """
         fitted = self.fitted(property_name, method, unit=unit, scale=scale)
-        return fitted.adapt(structures, values, check_units=check_units)
+        return fitted.adapt(structures, values, check_units=check_units, inputs=inputs)
 
     def adapt_again(
-        self, table: pd.DataFrame, values: np.ndarray, item: Property, method: str
+        self,
+        table: pd.DataFrame,
+        values: np.ndarray,
+        item: Property,
+        method: str,
+        inputs: Sequence[str] = (),
     ) -> AdaptedPredictor:
         """Return the predictor adapted to a support as it was before, [k].
 
         Parameters
         ----------
         table
-            Of the support, columns as in `structures.parquet`.
+            Of the support, columns as in `structures.parquet`, and `inputs`.
         """
         crystals: Structures = (
             CrystalSet.from_table(table, self.encoder.graphs) if len(table) else []
         )
         scale: Scale = "log" if item.logarithmic else "linear"
         options: dict[str, Any] = {"unit": item.unit, "scale": scale, "check_units": False}
+        if inputs:
+            options["inputs"] = list(inputs)
         return self.adapt(crystals, values, item.name, method=method, **options)
 
     def __reduce__(self) -> tuple:
@@ -373,18 +382,15 @@ class FewShotPredictor:
         )
 
 
-def _adapt_again(
-    folder: Path, device: str, table: pd.DataFrame, values: np.ndarray, item: Property, method: str
-) -> AdaptedPredictor:
-    predictor = FewShotPredictor.load(folder, device)
-    return predictor.adapt_again(table, values, item, method)
+def _adapt_again(folder: Path, device: str, *given: Any) -> AdaptedPredictor:
+    return FewShotPredictor.load(folder, device).adapt_again(*given)
 
 
 def _reduce(adapted: AdaptedPredictor) -> tuple:
     """Pickle the support and the place of the model, which are small."""
     place = adapted.model, adapted.encoder.device
     given = adapted.support_table, adapted.support_values, adapted.item, adapted.method
-    return _adapt_again, (*place, *given)
+    return _adapt_again, (*place, *given, adapted.inputs)
 
 
 copyreg.pickle(AdaptedPredictor, _reduce)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from matml.core.errors import MatmlError
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale
 from matml.properties.methods.encoded import EncodedCrystals
@@ -16,7 +17,7 @@ from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures
-from matml.structures.given import given
+from matml.structures.given import Columns, given
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class FittedPredictor:
         values: Sequence[float] | np.ndarray,
         *,
         check_units: bool = True,
+        inputs: Columns = None,
     ) -> AdaptedPredictor:
         """Return the predictor adapted to the labelled crystals of one family.
 
@@ -70,6 +72,9 @@ class FittedPredictor:
         check_units
             Refuse labels that miss the prediction before adapting by far and fit it in another
             common unit.
+        inputs
+            Of a property of one's own: names of columns of the structures' table, or such columns
+            themselves, from which it is learned too.
 
         Raises
         ------
@@ -80,6 +85,12 @@ class FittedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = given(structures)
             values = structures.aligned(values)
+        if inputs is not None:
+            name = self.scale.property.name
+            raise MatmlError(
+                f"inputs: serve properties that the model does not know, and it knows {name}; to "
+                f"learn {name} with them, give its labels another name"
+            )
         labels = label_checks.to_numbers(values, len(structures))
         return self.adapted_to(self.encoder.encode(structures), labels, check_units=check_units)
 

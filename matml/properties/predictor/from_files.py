@@ -13,7 +13,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import TABLE, read_json, read_table, write_json, write_table
 from matml.core.integrity.formats import Format, open_sealed
 from matml.core.provenance import file_hash
-from matml.properties.data.labelled import Labelled
+from matml.properties.data.labelled import Labelled, with_values
 from matml.properties.data.targets import find_property
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.few_shot import FewShotPredictor
@@ -23,7 +23,7 @@ from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.read import read_inputs
 
-ADAPTED = Format("adapted predictor", 3, "run `matml properties adapt` again")
+ADAPTED = Format("adapted predictor", 4, "run `matml properties adapt` again")
 SUPPORT = "support.parquet"
 DEFAULT = "default"
 """Stands for the shipped model in the card of an adapted one."""
@@ -37,11 +37,13 @@ def adapt_to_files(
     unit: str | None = None,
     scale: Scale = "auto",
     check_units: bool = True,
+    inputs: Sequence[str] = (),
 ) -> AdaptedPredictor:
     """Return the predictor adapted to labelled crystals; options as of `FewShotPredictor.adapt`."""
     crystals = CrystalSet.from_table(labelled.table, predictor.encoder.graphs)
     values = labelled.table[labelled.property_name].to_numpy(float)
     options: dict[str, Any] = {"unit": unit, "scale": scale, "check_units": check_units}
+    options["inputs"] = list(inputs) or None
     return predictor.adapt(crystals, values, labelled.property_name, method=method, **options)
 
 
@@ -64,6 +66,7 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
             "logarithmic": adapted.scale.property.logarithmic,
             "method": adapted.method,
             "shots": adapted.shots,
+            "inputs": list(adapted.inputs),
             "warnings": list(adapted.warnings),
             "finding": None if adapted.finding is None else asdict(adapted.finding),
             "model": DEFAULT if shipped else str(adapted.model.resolve()),
@@ -116,13 +119,22 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
     predictor = FewShotPredictor.load(path, device)
     table, name = read_table(folder / SUPPORT, TABLE), card["property"]
     item = find_property(name, card["unit"], card["logarithmic"])
-    return predictor.adapt_again(table, table[name].to_numpy(float), item, card["method"])
+    values = table[name].to_numpy(float)
+    return predictor.adapt_again(table, values, item, card["method"], card["inputs"])
 
 
 def predict_files(
-    adapted: AdaptedPredictor, inputs: Sequence[Path], threads: int = 1
+    adapted: AdaptedPredictor,
+    inputs: Sequence[Path],
+    threads: int = 1,
+    labels: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return predictions of all structures of the inputs, and what could not be read.
+
+    Parameters
+    ----------
+    labels
+        CSV keyed by `id` or `file` with columns that the predictor takes beside the structures.
 
     Returns
     -------
@@ -134,12 +146,17 @@ def predict_files(
         Columns as in `quarantine.csv`; a crystal stands in one of the two.
     """
     settings = adapted.encoder.structures
-    gathered: Gathered = gather(read_inputs(inputs, settings), settings, None, threads)
-    # labels that stand beside structures are none of a prediction's business
-    quarantine = gathered.quarantine[gathered.quarantine["dropped"] == "crystal"]
+    gathered: Gathered = gather(read_inputs(inputs, settings), settings, labels, threads)
+    quarantine = gathered.quarantine
+    if labels is None:
+        # labels that stand beside structures are none of a prediction's business
+        quarantine = quarantine[quarantine["dropped"] == "crystal"]
     if gathered.table.empty:
         return pd.DataFrame(), quarantine
-    crystals = CrystalSet.from_table(gathered.table, adapted.encoder.graphs)
+    shown = ", ".join(map(str, [*inputs, *([labels] if labels else [])]))
+    usable, without = with_values(gathered.table, adapted.inputs, shown)
+    quarantine = pd.concat([quarantine, without]) if len(without) else quarantine
+    crystals = CrystalSet.from_table(usable, adapted.encoder.graphs)
     found = adapted.predict_table(crystals)
     described = crystals.table[["family", "material_id", "source", "row", "notes"]]
     table = pd.concat([described, found], axis=1)

@@ -14,12 +14,14 @@ from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property, spans_decades
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
+from matml.properties.new_property.inputs import Columns as InputColumns
+from matml.properties.new_property.inputs import weight_of_columns
 from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.process import AdaptedProcess
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.fitted import FittedPredictor
 from matml.structures.crystals import CrystalSet, Structures
-from matml.structures.given import given
+from matml.structures.given import Columns, columns_of, given
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,12 @@ class FittedNewProperty(FittedPredictor):
     ----------
     scale_choice
         Whether the logarithm is learned, or what the labels' evidence says.
+    inputs
+        Columns of the crystals' table from which it is learned too.
     """
 
     scale_choice: Scale = "auto"
+    inputs: tuple[str, ...] = ()
 
     def adapt(
         self,
@@ -55,6 +60,7 @@ class FittedNewProperty(FittedPredictor):
         values: Sequence[float] | np.ndarray,
         *,
         check_units: bool = True,
+        inputs: Columns = None,
     ) -> AdaptedPredictor:
         """As of `FittedPredictor`; at least two different labels.
 
@@ -75,7 +81,14 @@ class FittedNewProperty(FittedPredictor):
                 f"{item.name}: all {len(labels)} labels are {labels[0]:g}; at least two must "
                 "differ, or there is nothing to learn"
             )
-        return self.adapted_to(self.encoder.encode(structures), labels, check_units=False)
+        columns, fitted = columns_of(structures, inputs), self
+        if inputs is not None:
+            names = [inputs] if isinstance(inputs, str) else list(inputs)
+            if item.name in names:
+                raise MatmlError(f"input {item.name}: is the property itself; leave it out")
+            fitted = replace(self, inputs=tuple(map(str, names)))
+        support = self.encoder.encode(structures).with_columns(columns)
+        return fitted.adapted_to(support, labels, check_units=False)
 
     def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
         """As of `FittedPredictor`."""
@@ -87,6 +100,9 @@ class FittedNewProperty(FittedPredictor):
         """As of `FittedPredictor`, on the scale that was chosen or is likelier."""
         method = self.method
         assert isinstance(method, NewProperty)
+        if self.inputs:
+            scaling = InputColumns.of(self.inputs, support.crystals.table)
+            method = NewProperty(method.name, method.model, scaling)
         view = method.view(support)
 
         def given(scale: LabelScale) -> AdaptedProcess:
@@ -96,9 +112,19 @@ class FittedNewProperty(FittedPredictor):
         said = odd_labels(scale.property, support.crystals, labels, state)
         for warning in said:
             log.warning("%s", warning)
-        if note:
-            log.info("%s", note)
-        return scale, Adapted(method, state, len(labels)), [*([note] if note else []), *said]
+        notes = [note] if note else []
+        if self.inputs:
+            named, weight = " and ".join(self.inputs), weight_of_columns(state)
+            notes.append(
+                f"{scale.property.name}: the labels go with the input {named} (probability "
+                f"{weight:.2g})"
+                if weight > 0.5
+                else f"{scale.property.name}: the labels hardly go with the input {named}, which "
+                f"has a weight of {weight:.2g}"
+            )
+        for each in notes:
+            log.info("%s", each)
+        return scale, Adapted(method, state, len(labels)), [*notes, *said]
 
 
 def new_property(name: str, unit: str | None) -> Property:

@@ -1,5 +1,6 @@
 """The few-shot predictor as an estimator of scikit-learn."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         Folder of the model, by default the one that ships; torch device.
     method, unit, scale, check_units
         As of `FewShotPredictor.adapt`.
+    inputs
+        Names of columns of the crystals' table from which a property of one's own is learned too.
 
     Attributes
     ----------
@@ -53,10 +56,12 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         unit: str | None = None,
         scale: Scale = "auto",
         check_units: bool = True,
+        inputs: Sequence[str] | None = None,
         device: str = "cpu",
     ) -> None:
         self.property_name, self.model, self.method = property_name, model, method
         self.unit, self.scale, self.check_units, self.device = unit, scale, check_units, device
+        self.inputs = inputs
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn's checks are to know: crystals are no arrays."""
@@ -74,7 +79,9 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         """
         given = self.property_name, self.method, self.unit, self.scale
         fitted = _fitted(*_place(self.model), self.device, *given)
-        self.adapted_: AdaptedPredictor = fitted.adapt(X, y, check_units=self.check_units)
+        self.adapted_: AdaptedPredictor = fitted.adapt(
+            X, y, check_units=self.check_units, inputs=self.inputs
+        )
         return self
 
     def predict(
@@ -102,6 +109,7 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         item = adapted.item
         scale: Scale = "log" if item.logarithmic else "linear"
         options: dict[str, Any] = {"model": model, "device": device}
+        options["inputs"] = list(adapted.inputs) or None
         found = cls(item.name, method=adapted.method, unit=item.unit, scale=scale, **options)
         found.adapted_ = adapted
         return found

@@ -1,0 +1,127 @@
+"""Columns of a user's own that are known of every crystal, as inputs of the label process.
+
+Such as a computed value of what was measured. Beside each kernel of crystals stand the same ones
+with a term in the columns, of several sizes; labels weigh all of them by their evidence, so that a
+column that tells nothing costs next to nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from matml.core.errors import MatmlError
+from matml.core.standardise import Standardisation
+from matml.properties.data.targets import spans_decades
+from matml.properties.new_property.kernels import FEATURE_SETS, LabelKernel
+from matml.properties.new_property.process import AdaptedProcess, Expert, LabelProcess
+
+COLUMNS = len(FEATURE_SETS)
+"""Number of the feature set that the columns are, behind those of the crystals."""
+TERMS = ((1.0, 0.0), (10.0, 0.0), (100.0, 0.0), (10.0, 10.0), (100.0, 100.0))
+"""Variances of the linear and of the Matern-3/2 term in the columns (of length 1), in units of
+what a property varies by. Chosen on validation families, where these five did best."""
+NEXT_TO_NONE = 1e-12
+"""Variance that stands for none, whose logarithm is finite."""
+
+
+def with_columns(process: LabelProcess) -> LabelProcess:
+    """Return a process whose experts stand with and without columns, at equal odds."""
+
+    def expert(own: Expert, linear: float, curved: float) -> Expert:
+        term = torch.tensor([curved or NEXT_TO_NONE, 1.0, linear], dtype=torch.float64).log()
+        logarithms = own.kernel.logarithms
+        joined = torch.cat([logarithms[:-1], term, logarithms[-1:]])
+        return Expert(LabelKernel([*own.kernel.sets, COLUMNS], joined), own.follows)
+
+    experts = [expert(own, *term) for term in TERMS for own in process.experts]
+    prior = process.log_prior - math.log(2)
+    return replace(
+        process,
+        experts=[*process.experts, *experts],
+        log_prior=torch.cat([prior, *[prior - math.log(len(TERMS))] * len(TERMS)]),
+    )
+
+
+def weight_of_columns(given: AdaptedProcess) -> float:
+    """Return the probability of the experts that use the columns."""
+    uses = [COLUMNS in expert.kernel.sets for expert in given.process.experts]
+    return float(given.weights[torch.tensor(uses)].sum())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the columns are scaled, by the labelled crystals.
+
+    Attributes
+    ----------
+    names
+        As in a table of crystals.
+    logarithmic
+        Whether the logarithm is taken: of positive values that span more than a power of ten.
+    """
+
+    names: tuple[str, ...]
+    logarithmic: tuple[bool, ...]
+    standardisation: Standardisation
+
+    @classmethod
+    def of(cls, names: Sequence[str], table: pd.DataFrame) -> "Columns":
+        """Return those of labelled crystals.
+
+        Raises
+        ------
+        MatmlError
+            Where a column is not there, is not known of a crystal, or is the same for all.
+        """
+        values = _values(names, table)
+        for name, column in zip(names, values.T, strict=True):
+            if np.ptp(column) == 0:
+                raise MatmlError(
+                    f"input {name}: is {column[0]:g} for all {len(column)} labelled crystals, so "
+                    "that it tells nothing of the labels; leave it out"
+                )
+        logarithmic = tuple(spans_decades(column) for column in values.T)
+        scaled = _logarithms(values, logarithmic, names, table)
+        return cls(tuple(names), logarithmic, Standardisation.of(scaled))
+
+    def of_table(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the scaled columns of crystals, [n, columns]; errors as of `of`."""
+        values = _values(self.names, table)
+        return self.standardisation.apply(_logarithms(values, self.logarithmic, self.names, table))
+
+
+def _values(names: Sequence[str], table: pd.DataFrame) -> np.ndarray:
+    """Return columns of a table as numbers, [n, columns]."""
+    if absent := [name for name in names if name not in table]:
+        raise MatmlError(
+            f"input {absent[0]}: the crystals come without it; give it as a column of their table, "
+            "or by `inputs`"
+        )
+    values = table[list(names)].to_numpy(float)
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        raise MatmlError(
+            f"crystal {table['id'].iloc[row]}: has no value of the input {names[column]}; give "
+            "one, or leave the crystal out"
+        )
+    return values
+
+
+def _logarithms(
+    values: np.ndarray, logarithmic: Sequence[bool], names: Sequence[str], table: pd.DataFrame
+) -> np.ndarray:
+    """Return values with the logarithm of those columns of which it is taken."""
+    values = values.copy()
+    for column in np.flatnonzero(logarithmic).tolist():
+        own = values[:, column]
+        if (bad := np.flatnonzero(own <= 0)).size:
+            raise MatmlError(
+                f"crystal {table['id'].iloc[bad[0]]}: {names[column]} = {own[bad[0]]:g}: must be "
+                "positive, as it is for all labelled crystals, over more than a power of ten; "
+                "correct it, or leave the crystal out"
+            )
+        values[:, column] = np.log10(own)
+    return values
