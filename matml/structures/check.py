@@ -1,74 +1,94 @@
-"""Is this a crystal? Ordered, known elements, finite lattice, room for every atom."""
+"""Is this a crystal? Known elements, at most one atom on a site, finite lattice, room for all."""
+
+import re
+from collections.abc import Iterable
 
 import numpy as np
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import IStructure
-from pymatgen.core.periodic_table import DummySpecies, Element
+from pymatgen.core.periodic_table import DummySpecies, Element, Species
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from matml.structures.elements import element_of, shown
+from matml.structures.disorder.sites import FULL, Mixture, Sites, kind_of, mixture_of
+from matml.structures.elements import MAX_ATOMIC_NUMBER, shown
 from matml.structures.errors import BadCrystal
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume, inverse
 
-MAX_ATOMIC_NUMBER = 94
-"""Plutonium: of heavier elements hardly a crystal has labels, and little is tabulated."""
 PERIODIC = np.ones(3, dtype=np.int64)
-# Cordero et al., Dalton Trans. 2008, 2832
-RADII_A = np.array(
-    [0.0]
-    + [CovalentRadius.radius[Element.from_Z(z).symbol] for z in range(1, MAX_ATOMIC_NUMBER + 1)]
-)
+VACANCY = re.compile(r"x|vac|vacancy|void|va", re.IGNORECASE)
+"""What stands for the share of a site that is empty."""
 
 
-def atomic_numbers(structure: IStructure) -> tuple[np.ndarray, list[str]]:
-    """Atomic number of every site, shape (sites,), and notes on what was left out.
+def site_kinds(structure: IStructure) -> tuple[np.ndarray, list[Mixture], list[str]]:
+    """What sites hold, as of `Sites`: kinds [sites] and mixtures; and notes on what was left out.
 
     Raises
     ------
     BadCrystal
-        For a site that is shared, partly occupied, a dummy or a heavy-hydrogen isotope.
+        For a site that holds nothing, more than one atom, a dummy or a heavy-hydrogen isotope.
     """
-    numbers = np.empty(len(structure), dtype=np.int64)
+    kinds = np.empty(len(structure), dtype=np.int64)
+    mixtures: list[Mixture] = []
     decorated = False
     for index, site in enumerate(structure):
         # `elements` and `num_atoms` are looked up, `items` is made anew
-        kinds, occupancy = site.species.elements, site.species.num_atoms
-        if len(kinds) != 1 or abs(occupancy - 1) > 1e-6:
-            items = site.species.items()
-            content = (
-                " ".join(f"{shown(species)}{amount:g}" for species, amount in items) or "nothing"
-            )
-            raise BadCrystal(
-                f"disordered: site {index + 1} holds {content}",
-                "give an ordered model: one element with occupancy 1 on each site "
-                "(pymatgen's OrderDisorderedStructureTransformation makes one)",
-            )
-        species = kinds[0]
-        element = getattr(species, "element", species)
-        if isinstance(species, DummySpecies) or not isinstance(element, Element):
-            raise BadCrystal(
-                f"site {index + 1} holds {shown(species)}, which is not a chemical element",
-                "put the real element on the site or delete it if it stands for a vacancy",
-            )
-        # pymatgen gives isotopes the symbol H; only the name tells
-        if element.name in ("D", "T"):
-            raise BadCrystal(
-                f"site {index + 1} holds the isotope {element.name}",
-                f"write H in place of {element.name}: isotopes are not distinguished here",
-            )
-        if element.Z > MAX_ATOMIC_NUMBER:
-            raise BadCrystal(
-                f"site {index + 1} holds {element.symbol} (Z = {element.Z})",
-                f"only elements up to Z = {MAX_ATOMIC_NUMBER} are known here",
-            )
-        decorated |= bool(getattr(species, "oxi_state", None)) and species is not element
-        numbers[index] = element.Z
-    return numbers, ["oxidation states removed"] if decorated else []
+        species, occupancy = site.species.elements, site.species.num_atoms
+        if len(species) == 1 and abs(occupancy - 1) <= 1e-6:
+            kinds[index] = _atomic_number(species[0], index)
+        else:
+            kinds[index] = kind_of(_mixture(site.species.items(), index), mixtures)
+        decorated |= any(isinstance(one, Species) and bool(one.oxi_state) for one in species)
+    return kinds, mixtures, ["oxidation states removed"] if decorated else []
+
+
+def _atomic_number(species: Element | Species | DummySpecies, index: int) -> int:
+    """Return the atomic number of one occupant of a site."""
+    element = getattr(species, "element", species)
+    if isinstance(species, DummySpecies) or not isinstance(element, Element):
+        raise BadCrystal(
+            f"site {index + 1} holds {shown(species)}, which is not a chemical element",
+            "put the real element on the site or delete it if it stands for a vacancy",
+        )
+    # pymatgen gives isotopes the symbol H; only the name tells
+    if element.name in ("D", "T"):
+        raise BadCrystal(
+            f"site {index + 1} holds the isotope {element.name}",
+            f"write H in place of {element.name}: isotopes are not distinguished here",
+        )
+    if element.Z > MAX_ATOMIC_NUMBER:
+        raise BadCrystal(
+            f"site {index + 1} holds {element.symbol} (Z = {element.Z})",
+            f"only elements up to Z = {MAX_ATOMIC_NUMBER} are known here",
+        )
+    return element.Z
+
+
+def _mixture(items: Iterable[tuple], index: int) -> Mixture:
+    """Return what a shared or partly empty site holds."""
+    shares: dict[int, float] = {}
+    total = 0.0
+    for species, share in items:
+        total += share
+        if isinstance(species, DummySpecies) and VACANCY.fullmatch(species.symbol):
+            continue
+        z = _atomic_number(species, index)
+        shares[z] = shares.get(z, 0.0) + share
+    listed = " ".join(f"{shown(species)}{share:g}" for species, share in items) or "nothing"
+    if min(shares.values(), default=0.0) <= 0:
+        raise BadCrystal(
+            f"disordered: site {index + 1} holds {listed}",
+            "delete the site if it is empty, or give the occupancies of its elements",
+        )
+    if total > 1 + FULL:
+        raise BadCrystal(
+            f"disordered: site {index + 1} holds {listed}, {total:.4g} atoms in all",
+            "correct the occupancies of the site: they sum to 1 at most",
+        )
+    return mixture_of(shares)
 
 
 def check_geometry(
-    lattice: np.ndarray, cartesian: np.ndarray, numbers: np.ndarray, settings: StructuresSection
+    lattice: np.ndarray, cartesian: np.ndarray, sites: Sites, settings: StructuresSection
 ) -> None:
     """Check one cell.
 
@@ -78,20 +98,20 @@ def check_geometry(
         Row vectors, shape (3, 3), angstrom.
     cartesian
         Positions, shape (sites, 3), angstrom.
-    numbers
-        Atomic numbers, shape (sites,).
+    sites
+        What they hold.
 
     Raises
     ------
     BadCrystal
         Where the lattice is not finite, the volume per atom is out of range or atoms overlap.
     """
-    if len(numbers) == 0:
+    if len(sites.kinds) == 0:
         raise BadCrystal("holds no atoms", "give at least one site")
     if not (np.isfinite(lattice).all() and np.isfinite(cartesian).all()):
         raise BadCrystal("lattice or coordinates are not finite numbers", "correct the numbers")
     volume = cell_volume(lattice)
-    per_atom = volume / len(numbers)
+    per_atom = volume / sites.atoms
     low, high = settings.min_volume_per_atom_A3, settings.max_volume_per_atom_A3
     if not low <= per_atom <= high:
         raise BadCrystal(
@@ -105,7 +125,7 @@ def check_geometry(
             f"heights {np.round(heights, 3)} A",
             "give a reduced cell with edges in angstrom and angles between 20 and 160 degrees",
         )
-    radii = RADII_A[numbers]
+    radii = sites.radii_A
     reach = settings.min_distance_ratio * 2 * float(radii.max())
     centre, other, image, distance = find_points_in_spheres(
         cartesian, cartesian, r=reach, pbc=PERIODIC, lattice=lattice, tol=1e-8
@@ -113,14 +133,12 @@ def check_geometry(
     limit = settings.min_distance_ratio * (radii[centre] + radii[other])
     pair = distance < limit
     # each atom finds itself
-    if np.count_nonzero(pair) > len(numbers):
+    if np.count_nonzero(pair) > len(radii):
         pair &= (centre != other) | image.any(axis=1)
         worst = np.flatnonzero(pair)[np.argmin(distance[pair] / limit[pair])]
         i, j = int(centre[worst]), int(other[worst])
-        names = f"{element_of(int(numbers[i])).symbol} (site {i + 1}) and "
-        names += f"{element_of(int(numbers[j])).symbol} (site {j + 1})"
         raise BadCrystal(
-            f"overlapping atoms: {names} are {distance[worst]:.3f} A apart, "
-            f"less than {limit[worst]:.3f} A",
+            f"overlapping atoms: {sites.name(i)} and {sites.name(j)} are {distance[worst]:.3f} A "
+            f"apart, less than {limit[worst]:.3f} A",
             "delete the doubled site, or correct the cell or the coordinates",
         )

@@ -15,10 +15,11 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.core.parallel import Helpers, processors
 from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
+from matml.structures.disorder.sites import Mixture
 from matml.structures.elements import structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.given import crystal_of_item, given
-from matml.structures.graphs.build import graph_of, graph_settings
+from matml.structures.graphs.build import cells_of, graph_of, graph_settings
 from matml.structures.graphs.graph import CrystalGraph
 from matml.structures.graphs.store import GraphStore
 from matml.structures.settings import STRUCTURES, GraphsSection, StructuresSection
@@ -31,7 +32,7 @@ AT_ONCE = 512
 
 Structures: TypeAlias = Any
 """Structures of any kind: a `CrystalSet`, or what `given` takes."""
-Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
+Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str], list[Mixture]]
 
 
 def _prepared(item: Any, settings: StructuresSection) -> Cell | Crystal | BadCrystal:
@@ -63,12 +64,12 @@ def crystal_with_graph(
     except BadCrystal as bad:
         return bad
     ideal = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, crystal.orbit)
-    return crystal, graph_of(ideal, graphs)
+    return crystal, graph_of((*ideal, crystal.occupancy), graphs)
 
 
 def _of_cell(cell: Cell, settings: StructuresSection) -> Crystal:
-    lattice, coords, numbers, notes = cell
-    return crystal_of_cell(lattice, coords, numbers, settings, notes)
+    lattice, coords, kinds, notes, mixtures = cell
+    return crystal_of_cell(lattice, coords, kinds, settings, notes, mixtures=mixtures)
 
 
 def _made(
@@ -136,9 +137,7 @@ class CrystalSet:
     @classmethod
     def from_table(cls, table: pd.DataFrame, section: GraphsSection) -> "CrystalSet":
         """Return the crystals of a table like `structures.parquet`, graphs built in memory."""
-        names = ("lattice", "frac_coords", "atomic_numbers", "orbit")
-        cells = zip(*(table[name] for name in names), strict=True)
-        graphs = [graph_of(cell, section) for cell in cells]
+        graphs = [graph_of(cell, section) for cell in cells_of(table)]
         store = GraphStore.from_graphs(table["id"].tolist(), graphs, graph_settings(section))
         return cls(table.reset_index(drop=True), store)
 
@@ -252,4 +251,5 @@ class CrystalSet:
     def structure(self, index: int) -> Structure:
         """The idealised primitive cell of one row."""
         row = self.table.iloc[index]
-        return structure_of(row["lattice"], row["frac_coords"], row["atomic_numbers"])
+        names = ("lattice", "frac_coords", "atomic_numbers", "occupancy")
+        return structure_of(*(row.get(name) for name in names))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.parallel import map_ordered
+from matml.structures.disorder.atoms import sites_of
 from matml.structures.symmetry.cell import cell_volume
 
 SAME_VOLUME = 0.028
@@ -85,6 +86,9 @@ class Matcher:
         if _laid_alike(one, other):
             return True
         kinds, counts = np.unique(one.numbers, return_counts=True)
+        # one composition may be mixed in several ways
+        if not np.array_equal(np.sort(one.numbers), np.sort(other.numbers)):
+            return False
         rarest = kinds[counts.argmin()]
         anchors = np.flatnonzero(other.numbers == rarest)
         maps = _lattice_maps(one.lattice, other.lattice)
@@ -182,7 +186,7 @@ def first_equal(cells: Sequence[Cell], strain: float = SAME_VOLUME) -> list[tupl
     Parameters
     ----------
     cells
-        Lattice (9 numbers, angstrom), flat fractional coordinates, atomic numbers; all of one
+        Lattice (9 numbers, angstrom), fractional coordinates, atomic numbers or kinds; all of one
         prototype and composition, in primitive cells.
     strain
         As of `Matcher.equal`.
@@ -223,6 +227,14 @@ def first_match(
     return None, undecided
 
 
+def comparable(table: pd.DataFrame) -> list[Cell]:
+    """Cells of a table like `structures.parquet`: lattice, positions and kinds of their sites."""
+    return [
+        (lattice, sites.frac_coords, sites.kinds)
+        for lattice, sites in zip(table["lattice"], sites_of(table), strict=True)
+    ]
+
+
 def find_duplicates(
     table: pd.DataFrame, threads: int | None = None, strain: float = SAME_VOLUME
 ) -> tuple[list[str], dict[int, str]]:
@@ -239,8 +251,8 @@ def find_duplicates(
     for row, key in enumerate(zip(table["prototype"], table["formula"], strict=True)):
         groups[key].append(row)
     several = [rows for rows in groups.values() if len(rows) > 1]
-    columns = [table[name].tolist() for name in ("lattice", "frac_coords", "atomic_numbers")]
-    tasks = [[tuple(column[row] for column in columns) for row in rows] for rows in several]
+    cells = comparable(table)
+    tasks = [[cells[row] for row in rows] for rows in several]
     duplicate_of, undecided = [""] * len(table), {}
     ids = table["id"].tolist()
     equal = partial(first_equal, strain=strain)

@@ -9,6 +9,7 @@ import warnings
 from functools import cache
 
 import numpy as np
+from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import DummySpecies, Element, Species
 
@@ -17,6 +18,14 @@ with warnings.catch_warnings():
     ELECTRONEGATIVITY: dict[str, float] = {
         element.symbol: float(element.X) for element in Element if element.Z > 0
     }
+
+MAX_ATOMIC_NUMBER = 94
+"""Plutonium: of heavier elements hardly a crystal has labels, and little is tabulated."""
+# Cordero et al., Dalton Trans. 2008, 2832
+RADII_A = np.array(
+    [0.0]
+    + [CovalentRadius.radius[Element.from_Z(z).symbol] for z in range(1, MAX_ATOMIC_NUMBER + 1)]
+)
 
 
 @cache
@@ -38,12 +47,26 @@ class Unknown(DummySpecies):
         self._symbol = symbol
 
 
-def structure_of(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> Structure:
-    """pymatgen's structure of lattice and coordinates, flat or in rows, and atomic numbers."""
-    elements = [element_of(int(number)) for number in numbers]
-    return Structure(
-        Lattice(np.reshape(lattice, (3, 3))), elements, np.reshape(frac_coords, (-1, 3))
-    )
+def structure_of(
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    numbers: np.ndarray,
+    occupancy: np.ndarray | None = None,
+) -> Structure:
+    """pymatgen's structure of lattice and coordinates, flat or in rows, and atomic numbers.
+
+    Atoms listed one after the other at one place, with an occupancy, are one disordered site.
+    """
+    coords = np.reshape(frac_coords, (-1, 3))
+    species: list = [element_of(int(number)) for number in numbers]
+    if occupancy is not None and not (np.asarray(occupancy) == 1).all():
+        first = np.flatnonzero(np.append(True, (coords[1:] != coords[:-1]).any(1)))
+        parts = zip(species, np.asarray(occupancy).tolist(), strict=True)
+        shares = list(parts)
+        ends = [*first[1:].tolist(), len(shares)]
+        species = [dict(shares[a:b]) for a, b in zip(first.tolist(), ends, strict=True)]
+        coords = coords[first]
+    return Structure(Lattice(np.reshape(lattice, (3, 3))), species, coords)
 
 
 def shown(species: Element | Species | DummySpecies) -> str:

@@ -14,10 +14,12 @@ usual ones: `ABC3_cP5_221_a_b_c` is the perovskite, `ABC3_cP5_221_a_b_c-anionB` 
 import gzip
 import json
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from math import gcd
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -158,29 +160,36 @@ def _nearest_element(
         radius *= 1.5
 
 
-def classify(symmetry: Symmetry) -> tuple[str, str, str]:
+def classify(
+    symmetry: Symmetry, elements: Mapping[int, int] = MappingProxyType({})
+) -> tuple[str, str, str]:
     """Return prototype, family and common name ('' if none) of a crystal.
 
     Parameters
     ----------
     symmetry
-        With atomic numbers for `kind`.
+        With atomic numbers for `kind`, or numbers of mixtures.
+    elements
+        The atomic number by which a mixture is judged.
     """
     amounts = Counter(symmetry.kind.tolist())
     kinds = sorted(amounts)
     counts = [amounts[kind] for kind in kinds]
-    anionic = anions_of(symmetry.lattice, symmetry.frac_coords, symmetry.kind)
+    numbers = symmetry.kind
+    if elements:
+        numbers = np.array([elements.get(kind, kind) for kind in numbers.tolist()])
+    anionic = anions_of(symmetry.lattice, symmetry.frac_coords, numbers)
     orbit_kind = symmetry.kind[first_places(symmetry.orbit.tolist())[1]].tolist()
-    elements = []
+    slots = []
     divisor = gcd(*counts)
     for kind, count in zip(kinds, counts, strict=True):
-        symbol = element_of(kind).symbol
+        symbol = element_of(elements.get(kind, kind)).symbol
         letters = "".join(
             sorted(w for w, k in zip(symmetry.wyckoff, orbit_kind, strict=True) if k == kind)
         )
         strength = 0 if symbol not in anionic else 2 if symbol in STRONG_ANIONS else 1
-        elements.append((count // divisor, letters, strength))
-    sites, roles = canonical_sites(symmetry.space_group_number, tuple(sorted(elements)))
+        slots.append((count // divisor, letters, strength))
+    sites, roles = canonical_sites(symmetry.space_group_number, tuple(sorted(slots)))
     prototype = (
         f"{anonymous_formula(counts)}_{symmetry.pearson_symbol}_"
         f"{symmetry.space_group_number}_{sites}"

@@ -15,6 +15,7 @@ from matml.core.files import write_json, write_table
 from matml.core.parallel import heartbeat, map_ordered
 from matml.core.text import readable
 from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
+from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, Documents
@@ -280,10 +281,9 @@ def _refuse_other_crystal(said: Mapping[str, str], row: Mapping[str, Any]) -> No
     declared = declared_symmetry(said)
     if all(row["space_group_number"] in may for may in declared.values()):
         return
-    positions = np.reshape(row["frac_coords"], (-1, 3))
-    refuse_other_symmetry(
-        np.reshape(row["lattice"], (3, 3)), positions, row["atomic_numbers"], declared
-    )
+    sites = next(sites_of(pd.DataFrame([row])))
+    lattice = np.reshape(row["lattice"], (3, 3))
+    refuse_other_symmetry(lattice, sites.frac_coords, sites.kinds, declared)
 
 
 def check_labels(inputs: Sequence[str | Path], labels: Path, settings: StructuresSection) -> str:

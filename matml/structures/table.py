@@ -36,12 +36,14 @@ def crystal_row(
         "prototype": crystal.prototype,
         "family": crystal.family,
         "common_name": crystal.common_name,
+        "disordered": crystal.disordered,
         "duplicate_of": "",
         "notes": crystal.notes,
         "lattice": crystal.lattice.ravel(),
         "frac_coords": crystal.frac_coords.ravel(),
         "atomic_numbers": crystal.atomic_numbers.astype(np.int16),
         "orbit": crystal.orbit.astype(np.int32),
+        "occupancy": crystal.occupancy,
     }
 
 

@@ -79,17 +79,20 @@ def graph_phases(structures: list[Structure], predictor) -> dict[str, float]:
 
     from matml.structures.check import check_geometry
     from matml.structures.crystal import cell_of, symmetries
+    from matml.structures.disorder.sites import Sites
     from matml.structures.families import classify
     from matml.structures.graphs.build import graph_of
 
     forget()
     clock, settings = Clock(), predictor.encoder.structures
     for structure in structures:
-        lattice, frac, numbers, _ = clock.run("elements and coordinates", cell_of, structure)
-        clock.run("checks", check_geometry, lattice, frac @ lattice, numbers, settings)
+        lattice, frac, numbers, *_ = clock.run("elements and coordinates", cell_of, structure)
+        sites = Sites(frac, numbers)
+        clock.run("checks", check_geometry, lattice, frac @ lattice, sites, settings)
         shape, ideal = clock.run("symmetry", symmetries, lattice, frac, numbers, settings)
         clock.run("family", classify, shape)
-        cell = ideal.lattice, ideal.frac_coords, ideal.kind, ideal.orbit
+        occupancy = np.ones(len(ideal.kind))
+        cell = ideal.lattice, ideal.frac_coords, ideal.kind, ideal.orbit, occupancy
         clock.run("neighbours and graph", graph_of, cell, predictor.encoder.graphs)
     return clock.seconds
 

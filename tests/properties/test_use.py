@@ -65,7 +65,7 @@ def test_files_to_predictions(predictor, family, files, adapted, tmp_path):
     assert "1 could not be used; the first, broken.cif" in said
     table = pd.read_csv(out, keep_default_na=False)
     wanted = "id formula property prediction low high unit distance in_domain outside "
-    wanted += "unseen_elements labelled family material_id source row notes"
+    wanted += "unseen_elements labelled disordered family material_id source row notes"
     assert list(table.columns) == wanted.split()
     assert set(table["unit"]) == {"GPa"}
     quarantine = pd.read_csv(tmp_path / "quarantine.csv")

@@ -39,6 +39,7 @@ def cells(structures):
             "lattice": [s.lattice.matrix.ravel() for s in structures],
             "frac_coords": [s.frac_coords.ravel() for s in structures],
             "atomic_numbers": [np.array(s.atomic_numbers) for s in structures],
+            "occupancy": [np.ones(len(s)) for s in structures],
         }
     )
 

@@ -68,9 +68,9 @@ BAD = {
     "not periodic": {"lattice_vectors": [[1, 0, 0], [0, 1, 0], [None, None, None]]},
     "1 species_at_sites for 2": {"species_at_sites": ["Na"]},
     "species 'Qq' is not described": {"species_at_sites": ["Na", "Qq"]},
-    "disordered": {
+    "Na0.7 K0.5, 1.2 atoms in all": {
         "species": [
-            {"name": "Na", "chemical_symbols": ["Na", "K"], "concentration": [0.5, 0.5]},
+            {"name": "Na", "chemical_symbols": ["Na", "K"], "concentration": [0.7, 0.5]},
             {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]},
         ]
     },

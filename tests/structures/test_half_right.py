@@ -248,8 +248,8 @@ def test_what_is_plain_is_read_and_what_was_understood_is_said(fact):
 
 def test_notes_stay_with_a_crystal_that_is_refused():
     columns = "label type_symbol fract_x fract_y fract_z occupancy"
-    [found] = crystals_of("cif", cif(["Na1 Na 0 0 0 .", "Cl1 Cl 0.5 0.5 0.5 0.5"], columns))
-    assert "disordered" in found.reason
+    [found] = crystals_of("cif", cif(["Na1 Na 0 0 0 .", "D1 D 0.5 0.5 0.5 0.5"], columns))
+    assert "isotope D" in found.reason
     assert "noted: site Na1 has no occupancy" in found.reason
 
 

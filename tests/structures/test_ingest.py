@@ -171,8 +171,14 @@ BAD_FILES = {
     "syntax.cif": (CIF_HEAD + "Na1 Na 0 zero 0 1\nCl1 Cl 0.5 0.5\n", "cannot be read"),
     "no cell.cif": ("data_x\n_atom_site_label Na\n", "no CIF data block with a cell"),
     "not a cif.cif": ("hello", "no CIF data block"),
-    "partial.cif": (CIF_HEAD + "Na1 Na 0 0 0 0.5\nCl1 Cl 0.5 0.5 0.5 1\n", "disordered"),
-    "shared.cif": (CIF_HEAD + "Na1 Na 0 0 0 .5\nK1 K 0 0 0 .5\nCl1 Cl .5 .5 .5 1\n", "disordered"),
+    "crowded.cif": (
+        CIF_HEAD + "Na1 Na 0 0 0 .5\nK1 K 0 0 0 .6\nCl1 Cl .5 .5 .5 1\n",
+        "one position holds Na 0.5, K 0.6, 1.1 atoms in all",
+    ),
+    "split.cif": (
+        CIF_HEAD + "Na1 Na 0 0 0 .5\nNa2 Na 0 0 .1 .6\nCl1 Cl .5 .5 .5 1\n",
+        "too near to be occupied at once, but 2 such positions hold 1.1 atoms together",
+    ),
     "overlap.cif": (CIF_HEAD + "Na1 Na 0 0 0 1\nCl1 Cl 0.05 0 0 1\n", "overlapping atoms"),
     "doubled.cif": (CIF_HEAD + "Na1 Na 0 0 0 1\nNa2 Na 0.02 0 0 1\n", "overlapping atoms"),
     "vacancy.cif": (CIF_HEAD + "V1 Vac 0 0 0 1\nO1 O .5 .5 .5 1\n", "not a chemical element"),
@@ -238,10 +244,10 @@ def test_a_bad_structure_is_quarantined_and_the_rest_goes_on(name, tmp_path):
 
 
 def test_all_bad_is_an_error_that_names_the_quarantine(tmp_path):
-    (tmp_path / "bad.cif").write_text(BAD_FILES["partial.cif"][0])
+    (tmp_path / "bad.cif").write_text(BAD_FILES["crowded.cif"][0])
     message = error_of("ingest", tmp_path / "bad.cif", "--out", tmp_path / "out")
     assert "quarantine.csv" in message
-    assert "disordered" in message
+    assert "1.1 atoms in all" in message
     assert len(pd.read_csv(tmp_path / "out" / "quarantine.csv")) == 1
     assert not (tmp_path / "out" / "structures.parquet").exists()
 
@@ -263,7 +269,7 @@ def test_site_labels_of_tetrahedra_are_no_tritium(tmp_path):
 
 
 def test_a_cif_of_several_blocks_keeps_the_good_ones(tmp_path):
-    bad = BAD_FILES["partial.cif"][0].replace("data_test", "data_second")
+    bad = BAD_FILES["crowded.cif"][0].replace("data_test", "data_second")
     third = CIF_HEAD.replace("data_test", "data_third") + GOOD_ATOMS
     (tmp_path / "many.cif").write_text(CIF_HEAD + GOOD_ATOMS + bad + third)
     table, quarantine, _ = ingest(tmp_path / "many.cif", out=tmp_path / "out")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matml.structures.crystals import CrystalSet
+from matml.structures.disorder.atoms import are_disordered
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,18 @@ def load_model() -> CHGNet:
 
 
 def compute(crystals: CrystalSet) -> PotentialFeatures:
-    """Return what the potential says, computed in batches of crystals of like size."""
+    """Return what the potential says, computed in batches of crystals of like size.
+
+    Raises
+    ------
+    MatmlError
+        Names the first disordered crystal: the potential knows whole atoms only.
+    """
+    if len(disordered := crystals.table[are_disordered(crystals.table)]):
+        raise MatmlError(
+            f"{disordered['id'].iloc[0]}: is disordered, and CHGNet knows whole atoms only; leave "
+            "out disordered crystals"
+        )
     model = load_model()
     with quiet():
         model.graph_converter.set_isolated_atom_response("ignore")

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from matml.properties.data.element_features import element_features, feature_names
 from matml.structures.crystals import CrystalSet
+from matml.structures.disorder.atoms import occupancies
 
 SITES = 4
 """Elements described one by one; a crystal with more keeps the most abundant ones."""
@@ -25,20 +27,25 @@ def describe(crystals: CrystalSet) -> np.ndarray:
     number of orbits, space group, and the shortest neighbour distances over the radii sums.
     """
     if not len(crystals):
-        return np.zeros((0, describe_compositions(*compositions([])).shape[1] + GEOMETRIC))
-    found = describe_compositions(*compositions(crystals.table["atomic_numbers"]))
+        return np.zeros((0, describe_compositions(*compositions([], [])).shape[1] + GEOMETRIC))
+    found = describe_compositions(*compositions_of(crystals.table))
     return np.hstack([found, _geometry(crystals)])
 
 
+def compositions_of(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the compositions, as of `compositions`, of a table like `structures.parquet`."""
+    return compositions(table["atomic_numbers"], occupancies(table))
+
+
 def compositions(
-    atomic_numbers: Iterable[Sequence[int] | np.ndarray],
+    atomic_numbers: Iterable[Sequence[int] | np.ndarray], shares: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the elements of crystals, ascending, their amounts, and where each crystal's start.
 
     Parameters
     ----------
-    atomic_numbers
-        Of each crystal's atoms.
+    atomic_numbers, shares
+        Of each crystal's atoms, and the shares of the cells in which they are there.
 
     Returns
     -------
@@ -50,7 +57,8 @@ def compositions(
     rows = [np.asarray(row, dtype=np.int64) for row in atomic_numbers]
     crystal = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     atoms = np.concatenate([*rows, np.zeros(0, np.int64)])
-    kinds, amounts = np.unique(crystal * MOST_ELEMENTS + atoms, return_counts=True)
+    kinds, kind = np.unique(crystal * MOST_ELEMENTS + atoms, return_inverse=True)
+    amounts = np.bincount(kind, weights=np.concatenate([*shares, np.zeros(0)]))
     crystal, elements = np.divmod(kinds, MOST_ELEMENTS)
     return elements, amounts, np.searchsorted(crystal, np.arange(len(rows) + 1))
 
@@ -75,7 +83,8 @@ def describe_compositions(
     square = np.square(features - mean[crystal])
     spread = np.sqrt(np.add.reduceat(share[:, None] * square, offset[:-1]))
     electronegativity = features[:, feature_names().index("electronegativity")]
-    order = np.lexsort((electronegativity, -amounts, crystal))
+    # amounts that differ by rounded occupancies are equal
+    order = np.lexsort((electronegativity, -amounts.round(2), crystal))
     place = np.arange(len(order)) - offset[crystal]
     first = place < SITES
     sites = np.zeros((size, SITES, table.shape[1] + 1))

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from pymatgen.core import Element
 
-from matml.structures.check import MAX_ATOMIC_NUMBER as LARGEST_ATOMIC_NUMBER
+from matml.structures.elements import MAX_ATOMIC_NUMBER as LARGEST_ATOMIC_NUMBER
 
 SHELLS = {"s": 2, "p": 6, "d": 10, "f": 14}
 

@@ -17,6 +17,7 @@ from matml.properties.methods.stack import Finding
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.disorder.atoms import are_disordered
 from matml.structures.duplicates import find_duplicates
 from matml.structures.given import Columns, columns_of, given
 
@@ -163,7 +164,8 @@ class AdaptedPredictor:
         this property, in training or support; `unseen_elements`, symbols of those that no such
         crystal holds (of a property of one's own: that training never met); `outside`, why a
         crystal is out of the domain, in words, and `in_domain`, whether that is empty; `labelled`,
-        whether the crystal is one of the support. One row per crystal, under the index of a
+        whether the crystal is one of the support; `disordered`, whether it is a virtual crystal,
+        the mean over the occupants of its sites. One row per crystal, under the index of a
         DataFrame, Series or mapping that they were given in, so that labels join.
 
         Parameters
@@ -222,5 +224,6 @@ class AdaptedPredictor:
                 "unseen_elements": unseen,
                 "outside": outside,
                 "labelled": self._is_labelled(crystals.crystals.table),
+                "disordered": are_disordered(crystals.crystals.table),
             }
         )

@@ -140,8 +140,9 @@ def predict_files(
     -------
     predictions
         `id`, `formula`, `property`, `prediction`, `low`, `high`, `unit`, `distance`,
-        `in_domain`, `unseen_elements`, `family`, `material_id`, `source`, `row`, `notes` (what was
-        noted as the crystal was read); in the order of the inputs. The ids are those of `ingest`.
+        `in_domain`, `unseen_elements`, `disordered`, `family`, `material_id`, `source`, `row`,
+        `notes` (what was noted as the crystal was read); in the order of the inputs. The ids are
+        those of `ingest`.
     quarantine
         Columns as in `quarantine.csv`; a crystal stands in one of the two.
     """
@@ -162,7 +163,7 @@ def predict_files(
     table = pd.concat([described, found], axis=1)
     table["property"], table["unit"] = adapted.property_name, adapted.unit
     columns = "id formula property prediction low high unit distance in_domain outside "
-    columns += "unseen_elements labelled family material_id source row notes"
+    columns += "unseen_elements labelled disordered family material_id source row notes"
     return table[columns.split()], quarantine.reset_index(drop=True)
 
 

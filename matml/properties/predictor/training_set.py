@@ -15,7 +15,7 @@ from pymatgen.core import Element
 from torch import Tensor
 
 from matml.core.errors import MatmlError
-from matml.properties.data.descriptors import GEOMETRIC, compositions, describe_compositions
+from matml.properties.data.descriptors import GEOMETRIC, compositions_of, describe_compositions
 from matml.properties.data.element_features import element_features, feature_names
 from matml.structures.crystals import CrystalSet
 
@@ -35,10 +35,11 @@ def compact(tensors: Mapping[str, Tensor], crystals: CrystalSet) -> dict[str, Te
     """
     found = dict(tensors)
     descriptors = found.pop("descriptors")
-    elements, amounts, offset = compositions(crystals.table["atomic_numbers"])
+    elements, amounts, offset = compositions_of(crystals.table)
     found |= {
         "elements": torch.from_numpy(elements.astype(np.int16)),
-        "amounts": torch.from_numpy(amounts.astype(np.int16)),
+        # of disordered crystals they are no whole numbers
+        "amounts": torch.from_numpy(amounts if (amounts % 1).any() else amounts.astype(np.int16)),
         "element_offset": torch.from_numpy(offset),
         "geometry": descriptors[:, -GEOMETRIC:],
         "element_features": torch.from_numpy(element_features()),
@@ -49,8 +50,9 @@ def compact(tensors: Mapping[str, Tensor], crystals: CrystalSet) -> dict[str, Te
 def restore(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what `compact` was given, with the elements beside it."""
     found = dict(tensors)
-    names = ("elements", "amounts", "element_offset")
-    of_composition = describe_compositions(*(found[name].numpy().astype(int) for name in names))
+    elements, offset = (found[name].numpy().astype(int) for name in ("elements", "element_offset"))
+    amounts = found["amounts"].numpy().astype(float)
+    of_composition = describe_compositions(elements, amounts, offset)
     geometry = found.pop("geometry").numpy()
     found["descriptors"] = torch.from_numpy(np.hstack([of_composition, geometry]))
     return found

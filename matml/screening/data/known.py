@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pymatgen.core import Composition
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml import __version__
@@ -23,6 +24,7 @@ from matml.structures.duplicates import (
     SAME_VOLUME,
     Matcher,
     Scaled,
+    comparable,
     first_match,
     note_undecided,
 )
@@ -79,7 +81,7 @@ def known_folder(folder: Path | None) -> Path:
 GUESSED_VOLUME = 0.25
 """How far the volume of a candidate, as the logarithm of a ratio, may be guessed wrong: cells from
 ionic radii err by some percent in length."""
-CELL = ("lattice", "frac_coords", "atomic_numbers")
+CELL = ["lattice", "frac_coords", "atomic_numbers", "occupancy"]
 
 
 def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -101,16 +103,22 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     known = known[known["duplicate_of"] == ""]
     groups = known.groupby(["formula", "prototype"]).indices
     formulas = set(known["formula"])
-    known_cells = list(zip(*(known[name] for name in CELL), strict=True))
     ids = known["id"].tolist()
+    keys = list(zip(candidates["formula"], candidates["prototype"], strict=True))
+    rows = [row for row, key in enumerate(keys) if key in groups]
+    known_rows = sorted({int(place) for row in rows for place in groups[keys[row]]})
+    # of one table, so that kinds of sites are alike
+    compared = [known.iloc[known_rows], candidates.iloc[rows]]
+    cells = comparable(pd.concat([table.reindex(columns=CELL) for table in compared]))
+    known_cells = dict(zip(known_rows, cells, strict=False))
+    own_cells = dict(zip(rows, cells[len(known_rows) :], strict=True))
     flags: list[tuple[str, str, bool]] = []
     undecided: dict[int, str] = {}
-    columns = (candidates[name] for name in ("formula", "prototype", *CELL))
-    for row, (formula, prototype, *cell) in enumerate(zip(*columns, strict=True)):
-        group = [int(place) for place in groups.get((formula, prototype), [])]
+    for row, key in enumerate(keys):
+        group = [int(place) for place in groups.get(key, [])]
         equal = ["", ""]
         if group:
-            matcher, own = Matcher(), Scaled.of(*cell)
+            matcher, own = Matcher(), Scaled.of(*own_cells[row])
             others = [Scaled.of(*known_cells[place]) for place in group]
             for place, strain in enumerate((SAME_VOLUME, GUESSED_VOLUME)):
                 match, maybe = first_match(matcher, others, own, strain)
@@ -119,12 +127,19 @@ def flag_known(candidates: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
                     break
                 if maybe is not None:
                     undecided[row] = ids[group[maybe]]
-        flags.append((equal[0], equal[1], formula in formulas))
+        flags.append((equal[0], equal[1], _is_known(key[0], formulas)))
     names = ["duplicate_of", "strained_copy_of", "known_composition"]
     found = pd.DataFrame(flags, columns=names).astype({"known_composition": bool})
     found["notes"] = candidates["notes"].tolist() if "notes" in candidates else ""
     note_undecided(found, undecided)
     return found
+
+
+def _is_known(formula: str, known: Collection[str]) -> bool:
+    """Whether a formula, of a virtual crystal with fractions, is among known ones."""
+    if formula in known or "." not in formula:
+        return formula in known
+    return Composition(formula).get_integer_formula_and_factor(max_denominator=100)[0] in known
 
 
 def known_values(

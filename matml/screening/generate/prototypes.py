@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Element, Lattice, Structure
+from pymatgen.core import Structure
 
-import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.core.errors import MatmlError
 from matml.screening.data.known import family_rows
 from matml.screening.generate import perovskites
 from matml.screening.generate.ions import Ion, balanced_charges, ion
+from matml.structures.disorder.atoms import are_disordered
+from matml.structures.elements import structure_of
 
 # Shannon's anion radii hardly depend on coordination; six is the convention of the factors above
 ANION_COORDINATION = 6
@@ -105,9 +106,7 @@ def built_in() -> Prototype:
 
 def row_structure(row: pd.Series) -> Structure:
     """The crystal of one row of `structures.parquet`."""
-    positions = np.asarray(row["frac_coords"], dtype=float).reshape(-1, 3)
-    lattice = Lattice(np.asarray(row["lattice"], dtype=float).reshape(3, 3))
-    return Structure(lattice, [Element.from_Z(int(z)) for z in row["atomic_numbers"]], positions)
+    return structure_of(row["lattice"], row["frac_coords"], row["atomic_numbers"])
 
 
 def from_family(table: pd.DataFrame, family: str, spin: str = "high") -> Prototype:
@@ -126,6 +125,8 @@ def from_family(table: pd.DataFrame, family: str, spin: str = "high") -> Prototy
     """
     rows = family_rows(table, family)
     rows = rows[rows["duplicate_of"] == ""]
+    # ions are put on sites that hold one element each
+    rows = rows[~are_disordered(rows)]
     step = max(1, -(-len(rows) // LARGEST_SAMPLE))
     structures = {row["id"]: row_structure(row) for _, row in rows.iloc[::step].iterrows()}
     found = {name: _charges(structure) for name, structure in structures.items()}

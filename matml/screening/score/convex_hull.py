@@ -2,7 +2,7 @@
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.screening.objectives import FORMATION_ENERGY
+from matml.structures.disorder.atoms import amounts, occupancies
 
 CACHED_SYSTEMS = 20_000
 
@@ -50,13 +51,22 @@ class KnownHull:
     compositions, energies
         Atomic numbers of each known crystal's cell and formation energy in eV/atom; the lowest
         energy of each composition counts.
+    shares
+        Shares of the cells in which the atoms are there; by default ordered crystals.
     """
 
-    def __init__(self, compositions: list[np.ndarray], energies: np.ndarray) -> None:
-        best: dict[tuple[tuple[int, int], ...], float] = {}
-        for numbers, energy in zip(compositions, energies, strict=True):
+    def __init__(
+        self,
+        compositions: Sequence[np.ndarray],
+        energies: np.ndarray,
+        shares: Iterable[np.ndarray | None] | None = None,
+    ) -> None:
+        best: dict[tuple[tuple[int, float], ...], float] = {}
+        for numbers, energy, share in zip(
+            compositions, energies, shares or [None] * len(compositions), strict=True
+        ):
             if np.isfinite(energy):
-                key = reduced(numbers)
+                key = reduced(numbers, share)
                 best[key] = min(best.get(key, np.inf), float(energy))
         self.by_system: dict[frozenset[int], list[tuple[dict[int, float], float]]] = {}
         for key, energy in best.items():
@@ -71,20 +81,22 @@ class KnownHull:
         """The hull of a table with the columns of `structures.parquet`."""
         rows = known[known[FORMATION_ENERGY].notna()] if FORMATION_ENERGY in known else known[:0]
         energies = rows[FORMATION_ENERGY].to_numpy(float) if len(rows) else np.zeros(0)
-        return cls(rows["atomic_numbers"].tolist(), energies)
+        return cls(rows["atomic_numbers"].tolist(), energies, occupancies(rows))
 
     def __len__(self) -> int:
         return sum(map(len, self.by_system.values()))
 
-    def energy(self, numbers: np.ndarray) -> tuple[float, Coverage]:
+    def energy(
+        self, numbers: np.ndarray, occupancy: np.ndarray | None = None
+    ) -> tuple[float, Coverage]:
         """Energy of the hull at a crystal's composition, eV/atom, and how well it is known there.
 
         Parameters
         ----------
-        numbers
-            Atomic numbers of its atoms.
+        numbers, occupancy
+            Atomic numbers of its atoms, and the shares of the cells in which they are there.
         """
-        kinds, counts = np.unique(np.asarray(numbers), return_counts=True)
+        kinds, counts = amounts(numbers, occupancy)
         system = tuple(int(z) for z in kinds)
         if system not in self.cache:
             self.cache[system] = self._facets(system)
@@ -129,7 +141,7 @@ class KnownHull:
         lower = equations[equations[:, -2] < -1e-9]
         return -np.delete(lower, -2, axis=1) / lower[:, [-2]], coverage
 
-    def decomposition(self, numbers: np.ndarray) -> str:
+    def decomposition(self, numbers: np.ndarray, occupancy: np.ndarray | None = None) -> str:
         """What a crystal's composition falls into on the hull, e.g. `0.40 CaO + 0.60 TiO2`.
 
         By pymatgen's `PhaseDiagram`; shares are of the atoms.
@@ -142,10 +154,10 @@ class KnownHull:
         entries = [PDEntry(Composition({Element.from_Z(z): 1}), 0.0) for z in system]
         for fractions, energy in self.entries(system):
             if len(fractions) > 1:
-                amounts = {Element.from_Z(z): share for z, share in fractions.items()}
-                entries.append(PDEntry(Composition(amounts), energy))
-        amounts = dict(zip(*np.unique(np.asarray(numbers), return_counts=True), strict=True))
-        wanted = Composition({Element.from_Z(int(z)): int(n) for z, n in amounts.items()})
+                shares = {Element.from_Z(z): share for z, share in fractions.items()}
+                entries.append(PDEntry(Composition(shares), energy))
+        kinds, counts = (part.tolist() for part in amounts(numbers, occupancy))
+        wanted = Composition({Element.from_Z(z): n for z, n in zip(kinds, counts, strict=True)})
         parts = PhaseDiagram(entries).get_decomposition(wanted)
         named = _named(parts)
         return " + ".join(f"{share:.2f} {name}" for name, share in sorted(named.items()))
@@ -164,8 +176,14 @@ def _named(parts: Mapping[Any, float]) -> dict[str, float]:
     return found
 
 
-def reduced(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Atomic numbers with their amounts in the reduced formula, sorted."""
-    kinds, counts = np.unique(np.asarray(numbers), return_counts=True)
-    divisor = np.gcd.reduce(counts)
-    return tuple((int(z), int(n // divisor)) for z, n in zip(kinds, counts, strict=True))
+def reduced(
+    numbers: np.ndarray, occupancy: np.ndarray | None = None
+) -> tuple[tuple[int, float], ...]:
+    """Atomic numbers with their amounts in the reduced formula, sorted; of mixtures with shares."""
+    kinds, counts = amounts(numbers, occupancy)
+    whole = counts.round().astype(int)
+    if np.abs(counts - whole).max() < 1e-6:
+        counts = whole // np.gcd.reduce(whole)
+    else:
+        counts = (counts / counts.sum()).round(5)
+    return tuple(zip(kinds.tolist(), counts.tolist(), strict=True))

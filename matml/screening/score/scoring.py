@@ -31,6 +31,7 @@ from matml.screening.score.applicability_domain import Domain
 from matml.screening.score.convex_hull import KnownHull
 from matml.screening.settings import ScreeningSection
 from matml.structures.crystals import CrystalSet, Structures
+from matml.structures.disorder.atoms import occupancies
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal
 from matml.structures.graphs.store import GraphStore
@@ -407,7 +408,8 @@ def hull_columns(
     hull: KnownHull, table: pd.DataFrame, predictions: pd.DataFrame
 ) -> dict[str, np.ndarray | list]:
     """Energy above the hull of the known entries with its interval, and how well it is covered."""
-    found = [hull.energy(numbers) for numbers in table["atomic_numbers"]]
+    atoms = zip(table["atomic_numbers"], occupancies(table), strict=True)
+    found = [hull.energy(*own) for own in atoms]
     energy = np.array([each for each, _ in found])
     columns: dict[str, np.ndarray | list] = {
         HULL + suffix: predictions[name].to_numpy() - energy

@@ -16,7 +16,7 @@ from matml.structures.duplicates import copies
 
 COPY = "is_copy"
 GROUPED_BY = ["prototype", "formula"]
-CELLS = [*GROUPED_BY, "lattice", "frac_coords", "atomic_numbers"]
+CELLS = [*GROUPED_BY, "lattice", "frac_coords", "atomic_numbers", "occupancy"]
 """Columns of the cells that are compared; equal crystals agree in the first two."""
 AT_ONCE = 20_000
 

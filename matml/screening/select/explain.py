@@ -10,6 +10,7 @@ from matml.core.standardise import Standardisation
 from matml.properties.data.element_features import element_features
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.objectives import FORMATION_ENERGY, HULL, Objective
+from matml.structures.disorder.atoms import fractions
 
 NEAREST = 4
 """Known crystals listed per candidate: of any prototype, and of its own."""
@@ -87,8 +88,8 @@ def nearest_known(
     values = known[names].groupby(first).mean()
     known = known[known["duplicate_of"] == ""].reset_index(drop=True)
     elements = element_features().astype(float)
-    fractions, features = _described(known["atomic_numbers"], elements)
-    own_fractions, own_features = _described(rows["atomic_numbers"], elements)
+    fractions, features = _described(known, elements)
+    own_fractions, own_features = _described(rows, elements)
     scale = Standardisation.of(features).deviation
     found = []
     for place, prototype in enumerate(rows["prototype"]):
@@ -114,9 +115,9 @@ def nearest_known(
     return found
 
 
-def _described(atomic_numbers: pd.Series, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _described(table: pd.DataFrame, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return atomic fractions [n, 119], and mean and spread of the elements' features [n, 2 f]."""
-    fractions = np.array([np.bincount(z, minlength=119) / len(z) for z in atomic_numbers])
-    mean = fractions[:, : len(elements)] @ elements
-    square = fractions[:, : len(elements)] @ elements**2
-    return fractions, np.hstack([mean, np.sqrt(np.maximum(square - mean**2, 0))])
+    found = fractions(table)
+    mean = found[:, : len(elements)] @ elements
+    square = found[:, : len(elements)] @ elements**2
+    return found, np.hstack([mean, np.sqrt(np.maximum(square - mean**2, 0))])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Element, Lattice, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.files import TABLE, atomic, read_json, read_table, write_json, write_table
@@ -30,7 +29,9 @@ from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SHARD, ST
 from matml.screening.select.summary import summarise
 from matml.screening.select.top_k import CELL_COLUMNS, best_first, merge_states, typed
 from matml.screening.settings import ScreeningSection
+from matml.structures.disorder.atoms import fractions, occupancies
 from matml.structures.duplicates import copies
+from matml.structures.elements import structure_of
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ FRONT_COLUMNS = [
     *("probability", "expected_improvement", "score", "score_rank", "pareto_front"),
 ]
 LATER_COLUMNS = [
-    *("distance", "in_domain", "rare_elements", "beyond_labels", "duplicate_of"),
+    *("distance", "in_domain", "rare_elements", "beyond_labels", "disordered", "duplicate_of"),
     *(
         "strained_copy_of",
         "known_composition",
@@ -185,7 +186,7 @@ def ranked(
     pool = rows[rows["in_domain"]].head(POOL * top)
     alike = {"by_score": 0.0, "as_chosen": 0.0}
     if len(pool) > 1:
-        features = composition_features(pool["atomic_numbers"])
+        features = composition_features(pool)
         picks = diverse_order(-np.arange(len(pool)), features, top, settings.diversity)
         alike = {
             "by_score": likeness(features, range(len(picks))),
@@ -207,7 +208,9 @@ def ranked(
     rows = rows.assign(**neighbours(rows.head(DESCRIBED), known))
     if HULL in rows:
         hull = KnownHull.of(known)
-        phases = [hull.decomposition(z) for z in rows["atomic_numbers"].head(top)]
+        first = rows.head(top)
+        atoms = zip(first["atomic_numbers"], occupancies(first), strict=True)
+        phases = [hull.decomposition(*own) for own in atoms]
         rows["decomposes_into"] = pd.Series(phases, dtype=str).reindex(rows.index, fill_value="")
     measured = [
         n + s
@@ -238,13 +241,14 @@ def _criteria(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray
     return np.stack(found, 1)
 
 
-def composition_features(atomic_numbers: pd.Series) -> np.ndarray:
+def composition_features(table: pd.DataFrame) -> np.ndarray:
     """What a composition is like: mean and spread of its elements' features, standardised."""
     elements = element_features().astype(float)
     rows = []
-    for numbers in atomic_numbers:
+    for numbers, shares in zip(table["atomic_numbers"], occupancies(table), strict=True):
         own = elements[np.asarray(numbers)]
-        rows.append(np.concatenate([own.mean(0), own.std(0)]))
+        mean = np.average(own, 0, shares)
+        rows.append(np.concatenate([mean, np.sqrt(np.average((own - mean) ** 2, 0, shares))]))
     features = np.array(rows)
     return Standardisation.of(features).apply(features)
 
@@ -257,11 +261,11 @@ def neighbours(rows: pd.DataFrame, known: pd.DataFrame) -> dict[str, pd.Series]:
     A known crystal of the same prototype is preferred.
     """
     known = known[known["duplicate_of"] == ""]
-    fractions = _fractions(known["atomic_numbers"])
+    found = fractions(known)
     same = {p: np.flatnonzero(known["prototype"] == p) for p in rows["prototype"].unique()}
     ids, changed = [], []
-    for own, prototype in zip(_fractions(rows["atomic_numbers"]), rows["prototype"], strict=True):
-        apart = 0.5 * np.abs(fractions - own).sum(1)
+    for own, prototype in zip(fractions(rows), rows["prototype"], strict=True):
+        apart = 0.5 * np.abs(found - own).sum(1)
         nearest = apart.copy()
         nearest[same[prototype]] -= 1e-6
         place = int(np.argmin(nearest))
@@ -273,11 +277,6 @@ def neighbours(rows: pd.DataFrame, known: pd.DataFrame) -> dict[str, pd.Series]:
     }
 
 
-def _fractions(atomic_numbers: pd.Series) -> np.ndarray:
-    """Atomic fractions, [n, 119]."""
-    return np.array([np.bincount(z, minlength=119) / len(z) for z in atomic_numbers])
-
-
 def write_structures(rows: pd.DataFrame, folder: Path) -> list[str]:
     """Write crystals as CIF; return the file names in the order of the ranks."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -287,11 +286,8 @@ def write_structures(rows: pd.DataFrame, folder: Path) -> list[str]:
     width = len(str(len(rows)))
     for row in rows.to_dict("records"):
         name = f"{row['rank']:0{width}d}_{row['formula'].replace('(', '').replace(')', '')}.cif"
-        lattice = Lattice(np.reshape(row["lattice"], (3, 3)))
-        positions = np.reshape(row["frac_coords"], (-1, 3))
-        structure = Structure(
-            lattice, [Element.from_Z(int(z)) for z in row["atomic_numbers"]], positions
-        )
+        cell = ("lattice", "frac_coords", "atomic_numbers", "occupancy")
+        structure = structure_of(*map(row.get, cell))
         with atomic(folder / name) as temporary:
             temporary.write_text(structure.to(fmt="cif"), encoding="utf-8")
         names.append(name)

@@ -17,7 +17,7 @@ LARGEST_FRONT = 1000
 MOST_KNOWN = 20_000
 """Candidates with a known value that the check looks at."""
 ROW_GROUP = 16_384
-CELL_COLUMNS = ["lattice", "frac_coords", "atomic_numbers", "orbit"]
+CELL_COLUMNS = ["lattice", "frac_coords", "atomic_numbers", "orbit", "occupancy"]
 UNSAID = ["row", "anonymous_formula", *CELL_COLUMNS]
 """Columns that the table of all scores goes without."""
 CHECKED = ["prediction", "low", "high", "known_value", "in_support", "held_out"]

@@ -18,12 +18,12 @@ from matml.structures.graphs.graph import CrystalGraph
 
 ARRAYS = {
     "node_atomic_number": np.int16,
-    "node_multiplicity": np.int32,
+    "node_multiplicity": np.float32,
     "node_offset": np.int64,
     "edge_source": np.int32,
     "edge_target": np.int32,
     "edge_distance": np.float32,
-    "edge_multiplicity": np.int32,
+    "edge_multiplicity": np.float32,
     "edge_offset": np.int64,
 }
 GRAPHS = Format("graphs", 1, "run `matml structures graph` again")
@@ -42,7 +42,8 @@ class GraphStore:
     settings
         How the graphs were made (neighbours, tie tolerance in angstrom).
     node_atomic_number, node_multiplicity
-        Shape (N,); multiplicity is the number of atoms of the orbit in the primitive cell.
+        Shape (N,); multiplicity is the number of atoms of the orbit in the primitive cell, the mean
+        where sites are not always occupied.
     node_offset, edge_offset
         First node and edge of each graph, shape (G + 1,).
     edge_source, edge_target
@@ -83,12 +84,12 @@ class GraphStore:
             ids=list(ids),
             settings=dict(settings),
             node_atomic_number=flat("atomic_number", np.int16),
-            node_multiplicity=flat("node_multiplicity", np.int32),
+            node_multiplicity=flat("node_multiplicity", np.float32),
             node_offset=offsets("atomic_number"),
             edge_source=flat("edge_source", np.int32),
             edge_target=flat("edge_target", np.int32),
             edge_distance=flat("edge_distance", np.float32),
-            edge_multiplicity=flat("edge_multiplicity", np.int32),
+            edge_multiplicity=flat("edge_multiplicity", np.float32),
             edge_offset=offsets("edge_source"),
         )
 

@@ -14,7 +14,13 @@ from pymatgen.core.periodic_table import Element, Species
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import check_fractions
-from matml.structures.io.entries import DECLARED, declared_symmetry, refuse_contradiction
+from matml.structures.io.entries import (
+    DECLARED,
+    amounts_of,
+    at_most_one,
+    declared_symmetry,
+    refuse_contradiction,
+)
 
 LISTS = ("structures", "data", "response", "results")
 """Keys under which responses hold their entries."""
@@ -132,7 +138,7 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
                 f"site {number} holds {symbols.pop()}, but its label says {label}",
                 "correct the species or the label",
             )
-        species.append(held)
+        species.append(at_most_one(held, f"site {number}"))
     if charge := record.get("charge"):
         warnings.warn(f"a charge of {charge} is declared, which changes nothing here", stacklevel=2)
     for number, site in enumerate(sites, 1):
@@ -363,11 +369,10 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
     )
     if (fractions := attributes.get("fractional_site_positions")) is not None:
         _refuse_two_places(structure.lattice, fractions, positions, "fetch the entry again")
-    if structure.is_ordered:
-        for key in OPTIMADE_FORMULAS:
-            refuse_contradiction(str(attributes.get(key) or ""), attributes, structure)
-        _check_elements(attributes, structure)
-        structure.properties[DECLARED] = declared_symmetry(attributes)
+    for key in OPTIMADE_FORMULAS:
+        refuse_contradiction(str(attributes.get(key) or ""), attributes, structure)
+    _check_elements(attributes, structure)
+    structure.properties[DECLARED] = declared_symmetry(attributes)
     return structure
 
 
@@ -376,15 +381,16 @@ def _check_elements(attributes: dict, structure: Structure) -> None:
 
     OPTIMADE specification 1.2, sections 7.2.1 to 7.2.3 and 7.2.7.
     """
-    amounts = Counter(site.specie.symbol for site in structure)
-    symbols, total = sorted(amounts), len(structure)
+    amounts = amounts_of(structure)
+    symbols, total = sorted(amounts), sum(amounts.values())
     ratios = [amounts[symbol] / total for symbol in symbols]
-    counts = sorted(amounts.values(), reverse=True)
-    letters = "".join(
-        f"{chr(ord('A') + place)}{n // math.gcd(*counts)}" for place, n in enumerate(counts)
-    )
-    anonymous = re.sub(r"(?<=[A-Z])1(?!\d)", "", letters)
-    own = {"nelements": len(symbols), "elements": symbols, "chemical_formula_anonymous": anonymous}
+    own: dict[str, Any] = {"nelements": len(symbols), "elements": symbols}
+    if structure.is_ordered:
+        counts = sorted(map(round, amounts.values()), reverse=True)
+        letters = "".join(
+            f"{chr(ord('A') + place)}{n // math.gcd(*counts)}" for place, n in enumerate(counts)
+        )
+        own["chemical_formula_anonymous"] = re.sub(r"(?<=[A-Z])1(?!\d)", "", letters)
     for key, value in own.items():
         said = attributes.get(key)
         if said is not None and said != value and len(symbols) <= MOST_LETTERS:
@@ -436,4 +442,4 @@ def _occupants(item: dict) -> dict:
             symbol = "D"
         species = Element(symbol) if Element.is_valid_symbol(symbol) else Unknown(symbol)
         found[species] = found.get(species, 0.0) + float(_numbers(share))
-    return found
+    return at_most_one(found, f"species {item['name']!r}")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from pymatgen.core import Structure
 from pymatgen.core.periodic_table import DummySpecies
 
+from matml.structures.disorder.sites import FULL
+from matml.structures.elements import shown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
     Declared,
@@ -55,7 +57,7 @@ def check_entry(entry: Any, structure: Structure) -> None:
     BadCrystal
         Names both values.
     """
-    if not isinstance(entry, dict) or not structure.is_ordered:
+    if not isinstance(entry, dict):
         return
     structure.properties[DECLARED] = {
         **structure.properties.get(DECLARED, {}),
@@ -63,14 +65,14 @@ def check_entry(entry: Any, structure: Structure) -> None:
     }
     for text in dict.fromkeys(_formulas(entry)) or [""]:
         refuse_contradiction(text, entry, structure)
-    own = Counter(site.specie.symbol for site in structure)
+    own = amounts_of(structure)
     for key in (*ELEMENTS, *ANONYMOUS, "nelements"):
         said = entry.get(key)
         names = said.split("-") if isinstance(said, str) else said
         if key in ANONYMOUS:
-            other = isinstance(said, str) and _ratio(map(int, _amounts(said))) != _ratio(
-                own.values()
-            )
+            # of whole numbers
+            other = isinstance(said, str) and structure.is_ordered
+            other = other and _ratio(map(int, _amounts(str(said)))) != _ratio(own.values())
         elif key == "nelements":
             other = isinstance(said, int) and said != len(own)
         else:
@@ -89,9 +91,31 @@ def _amounts(anonymous: str) -> list[str]:
     return [amount or "1" for _, amount in re.findall(r"([A-Z][a-z]?)(\d*)", anonymous)]
 
 
-def _ratio(amounts: Iterable[int]) -> list[int]:
-    """Return amounts in the smallest whole numbers, sorted."""
-    whole = sorted(amounts)
+def amounts_of(structure: Structure) -> dict[str, float]:
+    """Return the atoms of a cell by symbol, of disordered sites the mean; vacancies left out."""
+    amounts: dict[str, float] = defaultdict(float)
+    for site in structure:
+        for kind, share in site.species.items():
+            if not isinstance(kind, DummySpecies):
+                amounts["H" if kind.symbol in ("D", "T") else kind.symbol] += share
+    return amounts
+
+
+def at_most_one(held: dict, where: str) -> dict:
+    """Return what a site holds; occupancies that are a little over 1 are rounded ones."""
+    total = sum(held.values())
+    if total > 1 + FULL:
+        listed = " ".join(f"{shown(kind)}{share:g}" for kind, share in held.items())
+        raise BadCrystal(
+            f"{where} holds {listed}, {total:.4g} atoms in all",
+            "correct the occupancies of the site: they sum to 1 at most",
+        )
+    return {kind: share / total for kind, share in held.items()} if total > 1 else held
+
+
+def _ratio(amounts: Iterable[float]) -> list[int]:
+    """Return whole amounts in the smallest whole numbers, sorted."""
+    whole = sorted(map(round, amounts))
     return [n // math.gcd(*whole) for n in whole]
 
 
@@ -167,7 +191,7 @@ def refuse_contradiction(text: str, entry: Mapping[str, Any], structure: Structu
     BadCrystal
         Names both values.
     """
-    if any(isinstance(site.specie, DummySpecies) for site in structure):
+    if structure.is_ordered and any(isinstance(site.specie, DummySpecies) for site in structure):
         return  # which its own check tells
     # numbers may be written as text
     held = [
@@ -180,13 +204,9 @@ def refuse_contradiction(text: str, entry: Mapping[str, Any], structure: Structu
     declared = Declared(
         formula=parse_formula(text) if text else None,
         formula_text=text,
-        atoms=None if sites is None else round(sites),
+        atoms=round(sites) if sites is not None and structure.is_ordered else None,
         volume_A3=volume,
         density_g_cm3=density,
     )
-    amounts: Counter[str] = Counter()
-    for site in structure:
-        symbol = site.specie.symbol
-        amounts["H" if symbol in ("D", "T") else symbol] += 1
-    if wrong := contradictions(declared, amounts, structure.lattice.matrix):
+    if wrong := contradictions(declared, amounts_of(structure), structure.lattice.matrix):
         raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")

@@ -53,7 +53,7 @@ RESERVED = frozenset(
         *("id", "file", "source", "row", "material_id", "formula", "anonymous_formula"),
         *("n_sites", "volume_per_atom_A3", "space_group_number", "prototype", "family"),
         *("common_name", "duplicate_of", "lattice", "frac_coords", "atomic_numbers", "orbit"),
-        *("notes", "poscar", "structure"),
+        *("notes", "poscar", "structure", "occupancy", "disordered"),
         # numbers that are no property
         *("spacegroup", "space_group", "spacegroup_number", "space_group_it_number", "spg_number"),
     )

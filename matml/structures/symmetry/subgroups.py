@@ -43,7 +43,8 @@ def refuse_other_symmetry(
     Parameters
     ----------
     lattice, frac_coords, numbers
-        Row vectors (3, 3) in angstrom, fractional positions (atoms, 3), atomic numbers (atoms,).
+        Row vectors (3, 3) in angstrom, fractional positions (sites, 3), numbers that are alike
+        where sites hold alike (sites,).
     declared
         What is declared, in words, with the space groups that it may be.
 
@@ -56,7 +57,9 @@ def refuse_other_symmetry(
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
     # by spglib, which most databases take
-    structure = structure_of(lattice, frac_coords, numbers)
+    # which elements they are is all the same
+    kinds = np.unique(numbers, return_inverse=True)[1] + 1
+    structure = structure_of(lattice, frac_coords, kinds)
     left, found = dict(declared), list[int]()
     for tolerance in TOLERANCES_A:
         try:

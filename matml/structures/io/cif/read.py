@@ -13,6 +13,7 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
+from matml.structures.disorder.sites import FULL
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.sites import SAME_SITE_A, Site, listed_sites
 from matml.structures.io.cif.tags import (
@@ -148,6 +149,10 @@ def _fill(
     letters: list[tuple[str, int, str]] = []
     for number, site in enumerate(sites):
         images = _images(site, operations, lattice, notes)
+        if site.occupancy < 1 and site.multiplicity not in (None, len(images)):
+            # positions about a special one, of which one is occupied at a time
+            apart = _images(site, operations, lattice, [], SAME_ATOM_A)
+            images = apart if len(apart) == site.multiplicity else images
         if site.multiplicity is not None and site.multiplicity != len(images):
             wrong.append(
                 f"site {site.name} has {len(images)} positions in the cell, but a multiplicity of "
@@ -179,17 +184,21 @@ def _fill(
 
 
 def _images(
-    site: Site, operations: Operations, lattice: np.ndarray, notes: list[str]
+    site: Site,
+    operations: Operations,
+    lattice: np.ndarray,
+    notes: list[str],
+    reach: float = SAME_SITE_A,
 ) -> np.ndarray:
     """Return the positions equivalent to a site, [multiplicity, 3].
 
-    Operations that leave it where it is, within `SAME_SITE_A`, are its site symmetry: it is put at
+    Operations that leave it where it is, within `reach`, are its site symmetry: it is put at
     the mean of its images under them, exactly on its special position.
     """
     images = operations.rotations @ site.position + operations.translations
     step = images - site.position
     step -= np.rint(step)
-    near = np.linalg.norm(step @ lattice, axis=1) < SAME_SITE_A
+    near = np.linalg.norm(step @ lattice, axis=1) < reach
     moved = step[near].mean(0)
     shift = float(np.linalg.norm(moved @ lattice))
     if shift > 0.01:
@@ -243,13 +252,15 @@ def _merge(
     kept = list(content)
     for place in kept:
         total = sum(content[place].values())
-        if total > 1.0 + 1e-3:
+        if total > 1 + FULL:
             shares = content[place].items()
             listed = ", ".join(f"{kind.symbol} {share:g}" for kind, share in shares)
             raise BadCrystal(
                 f"overlapping atoms: one position holds {listed}, {total:g} atoms in all",
                 _remedy("overlapping"),
             )
+        if total > 1:  # by rounding
+            content[place] = {kind: share / total for kind, share in content[place].items()}
     return [content[place] for place in kept], kept
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pymatgen.core.periodic_table import Element
 
+from matml.structures.disorder.sites import FULL
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.tags import BONDED, MULTIPLICITY, UNKNOWN, entry, finite_number
@@ -64,15 +65,19 @@ def listed_sites(
         if flag == "dum":
             notes.append(f"site {name} is a dummy (calc_flag dum) and was left out")
             continue
+        written = entry(block, "_atom_site_occupancy", row)
+        occupancy = _occupancy(written, name)
+        kind = types[row] if types and types[row] not in UNKNOWN else name
+        if written and occupancy < 1 and VACANCY.fullmatch(kind.rstrip("0123456789")):
+            notes.append(f"site {name} stands for a vacancy and was left out")
+            continue
         if types and types[row] not in UNKNOWN:
             species = _of_type(types[row], name, declared)
         else:
             species = _of_label(name, declared, hydrogens, notes)
         _check_position(positions[row], name, declared)
-        written = entry(block, "_atom_site_occupancy", row)
         if not written and "_atom_site_occupancy" in block:
             notes.append(f"site {name} has no occupancy ('.' or '?'), read as 1")
-        occupancy = _occupancy(written, name)
         if occupancy == 0:
             if declared.formula is None:
                 raise BadCrystal(
@@ -167,7 +172,7 @@ def _positions(block: dict[str, list[str]], lattice: np.ndarray) -> np.ndarray:
 
 
 def _refuse_unlisted(block: dict[str, list[str]], names: Sequence[str]) -> None:
-    """Refuse hydrogens that are counted but not listed, and alternatives of a disorder."""
+    """Refuse hydrogens that are counted but not listed, and alternatives that are always there."""
     for row, name in enumerate(names):
         attached = entry(block, "_atom_site_attached_hydrogens", row)
         if attached and attached not in ("0", "0.0"):
@@ -175,18 +180,25 @@ def _refuse_unlisted(block: dict[str, list[str]], names: Sequence[str]) -> None:
                 f"site {name} has {attached} attached hydrogens that are not listed as sites",
                 "give the positions of all hydrogens",
             )
-    places: dict[str, set[str]] = {}
-    for row in range(len(names)):
+    # without assemblies, groups of one name may be of several places: the least of each counts
+    least: dict[str, dict[str, float]] = {}
+    for row, name in enumerate(names):
         group = entry(block, "_atom_site_disorder_group", row)
         if group:
             assembly = entry(block, "_atom_site_disorder_assembly", row)
-            places.setdefault(assembly, set()).add(group)
-    for groups in places.values():
-        if len(groups) > 1 or any(group.startswith("-") for group in groups):
+            groups = least.setdefault(assembly, {})
+            share = _occupancy(entry(block, "_atom_site_occupancy", row), name)
+            groups[group] = min(groups.get(group, share), share)
+    for groups in least.values():
+        # a negative group has its alternative by symmetry
+        shares = [share * (2 if group[0] == "-" else 1) for group, share in groups.items()]
+        if sum(shares) > 1 + FULL and (len(groups) > 1 or next(iter(groups))[0] == "-"):
+            said = " and ".join(f"{name} ({share:g})" for name, share in sorted(groups.items()))
             raise BadCrystal(
-                f"disordered: sites stand in the disorder groups {', '.join(sorted(groups))}, "
-                "alternatives of one another",
-                "give an ordered model: keep the sites of one group",
+                f"disordered: the disorder groups {said} are alternatives of one another, but "
+                f"their occupancies sum to {sum(shares):.3g}",
+                "give each alternative its occupancy, or an ordered model: keep the sites of one "
+                "group",
             )
 
 
@@ -207,7 +219,7 @@ def _occupancy(text: str, name: str) -> float:
     if not text:
         return 1.0
     value = finite_number(text, f"the occupancy of site {name}")
-    if not 0 <= value <= 1.0 + 1e-3:
+    if not 0 <= value <= 1.0 + FULL:
         raise BadCrystal(f"the occupancy of site {name} is {text}", "give occupancies from 0 to 1")
     return min(value, 1.0)
 
