@@ -124,12 +124,12 @@ def report(table: pd.DataFrame, seed: int) -> list[dict]:
         virtual, ordered = (error[kind].to_numpy() for kind in ("virtual", "ordered"))
         ratio = virtual.mean() / ordered.mean()
         low, high = np.percentile(virtual[drawn].mean(1) / ordered[drawn].mean(1), [2.5, 97.5])
+        covered, known = (own[what].mean() for what in ("covered", "in_domain"))
         click.echo(
             f"{name:30s} K={shots}: {len(error)} families, error {ordered.mean():.3f} -> "
             f"{virtual.mean():.3f}, ratio {ratio:.2f} [{low:.2f}, {high:.2f}]; 90 % intervals "
-            f"cover {own['covered']['ordered'].mean():.2f} -> {own['covered']['virtual'].mean():.2f}; "
-            f"in the domain {own['in_domain']['ordered'].mean():.2f} -> "
-            f"{own['in_domain']['virtual'].mean():.2f}"
+            f"cover {covered['ordered']:.2f} -> {covered['virtual']:.2f}; "
+            f"in the domain {known['ordered']:.2f} -> {known['virtual']:.2f}"
         )
         for metric, values in (
             ("error, ordered", ordered),
