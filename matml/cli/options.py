@@ -1,4 +1,4 @@
-"""What the commands of `matml properties` share: their options, and what is opened by them."""
+"""What commands share: their options, and what those of `matml properties` open."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class ResultsFolder(click.Path):
+    """A folder to fill, whose plain files get their checksums beside them."""
+
+    def convert(self, value: Any, *where: Any) -> Any:
+        """Return the path."""
+        from matml.core.integrity.beside import note_from_now_on
+
+        note_from_now_on()
+        return super().convert(value, *where)
+
+
+RESULTS = ResultsFolder(path_type=Path, file_okay=False)
 Command = Callable[..., Any]
 
 run_option = click.option(

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
+from matml.cli.options import FILE, RESULTS
+
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
 known_option = click.option(
     "--known",
     type=EXISTING_FOLDER,
@@ -21,7 +21,7 @@ known_option = click.option(
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--out",
-    type=FOLDER,
+    type=RESULTS,
     default="candidates",
     show_default=True,
     help="Folder for candidates.parquet and summary.json.",
@@ -145,7 +145,7 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
 @known_option
 @click.option("--known-graphs", type=EXISTING_FOLDER, help="Their graphs.")
 @click.option(
-    "--out", type=FOLDER, default="screening", show_default=True, help="Folder for the shortlist."
+    "--out", type=RESULTS, default="screening", show_default=True, help="Folder for the shortlist."
 )
 @click.option("--top", type=click.IntRange(min=1), help="Candidates written as CIF.")
 @click.option("--keep", type=click.IntRange(min=1), help="Rows of the shortlist.")
@@ -310,7 +310,7 @@ def closed_loop(starts: int, start_size: int, strategies: tuple[str, ...], **opt
     multiple=True,
     help="Folder of a share that `matml screen --shard` wrote; repeat for all.",
 )
-@click.option("--out", type=FOLDER, required=True, help="Folder for the shortlist.")
+@click.option("--out", type=RESULTS, required=True, help="Folder for the shortlist.")
 def merge(shards: tuple[Path, ...], out: Path) -> None:
     """Join the shares of a screening into one shortlist."""
     from matml.screening.select.shortlist import finish

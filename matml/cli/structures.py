@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+from matml.cli.options import FILE, FOLDER, RESULTS
 
 
 @click.group()
@@ -15,7 +14,7 @@ def structures() -> None:
 
 @structures.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT…")
-@click.option("--out", required=True, type=FOLDER, help="Folder for the result.")
+@click.option("--out", required=True, type=RESULTS, help="Folder for the result.")
 @click.option("--labels", type=FILE, help="CSV of labels keyed by a column `id` or `file`.")
 @click.option("--config", type=FILE, help="YAML with the keys of the section `structures`.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processes; default all processors.")
@@ -69,7 +68,7 @@ def ingest(
 
 @structures.command()
 @click.argument("structures_dir", type=FOLDER)
-@click.option("--out", required=True, type=FOLDER, help="Folder for the result.")
+@click.option("--out", required=True, type=RESULTS, help="Folder for the result.")
 @click.option("--config", type=FILE, help="YAML with the keys of the section `graphs`.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processes; default all processors.")
 def graph(structures_dir: Path, out: Path, config: Path | None, threads: int | None) -> None:

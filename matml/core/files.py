@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import AGAIN, MatmlError, reading
+from matml.core.integrity.beside import beside, check_beside, checksum_before
 from matml.core.integrity.formats import (
     FORMAT_KEY,
     UNSEALED,
@@ -53,6 +54,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        if checksum := checksum_before(path, temporary):
+            write_text(beside(path), checksum)
         temporary.replace(path)
     except OSError as error:
         if error.filename in (None, str(temporary)):
@@ -80,7 +83,7 @@ def resumable(folder: Path, made_with: dict[str, Any]) -> Iterator[Path]:
     """
     record = folder / "made_with.json"
     text = json.dumps(made_with, sort_keys=True)
-    if folder.exists() and not (record.exists() and record.read_text(encoding="utf-8") == text):
+    if folder.exists() and not (record.exists() and record.read_bytes() == text.encode()):
         shutil.rmtree(folder)
     write_text(record, text)
     yield folder
@@ -88,6 +91,14 @@ def resumable(folder: Path, made_with: dict[str, Any]) -> Iterator[Path]:
     with suppress(OSError):
         # other jobs may have theirs beside it
         folder.parent.rmdir()
+
+
+def move(path: Path, to: Path) -> None:
+    """Give a file another name, with the checksum beside it."""
+    if checksum := checksum_before(to, path):
+        write_text(beside(to), checksum)
+        beside(path).unlink(missing_ok=True)
+    path.replace(to)
 
 
 def remove_unfinished(path: str | Path) -> None:
@@ -132,6 +143,7 @@ def read_json(path: str | Path, form: Format | None = None, shape: Any = None) -
     path = Path(path)
     remedy = form.remedy if form else AGAIN
     with reading(path, remedy):
+        check_beside(path)
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -223,6 +235,7 @@ def read_table(
             check_table(path, form)
             table = pd.read_parquet(path)
         else:
+            check_beside(path)
             table = each_text(pd.read_csv(path), unguarded)
         if missing := [name for name in columns if name not in table]:
             raise ValueError(

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from matml.core.errors import MatmlError, reading
+from matml.core.integrity.beside import check_beside
 from matml.core.text import decode
 
 SHOWN = reprlib.Repr()
@@ -146,6 +147,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with reading(path, "write `key: value` lines, as `matml config defaults` does"):
+        check_beside(path)
         try:
             values = yaml.load(decode(path.read_bytes()), Loader=_PlainLoader)
         except yaml.YAMLError as error:

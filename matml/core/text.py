@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.integrity.beside import check_beside
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 SAMPLE = 65536
@@ -142,6 +143,8 @@ def text_table_parts(
     """
     path = Path(path)
     try:
+        if content is None:
+            check_beside(path)
         with _opened(path, content) as file:
             first = ""
             while not first.strip():

@@ -2,7 +2,9 @@
 
 `python tests/faults/chaos.py --faults 100` works on crystals and their graphs, and takes some five
 seconds a fault; with `--whole` on the whole small run of `workflow/config-small.yaml`, and takes an
-hour. Ends with 1 where anything was lost, has other numbers, hangs or shows a traceback.
+hour. There one bit of what a killed job left to go on from is spoilt, too, and at the end one of
+each kind of result file, whose readers run again. Ends with 1 where anything was lost, has other
+numbers, hangs or shows a traceback.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -29,6 +32,8 @@ from matml.core.provenance import result_files, verify_checksums, write_checksum
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ("group", "parent", "parent", "disk")
 """SIGKILL to the run and its jobs, to the run alone, and a limit that a file outgrows."""
+STATE = "state"
+"""SIGKILL to the run and its jobs, and one bit of what they had not finished is other."""
 DISTURBED = ("one", "other")
 FEW = "structures: {inputs: [few.csv.gz]}\n"
 SLOWEST_S = 400.0
@@ -54,9 +59,12 @@ class Chaos:
     results: str
     chance: random.Random
     slowest_s: float = SLOWEST_S
+    faults: tuple[str, ...] = FAULTS
+    longest: float = 0.7
     problems: list[str] = field(default_factory=list)
     done: Counter = field(default_factory=Counter)
     orphans: set[int] = field(default_factory=set)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def start(self, folder: Path, most_bytes: int | None = None) -> subprocess.Popen:
         """Start a run in a session of its own, where no file may grow beyond so many bytes."""
@@ -111,11 +119,12 @@ class Chaos:
 
     def disturb(self, folder: Path, whole_s: float, sizes: list[int]) -> bool:
         """Start or go on with a run, and let one fault happen to it; returns whether it is done."""
-        kind = self.chance.choice(FAULTS)
+        kind = self.chance.choice(self.faults)
         most = int(self.chance.choice(sizes) * self.chance.uniform(0.3, 0.95))
         run = self.start(folder, most if kind == "disk" else None)
-        # a limited run fails by itself
-        seconds = self.slowest_s if kind == "disk" else self.chance.uniform(0.1, 0.7) * whole_s
+        seconds = self.chance.uniform(0.1, 1) * self.longest * whole_s
+        if kind == "disk":  # fails by itself
+            seconds = self.slowest_s
         title = f"{folder.name}, fault {self.done.total() + 1} ({kind})"
         code = self.wait(run, seconds, title)
         if code is None:
@@ -126,7 +135,46 @@ class Chaos:
             run.wait()
         self.done[kind if code is None or code else "ended before"] += 1
         self.look_for_tracebacks(folder, title)
+        if kind == STATE and code is None:
+            self.spoil_state(folder, seconds, title)
         return code == 0
+
+    def spoil_state(self, folder: Path, seconds: float, title: str) -> None:
+        """Spoil what a killed job would go on from: it is named, or the results are the same."""
+        left = [
+            path
+            for place in (folder / self.results).rglob(".unfinished")
+            for path in place.rglob("*")
+            if path.is_file() and path.stat().st_size
+        ]
+        if not left:
+            self.done["no state left"] += 1
+            return
+        path = self.chance.choice(sorted(left))
+        whole = path.read_bytes()
+        spoilt = self.flipped(whole)
+        path.write_bytes(spoilt)
+        run = self.start(folder)
+        code = self.wait(run, seconds, title)
+        if code is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+        self.look_for_tracebacks(folder, title)
+        told = code is not None and path.name in self.told.read_text(errors="replace")
+        if code and not told:
+            self.problems.append(f"{title}: ended with {code} and does not name {path}")
+        self.done["state refused" if code else "state gone on from, or begun anew"] += 1
+        if path.exists() and path.read_bytes() == spoilt:
+            path.write_bytes(whole)
+
+    def flipped(self, whole: bytes) -> bytes:
+        """Return bytes with one bit of them other."""
+        place = self.chance.randrange(len(whole))
+        return (
+            whole[:place]
+            + bytes([whole[place] ^ 1 << self.chance.randrange(8)])
+            + whole[place + 1 :]
+        )
 
     def differ(self, reference: Path, folder: Path, title: str) -> None:
         """Note what differs from an undisturbed run but for its times."""
@@ -147,9 +195,7 @@ class Chaos:
             whole = path.read_bytes()
             if not whole:
                 continue
-            place = self.chance.randrange(len(whole))
-            flipped = bytes([whole[place] ^ 1 << self.chance.randrange(8)])
-            path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+            path.write_bytes(self.flipped(whole))
             try:
                 verify_checksums(results)
                 self.problems.append(f"{path.relative_to(results)}: one bit is other, unnoticed")
@@ -160,6 +206,41 @@ class Chaos:
         (results / "checksums.json").unlink()
         return len(files)
 
+    def spoil_and_read(self, source: Path, kinds: dict[str, list[str]], place: Path) -> None:
+        """Spoil one file of each kind in a copy of a finished run, which then goes on.
+
+        Whoever reads the file must refuse it by its name; where nobody does, all else stays as it
+        is.
+        """
+        for kind, names in kinds.items():
+            name = self.chance.choice(names)
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(source, place, symlinks=True)
+            path = place / self.results / name
+            whole = path.read_bytes()
+            spoilt = self.flipped(whole)
+            path.write_bytes(spoilt)
+            run = self.start(place)
+            code = self.wait(run, self.slowest_s, kind)
+            if code is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+                self.problems.append(f"{kind}: no end after {self.slowest_s:.0f} s")
+            self.look_for_tracebacks(place, kind)
+            told = self.told.read_text(errors="replace")
+            if code:
+                said = [line for line in told.splitlines() if "matml: error:" in line]
+                self.kinds[kind] = "refused by the stage that reads it"
+                if not any(path.name in line for line in said):
+                    self.problems.append(f"{kind}: ended with {code}, and {name} is not named")
+            elif path.exists() and path.read_bytes() == spoilt:
+                self.kinds[kind] = "read by no stage, `config verify` tells"
+                path.write_bytes(whole)
+                self.differ(source, place, kind)
+            else:
+                self.kinds[kind] = "made again"
+                self.differ(source, place, kind)
+
     def run(self, faults: int) -> None:
         """Make a reference, disturb so many runs, and compare the last one and each that ended.
 
@@ -169,13 +250,20 @@ class Chaos:
         self.finish(reference, "undisturbed")
         whole_s = time.monotonic() - begun
         self.slowest_s = max(self.slowest_s, 20 * whole_s)
-        own = {"problems": self.problems, "done": self.done}
+        own = {"problems": self.problems, "done": self.done, "kinds": self.kinds}
         chances = [random.Random(self.chance.random()) for _ in DISTURBED]
         parts = [replace(self, chance=chance, orphans=set(), **own) for chance in chances]
         shares = (faults // 2, faults - faults // 2)
         with ThreadPoolExecutor() as threads:
             list(threads.map(Chaos.run_one, parts, DISTURBED, shares, [whole_s] * 2))
-        self.done["files spoilt"] = self.spoil(self.folder / DISTURBED[0] / self.results)
+        finished = self.folder / DISTURBED[0]
+        if STATE in self.faults:
+            kinds = kinds_of(finished / self.results)
+            shares = [dict(list(kinds.items())[place::2]) for place in range(2)]
+            with ThreadPoolExecutor() as threads:
+                places = [self.folder / f"read-{number}" for number in range(2)]
+                list(threads.map(Chaos.spoil_and_read, parts, [finished] * 2, shares, places))
+        self.done["files spoilt"] = self.spoil(finished / self.results)
 
     def run_one(self, name: str, faults: int, whole_s: float) -> None:
         """Disturb so many runs in one folder."""
@@ -188,6 +276,20 @@ class Chaos:
                 shutil.rmtree(folder / self.results)
         self.finish(folder, f"{name}, at the end")
         self.differ(reference, folder, f"{name}, at the end")
+
+
+def kinds_of(results: Path) -> dict[str, list[str]]:
+    """Return the names of result files by their kind, whatever alloy or property they are of."""
+    found: dict[str, list[str]] = {}
+    for path in result_files(results):
+        name = path.relative_to(results).as_posix()
+        kind = re.sub(r"(figures|baselines|stacks|candidates(?=/.*cif))/.*(?=\.)", r"\1/*", name)
+        kind = re.sub(r"[a-z]+(?:_[a-zA-Z]+)*_(?:eV|GPa|atom|index)(?=[-.])", "*", kind)
+        kind = re.sub(r"(kinetics|calibration)/[^/]+(?=/)", r"\1/*", kind)
+        kind = re.sub(r"(?<=[/-])\d+(?=[/.])", "*", kind)
+        if path.stat().st_size:
+            found.setdefault(kind, []).append(name)
+    return found
 
 
 def processes_of(session: int) -> set[int]:
@@ -254,7 +356,8 @@ def prepared(folder: Path, seed: int, *, whole: bool = False) -> Chaos:
     chance = random.Random(seed)
     if whole:
         arguments = ["--cores", "2", "--configfile", str(ROOT / "workflow/config-small.yaml")]
-        return Chaos(folder, arguments, "build/small/results", chance, 1800.0)
+        faults = (*FAULTS, STATE)
+        return Chaos(folder, arguments, "build/small/results", chance, 1800.0, faults, 0.3)
     arguments = ["--cores", "1", "--configfile", "few.yaml", "results/graphs/summary.json"]
     return Chaos(folder, arguments, "results", chance)
 
@@ -270,6 +373,8 @@ def main() -> None:
         chaos = prepared(Path(folder), given.seed, whole=given.whole)
         chaos.run(given.faults)
     print(", ".join(f"{count} {kind}" for kind, count in chaos.done.items()))
+    for kind, what in sorted(chaos.kinds.items()):
+        print(f"one bit of {kind}: {what}")
     print("\n".join(chaos.problems) or "nothing lost, nothing other, no hang, no traceback")
     sys.exit(bool(chaos.problems))
 

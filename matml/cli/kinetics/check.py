@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from matml.cli.kinetics.options import FOLDER, READABLE, json_option, threads_option
+from matml.cli.options import RESULTS
 
 
 @click.command()
@@ -53,7 +54,7 @@ def populations(as_json: bool) -> None:
 @click.option("--data", type=READABLE, required=True, help="CSV of observations.")
 @click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 @click.option("--alloy", "names", multiple=True, help="Alloy to look at; by default all.")
-@click.option("--out", type=FOLDER, default=Path("equations"), show_default=True)
+@click.option("--out", type=RESULTS, default=Path("equations"), show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @threads_option
 def compare_equations(names: tuple[str, ...], **options: Any) -> None:

@@ -29,6 +29,7 @@ from matml.cli.kinetics.options import (
     threads_option,
 )
 from matml.cli.kinetics.run import run
+from matml.cli.options import RESULTS
 
 if TYPE_CHECKING:
     from matml.kinetics.inference.run_offsets import RunOffsets
@@ -52,7 +53,7 @@ trust_option = click.option(
     is_flag=True,
     help="Run the Python file that the population names as its equation; needed once per content.",
 )
-out_option = click.option("--out", type=FOLDER, required=True)
+out_option = click.option("--out", type=RESULTS, required=True)
 REAL = "Folder with the measured sets stainless_ttt and tempering"
 
 
@@ -179,7 +180,7 @@ def learn(
 @alloys_option
 @click.option(
     "--out",
-    type=FOLDER,
+    type=RESULTS,
     default=Path("calibration"),
     show_default=True,
     help="One folder per alloy is made in it.",
@@ -308,7 +309,7 @@ def _changed(settings: KineticsSection, given: dict[str, object]) -> KineticsSec
 @click.option("--data", type=READABLE, help="CSV of observations, instead of --real.")
 @alloys_option
 @click.option("--equation", help="With --data: " + EQUATION_HELP)
-@click.option("--out", type=FOLDER, help="Write scores.csv, scores_by_alloy.csv, summary.json.")
+@click.option("--out", type=RESULTS, help="Write scores.csv, scores_by_alloy.csv, summary.json.")
 @click.option("--name", help="Name of the data set in the results; by default the folder's.")
 @click.option("--shots", help="Comma-separated numbers of observations, for instance 1,2,3,5,10.")
 @click.option("--draws", type=click.IntRange(min=1), help="Random draws per alloy.")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from matml.cli.kinetics.options import FOLDER, READABLE, Command, bound_threads, threads_number
+from matml.cli.kinetics.options import READABLE, Command, bound_threads, threads_number
+from matml.cli.options import RESULTS
 
 if TYPE_CHECKING:
     from matml.kinetics.data.observations import Observations
@@ -35,7 +36,7 @@ def points_options(command: Command) -> Command:
 )
 @click.option("--formula", type=click.Choice(["li", "kirkaldy"]), default="li", show_default=True)
 @points_options
-@click.option("--out", type=FOLDER, default=Path("diagram"), show_default=True)
+@click.option("--out", type=RESULTS, default=Path("diagram"), show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @threads_number
 def diagram(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from matml.cli.kinetics.options import FOLDER, stage_options
+from matml.cli.kinetics.options import stage_options
+from matml.cli.options import RESULTS
 
 if TYPE_CHECKING:
     from matml.kinetics.settings import KineticsSection
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--dataset", required=True, help="Name of a data set in the configuration.")
-@click.option("--out", type=FOLDER, required=True)
+@click.option("--out", type=RESULTS, required=True)
 @stage_options
 def run(dataset: str, out: Path, settings: KineticsSection, seed: int) -> None:
     """Prepare a configured data set, learn from it, calibrate held-out alloys, compare methods.

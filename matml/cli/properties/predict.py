@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from matml.cli.options import FILE, FOLDER
+from matml.cli.options import FILE, FOLDER, RESULTS
 
 ANY = click.Path(path_type=Path)
 SHOWN = 10
@@ -70,7 +70,7 @@ def prepare(threads: int) -> int:
 @click.option(
     "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
 )
-@click.option("--out", required=True, type=FOLDER, help="Folder of the adapted predictor.")
+@click.option("--out", required=True, type=RESULTS, help="Folder of the adapted predictor.")
 @use_options
 def adapt(
     inputs, labels, name, unit, scale, own_inputs, method, trust_labels, out, model, threads, device

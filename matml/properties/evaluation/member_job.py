@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from matml.core.files import read_table, resumable, write_table
+from matml.core.files import move, read_table, resumable, write_table
 from matml.properties.dataset import Workbench
 from matml.properties.evaluation.layout import (
     METATRAINING,
@@ -60,7 +60,7 @@ def member_job(
             history = work / f"history-{method}.csv"
             if not history.exists():
                 metatrain_member(bench, work, work, settings, methods=[method], **own)
-                (work / METATRAINING).replace(history)
+                move(work / METATRAINING, history)
             histories.append(read_table(history))
         history = pd.concat(histories[1:] or histories, ignore_index=True)
         write_table(work / METATRAINING, history)
@@ -82,7 +82,7 @@ def member_job(
         keep(work, member_folder(run, member))
         out = predictions_of(run, "member", member)
         out.parent.mkdir(parents=True, exist_ok=True)
-        table.replace(out)
+        move(table, out)
 
 
 def unfinished(run: Path, member: int) -> Path:
@@ -101,4 +101,4 @@ def keep(work: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     # the history of pre-training goes first: a member without it is trained anew
     for path in [work / PRETRAINING, *work.glob("*.safetensors"), *work.glob(METATRAINING)]:
-        path.replace(out / path.name)
+        move(path, out / path.name)

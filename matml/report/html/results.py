@@ -8,6 +8,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, read_table
+from matml.core.integrity.beside import check_beside
 from matml.core.settings import read_yaml
 
 
@@ -77,6 +78,7 @@ class Results:
         if path is None:
             return None
         with reading(path):
+            check_beside(path)
             return path.read_text(encoding="utf-8")
 
     def yaml(self, name: str) -> Any:
