@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,19 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
         main.main()
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("matml: error: there is too little memory; free some")
+
+
+def test_a_long_command_says_that_it_is_at_work():
+    code = (
+        "import logging, time, click; from matml.cli import main as m; m.SILENCE_S = 0.3\n"
+        "command = click.command()(lambda: (time.sleep(1), logging.info('own'), time.sleep(0.1)))\n"
+        "m.cli = command; m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *lines, own = done.stderr.splitlines()
+    assert own == "own"
+    assert lines
+    assert all(re.fullmatch(r"at work for \d+ s", line) for line in lines)
 
 
 def test_folders_are_watched_with_their_files(tmp_path):

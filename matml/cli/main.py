@@ -3,7 +3,9 @@
 import importlib
 import logging
 import sys
+import time
 from errno import ENOMEM
+from threading import Thread
 
 import click
 
@@ -11,6 +13,8 @@ from matml import __version__
 from matml.core.errors import REMEDIES, MatmlError, reason_of
 from matml.core.integrity.owner import end_with_run
 
+log = logging.getLogger(__name__)
+SILENCE_S = 10.0
 # name: (module:attribute, one line of help); the module is imported only when its command runs
 COMMANDS = {
     "run": ("matml.cli.run:run", "Run the whole workflow, from any folder."),
@@ -56,10 +60,34 @@ def cli() -> None:
     """Learn new material families and new alloys from a handful of points."""
 
 
+class LastLine(logging.Handler):
+    """Knows when the last line was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = self.at = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note the time."""
+        self.at = time.monotonic()
+
+
+def break_silence(last: LastLine) -> None:
+    """Log a line whenever there was none for long, that nobody takes a command for dead."""
+    while True:
+        time.sleep(max(last.at + SILENCE_S - time.monotonic(), SILENCE_S / 10))
+        # a bar on a terminal says more
+        tqdm = sys.modules.get("tqdm") if sys.stderr.isatty() else None
+        if time.monotonic() >= last.at + SILENCE_S and not (tqdm and len(tqdm.tqdm._instances)):
+            log.info("at work for %.0f s", time.monotonic() - last.begun)
+
+
 def main() -> None:
     """Run the command line; a `MatmlError` is one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     end_with_run()
+    logging.getLogger().addHandler(last := LastLine())
+    Thread(target=break_silence, args=(last,), daemon=True).start()
     try:
         cli(prog_name="matml")
     except MatmlError as error:

@@ -26,8 +26,10 @@ def run(cores: str | None, configfiles: tuple[Path, ...], arguments: tuple[str, 
     `matml run --cores 2 results/report.html` makes one file. A configuration file that is not
     here is looked for in the project, such as `workflow/config-long.yaml`.
     """
+    from matml.core.errors import MatmlError
     from matml.core.project import input_path, project_root
     from matml.core.settings import read_yaml
+    from matml.core.text import encoding_of
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
     # Snakemake takes all words that follow for further files: the user's arguments come first
@@ -35,6 +37,8 @@ def run(cores: str | None, configfiles: tuple[Path, ...], arguments: tuple[str, 
     for file in files:
         # which Snakemake would do with a traceback
         read_yaml(file)
+        if encoding_of(Path(file).read_bytes()) not in ("utf-8", "utf-8-sig"):
+            raise MatmlError(f"{file}: is not UTF-8, which Snakemake reads only; save it as UTF-8")
     command += [*arguments, *(["--cores", cores] if cores else [])]
     command += ["--configfile", *files] if files else []
     # in place of this process: signals and the exit code are Snakemake's own

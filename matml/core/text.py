@@ -27,6 +27,10 @@ FIRST_ROW = 2
 """What a table's first row is called wherever one is: as in a spreadsheet, the header is row 1."""
 LONGEST_LINE = 64 * 10**6
 """Characters of a line, whose cells may hold structures."""
+MOST_CELLS, MOST_CHARACTERS = 4 * 10**6, 200 * 10**6
+"""Of a table that is read as a whole: 1 GB of memory, a quarter of a minute."""
+MOST_EMPTY = 10**6
+"""Lines without text, one after the other, of any table."""
 BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
@@ -155,7 +159,8 @@ def text_table_parts(
             sample = first + file.read(SAMPLE)
             separator = _separator(sample)
             notes = [f"columns are separated by {SEPARATORS[separator]}"] * (separator != ",")
-            yield from _parts(path, _rows(_chained(sample, file), separator), size, notes)
+            rows = _bounded(path, _rows(_chained(sample, file), separator), whole=size is None)
+            yield from _parts(path, rows, size, notes)
     except FileNotFoundError:
         raise MatmlError(f"{path}: no such file") from None
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -392,6 +397,28 @@ def _rows(text: Iterator[str], separator: str) -> Iterator[tuple[list[str], str]
         yield row, ""
     if broken:
         yield [], _told(*broken)
+
+
+def _bounded(
+    path: Path, rows: Iterator[tuple[list[str], str]], *, whole: bool
+) -> Iterator[tuple[list[str], str]]:
+    """Yield the rows of a file that is no bomb, and not too large where it is read as a whole."""
+    cells = characters = empty = 0
+    for row, why in rows:
+        empty = 0 if row else empty + 1
+        if empty > MOST_EMPTY:
+            raise MatmlError(
+                f"{path}: has more than {MOST_EMPTY} empty lines together; take them out"
+            )
+        if whole:
+            cells += len(row)
+            characters += sum(map(len, row))
+            if cells > MOST_CELLS or characters > MOST_CHARACTERS:
+                raise MatmlError(
+                    f"{path}: has more than {MOST_CELLS // 10**6} million cells or "
+                    f"{MOST_CHARACTERS // 10**6} million characters; split it, or thin it out"
+                )
+        yield row, why
 
 
 def _told(first: int, last: int, why: str) -> str:

@@ -103,3 +103,17 @@ def test_underscores_make_no_number():
     for text in ("1_50", "", "1,5"):
         with pytest.raises(ValueError, match=r"number|float"):
             to_number(text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("\n" * 1_100_000, "more than 1000000 empty lines together"),
+        ("a,1,2,3\n" * 1_050_000, "more than 4 million cells"),
+        (f"a,{'x' * 10**7}\n" * 25, "200 million characters"),
+    ],
+)
+def test_a_table_that_would_fill_the_memory_is_refused(lines, said, tmp_path):
+    content = gzip.compress(b"id,b,c,d\n" + lines.encode(), 1)
+    with pytest.raises(MatmlError, match=said):
+        read_text_table(tmp_path / "t.csv.gz", content)

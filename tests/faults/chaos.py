@@ -50,6 +50,8 @@ class Chaos:
         Of `matml run`.
     results
         Folder of the results, below `folder`.
+    latest
+        Of an undisturbed run's time, after which a run is killed.
     problems
         What was lost, is other than in an undisturbed run, hangs, or shows a traceback.
     """
@@ -60,7 +62,7 @@ class Chaos:
     chance: random.Random
     slowest_s: float = SLOWEST_S
     faults: tuple[str, ...] = FAULTS
-    longest: float = 0.7
+    latest: float = 0.7
     problems: list[str] = field(default_factory=list)
     done: Counter = field(default_factory=Counter)
     orphans: set[int] = field(default_factory=set)
@@ -122,7 +124,7 @@ class Chaos:
         kind = self.chance.choice(self.faults)
         most = int(self.chance.choice(sizes) * self.chance.uniform(0.3, 0.95))
         run = self.start(folder, most if kind == "disk" else None)
-        seconds = self.chance.uniform(0.1, 1) * self.longest * whole_s
+        seconds = self.chance.uniform(0.1, 1) * self.latest * whole_s
         if kind == "disk":  # fails by itself
             seconds = self.slowest_s
         title = f"{folder.name}, fault {self.done.total() + 1} ({kind})"
@@ -134,6 +136,7 @@ class Chaos:
             (os.kill if kind == "parent" else os.killpg)(run.pid, signal.SIGKILL)
             run.wait()
         self.done[kind if code is None or code else "ended before"] += 1
+        print(title, "ended by itself" if code == 0 else f"after {seconds:.0f} s", file=sys.stderr)
         self.look_for_tracebacks(folder, title)
         if kind == STATE and code is None:
             self.spoil_state(folder, seconds, title)
@@ -357,7 +360,7 @@ def prepared(folder: Path, seed: int, *, whole: bool = False) -> Chaos:
     if whole:
         arguments = ["--cores", "2", "--configfile", str(ROOT / "workflow/config-small.yaml")]
         faults = (*FAULTS, STATE)
-        return Chaos(folder, arguments, "build/small/results", chance, 1800.0, faults, 0.3)
+        return Chaos(folder, arguments, "build/small/results", chance, 1800.0, faults, 0.12)
     arguments = ["--cores", "1", "--configfile", "few.yaml", "results/graphs/summary.json"]
     return Chaos(folder, arguments, "results", chance)
 

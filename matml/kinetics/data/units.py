@@ -49,7 +49,9 @@ class Unit:
         """Return numbers [N] in the usual unit, NaN where the table has none."""
         if self.table is not None:
             return np.interp(number, *self.table, left=np.nan, right=np.nan)
-        return number * self.factor + self.offset
+        # what is too large for a number is infinite, which is refused by its row
+        with np.errstate(over="ignore"):
+            return number * self.factor + self.offset
 
 
 def _per_time(*kinds: tuple[str, tuple[str, ...], float]) -> tuple[Unit, ...]:

@@ -1,0 +1,121 @@
+"""Plain files of results have their checksum beside them, and whoever reads them compares it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from matml.core.errors import MatmlError
+from matml.core.files import (
+    atomic,
+    move,
+    read_json,
+    read_table,
+    resumable,
+    write_json,
+    write_table,
+    write_text,
+)
+from matml.core.integrity import beside
+from matml.core.settings import read_yaml
+from matml.core.text import read_text_table
+from matml.report.html.results import Results
+
+TABLE = pd.DataFrame({"id": ["a", "b"], "value": [0.25, 4e-9]})
+# how each kind is written, and by whom it is read
+KINDS = {
+    "scores.csv": (lambda path: write_table(path, TABLE), [read_table, read_text_table]),
+    "summary.json": (lambda path: write_json(path, {"seed": 31}), [read_json]),
+    "settings.yaml": (lambda path: write_text(path, "seed: 31\n"), [read_yaml]),
+    "1_NaCl.cif": (
+        lambda path: write_text(path, "data_x\n_cell_length_a 5.64\n"),
+        [lambda path: Results(path.parent).text(path.name)],
+    ),
+}
+COMMAND = ["matml", "kinetics", "calibrate", "--data", "my points.csv"]
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """As in a job of the workflow."""
+    monkeypatch.setattr(beside, "_wanted", True)
+    monkeypatch.setattr(sys, "argv", COMMAND)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_changed_file_is_refused_with_the_command_that_makes_it_again(tmp_path, job, name):
+    path, (write, readers) = tmp_path / name, KINDS[name]
+    write(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        for read in readers:
+            with pytest.raises(MatmlError) as told:
+                read(path)
+            assert str(told.value).startswith(f"{path}: is damaged, or was changed")
+            assert "`matml kinetics calibrate --data 'my points.csv'`" in str(told.value)
+    # a copy is its owner's, and what is written anew is as it was written
+    copy = tmp_path / f"copy-{name}"
+    copy.write_bytes(whole)
+    write(path)
+    for read in readers:
+        read(copy)
+        read(path)
+
+
+def test_other_tools_know_the_checksum(tmp_path, job):
+    write_table(tmp_path / "scores.csv", TABLE)
+    call = ["sha256sum", "--check", "--strict", ".scores.csv.sha256"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "scores.csv: OK\n"
+
+
+def test_a_process_killed_between_checksum_and_file_spoils_neither(tmp_path, job, monkeypatch):
+    path = tmp_path / "scores.csv"
+    write_table(path, TABLE)
+    with monkeypatch.context() as patch:
+
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), atomic(path) as temporary:
+            temporary.write_text("id,value\nc,3\n")
+            replace = Path.replace
+            patch.setattr(
+                Path, "replace", lambda own, to: (killed if to == path else replace)(own, to)
+            )
+    assert read_table(path).equals(TABLE)
+    write_table(path, TABLE.head(1))
+    assert len(read_table(path)) == 1
+
+
+def test_a_file_that_moves_takes_its_checksum_along(tmp_path, job):
+    path, to = tmp_path / "history.csv", tmp_path / "metatraining.csv"
+    write_table(path, TABLE)
+    move(path, to)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        ".metatraining.csv.sha256",
+        "metatraining.csv",
+    ]
+    to.write_text(to.read_text().replace("4e-09", "5e-09"))
+    with pytest.raises(MatmlError, match="is damaged"):
+        read_table(to)
+
+
+def test_elsewhere_nothing_lies_beside(tmp_path):
+    for name, (write, _) in KINDS.items():
+        write(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(KINDS)
+
+
+def test_a_long_job_whose_record_is_damaged_begins_anew(tmp_path):
+    folder = tmp_path / "work"
+    with pytest.raises(OSError, match="full"), resumable(folder, {"seed": 1}) as work:
+        (work / "part").touch()
+        raise OSError("full")
+    record = folder / "made_with.json"
+    record.write_bytes(b"\xff" + record.read_bytes()[1:])
+    with resumable(folder, {"seed": 1}) as work:
+        assert not (work / "part").exists()
