@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,6 @@ import pytest
 
 from matml.core.errors import MatmlError
 from matml.core.files import (
-    atomic,
     move,
     read_json,
     read_table,
@@ -75,17 +75,17 @@ def test_other_tools_know_the_checksum(tmp_path, job):
 def test_a_process_killed_between_checksum_and_file_spoils_neither(tmp_path, job, monkeypatch):
     path = tmp_path / "scores.csv"
     write_table(path, TABLE)
-    with monkeypatch.context() as patch:
+    replace = Path.replace
 
-        def killed(*_):
+    def killed(own, to):
+        if to == path:
             raise KeyboardInterrupt
+        return replace(own, to)
 
-        with pytest.raises(KeyboardInterrupt), atomic(path) as temporary:
-            temporary.write_text("id,value\nc,3\n")
-            replace = Path.replace
-            patch.setattr(
-                Path, "replace", lambda own, to: (killed if to == path else replace)(own, to)
-            )
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_table(path, TABLE.head(1))
     assert read_table(path).equals(TABLE)
     write_table(path, TABLE.head(1))
     assert len(read_table(path)) == 1
@@ -112,9 +112,9 @@ def test_elsewhere_nothing_lies_beside(tmp_path):
 
 def test_a_long_job_whose_record_is_damaged_begins_anew(tmp_path):
     folder = tmp_path / "work"
-    with pytest.raises(OSError, match="full"), resumable(folder, {"seed": 1}) as work:
+    with suppress(OSError), resumable(folder, {"seed": 1}) as work:
         (work / "part").touch()
-        raise OSError("full")
+        raise OSError
     record = folder / "made_with.json"
     record.write_bytes(b"\xff" + record.read_bytes()[1:])
     with resumable(folder, {"seed": 1}) as work:

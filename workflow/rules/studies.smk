@@ -95,7 +95,7 @@ rule size_part:
         out=subpath(output.errors, ancestor=2),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        sources=source_hash("matml.cli.studies:study_size"),
+        sources=source_hash("matml.cli.properties.studies:study_size"),
     message:
         "Training on a part of the crystals: {wildcards.part}"
     shell:
@@ -129,7 +129,7 @@ rule properties_sizes:
         out=subpath(output.records, parent=True),
         run=subpath(input.split, parent=True),
         common=COMMON,
-        sources=source_hash("matml.cli.studies:study_size"),
+        sources=source_hash("matml.cli.properties.studies:study_size"),
     message:
         "Errors on unseen families against training-set size and time to train"
     shell:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from matml.cli.options import (
-    FILE,
-    FOLDER,
+from matml.cli.options import FILE, FOLDER
+from matml.cli.properties.options import (
     Stage,
     member_option,
     methods_option,

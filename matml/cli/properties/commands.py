@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from matml.cli.options import (
-    FILE,
-    FOLDER,
+from matml.cli.options import FILE, FOLDER
+from matml.cli.properties.benchmark import BENCHMARK
+from matml.cli.properties.options import (
     Stage,
     member_option,
     methods_option,
@@ -15,9 +15,8 @@ from matml.cli.options import (
     run_option,
     stage_options,
 )
-from matml.cli.properties.benchmark import BENCHMARK
 from matml.cli.properties.predict import COMMANDS
-from matml.cli.studies import STUDIES
+from matml.cli.properties.studies import STUDIES
 
 member_out_option = click.option("--out", required=True, type=FOLDER, help="Folder of the member.")
 table_option = click.option(

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from matml.cli.options import FILE, FOLDER, Command, Stage, run_option, stage_options
+from matml.cli.options import FILE, FOLDER
+from matml.cli.properties.options import Command, Stage, run_option, stage_options
 
 json_option = click.option("--json", "json_file", type=FILE, help="Write tidy records.")
 
