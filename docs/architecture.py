@@ -22,7 +22,7 @@ FLOORS = (
     ("structures",),
     ("properties", "kinetics"),
     ("screening",),
-    ("report", "studies"),
+    ("report", "studies", "app"),
     ("config",),
     ("cli",),
 )
@@ -33,6 +33,7 @@ COLUMNS = {
     "config": 1.5,
     "report": 2,
     "studies": 3,
+    "app": 1,
     "screening": 2,
     "kinetics": 0.5,
     "properties": 2,

@@ -69,6 +69,7 @@ class Population(base.Population):
         composition: Mapping[str, float] | None = None,
         name: str = "alloy",
         seed: int = 0,
+        judged: bool = True,
     ) -> "CalibratedAlloy":
         """Return one alloy calibrated from its observations.
 
@@ -82,6 +83,8 @@ class Population(base.Population):
             of alloys, such as "reference_temperature_K".
         name
             Of the alloy, where the frame has none.
+        judged
+            Whether observations and units are judged too; four times as fast without.
 
         Raises
         ------
@@ -97,7 +100,9 @@ class Population(base.Population):
         alloys = pd.DataFrame([{"alloy": names[0]} | row])
         observations = observations_of(frame, alloys)
         offsets = RunOffsets.of_card(self.data_card) if "run" in frame else NO_OFFSETS
-        result = calibrate(self, observations, observations.names[0], seed, offsets=offsets)
+        result = calibrate(
+            self, observations, observations.names[0], seed, offsets=offsets, judged=judged
+        )
         left_out = [
             f"line {line.line}: {line.reason} ({line.field} = {line.value}); left out"
             for line in observations.quarantine.itertuples()

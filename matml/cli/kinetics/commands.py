@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from matml.cli.kinetics.app import app
 from matml.cli.kinetics.check import (
     compare_equations,
     equations,
@@ -94,6 +95,7 @@ def kinetics() -> None:
 
 
 for command in (
+    app,
     inspect,
     convert,
     recovery,

@@ -128,22 +128,10 @@ def dilatometer(
     A ramp needs --parent and --product. A hold may do without: then its first length is the
     parent's and its last the product's.
     """
-    from matml.core.errors import MatmlError
-    from matml.kinetics.instruments.convert import convert_files
-    from matml.kinetics.instruments.fractions import dilatometer_hold, dilatometer_ramp
+    from matml.kinetics.instruments.convert import by_lever_rule, convert_files
 
-    if hold is None and options["segment"] is None and None in (parent, product):
-        raise MatmlError(
-            "a ramp needs --parent and --product; for a hold give --hold START END or its --segment"
-        )
-
-    def change(record, kelvin, seconds):
-        ranges = [None if r is None else kelvin(r) for r in (parent, product)]
-        if hold is None and None not in ranges:
-            return dilatometer_ramp(record, *ranges, own_path, carbon)
-        given = None if hold is None else seconds(hold)
-        return dilatometer_hold(record, given, *ranges, own_path, final_fraction)
-
+    how = {"own_path": own_path, "final_fraction": final_fraction, "carbon": carbon}
+    change = by_lever_rule(parent, product, hold, options["segment"], **how)
     convert_files(
         files, "length", length_column, change, "lever rule", own_path=own_path, **options
     )
@@ -165,25 +153,10 @@ def dilatometer(
 @final_option
 def dsc(files, heat_column, peak, hold, baseline, final_fraction, own_path, **options) -> None:
     """Convert heat flows by partial areas over a baseline between the peak's feet."""
-    from matml.core.errors import MatmlError
-    from matml.kinetics.instruments.convert import convert_files
-    from matml.kinetics.instruments.fractions import calorimeter_hold, calorimeter_ramp
+    from matml.kinetics.instruments.convert import by_partial_areas, convert_files
 
-    if peak is not None and hold is not None:
-        raise MatmlError(
-            "give --peak LOW HIGH for a ramp, or --hold START END for a hold, not both"
-        )
-    if peak is None and hold is None and options["segment"] is None:
-        raise MatmlError(
-            "give --peak LOW HIGH for a ramp, or --hold START END or its --segment for a hold"
-        )
-
-    def change(record, kelvin, seconds):
-        if peak is not None:
-            return calorimeter_ramp(record, kelvin(peak), own_path, baseline, final_fraction)
-        given = None if hold is None else seconds(hold)
-        return calorimeter_hold(record, given, own_path, baseline, final_fraction)
-
+    how = {"own_path": own_path, "final_fraction": final_fraction, "baseline": baseline}
+    change = by_partial_areas(peak, hold, options["segment"], **how)
     convert_files(
         files, "heat_flow", heat_column, change, "partial areas", own_path=own_path, **options
     )

@@ -141,6 +141,18 @@ def observations_of(frame: pd.DataFrame, alloys: pd.DataFrame | None = None) -> 
     return _checked(text_of(frame), Path("frame"), given, "alloys")
 
 
+def kind_of(table: pd.DataFrame) -> str:
+    """Return the kind of observations that a table of text holds, by its columns.
+
+    Raises
+    ------
+    MatmlError
+        Where it has no measured column, or several.
+    """
+    place = Path("points")
+    return MEASURED[_measured_column(place, in_usual_units(table, place))].kind
+
+
 def text_of(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table in memory as one of text, as it would be read from a file."""
     return read_text_table("frame", csv_text(frame).encode())

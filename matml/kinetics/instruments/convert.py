@@ -12,7 +12,13 @@ from matml.core.errors import MatmlError, naming
 from matml.core.files import write_json, write_table
 from matml.core.provenance import file_hash
 from matml.kinetics.data.units import ZERO_CELSIUS, Unit
-from matml.kinetics.instruments.fractions import observations_of
+from matml.kinetics.instruments.fractions import (
+    calorimeter_hold,
+    calorimeter_ramp,
+    dilatometer_hold,
+    dilatometer_ramp,
+    observations_of,
+)
 from matml.kinetics.instruments.records import Range, Record, read_records
 
 log = logging.getLogger(__name__)
@@ -20,6 +26,74 @@ log = logging.getLogger(__name__)
 ToUnit: TypeAlias = Callable[[Sequence[float]], Range]
 Change: TypeAlias = Callable[[Record, ToUnit, ToUnit], tuple[pd.DataFrame, dict[str, Any]]]
 """Record, temperatures to kelvin, times to seconds -> its rows, and the baselines."""
+Pair: TypeAlias = Sequence[float] | None
+"""Lower and upper end in the unit of the file, where they are given."""
+
+
+def by_lever_rule(
+    parent: Pair,
+    product: Pair,
+    hold: Pair,
+    segment: str | None,
+    *,
+    own_path: bool = False,
+    final_fraction: float = 1.0,
+    carbon: float | None = None,
+) -> Change:
+    """Return what makes observations of lengths; ranges as of the command.
+
+    Raises
+    ------
+    MatmlError
+        Where a ramp lacks a range.
+    """
+    if hold is None and segment is None and None in (parent, product):
+        raise MatmlError(
+            "a ramp needs --parent and --product; for a hold give --hold START END or its --segment"
+        )
+
+    def change(record: Record, kelvin: ToUnit, seconds: ToUnit) -> tuple[pd.DataFrame, dict]:
+        before, after = (None if r is None else kelvin(r) for r in (parent, product))
+        if hold is None and before is not None and after is not None:
+            return dilatometer_ramp(record, before, after, own_path, carbon)
+        given = None if hold is None else seconds(hold)
+        return dilatometer_hold(record, given, before, after, own_path, final_fraction)
+
+    return change
+
+
+def by_partial_areas(
+    peak: Pair,
+    hold: Pair,
+    segment: str | None,
+    *,
+    own_path: bool = False,
+    final_fraction: float = 1.0,
+    baseline: str = "straight",
+) -> Change:
+    """Return what makes observations of heat flows; ranges as of the command.
+
+    Raises
+    ------
+    MatmlError
+        Where neither a peak nor a hold is given, or both.
+    """
+    if peak is not None and hold is not None:
+        raise MatmlError(
+            "give --peak LOW HIGH for a ramp, or --hold START END for a hold, not both"
+        )
+    if peak is None and hold is None and segment is None:
+        raise MatmlError(
+            "give --peak LOW HIGH for a ramp, or --hold START END or its --segment for a hold"
+        )
+
+    def change(record: Record, kelvin: ToUnit, seconds: ToUnit) -> tuple[pd.DataFrame, dict]:
+        if peak is not None:
+            return calorimeter_ramp(record, kelvin(peak), own_path, baseline, final_fraction)
+        given = None if hold is None else seconds(hold)
+        return calorimeter_hold(record, given, own_path, baseline, final_fraction)
+
+    return change
 
 
 def convert_files(
@@ -30,16 +104,16 @@ def convert_files(
     method: str,
     *,
     alloy: str,
-    temperature_column: str | None,
-    temperature_unit: str | None,
-    time_column: str | None,
-    time_unit: str | None,
-    separator: str | None,
-    decimal: str | None,
-    skip_lines: int,
-    segment: str | None,
-    most: int,
     out: Path,
+    temperature_column: str | None = None,
+    temperature_unit: str | None = None,
+    time_column: str | None = None,
+    time_unit: str | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    skip_lines: int = 0,
+    segment: str | None = None,
+    most: int = 100,
     own_path: bool = False,
 ) -> None:
     """Write the observations of all runs of all files, and what they rest on beside.

@@ -53,7 +53,7 @@ def inspect_file(
     count = len(export.numbers)
     yield f"  numbers: {count} rows, lines {export.lines[0]} to {export.lines[-1]}"
     columns = temperature_column, time_column, signal_column
-    role = _signal_role(export)
+    role = signal_role(export)
     try:
         records = records_of(export, role, columns, temperature_unit, time_unit)
     except MatmlError as error:
@@ -87,7 +87,8 @@ def inspect_file(
         write(record_figure(records), [figure])
 
 
-def _signal_role(export: Export) -> str:
+def signal_role(export: Export) -> str:
+    """Return what a file's signal is: "length" or "heat_flow"."""
     return "length" if any(c.role == "length" for c in export.columns) else "heat_flow"
 
 
