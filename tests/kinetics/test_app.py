@@ -43,7 +43,7 @@ def record(tmp_path_factory):
     length = 1e-4 * (1 - np.exp(-((time / 600) ** 2.5))) * 10_000
     lines = [f"{t:.0f};650,0;{x:.5f}" for t, x in zip(time, length, strict=True)]
     path = tmp_path_factory.mktemp("record") / "hold.csv"
-    path.write_text("\n".join(["Zeit s;Temperatur °C;Längenänderung µm", *lines]), "latin-1")
+    path.write_text("\n".join(["Time s;Temperature °C;Length change µm", *lines]), "latin-1")
     return path
 
 
