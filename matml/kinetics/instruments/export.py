@@ -54,6 +54,8 @@ class Export:
     clock
         How many colons part the cells of a column: with two, hh:mm:ss, its numbers are seconds;
         with one, seconds of mm:ss or minutes of hh:mm.
+    preamble
+        Lines above the numbers.
     notes
         What was understood besides, one sentence each.
     """
@@ -67,6 +69,7 @@ class Export:
     numbers: np.ndarray
     lines: np.ndarray
     clock: list[int]
+    preamble: list[str]
     notes: list[str] = field(default_factory=list)
 
     def place(self, role: str, name: str | None = None) -> int:
@@ -181,6 +184,7 @@ def read_export(
         numbers,
         at + 1,
         clock + [0] * (width - len(clock)),
+        lines[: rows[0]],
         notes,
     )
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, naming
 from matml.kinetics.data.columns import HOTTEST_K
 from matml.kinetics.data.units import TEMPERATURES, TIMES, Unit
 from matml.kinetics.instruments.columns import Column, unit_among
+from matml.kinetics.instruments.declared import COLDEST_K, check_declared, doubts
 from matml.kinetics.instruments.export import (
     FEWEST,
     Export,
@@ -26,8 +27,6 @@ from matml.kinetics.instruments.export import (
 )
 from matml.kinetics.instruments.segments import COOLING, HEATING, HOLD, Segment, segments_of
 
-COLDEST_K = 77.0
-"""Dilatometers are cooled with liquid nitrogen."""
 STEADY_HOLD_K = 5.0
 """How far a hold may stray from its mean temperature."""
 STEADY_RAMP = 0.03
@@ -227,16 +226,23 @@ def records_of(
             notes.append(f"{repeated} time stamp(s) repeat: their rows are spread evenly over them")
         if own[0] == own[-1]:
             raise MatmlError(f"{path}: line {lines[rows.start]}: the time never rises")
+        own = spread(own)
+        taken, units = (kelvin, second, signal), (degree, clock)
+        with naming(path):
+            notes += doubts(temperature[rows], own, taken, units)
+            notes += check_declared(
+                export, np.flatnonzero(good)[rows], temperature[rows], own, taken, units
+            )
         records.append(
             Record(
                 path,
                 path.stem if len(runs) == 1 else f"{path.stem}-{number}",
                 temperature[rows],
-                spread(own),
+                own,
                 value[rows],
                 degree,
                 clock,
-                (kelvin, second, signal),
+                taken,
                 int((~good).sum()) if number == 1 else 0,
                 notes,
             )
