@@ -71,10 +71,16 @@ def test_duplicates_are_kept_once(tmp_path):
     assert result.quarantine["reason"].tolist() == ["repeats line 3"]
 
 
-def test_celsius_given_as_kelvin_below_freezing_is_quarantined(tmp_path):
-    text = HEADER.replace("_C", "_K") + "A,190,10,0.2\nA,450,10,0.2\n"
+def test_an_alloy_in_celsius_called_kelvin_is_set_aside_whole(tmp_path):
+    """Its warmer rows would else be read as kelvin."""
+    header = HEADER.replace("_C", "_K")
+    text = header + "A,190,10,0.2\nA,450,10,0.2\nB,800,10,0.2\nB,850,10,0.2\n"
     result = read_observations(write(tmp_path, text))
     assert "Celsius given as kelvin" in result.quarantine["remedy"][0]
+    assert result.quarantine["value"].tolist() == ["190", "450"]
+    # one row that is mistyped is one row
+    result = read_observations(write(tmp_path, header + "A,90,10,0.2\nA,900,10,0.2\n"))
+    assert result.quarantine["value"].tolist() == ["90"]
 
 
 @pytest.mark.parametrize(

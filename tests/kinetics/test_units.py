@@ -206,3 +206,73 @@ def test_a_start_in_celsius_under_a_name_of_kelvin_is_refused(tmp_path):
         read(tmp_path, text.format("K") + "A,700,60,0.4,20\n")
     found = read(tmp_path, text.format("C") + "A,700,60,0.4,-80\n")
     assert found.points["start_temperature_K"].tolist() == pytest.approx([193.15])
+
+
+MARTENSITE = "alloy,temperature_{},martensite_fraction\nA,{},0.3\nA,{},0.7\nA,{},0.97\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            MARTENSITE.format("C", 573, 423, 293),
+            "its lowest number, 293 C, is room temperature in K",
+        ),
+        (MARTENSITE.format("C", 300, 150, 20), ""),
+        (MARTENSITE.format("K", 573, 423, 293), ""),
+        (MARTENSITE.format("C", 573.15, 423.15, 323.15), "end in 0.15, as kelvin of whole degrees"),
+        (MARTENSITE.format("C", 299.85, 149.85, 19.85), ""),
+        (MARTENSITE.format("K", 573.15, 423.15, 323.15), ""),
+        (MARTENSITE.format("K", 299.85, 149.85, 19.85), "end in 0.85, as Celsius of whole kelvin"),
+        (MARTENSITE.format("F", 572, 302, 68), ""),
+        (MARTENSITE.format("F", 300, 150, 20), "its lowest number, 20 F, is room temperature in C"),
+    ],
+)
+def test_numbers_that_give_another_unit_away_are_named(tmp_path, text, told):
+    found = read(tmp_path, text).warnings
+    assert told in " ".join(found)
+    assert len(found) == bool(told)
+
+
+def test_starts_and_histories_at_room_temperature_in_kelvin_are_named(tmp_path):
+    header = "alloy,temperature_C,time_s,fraction_transformed,start_temperature_C\n"
+    text = header + "A,1000,60,0.3,{0}\nA,1050,62,0.6,{0}\n"
+    assert "lowest number, 293 C, is room" in read(tmp_path, text.format(293)).warnings[0]
+    assert read(tmp_path, text.format(20)).warnings == []
+    (tmp_path / "p.csv").write_text("time_s,temperature_C\n0,1173\n60,700\n900,294.5\n")
+    text = "alloy,path,time_s,fraction_transformed\nA,p.csv,50,0.3\nA,p.csv,60,0.6\n"
+    [warning] = read(tmp_path, text).warnings
+    assert "p.csv: ends at its coldest, 294.5 C: room temperature in K?" in warning
+    (tmp_path / "p.csv").write_text("time_s,temperature_C\n0,900\n60,427\n900,25\n")
+    assert read(tmp_path, text).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason", "remedy"),
+    [
+        ("A,10,600,0.05\nA,60,600,0.35\nA,5000,650,0.9\nA,9000,650,0.95\n", "no alloy", "temper"),
+        ("A,600,0.05,10\nA,600,0.35,60\nA,650,0.9,3000\n", "lie above 1", "time_s and fraction"),
+    ],
+)
+def test_exchanged_columns_are_named(tmp_path, rows, reason, remedy):
+    header = "alloy,temperature_C,time_s,fraction_transformed\nB,600,9,0.4\n"
+    found = read(tmp_path, header + rows)
+    assert found.names == ["B"]
+    assert found.quarantine["reason"].str.contains(reason).all()
+    assert found.quarantine["remedy"].str.contains(f"{remedy}.*exchanged").all()
+
+
+def test_a_rate_that_the_rows_contradict_is_refused_with_the_unit_that_fits(tmp_path):
+    header = "alloy,start_temperature_C,temperature_C,time_s,heating_rate_K_per_{},"
+    header += "fraction_transformed\n"
+    row = "A,20,620,{},10,0.4\n"
+    found = read(tmp_path, header.format("s") + row.format(3600) + row.format(60))
+    [entry] = found.quarantine.to_dict("records")
+    assert (entry["line"], entry["field"], entry["value"]) == (2, "heating_rate_K_per_s", "10")
+    assert "10 K/s, but 0.1667 K/s by start_temperature_C, temperature_C" in entry["reason"]
+    assert entry["remedy"] == "name the column heating_rate_K_per_min?"
+    assert read(tmp_path, header.format("min") + row.format(3600)).quarantine.empty
+    header, row = "alloy,run,heating_rate_K_per_s,peak_temperature_C\n", "A,{},10,{}\n"
+    found = read(tmp_path, header + row.format("10 K/min", 540) + row.format("DSC 10 K/s", 590))
+    assert found.quarantine["line"].tolist() == [2]
+    assert "K_per_min" in found.quarantine["remedy"][0]

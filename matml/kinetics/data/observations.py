@@ -44,13 +44,13 @@ from matml.kinetics.data.columns import (
     LONGEST_S,
     MEASURED,
     SHORTEST_S,
-    in_percent,
     measured_problem,
     temperature_problem,
     time_problem,
 )
+from matml.kinetics.data.plausible import misplaced, odd_temperatures, suspicious_temperatures
 from matml.kinetics.data.thermal_history import History, follow_paths
-from matml.kinetics.data.units import ZERO_CELSIUS, Table, in_usual_units
+from matml.kinetics.data.units import Table, in_usual_units
 
 USUAL_COLUMNS = {
     *("alloy", "temperature_K", "time_s", "sigma", "simulated", "run", "path"),
@@ -171,12 +171,8 @@ def _checked(
         raw, paths, bad = follow_paths(raw, path)
     elif "temperature_K" in what.conditions and "temperature_K" not in raw:
         raise MatmlError(f"{path}: has no temperature column; {table.lacking('temperature_K')}")
-    refused = {index: problem for index, *problem in table.bad}
-    value = pd.to_numeric(raw[measured], errors="coerce").to_numpy(float)
-    percent = in_percent(value, raw["alloy"].str.strip().to_numpy(), measured)
-    remedy = f"name the column {measured}_pct"
-    for index in raw.index[percent]:
-        refused[int(index)] = [measured, "most values of this alloy lie above 1: percent?", remedy]
+    refused = misplaced(table, raw, measured)
+    refused |= {index: (name, reason, remedy) for index, name, reason, remedy in table.bad}
     rows = []
     good, clean = _clean_rows(raw, ~raw.index.isin(list(refused)), measured)
     for line, row in _lines(raw[~good]):
@@ -207,6 +203,10 @@ def _checked(
         warnings.append(f"{path}: alloy {name!r} has no usable row left ({reason})")
     temperature = measured if measured == "peak_temperature_K" else "temperature_K"
     scale = points.assign(temperature_K=points["value"]) if temperature == measured else points
+    warnings += [f"{path}: {note}" for note in odd_temperatures(table, measured)]
+    warnings += [
+        f"{path}: {name}: {history.doubt}" for name, history in paths.items() if history.doubt
+    ]
     warnings += suspicious_temperatures(scale, table.headers.get(temperature, temperature))
     points = points.rename(columns={"value": "fraction" if what.kind == "ttt" else measured})
     names = list(dict.fromkeys(points["alloy"]))
@@ -228,33 +228,6 @@ def _checked(
         table.headers,
         table.notes,
     )
-
-
-def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:
-    """Return a warning for each alloy whose temperatures look like the other scale's.
-
-    Evidence is the other alloys of the same file: the alloy lies wholly outside their range, and
-    shifting it by 273.15 K would bring it inside. With fewer than three alloys nothing is said.
-    """
-    ranges = points.groupby("alloy", sort=False)["temperature_K"].agg(["min", "median", "max"])
-    if len(ranges) < 3:
-        return []
-    found = []
-    for name, own in ranges.iterrows():
-        others = ranges.drop(index=name)
-        low, high = others["min"].min(), others["max"].max()
-        shift = ZERO_CELSIUS if own["max"] < low else -ZERO_CELSIUS
-        outside = own["max"] < low or own["min"] > high
-        if outside and low <= own["median"] + shift <= high:
-            meant = "Celsius given as kelvin" if shift > 0 else "kelvin given as Celsius"
-            if (shift > 0) != (column == "temperature_K"):
-                continue
-            found.append(
-                f"alloy {name!r}: its temperatures ({own['min']:.0f} to {own['max']:.0f} K) lie "
-                f"outside those of the {len(others)} other alloys ({low:.0f} to {high:.0f} K) and "
-                f"would lie inside if shifted by {shift:+.0f} K: {meant}? Check column {column}"
-            )
-    return found
 
 
 def _clean_rows(

@@ -9,7 +9,8 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.text import read_text_table
 from matml.kinetics.data.columns import HOTTEST_K
-from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units
+from matml.kinetics.data.plausible import numbers, room_note
+from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units, unit_of
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,13 @@ class History:
     ----------
     time_s, temperature_K
         Each [M]; the times rise.
+    doubt
+        Of the unit of the temperatures, '' without.
     """
 
     time_s: np.ndarray
     temperature_K: np.ndarray
+    doubt: str = ""
 
     def at(self, time_s: np.ndarray) -> np.ndarray:
         """Return the temperature in K at times within the history."""
@@ -41,22 +45,22 @@ def read_history(path: Path) -> History:
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; give a CSV of time_s and temperature_C")
     table = in_usual_units(read_text_table(path), path)
-    numbers, lines = [], table.cells.index.to_numpy() + 2
+    columns, lines = [], table.cells.index.to_numpy() + 2
     for name in ("time_s", "temperature_K"):
         if name not in table.cells:
             raise MatmlError(
                 f"{path}: has the columns {', '.join(table.original)}; a path needs a time and a "
                 f"temperature: {table.lacking(name)}"
             )
-        numbers.append(pd.to_numeric(table.cells[name], errors="coerce").to_numpy(float))
-        bad = np.flatnonzero(~np.isfinite(numbers[-1]))
+        columns.append(numbers(table.cells[name]))
+        bad = np.flatnonzero(~np.isfinite(columns[-1]))
         if len(bad):
             header, text = table.given(int(lines[bad[0]]) - 2, name)
             raise MatmlError(
                 f"{path}: line {lines[bad[0]]}, {header} = {text!r}: is no finite number; complete "
                 "the row or take it out"
             )
-    time, kelvin = numbers
+    time, kelvin = columns
     if len(time) < 2:
         raise MatmlError(f"{path}: {len(time)} row(s); a path needs at least 2")
     back = np.flatnonzero(np.diff(time) <= 0)
@@ -73,7 +77,9 @@ def read_history(path: Path) -> History:
             f"{path}: line {lines[wrong[0]]}, {header} = {text}: is no temperature that an alloy "
             "is treated at; kelvin and Celsius mixed up?"
         )
-    return History(time, kelvin)
+    header = table.headers.get("temperature_K", "temperature_K")
+    note = room_note(numbers(table.original[header]), unit_of(header)[1].name)
+    return History(time, kelvin, f"{note} Check the unit of {header!r}" if note else "")
 
 
 FURTHEST_K = 10.0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from matml.core.errors import MatmlError
+from matml.kinetics.data.plausible import room_note
 from matml.kinetics.data.units import TEMPERATURES, TIMES, ZERO_CELSIUS, Unit
 from matml.kinetics.instruments.columns import Column, unit_among
 from matml.kinetics.instruments.export import Export, over_midnight
@@ -27,9 +28,6 @@ COLDEST_K = 77.0
 """Dilatometers are cooled with liquid nitrogen."""
 WARM_K = 374.0
 """Every file declares a colder one, which tells nothing."""
-ROOMS = {"C": (291.0, 299.5, "K"), "F": (15.0, 30.0, "C")}
-"""Numbers at which a record in a unit neither begins nor ends, but does so in another unit, where
-they are room temperature."""
 COOLED_K, HEATED_K = 250.0, 750.0
 """A record that begins below the first is of an instrument with cooling, and ends below the
 second."""
@@ -250,13 +248,8 @@ def doubts(
             "the header, or name them by --temperature-column and --time-column"
         )
     told = f"column {columns[0].header!r} is read in {degree.name}, in which the run"
-    for place, verb in ((0, "begins"), (-1, "ends")):
-        low, high, name = ROOMS.get(degree.name, (0.0, -1.0, ""))
-        if own[place] <= own.min() + 1 and low <= own[place] <= high:
-            return [
-                f"{told} {verb} at its coldest, {own[place]:.4g} {degree.name}: room temperature "
-                f"in {name}? Check the unit"
-            ]
+    if note := room_note(own, degree.name):
+        return [f"{told} {note} Check the unit"]
     if degree.name == "K" and own[0] <= min(COOLED_K, own.min() + 1) and own.max() > HEATED_K:
         return [
             f"{told} begins at {own[0]:.4g} K, {own[0] - ZERO_CELSIUS:.4g} C, and reaches "

@@ -1,0 +1,195 @@
+"""Columns in another unit or place than their names say, by what stands in their file alone.
+
+What is plain sets rows aside, of a whole alloy where its others would be misread; what is only odd
+is a warning. Evidence by a population is in `matml.kinetics.inference.diagnostics`.
+"""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from matml.kinetics.data.columns import HOTTEST_K, MEASURED, in_percent
+from matml.kinetics.data.units import TEMPERATURES, TIMES, ZERO_CELSIUS, Table, unit_of
+
+ROOMS = {"C": (291.0, 299.5, "K"), "F": (15.0, 30.0, "C")}
+"""Numbers at which a treatment in a unit neither begins nor ends, but does so in another, where
+they are room temperature."""
+ENDINGS = {"C": (0.15, "kelvin of whole degrees Celsius"), "K": (0.85, "Celsius of whole kelvin")}
+"""Decimals that all numbers in a unit have where they are in another."""
+NEXT_K = 300.0
+"""How far above one that is too cold the next temperature lies, if both are in Celsius."""
+WIDE, NARROW, DEGREES = 10.0, 3.0, (150.0, 2500.0)
+"""Ratios of the longest and shortest time of an alloy at least, and of its temperatures at most;
+and between which numbers these lie."""
+ONE, OTHER = 1.05, 1.25
+"""Ratios up to which two rates are one, and from which on they contradict each other."""
+RATE = r"(?<![\w.,])(\d+(?:[.,]\d+)?) ?(?:K|[°º]?C) ?(?:/|_?per_?) ?(s|min|h)(?![A-Za-z])"
+"""A rate in the name of a run."""
+RAMP = ("start_temperature_K", "temperature_K", "time_s")
+
+Problem = tuple[str, str, str]
+"""Usual name of a column, reason and remedy."""
+
+
+def numbers(cells: "pd.Series[str]") -> np.ndarray:
+    """Return the numbers of a column of text [N], NaN where there are none."""
+    return pd.to_numeric(cells, errors="coerce").to_numpy(float)
+
+
+def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Problem]:
+    """Return the rows of which a column plainly is not what its name says, by their index.
+
+    Parameters
+    ----------
+    table, raw
+        The table, and its cells in usual units with the temperatures of paths.
+    measured
+        Usual name of the measured column.
+    """
+    found: dict[int, Problem] = {}
+    alloy = raw["alloy"].str.strip().to_numpy()
+    percent = in_percent(numbers(raw[measured]), alloy, measured)
+    time, degree = (table.headers.get(name, name) for name in ("time_s", "temperature_K"))
+    columns = {
+        name: numbers(table.original.loc[raw.index, name])
+        for name in (time, degree)
+        if name in table.original
+    }
+    kelvin = numbers(raw["temperature_K"]) if degree in columns else np.empty(0)
+    for own in pd.Series(range(len(raw))).groupby(alloy, sort=False).indices.values():
+        clock, warm = (columns[n][own] if n in columns else None for n in (time, degree))
+        problem = None
+        if percent[own].any():
+            remedy = f"name the column {measured}_pct"
+            if clock is not None and (clock <= 1).all():
+                remedy = f"are {time} and {measured} exchanged? Else {remedy}"
+            problem = measured, "most values of this alloy lie above 1: percent?", remedy
+            own = own[percent[own]]
+        elif warm is not None and MEASURED[measured].coldest_K > 0:
+            problem = _in_celsius(degree, kelvin[own])
+            if clock is not None and _exchanged(warm, clock, kelvin[own]):
+                reason = f"no alloy is measured from {warm.min():g} to {warm.max():g} {degree[-1]}"
+                problem = "temperature_K", reason, f"are {degree} and {time} exchanged?"
+        if problem:
+            found |= dict.fromkeys(map(int, raw.index[own]), problem)
+    for rows, told, rates in _rates(table, raw):
+        given = numbers(raw.loc[rows, "heating_rate_K_per_s"])
+        ratios = given / rates
+        for k in np.flatnonzero((ratios <= 1 / OTHER) | (ratios >= OTHER)):
+            units = (("K_per_min", 60.0), ("K_per_s", 1 / 60))
+            fit = [unit for unit, factor in units if 1 / ONE < ratios[k] / factor < ONE]
+            remedy = f"name the column heating_rate_{fit[0]}?" if fit else "correct one of them"
+            reason = f"is {given[k]:.4g} K/s, but {rates[k]:.4g} K/s by {told}"
+            found.setdefault(int(rows[k]), ("heating_rate_K_per_s", reason, remedy))
+    return found
+
+
+def _in_celsius(header: str, kelvin: np.ndarray) -> Problem | None:
+    """Return the problem of an alloy whose kelvin [N] go on below 0 C."""
+    cold, warm = kelvin[kelvin <= ZERO_CELSIUS], kelvin[kelvin > ZERO_CELSIUS]
+    if header != "temperature_K" or not len(cold) or not len(warm):
+        return None
+    if warm.min() - cold.max() > NEXT_K:
+        return None
+    reason = (
+        f"this alloy's temperatures go down to {cold.min():g} K, {cold.min() - ZERO_CELSIUS:g} C"
+    )
+    return "temperature_K", reason, "probably Celsius given as kelvin: use temperature_C"
+
+
+def _exchanged(warm: np.ndarray, clock: np.ndarray, kelvin: np.ndarray) -> bool:
+    """Return whether an alloy's temperatures look like times and its times like temperatures [N].
+
+    Some of these, in kelvin, are impossible then.
+    """
+    possible = (kelvin > ZERO_CELSIUS) & (kelvin <= HOTTEST_K)
+    if possible.all() or not (np.isfinite(warm) & np.isfinite(clock) & (warm > 0)).all():
+        return False
+    # a mistyped one is none
+    inner = np.sort(warm)[1:-1] if len(warm) > 3 else warm
+    low, high = DEGREES
+    narrow = low <= clock.min() and clock.max() <= min(high, NARROW * clock.min())
+    return bool(narrow and inner.max() >= WIDE * inner.min())
+
+
+def _rates(table: Table, raw: pd.DataFrame) -> Iterator[tuple[np.ndarray, str, np.ndarray]]:
+    """Yield rows with a heating rate for which something else tells one: what, and it in K/s."""
+    if "heating_rate_K_per_s" not in raw:
+        return
+    given = numbers(raw["heating_rate_K_per_s"]) > 0
+    if set(RAMP) <= set(raw):
+        start, kelvin, time = (numbers(raw[name]) for name in RAMP)
+        told = np.abs(kelvin - start) / np.where(time > 0, time, np.nan)
+        rows = given & (told > 0)
+        names = ", ".join(table.headers.get(name, name) for name in RAMP)
+        yield raw.index[rows].to_numpy(), names, told[rows]
+    factors = {unit.name: unit.factor for unit in TIMES}
+    for run in raw["run"].unique() if "run" in raw else ():
+        found = re.findall(RATE, run)
+        rate = float(found[0][0].replace(",", ".")) / factors[found[0][1]] if found else 0.0
+        if len(found) == 1 and rate > 0:
+            rows = given & (raw["run"] == run).to_numpy()
+            yield raw.index[rows].to_numpy(), f"the run's name {run!r}", np.full(rows.sum(), rate)
+
+
+def room_note(own: np.ndarray, unit: str) -> str:
+    """Return how temperatures [N] begin or end at room temperature in another unit, else ''."""
+    low, high, other = ROOMS.get(unit, (0.0, -1.0, ""))
+    for place, verb in ((0, "begins"), (-1, "ends")):
+        if low <= own[place] <= high and own[place] <= own.min() + 1 < own.max():
+            return f"{verb} at its coldest, {own[place]:.4g} {unit}: room temperature in {other}?"
+    return ""
+
+
+def odd_temperatures(table: Table, measured: str) -> list[str]:
+    """Return doubts of columns of temperatures by their own numbers, one sentence each."""
+    notes = []
+    for header in map(str, table.original):
+        try:
+            quantity, unit = unit_of(header)
+        except KeyError:
+            continue
+        own = np.unique(numbers(table.original[header]))
+        own = own[np.isfinite(own)]
+        if unit not in TEMPERATURES or not len(own):
+            continue
+        ending, meant = ENDINGS.get(unit.name, (-1.0, ""))
+        if len(own) > 1 and np.allclose(own % 1, ending, atol=1e-6, rtol=0):
+            notes.append(f"column {header!r}: all of its numbers end in {ending:g}, as {meant} do")
+        elif quantity == "start_temperature" or measured == "martensite_fraction":
+            low, high, other = ROOMS.get(unit.name, (0.0, -1.0, ""))
+            if low <= own[0] <= high:
+                notes.append(
+                    f"column {header!r}: its lowest number, {own[0]:g} {unit.name}, is room "
+                    f"temperature in {other}"
+                )
+    return [f"{note}; check its unit" for note in notes]
+
+
+def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:
+    """Return a warning for each alloy whose temperatures look like the other scale's.
+
+    Evidence is the other alloys of the same file: the alloy lies wholly outside their range, and
+    shifting it by 273.15 K would bring it inside. With fewer than three alloys nothing is said.
+    """
+    ranges = points.groupby("alloy", sort=False)["temperature_K"].agg(["min", "median", "max"])
+    if len(ranges) < 3:
+        return []
+    found = []
+    for name, own in ranges.iterrows():
+        others = ranges.drop(index=name)
+        low, high = others["min"].min(), others["max"].max()
+        shift = ZERO_CELSIUS if own["max"] < low else -ZERO_CELSIUS
+        outside = own["max"] < low or own["min"] > high
+        if outside and low <= own["median"] + shift <= high:
+            meant = "Celsius given as kelvin" if shift > 0 else "kelvin given as Celsius"
+            if (shift > 0) != (column == "temperature_K"):
+                continue
+            found.append(
+                f"alloy {name!r}: its temperatures ({own['min']:.0f} to {own['max']:.0f} K) lie "
+                f"outside those of the {len(others)} other alloys ({low:.0f} to {high:.0f} K) and "
+                f"would lie inside if shifted by {shift:+.0f} K: {meant}? Check column {column}"
+            )
+    return found
