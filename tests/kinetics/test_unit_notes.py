@@ -1,9 +1,11 @@
 """Columns in another unit than they say: what is said of them, and what is not."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from matml import kinetics
 from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
@@ -98,3 +100,29 @@ def test_celsius_in_a_column_of_peaks_in_kelvin_is_not_silent(tmp_path):
     assert first.startswith("outside of what the population has seen (peak temperature")
     assert "4 of 4 observations" in first
     assert "read in K as the column 'peak_temperature_K' says" in first
+
+
+@pytest.mark.parametrize("energy", [150e3, 280e3])
+def test_temperatures_and_times_in_each_other_s_column_are_named_without_a_population(energy):
+    """All are possible as they stand; a series of one time each is right, and not accused."""
+    rng = np.random.default_rng(5)
+
+    def fraction(kelvin, second):
+        rate = np.exp(-energy / 8.314 * (1 / kelvin - 1 / 900)) / 300
+        return (1 - np.exp(-((rate * second) ** 2)) + rng.normal(0, 0.01, len(kelvin))).clip(0, 1)
+
+    kelvin = np.repeat([873.15, 898.15, 923.15], 6)
+    second = np.tile([20.0, 60, 120, 240, 480, 900], 3)
+    names = {"temperature_C": kelvin - 273.15, "time_s": second}
+    exchanged = dict(zip(names, reversed(names.values()), strict=True))
+    annealed = {"temperature_C": np.linspace(50, 1000, 12), "time_s": np.full(12, 900.0)}
+    warm = annealed["temperature_C"] + 273.15
+    values = fraction(kelvin, second)
+    for table, value, told in (
+        (exchanged, values, True),
+        (names, values, False),
+        (annealed, fraction(warm, annealed["time_s"]), False),
+    ):
+        frame = pd.DataFrame(table | {"fraction_transformed": value})
+        notes = kinetics.Population.typical("jmak", "fraction").calibrate(frame).notes
+        assert any("'time_s' exchanged?" in note for note in notes) == told

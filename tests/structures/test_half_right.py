@@ -63,6 +63,11 @@ def optimade(**changes):
     return json.dumps({"id": "1", "type": "structures", "attributes": attributes})
 
 
+BOND = (
+    "\nloop_\n_geom_bond_atom_site_label_1\n_geom_bond_atom_site_label_2\n_geom_bond_distance\n{}\n"
+)
+
+
 def xyz(rows, layout="species:S:1:pos:R:3"):
     head = f'2\nLattice="4 0 0 0 4 0 0 0 4" Properties={layout}\n'
     return head + "\n".join(rows)
@@ -165,6 +170,40 @@ REFUSED = {
         "json", json.dumps({"numbers": [55, 17], "symbols": ["Cs", "Br"], "cell": MATRIX,
                             "positions": [[0, 0, 0], [2, 2, 2]], "pbc": [True] * 3}),
         "numbers say Cs Cl, but symbols say Cs Br"),
+    "an asymmetric unit": (
+        "json", optimade(site_coordinate_span="asymmetric_unit"), "not those of a whole cell"),
+    "Wyckoff letters of OPTIMADE": (
+        "json", optimade(wyckoff_positions=["a"]), "1 wyckoff_positions for 2 species_at_sites"),
+    "a species that weighs another": (
+        "json", optimade(species=[
+            {"name": "Cs", "chemical_symbols": ["Cs"], "concentration": [1]},
+            {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1], "mass": [79.9]}]),
+        "the species 'Cl' holds Cl of 35.45 u, but a mass of 79.9 u is declared"),
+    "a species of another name": (
+        "json", optimade(species=[
+            {"name": "Cs", "chemical_symbols": ["Rb"], "concentration": [1]},
+            {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1]}]),
+        "the species 'Cs' holds Rb, another element"),
+    "attached atoms": (
+        "json", optimade(species=[
+            {"name": "Cs", "chemical_symbols": ["Cs"], "concentration": [1]},
+            {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1], "attached": ["H"]}]),
+        "site_attachments: atoms are attached"),
+    "assemblies": (
+        "json", optimade(assemblies=[{"sites_in_groups": [[0], [1]],
+                                      "group_probabilities": [0.5, 0.5]}]), "alternatives"),
+    "a bond that is too short": (
+        "cif", cif(SALT) + BOND.format("Na1 Cl1 2.1(1)"),
+        "sites Na1 and Cl1 lie 2.820 A apart, but a bond of 2.100 A is listed"),
+    "a bond that is no number": (
+        "cif", cif(SALT) + BOND.format("Na1 Cl1 long"), "of Na1 and Cl1 is 'long', not a number"),
+    "a measured density": (
+        "cif", cif(SALT, head="_exptl_crystal_density_meas 4.32\n"),
+        "give 2.164 g/cm^3, but 4.320 g/cm^3 were measured"),
+    "a moiety": (
+        "cif", cif(SALT, head="_chemical_formula_sum 'Na Cl'\n"
+                              "_chemical_formula_moiety '2(Na 1+), S 2-'\n"),
+        "the formula '2(Na 1+), S 2-' is declared"),
     "an XYZ's formula": (
         "xyz", xyz(["Cs 0 0 0", "Cl 2 2 2"], 'species:S:1:pos:R:3 formula="Na Cl"'), "'Na Cl'"),
     "unknown positions": ("json", optimade(structure_features=["unknown_positions"]), "not known"),
@@ -228,6 +267,20 @@ READ = {
         "json", optimade(fractional_site_positions=[[0, 1, 0], [0.5, 0.5, -0.5]],
                          space_group_it_number=221, space_group_symbol_hall="-P 4 2 3"),
         "CsCl", ""),
+    "OPTIMADE 1.3": (
+        "json", optimade(cartesian_site_positions=None, wyckoff_positions=["a", "b"],
+                         fractional_site_positions=[[0, 0, 0], [0.5, 0.5, 0.5]],
+                         site_coordinate_span="unit_cell", assemblies=[],
+                         species=[{"name": "Cs", "chemical_symbols": ["Cs"], "concentration": [1],
+                                   "mass": [132.9], "attached": ["H"], "nattached": [0]},
+                                  {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1],
+                                   "mass": [36.966]}]),
+        "CsCl", ""),
+    "bonds": (
+        "cif", cif(SALT) + BOND.format("Na1 Cl1 2.82(1)\nCl1 Cl1 3.99\nNa1 Cl1 ?"), "NaCl", ""),
+    "ions and a measured density": (
+        "cif", cif(SALT, head="_exptl_crystal_density_meas 1.9\n_chemical_formula_sum 'Na Cl'\n"
+                              "_chemical_formula_moiety 'Na 1+, Cl 1-'\n"), "NaCl", ""),
     "edges": ("json", ase([4, 4, 4]), "CsCl", ""),
     "edges and angles": ("json", ase([4, 4, 4, 90, 90, 90]), "CsCl", ""),
     "a long line": ("cif", cif(SALT, head=f"_publ_section_title '{'x' * 200_000}'\n"), "NaCl", ""),

@@ -69,7 +69,8 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
             own = own[percent[own]]
         elif warm is not None and MEASURED[measured].coldest_K > 0:
             problem = _in_celsius(degree, kelvin[own])
-            if clock is not None and _exchanged(warm, clock, kelvin[own]):
+            possible = (kelvin[own] > ZERO_CELSIUS) & (kelvin[own] <= HOTTEST_K)
+            if clock is not None and not possible.all() and look_exchanged(warm, clock):
                 reason = f"no alloy is measured from {warm.min():g} to {warm.max():g} {degree[-1]}"
                 problem = "temperature_K", reason, f"are {degree} and {time} exchanged?"
         if problem:
@@ -99,19 +100,18 @@ def _in_celsius(header: str, kelvin: np.ndarray) -> Problem | None:
     return "temperature_K", reason, "probably Celsius given as kelvin: use temperature_C"
 
 
-def _exchanged(warm: np.ndarray, clock: np.ndarray, kelvin: np.ndarray) -> bool:
+def look_exchanged(warm: np.ndarray, clock: np.ndarray, wide: float = WIDE) -> bool:
     """Return whether an alloy's temperatures look like times and its times like temperatures [N].
 
-    Some of these, in kelvin, are impossible then.
+    Each in the unit of the file; `wide` is the ratio of the highest and lowest "temperature".
     """
-    possible = (kelvin > ZERO_CELSIUS) & (kelvin <= HOTTEST_K)
-    if possible.all() or not (np.isfinite(warm) & np.isfinite(clock) & (warm > 0)).all():
+    if not (np.isfinite(warm) & np.isfinite(clock) & (warm > 0)).all():
         return False
     # a mistyped one is none
     inner = np.sort(warm)[1:-1] if len(warm) > 3 else warm
     low, high = DEGREES
     narrow = low <= clock.min() and clock.max() <= min(high, NARROW * clock.min())
-    return bool(narrow and inner.max() >= WIDE * inner.min())
+    return bool(narrow and inner.max() >= wide * inner.min())
 
 
 def _rates(table: Table, raw: pd.DataFrame) -> Iterator[tuple[np.ndarray, str, np.ndarray]]:

@@ -24,6 +24,7 @@ from matml.kinetics.inference.diagnostics import (
     contradiction_notes,
     correlation_notes,
     design_notes,
+    exchanged_notes,
     left_out_probabilities,
     outlier_notes,
     range_notes,
@@ -127,6 +128,7 @@ def calibrate(
         ).position[0]
         chances = left_out_probabilities(task, prior, seed)
         notes += unit_notes(task, prior, measured, known, own.headers)
+        notes += exchanged_notes(task, prior, own.headers)
         notes += plateau_notes(own, plain, seed)
     if not known.get("alloys"):
         bounds = torch.tensor([0.05, 0.95], dtype=torch.float64)

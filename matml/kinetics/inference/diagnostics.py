@@ -16,6 +16,7 @@ from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.columns import APART, WATCHED
 from matml.kinetics.data.observations import Observations
+from matml.kinetics.data.plausible import look_exchanged
 from matml.kinetics.data.units import QUANTITIES, TEMPERATURES, Unit, unit_of
 from matml.kinetics.equations import Equation
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
@@ -45,6 +46,9 @@ MOST_LEFT_OUT = 60
 """Observations up to which each is predicted from the others."""
 
 STRONG_CORRELATION = 0.9
+
+WIDE = 3.0
+"""Ratio of the highest and lowest temperature from which on these may be times."""
 
 ONE_TEMPERATURE_K, ONE_FRACTION = 2.0, 0.02
 """Ranges of observations within which nothing is learned of how things change with them."""
@@ -219,6 +223,36 @@ def unit_notes(
                     f"{_span(known[column], column)})"
                 )
     return notes
+
+
+def exchanged_notes(task: Tasks, priors: TaskPriors, headers: dict[str, str]) -> list[str]:
+    """Return a warning where temperatures and times seem to stand in each other's column.
+
+    Parameters as of `unit_notes`; alloys on a ramp or path are not looked at.
+    """
+    kelvin, second = (task.columns.get(name) for name in ("temperature_K", "time_s"))
+    if kelvin is None or second is None or "start_temperature_K" in task.columns:
+        return []
+    names = [headers.get(name, name) for name in ("temperature_K", "time_s")]
+    (_, degree), (_, clock) = map(unit_of, names)
+    warm, time = (kelvin - degree.offset) / degree.factor, second / clock.factor
+    if not look_exchanged(warm[0].numpy(), time[0].numpy(), WIDE):
+        return []
+    other = {"temperature_K": time * degree.factor + degree.offset, "time_s": warm * clock.factor}
+    if (reference := task.columns.get("reference_temperature_K")) is not None:
+        # within the data where nothing else gives it
+        low, high = other["temperature_K"].aminmax()
+        other["reference_temperature_K"] = reference.clamp(low, high)
+    given, changed = (
+        float(sample_posterior(replace(task, columns=c), priors, draws=1).log_evidence[0])
+        for c in (task.columns, dict(task.columns) | other)
+    )
+    if changed - given <= SUSPICIOUS_LOG_RATIO:
+        return []
+    return [
+        f"are the columns {names[0]!r} and {names[1]!r} exchanged? Then the observations are "
+        f"e^{changed - given:.0f} times as probable"
+    ]
 
 
 def untypical_notes(

@@ -6,7 +6,7 @@ A contradiction is told with both values; nothing is corrected here.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pymatgen.core import Composition
@@ -18,6 +18,10 @@ from matml.structures.errors import BadCrystal
 VOLUME_TOLERANCE = 0.01
 ELECTRON_TOLERANCE = 0.1
 DENSITY_TOLERANCE = WEIGHT_TOLERANCE = 0.03
+LIGHTER, HEAVIER = 0.6, 1.15
+"""Densities that are measured lie between these parts of the crystal's: specimens have pores."""
+DENSEST_G_CM3 = 30.0
+"""A larger density is in kg/m^3."""
 ATOMIC_MASS_CONSTANT = 1.66053906660
 """In g/cm^3 A^3: mass in u over volume in cubic angstrom to density (CODATA 2018)."""
 
@@ -35,12 +39,16 @@ class Declared:
         Atoms by symbol, of a formula unit or of the whole cell.
     formula_text
         As it stands in the file.
+    other_formulas
+        Further ones by their text, as of ions and molecules.
     units
         Formula units per cell (Z).
     atoms
         Sites per cell, where that is declared itself.
     volume_A3, density_g_cm3
         Of the cell.
+    measured_g_cm3
+        Density of the specimen.
     weight_u
         Of a formula unit.
     in_cell
@@ -51,10 +59,12 @@ class Declared:
 
     formula: Mapping[str, float] | None = None
     formula_text: str = ""
+    other_formulas: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     units: float | None = None
     atoms: int | None = None
     volume_A3: float | None = None
     density_g_cm3: float | None = None
+    measured_g_cm3: float | None = None
     weight_u: float | None = None
     in_cell: Mapping[str, float] | None = None
     electrons: float | None = None
@@ -157,6 +167,9 @@ def contradictions(
         )
     if declared.formula:
         found += _of_formula(declared, amounts, total)
+    for text, formula in declared.other_formulas.items():
+        if not found and (wrong := other_ratio(formula, text, amounts)):
+            found.append(wrong)
     electrons = sum(Element(symbol).Z * n for symbol, n in amounts.items())
     said = declared.electrons
     if said and abs(electrons - said) > ELECTRON_TOLERANCE * said:
@@ -164,7 +177,7 @@ def contradictions(
             f"the atoms in the cell have {electrons:.4g} electrons, but F(000) = {said:g} is "
             "declared"
         )
-    if found or not (declared.density_g_cm3 or declared.weight_u):
+    if found:
         return found
     mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
     if declared.weight_u is not None and declared.weight_u > 0:
@@ -183,6 +196,14 @@ def contradictions(
             found.append(
                 f"the atoms in the cell give {density:.3f} g/cm^3, but a density of "
                 f"{declared.density_g_cm3:.3f} g/cm^3 is declared"
+            )
+    measured = declared.measured_g_cm3 or 0.0
+    if not found and 0 < measured < DENSEST_G_CM3:
+        density = mass * ATOMIC_MASS_CONSTANT / volume
+        if not LIGHTER < measured / density < HEAVIER:
+            found.append(
+                f"the atoms in the cell give {density:.3f} g/cm^3, but {measured:.3f} g/cm^3 were "
+                "measured (_exptl_crystal_density_meas)"
             )
     return found
 

@@ -27,10 +27,10 @@ from matml.structures.io.databases import (
     entry_suffixes,
     is_optimade,
     jarvis_structure,
-    optimade_structure,
     pymatgen_structure,
 )
 from matml.structures.io.entries import check_entry
+from matml.structures.io.optimade import optimade_structure
 from matml.structures.io.poscar import read_poscar
 
 BLOCK_LINES = re.compile(r"(?:^|(?<=[\n\r\ufeff]))(?:;|[ \t]*data_)", re.IGNORECASE)

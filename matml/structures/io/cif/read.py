@@ -15,6 +15,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.structures.disorder.sites import FULL
 from matml.structures.errors import BadCrystal
+from matml.structures.io.cif.bonds import Bond, listed_bonds, other_bond
 from matml.structures.io.cif.sites import SAME_SITE_A, Site, listed_sites
 from matml.structures.io.cif.tags import (
     EDGES,
@@ -79,7 +80,8 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
     # a row of the largest group makes 192 atoms at most
     if len(sites) * max(map(len, operations)) > LARGEST_SPACE_GROUP * max_sites:
         raise _too_many(len(sites) * max(map(len, operations)), max_sites)
-    reading = _choose([_fill(sites, one, lattice, declared) for one in operations], declared)
+    bonds = listed_bonds(block)
+    reading = _choose([_fill(sites, one, lattice, declared, bonds) for one in operations], declared)
     if len(reading.operations) == 1:
         # a formula confirms nothing that no operation moves
         check_fractions(np.array([site.position for site in sites]))
@@ -132,7 +134,11 @@ def _no_symmetry(declared: Declared) -> Operations:
 
 
 def _fill(
-    sites: Sequence[Site], operations: Operations, lattice: np.ndarray, declared: Declared
+    sites: Sequence[Site],
+    operations: Operations,
+    lattice: np.ndarray,
+    declared: Declared,
+    bonds: Sequence[Bond],
 ) -> Reading:
     """Return the cell as one symmetry fills it, and what contradicts it."""
     wrong: list[str] = []
@@ -180,6 +186,9 @@ def _fill(
         for kind, share in content.items():
             amounts["H" if kind.symbol in ("D", "T") else kind.symbol] += share
     wrong += contradictions(declared, amounts, lattice)
+    names = [site.name for site in sites]
+    if not wrong and (other := other_bond(bonds, names, np.array(owners), positions, lattice)):
+        wrong.append(other)
     return Reading(operations, species, positions[kept], wrong, notes)
 
 

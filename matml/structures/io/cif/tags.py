@@ -26,7 +26,7 @@ MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_mu
 SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
 READ = (
     *("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl"),
-    *BONDED,
+    "_geom_bond",
 )
 """What the tags of a crystal begin with."""
 UNKNOWN = ("", ".", "?")
@@ -144,18 +144,19 @@ def lattice_of(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[float, fl
 
 def declared_facts(block: dict[str, list[str]]) -> Declared:
     """Return what the block says of its content."""
-    formula, text = None, ""
-    for tag in FORMULAS:
-        text = " ".join(block.get(tag, [])[:1])
-        if text not in UNKNOWN and (formula := parse_formula(text)):
-            break
+    texts = [" ".join(block.get(tag, [])[:1]) for tag in FORMULAS]
+    formulas = {text: parse_formula(text) for text in texts if text not in UNKNOWN}
+    plain = {text: formula for text, formula in formulas.items() if formula}
+    text, formula = next(iter(plain.items()), ("", None))
     units = _number(block, "_cell_formula_units_z")
     return Declared(
         formula=formula,
-        formula_text=text if formula else "",
+        formula_text=text,
+        other_formulas=plain,
         units=units if units and units > 0 else None,
         volume_A3=_number(block, "_cell_volume"),
         density_g_cm3=_number(block, "_exptl_crystal_density_diffrn"),
+        measured_g_cm3=_number(block, "_exptl_crystal_density_meas"),
         electrons=_number(block, "_exptl_crystal_f_000"),
         weight_u=_number(block, "_chemical_formula_weight"),
         in_cell=_in_cell(block),
