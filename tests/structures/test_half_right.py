@@ -16,6 +16,7 @@ from matml.structures.errors import BadCrystal
 from matml.structures.ingest import document_crystals
 from matml.structures.ingest import ingest as run_ingest
 from matml.structures.io import parse
+from matml.structures.io.declared import parse_formula
 from matml.structures.io.documents import Document, Documents
 from matml.structures.io.read import read_inputs
 from matml.structures.settings import StructuresSection
@@ -487,3 +488,23 @@ def test_subgroups_keep_the_translations():
     assert subgroups(225) >= {139, 166, 71, 69, 12, 202, 209, 216}
     assert not subgroups(225) & {221, 123, 62}
     assert len(subgroups(221) & set(range(195, 231))) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "amounts"),
+    [
+        ("K0.7Na0.3Cl1", {"K": 0.7, "Na": 0.3, "Cl": 1}),
+        ("Fe0.95O", {"Fe": 0.95, "O": 1}),
+        ("CaSO4.2H2O", {"Ca": 1, "S": 1, "O": 6, "H": 4}),
+        ("CaSO4.0.5H2O", {"Ca": 1, "S": 1, "O": 4.5, "H": 1}),
+        ("MgCl2.6(H2O)", {"Mg": 1, "Cl": 2, "H": 12, "O": 6}),
+        ("3CaO.Al2O3.6H2O", {"Ca": 3, "O": 12, "Al": 2, "H": 12}),
+        ("Ca S O4 . 2H2 O", {"Ca": 1, "S": 1, "O": 6, "H": 4}),
+        ("2(Cl1.5 Cs0.5)", {"Cl": 3, "Cs": 1}),
+        ("La.7Sr.3MnO3", None),
+        ("MgO.2Al2O3", None),
+    ],
+)
+def test_a_dot_is_a_decimal_point_or_adds_water_or_the_formula_is_not_plain(text, amounts):
+    found = parse_formula(text)
+    assert found == (amounts and pytest.approx(amounts))

@@ -25,6 +25,12 @@ DENSEST_G_CM3 = 30.0
 ATOMIC_MASS_CONSTANT = 1.66053906660
 """In g/cm^3 A^3: mass in u over volume in cubic angstrom to density (CODATA 2018)."""
 
+WATER = r"\d*\(|\d*H ?2 ?O"
+ADDED = rf"\.(?=\d+\.\d)|(?<!\.\d)\.(?=\s|[A-Z]|{WATER})"
+"""The dot before what is added to a compound, such as water."""
+EITHER = rf"(?<=[a-zA-Z)])\.(?!{WATER})(?=\d+[A-Z])"
+"""A dot that may be that, or a decimal point: of `Fe.5Al2O3`."""
+
 FARTHEST_UNCONFIRMED = 2.0
 """Fractional coordinates beyond look like angstroms, where symmetry and formula do not confirm."""
 
@@ -107,8 +113,10 @@ def parse_formula(text: str) -> dict[str, float] | None:
     """
     words = re.sub(r"[\[{]", "(", re.sub(r"[\]}]", ")", text.strip().strip("'\"")))
     words = re.sub(r"\d*[+-](?=[\s,)]|$)", "", words)
+    if re.search(EITHER, words):
+        return None
     total: dict[str, float] = {}
-    for part in re.split(r"[·•*,;]|\.(?=\s|\d*[A-Z(])", words):
+    for part in re.split(rf"[·•*,;]|{ADDED}", words):
         part = part.replace(" ", "")
         if not part:
             continue
