@@ -57,6 +57,11 @@ def ingest(
             f"  {summary['crystals_with_notes']} crystals were read with a note: column `notes` of "
             f"{out / 'structures.parquet'}"
         )
+    if summary["disordered"]:
+        click.echo(
+            f"  {summary['disordered']} are disordered, and taken as virtual crystals: column "
+            "`disordered`"
+        )
     if summary["undecided_duplicates"]:
         click.echo(
             f"  of {summary['undecided_duplicates']} it is not decided whether they repeat another "

@@ -191,6 +191,7 @@ def ingest(
         "accepted": len(table),
         "quarantined_crystals": int((quarantine_table["dropped"] == "crystal").sum()),
         "dropped_labels": int((quarantine_table["dropped"] != "crystal").sum()),
+        "disordered": int(table["disordered"].sum()),
         "duplicates": int((table["duplicate_of"] != "").sum()),
         "undecided_duplicates": len(undecided),
         "families": len(families),

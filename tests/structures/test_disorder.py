@@ -1,27 +1,34 @@
 """Disordered crystals: shared, partly empty and split sites as one virtual crystal."""
 
 import json
+import re
 
 import builders
 import numpy as np
 import pytest
 import torch
-from pymatgen.core import Lattice, Structure
+from disordered_cifs import written
+from pymatgen.core import Element, Lattice, Structure
 
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.descriptors import describe
 from matml.properties.networks.crystal_network import CrystalNetwork
+from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.structures.crystal import Crystal
 from matml.structures.crystals import CrystalSet
 from matml.structures.disorder.atoms import fractions
 from matml.structures.duplicates import copies
+from matml.structures.elements import structure_of
 from matml.structures.graphs.build import cells_of, graph_of
 from matml.structures.graphs.graph import crystal_graph
 from matml.structures.graphs.occupied import occupied
 from matml.structures.ingest import document_crystals
 from matml.structures.io.documents import Document
+from matml.structures.io.read import read_inputs
 from matml.structures.settings import GraphsSection, StructuresSection
 
+MOST_SITES = 24
+"""Of a primitive cell that disordered CIFs are written from."""
 CELL = (
     "data_x\n_cell_length_a 5.64\n_cell_length_b 5.64\n_cell_length_c 5.64\n"
     "_cell_angle_alpha 90\n_cell_angle_beta 90\n_cell_angle_gamma 90\n"
@@ -328,3 +335,65 @@ def test_ordered_crystals_are_as_they_were():
     for name, array in plain.graphs.gather([0, 1]).items():
         assert np.array_equal(array, given.graphs.gather([0, 1])[name])
     assert np.array_equal(describe(plain), describe(given))
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return FewShotPredictor.load()
+
+
+def test_partly_empty_sites_are_out_of_the_domain_until_one_is_labelled(predictor):
+    known = [builders.cubic_abx3(), builders.cubic_abx3("Ba", a=4.03)]
+    mixed = shared(builders.cubic_abx3(), "Sr", {"Sr": 0.5, "Ba": 0.5})
+    empty = shared(builders.cubic_abx3(), "Sr", {"Sr": 0.5})
+    name = "formation_energy_eV_per_atom"
+    table = predictor.adapt(known, [-3.5, -3.5], name).predict_table([*known, mixed, empty])
+    assert table["disordered"].tolist() == [False, False, True, True]
+    assert table["labelled"].tolist() == [True, True, False, False]
+    assert table["outside"].tolist()[:3] == ["", "", ""]
+    assert "sites partly empty, and in no labelled crystal" in table["outside"][3]
+    # half strontium, half barium lies between both, and so does its prediction
+    low, high = sorted(table["prediction"][:2])
+    assert low - 0.1 < table["prediction"][2] < high + 0.1
+    taught = predictor.adapt([*known, empty], [-3.5, -3.5, -2.9], name)
+    assert "partly empty" not in taught.predict_table([empty])["outside"][0]
+
+
+@pytest.fixture(scope="module")
+def prototypes():
+    """Crystals of the embedded data, one of each prototype that is met."""
+    settings = StructuresSection()
+    found = {}
+    for document in read_inputs(settings.inputs, settings).items[::4]:
+        [(_, crystal)] = document_crystals(document, settings)
+        if isinstance(crystal, Crystal) and crystal.n_sites <= MOST_SITES:
+            found.setdefault(crystal.prototype, crystal)
+    cells = ((c.lattice, c.frac_coords, c.atomic_numbers) for c in found.values())
+    return [structure_of(*cell) for cell in cells]
+
+
+def test_of_300_cifs_of_real_prototypes_nearly_all_are_read_and_predicted(prototypes, predictor):
+    texts, refused = [], []
+    for name, text, amounts in written(prototypes, 300):
+        found = read(text)
+        if not isinstance(found, Crystal):
+            refused.append((name, found.reason))
+            continue
+        assert found.disordered
+        assert "virtual crystal" in found.notes
+        own = np.bincount(found.atomic_numbers, weights=found.occupancy, minlength=119)
+        wanted = np.zeros(119)
+        for symbol, share in amounts.items():
+            wanted[Element(symbol).Z] = share
+        # occupancies are written with three digits
+        assert own / own.sum() == pytest.approx(wanted, abs=4e-3), name
+        texts.append(text)
+    assert len(texts) >= 0.95 * 300
+    # elements exchanged at random do not fit everywhere, and that is said
+    for _, reason in refused:
+        assert re.match("overlapping atoms: |disordered: ", reason)
+    adapted = predictor.adapt([], [], "formation_energy_eV_per_atom")
+    table = adapted.predict_table(texts)
+    assert table["disordered"].all()
+    assert np.isfinite(table[["prediction", "low", "high", "distance"]]).all(axis=None)
+    assert table["prediction"].between(-6, 3).all()

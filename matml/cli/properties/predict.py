@@ -216,6 +216,11 @@ def predict(adapted, inputs, labels, name, out, quarantine, model, threads, devi
             f"{_count(len(noted), 'structure')} read with a note (column `notes`); the first, "
             f"{first['id']}: {first['notes']}"
         )
+    if disordered := int(table["disordered"].sum()):
+        click.echo(
+            f"{_count(disordered, 'structure')} disordered, predicted as virtual crystals: the "
+            "mean over what shares a site, which knows of no order (column `disordered`)"
+        )
     if outside := int((~table["in_domain"]).sum()):
         first = table[~table["in_domain"]].iloc[0]
         click.echo(

@@ -10,6 +10,7 @@ from matml.properties.data.descriptors import PACKING
 from matml.properties.data.targets import Property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.networks.ensemble import nearest_distances
+from matml.structures.disorder.atoms import are_partly_empty
 
 ROUNDING = 1e-4
 """By how much a labelled crystal at the edge of their packings may seem to lie beyond it."""
@@ -40,6 +41,8 @@ class Domain:
         Elements that count as known without a label: of a property of one's own all that training
         met. With 12 labels of energies above the hull in each of ten families, 90 % intervals of
         near crystals with elements that no label tells of covered .91 of 1,075, of others .92.
+    partly_empty
+        Whether labelled crystals, too, have sites that are not always occupied.
     """
 
     item: Property
@@ -49,6 +52,7 @@ class Domain:
     compositions: Sequence[frozenset[int]]
     own: int = 0
     met: frozenset[int] = frozenset()
+    partly_empty: bool = False
 
     def with_support(self, support: EncodedCrystals) -> "Domain":
         """Return the domain when further crystals are labelled."""
@@ -64,6 +68,7 @@ class Domain:
             descriptors=np.vstack([self.descriptors, support.descriptors]),
             compositions=[*self.compositions, *compositions_of(support)],
             own=self.own + len(support),
+            partly_empty=self.partly_empty or bool(_partly_empty(support).any()),
         )
 
     @property
@@ -112,6 +117,7 @@ class Domain:
         most = max(sorted(counts)[-FEWEST : -FEWEST + 1], default=0)
         most = max([most, *counts[len(counts) - self.own :]])
         packing = self.packing(crystals.descriptors)
+        empty = _partly_empty(crystals) & (not self.partly_empty)
         reasons, unseen = [], []
         for row, own in enumerate(compositions_of(crystals)):
             new = symbols(own - known)
@@ -122,6 +128,8 @@ class Domain:
                 said.append(f"far from all labelled crystals ({crystals.distance[row]:.2f})")
             if new:
                 said.append(f"no labelled crystal holds {new}")
+            if empty[row]:
+                said.append("sites partly empty, and in no labelled crystal")
             if len(own) > most and self.own < len(self.compositions):
                 said.append(f"{len(own)} elements, labelled crystals have at most {most}")
             metals = all(Element.from_Z(z).is_metal for z in own)
@@ -131,6 +139,10 @@ class Domain:
             reasons.append("; ".join(said))
             unseen.append(new)
         return reasons, unseen
+
+
+def _partly_empty(crystals: EncodedCrystals) -> np.ndarray:
+    return are_partly_empty(crystals.crystals.table) if len(crystals) else np.zeros(0, bool)
 
 
 def compositions_of(crystals: EncodedCrystals) -> list[frozenset[int]]:

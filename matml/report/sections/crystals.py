@@ -37,6 +37,7 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
         f"<b>{count(summary['accepted'])}</b> crystals passed all checks "
         f"({count(summary['duplicates'])} of them repeat another one and count once); "
         f"<b>{count(summary['quarantined_crystals'])}</b> were set aside with a reason. "
+        f"{_disordered(summary.get('disordered', 0))}"
         "A <dfn>family</dfn> is a set of crystals with the same arrangement of atoms (prototype), "
         f"whatever their elements. There are <b>{count(summary['families'])}</b>, of which "
         f"{count(summary['families_of_10_or_more'])} have ten members or more.</p>"
@@ -114,6 +115,16 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
     )
     parts.append(_quarantine(results))
     return "\n".join(parts)
+
+
+def _disordered(number: int) -> str:
+    """Return the sentence on disordered crystals, '' where there are none."""
+    if not number:
+        return ""
+    return (
+        f"<b>{count(number)}</b> are disordered: they are taken as virtual crystals, the mean over "
+        "the atoms that share their sites. "
+    )
 
 
 def _quarantine(results: Results) -> str:

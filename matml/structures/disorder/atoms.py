@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from matml.structures.disorder.sites import Sites, kind_of, mixture_of
+from matml.structures.disorder.sites import FULL, Sites, kind_of, mixture_of
 
 
 class Atoms(NamedTuple):
@@ -65,6 +65,18 @@ def are_disordered(table: pd.DataFrame) -> np.ndarray:
     if "disordered" not in table:
         return np.zeros(len(table), bool)
     return table["disordered"].fillna(False).to_numpy(bool)
+
+
+def are_partly_empty(table: pd.DataFrame) -> np.ndarray:
+    """Return which crystals of such a table have sites that are not always occupied, [crystals]."""
+    found = []
+    for flat, shares in zip(table["frac_coords"], occupancies(table), strict=True):
+        coords = np.reshape(flat, (-1, 3))
+        least = (
+            1.0 if (shares == 1).all() else np.add.reduceat(shares, first_of_sites(coords)).min()
+        )
+        found.append(least < 1 - FULL)
+    return np.array(found, bool)
 
 
 def sites_of(table: pd.DataFrame) -> Iterator[Sites]:

@@ -71,7 +71,7 @@ def build_graphs(
     summary = {
         "graphs": len(store),
         "nodes": len(store.node_atomic_number),
-        "atoms": round(float(store.node_multiplicity.sum(dtype=np.float64)), 3),
+        "atoms": round(float(store.node_multiplicity.sum(dtype=np.float64))),
         "edges": len(store.edge_source),
         "edges_before_reduction": round(
             float(

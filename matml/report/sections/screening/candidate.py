@@ -216,6 +216,11 @@ def _warnings(row: dict[str, Any]) -> str:
     notes = []
     if not row["in_domain"]:
         notes.append(f"Outside the model's domain: {trust_words(row)}.")
+    if row.get("disordered") is True:
+        notes.append(
+            "A virtual crystal: the mean over the atoms that share its sites, which does not know "
+            "of any order among them."
+        )
     if _given(row, "extrapolated_radii"):
         notes.append(f"Ionic radius extrapolated: {row['extrapolated_radii']}.")
     if row.get("in_support") is True:
