@@ -211,7 +211,12 @@ def test_a_row_opens_its_crystal_which_turns(visit, several_results):
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     assert page.evaluate("matml.turn()") != view
-    assert np.abs(picture() - before).sum(-1).astype(bool).mean() > 0.02
+    turned = picture()
+    assert np.abs(turned - before).sum(-1).astype(bool).mean() > 0.02
+    page.get_by_label("bonds").uncheck()
+    page.wait_for_function("!document.querySelector('#draw-bonds').checked")
+    bare = picture()
+    assert np.abs(bare - turned).sum(-1).astype(bool).mean() > 0.005
     with page.expect_download() as download:
         page.get_by_role("button", name="Save CIF").click()
     assert download.value.suggested_filename == "02.cif"

@@ -277,7 +277,65 @@
     .map((crystal) => [crystal.rank, crystal]));
   let current = null;
   let viewer = null;
-  const drawCrystal = async () => {
+  const vector = ([x, y, z]) => ({ x, y, z });
+  const RADIUS = 0.38;
+  const jmol = (element) => $3Dmol.elementColors.Jmol[element] ?? 0xff1493;
+  // bonds and polyhedra of one cell, in all that are drawn; partners beyond the last cell are added
+  const joined = (crystal, model) => {
+    const wanted = (part) => (at(`draw-${part}`).checked && crystal[part]) || [];
+    at("drawn-parts").hidden = !(crystal.bonds || []).length;
+    at("draw-polyhedra").parentElement.hidden = !(crystal.polyhedra || []).length;
+    if (!crystal.cell) return;
+    const key = ({ x, y, z }) => [x, y, z].map((u) => Math.round(u * 5)).join();
+    const near = ({ x, y, z }) => [-0.1, 0, 0.1].flatMap((p) => [-0.1, 0, 0.1].flatMap((q) =>
+      [-0.1, 0, 0.1].map((r) => key({ x: x + p, y: y + q, z: z + r }))));
+    const there = new Set(model.selectedAtoms({}).map(key));
+    const sticks = viewer.addShape({ color: colour("--soft") });
+    const balls = viewer.addShape({ color: jmol(crystal.partner) });
+    const hulls = new Map();
+    for (let n = 0; n < 8; n += 1) {
+      const shift = [0, 1, 2].map((i) =>
+        crystal.cell.reduce((sum, edge, k) => sum + ((n >> k) & 1) * edge[i], 0));
+      const moved = (place) => vector(place.map((x, i) => x + shift[i]));
+      for (const pair of wanted("bonds")) {
+        const [start, end] = pair.map(moved);
+        const drawn = near(end).some((name) => there.has(name));
+        // alloys are not closed: who would the last partner's partners be?
+        if (!drawn && !crystal.partner) continue;
+        sticks.addCylinder({ start, end, radius: 0.07, fromCap: 1, toCap: 1 });
+        if (drawn) continue;
+        balls.addSphere({ center: end, radius: RADIUS });
+        there.add(key(end));
+      }
+      for (const { element, vertices, faces } of wanted("polyhedra")) {
+        const places = vertices.map(moved);
+        // each face with its own corners, so that edges stay sharp
+        const corners = faces.flat().map((i) => places[i]);
+        if (!hulls.has(element)) {
+          hulls.set(element, viewer.addShape({ color: jmol(element), opacity: 0.55 }));
+        }
+        hulls.get(element).addCustom({ vertexArr: corners, faceArr: corners.map((_, i) => i),
+          normalArr: normals(corners, places) });
+      }
+    }
+  };
+  // outward normals of triangles, three corners each
+  const normals = (corners, places) => {
+    const mean = ["x", "y", "z"].map((k) => places.reduce((s, p) => s + p[k], 0) / places.length);
+    const found = [];
+    for (let i = 0; i < corners.length; i += 3) {
+      const [p, q, r] = corners.slice(i, i + 3).map(({ x, y, z }) => [x, y, z]);
+      const u = q.map((x, k) => x - p[k]);
+      const v = r.map((x, k) => x - p[k]);
+      let n = [0, 1, 2].map((k) => u[(k + 1) % 3] * v[(k + 2) % 3] - u[(k + 2) % 3] * v[(k + 1) % 3]);
+      const size = Math.hypot(...n) || 1;
+      const out = n.reduce((s, x, k) => s + x * (p[k] - mean[k]), 0) < 0 ? -size : size;
+      n = vector(n.map((x) => x / out));
+      found.push(n, n, n);
+    }
+    return found;
+  };
+  const drawCrystal = async (view) => {
     const crystal = crystals.get(current);
     const place = at("crystal");
     if (!place) return;
@@ -299,21 +357,27 @@
     viewer.setBackgroundColor(colour("--paper"));
     const model = viewer.addModel(crystal.cif, "cif",
       { doAssembly: true, duplicateAssemblyAtoms: true, normalizeAssembly: true });
-    viewer.addUnitCell(model, { box: { color: colour("--soft") }, alabel: "", blabel: "", clabel: "" });
+    const axes = Object.fromEntries(["a", "b", "c"].flatMap((axis) => [
+      [`${axis}label`, axis],
+      [`${axis}labelstyle`, { fontColor: colour("--ink"), backgroundColor: colour("--paper"),
+        backgroundOpacity: 0.7, fontSize: 14, padding: 1, inFront: true }]]));
+    viewer.addUnitCell(model, { box: { color: colour("--soft") }, ...axes });
     viewer.replicateUnitCell(2, 2, 2, model);
-    viewer.setStyle({}, { sphere: { scale: 0.32, colorscheme: "Jmol" } });
-    viewer.zoomTo();
-    viewer.zoom(0.85);
-    viewer.rotate(20, "x");
-    viewer.rotate(25, "y");
+    viewer.setStyle({}, { sphere: { radius: RADIUS, colorscheme: "Jmol" } });
+    joined(crystal, model);
+    if (view) viewer.setView(view);
+    else {
+      viewer.zoomTo();
+      viewer.zoom(1.1);
+      viewer.rotate(20, "x");
+      viewer.rotate(25, "y");
+    }
     viewer.render();
-    const known = $3Dmol.elementColors.Jmol;
     const present = [...new Set(model.selectedAtoms({}).map((atom) => atom.elem))];
     at("elements").replaceChildren(...present.map((element) => {
       const item = document.createElement("span");
       const dot = document.createElement("i");
-      const number = known[element] ?? 0xff1493;
-      dot.style.background = "#" + number.toString(16).padStart(6, "0");
+      dot.style.background = "#" + jmol(element).toString(16).padStart(6, "0");
       item.append(dot, element);
       return item;
     }));
@@ -360,6 +424,9 @@
       const { file, cif } = crystals.get(current);
       save(file, cif, "chemical/x-cif");
     });
+    for (const box of all("#drawn-parts input")) {
+      box.addEventListener("change", () => viewer && drawCrystal(viewer.getView()));
+    }
     const place = at("crystal");
     if (place) {
       place.addEventListener("keydown", (event) => {

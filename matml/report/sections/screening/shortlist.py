@@ -25,6 +25,7 @@ from matml.report.html.markup import (
 )
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, split_unit
+from matml.report.sections.screening.bonds import bonds_of
 from matml.report.sections.screening.candidate import (
     STABLE,
     Predicted,
@@ -349,13 +350,19 @@ def _dialog(
         candidate_template(row, predicted, explained.get(int(row["rank"])))
         for row in rows.to_dict("records")
     )
-    held = [{"rank": rank, "file": file, "cif": text} for rank, (file, text) in crystals.items()]
+    held = [
+        {"rank": rank, "file": file, "cif": text, **bonds_of(text)}
+        for rank, (file, text) in crystals.items()
+    ]
     viewer = (
         '<div class="viewer"><div id="crystal" tabindex="0" role="application" '
         'aria-label="Crystal structure. Arrow keys turn it, plus and minus zoom." '
         'aria-describedby="crystal-words"></div>'
         '<p class="note" id="crystal-words">Drag or use the arrow keys to turn; scroll, pinch, + '
         "or − to zoom. Two unit cells along each direction. <span id='elements'></span></p>"
+        '<p class="note" id="drawn-parts"><label><input type="checkbox" id="draw-bonds" checked> '
+        'bonds</label> <label><input type="checkbox" id="draw-polyhedra" checked> coordination '
+        "polyhedra</label></p>"
         '<p class="note" id="no-crystal" hidden>The crystal of this candidate is not on the page: '
         "it is kept for the first ones only.</p></div>"
     )
