@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,68 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
         main.main()
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("matml: error: there is too little memory; free some")
+
+
+SLEEPS = (
+    "import time, click; from matml.cli import main as m; "
+    "m.cli = click.command()(lambda: (print('begun', flush=True), time.sleep(60))); m.main()"
+)
+
+
+def ended_by(number: signal.Signals, **job: str) -> int:
+    """Exit code of a command that gets a signal; as a job where a run is given."""
+    # ignored, where the tests run in the background of a shell
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {SLEEPS}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | job,
+    ) as command:  # fmt: skip
+        assert command.stdout.readline() == "begun\n"
+        command.send_signal(number)
+        _, told = command.communicate(timeout=60)
+    assert "Traceback" not in told
+    return command.returncode
+
+
+def test_exit_codes_are_those_of_the_docs(tmp_path):
+    page = (Path(__file__).parents[1] / "docs/pages/how-to/command-line.md").read_text("utf-8")
+    documented = set(map(int, re.findall(r"^\| (\d+) \|", page, re.MULTILINE)))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("seed: 1\n")
+    found = {
+        run("config", "defaults").returncode: 0,
+        run("config", "verify", tmp_path / "none").returncode: 2,
+        run("config", "verify", "--no-such-option").returncode: 2,
+        run("run", "--configfile", mine, "no/such/result", "--cores", "1").returncode: 1,
+        ended_by(signal.SIGINT): 1,
+        ended_by(signal.SIGTERM, MATML_RUN=f"{os.getpid()} {tmp_path / 'lock'}"): 143,
+    }
+    assert all(code == expected for code, expected in found.items()), found
+    assert set(found) == documented
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("matml kin", {"kinetics"}),
+        ("matml kinetics cal", {"calibrate"}),
+        ("matml kinetics calibrate --pri", {"--prior"}),
+        ("matml screen --rank", {"--rank-by"}),
+    ],
+)
+def test_the_shell_completes_words(words, offered):
+    state = {
+        "_MATML_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    done = subprocess.run(MATML, env=os.environ | state, capture_output=True, text=True, check=True)
+    assert {line.split(",")[1] for line in done.stdout.split()} == offered
+    source = subprocess.run(
+        MATML, env=os.environ | {"_MATML_COMPLETE": "bash_source"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "complete -o nosort -F _matml_completion matml" in source.stdout
 
 
 def test_a_long_command_says_that_it_is_at_work():

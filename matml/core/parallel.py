@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from threading import Event, Thread
@@ -230,10 +231,37 @@ def heartbeat(say: Callable[[], str], seconds: float = SECONDS_BETWEEN_LINES) ->
         thread.join()
 
 
+def progress_bar(title: str, *, total: int, unit: str = "", **options: Any) -> tqdm:
+    """Return a bar to update: on a terminal and in a notebook, else one that shows nothing.
+
+    In a notebook it is a widget where `ipywidgets` is installed, else a line.
+
+    Parameters
+    ----------
+    options
+        Of `tqdm`.
+    """
+    given: dict[str, Any] = {"desc": title, "total": total, "unit": unit, "leave": False} | options
+    if not _in_notebook():
+        return tqdm(**{"disable": not sys.stderr.isatty()} | given)
+    if find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as widget
+
+        return widget(**given)
+    return tqdm(**given | {"file": sys.stdout})
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    # of IPython on a terminal there is none
+    return hasattr(shell, "kernel")
+
+
 def _collect(parts: Iterator[list], total: int, title: str) -> list:
     """Join the parts; a bar on a terminal, else a plain line now and then."""
     results: list = []
-    with tqdm(total=total, desc=title, unit="", disable=not sys.stderr.isatty()) as bar:
+    with progress_bar(title, total=total, leave=True) as bar:
         if not bar.disable:
             for part in parts:
                 results.extend(part)

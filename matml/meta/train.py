@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from matml.core.files import remove_unfinished
+from matml.core.parallel import progress_bar
 from matml.core.provenance import package_hash
 from matml.meta.checkpoint import (
     content,
@@ -221,14 +221,8 @@ def meta_train(
     if not run.history.batch:
         run.validate(math.nan)
     batches = draw_batches(draw_unseen, settings.tasks_per_batch, settings.seed, start=run.done)
-    progress = tqdm(
-        total=settings.batches,
-        initial=run.done,
-        desc=title,
-        unit="batch",
-        disable=None if processes.first else True,
-        leave=False,
-    )
+    own = {} if processes.first else {"disable": True}
+    progress = progress_bar(title, total=settings.batches, unit="batch", initial=run.done, **own)
     losses: list[float] = []
     while run.done < settings.batches and not run.stopped:
         losses += run.step(next(batches))

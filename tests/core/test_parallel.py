@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from matml.core.errors import MatmlError
-from matml.core.parallel import Helpers
+from matml.core.parallel import Helpers, progress_bar
 
 HELPED = """
 import operator, signal, time
@@ -162,3 +163,24 @@ with Helpers(1, "numbers") as helpers:
         "matml.core.errors.MatmlError: numbers: further processes could not start"
     )
     assert '`if __name__ == "__main__":`' in last
+
+
+class Kernel:
+    """What IPython gives as its shell in a notebook."""
+
+    kernel = object()
+
+
+@pytest.mark.parametrize("shell", [Kernel(), object(), None])
+def test_a_bar_is_shown_where_one_can_be_seen(shell, monkeypatch, capsys):
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr("matml.core.parallel.find_spec", lambda _: None)
+    with progress_bar("training", total=2, unit="epoch", mininterval=0) as bar:
+        bar.update()
+        bar.update()
+    told = capsys.readouterr()
+    # a file of a log is no place for a bar
+    assert not told.err
+    assert ("training: 100%" in told.out and "2/2" in told.out) == isinstance(shell, Kernel)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from tqdm import tqdm
 
+from matml.core.parallel import progress_bar
 from matml.core.provenance import package_hash
 from matml.meta.checkpoint import (
     fingerprint,
@@ -96,11 +96,10 @@ def pretrain(
     """
     rows = np.asarray(rows)
     run = _Run(network, batches, rows, settings, checkpoint, title, validation_rows)
-    progress = tqdm(
-        range(run.epoch, settings.epochs), title, unit="epoch", disable=None, leave=False
-    )
-    for epoch in progress:
+    progress = progress_bar(title, total=settings.epochs, unit="epoch", initial=run.epoch)
+    for epoch in range(run.epoch, settings.epochs):
         train_loss = run.train_epoch(epoch)
+        progress.update()
         done = epoch + 1
         if done % validate_every and done not in (1, settings.epochs):
             continue
@@ -117,6 +116,7 @@ def pretrain(
             value,
         )
         run.save(done)
+    progress.close()
     network.eval()
     return run.records
 
