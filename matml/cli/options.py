@@ -12,12 +12,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 class ResultsFolder(click.Path):
     """A folder to fill, whose plain files get their checksums beside them."""
 
-    def convert(self, value: Any, *where: Any) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
-        from matml.core.integrity.beside import note_from_now_on
+        from matml.core.integrity.beside import noting
 
-        note_from_now_on()
-        return super().convert(value, *where)
+        if ctx is not None:
+            ctx.with_resource(noting())
+        return super().convert(value, param, ctx)
 
 
 RESULTS = ResultsFolder(path_type=Path, file_okay=False)

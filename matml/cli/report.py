@@ -23,7 +23,8 @@ import click
 def report(results: Path, out: Path | None, figures: Path | None, config: Path | None) -> None:
     """Make one page of the results in FOLDER that needs no network; missing parts are left out.
 
-    FOLDER is that of a whole run, or what `matml screen` or `matml kinetics calibrate` wrote.
+    FOLDER is that of a whole run, or what `matml screen`, `matml properties adapt` or `matml
+    kinetics` `calibrate`, `design` or `diagram` wrote.
     """
     from matml.core.errors import MatmlError
     from matml.core.files import write_text
@@ -35,7 +36,8 @@ def report(results: Path, out: Path | None, figures: Path | None, config: Path |
     if not used:
         raise MatmlError(
             f"{results}: holds no results; give the folder of a run, of `matml screen --out` "
-            "(shortlist.csv) or of `matml kinetics calibrate --out` (a folder for each alloy)"
+            "(shortlist.csv), of `matml kinetics calibrate --out` (a folder for each alloy), or of "
+            "`matml kinetics design`, `matml kinetics diagram` or `matml properties adapt`"
         )
     out = out or results / "report.html"
     write_text(out, page)

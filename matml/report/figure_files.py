@@ -8,6 +8,7 @@ from matml.core.files import write_table
 from matml.figures import static
 from matml.figures.figure import Figure
 from matml.report.html.results import Results
+from matml.report.sections.folders import design_figures, diagram_figures
 from matml.report.sections.kinetics.overview import error_figures
 from matml.report.sections.kinetics.transformations import kinetics_figures
 from matml.report.sections.properties.benchmark import benchmark_figures
@@ -33,7 +34,8 @@ def all_figures(results: Results) -> list[Figure]:
         figures += training_figures(results)
     figures += pareto_figures(results) + candidate_map_figures(results)
     figures += benchmark_figures(results)
-    return figures + error_figures(results) + kinetics_figures(results)
+    figures += error_figures(results) + kinetics_figures(results)
+    return figures + diagram_figures(results) + design_figures(results)
 
 
 def write_figures(results: Results, folder: Path) -> int:

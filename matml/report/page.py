@@ -10,8 +10,9 @@ from plotly.offline import get_plotlyjs
 from matml import __version__
 from matml.report.html.figure_set import Figures
 from matml.report.html.markup import escape
-from matml.report.html.results import Results
+from matml.report.html.results import PLACES, Results
 from matml.report.sections.crystals import crystals_section
+from matml.report.sections.folders import folder_section
 from matml.report.sections.kinetics.overview import kinetics_section
 from matml.report.sections.methods import methods_section
 from matml.report.sections.overview import overview
@@ -29,6 +30,7 @@ POLICY = (
 )
 # in the bar that stays while one reads
 SHORT = {
+    "folder": "Result",
     "found": "Found",
     "shortlist": "Candidates",
     "predictors": "Properties",
@@ -42,7 +44,11 @@ SHORT = {
 # what says how, and not what: folded until one asks
 FOLDED = ("crystals", "methods", "sources", "run")
 # of a folder that is not that of a whole run
-SECTIONS = {"screening": ("found", "shortlist", "methods"), "kinetics": ("kinetics", "methods")}
+SECTIONS = {
+    "screening": ("found", "shortlist", "methods"),
+    "kinetics": ("kinetics", "methods"),
+    **dict.fromkeys(PLACES, ("folder", "methods")),
+}
 # before the first paint, so that a dark page does not flash white
 EARLY = """(() => {
   let chosen = null;
@@ -78,6 +84,9 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     if has_benchmark(results):
         benchmark = benchmark_section(results, figures)
         sections.insert(3, ("benchmark", "Benchmark of the predictors", benchmark))
+    if results.place.strip("/") in PLACES:
+        title, content = folder_section(results, figures)
+        sections.insert(0, ("folder", title, content))
     if results.place:
         part = results.place.partition("/")[0]
         sections = [item for item in sections if item[0] in SECTIONS[part]]

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 from matml.cli.kinetics.diagram import read_composition
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
-from matml.kinetics.diagrams.austenite import steel_diagram, steel_figures
+from matml.kinetics.diagrams.austenite import steel_diagram
+from matml.kinetics.diagrams.steel import steel_figures
 from matml.kinetics.equations.steels import (
     bainite_start_K,
     eutectoid_temperature_K,

@@ -52,20 +52,24 @@ def diagram(
 
     By published formulas, with bands for what steels typically differ from them by.
     """
-    from matml.core.files import write_table
+    from matml.core.files import write_json, write_table
 
     amounts = read_composition(composition)
     points = {name: _one_alloy(file) for name, file in files.items() if file is not None}
     bound_threads(threads)
     from matml.figures.static import write
-    from matml.kinetics.diagrams.austenite import steel_diagram, steel_figures
+    from matml.kinetics.diagrams.austenite import steel_diagram
+    from matml.kinetics.diagrams.steel import measured_table, steel_figures
 
     found = steel_diagram(amounts, grain_size, points, formula, seed)
     write_table(out / "temperatures.csv", found.lines)
     write_table(out / "ttt.csv", found.ttt)
     write_table(out / "cct.csv", found.cct)
-    name = ", ".join(f"{amount:g} {element}" for element, amount in amounts.items())
-    for figure in steel_figures(found, f"steel ({name})"):
+    write_table(out / "measured.csv", measured_table(found))
+    name = f"steel ({', '.join(f'{amount:g} {element}' for element, amount in amounts.items())})"
+    told = {"name": name, "composition_wt_percent": amounts, "grain_size_ASTM": grain_size}
+    write_json(out / "diagram.json", told | {"formula": formula, "seed": seed})
+    for figure in steel_figures(found, name):
         write(figure, [out / f"{figure.name}.png", out / f"{figure.name}.svg"])
     for row in found.lines.to_dict("records"):
         click.echo(

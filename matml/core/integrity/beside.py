@@ -9,7 +9,8 @@ import hashlib
 import os
 import shlex
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from matml.core.errors import MatmlError
@@ -22,10 +23,15 @@ LONGEST = 1000
 _wanted = VARIABLE in os.environ
 
 
-def note_from_now_on() -> None:
-    """Have this process write the checksum of every plain file beside it."""
+@contextmanager
+def noting() -> Iterator[None]:
+    """Have this process write the checksum of every plain file beside it, during the block."""
     global _wanted
-    _wanted = True
+    before, _wanted = _wanted, True
+    try:
+        yield
+    finally:
+        _wanted = before
 
 
 def beside(path: Path) -> Path:

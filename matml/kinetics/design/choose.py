@@ -9,8 +9,7 @@ each given those before it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import cycle
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,6 @@ from torch import Tensor
 from matml.bayes.importance_sampling import Posterior, sample_posterior
 from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError
-from matml.figures.figure import AMBER, BLUE, CYCLE, SKY, Axis, Figure, Part, Series, between
 from matml.kinetics.data.batch import (
     other_inputs,
     residual_function,
@@ -29,12 +27,11 @@ from matml.kinetics.data.batch import (
 )
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.units import ZERO_CELSIUS
+from matml.kinetics.design.figure import Design
 from matml.kinetics.inference.population import Population
 
 DRAWS, PROPOSALS = 1000, 8000
 TEMPERATURES, TIMES = 25, 17
-SHADES = ("#f7f3d9", SKY, BLUE)
-"""Of a small reduction to the largest."""
 FRACTIONS = (0.01, 0.5, 0.99)
 PROGRESS = (0.1, 0.5, 0.9)
 """Fractions to which the expected times of a proposal are told."""
@@ -146,31 +143,6 @@ def predictions(
     with torch.no_grad():
         value = population.equation.predict(population.kind, posterior.draws[0][:, None], inputs)
     return value.clamp(*window)
-
-
-@dataclass(frozen=True)
-class Design:
-    """Proposed experiments.
-
-    Attributes
-    ----------
-    proposals
-        One row per experiment, best first: conditions, expected duration_s and, of a
-        transformation, median times to 10, 50 and 90 %, and the part of the region's variance that
-        is left after it.
-    candidates
-        Conditions with `expected_reduction`, the part of the variance that each alone would remove.
-    points
-        Observations so far.
-    kind, alloy
-        As in the population and the data.
-    """
-
-    proposals: pd.DataFrame
-    candidates: pd.DataFrame
-    points: pd.DataFrame
-    kind: str
-    alloy: str
 
 
 def design(
@@ -312,47 +284,3 @@ def _times_to(
             drawn = population.equation.predict("ttt", posterior.draws[0][:, None], inputs)
         found[name] = (10 ** drawn.quantile(0.5, 0).clamp(-30, 30)).numpy()
     return pd.DataFrame(found, index=proposals.index)
-
-
-def figure(result: Design) -> Figure:
-    """Return the expected reduction over the conditions, with the numbered proposals on it."""
-    table, removed = result.candidates, "variance removed by one measurement (%)"
-    over_rate = result.kind == "peak_temperature"
-    along = "heating_rate_K_per_s" if over_rate else "temperature_C"
-    x = Axis("heating rate (K/s)" if over_rate else "temperature (°C)", log=over_rate)
-    gain = 100 * table["expected_reduction"]
-    height, note = gain.loc[_rows(result)].tolist(), ""
-    points = result.points
-    if "temperature_K" in points:
-        points = points.assign(temperature_C=points["temperature_K"] - ZERO_CELSIUS)
-    parts: list[Part] = []
-    if "time_s" in table:
-        y, height = Axis("time (s)", log=True), result.proposals["time_s"].tolist()
-        colours = between(gain / gain.max(), SHADES)
-        parts.append(Series(table[along], table["time_s"], "", colours, "square", 20))
-        if len(points):
-            measured = points[along], points["time_s"]
-            parts.append(Series(*measured, "measured", "#ffffff", "circle", outlined=True))
-        note = f"Colour: {removed}, from none (pale) to {gain.max():.3g} % (dark)."
-    else:
-        x = replace(x, marks=points[along].tolist() if len(points) else [])
-        y = Axis(removed, from_zero=True)
-        curves = table.groupby("fraction") if "fraction" in table else [("", table)]
-        for (fraction, own), colour in zip(curves, cycle(CYCLE), strict=False):
-            name = f"{100 * fraction:g} % transformed" if fraction != "" else ""
-            parts.append(Series(own[along], gain[own.index], name, colour, width=2.4))
-        note = "Dotted: measured already." if len(points) else ""
-    for row, at in zip(result.proposals.to_dict("records"), height, strict=True):
-        number = str(row["experiment"])
-        parts.append(
-            Series([row[along]], [at], "", AMBER, "circle", 9, outlined=True, end_label=number)
-        )
-    return Figure("design", f"{result.alloy}: where to measure next", x, y, parts, note)
-
-
-def _rows(result: Design) -> list[int]:
-    """Return the candidates' rows of the proposals."""
-    names = ("temperature_K", "fraction", "time_s", "heating_rate_K_per_s")
-    keys = [name for name in names if name in result.candidates]
-    index = pd.MultiIndex.from_frame(result.candidates[keys])
-    return [int(i) for i in index.get_indexer(pd.MultiIndex.from_frame(result.proposals[keys]))]

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.files import write_table
+from matml.core.files import write_json, write_table
 from matml.figures.static import write
 from matml.kinetics.data.alloys import group_alloys, read_alloys
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import TIMES, ZERO_CELSIUS
-from matml.kinetics.design.choose import Region, design, figure
+from matml.kinetics.design.choose import Region, design
+from matml.kinetics.design.figure import figure
 from matml.kinetics.inference.population import Population
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ def design_stage(
     result = design(population, own, observations, target, possible, count, seed, longest_s)
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
+    write_table(out / "observations.csv", result.points)
+    write_json(out / "design.json", {"alloy": result.alloy, "kind": result.kind, "seed": seed})
     write(figure(result), [out / "design.png"])
     for row in result.proposals.to_dict("records"):
         print(

@@ -11,11 +11,21 @@ from matml.core.files import read_json, read_table
 from matml.core.integrity.beside import check_beside
 from matml.core.settings import read_yaml
 
+PLACES = {
+    "diagram": ("diagram.json", "temperatures.csv"),
+    "design": ("design.json", "design.csv"),
+    "adapted": ("card.json", "support.parquet"),
+}
+"""Folders that a command fills and no whole run has, and the files by which each is known."""
+
 
 def place_of(folder: Path) -> str:
     """Return where a folder stands in those of a whole run: `screening/`; '' where it is one."""
     if (folder / "shortlist.csv").is_file():
         return "screening/"
+    for name, marks in PLACES.items():
+        if all((folder / mark).is_file() for mark in marks):
+            return f"{name}/"
     if next(folder.glob("*/calibration.json"), None):
         return f"kinetics/{folder.resolve().name}/calibration/"
     return ""
