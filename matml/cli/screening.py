@@ -212,8 +212,12 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
     show_default=True,
     help="CSV of what to label, in order.",
 )
+@click.option("--only-elements", help="Of which all of a candidate must be, such as Mg,Al,O.")
+@click.option("--without-elements", help="None of which a candidate may hold, such as Pb,Cd.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
-def suggest(property_name: str, **options: Any) -> None:
+def suggest(
+    property_name: str, only_elements: str | None, without_elements: str | None, **options: Any
+) -> None:
     """Choose which candidates to label next, as a batch.
 
     With the stacked Gaussian process the choice is from its joint posterior over the labelled
@@ -221,7 +225,13 @@ def suggest(property_name: str, **options: Any) -> None:
     """
     from matml.screening.acquire.suggest import suggest_labels
 
-    suggest_labels(property_name=property_name, **options)
+    only, without = (
+        [symbol.strip() for symbol in text.split(",")] if text else []
+        for text in (only_elements, without_elements)
+    )
+    suggest_labels(
+        property_name=property_name, only_elements=only, without_elements=without, **options
+    )
 
 
 SHARED_OPTIONS = (

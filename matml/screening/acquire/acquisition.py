@@ -71,6 +71,9 @@ def choose_batch(
     labels: np.ndarray,
     number: int,
     pool: Sequence[int] | np.ndarray | None = None,
+    *,
+    costs: np.ndarray | None = None,
+    budget: float = np.inf,
 ) -> list[int]:
     """Crystals to label next, the most wanted first.
 
@@ -81,15 +84,21 @@ def choose_batch(
     ----------
     pool
         Crystals that may be chosen; by default all that have no label.
+    costs, budget
+        Of a label of each crystal, [n], which counts by what it brings per cost (expected
+        improvement per unit cost, Snoek, Larochelle and Adams 2012), and of the whole batch. `mean`
+        heeds the budget only.
     """
     rows, labels = list(rows), np.asarray(labels, dtype=float)
+    costs = np.ones(len(model)) if costs is None else costs
     chosen: list[int] = []
     while len(chosen) < number:
-        wanted = acquisition(strategy, model, rows, labels)
+        wanted = _per_cost(strategy, acquisition(strategy, model, rows, labels), costs)
         allowed = np.full(len(wanted), pool is None)
         if pool is not None:
             allowed[np.asarray(pool, dtype=int)] = True
         allowed[rows] = False
+        allowed &= costs <= budget - costs[chosen].sum()
         if not allowed.any():
             break
         best = int(np.argmax(np.where(allowed, wanted, -np.inf)))
@@ -98,6 +107,13 @@ def choose_batch(
             believed = model.posterior(rows, labels)[0][best]
             rows, labels = [*rows, best], np.append(labels, believed)
     return chosen
+
+
+def _per_cost(strategy: str, wanted: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Return acquisition values per unit cost, [n]; those that are logarithms stay logarithms."""
+    if strategy == "mean":
+        return wanted
+    return wanted / costs if strategy == "information" else wanted - np.log(costs)
 
 
 @dataclass(frozen=True)

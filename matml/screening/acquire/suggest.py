@@ -10,6 +10,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.text import plural
+from matml.screening.acquire.constraints import allowed_rows
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import (
     GUESSED_VOLUME,
@@ -46,6 +47,8 @@ def suggest_labels(
     out: Path,
     device: str,
     unit: str | None = None,
+    only_elements: Sequence[str] = (),
+    without_elements: Sequence[str] = (),
 ) -> None:
     """Write the candidates to label next, in order, with what was expected of each.
 
@@ -77,47 +80,40 @@ def suggest_labels(
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
     # what cannot be used is told before torch is there, which takes seconds
     from matml.properties.predictor.few_shot import FewShotPredictor
-    from matml.screening.acquire.acquisition import acquisition, choose_batch, goal_sign, turned
+    from matml.screening.acquire.choice import choose
 
     predictor = FewShotPredictor.load(model, device)
     check_properties(predictor, objectives, [property_name] if support else [], support)
     fitted = predictor.fitted(property_name, unit=unit)
     encoded = predictor.encode(CrystalSet.from_table(table, graph_section(predictor, known_graphs)))
     known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
-    crystals = fitted.domain.with_support(encoded[known_rows]).placed(encoded)
-    sign, scale = goal_sign(property_name, goal), fitted.scale_of(encoded[known_rows], labels)
-    method = fitted.method
-    values = sign * scale.standardise(labels)
-    posterior = turned(method.over(crystals), sign)
-    chosen = choose_batch(strategy, posterior, known_rows, values, number, pool)
-    mean, deviation = posterior.posterior(known_rows, values)
-    wanted = acquisition(strategy, posterior, known_rows, values)
-    # as `predict` has it: calibrated, and wider far from the training crystals
-    half_width = method.half_width(deviation, len(labels), crystals.distance)
-    expected = {
-        "": sign * mean,
-        "_low": sign * mean - half_width,
-        "_high": sign * mean + half_width,
-    }
+    left = pool[allowed_rows(table["formula"].iloc[pool], only_elements, without_elements)]
+    if not len(left):
+        raise MatmlError(
+            f"--candidates: of {len(pool)} candidates none is left without the excluded elements; "
+            "allow more elements, or give other candidates"
+        )
+    goal_and_strategy = {"goal": goal, "strategy": strategy}
+    found = choose(fitted, encoded, known_rows, labels, number, left, **goal_and_strategy)
+    chosen = found.pop("row").to_numpy()
     rows = table.iloc[chosen].reset_index(drop=True)
     flags = flag_known(rows, known_table)
-    found = pd.DataFrame(
+    told = pd.DataFrame(
         {
             "order": np.arange(1, len(chosen) + 1),
             "id": rows["id"].to_numpy(),
             "formula": rows["formula"].to_numpy(),
-            **{property_name + end: scale.restore(own[chosen]) for end, own in expected.items()},
-            "wanted": wanted[chosen],
+            **found,
             "duplicate_of": flags["duplicate_of"],
             "strained_copy_of": flags["strained_copy_of"],
             "known_value": known_values(flags, known_table, property_name),
         }
     )
-    write_table(out, found)
+    write_table(out, told)
     _tell_quarantine(Path(out), quarantine)
     log.info(
         "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
-        *(len(found), len(pool), strategy, method.name, len(labels), out),
+        *(len(told), len(left), strategy, fitted.method.name, len(labels), out),
     )
 
 

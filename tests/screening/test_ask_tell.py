@@ -1,0 +1,177 @@
+"""Ask which crystals to label next, tell what came out, under constraints and costs."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from pymatgen.core import Lattice, Structure
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.gp.condition import JointProcess
+from matml.gp.kernels import JITTER
+from matml.properties import FewShotPredictor
+from matml.properties.methods.joint import JointPool
+from matml.screening import LabelNext
+from matml.screening.acquire.acquisition import choose_batch
+from matml.screening.acquire.constraints import allowed_rows
+
+SIZE, NOISE = 16, 0.01
+
+
+def conditioned(mean, covariance, rows, labels):
+    """Mean and deviation of further noisy values, given some of a normal vector's (textbook)."""
+    inner = covariance[np.ix_(rows, rows)] + (NOISE + JITTER) * np.eye(len(rows))
+    gain = covariance[:, rows] @ np.linalg.inv(inner)
+    variance = covariance.diagonal() - np.einsum("ij,ji->i", gain, covariance[rows])
+    return mean + gain @ (labels - mean[rows]), np.sqrt(variance + NOISE)
+
+
+def log_expected_improvement(mean, deviation, best):
+    """By quadrature of the tail above the best label, [n]."""
+    found = []
+    for m, s in zip(mean, deviation, strict=True):
+        first = norm.logsf(z := (best - m) / s)
+        area, _ = quad(lambda t, z=z, first=first: np.exp(norm.logsf(z + t) - first), 0, np.inf)
+        found.append(np.log(s * area) + first)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_batch_under_a_budget_is_that_of_a_hand_made_loop(seed):
+    generator = np.random.default_rng(seed)
+    root = generator.normal(size=(SIZE, SIZE))
+    mean, covariance = generator.normal(size=SIZE), root @ root.T / SIZE
+    pool = JointPool(
+        JointProcess(torch.from_numpy(mean), torch.from_numpy(covariance), NOISE + JITTER), NOISE
+    )
+    costs, budget = generator.uniform(0.5, 4, SIZE), 6.0
+    rows, labels = [0, 5], generator.normal(size=2)
+    allowed = [row for row in range(SIZE) if row % 4]
+    chosen = choose_batch("improvement", pool, rows, labels, 5, allowed, costs=costs, budget=budget)
+    wanted, spent = [], 0.0
+    while len(wanted) < 5:
+        level, deviation = conditioned(mean, covariance, rows, labels)
+        gain = log_expected_improvement(level, deviation, labels.max()) - np.log(costs)
+        left = [r for r in allowed if r not in rows and costs[r] <= budget - spent]
+        if not left:
+            break
+        best = max(left, key=lambda row: gain[row])
+        wanted.append(best)
+        spent += costs[best]
+        rows, labels = [*rows, best], np.append(labels, level[best])
+    assert chosen == wanted
+    assert costs[chosen].sum() <= budget
+
+
+def test_elements_and_prices_decide_what_may_be_labelled():
+    formulas = ["NaCl", "PbS", "Mg2Si", "CdTe", "MgO"]
+    assert allowed_rows(formulas, without={"Pb", "Cd"}).tolist() == [1, 0, 1, 0, 1]
+    assert allowed_rows(formulas, only={"Mg", "O", "Si"}).tolist() == [0, 0, 1, 0, 1]
+    prices = {"Na": 3.0, "Cl": 0.2, "Mg": 2.5, "Si": 1.7, "O": 0.1}
+    cheap = allowed_rows(formulas, (), {"Pb", "Cd"}, prices, 2.0)
+    # 48.6 of 76.7 g/mol of Mg2Si are Mg: 2.2 by kg
+    assert cheap.tolist() == [1, 0, 0, 0, 1]
+    for bad, said in (
+        ({"without": {"lead"}}, "'lead' is no element"),
+        ({"only": "Mg"}, r"'Mg' is one text; give a set of symbols, \{'Mg'\}"),
+        ({"prices": prices}, "prices: Pb has none, and PbS holds it"),
+    ):
+        with pytest.raises(MatmlError, match=said):
+            allowed_rows(formulas, **bad)
+
+
+SALTS = {
+    "LiF": 4.03, "NaCl": 5.64, "KBr": 6.60, "MgO": 4.21, "CaO": 4.81, "SrO": 5.16,
+    "PbS": 5.94, "CdO": 4.70, "NaF": 4.62, "KCl": 6.29,
+}  # fmt: skip
+LABELS = {"NaCl": 24.0, "KBr": 15.0, "CaO": 105.0}
+
+
+@pytest.fixture(scope="module")
+def salts():
+    return {
+        name: Structure.from_spacegroup(
+            "Fm-3m", Lattice.cubic(a), re.findall("[A-Z][a-z]?", name), [[0] * 3, [0.5] * 3]
+        )
+        for name, a in SALTS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return FewShotPredictor.load()
+
+
+def test_what_is_told_is_learned_and_not_asked_again(salts, predictor):
+    costs = pd.Series(1.0, index=list(salts)).drop("MgO")
+    costs["MgO"] = 50.0
+    campaign = LabelNext(
+        salts,
+        "bulk_modulus_GPa",
+        model=predictor,
+        strategy="mean",
+        without_elements={"Pb", "Cd"},
+        costs=costs,
+    )
+    campaign.tell(list(LABELS), list(LABELS.values()))
+    batch = campaign.ask(20, budget=10.0)
+    assert set(batch["id"]) == set(salts) - set(LABELS) - {"PbS", "CdO", "MgO"}
+    assert batch["bulk_modulus_GPa"].is_monotonic_decreasing
+    assert campaign.ask(20)["id"].iloc[0] == "MgO"
+    # the numbers are those of the predictor itself
+    adapted = predictor.adapt(
+        [salts[name] for name in LABELS], list(LABELS.values()), "bulk_modulus_GPa"
+    )
+    mean, interval = adapted.predict([salts[name] for name in batch["id"]])
+    np.testing.assert_allclose(batch["bulk_modulus_GPa"], mean, rtol=2e-3)
+    np.testing.assert_allclose(
+        batch["bulk_modulus_GPa_low"], np.asarray(interval)[..., 0], rtol=0.02
+    )
+    before = batch.set_index("id").loc["SrO", "bulk_modulus_GPa"]
+    campaign.tell(["SrO"], [87.0])
+    after = campaign.ask(20)
+    assert "SrO" not in set(after["id"])
+    assert before != 87.0
+    assert "4 labels of 10 crystals, 8 allowed" in repr(campaign)
+
+
+def test_what_cannot_be_told_or_asked_is_named(salts, predictor):
+    campaign = LabelNext(salts, "bulk_modulus_GPa", model=predictor)
+    for ids, values, said in (
+        (["XeF"], [3.0], "'XeF' is none of the 10 structures' ids"),
+        (["NaF", "NaF"], [3.0, 4.0], "'NaF' is told twice at once"),
+        (["NaF"], [-3.0], "NaF.*-3"),
+        (["NaF"], [1.0, 2.0], "2"),
+    ):
+        with pytest.raises(MatmlError, match=said):
+            campaign.tell(ids, values)
+    assert not campaign.labels
+    for options, said in (
+        ({"goal": "more"}, "goal: 'more'"),
+        ({"strategy": "best"}, "strategy: 'best'"),
+        ({"only_elements": {"Xe"}}, "none of the 10 structures is left"),
+        ({"costs": [0.0] * 10}, "costs: 0 of LiF; give positive numbers"),
+    ):
+        with pytest.raises(MatmlError, match=said):
+            LabelNext(salts, "bulk_modulus_GPa", model=predictor, **options)
+
+
+def test_the_command_leaves_elements_out(salts, tmp_path):
+    for name, salt in salts.items():
+        salt.to(filename=str(tmp_path / f"{name}.cif"))
+    line = ["screen", "suggest", "--property", "bulk_modulus_GPa", "--goal", "maximise"]
+    line += ["--candidates", str(tmp_path), "--number", "20", "--out", str(tmp_path / "next.csv")]
+    done = CliRunner().invoke(cli, [*line, "--without-elements", "Pb, Cd"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = read_table(tmp_path / "next.csv")
+    assert len(found) == 8
+    assert not found["formula"].str.contains("Pb|Cd").any()
+    with pytest.raises(MatmlError, match=r"of 10 candidates none is left"):
+        CliRunner().invoke(cli, [*line, "--only-elements", "Xe"], catch_exceptions=False)
