@@ -65,6 +65,15 @@ def test_decomposition_is_named_and_adds_up(hull):
     assert hull.decomposition(numbers("Ba2TiO4")) == "0.29 BaO + 0.71 BaTiO3"
 
 
+def test_a_virtual_crystal_stands_at_its_mean_composition(hull):
+    atoms, occupancy = np.array([56, 38, 22, 8, 8, 8]), np.array([0.5, 0.5, 1, 1, 1, 1])
+    wanted = numbers("BaSrTi2O6")
+    assert hull.energy(atoms, occupancy)[0] == pytest.approx(hull.energy(wanted)[0], abs=1e-12)
+    assert hull.decomposition(atoms, occupancy) == hull.decomposition(wanted)
+    mixed = KnownHull([atoms], np.array([-3.0]), [occupancy])
+    assert mixed.energy(wanted)[0] == pytest.approx(-3.0, abs=1e-9)
+
+
 def test_thin_cover_is_told(hull):
     energy, coverage = hull.energy(numbers("XeHo2"))
     assert energy == 0

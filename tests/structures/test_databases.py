@@ -63,6 +63,30 @@ def test_a_single_optimade_entry():
     assert [crystal.formula for crystal in found.values()] == ["NaCl"]
 
 
+def test_shared_and_vacant_sites_of_optimade_are_a_virtual_crystal():
+    chlorine = {"name": "Cl", "chemical_symbols": ["Cl"], "concentration": [1.0]}
+    symbols = {"chemical_symbols": ["Na", "K", "vacancy"], "concentration": [0.5, 0.25, 0.25]}
+    facts = {
+        "species": [{"name": "Na"} | symbols, chlorine],
+        "structure_features": ["disorder"],
+        "chemical_formula_reduced": "Cl4KNa2",
+        "elements": ["Cl", "K", "Na"],
+        "nelements": 3,
+        "elements_ratios": [4 / 7, 1 / 7, 2 / 7],
+    }
+    [found] = read(response(optimade_entry(SALT, "a", **facts))).values()
+    assert isinstance(found, Crystal), found
+    assert (found.formula, found.common_name) == ("K0.25Na0.5Cl", "rocksalt")
+    assert found.disordered
+    for change, said in (
+        ({"elements_ratios": [0.5, 0.25, 0.25]}, "elements_ratios"),
+        ({"chemical_formula_reduced": "ClKNa"}, "the formula 'ClKNa' is declared"),
+        ({"nsites": 3}, "2 sites, but 3 are declared"),
+    ):
+        [wrong] = read(response(optimade_entry(SALT, "a", **facts | change))).values()
+        assert said in wrong.reason
+
+
 BAD = {
     "no cartesian_site_positions": {"cartesian_site_positions": None},
     "not periodic": {"lattice_vectors": [[1, 0, 0], [0, 1, 0], [None, None, None]]},

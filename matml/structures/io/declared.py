@@ -271,10 +271,11 @@ def _of_formula(declared: Declared, amounts: Mapping[str, float], total: float) 
         return [wrong]
     per_unit, slack = sum(formula.values()), _slack(formula, total)
     if declared.units is None:
-        # a whole number of formula units, unless the formula is rounded
+        # a whole number of formula units, unless the formula is rounded or the sites disordered
         times = total / per_unit
         least = _reduced(formula) or per_unit
-        if not _rounded(formula) and abs(total / least - round(total / least)) > 0.01:
+        whole = not (_rounded(formula) or _rounded(amounts))
+        if whole and abs(total / least - round(total / least)) > 0.01:
             return [f"{total:.4g} atoms in the cell are {times:.3g} formula units"]
         return []
     if declared.whole_cell and abs(per_unit - total) <= slack:

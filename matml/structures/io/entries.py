@@ -208,5 +208,9 @@ def refuse_contradiction(text: str, entry: Mapping[str, Any], structure: Structu
         volume_A3=volume,
         density_g_cm3=density,
     )
+    if sites is not None and not structure.is_ordered and round(sites) != len(structure):
+        raise BadCrystal(
+            f"{len(structure)} sites, but {sites:g} are declared", "fetch the entry again"
+        )
     if wrong := contradictions(declared, amounts_of(structure), structure.lattice.matrix):
         raise BadCrystal(wrong[0], "fetch the entry again, or give a complete structure")
