@@ -13,7 +13,6 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import folder_name, write_json, write_table
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.drawn import diagrams
 from matml.kinetics.equations import equation_named
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def learn_stage(
     data: Path,
-    alloys: Path | None,
+    observations: Observations,
     equation: str,
     settings: KineticsSection,
     out: Path,
@@ -44,9 +43,11 @@ def learn_stage(
     seed: int,
     offsets: RunOffsets = NO_OFFSETS,
 ) -> None:
-    """Learn a population and write it; `held_out` is the fraction of groups held out."""
+    """Learn a population from the observations of the file `data`, and write it.
+
+    `held_out` is the fraction of composition groups that are held out.
+    """
     began = time.perf_counter()
-    observations = read_and_report(data, alloys)
     kept_out = split_groups(observations, held_out, seed)[1] if held_out > 0 else []
     population, training = learn_population(
         observations,

@@ -144,19 +144,30 @@ def prepare(dataset: str, out: Path, settings: KineticsSection, seed: int) -> No
     help="Fraction of composition groups held out of learning; 0 learns from all.",
 )
 @offset_options
-@stage_options
+@settings_options
+@threads_number
 def learn(
+    data: Path,
+    alloys: Path | None,
     settings: KineticsSection,
     held_out: float | None,
     offset_temperature: float | None,
     offset_time: float | None,
+    threads: int,
     **options: Any,
 ) -> None:
     """Learn a population of alloys: population.json, training_parameters.csv, learn.json."""
+    from matml.kinetics.data.prepare import read_and_report
+
+    # before torch, so that a faulty file is refused at once
+    observations = read_and_report(data, alloys)
+    bound_threads(threads)
     from matml.kinetics.inference.run_offsets import NO_OFFSETS
     from matml.kinetics.pipeline import learn_stage
 
     learn_stage(
+        data,
+        observations,
         settings=settings,
         held_out=settings.held_out if held_out is None else held_out,
         offsets=_offsets(offset_temperature, offset_time) or NO_OFFSETS,

@@ -31,11 +31,12 @@ def run(dataset: str, out: Path, settings: KineticsSection, seed: int) -> None:
 
     data, alloys = out / "observations.csv", out / "alloys.csv"
     equation = settings.datasets[dataset].equation
-    learn_stage(data, alloys, equation, settings, out / "population", settings.held_out, seed)
+    observations, place = read_and_report(data, alloys), out / "population"
+    learn_stage(data, observations, equation, settings, place, settings.held_out, seed)
     calibrate_stage(
-        [out / "population/population.json"],
+        [place / "population.json"],
         data,
-        read_and_report(data, alloys),
+        observations,
         out / "calibration",
         [],
         True,
