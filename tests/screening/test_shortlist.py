@@ -96,7 +96,7 @@ def test_the_check_says_whether_the_model_may_have_learned_it(prepared, tmp_path
 
 def test_top_structures_are_written_as_cif(screened):
     table = read_table(screened / "shortlist.csv")
-    files = sorted(path.name for path in (screened / "candidates").iterdir())
+    files = sorted(path.name for path in (screened / "candidates").glob("[!.]*"))
     assert files == table["cif"].dropna().tolist()
     assert len(files) == 7
     first = Structure.from_file(screened / "candidates" / files[0])
