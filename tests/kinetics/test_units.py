@@ -262,6 +262,33 @@ def test_exchanged_columns_are_named(tmp_path, rows, reason, remedy):
     assert found.quarantine["remedy"].str.contains(f"{remedy}.*exchanged").all()
 
 
+def test_an_alloy_mostly_on_another_scale_is_set_aside_whole(tmp_path):
+    """A soft one in Vickers would else be a hard one in Rockwell C."""
+    header = "alloy,temperature_C,time_s,hardness_HRC\n"
+    rows = "".join(f"A,{500 + n},3600,{h}\n" for n, h in enumerate((420, 310, 75)))
+    found = read(tmp_path, header + rows + "B,500,3600,42\nB,600,3600,420\nB,620,3600,30\n")
+    assert found.quarantine[["alloy", "value"]].to_numpy().tolist() == [
+        *(["A", text] for text in ("420", "310", "75")),
+        ["B", "420"],
+    ]
+    assert found.quarantine["remedy"].str.contains("hardness_HV").all()
+
+
+def test_kelvin_and_celsius_in_one_column_are_named(tmp_path):
+    header = "alloy,temperature_C,time_s,fraction_transformed\n"
+    rows = [f"A,{t},{n + 9},0.4\n" for n, t in enumerate((700, 973, 750, 1023))]
+    assert (
+        "700 and 973 of one alloy, and 1 more" in read(tmp_path, header + "".join(rows)).warnings[0]
+    )
+    assert read(tmp_path, header + "".join(rows).replace("1023", "1020")).warnings == []
+
+
+def test_a_negative_rate_is_not_told_to_be_named_as_it_is(tmp_path):
+    text = "alloy,heating_rate_K_per_min,peak_temperature_C\nA,-10,544\n"
+    with pytest.raises(MatmlError, match=r"heating_rate_K_per_min = '-10': .*; check it$"):
+        read(tmp_path, text)
+
+
 def test_a_rate_that_the_rows_contradict_is_refused_with_the_unit_that_fits(tmp_path):
     header = "alloy,start_temperature_C,temperature_C,time_s,heating_rate_K_per_{},"
     header += "fraction_transformed\n"

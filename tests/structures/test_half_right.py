@@ -201,6 +201,8 @@ REFUSED = {
     "a measured density": (
         "cif", cif(SALT, head="_exptl_crystal_density_meas 4.32\n"),
         "give 2.164 g/cm^3, but 4.320 g/cm^3 were measured"),
+    "no sites": ("json", json.dumps({"lattice": {"matrix": MATRIX}, "sites": []}), "no sites"),
+    "lines of JSON": ("json", 2 * (json.dumps({"lattice": {}, "sites": []}) + "\n"), "Extra data"),
     "a moiety": (
         "cif", cif(SALT, head="_chemical_formula_sum 'Na Cl'\n"
                               "_chemical_formula_moiety '2(Na 1+), S 2-'\n"),

@@ -377,7 +377,8 @@ def _add_others(
                 number = np.where(number == 0, low, number)
                 table.notes.append(f"{name} = 0 is taken as not measured, and small: {low:g} um")
             wrong = (given | (name in needed)) & ~((number >= low) & (number <= high))
-            refuse(wrong, name, reason, remedy)
+            named = table.headers.get(name, name) in remedy.split()
+            refuse(wrong, name, reason, "check it" if named else remedy)
             points[name] = number
         elif not np.isnan(number).all():
             refuse(np.abs(number) > LARGEST, name, "is no number that anybody measures", "check it")

@@ -27,6 +27,8 @@ ONE, OTHER = 1.05, 1.25
 """Ratios up to which two rates are one, and from which on they contradict each other."""
 RATE = r"(?<![\w.,])(\d+(?:[.,]\d+)?) ?(?:K|[°º]?C) ?(?:/|_?per_?) ?(s|min|h)(?![A-Za-z])"
 """A rate in the name of a run."""
+MOST_LEVELS = 30
+"""Temperatures of an alloy of which some do not differ by 273 by chance."""
 RAMP = ("start_temperature_K", "temperature_K", "time_s")
 
 Problem = tuple[str, str, str]
@@ -50,7 +52,8 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
     """
     found: dict[int, Problem] = {}
     alloy = raw["alloy"].str.strip().to_numpy()
-    percent = in_percent(numbers(raw[measured]), alloy, measured)
+    what, value = MEASURED[measured], numbers(raw[measured])
+    percent, off = in_percent(value, alloy, measured), np.isfinite(value) & ~what.holds(value)
     time, degree = (table.headers.get(name, name) for name in ("time_s", "temperature_K"))
     columns = {
         name: numbers(table.original.loc[raw.index, name])
@@ -67,7 +70,11 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
                 remedy = f"are {time} and {measured} exchanged? Else {remedy}"
             problem = measured, "most values of this alloy lie above 1: percent?", remedy
             own = own[percent[own]]
-        elif warm is not None and MEASURED[measured].coldest_K > 0:
+        elif what.high != 1 and 2 * off[own].sum() > len(own):
+            # those outside tell their own reason
+            own = own[~off[own]]
+            problem = measured, f"most values of this alloy: {what.reason}", what.remedy
+        elif warm is not None and what.coldest_K > 0:
             problem = _in_celsius(degree, kelvin[own])
             possible = (kelvin[own] > ZERO_CELSIUS) & (kelvin[own] <= HOTTEST_K)
             if clock is not None and not possible.all() and look_exchanged(warm, clock):
@@ -165,7 +172,28 @@ def odd_temperatures(table: Table, measured: str) -> list[str]:
                     f"column {header!r}: its lowest number, {own[0]:g} {unit.name}, is room "
                     f"temperature in {other}"
                 )
+        elif quantity == "temperature" and (pairs := _mixed(table, header)):
+            low, high = pairs[0]
+            notes.append(
+                f"column {header!r}: {low:g} and {high:g} of one alloy, and {len(pairs) - 1} more "
+                "such pairs, differ by the step from Celsius to kelvin"
+            )
     return [f"{note}; check its unit" for note in notes]
+
+
+def _mixed(table: Table, header: str) -> list[tuple[float, float]]:
+    """Return pairs of one alloy's temperatures that are the same in Celsius and in kelvin."""
+    if "alloy" not in table.cells:
+        return []
+    warm = pd.Series(numbers(table.original[header]), table.cells["alloy"].to_numpy()).dropna()
+    for _, own in warm.groupby(level=0, sort=False):
+        levels = np.unique(own)
+        if 4 <= len(levels) <= MOST_LEVELS:
+            step = levels[None] - levels[:, None]
+            low, high = np.nonzero(np.isin(step.round(6), (273.0, ZERO_CELSIUS)))
+            if len(low) > 1:
+                return list(zip(levels[low].tolist(), levels[high].tolist(), strict=True))
+    return []
 
 
 def suspicious_temperatures(points: pd.DataFrame, column: str) -> list[str]:

@@ -300,7 +300,8 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
     """Return a note for pairs of observations that no curve of this kind can both meet.
 
     At one temperature a transformed fraction and a grain size never fall with time, a hardness
-    after tempering never rises, and a TTT curve has one time for one fraction. Pairs count where
+    after tempering never rises, and a TTT curve has one time for one fraction; a peak never comes
+    earlier at a higher rate. Pairs count where
     they disagree by more than four standard deviations of their difference.
 
     Parameters
@@ -310,28 +311,33 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
     noise
         Standard deviation of an observation, on the residual scale.
     """
+    order, keys = "time_s", ["temperature_K"]
     if "fraction" in points:
         value, keys = np.log10(points["time_s"]), ["temperature_K", "fraction"]
         what = "times at one temperature and fraction differ"
     elif "fraction_transformed" in points:
-        value, keys = points["fraction_transformed"], ["temperature_K"]
+        value = points["fraction_transformed"]
         what = "the fraction falls with time"
     elif "grain_size_um" in points:
-        value, keys = np.log10(points["grain_size_um"]), ["temperature_K"]
+        value = np.log10(points["grain_size_um"])
         what = "the grain size falls with time (log10)"
     elif "particle_radius_nm" in points:
-        value, keys = np.log10(points["particle_radius_nm"]), ["temperature_K"]
+        value = np.log10(points["particle_radius_nm"])
         what = "the radius falls with time (log10)"
     elif "hardness_HRC" in points:
-        value, keys = -points["hardness_HRC"], ["temperature_K"]
+        value = -points["hardness_HRC"]
         what = "the hardness rises with time"
+    elif "peak_temperature_K" in points:
+        order, keys, value = "heating_rate_K_per_s", [], points["peak_temperature_K"]
+        what = "the peak comes earlier at a higher heating rate"
     else:
         return []
-    keys += [name for name in APART if name in points and name != "run"]
+    keys += [name for name in APART if name in points and name not in ("run", order)]
     notes = []
     table = points.assign(value=value)
-    for _, block in table.groupby(keys, sort=False):
-        block = block.sort_values("time_s", kind="stable")
+    # where nothing else can differ all are one group
+    for _, block in table.groupby(keys or np.zeros(len(table)), sort=False):
+        block = block.sort_values(order, kind="stable")
         if len(block) < 2:
             continue
         highest = block["value"].cummax()
@@ -342,10 +348,11 @@ def contradiction_notes(points: pd.DataFrame, noise: float) -> list[str]:
         if drop[worst] > 4 * math.sqrt(2) * noise:
             value = block["value"].to_numpy()
             other = int(value.argmin() if "fraction" in points else value[:worst].argmax())
+            where = f" at {block['temperature_K'].iloc[0]:.0f} K" if order == "time_s" else ""
             lines = f"lines {block['line'].iloc[other]} and {block['line'].iloc[worst]}"
             notes.append(
-                f"contradictory observations at {block['temperature_K'].iloc[0]:.0f} K: {what} by "
-                f"{drop[worst]:.3g}, {drop[worst] / noise:.0f} noise widths ({lines})"
+                f"contradictory observations{where}: {what} by {drop[worst]:.3g}, "
+                f"{drop[worst] / noise:.0f} noise widths ({lines})"
             )
     return notes
 

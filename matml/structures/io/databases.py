@@ -92,6 +92,8 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
         Where it is not periodic, or its lattice, positions and labels contradict one another.
     """
     cell, sites = record["lattice"], record["sites"]
+    if not sites:
+        raise BadCrystal("holds no sites", "write the structure again with structure.as_dict()")
     _check_sites(len(sites), len(sites), max_sites)
     if not all(cell.get("pbc") or [True]):
         raise BadCrystal(

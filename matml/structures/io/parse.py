@@ -175,9 +175,10 @@ def json_records(text: str) -> list[dict]:
     try:
         value = json.loads(text.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
-        raise BadCrystal(
-            f"is not valid JSON ({error})", "write it with json.dump(structure.as_dict(), file)"
-        ) from None
+        remedy = "write it with json.dump(structure.as_dict(), file)"
+        if "Extra data" in str(error):
+            remedy = "several entries in one file make a list: [entry, entry]"
+        raise BadCrystal(f"is not valid JSON ({error})", remedy) from None
     records = entries_of(value)
     if not records:
         raise BadCrystal("holds an empty list", "give at least one structure")
