@@ -5,6 +5,7 @@ or not at all. Nothing in it is executable.
 """
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -45,6 +46,20 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor],
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, read_header(metadata, path, TENSORS)
+
+
+def copy_checkpoint(path: Path, to: Path) -> None:
+    """Copy a checkpoint, whole or not at all.
+
+    Raises
+    ------
+    MatmlError
+        Where it is missing or damaged: a copy would pass for what was written.
+    """
+    with reading(path, TENSORS.remedy):
+        check_seal(path, TENSORS)
+    with atomic(to) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def pack(prefix: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from pymatgen.core import Lattice, Structure
 from matml.core.errors import MatmlError, reason_of
 from matml.core.files import TABLE, read_json, read_table, write_json, write_table
 from matml.core.integrity.formats import Format
-from matml.meta.checkpoint import content, load_checkpoint, save_checkpoint
+from matml.meta.checkpoint import content, copy_checkpoint, load_checkpoint, save_checkpoint
 from matml.properties.data.split import Split
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.layout import CARD, FORMAT, SHIPPED
@@ -217,6 +217,19 @@ def test_an_edited_card_is_refused(model):
     write_json(path, older, replace(FORMAT, version=2))
     with pytest.raises(MatmlError, match=r"version 2'.*`matml properties export`"):
         FewShotPredictor.load(model)
+
+
+def test_a_damaged_file_is_not_copied_into_a_model(tmp_path):
+    path, to = tmp_path / "stack.safetensors", tmp_path / "model/stack.safetensors"
+    save_checkpoint(path, TENSORS, {"epoch": 3})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(MatmlError, match=r"stack\.safetensors: is damaged"):
+        copy_checkpoint(path, to)
+    assert not to.exists()
+    path.write_bytes(whole)
+    copy_checkpoint(path, to)
+    assert to.read_bytes() == whole
 
 
 def test_checks_cost_little(monkeypatch):

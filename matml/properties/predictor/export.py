@@ -1,7 +1,6 @@
 """Gather what was trained and chosen into one folder that `FewShotPredictor` reads."""
 
 import importlib.metadata
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +10,10 @@ import pandas as pd
 import torch
 
 from matml.core.errors import MatmlError
-from matml.core.files import TABLE, atomic, read_json, read_table, write_json
+from matml.core.files import TABLE, read_json, read_table, write_json
 from matml.core.provenance import file_hash
 from matml.core.settings import validate
-from matml.meta.checkpoint import save_checkpoint
+from matml.meta.checkpoint import copy_checkpoint, save_checkpoint
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.descriptors import describe
 from matml.properties.data.element_features import feature_names
@@ -77,7 +76,7 @@ def export_predictor(
 
     def place(source: Path, target: Path) -> None:
         files.append(target)
-        _copy(source, target)
+        copy_checkpoint(source, target)
 
     recipe = bench.recipe(settings)
     labelled = (~np.isnan(bench.targets)).any(1)
@@ -271,9 +270,3 @@ def check_files(folder: Path, card: dict) -> None:
                 f"{path}: {state}; copy the model again, install matml again where it came with "
                 "it, or export it again"
             )
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all."""
-    with atomic(target) as temporary:
-        shutil.copyfile(source, temporary)
