@@ -89,6 +89,6 @@ def graph(structures_dir: Path, out: Path, config: Path | None, threads: int | N
     click.echo(
         f"{summary['graphs']} graphs, {summary['structures_per_second']:.0f} structures/s: "
         f"{summary['atoms']} atoms -> {summary['nodes']} orbits, "
-        f"{summary['edges_before_reduction']} -> {summary['edges']} edges "
+        f"{summary['edges']} edges "
         f"in {summary['seconds']:.1f} s"
     )

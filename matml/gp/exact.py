@@ -234,7 +234,7 @@ class GlobalGP:
         half = torch.linalg.solve_triangular(
             self._upper, known.to(self._upper.dtype), upper=True, left=False
         )
-        return half.square_().sum(1).to(known)
+        return half.square_().sum(1, dtype=known.dtype)
 
 
 def negative_log_likelihood(

@@ -69,7 +69,11 @@ class GraphsSection(Section):
     """Crystal graphs (`matml structures graph`)."""
 
     neighbours: int = Field(
-        default=12, ge=1, le=64, description="Nearest neighbours per atom; all ties are kept."
+        default=8,
+        ge=1,
+        le=64,
+        description="Sum of the weights of an atom's neighbours, which fade out with distance "
+        "(nearly twice as many have one).",
     )
     tie_tolerance_A: float = Field(
         default=1e-4,

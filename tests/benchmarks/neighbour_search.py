@@ -2,8 +2,8 @@
 
     python tests/benchmarks/neighbour_search.py STRUCTURES_DIR [--crystals 1000] [--json FILE]
 
-STRUCTURES_DIR is what `matml structures ingest` wrote. For every crystal the radius is the one at
-which all atoms have their 12 nearest neighbours with ties; both searches then find the same pairs.
+STRUCTURES_DIR is what `matml structures ingest` wrote. For every crystal the radius is the largest
+at which the weights of an atom's neighbours reach 0; both searches then find the same pairs.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import pandas as pd
 from pymatgen.core import Lattice, Structure
 
 from matml.structures.graphs.graph import crystal_graph
-from matml.structures.graphs.neighbours import nearest_neighbours, neighbour_search
+from matml.structures.graphs.neighbours import fading_neighbours, neighbour_search
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         frac_coords = np.reshape(row.frac_coords, (-1, 3))
         numbers = np.asarray(row.atomic_numbers, dtype=int)
         centres = np.arange(len(numbers))
-        _, _, distance = nearest_neighbours(lattice, frac_coords @ lattice, centres, 12, 1e-4)
+        _, _, distance, _ = fading_neighbours(lattice, frac_coords @ lattice, centres, 8)
         structure = Structure(Lattice(lattice), numbers.tolist(), frac_coords)
         cells.append(
             (lattice, frac_coords, numbers, np.asarray(row.orbit), structure, distance.max() + 1e-6)
@@ -74,7 +74,7 @@ def main() -> None:
         records.append(
             {
                 "benchmark": "neighbour search",
-                "setting": f"{len(cells)} embedded crystals, 12 neighbours",
+                "setting": f"{len(cells)} embedded crystals, weights that sum to 8",
                 "method": name,
                 "is_default": name.startswith("matml"),
                 "shots": None,

@@ -215,7 +215,7 @@ def test_an_edited_card_is_refused(model):
         FewShotPredictor.load(model)
     older = read_json(SHIPPED / CARD, FORMAT)
     write_json(path, older, replace(FORMAT, version=2))
-    with pytest.raises(MatmlError, match=r"version 2'.*`matml properties export`"):
+    with pytest.raises(MatmlError, match=r"version 2'.*`matml run`"):
         FewShotPredictor.load(model)
 
 

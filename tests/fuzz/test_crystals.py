@@ -21,7 +21,7 @@ from pymatgen.core import Lattice, Structure
 
 from matml.structures.crystal import Crystal
 from matml.structures.errors import BadCrystal
-from matml.structures.graphs.neighbours import nearest_neighbours
+from matml.structures.graphs.neighbours import fading_neighbours
 from matml.structures.ingest import document_crystals
 from matml.structures.io.documents import Document
 from matml.structures.io.poscar import read_poscar
@@ -77,7 +77,7 @@ def surroundings(crystal: Crystal) -> dict[int, np.ndarray]:
     lattice = np.ascontiguousarray(crystal.lattice)
     cartesian = np.ascontiguousarray(crystal.frac_coords @ lattice)
     atoms = np.arange(crystal.n_sites)
-    centre, _, distance = nearest_neighbours(lattice, cartesian, atoms, 12, 1e-4)
+    centre, _, distance, _ = fading_neighbours(lattice, cartesian, atoms, 12)
     nearest = np.array([np.sort(distance[centre == atom])[:12] for atom in atoms])
     numbers = crystal.atomic_numbers
     return {int(z): np.sort(nearest[numbers == z], axis=None) for z in np.unique(numbers)}

@@ -92,15 +92,15 @@ def test_several_processes_predict_the_same(predictor, labelled, monkeypatch):
 def test_graphs_are_made_as_the_model_knows_them(predictor, folder, labelled, tmp_path):
     shutil.copytree(folder / "model", tmp_path / "model")
     card = read_json(tmp_path / "model/card.json", FORMAT)
-    card["recipe"]["graphs"]["neighbours"] = 8
+    card["recipe"]["graphs"]["neighbours"] = 6
     card["structures"]["symprec_A"] = 0.02
     write_json(tmp_path / "model/card.json", card, FORMAT)
     other = FewShotPredictor.load(tmp_path / "model")
-    assert other.encode(labelled[0][0]).crystals.graphs.settings["neighbours"] == 8
+    assert other.encode(labelled[0][0]).crystals.graphs.settings["neighbours"] == 6
     assert other.encoder.structures.symprec_A == 0.02
     mean, _ = other.adapt(labelled[0][:5], labelled[1][:5], NAME).predict(labelled[0][5:])
     assert np.isfinite(mean).all()
-    with pytest.raises(MatmlError, match="neighbours is 12, the model was trained with 8"):
+    with pytest.raises(MatmlError, match="neighbours is 8, the model was trained with 6"):
         other.adapt(predictor.encode(labelled[0][:5]).crystals, labelled[1][:5], NAME)
 
 

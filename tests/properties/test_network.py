@@ -28,25 +28,30 @@ def outputs(network, crystals):
         return network(data).numpy()
 
 
-def exact(crystals, orbits):
-    """The same crystals with graphs in float64, reduced by the given orbits."""
+def exact(crystals, orbits, cells=(1, 1, 1)):
+    """The same crystals, or supercells, with graphs in float64, reduced by the given orbits."""
     graphs = []
     for i, orbit in enumerate(orbits):
-        structure = crystals.structure(i)
+        structure = crystals.structure(i) * cells
         cell = structure.lattice.matrix, structure.frac_coords
         graphs.append(crystal_graph(*cell, np.array(structure.atomic_numbers), orbit))
     store = GraphStore.from_graphs(crystals.graphs.ids, graphs, crystals.graphs.settings)
-    distances = np.concatenate([graph.edge_distance for graph in graphs])
-    return CrystalSet(crystals.table, replace(store, edge_distance=distances))
+    doubles = {
+        name: np.concatenate([getattr(graph, name) for graph in graphs])
+        for name in ("edge_distance", "edge_weight")
+    }
+    return CrystalSet(crystals.table, replace(store, **doubles))
 
 
-def test_reduced_graph_gives_the_outputs_of_the_full_graph(crystals, network):
+def test_reduced_graph_gives_the_outputs_of_the_full_one_and_of_supercells(crystals, network):
     chosen = crystals.subset(np.arange(0, len(crystals), 9))
     orbits = [np.asarray(orbit) for orbit in chosen.table["orbit"]]
     reduced = exact(chosen, orbits)
     full = exact(chosen, [np.arange(len(orbit)) for orbit in orbits])
     assert len(full.graphs.edge_source) > 1.3 * len(reduced.graphs.edge_source)
     np.testing.assert_allclose(outputs(network, full), outputs(network, reduced), atol=1e-10)
+    large = exact(chosen, [np.arange(6 * len(orbit)) for orbit in orbits], (1, 2, 3))
+    np.testing.assert_allclose(outputs(network, large), outputs(network, reduced), atol=1e-10)
 
 
 def test_a_supercell_has_the_values_of_its_primitive_cell(network):

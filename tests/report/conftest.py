@@ -88,9 +88,8 @@ def write_structures(folder: Path) -> None:
             "graphs": 1234,
             "atoms": 9000,
             "nodes": 4000,
-            "edges_before_reduction": 120000,
             "edges": 30000,
-            "settings": {"neighbours": 12},
+            "settings": {"neighbours": 8},
             "seconds": 1.5,
         },
     )

@@ -321,9 +321,15 @@ def test_empty_sites_count_in_the_graph_by_their_share():
     [cell] = cells_of(crystals.table)
     graph = graph_of(cell, GraphsSection())
     assert graph.node_multiplicity.tolist() == [0.25, 1]
-    sodium = graph.edge_source == graph.atomic_number.tolist().index(11)
-    assert graph.edge_multiplicity[sodium].tolist() == [12 * 0.25, 6 * 0.25]
-    assert graph.edge_multiplicity[~sodium].tolist() == [6, 12]
+    full = CrystalSet.from_structures([builders.rocksalt()])
+    [cell] = cells_of(full.table)
+    whole = graph_of(cell, GraphsSection())
+    assert (graph.edge_source == whole.edge_source).all()
+    assert (graph.edge_target == whole.edge_target).all()
+    sodium = graph.atomic_number[graph.edge_source] == 11
+    wanted = whole.edge_weight * np.where(sodium, 0.25, 1)
+    wanted /= np.bincount(whole.edge_target, wanted)[whole.edge_target]
+    np.testing.assert_allclose(graph.edge_weight, wanted, rtol=1e-12)
 
 
 def test_ordered_crystals_are_as_they_were():

@@ -62,7 +62,7 @@ def shells(crystal):
         numbers[graph.edge_target],
         graph.edge_distance.round(3),
         numbers[graph.edge_source],
-        graph.edge_multiplicity,
+        graph.edge_weight.round(6),
         graph.node_multiplicity[graph.edge_target],
         strict=True,
     )

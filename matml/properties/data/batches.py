@@ -65,16 +65,14 @@ class GraphBatches:
         flat = self.crystals.graphs.gather(indices)
         graph, centre = flat["graph"], flat["edge_target"]
         atoms = flat["node_multiplicity"].astype(self.dtype)
-        neighbours = flat["edge_multiplicity"].astype(self.dtype)
         all_atoms = np.bincount(graph, weights=atoms, minlength=len(indices))
-        all_neighbours = np.bincount(centre, weights=neighbours, minlength=len(graph))
         data = Data(
             atomic_number=torch.from_numpy(flat["atomic_number"].astype(np.int64)),
             node_weight=torch.from_numpy((atoms / all_atoms[graph]).astype(self.dtype)),
             batch=torch.from_numpy(graph.astype(np.int64)),
             edge_index=torch.from_numpy(np.stack([flat["edge_source"], centre]).astype(np.int64)),
             edge_distance=torch.from_numpy(flat["edge_distance"].astype(self.dtype)),
-            edge_weight=torch.from_numpy((neighbours / all_neighbours[centre]).astype(self.dtype)),
+            edge_weight=torch.from_numpy(flat["edge_weight"].astype(self.dtype)),
             volume_per_atom=torch.from_numpy(self.volume[indices]),
             num_nodes=len(graph),
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from matml.properties.data.element_features import element_features, feature_names
+from matml.properties.data.element_features import atomic_radii, element_features, feature_names
 from matml.structures.crystals import CrystalSet
 from matml.structures.disorder.atoms import occupancies
 
@@ -13,9 +13,9 @@ SITES = 4
 """Elements described one by one; a crystal with more keeps the most abundant ones."""
 MOST_ELEMENTS = 128
 """More than there are atomic numbers."""
-GEOMETRIC = 7
+GEOMETRIC = 9
 """Descriptors that do not follow from the composition; the last ones."""
-PACKING = (-7, -4, -3, -2, -1)
+PACKING = (-5, -4, -3, -2, -1)
 """Those that tell how atoms are packed: volume, and distances of neighbours."""
 
 
@@ -23,8 +23,9 @@ def describe(crystals: CrystalSet) -> np.ndarray:
     """Return descriptors [crystals, features] in float64.
 
     Mean and spread of the element features over the atoms; the features of up to four elements one
-    by one, ordered by amount and then by electronegativity, with their shares; volume per atom,
-    number of orbits, space group, and the shortest neighbour distances over the radii sums.
+    by one, ordered by amount and then by electronegativity, with their shares; distances of
+    neighbours over the sums of their radii, volume per atom, and distances over its cube root. All
+    change smoothly with the positions of the atoms: nothing counts orbits or names a symmetry.
     """
     if not len(crystals):
         return np.zeros((0, describe_compositions(*compositions([], [])).shape[1] + GEOMETRIC))
@@ -97,25 +98,45 @@ def _geometry(crystals: CrystalSet) -> np.ndarray:
     """Return geometric descriptors, [crystals, GEOMETRIC]."""
     table = crystals.table
     flat = crystals.graphs.gather(np.arange(len(crystals)))
-    nodes = np.bincount(flat["graph"], minlength=len(table))
-    edge_graph = flat["graph"][flat["edge_target"]]
+    graph, centre, atoms = flat["graph"], flat["edge_target"], flat["node_multiplicity"]
+    share = atoms / np.bincount(graph, atoms, len(table))[graph]
+    weight = flat["edge_weight"].astype(float)
+    total = np.bincount(centre, weight, len(graph))
     distance = flat["edge_distance"].astype(float)
-    weight = flat["edge_multiplicity"] * flat["node_multiplicity"][flat["edge_target"]]
-    total = np.bincount(edge_graph, weights=weight, minlength=len(table))
-    mean = np.bincount(edge_graph, weights=weight * distance, minlength=len(table)) / total
-    square = np.bincount(edge_graph, weights=weight * distance**2, minlength=len(table)) / total
+    radius = atomic_radii()[flat["atomic_number"]]
+    ratio = distance / (radius[flat["edge_source"]] + radius[centre])
+
+    def of_atoms(values: np.ndarray) -> np.ndarray:
+        """Return means over the neighbours of each atom."""
+        return np.bincount(centre, weight * values, len(graph)) / total
+
+    def of_crystals(values: np.ndarray) -> np.ndarray:
+        """Return means over the atoms of each crystal."""
+        return np.bincount(graph, share * values, len(table))
+
+    def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean and variance over atoms, [crystals], and variance of each atom's own."""
+        own = of_atoms(values)
+        mean = of_crystals(own)
+        among = of_crystals(np.square(own - mean[graph]))
+        return mean, among, of_atoms(np.square(values - own[centre]))
+
+    mean, among, around = moments(distance)
+    ratio_mean, ratio_among, ratio_around = moments(ratio)
     shortest = np.full(len(table), np.inf)
-    np.minimum.at(shortest, edge_graph, distance)
+    np.minimum.at(shortest, graph[centre], distance)
     volume = table["volume_per_atom_A3"].to_numpy(float)
     length = np.cbrt(volume)
     return np.stack(
         [
+            np.sqrt(among) / length,
+            ratio_mean,
+            np.sqrt(ratio_among),
+            of_crystals(np.sqrt(ratio_around)),
             np.log(volume),
-            np.log(nodes),
-            table["space_group_number"].to_numpy(float),
             shortest / length,
             mean / length,
-            np.sqrt(np.maximum(square - mean**2, 0)) / length,
+            np.sqrt(among + of_crystals(around)) / length,
             shortest,
         ],
         1,

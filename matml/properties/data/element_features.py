@@ -57,6 +57,19 @@ def element_features() -> np.ndarray:
     return np.vstack([np.zeros(table.shape[1]), table]).astype(np.float32)
 
 
+@cache
+def atomic_radii() -> np.ndarray:
+    """Return pymatgen's atomic radius per atomic number, [95], angstrom; index 0 is unused.
+
+    Elements without one (the noble gases and some actinides) get the value between those of their
+    neighbours in atomic number: it only sets the scale of a distance.
+    """
+    numbers = range(LARGEST_ATOMIC_NUMBER + 1)
+    radii = {z: Element.from_Z(z).data.get("Atomic radius") for z in numbers[1:]}
+    known = {z: r for z, r in radii.items() if isinstance(r, int | float) and np.isfinite(r)}
+    return np.interp(numbers, list(known), [float(r) for r in known.values()])
+
+
 def _raw_features(element: Element) -> list[float]:
     """Return one element's features in their own units; NaN where the table has no value."""
     # `Element.data` and not the attributes: those warn for every value that is missing

@@ -1,20 +1,19 @@
 """The crystal-graph network: symmetry-reduced graphs in, one standardised value a property out.
 
 Nodes are crystallographic orbits, weighted by their multiplicity in the read-out; edges are shells
-of equal distance, weighted by the number of neighbours in them. A network that sees distances only
-gives symmetry-equivalent atoms equal features, so this equals the network on the full graph.
+of equal distance, weighted by their neighbours' weights. A network that sees distances only gives
+symmetry-equivalent atoms equal features, so this equals the network on the full graph.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pymatgen.core import Element
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from matml.meta.layers import LayerNorm, Linear
-from matml.properties.data.element_features import LARGEST_ATOMIC_NUMBER, element_features
+from matml.properties.data.element_features import atomic_radii, element_features
 from matml.properties.networks.segment import Edges, PlainEdges, Rows, flat
 
 
@@ -23,8 +22,8 @@ class ShellConvolution(nn.Module):
 
     The gate and filter of a crystal-graph convolution (Xie and Grossman 2018,
     10.1103/PhysRevLett.120.145301, eq. 5) act on [x_i, x_j, e_ij]; here nodes are projected first
-    and gathered after, the same sum at a fraction of the cost. Messages are weighted by the
-    neighbours' count and averaged over all neighbours of an atom.
+    and gathered after, the same sum at a fraction of the cost. Messages are averaged over the
+    neighbours of an atom, by weights that fade out with distance.
     """
 
     def __init__(self, width: int, edge_width: int) -> None:
@@ -116,7 +115,7 @@ class CrystalNetwork(nn.Module):
         super().__init__()
         features = torch.from_numpy(element_features())
         self.register_buffer("element_features", features, persistent=False)
-        radius = torch.tensor(_radii(), dtype=torch.float32)
+        radius = torch.from_numpy(atomic_radii().astype(np.float32))
         self.register_buffer("radius", radius, persistent=False)
         for name, first, last in (("distances", 1.0, longest_distance), ("ratios", 0.5, 2.5)):
             self.register_buffer(
@@ -194,15 +193,3 @@ def _gaussians(values: Tensor, centres: Tensor) -> Tensor:
     # beyond 8 widths all is the same 1e-14: smaller ones end in subnormal numbers, which slow
     # matrix products twenty times
     return torch.exp(-0.5 * ((values - centres) / width).square().clamp(max=64.0))
-
-
-def _radii() -> list[float]:
-    """Return pymatgen's atomic radius per atomic number, in angstrom; index 0 is unused.
-
-    Elements without one (the noble gases and some actinides) get the value between those of their
-    neighbours in atomic number: it only sets the scale of a distance.
-    """
-    numbers = range(LARGEST_ATOMIC_NUMBER + 1)
-    radii = {z: Element.from_Z(z).data.get("Atomic radius") for z in numbers[1:]}
-    known = {z: r for z, r in radii.items() if isinstance(r, int | float) and np.isfinite(r)}
-    return np.interp(numbers, list(known), [float(r) for r in known.values()]).tolist()

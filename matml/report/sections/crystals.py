@@ -45,12 +45,11 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
     graphs = results.json("graphs/summary.json")
     if graphs is not None:
         parts.append(
-            "<p>Each crystal is described by its neighbouring atoms "
-            f"({count(graphs['settings']['neighbours'])} nearest and all at equal distance). "
+            "<p>Each crystal is described by its neighbouring atoms, the farther the less "
+            f"(their weights sum to {count(graphs['settings']['neighbours'])}). "
             "Symmetry-equivalent atoms are counted once: "
-            f"{count(graphs['atoms'])} atoms became {count(graphs['nodes'])}, and "
-            f"{count(graphs['edges_before_reduction'])} neighbours became "
-            f"{count(graphs['edges'])}, without loss.</p>"
+            f"{count(graphs['atoms'])} atoms became {count(graphs['nodes'])}, without loss, with "
+            f"{count(graphs['edges'])} kinds of neighbours.</p>"
         )
     largest = families.sort_values("n_crystals", ascending=False, kind="stable")
     largest = largest.head(settings.families_shown)

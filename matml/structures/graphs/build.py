@@ -73,15 +73,6 @@ def build_graphs(
         "nodes": len(store.node_atomic_number),
         "atoms": round(float(store.node_multiplicity.sum(dtype=np.float64))),
         "edges": len(store.edge_source),
-        "edges_before_reduction": round(
-            float(
-                store.edge_multiplicity.astype(float)
-                @ store.node_multiplicity[
-                    store.edge_target
-                    + np.repeat(store.node_offset[:-1], np.diff(store.edge_offset))
-                ]
-            )
-        ),
         "structures_per_second": round(len(store) / max(build_seconds, 1e-9), 1),
         "settings": graph_settings(settings),
         "seconds": round(time.perf_counter() - begin, 3),

@@ -1,4 +1,4 @@
-"""Periodic neighbours of atoms: all within a radius, or the nearest ones with all ties."""
+"""Periodic neighbours of atoms: all within a radius, or near ones with weights that fade out."""
 
 import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
@@ -8,6 +8,10 @@ from matml.structures.symmetry.cell import cell_volume
 PERIODIC = np.ones(3, dtype=np.int64)
 # find_points_in_spheres keeps atoms up to this beyond the radius; far below any tie tolerance
 SEARCH_TOLERANCE_A = 1e-9
+SHARPNESS = 8
+"""Power of the distance in weights: the higher it is, the later and the steeper they fall."""
+FIRST_RADIUS = 0.92
+"""Radius of the first search, in cube roots of the volume of so many atoms as weights sum to."""
 
 
 def neighbour_search(
@@ -40,46 +44,45 @@ def neighbour_search(
     return centre[other], neighbour[other], distance[other]
 
 
-def nearest_neighbours(
-    lattice: np.ndarray,
-    cartesian: np.ndarray,
-    centres: np.ndarray,
-    neighbours: int,
-    tie_tolerance: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `neighbours` nearest of each centre, with all ties; sorted by centre, then distance.
+def fading_neighbours(
+    lattice: np.ndarray, cartesian: np.ndarray, centres: np.ndarray, neighbours: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Near neighbours of each centre, with weights that sum to `neighbours` and fade out.
 
-    Distances sorted from a centre belong to one shell while each follows the one before within
-    `tie_tolerance`; the shell that holds the k-th neighbour is kept whole. The radius grows until
-    that shell is known to be complete for every centre.
+    The weight at distance d is (1 - (d / R)^p)^2 with p = `SHARPNESS`, up to the centre's own
+    radius R, which follows from the sum. Weights and R are continuously differentiable functions
+    of positions and cell (no neighbour enters or leaves but with weight 0), and the same in every
+    cell of a crystal.
 
     Returns
     -------
-    centre, neighbour, distance
-        As from `neighbour_search`.
+    centre, neighbour, distance, weight
+        As from `neighbour_search`, sorted by centre, then distance; each of shape (pairs,).
     """
     volume_per_atom = cell_volume(lattice) / len(cartesian)
-    # a sphere that holds the wanted number at the mean density, and a little more
-    radius = 1.08 * (3 * (neighbours + 5) * volume_per_atom / (4 * np.pi)) ** (1 / 3)
+    radius = FIRST_RADIUS * (neighbours * volume_per_atom) ** (1 / 3)
     while True:
         centre, neighbour, distance = neighbour_search(lattice, cartesian, centres, radius)
         count = np.bincount(centre, minlength=len(centres))
-        if count.min() >= neighbours:
+        if count.all():
             order = np.lexsort((distance, centre))
-            centre, neighbour, distance = centre[order], neighbour[order], distance[order]
+            centre, distance = centre[order], distance[order]
             after = count.cumsum()
-            rank = np.arange(len(centre)) - (after - count).repeat(count)
-            # the first gap at or behind rank k ends the neighbourhood
-            gap = np.empty(len(distance), dtype=bool)
-            gap[0] = False
-            np.greater(distance[1:] - distance[:-1], tie_tolerance, out=gap[1:])
-            ends = (gap & (rank >= neighbours)).nonzero()[0]
-            end = np.full(len(centres), -1)
-            end[centre[ends][::-1]] = ends[::-1]
-            if (closed := end >= 0).all() or (
-                closed | (distance[after - 1] + tie_tolerance < radius)
-            ).all():
-                end = np.where(closed, end, after)
-                keep = np.arange(len(centre)) < end.repeat(count)
-                return centre[keep], neighbour[keep], distance[keep]
-        radius *= 1.25
+            first = after - count
+            number = np.arange(1, len(centre) + 1) - first.repeat(count)
+            scaled = (distance / radius) ** SHARPNESS
+            total, square = scaled.cumsum(), np.square(scaled).cumsum()
+            total -= (total[first] - scaled[first]).repeat(count)
+            square -= (square[first] - scaled[first] ** 2).repeat(count)
+            # the sum of the weights where the search, and where each neighbour in turn, ends
+            if (number - 2 * total + square)[after - 1].min() >= neighbours:
+                break
+        radius *= 1.2
+    held = number - 2 * total / scaled + square / scaled**2
+    inside = held < neighbours
+    last = first + np.add.reduceat(inside, first, dtype=np.int64) - 1
+    surplus = number[last] - neighbours
+    # n - 2 t total + t^2 square = neighbours, by which t = (search radius / R)^p
+    t = surplus / (total[last] + np.sqrt(total[last] ** 2 - square[last] * surplus))
+    weight = (1 - scaled * t.repeat(count))[inside] ** 2
+    return centre[inside], neighbour[order][inside], distance[inside], weight

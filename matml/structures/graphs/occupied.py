@@ -27,8 +27,9 @@ def occupied(
     by_target, target = _occupants_of(sites.edge_target[by_source], owner)
     edge, source = by_source[by_target], source[by_target]
     distance = sites.edge_distance[edge]
-    order = np.lexsort((source, distance, target))
+    order = np.lexsort((distance, source, target))
     edge, source, target = edge[order], source[order], target[order]
+    weight = sites.edge_weight[edge] * occupancy[source]
     return replace(
         sites,
         atomic_number=numbers,
@@ -36,7 +37,7 @@ def occupied(
         edge_source=source,
         edge_target=target,
         edge_distance=distance[order],
-        edge_multiplicity=sites.edge_multiplicity[edge] * occupancy[source],
+        edge_weight=weight / np.bincount(target, weight)[target],
     )
 
 

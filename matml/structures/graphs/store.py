@@ -23,10 +23,10 @@ ARRAYS = {
     "edge_source": np.int32,
     "edge_target": np.int32,
     "edge_distance": np.float32,
-    "edge_multiplicity": np.float32,
+    "edge_weight": np.float32,
     "edge_offset": np.int64,
 }
-GRAPHS = Format("graphs", 1, "run `matml structures graph` again")
+GRAPHS = Format("graphs", 2, "run `matml structures graph` again")
 FILE = "graphs.safetensors"
 INDEX = "index.parquet"
 
@@ -48,8 +48,8 @@ class GraphStore:
         First node and edge of each graph, shape (G + 1,).
     edge_source, edge_target
         Orbit of the neighbours and of the centre, numbered within the graph, shape (E,).
-    edge_distance, edge_multiplicity
-        Angstrom, and neighbours in the shell around one centre atom, shape (E,).
+    edge_distance, edge_weight
+        Angstrom, and share of the shell among the centre's neighbours, shape (E,).
     """
 
     ids: list[str]
@@ -60,7 +60,7 @@ class GraphStore:
     edge_source: np.ndarray
     edge_target: np.ndarray
     edge_distance: np.ndarray
-    edge_multiplicity: np.ndarray
+    edge_weight: np.ndarray
     edge_offset: np.ndarray
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class GraphStore:
             edge_source=flat("edge_source", np.int32),
             edge_target=flat("edge_target", np.int32),
             edge_distance=flat("edge_distance", np.float32),
-            edge_multiplicity=flat("edge_multiplicity", np.float32),
+            edge_weight=flat("edge_weight", np.float32),
             edge_offset=offsets("edge_source"),
         )
 
@@ -147,7 +147,7 @@ class GraphStore:
         dict
             `atomic_number`, `node_multiplicity`, `graph` (0 to B - 1, per node), and per edge
             `edge_source`, `edge_target` (node numbers in the batch), `edge_distance` (angstrom),
-            `edge_multiplicity`.
+            `edge_weight`.
         """
         indices = np.asarray(indices, dtype=np.int64)
         node, node_graph, node_first = _ranges(self.node_offset, indices)
@@ -160,7 +160,7 @@ class GraphStore:
             "edge_source": self.edge_source[edge] + shift,
             "edge_target": self.edge_target[edge] + shift,
             "edge_distance": self.edge_distance[edge],
-            "edge_multiplicity": self.edge_multiplicity[edge],
+            "edge_weight": self.edge_weight[edge],
         }
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "GraphStore":
