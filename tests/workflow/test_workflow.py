@@ -125,7 +125,7 @@ def test_stages_rerun_only_for_the_section_that_changed(copy):
         return done.stdout + done.stderr
 
     run("--cores", "2")
-    assert "neighbours: 12" in (copy / "results/settings/graphs.yaml").read_text(encoding="utf-8")
+    assert "neighbours: 8" in (copy / "results/settings/graphs.yaml").read_text(encoding="utf-8")
     assert "Nothing to be done" in run("-n")
     stages = ("matml config section", "matml structures ingest", "matml structures graph")
     for more, wanted in (
