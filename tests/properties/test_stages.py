@@ -120,7 +120,7 @@ def test_predicts_plain_structures_without_labels(predictor):
     )
     table = predictor.adapt([], [], "bulk_modulus_GPa", method="maml").predict_table([salt])
     wanted = "id formula prediction low high distance in_domain unseen_elements outside labelled"
-    assert list(table.columns) == wanted.split()
+    assert list(table.columns) == [*wanted.split(), "disordered"]
     # a logarithmic property: positive, and an interval that is wider above
     row = table.iloc[0]
     assert 0 < row["low"] < row["prediction"] < row["high"]

@@ -129,7 +129,7 @@ def with_values(
     rows = []
     for name in names:
         if name not in table:
-            numbers = list(table.columns[table.columns.get_loc("orbit") + 1 :])
+            numbers = [c for c in table.select_dtypes("float64") if c != "volume_per_atom_A3"]
             raise MatmlError(
                 f"{shown}: no column {name!r} of numbers, only {', '.join(numbers) or 'none'}; "
                 "give the input as a column of the label file or of the structures' table"
