@@ -1,6 +1,5 @@
 """The page's parts: what stands where, and tables and lists as HTML."""
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from dash import dcc, html
 
 from matml.app.question import AUTO, TYPICAL, typical
 from matml.app.record import RANGES
+from matml.core.files import csv_text
 from matml.kinetics.listing import population_cards
 
 EXAMPLE = """temperature_C,time_h,hardness_HRC
@@ -157,9 +157,7 @@ def text_of_cells(columns: Sequence[str], cells: Sequence[Any]) -> str:
     """Return the CSV of the fields, row by row."""
     wide = len(columns)
     rows = [cells[start : start + wide] for start in range(0, len(cells), wide)]
-    held = io.StringIO()
-    pd.DataFrame(rows, columns=list(columns)).to_csv(held, index=False)
-    return held.getvalue()
+    return csv_text(pd.DataFrame(rows, columns=list(columns)))
 
 
 def record(name: str, told: Mapping[str, Any]) -> list[Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import read_text_table
+from matml.core.files import csv_text
+from matml.core.text.table import read_text_table
 from matml.kinetics.data.observations import kind_of
 from matml.kinetics.frames import Population
 from matml.kinetics.listing import described_by_name, population_cards
@@ -100,12 +101,12 @@ class Question:
         """Write `points.csv` and, with a composition, `alloys.csv`; return their paths."""
         table, points = self.table(), folder / "points.csv"
         table = table if NAME in table else table.assign(alloy=NAME)
-        table.to_csv(points, index=False)
+        points.write_text(csv_text(table))
         if not (amounts := self.amounts()):
             return points, None
         row = {f"{element}_wt_pct": amount for element, amount in amounts.items()}
         alloys = folder / "alloys.csv"
-        pd.DataFrame([{"alloy": table[NAME].iloc[0], **row}]).to_csv(alloys, index=False)
+        alloys.write_text(csv_text(pd.DataFrame([{"alloy": table[NAME].iloc[0], **row}])))
         return points, alloys
 
 

@@ -14,7 +14,7 @@ from matml.app import page
 from matml.app.answer import answer, archive, in_words
 from matml.app.question import Question
 from matml.app.record import Dropped, pair
-from matml.core.text import decode
+from matml.core.text.encoding import decode
 
 HOST = "127.0.0.1"
 HOSTS = {HOST, "localhost"}

@@ -29,7 +29,7 @@ def run(cores: str | None, configfiles: tuple[Path, ...], arguments: tuple[str, 
     from matml.core.errors import MatmlError
     from matml.core.project import input_path, project_root
     from matml.core.settings import read_yaml
-    from matml.core.text import encoding_of
+    from matml.core.text.encoding import encoding_of
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
     # Snakemake takes all words that follow for further files: the user's arguments come first

@@ -24,7 +24,7 @@ from matml.core.integrity.formats import (
     seal,
     sealed,
 )
-from matml.core.text import each_text, guarded, unguarded
+from matml.core.text.cells import each_text, guarded, unguarded
 
 TABLE = Format("table", 1, "run the command again that writes it")
 """Of Parquet tables that no other format says more of."""

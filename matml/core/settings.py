@@ -18,7 +18,7 @@ from pydantic import (
 
 from matml.core.errors import MatmlError, reading
 from matml.core.integrity.beside import check_beside
-from matml.core.text import decode
+from matml.core.text.encoding import decode
 
 SHOWN = reprlib.Repr()
 SHOWN.maxstring = SHOWN.maxother = 80

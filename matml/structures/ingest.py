@@ -13,7 +13,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.core.parallel import heartbeat, map_ordered
-from matml.core.text import readable
+from matml.core.text.words import readable
 from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided

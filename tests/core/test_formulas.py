@@ -9,7 +9,8 @@ import pytest
 
 import matml
 from matml.core.files import csv_text, read_table, write_table
-from matml.core.text import guarded, read_text_table, unguarded
+from matml.core.text.cells import guarded, unguarded
+from matml.core.text.table import read_text_table
 
 FORMULAS = ["=1+1", "+A1", "-2+3|cmd", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")', "＝1"]
 HARMLESS = ["-0.5", "+3", "-1e-7", "-inf", "-", "=", "alloy", "'quoted'", "1+1", " =1", "", "é"]

@@ -5,7 +5,9 @@ import gzip
 import pytest
 
 from matml.core.errors import MatmlError
-from matml.core.text import decode, read_text_table, to_number, to_numbers
+from matml.core.text.cells import to_number, to_numbers
+from matml.core.text.encoding import decode
+from matml.core.text.table import read_text_table
 
 ROWS = [["id", "härte_HV", "E"], ["a", "221,4", "1"], ["b", "157,1", ""], ["", "", ""]]
 
@@ -83,7 +85,7 @@ def test_binary_and_missing_files_are_told(tmp_path):
 
 
 def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("matml.core.text.LONGEST_LINE", 100_000)
+    monkeypatch.setattr("matml.core.text.table.LONGEST_LINE", 100_000)
     (tmp_path / "t.csv").write_text("id,x\na,1\n" + "b" * 200_000 + ",2\n")
     with pytest.raises(MatmlError, match=r"t\.csv: .*a line of more than 0 million characters"):
         read_text_table(tmp_path / "t.csv")

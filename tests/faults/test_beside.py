@@ -20,7 +20,7 @@ from matml.core.files import (
 )
 from matml.core.integrity import beside
 from matml.core.settings import read_yaml
-from matml.core.text import read_text_table
+from matml.core.text.table import read_text_table
 from matml.report.html.results import Results
 
 TABLE = pd.DataFrame({"id": ["a", "b"], "value": [0.25, 4e-9]})

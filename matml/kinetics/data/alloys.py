@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import FIRST_ROW, read_text_table
+from matml.core.text.table import FIRST_ROW, read_text_table
 from matml.kinetics.data.columns import COLDEST_K, HOTTEST_K
 from matml.kinetics.data.units import in_usual_units
 

@@ -34,7 +34,8 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import csv_text
-from matml.core.text import read_text_table, to_number
+from matml.core.text.cells import to_number
+from matml.core.text.table import read_text_table
 from matml.kinetics.data.alloys import check_alloys, group_alloys
 from matml.kinetics.data.columns import (
     APART,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import read_text_table
+from matml.core.text.table import read_text_table
 from matml.kinetics.data.columns import HOTTEST_K
 from matml.kinetics.data.plausible import numbers, room_note
 from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units, unit_of

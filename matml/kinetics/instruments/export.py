@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from matml.core.errors import MatmlError, naming
-from matml.core.text import decode, encoding_of, plain_bytes
+from matml.core.text.encoding import decode, encoding_of, plain_bytes
 from matml.kinetics.instruments.columns import Column, is_unit, told_columns
 
 SEPARATORS = {";": "semicolons", "\t": "tabulators", "|": "bars", ",": "commas", " ": "spaces"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import read_text_table
+from matml.core.text.table import read_text_table
 from matml.structures.ingest import gather
 from matml.structures.io.documents import Documents, is_table
 from matml.structures.io.read import read_inputs, read_named

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from matml.core.errors import MatmlError
-from matml.core.text import plural
+from matml.core.text.words import plural
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property, spans_decades
 from matml.properties.methods.encoded import EncodedCrystals

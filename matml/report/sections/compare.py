@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matml.core.text import plural
+from matml.core.text.words import plural
 from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
 from matml.report.html.figure_set import methods_legend
 from matml.report.html.markup import Cell, interval, number, table, text_cell

@@ -9,7 +9,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
-from matml.core.text import plural
+from matml.core.text.words import plural
 from matml.screening.acquire.constraints import allowed_rows
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import (

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import FIRST_ROW, read_text_table
+from matml.core.text.table import FIRST_ROW, read_text_table
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import family_rows
 from matml.structures.io.tables import is_there

@@ -11,7 +11,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import TABLE, atomic, read_json, read_table, write_json, write_table
 from matml.core.settings import validate
 from matml.core.standardise import Standardisation
-from matml.core.text import plural
+from matml.core.text.words import plural
 from matml.properties.data.element_features import element_features
 from matml.screening.data.known import read_known
 from matml.screening.objectives import (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matml.core.text import plural
+from matml.core.text.words import plural
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import check_on_known
 from matml.screening.objectives import HULL, Objective

@@ -16,7 +16,7 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element
 
-from matml.core.text import to_numbers
+from matml.core.text.cells import to_numbers
 from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.read import read_cif

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from pymatgen.core.periodic_table import Element
 
-from matml.core.text import to_numbers
+from matml.core.text.cells import to_numbers
 from matml.structures.elements import MAX_ATOMIC_NUMBER
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from matml.core.errors import MatmlError
-from matml.core.text import readable
+from matml.core.text.words import readable
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import (
     Document,

@@ -17,7 +17,9 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import check_table
-from matml.core.text import BROKEN_REMEDY, FIRST_ROW, decode, readable, text_table_parts
+from matml.core.text.encoding import decode
+from matml.core.text.table import BROKEN_REMEDY, FIRST_ROW, text_table_parts
+from matml.core.text.words import readable
 from matml.structures.errors import BadCrystal
 from matml.structures.io.databases import STRUCTURES, entries_of
 from matml.structures.io.documents import Document, Documents, file_kind, rejected

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import FIRST_ROW, read_text_table
+from matml.core.text.table import FIRST_ROW, read_text_table
 from matml.structures.labels.values import RANGES, RESERVED, as_known, check_label, label_columns
 
 

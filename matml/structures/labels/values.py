@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text import to_number
+from matml.core.text.cells import to_number
 
 
 @dataclass(frozen=True)

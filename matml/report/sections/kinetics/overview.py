@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from matml.core.text import plural
+from matml.core.text.words import plural
 from matml.figures.figure import Figure
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title, with_titles

@@ -1,24 +1,21 @@
-"""A user's file to text and to a table of text, as spreadsheets and instruments write them."""
+"""A user's file to a table of text, as spreadsheets and instruments write them."""
 
-import codecs
 import csv
-import gzip
 import io
 import itertools
-import os
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TextIO
 
-import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.integrity.beside import check_beside
+from matml.core.text.cells import each_text, to_number, unguarded
+from matml.core.text.encoding import opened
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
 SAMPLE = 65536
@@ -34,77 +31,6 @@ MOST_EMPTY = 10**6
 BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
-
-FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠].", re.DOTALL)
-"""Beginning of a cell that a spreadsheet would run, or that was kept from it by an apostrophe."""
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
-
-MARKS = (
-    # the marks of UTF-32 begin with those of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
-
-def plural(what: str, number_of: int) -> str:
-    """Return a word in the singular for one, else in the plural."""
-    return what if number_of == 1 else f"{what}s"
-
-
-def decode(content: bytes) -> str:
-    """Return a file's text in its encoding (`encoding_of`).
-
-    Raises
-    ------
-    ValueError
-        For bytes that are no text.
-    """
-    encoding = encoding_of(content)
-    return content.decode(encoding, errors="replace" if encoding == "cp1252" else "strict")
-
-
-def encoding_of(content: bytes) -> str:
-    """Return the encoding of a file by its mark, else UTF-8 if it may be, else Windows-1252.
-
-    UTF-16 without a mark is told by the zero bytes of its plain characters.
-
-    Raises
-    ------
-    ValueError
-        For bytes that are no text.
-    """
-    return _encoding(io.BytesIO(content))
-
-
-def plain_bytes(path: Path) -> bytes:
-    """Return the content of a file, unpacked where its name ends in `.gz`."""
-    content = path.read_bytes()
-    return gzip.decompress(content) if path.name.lower().endswith(".gz") else content
-
-
-def _unmarked(head: bytes) -> str:
-    """Return the encoding of a text with zero bytes by where they stand."""
-    even, odd = head[0::2].count(0), head[1::2].count(0)
-    for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
-        if zeros > 0.4 * (len(head) // 2) and others == 0:
-            return encoding
-    raise ValueError("bytes that are no text")
-
-
-def readable(name: str) -> str:
-    """Return a name without the marks that stand for bytes that are no UTF-8, which no file takes.
-
-    Such bytes are taken as Windows-1252.
-    """
-    if name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name):
-        return name
-    try:
-        return os.fsencode(name).decode("cp1252", errors="replace")
-    except UnicodeEncodeError:
-        return name.encode("utf-8", "replace").decode()
 
 
 def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFrame:
@@ -149,7 +75,7 @@ def text_table_parts(
     try:
         if content is None:
             check_beside(path)
-        with _opened(path, content) as file:
+        with opened(path, content) as file:
             first = ""
             while not first.strip():
                 if not (first := _line(file)):
@@ -219,102 +145,6 @@ def _parts(
 def _stripped(cell: str) -> str:
     # a text of several lines, such as a POSCAR, may begin with an empty one
     return cell if "\n" in cell and cell.strip() else cell.strip()
-
-
-def guarded(text: object) -> object:
-    """Return a cell so that no spreadsheet takes it for a formula: an apostrophe before it.
-
-    Numbers, and what is no text, stay as they are. `unguarded` takes it back.
-    """
-    if isinstance(text, str) and FORMULA.match(text) and not NUMBER.fullmatch(text):
-        return f"'{text}"
-    return text
-
-
-def unguarded(text: object) -> object:
-    """Return the text that `guarded` was given."""
-    if isinstance(text, str) and text.startswith("'") and FORMULA.match(text):
-        return text[1:]
-    return text
-
-
-def each_text(table: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
-    """Return a table with its texts and the names of its columns changed."""
-    columns = {
-        place: table.iloc[:, place].map(change)
-        for place, kind in enumerate(table.dtypes)
-        if not pd.api.types.is_numeric_dtype(kind)
-    }
-    parts = [columns.get(place, table.iloc[:, place]) for place in range(table.shape[1])]
-    changed = pd.concat(parts, axis=1) if columns else table
-    return changed.set_axis([change(name) for name in table.columns], axis=1)
-
-
-def to_number(text: str) -> float:
-    """Return a number as people write it; unlike `float`, no underscores, but a
-    typographic minus.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
-    if "_" in text:
-        raise ValueError(f"{text!r} is not a number")
-    return float(text.replace("\u2212", "-"))
-
-
-def to_numbers(rows: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return rows of words as numbers, [rows, words], all of them finite.
-
-    Raises
-    ------
-    ValueError
-        Where a word is none, or rows differ in length.
-    """
-    # numpy takes 1_5 for 15
-    if bad := next((word for row in rows for word in row if "_" in word), None):
-        raise ValueError(f"{bad!r} is not a number")
-    table = np.array(rows, dtype=np.float64)
-    if not np.isfinite(table).all():
-        row = np.argwhere(~np.isfinite(table))[0][0]
-        raise ValueError(f"{' '.join(rows[row])!r} is not all finite")
-    return table
-
-
-@contextmanager
-def _opened(path: Path, content: bytes | None) -> Iterator[TextIO]:
-    """Open a text of any encoding, with plain line ends; `.gz` is unpacked."""
-
-    def binary() -> BinaryIO:
-        source = path if content is None else io.BytesIO(content)
-        if path.name.lower().endswith(".gz"):
-            return cast(BinaryIO, gzip.open(source))
-        return source.open("rb") if isinstance(source, Path) else source
-
-    with binary() as file:
-        encoding = _encoding(file)
-    with io.TextIOWrapper(binary(), encoding=encoding, errors="replace") as text:
-        yield cast(TextIO, text)
-
-
-def _encoding(file: BinaryIO) -> str:
-    """Return the encoding of a file as `decode` finds it, without keeping the whole."""
-    head = file.read(4000)
-    marked = next((name for mark, name in MARKS if head.startswith(mark)), "")
-    if marked or b"\0" in head:
-        return marked or _unmarked(head)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        while head:
-            decoder.decode(head)
-            head = file.read(1 << 20)
-            if b"\0" in head:
-                raise ValueError("bytes that are no text")
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
 
 
 def _chained(sample: str, file: TextIO) -> Iterator[str]:
