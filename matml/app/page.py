@@ -170,12 +170,8 @@ def record(name: str, told: Mapping[str, Any]) -> list[Any]:
         html.H3(name),
         html.Pre("\n".join(told["lines"])),
         *figures([("What was recorded", told["figure"])], ""),
-        html.Label("Segment", htmlFor="segment"),
-        dcc.Dropdown(
-            [{"label": text, "value": number} for number, text in told["segments"].items()],
-            id="segment",
-            placeholder="the only one that fits",
-        ),
+        html.P("Segment", className="label"),
+        dcc.RadioItems({"": "the only one that fits", **told["segments"]}, "", id="segment"),
         *fields,
         html.Button("Make points of it", id="convert"),
     ]

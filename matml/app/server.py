@@ -224,7 +224,9 @@ def _files(app: Dash) -> None:
         try:
             wanted = [of["name"] for of in names]
             ranges = {n: pair(text, n) for n, text in zip(wanted, values, strict=True)}
-            made = Dropped.of(file["name"], file["url"]).points(file["role"], ranges, segment)
+            made = Dropped.of(file["name"], file["url"]).points(
+                file["role"], ranges, segment or None
+            )
         except Exception as error:
             return no_update, in_words(error)
         return made, ""
