@@ -1,6 +1,7 @@
 """One thread a process of tests; limits on time that a slow or busy machine keeps, too."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,15 @@ def yardstick() -> float:
         np.sort(table)
         sum(n * n % 7 for n in range(700_000))
     return (processor_seconds() - begin) / 5
+
+
+@pytest.fixture(scope="session")
+def chromium_executable() -> str:
+    """Where an installed Chromium is; without one, tests that need it are skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if (found := next(filter(None, map(shutil.which, names)), None)) is None:
+        pytest.skip("needs Chromium, which pip cannot install")
+    return found
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def archive(question: Question) -> bytes:
     given = answer(question, True)
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        points, alloys = question.write(place)
+        points, alloys = question.write(place, question.priors().values())
         learned = [Path(name) for name in given.priors if not name.startswith(TYPICAL)]
         named = [name.removeprefix(TYPICAL) for name in given.priors if name.startswith(TYPICAL)]
         calibrate_stage(

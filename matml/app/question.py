@@ -1,6 +1,8 @@
 """What the page asks: points, population and composition as text, and what is made of them."""
 
 import re
+from collections import ChainMap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,14 +99,17 @@ class Question:
             commands.append(f"matml kinetics design {given[0]} {files} --out design")
         return commands
 
-    def write(self, folder: Path) -> tuple[Path, Path | None]:
-        """Write `points.csv` and, with a composition, `alloys.csv`; return their paths."""
+    def write(self, folder: Path, populations: Iterable[Population]) -> tuple[Path, Path | None]:
+        """Write `points.csv` and, with a composition, `alloys.csv`; return their paths.
+
+        Amounts stand in the columns that the populations take.
+        """
         table, points = self.table(), folder / "points.csv"
         table = table if NAME in table else table.assign(alloy=NAME)
         points.write_text(csv_text(table))
         if not (amounts := self.amounts()):
             return points, None
-        row = {f"{element}_wt_pct": amount for element, amount in amounts.items()}
+        row = dict(ChainMap(*(population.row_of(amounts) for population in populations)))
         alloys = folder / "alloys.csv"
         alloys.write_text(csv_text(pd.DataFrame([{"alloy": table[NAME].iloc[0], **row}])))
         return points, alloys

@@ -1,7 +1,8 @@
 """An instrument's file on the page: how it is understood, and the points that are made of it."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,15 +48,11 @@ class Dropped:
         MatmlError
             Where it is no record.
         """
-        with TemporaryDirectory() as folder:
-            path = self._written(folder)
-            try:
-                export = read_export(path)
-                role = signal_role(export)
-                records = records_of(export, role)
-                lines = [line.strip() for line in inspect_file(path)][1:]
-            except MatmlError as error:
-                raise MatmlError(str(error).replace(f"{folder}/", "")) from None
+        with self._written() as path:
+            export = read_export(path)
+            role = signal_role(export)
+            records = records_of(export, role)
+            lines = [line.strip() for line in inspect_file(path)][1:]
         segments = {
             str(number): records[0].told(segment)
             for number, segment in enumerate(records[0].segments, 1)
@@ -92,21 +89,24 @@ class Dropped:
         else:
             method = "partial areas"
             change = by_partial_areas(ranges.get("peak"), ranges.get("hold"), segment)
-        with TemporaryDirectory() as folder:
-            path, out = self._written(folder), Path(folder) / "made.csv"
-            try:
-                convert_files(
-                    [path], role, None, change, method,
-                    alloy=NAME, out=out, segment=segment, most=MOST,
-                )  # fmt: skip
-            except MatmlError as error:
-                raise MatmlError(str(error).replace(f"{folder}/", "")) from None
+        with self._written() as path:
+            out = path.with_name("made.csv")
+            convert_files(
+                [path], role, None, change, method,
+                alloy=NAME, out=out, segment=segment, most=MOST,
+            )  # fmt: skip
             return out.read_text()
 
-    def _written(self, folder: str) -> Path:
-        path = Path(folder) / self.name
-        path.write_bytes(self.content)
-        return path
+    @contextmanager
+    def _written(self) -> Iterator[Path]:
+        """Give the file a place; messages do not name its folder, which is ours."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / self.name
+            path.write_bytes(self.content)
+            try:
+                yield path
+            except MatmlError as error:
+                raise MatmlError(str(error).replace(f"{folder}/", "")) from None
 
 
 def pair(text: str | None, name: str) -> tuple[float, float] | None:

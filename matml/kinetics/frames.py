@@ -93,11 +93,10 @@ class Population(base.Population):
         """
         if "alloy" not in frame:
             frame = frame.assign(alloy=name)
-        row = {self._column(key): value for key, value in (composition or {}).items()}
         names = frame["alloy"].astype(str).str.strip().unique()
         if len(names) != 1:
             raise MatmlError(f"the frame holds {len(names)} alloys ({', '.join(names)}); give one")
-        alloys = pd.DataFrame([{"alloy": names[0]} | row])
+        alloys = pd.DataFrame([{"alloy": names[0]} | self.row_of(composition or {})])
         observations = observations_of(frame, alloys)
         offsets = RunOffsets.of_card(self.data_card) if "run" in frame else NO_OFFSETS
         result = calibrate(
@@ -109,6 +108,10 @@ class Population(base.Population):
         ]
         result.notes[:0] = [*observations.notes, *observations.warnings, *left_out]
         return CalibratedAlloy(self, result, observations)
+
+    def row_of(self, composition: Mapping[str, float]) -> dict[str, float]:
+        """Return a composition, as of `calibrate`, by the columns of the table of alloys."""
+        return {self._column(key): value for key, value in composition.items()}
 
     def _column(self, key: str) -> str:
         """Return the column of the table of alloys that a key means: an element's is in percent."""

@@ -110,6 +110,13 @@ def given(structures: Any) -> Given:
     return Given(items, [str(i) for i in range(len(items))], None)
 
 
+def column_names(wanted: Columns) -> list[str]:
+    """Return the names of columns, however these are given."""
+    if wanted is None:
+        return []
+    return [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+
+
 def columns_of(structures: Any, wanted: Columns) -> pd.DataFrame | None:
     """Return columns that belong to structures, in their order; None for those that are not there.
 
@@ -126,7 +133,7 @@ def columns_of(structures: Any, wanted: Columns) -> pd.DataFrame | None:
     if wanted is None:
         return None
     if not isinstance(wanted, pd.DataFrame | Mapping):
-        names, table = [wanted] if isinstance(wanted, str) else list(wanted), structures.table
+        names, table = column_names(wanted), structures.table
         if table is None or not names:
             return None
         return table[[name for name in names if name in table]].reset_index(drop=True)

@@ -99,15 +99,19 @@ class Chaos:
             time.sleep(0.05)
         return run.returncode
 
-    def finish(self, folder: Path, title: str) -> None:
-        """Run to the end, which must come and be a good one."""
-        run = self.start(folder)
+    def end_of(self, run: subprocess.Popen, title: str) -> int | None:
+        """Return the exit code of a run; one that does not end is killed and told, with None."""
         code = self.wait(run, self.slowest_s, title)
         if code is None:
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
             self.problems.append(f"{title}: no end after {self.slowest_s:.0f} s")
-        elif code:
+        return code
+
+    def finish(self, folder: Path, title: str) -> None:
+        """Run to the end, which must come and be a good one."""
+        run = self.start(folder)
+        if code := self.end_of(run, title):
             tail = " / ".join(self.told.read_text(errors="replace").splitlines()[-5:])
             self.problems.append(f"{title}: ended with {code}: {tail}")
         self.look_for_tracebacks(folder, title)
@@ -224,11 +228,7 @@ class Chaos:
             spoilt = self.flipped(whole)
             path.write_bytes(spoilt)
             run = self.start(place)
-            code = self.wait(run, self.slowest_s, kind)
-            if code is None:
-                os.killpg(run.pid, signal.SIGKILL)
-                run.wait()
-                self.problems.append(f"{kind}: no end after {self.slowest_s:.0f} s")
+            code = self.end_of(run, kind)
             self.look_for_tracebacks(place, kind)
             told = self.told.read_text(errors="replace")
             if code:

@@ -22,9 +22,6 @@ from matml.app.question import Question
 from matml.app.record import Dropped, pair
 from matml.app.server import address, bind, make_app, stop
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 POINTS = """temperature_C,time_h,hardness_HRC
 500,1,41
 500,4,38
@@ -152,11 +149,9 @@ def test_other_hosts_are_refused():
 
 
 @pytest.fixture
-def page():
+def page(chromium_executable):
     """The page in a real Chromium; afterwards nothing may have failed or left the machine."""
     api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium, which pip cannot install")
     server = bind(0)
     assert server.host == "127.0.0.1"
     thread = threading.Thread(target=server.serve_forever)
@@ -164,7 +159,9 @@ def page():
     told = []
     try:
         with api.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            browser = driver.chromium.launch(
+                executable_path=chromium_executable, args=["--no-sandbox"]
+            )
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
             page.set_default_timeout(60_000)
             page.on("pageerror", lambda error: told.append(str(error)))

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,6 @@ from matml.report.settings import ReportSection
 api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install 'matml[test]'"
 )
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which pip cannot install")
 # crystals are drawn without a graphics card
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 ROWS = "#shortlist-table tbody tr:not([hidden])"
@@ -28,9 +23,9 @@ AT_LOAD = "addEventListener('load', () => { window.atLoad = [typeof Plotly, type
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(chromium_executable):
     with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=chromium_executable, args=FLAGS)
         yield browser
         browser.close()
 

@@ -1,7 +1,5 @@
 """Menus, legend and theme of the figures in a real Chromium."""
 
-import shutil
-
 import pytest
 
 from matml.core.files import read_table, write_table, write_text
@@ -11,10 +9,6 @@ from matml.report.settings import ReportSection
 api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install 'matml[test]'"
 )
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which pip cannot install")
 SEEN = """place => place.data.filter(t => t.visible === true && t.mode === 'markers')
     .map(t => `${t.meta.shots} ${t.meta.method} ${t.meta.family} ${t.x.length}`)"""
 
@@ -34,14 +28,14 @@ def results(tmp_path_factory, write_results):
 
 
 @pytest.fixture(scope="module")
-def page(results, tmp_path_factory):
+def page(chromium_executable, results, tmp_path_factory):
     """One page of both tests."""
     file = tmp_path_factory.mktemp("page") / "page.html"
     text, _ = make_page(results, ReportSection())
     write_text(file, text)
     told = []
     with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=chromium_executable, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 900})
         page.on("console", lambda message: told.append((message.type, message.text)))
         page.on("pageerror", lambda error: told.append(("error", str(error))))

@@ -21,7 +21,7 @@ from matml.properties.new_property.process import AdaptedProcess
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.fitted import FittedPredictor
 from matml.structures.crystals import CrystalSet, Structures
-from matml.structures.given import Columns, columns_of, given
+from matml.structures.given import Columns, column_names, columns_of, given
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +81,10 @@ class FittedNewProperty(FittedPredictor):
                 f"{item.name}: all {len(labels)} labels are {labels[0]:g}; at least two must "
                 "differ, or there is nothing to learn"
             )
-        columns, fitted = columns_of(structures, inputs), self
-        if inputs is not None:
-            names = [inputs] if isinstance(inputs, str) else list(inputs)
-            if item.name in names:
-                raise MatmlError(f"input {item.name}: is the property itself; leave it out")
-            fitted = replace(self, inputs=tuple(map(str, names)))
+        names = column_names(inputs)
+        if item.name in names:
+            raise MatmlError(f"input {item.name}: is the property itself; leave it out")
+        columns, fitted = columns_of(structures, inputs), replace(self, inputs=tuple(names))
         support = self.encoder.encode(structures).with_columns(columns)
         return fitted.adapted_to(support, labels, check_units=False)
 

@@ -128,14 +128,12 @@ class LabelNext:
         known = np.array([self.ids.index(name) for name in self.labels], dtype=int)
         pool = np.setdiff1d(np.flatnonzero(self.allowed), known)
         found = choose(
-            *(
-                self.fitted,
-                self.crystals,
-                known,
-                np.array(list(self.labels.values())),
-                number,
-                pool,
-            ),
+            self.fitted,
+            self.crystals,
+            known,
+            np.array(list(self.labels.values())),
+            number,
+            pool,
             goal=self.goal,
             strategy=self.strategy,
             costs=self.costs,
