@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+import pandas as pd
 import pytest
 
 from matml.cli import main
@@ -287,3 +289,50 @@ def test_a_project_is_laid_down_and_nothing_of_it_is_written_over(tmp_path):
     done = run("init", place)
     assert "labels.csv: is there already" in done.stdout
     assert "crystals/a.cif,1" in (place / "labels.csv").read_text()
+
+
+def leaves(command, path=()):
+    """All commands that do something, by the words that call them."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from leaves(command.get_command(context, name), (*path, name))
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield path, command
+
+
+def test_every_command_prints_json():
+    without = {
+        " ".join(path)
+        for path, command in leaves(main.cli)
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == {"run", "kinetics app"}
+
+
+def test_what_a_command_says_and_writes_is_one_json_document(tmp_path):
+    out = tmp_path / "simulated"
+    done = run("kinetics", "simulate", "--set", "jmak", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["command"] == "matml kinetics simulate"
+    written = {str(path) for path in out.rglob("*") if path.is_file()}
+    assert set(document["files"]) == {path for path in written if "/." not in path}
+    rows = document["files"][str(out / "observations.csv")]
+    table = pd.read_csv(out / "observations.csv")
+    assert [row["time_s"] for row in rows] == table["time_s"].tolist()
+    assert set(rows[0]) == set(table.columns)
+
+
+def test_words_of_a_command_are_in_the_document():
+    words = run("data", "list").stdout.splitlines()
+    document = json.loads(run("data", "list", "--json").stdout)
+    assert document == {"command": "matml data list", "said": words, "files": {}}
+
+
+def test_a_command_that_fails_says_so_in_the_document(tmp_path):
+    done = run("config", "verify", tmp_path / "none", "--json")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)
+    assert document["error"] in done.stderr
+    assert set(document) == {"command", "error"}

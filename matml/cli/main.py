@@ -10,6 +10,7 @@ from threading import Thread
 import click
 
 from matml import __version__
+from matml.cli.document import with_json
 from matml.core.errors import REMEDIES, MatmlError, reason_of
 from matml.core.integrity.owner import end_with_run
 
@@ -46,7 +47,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name][0].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return with_json(getattr(importlib.import_module(module), attribute))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help's command list without importing anything."""

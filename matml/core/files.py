@@ -30,6 +30,25 @@ TABLE = Format("table", 1, "run the command again that writes it")
 """Of Parquet tables that no other format says more of."""
 
 
+_written: list[list[Path]] = []
+
+
+@contextmanager
+def listing_written() -> Iterator[list[Path]]:
+    """Yield a list to which every file is added that this process writes during the block."""
+    listed: list[Path] = []
+    _written.append(listed)
+    try:
+        yield listed
+    finally:
+        _written.remove(listed)
+
+
+def _list_written(path: Path) -> None:
+    for listed in _written:
+        listed.append(path)
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
@@ -57,6 +76,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         if checksum := checksum_before(path, temporary):
             write_text(beside(path), checksum)
         temporary.replace(path)
+        _list_written(path)
     except OSError as error:
         if error.filename in (None, str(temporary)):
             error.filename = str(path)
@@ -99,6 +119,7 @@ def move(path: Path, to: Path) -> None:
         write_text(beside(to), checksum)
         beside(path).unlink(missing_ok=True)
     path.replace(to)
+    _list_written(to)
 
 
 def remove_unfinished(path: str | Path) -> None:

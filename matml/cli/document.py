@@ -1,0 +1,77 @@
+"""`--json` of every command: what it says and writes as one JSON document on the standard output."""
+
+import functools
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+OPTION = "json_document"
+HELP = "Print one JSON document: what is said, and the tables and JSON files that are written."
+
+
+def with_json(command: click.Command) -> click.Command:
+    """Give a command, and all below it, the option `--json` where it has none of its own."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            with_json(below)
+        if not command.invoke_without_command:
+            return command
+    own = {name for parameter in command.params for name in parameter.opts}
+    endless = command.name == "app" or command.context_settings.get("ignore_unknown_options")
+    if command.callback is None or "--json" in own or endless:
+        return command
+    said = command.callback
+
+    @functools.wraps(said)
+    def callback(*arguments: Any, **options: Any) -> Any:
+        if not options.pop(OPTION):
+            return said(*arguments, **options)
+        with _document(click.get_current_context().command_path):
+            return said(*arguments, **options)
+
+    command.callback = callback
+    command.params.append(click.Option(["--json", OPTION], is_flag=True, help=HELP))
+    return command
+
+
+@contextmanager
+def _document(name: str) -> Iterator[None]:
+    """Print the document of the command that runs in the block, also where it fails."""
+    from matml.core.files import listing_written
+
+    words = io.StringIO()
+    document: dict[str, Any] = {"command": name}
+    try:
+        with listing_written() as written, redirect_stdout(words):
+            yield
+    except Exception as error:
+        # click's own say what is wrong with an option
+        document["error"] = getattr(error, "message", None) or str(error)
+        raise
+    else:
+        # a file that was written and moved on is named by where it is
+        kept = dict.fromkeys(str(path) for path in written if _is_result(path))
+        document["said"] = words.getvalue().splitlines()
+        document["files"] = {path: _content(Path(path)) for path in kept}
+    finally:
+        click.echo(json.dumps(document, indent=1))
+
+
+def _is_result(path: Path) -> bool:
+    return path.exists() and not path.name.startswith(".")
+
+
+def _content(path: Path) -> Any:
+    """Return the rows of a CSV, the value of a JSON file, and None for other files."""
+    from matml.core.files import read_json, read_table
+
+    if path.suffix == ".json":
+        return read_json(path)
+    if path.suffix == ".csv":
+        return json.loads(read_table(path).to_json(orient="records", double_precision=15))
+    return None
