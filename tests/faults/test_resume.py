@@ -13,7 +13,8 @@ from torch import nn
 from matml.core.errors import MatmlError
 from matml.meta import MAML, GradientSteps, MetaTraining, Task, meta_train
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
-from matml.properties.baselines.chgnet import contents_of, potential_features
+from matml.potentials.content import contents_of
+from matml.properties.baselines.chgnet import potential_features
 from matml.properties.data.batches import GraphBatches
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.pretrain import Pretraining, _Run, pretrain
@@ -63,7 +64,7 @@ def test_features_of_a_potential_are_those_of_the_same_crystals(crystals, tmp_pa
     cache = tmp_path / "potential.safetensors"
     energy = torch.arange(8.0)
     tensors = {"features": energy[:, None], "energy_eV_per_atom": energy}
-    save_checkpoint(cache, tensors, {"crystals": contents_of(crystals)})
+    save_checkpoint(cache, tensors, {"crystals": contents_of(crystals.table)})
     renamed = replace(crystals, table=crystals.table.assign(id=list("abcdefgh"))).subset([5, 2])
     assert potential_features(renamed, cache).energy.tolist() == [5, 2]
     table = crystals.table.assign(lattice=[1.01 * cell for cell in crystals.table["lattice"]])

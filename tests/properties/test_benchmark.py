@@ -15,7 +15,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.statistics import rank_correlation
 from matml.meta.checkpoint import save_checkpoint
-from matml.properties.baselines.chgnet import contents_of
+from matml.potentials.content import contents_of
 from matml.properties.benchmark.new_family import DEFAULT
 from matml.properties.benchmark.report import (
     ENSEMBLES,
@@ -152,7 +152,7 @@ def test_methods_are_taken_by_name_and_a_potential_from_its_file(place, crystals
     # some of the descriptors, in place of what a potential says of the same crystals
     features = torch.from_numpy(describe(crystals)[:, :6]).float()
     tensors = {"features": features, "energy_eV_per_atom": features[:, 0]}
-    own_state = {"crystals": contents_of(crystals)}
+    own_state = {"crystals": contents_of(crystals.table)}
     save_checkpoint(place / "more/potential.safetensors", tensors, own_state)
     own = [option for option in OPTIONS if "potential" not in option and "meta" not in option]
     run(place, "--methods=anil,gp_head", "--fold=0", "--draws=1", out="more", options=own)

@@ -15,7 +15,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.settings import read_section
 from matml.meta.checkpoint import save_checkpoint
-from matml.properties.baselines.chgnet import contents_of
+from matml.potentials.content import contents_of
 from matml.properties.baselines.support_only import support_ridge
 from matml.properties.benchmark.new_property_report import best_baseline
 from matml.properties.benchmark.zeolites import read_frameworks
@@ -361,7 +361,7 @@ def test_setting_c_takes_trained_members_and_labels_of_the_potential(place, crys
     # energies are made up: nothing is said of their errors
     energy = torch.linspace(-8, -7, 9)
     tensors = {"features": torch.zeros(9, 4), "energy_eV_per_atom": energy}
-    own = {"crystals": contents_of(CrystalSet.from_structures(list(read.values())))}
+    own = {"crystals": contents_of(CrystalSet.from_structures(list(read.values())).table)}
     save_checkpoint(place / "c/zeolites-potential.safetensors", tensors, own)
     settings = SETTINGS.replace(", bulk_modulus_GPa: 0.3", "")
     (place / "properties.yaml").write_text(settings)

@@ -135,11 +135,12 @@ def potential(stage: Stage, out: Path) -> None:
     """Compute what the potential CHGNet says of all crystals."""
     stage.limit_torch()
     from matml.core.errors import MatmlError
-    from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
+    from matml.potentials.named import CHGNET, HOW
+    from matml.properties.baselines.chgnet import potential_features
     from matml.structures.crystals import CrystalSet
 
     if potential_features(CrystalSet.open(stage.structures, stage.graphs), out) is None:
-        raise MatmlError(f"{out}: takes {PACKAGE}; {HOW}")
+        raise MatmlError(f"{out}: takes {CHGNET}; {HOW}")
 
 
 @click.command("benchmark-tables")

@@ -8,14 +8,8 @@ baseline to beat.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
-import io
 import logging
 import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matml.core.errors import MatmlError, reading
+from matml.potentials.content import contents_of
+from matml.potentials.named import CHGNET, available, load_chgnet, quiet
+from matml.structures.disorder.atoms import are_disordered
 
 # whether the potential is installed is asked where torch is not needed otherwise
 if TYPE_CHECKING:
@@ -30,12 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matml.structures.crystals import CrystalSet
-from matml.structures.disorder.atoms import are_disordered
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "chgnet"
-HOW = "install it with `pip install 'matml[potential]'`"
 MOST_ATOMS = 400
 """Atoms in a batch, which bounds the memory."""
 
@@ -54,11 +48,6 @@ class PotentialFeatures:
 
     features: np.ndarray
     energy: np.ndarray
-
-
-def available() -> bool:
-    """Return whether the potential is installed."""
-    return importlib.util.find_spec(PACKAGE) is not None
 
 
 def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures | None:
@@ -80,19 +69,19 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
     from matml.meta.checkpoint import TENSORS, load_checkpoint, save_checkpoint
 
     if not cache.exists():
-        if not available():
+        if not available(CHGNET):
             return None
         started = time.perf_counter()
         found = compute(crystals)
         tensors = {"features": torch.from_numpy(found.features)}
         tensors["energy_eV_per_atom"] = torch.from_numpy(found.energy)
-        save_checkpoint(cache, tensors, {"crystals": contents_of(crystals)})
-        log.info("%d crystals: %s in %.0f s", len(crystals), PACKAGE, time.perf_counter() - started)
+        save_checkpoint(cache, tensors, {"crystals": contents_of(crystals.table)})
+        log.info("%d crystals: %s in %.0f s", len(crystals), CHGNET, time.perf_counter() - started)
     tensors, state = load_checkpoint(cache)
     with reading(cache, TENSORS.remedy):
         place = {content: i for i, content in enumerate(state["crystals"])}
         features, energy = tensors["features"], tensors["energy_eV_per_atom"]
-    contents = contents_of(crystals)
+    contents = contents_of(crystals.table)
     ids = zip(crystals.table["id"], contents, strict=True)
     missing = [name for name, content in ids if content not in place]
     if missing:
@@ -108,33 +97,6 @@ def potential_features(crystals: CrystalSet, cache: Path) -> PotentialFeatures |
     )
 
 
-def contents_of(crystals: CrystalSet) -> list[str]:
-    """Return a hash of what each crystal is, whatever it is called."""
-    columns = [crystals.table[name] for name in ("lattice", "frac_coords", "atomic_numbers")]
-    return [
-        hashlib.sha256(
-            b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
-        ).hexdigest()
-        for parts in zip(*columns, strict=True)
-    ]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep back what the potential says: its size, and warnings of imports and of lone atoms."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def load_model() -> CHGNet:
-    """Return the potential, for evaluation."""
-    with quiet():
-        from chgnet.model import CHGNet
-
-        return CHGNet.load(use_device="cpu", verbose=False).eval()
-
-
 def compute(crystals: CrystalSet) -> PotentialFeatures:
     """Return what the potential says, computed in batches of crystals of like size.
 
@@ -148,7 +110,7 @@ def compute(crystals: CrystalSet) -> PotentialFeatures:
             f"{disordered['id'].iloc[0]}: is disordered, and CHGNet knows whole atoms only; leave "
             "out disordered crystals"
         )
-    model = load_model()
+    model = load_chgnet()
     with quiet():
         model.graph_converter.set_isolated_atom_response("ignore")
         sizes = crystals.table["n_sites"].to_numpy()

@@ -216,11 +216,11 @@ def check_made_with(out: Path, values: Mapping[str, Any]) -> None:
 
 def with_potential(plan: Benchmark, features: Path) -> Benchmark:
     """Return the benchmark without the potential where its features cannot be had."""
-    from matml.properties.baselines.chgnet import HOW, PACKAGE, available
+    from matml.potentials.named import CHGNET, HOW, available
 
-    if not plan.potential or features.exists() or available():
+    if not plan.potential or features.exists() or available(CHGNET):
         return plan
-    log.info("features of %s are left out; to include them, %s", PACKAGE, HOW)
+    log.info("features of %s are left out; to include them, %s", CHGNET, HOW)
     return plan.model_copy(update={"potential": False})
 
 

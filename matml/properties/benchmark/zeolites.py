@@ -21,7 +21,8 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.core.provenance import file_hash, package_hash
 from matml.core.statistics import rank_correlation
-from matml.properties.baselines.chgnet import HOW, PACKAGE, potential_features
+from matml.potentials.named import CHGNET, HOW
+from matml.properties.baselines.chgnet import potential_features
 from matml.properties.benchmark.new_property import predict_episodes
 from matml.properties.benchmark.plan import check_made_with
 from matml.properties.data.split import labelled_members
@@ -93,7 +94,7 @@ def zeolites(frameworks: Path, cache: Path) -> CrystalSet:
     crystals = CrystalSet.from_structures(list(structures.values()), ids=list(structures))
     said = potential_features(crystals, cache)
     if said is None:
-        raise MatmlError(f"setting C takes energies of {PACKAGE}: {HOW}")
+        raise MatmlError(f"setting C takes energies of {CHGNET}: {HOW}")
     table = crystals.table.assign(**{SURROGATE: said.energy - said.energy.min()})
     return CrystalSet(table, crystals.graphs, crystals.quarantine)
 

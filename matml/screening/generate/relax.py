@@ -73,23 +73,23 @@ class ChgnetRelaxer:
     """
 
     def __init__(self, force: float, steps: int) -> None:
-        from matml.properties.baselines.chgnet import HOW, PACKAGE, available, load_model, quiet
+        from matml.potentials.named import CHGNET, HOW, available, load_chgnet, quiet
 
-        if not available():
+        if not available(CHGNET):
             raise MatmlError(
-                f"relaxing candidates needs the package {PACKAGE}: {HOW}, or leave out --relax "
+                f"relaxing candidates needs the package {CHGNET}: {HOW}, or leave out --relax "
                 "(screening: {relax: false})"
             )
         import torch
 
         torch.set_num_threads(1)
-        model = load_model()
+        model = load_chgnet()
         with quiet():
             from chgnet.model.dynamics import CHGNetCalculator
 
             self.calculator = CHGNetCalculator(model, use_device="cpu", on_isolated_atoms="error")
         self.force, self.steps = force, steps
-        self.name = f"{PACKAGE}, model {model.version}"
+        self.name = f"{CHGNET}, model {model.version}"
 
     def __call__(self, structure: Structure) -> Relaxed:
         """Relax cell and positions, the order of the atoms kept."""
@@ -97,7 +97,7 @@ class ChgnetRelaxer:
         from ase.filters import FrechetCellFilter
         from ase.optimize import BFGS
 
-        from matml.properties.baselines.chgnet import quiet
+        from matml.potentials.named import quiet
 
         with quiet():
             atoms = AseAtomsAdaptor.get_atoms(structure)
