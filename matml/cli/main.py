@@ -27,7 +27,7 @@ COMMANDS = {
         "matml.cli.properties.commands:properties",
         "Train and test property predictors.",
     ),
-    "potential": ("matml.cli.potential:potential", "Describe crystals by a potential."),
+    "potential": ("matml.cli.properties.potential:potential", "Describe crystals by a potential."),
     "candidates": ("matml.cli.screening:candidates", "Make candidate crystals."),
     "screen": ("matml.cli.screening:screen", "Rank candidates of a new family."),
     "kinetics": ("matml.cli.kinetics.commands:kinetics", "Learn and calibrate kinetic equations."),

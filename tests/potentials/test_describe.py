@@ -18,7 +18,7 @@ from ase.calculators.emt import EMT  # noqa: E402
 from ase.calculators.lj import LennardJones  # noqa: E402
 from ase.eos import EquationOfState  # noqa: E402
 
-from matml.cli.potential import potential as command  # noqa: E402
+from matml.cli.properties.potential import potential as command  # noqa: E402
 from matml.core.errors import MatmlError  # noqa: E402
 from matml.core.files import read_table  # noqa: E402
 from matml.potentials import Deformations, describe, load_potential  # noqa: E402
