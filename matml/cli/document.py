@@ -1,4 +1,4 @@
-"""`--json` of every command: what it says and writes as one JSON document on the standard output."""
+"""`--json` of every command: what it says and writes as one JSON document on standard output."""
 
 import functools
 import io
