@@ -220,10 +220,16 @@ MARTENSITE = "alloy,temperature_{},martensite_fraction\nA,{},0.3\nA,{},0.7\nA,{}
         ),
         (MARTENSITE.format("C", 300, 150, 20), ""),
         (MARTENSITE.format("K", 573, 423, 293), ""),
-        (MARTENSITE.format("C", 573.15, 423.15, 323.15), "end in 0.15, as kelvin of whole degrees"),
+        (
+            MARTENSITE.format("C", 573.15, 423.15, 323.15),
+            "multiples of 50 C written in K (323.15 K are 50 C)",
+        ),
         (MARTENSITE.format("C", 299.85, 149.85, 19.85), ""),
         (MARTENSITE.format("K", 573.15, 423.15, 323.15), ""),
-        (MARTENSITE.format("K", 299.85, 149.85, 19.85), "end in 0.85, as Celsius of whole kelvin"),
+        (
+            MARTENSITE.format("K", 299.85, 149.85, 19.85),
+            "multiples of 1 K written in C (19.85 C are 293 K)",
+        ),
         (MARTENSITE.format("F", 572, 302, 68), ""),
         (MARTENSITE.format("F", 300, 150, 20), "its lowest number, 20 F, is room temperature in C"),
     ],
@@ -303,3 +309,64 @@ def test_a_rate_that_the_rows_contradict_is_refused_with_the_unit_that_fits(tmp_
     found = read(tmp_path, header + row.format("10 K/min", 540) + row.format("DSC 10 K/s", 590))
     assert found.quarantine["line"].tolist() == [2]
     assert "K_per_min" in found.quarantine["remedy"][0]
+
+
+ROUND_C, ROUND_F = [600, 650, 700, 800], [900, 1000, 1100, 1200]
+
+
+@pytest.mark.parametrize(
+    ("unit", "numbers", "told"),
+    [
+        ("C", [873, 923, 973, 1073], "multiples of 50 C written in K (873 K are 600 C)"),
+        ("C", [1112, 1202, 1292, 1472], "multiples of 50 C written in F (1112 F are 600 C)"),
+        ("F", [482, 538, 593, 649], "multiples of 100 F written in C (482 C are 900 F)"),
+        ("K", [482, 538, 593, 649], "multiples of 100 F written in C"),
+        # right ones, or such as tell nothing
+        ("C", ROUND_C, ""),
+        ("F", ROUND_F, ""),
+        ("F", ROUND_C, ""),
+        ("K", ROUND_C, ""),
+        ("K", [873, 923, 973, 1073], ""),
+        ("C", [482, 538, 593, 649], ""),
+        ("F", [1112, 1202, 1292, 1472], ""),
+        ("C", [627, 677, 727, 777], ""),
+        ("C", [873, 923], ""),
+        ("C", [873, 923, 973, 1071], ""),
+    ],
+)
+def test_round_temperatures_of_one_unit_give_away_the_other(tmp_path, unit, numbers, told):
+    header = f"alloy,temperature_{unit},time_s,fraction_transformed\n"
+    rows = "".join(f"A,{t},{n + 9},0.4\n" for n, t in enumerate(numbers))
+    found = read(tmp_path, header + rows).warnings
+    assert told in " ".join(found)
+    assert len(found) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "lines", "told"),
+    [
+        # times in minutes, temperatures in kelvin by the names of the specimens
+        ("run", ["650C 30min,650,30", "650C_60min,650,60"], [2, 3], "time_s,time_min"),
+        ("run", ["S1-923K,923,600", "S1-973 K,973,900"], [2, 3], "temperature_C,temperature_K"),
+        ("alloy", ["X 2 h,650,2", "X 4 h,650,4"], [2, 3], "time_s,time_h"),
+        # right; one number; a record of several times; a rate; another treatment
+        ("run", ["30 min,650,1800", "60 min,650,3600"], [], ""),
+        ("run", ["30 s,650,30", "60 min,650,60"], [], ""),
+        ("run", ["30 min,650,30", "hold,650,70"], [], ""),
+        ("run", ["90 min,650,10", "90 min,650,90", "80 min,650,80"], [], ""),
+        ("run", ["5 K/min,650,5", "10 K/min,650,10"], [], ""),
+        ("run", ["austenitised 900C 60min,650,30", "austenitised 950C 60min,650,40"], [], ""),
+    ],
+)
+def test_a_run_s_name_tells_the_unit_of_its_row(tmp_path, header, rows, lines, told):
+    columns = "run,temperature_C,time_s" + ",alloy" * (header == "run")
+    columns = columns.replace("run", header) + ",fraction_transformed\n"
+    texts = [f"{row}{',A' * (header == 'run')},0.{n + 2}\n" for n, row in enumerate(rows)]
+    good = "B,500,9" + ",A" * (header == "run") + ",0.5\n"
+    found = read(tmp_path, columns + "".join(texts) + good).quarantine
+    assert found["line"].tolist() == lines
+    if told:
+        field, remedy = told.split(",")
+        assert (found["field"] == field).all()
+        assert (found["remedy"] == f"name the column {remedy}?").all()
+        assert found["reason"].str.contains("the same number is .* in the name").all()

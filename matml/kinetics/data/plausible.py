@@ -11,13 +11,24 @@ import numpy as np
 import pandas as pd
 
 from matml.kinetics.data.columns import HOTTEST_K, MEASURED, in_percent
-from matml.kinetics.data.units import TEMPERATURES, TIMES, ZERO_CELSIUS, Table, unit_of
+from matml.kinetics.data.units import (
+    QUANTITIES,
+    TEMPERATURES,
+    TIMES,
+    ZERO_CELSIUS,
+    Table,
+    Unit,
+    unit_of,
+    usual_name,
+)
 
 ROOMS = {"C": (291.0, 299.5, "K"), "F": (15.0, 30.0, "C")}
 """Numbers at which a treatment in a unit neither begins nor ends, but does so in another, where
 they are room temperature."""
-ENDINGS = {"C": (0.15, "kelvin of whole degrees Celsius"), "K": (0.85, "Celsius of whole kelvin")}
-"""Decimals that all numbers in a unit have where they are in another."""
+STEPS = (1, 25, 50, 100)
+"""Temperatures are set in whole multiples of one of these, in some unit."""
+OFTEN, CHANCE = 0.04, 1.01e-4
+"""How often a rounded number is such a multiple by chance at most, and all of a column."""
 NEXT_K = 300.0
 """How far above one that is too cold the next temperature lies, if both are in Celsius."""
 WIDE, NARROW, DEGREES = 10.0, 3.0, (150.0, 2500.0)
@@ -27,6 +38,11 @@ ONE, OTHER = 1.05, 1.25
 """Ratios up to which two rates are one, and from which on they contradict each other."""
 RATE = r"(?<![\w.,])(\d+(?:[.,]\d+)?) ?(?:K|[°º]?C) ?(?:/|_?per_?) ?(s|min|h)(?![A-Za-z])"
 """A rate in the name of a run."""
+AMOUNT = (
+    r"(?<![A-Za-z0-9.,])(\d+(?:[.,]\d+)?) ?(K|[°º]?C|[°º]?F|s|sec|min|h|hr)"
+    r"(?![A-Za-z0-9]| ?/|_?per)"
+)
+"""A temperature or time in the name of a run."""
 MOST_LEVELS = 30
 """Temperatures of an alloy of which some do not differ by 273 by chance."""
 RAMP = ("start_temperature_K", "temperature_K", "time_s")
@@ -91,6 +107,42 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
             remedy = f"name the column heating_rate_{fit[0]}?" if fit else "correct one of them"
             reason = f"is {given[k]:.4g} K/s, but {rates[k]:.4g} K/s by {told}"
             found.setdefault(int(rows[k]), ("heating_rate_K_per_s", reason, remedy))
+    for quantity in ("temperature", "time"):
+        for index, problem in _named_otherwise(table, raw, quantity).items():
+            found.setdefault(index, problem)
+    return found
+
+
+def _named_otherwise(table: Table, raw: pd.DataFrame, quantity: str) -> dict[int, Problem]:
+    """Return rows whose number stands in the name of its run, or alloy, with another unit.
+
+    Where two numbers or more do, and none with the unit of the column: `30 min` of a row with 30 in
+    `time_s`.
+    """
+    usual = usual_name(quantity)
+    header = table.headers.get(usual, usual)
+    if header not in table.original:
+        return {}
+    given = pd.Series(numbers(table.original.loc[raw.index, header]), raw.index)
+    units = {word: unit for unit in QUANTITIES[quantity] for word in unit.words}
+    found: dict[int, Problem] = {}
+    for column in ("run", "alloy"):
+        if column not in raw or len(found):
+            continue
+        values = set[float]()
+        for name, own in given.groupby(raw[column].str.strip(), sort=False):
+            (number, *others) = own.unique()
+            for text, word in re.findall(AMOUNT, str(name)):
+                said = units.get(word.lower().strip("°º"))
+                if said is None or others or float(text.replace(",", ".")) != number:
+                    continue
+                if said is unit_of(header)[1]:
+                    return {}
+                values.add(number)
+                reason = f"the same number is {text} {said.name} in the name {name!r}"
+                remedy = f"name the column {quantity}_{said.name}?"
+                found |= {int(index): (usual, reason, remedy) for index in own.index}
+        found = found if len(values) > 1 else {}
     return found
 
 
@@ -162,9 +214,8 @@ def odd_temperatures(table: Table, measured: str) -> list[str]:
         own = own[np.isfinite(own)]
         if unit not in TEMPERATURES or not len(own):
             continue
-        ending, meant = ENDINGS.get(unit.name, (-1.0, ""))
-        if len(own) > 1 and np.allclose(own % 1, ending, atol=1e-6, rtol=0):
-            notes.append(f"column {header!r}: all of its numbers end in {ending:g}, as {meant} do")
+        if meant := _round_elsewhere(table.original[header], unit):
+            notes.append(f"column {header!r}: all of its numbers are {meant}")
         elif quantity == "start_temperature" or measured == "martensite_fraction":
             low, high, other = ROOMS.get(unit.name, (0.0, -1.0, ""))
             if low <= own[0] <= high:
@@ -179,6 +230,45 @@ def odd_temperatures(table: Table, measured: str) -> list[str]:
                 "such pairs, differ by the step from Celsius to kelvin"
             )
     return [f"{note}; check its unit" for note in notes]
+
+
+def _round_elsewhere(cells: "pd.Series[str]", unit: Unit) -> str:
+    """Return how temperatures of a column look like round ones of one unit written in another.
+
+    Such as 873, 923 and 973 in Celsius, which are 600, 650 and 700 C in kelvin. Nothing is said
+    where they may have been set as round numbers in another unit and converted to theirs.
+    """
+    own = np.unique(numbers(cells))
+    own = own[np.isfinite(own)]
+    digits = max((len(str(cell).partition(".")[2].rstrip("0")) for cell in cells), default=0)
+    slack = 0.5 * 10.0**-digits
+
+    def step(written: Unit, set_in: Unit) -> int:
+        """Return of what the numbers are multiples once converted, 0 where of nothing."""
+        factor = written.factor / set_in.factor
+        there = (own * written.factor + written.offset - set_in.offset) / set_in.factor
+        for multiple in reversed(STEPS):
+            often = 2 * slack * factor / multiple
+            off = np.abs(there - multiple * np.rint(there / multiple))
+            if (
+                often <= OFTEN
+                and often ** len(own) <= CHANCE
+                and (off <= slack * factor + 1e-6).all()
+            ):
+                return multiple
+        return 0
+
+    if len(own) < 2 or (own % 5 == 0).all() or any(step(unit, other) for other in TEMPERATURES):
+        return ""
+    for written in TEMPERATURES:
+        for set_in in TEMPERATURES:
+            if unit is not written is not set_in and (multiple := step(written, set_in)):
+                first = own[0] * written.factor + written.offset - set_in.offset
+                return (
+                    f"multiples of {multiple} {set_in.name} written in {written.name} "
+                    f"({own[0]:g} {written.name} are {first / set_in.factor:.0f} {set_in.name})"
+                )
+    return ""
 
 
 def _mixed(table: Table, header: str) -> list[tuple[float, float]]:
