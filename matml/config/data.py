@@ -67,7 +67,7 @@ def _crystals(configuration: Configuration) -> list[str]:
         find_prototype(screening.family, table, screening)
     names = screened_properties(objectives_of(screening))
     if screening.support is not None:
-        given = read_supports(screening.support, names, set(table["id"]))
+        given = read_supports(screening.support, names, set(table["id"]), screening.candidates)
         for name in names:
             if name not in given and name not in learned.properties:
                 raise MatmlError(

@@ -106,12 +106,26 @@ def test_an_alloy_with_nothing_left_is_named(tmp_path):
     assert "alloy 'B' has no usable row left (time must be positive)" in result.warnings[0]
 
 
+def test_rows_without_a_name_are_of_one_alloy(tmp_path):
+    table = "temperature_C,time_s,sample,hardness_HRC\n500,1,1,50\n550,1,2,4x\n600,1,3,45\n"
+    result = read_observations(write(tmp_path, table))
+    assert result.names == ["data"]
+    assert "no column 'alloy': all rows are taken as one alloy, 'data'" in result.notes
+    assert result.quarantine["value"].tolist() == ["4x"]
+    alloys = tmp_path / "alloys.csv"
+    alloys.write_text("alloy,C_wt_pct\nX 40,0.4\n")
+    assert read_observations(write(tmp_path, table), alloys).names == ["X 40"]
+    alloys.write_text("alloy,C_wt_pct\nX 40,0.4\nX 50,0.5\n")
+    with pytest.raises(MatmlError, match="column 'alloy' is missing"):
+        read_observations(write(tmp_path, table), alloys)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("alloy,time_s,fraction_transformed\nA,1,0.5\n", "no temperature column"),
         ("alloy,temperature_C,temperature_K,time_s,hardness_HRC\n", "both temperature_K"),
-        ("temperature_C,time_s,fraction_transformed\n1,1,0.5\n", "column 'alloy' is missing"),
+        ("steel,temperature_C,time_s,hardness_HRC\nX,500,1,50\n", "column 'alloy' is missing"),
         ("alloy,temperature_C,fraction_transformed\nA,1,0.5\n", "column 'time_s' is missing"),
         ("alloy,temperature_C,time_s\nA,1,1\n", "no measured column.* the columns are alloy, "),
         ("alloy,temperature_C,time_s,hardness_HRC,ttt_fraction\n", "give exactly one"),

@@ -37,6 +37,22 @@ def test_ids_and_files_are_read(tmp_path):
     np.testing.assert_array_equal(support.labels, [100, 120.5])
 
 
+def test_files_are_looked_for_beside_the_table_and_then_among_the_candidates(tmp_path):
+    cifs = tmp_path / "cifs"
+    cifs.mkdir()
+    (cifs / "new.cif").write_text("data_new")
+    path = write(tmp_path, f"file,{PROPERTY}\nnew.cif,120.5\ncifs/new.cif,120.5\nold.cif,3\n")
+    with pytest.raises(
+        MatmlError, match=r"line 4: file 'old.cif' is not there \(looked in .*cifs\)"
+    ):
+        read_support(path, PROPERTY, KNOWN, [cifs])
+    (tmp_path / "old.cif").write_text("data_old")
+    support = read_support(path, PROPERTY, KNOWN, [cifs, tmp_path / "a.cif"])
+    assert support.files == [(cifs / "new.cif").resolve(), (tmp_path / "old.cif").resolve()]
+    with pytest.raises(MatmlError, match=r"'new.cif' is not there"):
+        read_support(path, PROPERTY, KNOWN)
+
+
 def test_a_row_of_another_formula_than_its_crystal_is_refused(tmp_path):
     text = f"id,formula,{PROPERTY}\nelastic/mp-1,ClNa,1\nelastic/mp-2,KBr,2\n"
     support = read_support(write(tmp_path, text), PROPERTY, KNOWN)

@@ -1,9 +1,10 @@
 """Observations of transformation kinetics: the tidy CSV, checked row by row.
 
-One row per observation: `alloy`, `temperature_K`, `time_s`, and what was measured:
-`fraction_transformed`, or `hardness_HRC`, or `grain_size_um` (with `initial_grain_size_um`), or
-`particle_radius_nm`, or, for a point of a TTT curve, the fraction that the curve stands for in
-`ttt_fraction` (`assumed_fraction` is read too; then the time is what was measured).
+One row per observation: `alloy` (a table of numbers alone is of one), `temperature_K`, `time_s`,
+and what was measured: `fraction_transformed`, or `hardness_HRC`, or `grain_size_um` (with
+`initial_grain_size_um`), or `particle_radius_nm`, or, for a point of a TTT curve, the fraction that
+the curve stands for in `ttt_fraction` (`assumed_fraction` is read too; then the time is what was
+measured).
 `martensite_fraction` needs a temperature alone; `peak_temperature_K` needs `heating_rate_K_per_s`
 instead of both. Other units are read where the column names them (`temperature_C`, `time_min`;
 `matml.kinetics.data.units`). Optional:
@@ -163,7 +164,7 @@ def _checked(
     text: pd.DataFrame, path: Path, given: pd.DataFrame | None, alloys_path: str | Path | None
 ) -> Observations:
     """Return the checked observations of tables of text: rows, and alloys where there are any."""
-    table = in_usual_units(text, path)
+    table = _with_alloy(in_usual_units(text, path), path, given)
     raw, measured = table.cells, _measured_column(path, table)
     what = MEASURED[measured]
     paths: dict[str, History] = {}
@@ -229,6 +230,26 @@ def _checked(
         table.headers,
         table.notes,
     )
+
+
+def _with_alloy(table: Table, path: Path, given: pd.DataFrame | None) -> Table:
+    """Return a table whose rows name their alloy: without a column that could name it, it is one.
+
+    It is the only one of the table of alloys, or is called as the file.
+    """
+    cells = table.cells
+    others = (cells[name].str.strip() for name in set(cells) - USUAL_COLUMNS)
+    # words instead of numbers may be the names, under a header that is not known
+    words = any(
+        (pd.to_numeric(cell, errors="coerce").isna() & (cell != "")).all() for cell in others
+    )
+    if "alloy" in cells or words or cells.empty:
+        return table
+    names = [path.stem] if given is None or "alloy" not in given else list(given["alloy"])
+    if len(names) != 1:
+        return table
+    note = f"no column 'alloy': all rows are taken as one alloy, {names[0]!r}"
+    return replace(table, cells=cells.assign(alloy=names[0]), notes=[*table.notes, note])
 
 
 def _clean_rows(

@@ -69,7 +69,8 @@ def suggest_labels(
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
     if support is not None:
-        given = read_supports(support, [property_name], set(known_table["id"]))[property_name]
+        ids = set(known_table["id"])
+        given = read_supports(support, [property_name], ids, inputs)[property_name]
         labels, labelled = given.labels, support_table(given, known_table, settings)
     candidates, quarantine = _candidates(inputs, settings)
     if len(candidates) > MOST_CANDIDATES:

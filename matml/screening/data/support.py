@@ -44,11 +44,18 @@ class Support:
         return len(self.labels)
 
 
-def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) -> dict[str, Support]:
+def read_supports(
+    path: Path, properties: Sequence[str], known_ids: set[str], folders: Sequence[Path] = ()
+) -> dict[str, Support]:
     """Read a support CSV with label columns of several properties: property to its support.
 
     With label columns of several properties a cell may be empty where the crystal has no such
     label, and a property without a column is left out.
+
+    Parameters
+    ----------
+    folders
+        Where files may lie that are not beside the CSV: those of the candidates.
 
     Raises
     ------
@@ -58,11 +65,13 @@ def read_supports(path: Path, properties: Sequence[str], known_ids: set[str]) ->
     table = _read_text(path, properties[0])
     given = [name for name in properties if name in table]
     if not given or (given == [properties[0]] and sum(n in PROPERTIES for n in table) < 2):
-        return {properties[0]: read_support(path, properties[0], known_ids)}
-    return {name: _support_of(path, table, name, known_ids, skip_empty=True) for name in given}
+        return {properties[0]: read_support(path, properties[0], known_ids, folders)}
+    return {name: _support_of(path, table, name, known_ids, folders, True) for name in given}
 
 
-def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support:
+def read_support(
+    path: Path, property_name: str, known_ids: set[str], folders: Sequence[Path] = ()
+) -> Support:
     """Read and check a support CSV: a column `id` or `file`, and one named as the property.
 
     Rows that repeat another exactly are dropped.
@@ -74,7 +83,7 @@ def read_support(path: Path, property_name: str, known_ids: set[str]) -> Support
         finite number or outside the range of its property, one crystal with two different
         labels, fewer than two distinct labels.
     """
-    return _support_of(path, _read_text(path, property_name), property_name, known_ids)
+    return _support_of(path, _read_text(path, property_name), property_name, known_ids, folders)
 
 
 def _read_text(path: Path, property_name: str) -> pd.DataFrame:
@@ -89,10 +98,16 @@ def _read_text(path: Path, property_name: str) -> pd.DataFrame:
 
 
 def _support_of(
-    path: Path, table: pd.DataFrame, property_name: str, known_ids: set[str], skip_empty=False
+    path: Path,
+    table: pd.DataFrame,
+    property_name: str,
+    known_ids: set[str],
+    folders: Sequence[Path],
+    skip_empty: bool = False,
 ) -> Support:
     """The labelled crystals of one property."""
     path = Path(path)
+    folders = [path.parent, *(folder for folder in folders if folder.is_dir())]
     if property_name not in table:
         raise MatmlError(
             f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; ask for "
@@ -108,9 +123,7 @@ def _support_of(
         where = f"{path}, line {line + FIRST_ROW}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
             continue
-        key = _crystal(
-            {str(name): cell for name, cell in row.items()}, where, path.parent, known_ids
-        )
+        key = _crystal({str(name): cell for name, cell in row.items()}, where, folders, known_ids)
         formulas[key] = row.get("formula", "")
         value = _number(row[property_name], property_name, where)
         if labels.setdefault(key, value) != value:
@@ -131,7 +144,7 @@ def _support_of(
 
 
 def _crystal(
-    row: dict[str, str], where: str, folder: Path, known_ids: set[str]
+    row: dict[str, str], where: str, folders: Sequence[Path], known_ids: set[str]
 ) -> tuple[str, Path | None]:
     name, file = row.get("id", "").strip(), row.get("file", "").strip()
     if bool(name) == bool(file):
@@ -143,10 +156,12 @@ def _crystal(
             hint = f"; did you mean {near[0]!r}?" if near else "; see structures.parquet"
             raise MatmlError(f"{where}: id {name!r} is not among the known crystals{hint}")
         return name, None
-    found = (folder / file.replace("\\", "/")).resolve()
-    if not is_there(found):
-        raise MatmlError(f"{where}: file {file!r} is not there (looked in {folder})")
-    return "", found
+    for folder in folders:
+        found = (folder / file.replace("\\", "/")).resolve()
+        if is_there(found):
+            return "", found
+    looked = " and ".join(map(str, dict.fromkeys(folders)))
+    raise MatmlError(f"{where}: file {file!r} is not there (looked in {looked})")
 
 
 def _number(text: str, property_name: str, where: str) -> float:

@@ -103,6 +103,8 @@ class Job:
         Returns the predictor, given `model`.
     trust_labels
         Take labels of the support that only another unit explains.
+    candidates
+        What is screened, where files of the support may lie, too.
     """
 
     model: Path
@@ -114,6 +116,7 @@ class Job:
     structures: StructuresSection
     load: Callable[[Path], Predictor]
     trust_labels: bool = False
+    candidates: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,9 @@ class Scorer:
         self.job, self.settings = job, job.settings
         self.names = learned_properties(job.objectives)
         known = read_known(job.known)
+        ids = set(known["id"])
+        self.supports = read_supports(job.support, self.names, ids, job.candidates)
         self.predictor = job.load(job.model)
-        self.supports = read_supports(job.support, self.names, set(known["id"]))
         check_properties(self.predictor, job.objectives, self.supports, job.support)
         self.support_crystals = {
             name: support_table(support, known, job.structures)

@@ -100,6 +100,7 @@ def screen_candidates(
         structures=ingest_settings(known),
         load=partial(load_predictor, seed=seed, device=device),
         trust_labels=trust_labels,
+        candidates=tuple(map(Path, inputs)),
     )
     said = Documents()
     chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards, said=said)
