@@ -92,14 +92,20 @@ def versions(out: Path) -> None:
 @click.option(
     "--origin", type=click.Path(path_type=Path), help="JSON file for date, machine and commit."
 )
-def checksums(results: Path, out: Path, origin: Path | None) -> None:
+@click.option("--started", default="matml run", help="Command by which the run was started.")
+@click.option("--folder", "folders", multiple=True, help="Folder that a rule makes as one.")
+def checksums(
+    results: Path, out: Path, origin: Path | None, started: str, folders: tuple[str, ...]
+) -> None:
     """Write size and SHA-256 of every file below RESULTS."""
     from matml.core.files import write_json
     from matml.core.provenance import origin as found
     from matml.core.provenance import write_checksums
 
     if origin is not None:
-        write_json(origin, found())
+        inside = [Path(folder).relative_to(results).as_posix() for folder in folders]
+        run = {"command": started, "results": results.as_posix(), "folders": inside}
+        write_json(origin, found() | {"started": run})
     click.echo(f"{write_checksums(results, out)} files listed in {out}")
 
 

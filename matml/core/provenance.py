@@ -2,12 +2,16 @@
 
 import hashlib
 import importlib.metadata
+import json
 import logging
 import platform
+import shlex
 import subprocess
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import matml
 from matml.core.errors import MatmlError
@@ -128,11 +132,12 @@ def say_missing(results: Path) -> None:
         if gone:
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             log.warning(
-                "%s: %s%s of the last whole run is missing; where Snakemake finds nothing to be "
-                "done, `matml config verify %s` names each and how to make it again",
+                "%s: missing of the last whole run: %s%s; where Snakemake finds nothing to be "
+                "done, `%s` makes it again, and `matml config verify %s` names each",
                 results,
                 gone[0],
                 more,
+                making_again(results, gone[:1]),
                 results,
             )
 
@@ -147,21 +152,49 @@ def verify_checksums(results: Path) -> int:
     """
     listed = results / "checksums.json"
     table = read_json(listed, CHECKSUMS)
-    problems = []
+    problems: dict[str, str] = {}
     for name, entry in table.items():
         path = results / name
         if not path.is_file():
-            problems.append(f"{name} is missing")
+            problems[name] = f"{name} is missing"
         elif path.stat().st_size != entry["bytes"]:
-            problems.append(f"{name} has {path.stat().st_size} bytes, not {entry['bytes']}")
+            problems[name] = f"{name} has {path.stat().st_size} bytes, not {entry['bytes']}"
         elif file_hash(path) != entry["sha256"]:
-            problems.append(f"{name} has changed")
+            problems[name] = f"{name} has changed"
     if problems:
+        told, again = "; ".join(problems.values()), making_again(results, list(problems))
         raise MatmlError(
-            f"{listed}: {len(problems)} of {len(table)} files differ: {'; '.join(problems)}. "
-            "Make each again with `snakemake --cores 8 --forcerun FILE`"
+            f"{listed}: {len(problems)} of {len(table)} files differ: {told}. "
+            f"Where the run was started, make them again with `{again}`"
         )
     return len(table)
+
+
+def started_again(files: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
+    """Return the command of a run with configuration files and settings of `--config`."""
+    here = Path.cwd()
+    words = ["matml", "run"]
+    for path in (Path(file).resolve() for file in files):
+        named = path.relative_to(here) if path.is_relative_to(here) else path
+        words += ["--configfile", named.as_posix()]
+    given = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    return shlex.join([*words, *(["--config", *given] if given else [])])
+
+
+def making_again(results: Path, names: list[str]) -> str:
+    """Return the command by which a whole run makes result files again.
+
+    It names the configuration of the run, and in place of a file in a folder that a rule makes as
+    one the folder, as `origin.json` tells; without that the file alone.
+    """
+    started: dict[str, Any] = {}
+    with suppress(MatmlError):
+        said = read_json(results / "origin.json", shape=dict[str, Any]).get("started")
+        started = said if isinstance(said, dict) else {}
+    place, folders = started.get("results", results.as_posix()), started.get("folders", [])
+    whole = (next((f for f in folders if name.startswith(f"{f}/")), name) for name in names)
+    targets = shlex.join(f"{place}/{name}" for name in dict.fromkeys(whole))
+    return f"{started.get('command', 'matml run')} --forcerun {targets}"
 
 
 def watched_files(paths: list[Path], most: int = 1000) -> list[str]:

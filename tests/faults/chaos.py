@@ -3,8 +3,9 @@
 `python tests/faults/chaos.py --faults 100` works on crystals and their graphs, and takes some five
 seconds a fault; with `--whole` on the whole small run of `workflow/config-small.yaml`, and takes an
 hour. There one bit of what a killed job left to go on from is spoilt, too, and at the end one of
-each kind of result file, whose readers run again. Ends with 1 where anything was lost, has other
-numbers, hangs or shows a traceback.
+each kind of result file, whose readers run again (`--faults 0 --only '^model/'`: of these kinds
+alone, in a copy of an undisturbed run). Ends with 1 where anything was lost, has other numbers,
+hangs or shows a traceback; what it found is printed also where it is ended early (Ctrl-C, SIGTERM).
 """
 
 import argparse
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +39,14 @@ STATE = "state"
 DISTURBED = ("one", "other")
 FEW = "structures: {inputs: [few.csv.gz]}\n"
 SLOWEST_S = 400.0
+HANG, GOOD = "no end after", "nothing lost, nothing other, no traceback"
 MATML = "from matml.cli.main import main; main()"
+ENDING = threading.Event()
+"""Set by a signal: runs are killed, and what was found is printed."""
+
+
+class Ended(Exception):
+    """Raised in place of going on, once `ENDING` is set."""
 
 
 @dataclass
@@ -54,6 +63,8 @@ class Chaos:
         Of an undisturbed run's time, after which a run is killed.
     problems
         What was lost, is other than in an undisturbed run, hangs, or shows a traceback.
+    spent_s
+        How long runs took that were waited for.
     """
 
     folder: Path
@@ -65,6 +76,7 @@ class Chaos:
     latest: float = 0.7
     problems: list[str] = field(default_factory=list)
     done: Counter = field(default_factory=Counter)
+    spent_s: list[float] = field(default_factory=list)
     orphans: set[int] = field(default_factory=set)
     kinds: dict[str, str] = field(default_factory=dict)
 
@@ -90,13 +102,18 @@ class Chaos:
 
     def wait(self, run: subprocess.Popen, seconds: float, title: str) -> int | None:
         """Return the exit code; None where the run has not ended by then."""
-        deadline = time.monotonic() + seconds
-        while run.poll() is None and time.monotonic() < deadline:
+        begun = time.monotonic()
+        while run.poll() is None and time.monotonic() < begun + seconds:
+            if ENDING.is_set():
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+                raise Ended
             self.orphans = {orphan for orphan in self.orphans if lives(orphan)}
             if self.orphans and any(map(is_job, processes_of(run.pid))):
                 self.problems.append(f"{title}: a job runs beside orphans {sorted(self.orphans)}")
                 self.orphans = set()
             time.sleep(0.05)
+        self.spent_s.append(time.monotonic() - begun)
         return run.returncode
 
     def end_of(self, run: subprocess.Popen, title: str) -> int | None:
@@ -105,7 +122,7 @@ class Chaos:
         if code is None:
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-            self.problems.append(f"{title}: no end after {self.slowest_s:.0f} s")
+            self.problems.append(f"{title}: {HANG} {self.slowest_s:.0f} s")
         return code
 
     def finish(self, folder: Path, title: str) -> None:
@@ -135,7 +152,7 @@ class Chaos:
         code = self.wait(run, seconds, title)
         if code is None:
             if kind == "disk":
-                self.problems.append(f"{title}: no end after {seconds:.0f} s")
+                self.problems.append(f"{title}: {HANG} {seconds:.0f} s")
             self.orphans = processes_of(run.pid) if kind == "parent" else set()
             (os.kill if kind == "parent" else os.killpg)(run.pid, signal.SIGKILL)
             run.wait()
@@ -244,24 +261,31 @@ class Chaos:
                 self.kinds[kind] = "made again"
                 self.differ(source, place, kind)
 
-    def run(self, faults: int) -> None:
+    def run(self, faults: int, only: str = "") -> None:
         """Make a reference, disturb so many runs, and compare the last one and each that ended.
 
-        Two folders are worked in at once, half of the faults in each.
+        Two folders are worked in at once, half of the faults in each. At the end files are spoilt,
+        of the kinds that hold the pattern `only`.
         """
         reference, begun = self.folder / "reference", time.monotonic()
         self.finish(reference, "undisturbed")
         whole_s = time.monotonic() - begun
         self.slowest_s = max(self.slowest_s, 20 * whole_s)
-        own = {"problems": self.problems, "done": self.done, "kinds": self.kinds}
+        own = {n: getattr(self, n) for n in ("problems", "done", "kinds", "spent_s")}
         chances = [random.Random(self.chance.random()) for _ in DISTURBED]
         parts = [replace(self, chance=chance, orphans=set(), **own) for chance in chances]
-        shares = (faults // 2, faults - faults // 2)
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(Chaos.run_one, parts, DISTURBED, shares, [whole_s] * 2))
-        finished = self.folder / DISTURBED[0]
+        finished = reference
+        if faults:
+            shares = (faults // 2, faults - faults // 2)
+            with ThreadPoolExecutor() as threads:
+                list(threads.map(Chaos.run_one, parts, DISTURBED, shares, [whole_s] * 2))
+            finished = self.folder / DISTURBED[0]
         if STATE in self.faults:
-            kinds = kinds_of(finished / self.results)
+            kinds = {
+                kind: names
+                for kind, names in kinds_of(finished / self.results).items()
+                if re.search(only, kind)
+            }
             shares = [dict(list(kinds.items())[place::2]) for place in range(2)]
             with ThreadPoolExecutor() as threads:
                 places = [self.folder / f"read-{number}" for number in range(2)]
@@ -371,15 +395,25 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--only", default="", help="pattern of the kinds of files to spoil")
     given = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ENDING.set())
     with tempfile.TemporaryDirectory() as folder:
         chaos = prepared(Path(folder), given.seed, whole=given.whole)
-        chaos.run(given.faults)
+        with contextlib.suppress(Ended):
+            chaos.run(given.faults, given.only)
     print(", ".join(f"{count} {kind}" for kind, count in chaos.done.items()))
     for kind, what in sorted(chaos.kinds.items()):
         print(f"one bit of {kind}: {what}")
-    print("\n".join(chaos.problems) or "nothing lost, nothing other, no hang, no traceback")
-    sys.exit(bool(chaos.problems))
+    hangs = sum(HANG in problem for problem in chaos.problems)
+    longest = max(chaos.spent_s, default=0.0)
+    print(
+        f"{hangs} hangs: {len(chaos.spent_s)} runs were waited for, the longest {longest:.0f} s of "
+        f"{chaos.slowest_s:.0f}"
+    )
+    print("ended early: " * ENDING.is_set() + "; ".join(chaos.problems or [GOOD]))
+    sys.exit(bool(chaos.problems) or ENDING.is_set())
 
 
 if __name__ == "__main__":

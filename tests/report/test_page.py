@@ -212,7 +212,7 @@ def test_a_calibration_alone_has_a_page_and_an_empty_folder_has_none(results, em
 def test_a_broken_result_file_is_named(results):
     file = results / "properties/evaluation/scores.csv"
     write_text(file, "property,unit\nx,y\n")
-    with pytest.raises(MatmlError, match=r"scores\.csv: lacks the column 'method'.*forcerun"):
+    with pytest.raises(MatmlError, match=r"scores\.csv: lacks the column 'method'; delete it"):
         make_page(results, ReportSection())
 
 

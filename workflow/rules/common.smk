@@ -14,7 +14,12 @@ from matml.config.files import (
     with_own_names,
 )
 from matml.core.processors import usable_threads
-from matml.core.provenance import say_missing, versions, watched_files
+from matml.core.provenance import (
+    say_missing,
+    started_again,
+    versions,
+    watched_files,
+)
 from matml.properties.benchmark.plan import (
     Run,
     benchmark_sections,
@@ -33,6 +38,11 @@ MEMBERS = range(SETTINGS.properties.members)
 PROPERTIES = list(SETTINGS.properties.properties)
 BENCHMARKS = default_benchmarks(SETTINGS.properties, SETTINGS.seed)
 SECTIONS = section_values(SETTINGS) | benchmark_sections(BENCHMARKS)
+
+# how the run is started again, the configuration named from the folder that it runs in
+STARTED = started_again(
+    workflow.overwrite_configfiles, workflow.config_settings.config
+)
 
 if workflow.is_main_process:
     say_missing(Path(OUT))

@@ -38,6 +38,14 @@ rule report:
         " --figures {output.figures:q} 2>&1 | tee {log:q}"
 
 
+# a file in one of these is made again with its folder
+FOLDERS = [
+    rules.report.output.figures,
+    rules.screen.output.cifs,
+    *expand(rules.kinetics.output.calibration, dataset=SETTINGS.kinetics.datasets),
+]
+
+
 rule checksums:
     input:
         rules.report.output,
@@ -52,9 +60,12 @@ rule checksums:
     threads: 1
     params:
         results=subpath(output.checksums, parent=True),
+        started=STARTED,
+        folders=[f"--folder={folder}" for folder in FOLDERS],
         sources=source_hash("matml.cli.config:checksums"),
     message:
         "Noting the checksums of all results"
     shell:
         "matml config checksums {params.results:q} --out {output.checksums:q}"
-        " --origin {output.origin:q} 2>&1 | tee {log:q}"
+        " --origin {output.origin:q} --started {params.started:q} {params.folders:q}"
+        " 2>&1 | tee {log:q}"

@@ -65,11 +65,12 @@ def check_beside(path: Path) -> None:
     if not known or not path.is_file() or _sha256(path) in known:
         return
     command = lines[-1].removeprefix(COMMAND)
+    again = f"make it again with `{command}`"
     if len(command) > LONGEST or not lines[-1].startswith(COMMAND):
-        command = f"snakemake --cores 8 --forcerun {shlex.quote(str(path))}"
+        again = "delete it and start the run again that wrote it"
     raise MatmlError(
-        f"{path}: is damaged, or was changed after it was written (its checksum differs); make it "
-        f"again with `{command}`, or use a copy elsewhere, which is taken as it is"
+        f"{path}: is damaged, or was changed after it was written (its checksum differs); {again}, "
+        "or use a copy elsewhere, which is taken as it is"
     )
 
 

@@ -72,8 +72,8 @@ class Results:
         table = read_table(path)
         if missing := [column for column in columns if column not in table]:
             raise MatmlError(
-                f"{path}: lacks the column {missing[0]!r}; make the file again with "
-                f"`snakemake --cores 8 --forcerun {path}`"
+                f"{path}: lacks the column {missing[0]!r}; delete it and start the run again that "
+                "wrote it"
             )
         return table
 
