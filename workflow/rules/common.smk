@@ -40,9 +40,7 @@ BENCHMARKS = default_benchmarks(SETTINGS.properties, SETTINGS.seed)
 SECTIONS = section_values(SETTINGS) | benchmark_sections(BENCHMARKS)
 
 # how the run is started again, the configuration named from the folder that it runs in
-STARTED = started_again(
-    workflow.overwrite_configfiles, workflow.config_settings.config
-)
+STARTED = started_again(workflow.overwrite_configfiles, workflow.config_settings.config)
 
 if workflow.is_main_process:
     say_missing(Path(OUT))
