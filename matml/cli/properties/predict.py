@@ -66,6 +66,19 @@ def prepare(threads: int) -> int:
     help="Column beside the labels, such as a computed value, from which a property of your own is "
     "learned too; repeatable.",
 )
+@click.option(
+    "--features",
+    type=FILE,
+    help="Table of features of the crystals, such as `matml potential describe` writes; a property "
+    "of your own is learned from all of them.",
+)
+@click.option(
+    "--with-features",
+    "learned",
+    type=FILE,
+    help="What `learn-features` wrote: the labels weigh a stack with these features against the "
+    "default.",
+)
 @click.option("--method", help="How to adapt; by default what did best on validation families.")
 @click.option(
     "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
@@ -73,7 +86,20 @@ def prepare(threads: int) -> int:
 @click.option("--out", required=True, type=RESULTS, help="Folder of the adapted predictor.")
 @use_options
 def adapt(
-    inputs, labels, name, unit, scale, own_inputs, method, trust_labels, out, model, threads, device
+    inputs,
+    labels,
+    name,
+    unit,
+    scale,
+    own_inputs,
+    features,
+    learned,
+    method,
+    trust_labels,
+    out,
+    model,
+    threads,
+    device,
 ) -> None:
     """Adapt a trained model to a few labelled structures.
 
@@ -83,7 +109,8 @@ def adapt(
     import time
 
     start = time.perf_counter()
-    from matml.core.files import write_table
+    from matml.core.errors import MatmlError
+    from matml.core.files import read_table, write_table
     from matml.core.processors import usable_threads
     from matml.core.settings import validate
     from matml.properties.data.labelled import QUARANTINE, read_labelled
@@ -98,12 +125,25 @@ def adapt(
     labelled = read_labelled(
         inputs, labels, settings, known, name, usable_threads(threads), own_inputs
     )
-    write_table(out / QUARANTINE, labelled.quarantine)
+    if (learned is None) != (features is None) and labelled.property_name in known:
+        raise MatmlError(
+            f"{labelled.property_name}: the model knows it, so that features take both "
+            "--with-features, what `matml properties learn-features` wrote, and --features"
+        )
     prepare(threads)
     from matml.properties.predictor.few_shot import FewShotPredictor
-    from matml.properties.predictor.from_files import adapt_to_files, save_adapted
+    from matml.properties.predictor.from_files import (
+        adapt_to_files,
+        labelled_with_features,
+        save_adapted,
+    )
 
     predictor = FewShotPredictor.load(model, device)
+    if features is not None:
+        table = read_table(features)
+        labelled, own = labelled_with_features(predictor, labelled, table, learned, features)
+        own_inputs = [*own_inputs, *own]
+    write_table(out / QUARANTINE, labelled.quarantine)
     adapted = adapt_to_files(
         predictor,
         labelled,
@@ -112,6 +152,7 @@ def adapt(
         scale=scale,
         check_units=not trust_labels,
         inputs=own_inputs,
+        features=learned,
     )
     save_adapted(adapted, out)
     unit = f" in {adapted.unit}" if adapted.unit else ""
@@ -124,6 +165,8 @@ def adapt(
             f"evidence of the labels: the model as learned {found.as_learned:.2g}, with its mean "
             f"shifted {found.shifted:.2g}, the labels alone {found.alone:.2g}"
         )
+    if learned is not None:
+        click.echo(next(note for note in adapted.warnings if "against doing without" in note))
     if (
         families := labelled.table["common_name"]
         .where(labelled.table["common_name"] != "", labelled.table["prototype"])
@@ -151,11 +194,14 @@ def adapt(
     type=FILE,
     help="CSV keyed by a column `id` or `file` with what was adapted to by --input.",
 )
+@click.option("--features", type=FILE, help="Table of features, of a predictor adapted with such.")
 @click.option("--property", "name", help="Property's column, where nothing was adapted.")
 @click.option("--out", required=True, type=FILE, help="Table to write, CSV or Parquet.")
 @click.option("--quarantine", type=FILE, help="Default: quarantine.csv beside the table.")
 @use_options
-def predict(adapted, inputs, labels, name, out, quarantine, model, threads, device) -> None:
+def predict(
+    adapted, inputs, labels, features, name, out, quarantine, model, threads, device
+) -> None:
     """Predict structures with an adapted predictor, or with a model as it is.
 
     Low and high bound the 90 % interval. Crystals outside the model's domain are flagged.
@@ -190,7 +236,7 @@ def predict(adapted, inputs, labels, name, out, quarantine, model, threads, devi
                 f"--property {name}: {adapted} was adapted to {chosen.property_name}; adapt to "
                 f"{name}, or leave the option out"
             )
-    table, refused = predict_files(chosen, inputs, threads, labels)
+    table, refused = predict_files(chosen, inputs, threads, labels, features)
     place = quarantine or out.parent / QUARANTINE
     write_table(place, refused)
     if table.empty:
@@ -256,6 +302,50 @@ def ship(model, out, licence, benchmark) -> None:
         click.echo(f"  {name} ({entry['method']}): error{unit} {shown or 'not tested'}")
 
 
+@click.command("learn-features")
+@click.option(
+    "--structures",
+    required=True,
+    type=FOLDER,
+    help="Folder of `structures ingest` with the crystals that the model was trained on.",
+)
+@click.option(
+    "--features",
+    required=True,
+    type=FILE,
+    help="Table of theirs, such as `matml potential describe` writes, or any with a column `id`.",
+)
+@click.option("--property", "name", help="One that the model knows.")
+@click.option("--seed", default=0, show_default=True, help="Seed of random choices.")
+@click.option("--out", required=True, type=FILE, help="File to write, .safetensors.")
+@use_options
+def learn(structures, features, name, seed, out, model, threads, device) -> None:
+    """Learn what features, such as a potential's, add to a property that a model knows."""
+    import time
+
+    start = time.perf_counter()
+    from matml.core.files import read_table
+    from matml.properties.predictor.layout import model_folder, read_card
+    from matml.structures.settings import STRUCTURES
+
+    read_card(model_folder(model))
+    table = read_table(features)
+    crystals = read_table(structures / "structures.parquet", STRUCTURES)
+    prepare(threads)
+    from matml.properties.features.columns import with_any
+    from matml.properties.predictor.few_shot import FewShotPredictor
+    from matml.structures.crystals import CrystalSet
+
+    predictor = FewShotPredictor.load(model, device)
+    name = predictor.choose_property(name)
+    own = CrystalSet.from_table(with_any(table, crystals), predictor.encoder.graphs)
+    learned = predictor.learn_features(own, table, name, seed=seed).save(out)
+    click.echo(
+        f"{len(learned.columns.names)} features of {_count(len(learned.rows), 'training crystal')} "
+        f"taken up for {name} in {time.perf_counter() - start:.0f} s: {out}"
+    )
+
+
 def _count(number: int, noun: str) -> str:
     """Return "1 label", "2 labels"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -271,4 +361,4 @@ def _say_quarantine(quarantine, place: Path) -> None:
         )
 
 
-COMMANDS = (adapt, predict, ship)
+COMMANDS = (adapt, predict, learn, ship)

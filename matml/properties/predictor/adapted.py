@@ -11,6 +11,8 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.properties.data.label_checks import to_numbers
 from matml.properties.data.targets import LabelScale, Property, spans_decades
+from matml.properties.features.columns import are_features, joined
+from matml.properties.features.method import WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.methods.stack import Finding
@@ -124,6 +126,22 @@ class AdaptedPredictor:
         """Columns of a table of crystals that predictions take beside the crystals."""
         return self.adapted.method.inputs
 
+    @property
+    def features(self) -> Path | None:
+        """File of the stack with features that was adapted, where there is one.
+
+        Raises
+        ------
+        MatmlError
+            Where it is in no file.
+        """
+        method = self.adapted.method
+        if not isinstance(method, WithFeatures):
+            return None
+        if method.learned.origin is None:
+            raise MatmlError("features: are in no file yet; `save` what `learn_features` gave")
+        return method.learned.origin
+
     def predict(
         self,
         structures: Structures | EncodedCrystals,
@@ -143,7 +161,8 @@ class AdaptedPredictor:
         Parameters
         ----------
         inputs
-            What it was adapted with; by default those columns of the structures' table.
+            What it was adapted with; by default those columns of the structures' table. A table
+            of features names its crystals.
         """
         table = self.predict_table(structures, processes, inputs=inputs)
         return table["prediction"].to_numpy(), table[["low", "high"]].to_numpy()
@@ -181,10 +200,14 @@ class AdaptedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = given(structures)
             index = structures.index
-        columns = columns_of(structures, self.inputs if inputs is None else inputs)
+        columns = columns_of(
+            structures, self.inputs if inputs is None or are_features(inputs) else inputs
+        )
         parts, start = [], 0
         for part in self.encoder.stream(structures, processes):
             own = None if columns is None else columns[start : start + len(part)]
+            if are_features(inputs):
+                own = joined(inputs, part.crystals.table)
             parts.append(self._table(part.with_columns(own)))
             start += len(part)
         if not parts:

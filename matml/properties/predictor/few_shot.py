@@ -18,6 +18,8 @@ from matml.core.standardise import Standardisation
 from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
 from matml.properties.data.targets import LabelScale, Property, find_property
+from matml.properties.features.learn import FeatureStack, learn_features
+from matml.properties.features.method import NAME, WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
@@ -49,6 +51,7 @@ from matml.properties.predictor.training_set import (
     elements_of,
     restore,
 )
+from matml.properties.settings import PropertiesSection
 from matml.properties.stack.base_models import Inputs
 from matml.properties.stack.fit import StackedPredictor
 from matml.structures.crystals import CrystalSet, Structures
@@ -195,6 +198,7 @@ class FewShotPredictor:
         *,
         unit: str | None = None,
         scale: Scale = "auto",
+        features: FeatureStack | str | Path | None = None,
     ) -> FittedPredictor:
         """Return a method fitted for a property, which can adapt to many supports.
 
@@ -211,11 +215,14 @@ class FewShotPredictor:
         unit, scale
             Of another property: its unit, by default what the end of its name says, and whether
             its logarithm is learned ("log"), itself ("linear") or what the labels' evidence says.
+        features
+            What `learn_features` gave, or its file: the default stands beside a stack with these
+            features, and the labels weigh the two.
 
         Raises
         ------
         MatmlError
-            For an unknown property or method.
+            For an unknown property or method, or features for another property.
         """
         if isinstance(property_name, str) and property_name not in self.properties:
             return self._new(property_name, method, unit, scale)
@@ -226,13 +233,16 @@ class FewShotPredictor:
                 f"{name}: is known to the model in {own or 'no unit'}, not {unit}; convert the "
                 "labels, or give the property another name"
             )
+        # the stack with features is that of the features' file, not of the model
+        method = None if method == NAME else method
         method, entry = method or self.default_method(name), self.card["properties"][name]
         if method not in entry["half_widths"]:
             known = ", ".join(entry["half_widths"])
             raise MatmlError(f"method {method!r} is not known; known are {known}")
         column = self.recipe.properties.index(name)
+        trained = self._trained(name, column)
         return FittedPredictor(
-            make(method, self._trained(name, column)),
+            make(method, trained) if features is None else self._with(features, name, trained),
             self.encoder,
             self.scale(name),
             column,
@@ -252,6 +262,7 @@ class FewShotPredictor:
         scale: Scale = "auto",
         check_units: bool = True,
         inputs: Columns = None,
+        features: FeatureStack | str | Path | None = None,
     ) -> AdaptedPredictor:
         """Return the predictor adapted to labelled crystals (of one family, of a known property).
 
@@ -259,7 +270,7 @@ class FewShotPredictor:
         parameters mean and what is checked: keep what `fitted` gives to adapt to one family after
         another.
         """
-        fitted = self.fitted(property_name, method, unit=unit, scale=scale)
+        fitted = self.fitted(property_name, method, unit=unit, scale=scale, features=features)
         return fitted.adapt(structures, values, check_units=check_units, inputs=inputs)
 
     def adapt_again(
@@ -269,6 +280,7 @@ class FewShotPredictor:
         item: Property,
         method: str,
         inputs: Sequence[str] = (),
+        features: Path | None = None,
     ) -> AdaptedPredictor:
         """Return the predictor adapted to a support as it was before, [k].
 
@@ -284,7 +296,50 @@ class FewShotPredictor:
         options: dict[str, Any] = {"unit": item.unit, "scale": scale, "check_units": False}
         if inputs:
             options["inputs"] = list(inputs)
-        return self.adapt(crystals, values, item.name, method=method, **options)
+        if not len(crystals):
+            options.pop("inputs", None)
+        return self.adapt(crystals, values, item.name, method=method, features=features, **options)
+
+    def learn_features(
+        self, structures: Structures, features: pd.DataFrame, property_name: str, *, seed: int = 0
+    ) -> FeatureStack:
+        """Return a stack of a property that takes further features of crystals.
+
+        Parameters
+        ----------
+        structures
+            The crystals that this model was trained on, and maybe others.
+        features
+            A table of theirs, such as `matml.potentials.describe` gives: a column `id` or
+            `content`, and numbers.
+
+        Raises
+        ------
+        MatmlError
+            Where too few of the training crystals are there and have features.
+        """
+        name = self.choose_property(property_name)
+        if not isinstance(structures, CrystalSet):
+            structures = CrystalSet.from_structures(
+                structures, settings=self.encoder.structures, graph_section=self.encoder.graphs
+            )
+        settings = validate(PropertiesSection, self.card["settings"], f"{self.folder / CARD}")
+        column = self.recipe.properties.index(name)
+        return learn_features(
+            structures, features, self.training, name, column, settings, seed=seed
+        )
+
+    def _with(
+        self, features: FeatureStack | str | Path, name: str, trained: Trained
+    ) -> WithFeatures:
+        """Return the method that weighs the default against a stack with features."""
+        if not isinstance(features, FeatureStack):
+            features = FeatureStack.load(Path(features), self.training)
+        if features.name != name:
+            raise MatmlError(
+                f"features: were learned for {features.name}, not for {name}; learn them for it"
+            )
+        return WithFeatures(trained, features)
 
     def __reduce__(self) -> tuple:
         """Pickle the place of the model, not its weights."""
@@ -390,7 +445,7 @@ def _reduce(adapted: AdaptedPredictor) -> tuple:
     """Pickle the support and the place of the model, which are small."""
     place = adapted.model, adapted.encoder.device
     given = adapted.support_table, adapted.support_values, adapted.item, adapted.method
-    return _adapt_again, (*place, *given, adapted.inputs)
+    return _adapt_again, (*place, *given, adapted.inputs, adapted.features)
 
 
 copyreg.pickle(AdaptedPredictor, _reduce)

@@ -10,6 +10,8 @@ import numpy as np
 from matml.core.errors import MatmlError
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale
+from matml.properties.features.columns import are_features, joined
+from matml.properties.features.method import WeighedFeatures, WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted, Method, Pool
 from matml.properties.methods.stack import Finding, Weighed
@@ -17,7 +19,7 @@ from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures
-from matml.structures.given import Columns, given
+from matml.structures.given import Columns, columns_of, given
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +75,9 @@ class FittedPredictor:
             Refuse labels that miss the prediction before adapting by far and fit it in another
             common unit.
         inputs
-            Of a property of one's own: names of columns of the structures' table, or such columns
-            themselves, from which it is learned too.
+            Of a property of one's own, and of a stack with features: names of columns of the
+            structures' table, such columns themselves, or a table of features that names its
+            crystals, from which is learned too.
 
         Raises
         ------
@@ -85,14 +88,18 @@ class FittedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = given(structures)
             values = structures.aligned(values)
-        if inputs is not None:
+        if inputs is not None and not self.method.inputs:
             name = self.scale.property.name
             raise MatmlError(
                 f"inputs: serve properties that the model does not know, and it knows {name}; to "
-                f"learn {name} with them, give its labels another name"
+                f"learn {name} with them, give its labels another name, or learn a stack with such "
+                "features of its training crystals (`learn_features`)"
             )
         labels = label_checks.to_numbers(values, len(structures))
-        return self.adapted_to(self.encoder.encode(structures), labels, check_units=check_units)
+        support = self.encoder.encode(structures)
+        if self.method.inputs and len(support):
+            support = with_inputs(support, structures, inputs, self.method.inputs)
+        return self.adapted_to(support, labels, check_units=check_units)
 
     def adapted_to(
         self, support: EncodedCrystals, labels: np.ndarray, *, check_units: bool
@@ -118,7 +125,9 @@ class FittedPredictor:
             support_values=labels,
             domain=self.domain.with_support(support),
             warnings=(*notes, *said),
-            finding=adapted.state.finding if isinstance(adapted.state, Weighed) else None,
+            finding=adapted.state.finding
+            if isinstance(adapted.state, Weighed | WeighedFeatures)
+            else None,
             model=self.model,
         )
 
@@ -127,12 +136,20 @@ class FittedPredictor:
     ) -> tuple[LabelScale, Adapted, list[str]]:
         """Return scale and method adapted to sound labels, [k], and what is logged of it."""
         adapted = self.method.adapt(support, self.scale.standardise(labels))
-        if not isinstance(adapted.state, Weighed):
+        state, notes = adapted.state, list[str]()
+        if not isinstance(state, Weighed | WeighedFeatures):
             return self.scale, adapted, []
-        said = in_words(adapted.state.finding, self.scale)
-        if said:
+        if isinstance(self.method, WithFeatures) and isinstance(state, WeighedFeatures):
+            of = self.method.learned.potential.split(" ")[0] or "the table"
+            notes.append(
+                f"{self.scale.property.name}: the features of {of} have weight {state.weight:.2g} "
+                "against doing without"
+            )
+            log.info("%s", notes[0])
+        if said := in_words(state.finding, self.scale):
             log.warning("%s", said)
-        return self.scale, adapted, [said] if said else []
+            notes.append(said)
+        return self.scale, adapted, notes
 
     def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
         """Return the scale on which labels of a support, [k], are learned."""
@@ -153,6 +170,21 @@ class FittedPredictor:
             self.expected_error,
             self.scale.deviation,
         )
+
+
+def with_inputs(
+    crystals: EncodedCrystals, structures: Structures, inputs: Columns, names: Sequence[str]
+) -> EncodedCrystals:
+    """Return crystals with columns that belong to their structures.
+
+    Parameters
+    ----------
+    inputs
+        As of `FittedPredictor.adapt`; by default the columns of these names.
+    """
+    if are_features(inputs):
+        return crystals.with_columns(joined(inputs, crystals.crystals.table))
+    return crystals.with_columns(columns_of(structures, list(names) if inputs is None else inputs))
 
 
 def in_words(finding: Finding, scale: LabelScale) -> str:

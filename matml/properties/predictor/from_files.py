@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from matml.core.integrity.formats import Format, open_sealed
 from matml.core.provenance import file_hash
 from matml.properties.data.labelled import Labelled, with_values
 from matml.properties.data.targets import find_property
+from matml.properties.features.columns import beside, feature_names
+from matml.properties.features.learn import FeatureStack
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.layout import CARD, SHIPPED, model_folder
@@ -38,13 +40,40 @@ def adapt_to_files(
     scale: Scale = "auto",
     check_units: bool = True,
     inputs: Sequence[str] = (),
+    features: Path | None = None,
 ) -> AdaptedPredictor:
     """Return the predictor adapted to labelled crystals; options as of `FewShotPredictor.adapt`."""
     crystals = CrystalSet.from_table(labelled.table, predictor.encoder.graphs)
     values = labelled.table[labelled.property_name].to_numpy(float)
     options: dict[str, Any] = {"unit": unit, "scale": scale, "check_units": check_units}
-    options["inputs"] = list(inputs) or None
+    options |= {"inputs": list(inputs) or None, "features": features}
     return predictor.adapt(crystals, values, labelled.property_name, method=method, **options)
+
+
+def labelled_with_features(
+    predictor: FewShotPredictor,
+    labelled: Labelled,
+    table: pd.DataFrame,
+    learned: Path | None,
+    shown: Path,
+) -> tuple[Labelled, list[str]]:
+    """Return labelled crystals with their features, and the names of those that are learned from.
+
+    Crystals without features are in the quarantine.
+
+    Parameters
+    ----------
+    learned
+        The stack with features, of a property that the model knows; else all features are taken.
+    shown
+        File of the table, for messages.
+    """
+    names = feature_names(table)
+    if learned is not None:
+        names = list(FeatureStack.load(learned, predictor.training).columns.names)
+    usable, without = beside(labelled.table, table, names, str(shown))
+    quarantine = pd.concat([labelled.quarantine, without], ignore_index=True)
+    return replace(labelled, table=usable, quarantine=quarantine), names
 
 
 def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
@@ -57,7 +86,7 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
     (folder / CARD).unlink(missing_ok=True)
     table = adapted.support_table.assign(**{adapted.property_name: adapted.support_values})
     write_table(folder / SUPPORT, table)
-    shipped = adapted.model.resolve() == SHIPPED.resolve()
+    shipped, features = adapted.model.resolve() == SHIPPED.resolve(), adapted.features
     write_json(
         folder / CARD,
         {
@@ -67,6 +96,8 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
             "method": adapted.method,
             "shots": adapted.shots,
             "inputs": list(adapted.inputs),
+            "features": None if features is None else str(features.resolve()),
+            "features_sha256": None if features is None else file_hash(features),
             "warnings": list(adapted.warnings),
             "finding": None if adapted.finding is None else asdict(adapted.finding),
             "model": DEFAULT if shipped else str(adapted.model.resolve()),
@@ -120,7 +151,13 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
     table, name = read_table(folder / SUPPORT, TABLE), card["property"]
     item = find_property(name, card["unit"], card["logarithmic"])
     values = table[name].to_numpy(float)
-    return predictor.adapt_again(table, values, item, card["method"], card["inputs"])
+    features = Path(card["features"]) if card.get("features") else None
+    if features and not (features.is_file() and file_hash(features) == card["features_sha256"]):
+        raise MatmlError(
+            f"{features}: is not the stack with features that the predictor in {folder} was "
+            "adapted from; put it back, or adapt again"
+        )
+    return predictor.adapt_again(table, values, item, card["method"], card["inputs"], features)
 
 
 def predict_files(
@@ -128,6 +165,7 @@ def predict_files(
     inputs: Sequence[Path],
     threads: int = 1,
     labels: Path | None = None,
+    features: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return predictions of all structures of the inputs, and what could not be read.
 
@@ -135,6 +173,8 @@ def predict_files(
     ----------
     labels
         CSV keyed by `id` or `file` with columns that the predictor takes beside the structures.
+    features
+        Table of features that has them.
 
     Returns
     -------
@@ -154,8 +194,11 @@ def predict_files(
         quarantine = quarantine[quarantine["dropped"] == "crystal"]
     if gathered.table.empty:
         return pd.DataFrame(), quarantine
-    shown = ", ".join(map(str, [*inputs, *([labels] if labels else [])]))
-    usable, without = with_values(gathered.table, adapted.inputs, shown)
+    shown = ", ".join(map(str, [*inputs, *filter(None, (labels, features))]))
+    if features is None:
+        usable, without = with_values(gathered.table, adapted.inputs, shown)
+    else:
+        usable, without = beside(gathered.table, read_table(features), adapted.inputs, shown)
     quarantine = pd.concat([quarantine, without]) if len(without) else quarantine
     crystals = CrystalSet.from_table(usable, adapted.encoder.graphs)
     found = adapted.predict_table(crystals)

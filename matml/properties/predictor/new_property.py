@@ -12,6 +12,7 @@ from matml.core.errors import MatmlError
 from matml.core.text.words import plural
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property, spans_decades
+from matml.properties.features.columns import are_features, feature_names
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.new_property.inputs import Columns as InputColumns
@@ -19,9 +20,9 @@ from matml.properties.new_property.inputs import weight_of_columns
 from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.process import AdaptedProcess
 from matml.properties.predictor.adapted import AdaptedPredictor
-from matml.properties.predictor.fitted import FittedPredictor
+from matml.properties.predictor.fitted import FittedPredictor, with_inputs
 from matml.structures.crystals import CrystalSet, Structures
-from matml.structures.given import Columns, column_names, columns_of, given
+from matml.structures.given import Columns, column_names, given
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +82,11 @@ class FittedNewProperty(FittedPredictor):
                 f"{item.name}: all {len(labels)} labels are {labels[0]:g}; at least two must "
                 "differ, or there is nothing to learn"
             )
-        names = column_names(inputs)
+        names = feature_names(inputs) if are_features(inputs) else column_names(inputs)
         if item.name in names:
             raise MatmlError(f"input {item.name}: is the property itself; leave it out")
-        columns, fitted = columns_of(structures, inputs), replace(self, inputs=tuple(names))
-        support = self.encoder.encode(structures).with_columns(columns)
+        fitted = replace(self, inputs=tuple(names))
+        support = with_inputs(self.encoder.encode(structures), structures, inputs, names)
         return fitted.adapted_to(support, labels, check_units=False)
 
     def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:

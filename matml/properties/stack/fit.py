@@ -1,11 +1,13 @@
 """Fit the stacked Gaussian process of one property, and predict with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from matml.core.errors import MatmlError, reading
 from matml.core.statistics import NORMAL_90
@@ -55,10 +57,17 @@ class StackedPredictor:
         given = self.stack.given(self.models.predict(support), labels)
         return AdaptedStack(self, self.models.encode(support), given)
 
-    def save(self, path: Path) -> None:
-        """Write all but the training crystals to one file."""
+    def save(self, path: Path, more: Mapping[str, Tensor] | None = None, **said: Any) -> None:
+        """Write all but the training crystals to one file.
+
+        Parameters
+        ----------
+        more, said
+            Further tensors, and what else the file says, for others to read.
+        """
         tensors = pack("models", self.models.tensors()) | pack("stack", self.stack.tensors())
-        save_checkpoint(path, tensors, {"column": self.models.column, "scales": self.scales})
+        state = {"column": self.models.column, "scales": self.scales}
+        save_checkpoint(path, tensors | dict(more or {}), state | said)
 
     @classmethod
     def load(cls, path: Path, inputs: Inputs, targets: np.ndarray) -> "StackedPredictor":
@@ -144,15 +153,69 @@ def fit_stack(
     name = bench.names[column]
     training = bench.split.training_rows(bench.families)
     training = training[~np.isnan(bench.targets[training, column])]
-    targets, own = bench.targets[training, column], inputs[training]
     families = bench.families[training]
-    folds = np.array([bench.split.folds[family] for family in families])
+    # a repeated crystal would tell its own label
+    single = labelled_members(bench.crystals.table, name).to_numpy()
+    held_out = [
+        np.flatnonzero((bench.families == family) & single) for family in bench.split.validation
+    ]
+    known = TrainingLabels(
+        inputs[training],
+        bench.targets[training, column],
+        families,
+        np.array([bench.split.folds[family] for family in families]),
+        single[training],
+    )
+    beside = [(inputs[rows], bench.targets[rows, column]) for rows in held_out]
+    return learn_stacked(known, name, column, settings, seed=seed, beside=beside)
+
+
+@dataclass(frozen=True)
+class TrainingLabels:
+    """Training crystals with labels of one property.
+
+    Attributes
+    ----------
+    inputs, targets
+        Of n crystals; predictions cross-fitted, labels standardised, [n].
+    families, folds
+        Family of each, and the fold of cross-fitting that it is in, [n].
+    single
+        Which of them repeat no other one, [n].
+    """
+
+    inputs: Inputs
+    targets: np.ndarray
+    families: np.ndarray
+    folds: np.ndarray
+    single: np.ndarray
+
+
+def learn_stacked(
+    known: TrainingLabels,
+    name: str,
+    column: int,
+    settings: PropertiesSection,
+    *,
+    seed: int,
+    beside: Sequence[tuple[Inputs, np.ndarray]] = (),
+) -> StackedPredictor:
+    """Return the stack learned from labelled training crystals; errors as of `fit_stack`.
+
+    Parameters
+    ----------
+    name, column
+        Of the property, and its number among the networks' outputs.
+    beside
+        Families that shape nothing of the stack, but its intervals.
+    """
+    own, targets, folds = known.inputs, known.targets, known.folds
     models = BaseModels.fit(
         own, targets, column, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
     )
-    # a repeated crystal would tell its own label
-    single = labelled_members(bench.crystals.table, name).to_numpy()
-    groups = [np.flatnonzero((families == f) & single[training]) for f in np.unique(families)]
+    groups = [
+        np.flatnonzero((known.families == f) & known.single) for f in np.unique(known.families)
+    ]
     groups = [rows for rows in groups if len(rows) >= FEWEST_CRYSTALS]
     if not groups:
         raise MatmlError(
@@ -184,10 +247,9 @@ def fit_stack(
         for i in np.flatnonzero(group_folds == fold).tolist():
             score(i, without, predictions[i], labels[i])
     # families for validation shape nothing of the stack, and are large as those that users have
-    for number, family in enumerate(bench.split.validation, len(groups)):
-        rows = np.flatnonzero((bench.families == family) & single)
-        if len(rows) >= FEWEST_CRYSTALS:
-            score(number, stack, models.predict(inputs[rows]), bench.targets[rows, column])
+    for number, (inputs, values) in enumerate(beside, len(groups)):
+        if len(values) >= FEWEST_CRYSTALS:
+            score(number, stack, models.predict(inputs), values)
     return StackedPredictor(models, stack, _scales(scores))
 
 
