@@ -89,11 +89,8 @@ def splits(bench: Workbench) -> Iterator[tuple[str, Workbench, list[str]]]:
     for fold in range(own.cross_folds):
         held = [family for family, number in own.folds.items() if number == fold]
         rest = {f: n - (n > fold) for f, n in own.folds.items() if n != fold}
-        yield (
-            "left out in turn",
-            replace(bench, split=replace(own, test=tuple(held), folds=rest)),
-            held,
-        )
+        split = replace(own, test=(*own.test, *held), folds=rest)
+        yield "left out in turn", replace(bench, split=split), held
 
 
 def new_families(known: Known, name: str) -> Iterator[dict]:
