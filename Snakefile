@@ -30,6 +30,8 @@ rule all:
     input:
         f"{OUT}/report.html",
         f"{OUT}/checksums.json",
+        # what was deleted since the last run, needed by another rule or not
+        gone_results(),
 
 
 # trains anew for every fold, which takes far longer than a run

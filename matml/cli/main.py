@@ -16,6 +16,7 @@ from matml.core.integrity.owner import end_with_run
 
 log = logging.getLogger(__name__)
 SILENCE_S = 10.0
+NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
 # name: (module:attribute, one line of help); the module is imported only when its command runs
 COMMANDS = {
     "run": ("matml.cli.run:run", "Run the whole workflow, from any folder."),
@@ -96,6 +97,12 @@ def main() -> None:
         click.echo(f"matml: error: {error}", err=True)
         sys.exit(2)
     except MemoryError:
+        click.echo(f"matml: error: there is too little memory; {REMEDIES[ENOMEM]}", err=True)
+        sys.exit(2)
+    except ImportError as error:
+        # of libraries that the loader has no room for
+        if not any(said in str(error) for said in NO_ROOM):
+            raise
         click.echo(f"matml: error: there is too little memory; {REMEDIES[ENOMEM]}", err=True)
         sys.exit(2)
     except OSError as error:

@@ -4,6 +4,7 @@ import sys
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matml.config.schema import Configuration
 from matml.core.errors import MatmlError
 from matml.core.project import input_path
 from matml.core.settings import MOST_SEED, Section, read_yaml, validate
+from matml.kinetics.listing import built_in_equations
 
 HEADER = """\
 # The default configuration of matml, written by `matml config defaults`.
@@ -56,18 +58,26 @@ def section_values(configuration: Configuration) -> dict[str, dict[str, Any]]:
 
 
 def check_inputs(configuration: Configuration, origin: str) -> str:
-    """Return how the labels fit the crystals, after checking that every path exists, '' if none.
+    """Return how the labels fit the crystals, after checking paths and equations, '' if none.
 
     Raises
     ------
     MatmlError
-        Where one does not; every missing path is named with its key.
+        Where a path does not exist, or an equation is not known; each is named with its key.
     """
     missing = [
         f"{key} = '{path}': no such file or folder"
         for key, path in _paths(configuration)
         if key != "output_dir" and not input_path(path).exists()
     ]
+    for name, data in configuration.kinetics.datasets.items():
+        key = f"kinetics.datasets.{name}.equation = {data.equation!r}"
+        if data.equation.endswith(".py"):
+            missing += [] if Path(data.equation).is_file() else [f"{key}: no such file"]
+        elif data.equation not in (known := [one["name"] for one in built_in_equations()]):
+            near = get_close_matches(data.equation, known, 1)
+            told = f"did you mean {near[0]!r}?" if near else f"known ones are {', '.join(known)}"
+            missing.append(f"{key}: is not known; {told}")
     if missing:
         raise MatmlError(f"{origin}: " + "; ".join(missing))
     if configuration.structures.labels is not None:

@@ -48,6 +48,17 @@ class Configuration(Section):
                 "whose other files would be taken for results; name a folder of its own, such as "
                 "`results`"
             )
+        if any(character in str(path) for character in "{}") or not str(path).isprintable():
+            raise ValueError(
+                "holds braces or control characters, which Snakemake takes for wildcards or cannot "
+                "name; give a plain name, such as `results`"
+            )
+        # a run writes its settings first
+        if whole.is_dir() and any(whole.iterdir()) and not (whole / "settings").is_dir():
+            raise ValueError(
+                f"the folder {whole} holds other files, which would be taken for results; name a "
+                "folder of its own, such as `results`"
+            )
         there = next(place for place in (whole, *whole.parents) if place.exists())
         if not there.is_dir():
             raise ValueError(f"{there} is a file; name a folder, such as `results`")

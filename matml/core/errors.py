@@ -73,7 +73,9 @@ def reading(path: str | Path, remedy: str = AGAIN) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError):
         raise MatmlError(f"{path}: no such file; {remedy}") from None
     except MemoryError:
-        raise MatmlError(f"{path}: needs more memory than there is; {remedy}") from None
+        raise MatmlError(
+            f"{path}: needs more memory than there is; {REMEDIES[errno.ENOMEM]}"
+        ) from None
     except RecursionError:
         raise MatmlError(f"{path}: is nested too deep; {remedy}") from None
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -25,7 +26,9 @@ from matml.core.integrity.formats import (
     sealed,
 )
 from matml.core.text.cells import each_text, guarded, unguarded
+from matml.core.text.json_text import from_json
 
+log = logging.getLogger(__name__)
 TABLE = Format("table", 1, "run the command again that writes it")
 """Of Parquet tables that no other format says more of."""
 
@@ -104,6 +107,7 @@ def resumable(folder: Path, made_with: dict[str, Any]) -> Iterator[Path]:
     record = folder / "made_with.json"
     text = json.dumps(made_with, sort_keys=True)
     if folder.exists() and not (record.exists() and record.read_bytes() == text.encode()):
+        log.warning("%s: begun anew, since %s", folder, _difference(record, json.loads(text)))
         shutil.rmtree(folder)
     write_text(record, text)
     yield folder
@@ -111,6 +115,16 @@ def resumable(folder: Path, made_with: dict[str, Any]) -> Iterator[Path]:
     with suppress(OSError):
         # other jobs may have theirs beside it
         folder.parent.rmdir()
+
+
+def _difference(record: Path, made_with: dict[str, Any]) -> str:
+    """Return in what unfinished work differs from what is asked for, for a message."""
+    with suppress(OSError, ValueError):
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(before, dict):
+            differ = [name for name in made_with if before.get(name) != made_with[name]]
+            return f"what is there was made with other {', '.join(differ) or 'settings'}"
+    return "what is there does not say what it was made with"
 
 
 def move(path: Path, to: Path) -> None:
@@ -147,11 +161,15 @@ def write_json(path: str | Path, value: Any, form: Format | None = None) -> None
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path, form: Format | None = None, shape: Any = None) -> Any:
+def read_json(
+    path: str | Path, form: Format | None = None, shape: Any = None, remedy: str = AGAIN
+) -> Any:
     """Read a JSON file.
 
     Parameters
     ----------
+    remedy
+        How a file without a format is made again.
     shape
         Of a file without a format: the type that its content must have, as pydantic knows them.
 
@@ -162,11 +180,11 @@ def read_json(path: str | Path, form: Format | None = None, shape: Any = None) -
         written, or not of the shape.
     """
     path = Path(path)
-    remedy = form.remedy if form else AGAIN
+    remedy = form.remedy if form else remedy
     with reading(path, remedy):
         check_beside(path)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise MatmlError(f"{path}: is not valid JSON ({error}); {remedy}") from None
         if shape is not None:

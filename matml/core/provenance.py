@@ -7,7 +7,7 @@ import logging
 import platform
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import matml
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json
+from matml.core.integrity.beside import CHECKSUMS
 from matml.core.integrity.formats import Format
 from matml.core.processors import usable_threads
 from matml.core.project import project_root
@@ -35,8 +36,8 @@ PACKAGES = (
     "torch-geometric",
 )
 # written while a run goes on or after it, so they tell nothing about the results' health
-CHECKSUMS = Format("checksums", 1, "make it again with `snakemake --cores 8`")
-UNCHECKED = ("logs", "benchmarks", "checksums.json", "origin.json")
+FORMAT = Format("checksums", 1, "make it again: delete it, and start the run again")
+UNCHECKED = ("logs", "benchmarks", CHECKSUMS, "origin.json")
 
 
 def versions() -> dict[str, str]:
@@ -116,30 +117,37 @@ def write_checksums(results: Path, out: Path) -> int:
         }
         for path in result_files(results)
     }
-    write_json(out, table, CHECKSUMS)
+    write_json(out, table, FORMAT)
     return len(table)
 
 
-def say_missing(results: Path) -> None:
-    """Warn of results that `checksums.json` lists and that are gone.
+def to_make_again(results: Path, made: Callable[[str], bool]) -> list[str]:
+    """Return results that the last whole run listed and that are gone, to ask for them.
 
-    Snakemake makes again what another rule still needs, and says that nothing is to be done where
-    none does.
+    Snakemake makes again what another rule still needs, and would say that nothing is to be done
+    where none does. Of what no rule names the command is told that makes it again.
+
+    Parameters
+    ----------
+    made
+        Whether a rule names a file.
     """
+    names: list[str] = []
     with suppress(MatmlError):
-        table = read_json(results / "checksums.json", CHECKSUMS)
-        gone = [name for name in table if not (results / name).exists()]
-        if gone:
-            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-            log.warning(
-                "%s: missing of the last whole run: %s%s; where Snakemake finds nothing to be "
-                "done, `%s` makes it again, and `matml config verify %s` names each",
-                results,
-                gone[0],
-                more,
-                making_again(results, gone[:1]),
-                results,
-            )
+        listed = read_json(results / CHECKSUMS, FORMAT)
+        names = [name for name in listed if not (results / name).exists()]
+    asked = [name for name in names if made((results / name).as_posix())]
+    if others := [name for name in names if name not in asked]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        log.warning(
+            "%s: missing of the last whole run: %s%s; `%s` makes %s again",
+            results,
+            others[0],
+            more,
+            making_again(results, others),
+            "them" if more else "it",
+        )
+    return [(results / name).as_posix() for name in asked]
 
 
 def verify_checksums(results: Path) -> int:
@@ -150,8 +158,8 @@ def verify_checksums(results: Path) -> int:
     MatmlError
         Where a file is missing, cut short or changed; every such file is named.
     """
-    listed = results / "checksums.json"
-    table = read_json(listed, CHECKSUMS)
+    listed = results / CHECKSUMS
+    table = read_json(listed, FORMAT)
     problems: dict[str, str] = {}
     for name, entry in table.items():
         path = results / name

@@ -113,6 +113,8 @@ def _problems(error: ValidationError, model: type[BaseModel] | None = None) -> s
         else:
             said = item["msg"].removeprefix("Value error, ")
             said = f"{said[0].lower()}{said[1:]}"
+            if item["type"] == "path_type":
+                said = "must be a path, as text"
             # what a check of the whole says names its keys and values itself
             whole = item["type"] == "value_error" and not item["loc"]
             found.append(said if whole else f"{key} = {SHOWN.repr(item['input'])}: {said}")
@@ -130,8 +132,12 @@ class _PlainLoader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        problem=f"the key {key.value!r} is given twice, in lines "
-                        f"{seen[key.value]} and {line}"
+                        problem=f"the key {key.value!r} is given twice, "
+                        + (
+                            f"in line {line}"
+                            if seen[key.value] == line
+                            else f"in lines {seen[key.value]} and {line}"
+                        )
                     )
                 seen[key.value] = line
         return super().construct_mapping(node, deep)

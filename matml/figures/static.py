@@ -1,7 +1,10 @@
 """Figures as files for papers (PNG, SVG) and as tables of the numbers drawn; with matplotlib."""
 
+import logging
 import math
+import re
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ from matml.figures.figure import (
     rounded,
 )
 
+log = logging.getLogger(__name__)
+GLYPH = re.compile(r"Glyph .* missing from")
 SHAPES = dict(
     zip(
         ("circle", "square", "diamond", "triangle-up", "cross", "x", "star"), "osD^PX*", strict=True
@@ -56,12 +61,19 @@ TITLE, NOTE, LEGEND = 9.5, 7.5, 7.5
 
 def write(figure: Figure | Panels, paths: Sequence[Path]) -> None:
     """Write a figure to files, PNG or SVG by their endings."""
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         drawn = render_panels(figure) if isinstance(figure, Panels) else render(figure)
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             with atomic(path) as unfinished:
                 drawn.savefig(unfinished, dpi=DPI, format=path.suffix[1:], metadata=metadata)
+    said = [str(one.message) for one in caught]
+    if any(GLYPH.match(text) for text in said):
+        log.warning("%s: the font lacks letters of it, which are drawn as boxes", paths[0])
+    for one, text in zip(caught, said, strict=True):
+        if not GLYPH.match(text):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def render(figure: Figure) -> Sheet:

@@ -35,7 +35,10 @@ def population_path(given: str | Path) -> Path:
         Where there is neither.
     """
     path = Path(given)
-    if path.exists():
+    # of the folder that `matml kinetics learn` filled
+    if given and path.is_dir():
+        path /= "population.json"
+    if path.exists() and given:
         return path
     named = SHIPPED / f"{given}.json"
     if named.is_file():
@@ -57,10 +60,14 @@ def population_cards() -> list[dict[str, Any]]:
     return cards
 
 
+def built_in_equations() -> list[dict[str, Any]]:
+    """Return the declarations of all equations that come with matml."""
+    return list(json.loads(BUILT_IN.read_text(encoding="utf-8")))
+
+
 def described_by_name(name: str | None) -> list[dict[str, Any]]:
     """Return the declarations of all built-in equations, or of one: built-in or the user's file."""
-    built_in = json.loads(BUILT_IN.read_text(encoding="utf-8"))
-    chosen = [what for what in built_in if name in (None, what["name"])]
+    chosen = [what for what in built_in_equations() if name in (None, what["name"])]
     if chosen or name is None:
         return chosen
     from matml.kinetics.equations import equation_named

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+LONGEST_WORD = 200
+
 
 class BadCrystal(Exception):
     """A crystal that cannot be used: it goes to quarantine and the rest goes on.
@@ -16,7 +18,11 @@ class BadCrystal(Exception):
 
     def __init__(self, reason: str, remedy: str):
         super().__init__(reason)
-        self.reason = " ".join(reason.split())
+        # a cell of a file may be as long as the file
+        self.reason = " ".join(
+            word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…"
+            for word in reason.split()
+        )
         self.remedy = " ".join(remedy.split())
 
     def noting(self, notes: Sequence[str]) -> "BadCrystal":

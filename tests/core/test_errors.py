@@ -14,7 +14,6 @@ from matml.core.errors import MatmlError, reading, reason_of
         (RuntimeError("size mismatch"), "size mismatch"),
         (ZeroDivisionError(), "ZeroDivisionError"),
         (RecursionError("maximum recursion depth"), "nested too deep"),
-        (MemoryError(), "more memory than there is"),
         (FileNotFoundError(2, "No such file"), "no such file"),
         (OSError("Couldn't deserialize thrift"), "Couldn't deserialize thrift"),
     ],
@@ -27,6 +26,13 @@ def test_every_failure_of_a_reader_names_file_and_remedy(error, said):
     assert message.endswith("export it again")
     assert said in message
     assert "\n" not in message
+
+
+def test_of_a_file_that_is_whole_not_the_file_is_to_be_made_again():
+    with pytest.raises(MatmlError) as told, reading("a/card.json", "export it again"):
+        raise MemoryError
+    message = "a/card.json: needs more memory than there is; free some memory, or use fewer"
+    assert str(told.value).startswith(message)
 
 
 def test_what_the_system_says_has_its_own_remedy():

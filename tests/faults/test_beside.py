@@ -19,6 +19,7 @@ from matml.core.files import (
     write_text,
 )
 from matml.core.integrity import beside
+from matml.core.provenance import write_checksums
 from matml.core.settings import read_yaml
 from matml.core.text.table import read_text_table
 from matml.report.html.results import Results
@@ -110,12 +111,41 @@ def test_elsewhere_nothing_lies_beside(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(KINDS)
 
 
-def test_a_long_job_whose_record_is_damaged_begins_anew(tmp_path):
+def test_a_long_job_whose_record_is_damaged_or_another_begins_anew_and_says_so(tmp_path, caplog):
     folder = tmp_path / "work"
     with suppress(OSError), resumable(folder, {"seed": 1}) as work:
         (work / "part").touch()
         raise OSError
     record = folder / "made_with.json"
     record.write_bytes(b"\xff" + record.read_bytes()[1:])
-    with resumable(folder, {"seed": 1}) as work:
+    with suppress(OSError), resumable(folder, {"seed": 1}) as work:
         assert not (work / "part").exists()
+        raise OSError
+    assert "begun anew, since what is there does not say" in caplog.text
+    with resumable(folder, {"seed": 2}):
+        assert "begun anew, since what is there was made with other seed" in caplog.text
+
+
+def test_a_result_whose_checksum_beside_is_lost_is_held_against_the_list_of_the_run(tmp_path, job):
+    path = tmp_path / "results" / "deep" / "scores.csv"
+    write_table(path, TABLE)
+    write_checksums(tmp_path / "results", tmp_path / "results" / "checksums.json")
+    beside.beside(path).unlink()
+    assert read_table(path).equals(TABLE)
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.26"))
+    with pytest.raises(MatmlError, match=r"scores\.csv: is damaged.*; delete it and start"):
+        read_table(path)
+    copy = tmp_path / "scores.csv"
+    copy.write_bytes(path.read_bytes())
+    assert read_table(copy)["value"][0] == 0.26
+
+
+def test_a_command_too_long_to_be_shown_is_named_by_its_place(tmp_path, job, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["matml", "x" * 2000])
+    path = tmp_path / "scores.csv"
+    write_table(path, TABLE)
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.26"))
+    with pytest.raises(
+        MatmlError, match=r"in the last line of .*/\.scores\.csv\.sha256"
+    ):
+        read_table(path)

@@ -156,3 +156,13 @@ def test_panels_stand_in_rows_with_one_legend():
     assert (shape["x0"], shape["x1"], shape["yref"]) == (1.5, 1.5, "paper")
     logs = with_common_y([panel("a", [0.5, 3], log=True), panel("b", [20, 30], log=True)])
     assert logs[0].y.ends == pytest.approx((0.5 / 1.1, 31 * 1.1))
+
+
+def test_letters_that_the_font_lacks_are_said_in_one_line(tmp_path, caplog, recwarn):
+    axis = Axis("time (s)")
+    figure = Figure("ttt", "钢 1", axis, axis, [Series([1, 2], [1, 2])])
+    static.write(figure, [tmp_path / "ttt.png"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'ttt.png'}: the font lacks letters of it, which are drawn as boxes"
+    ]
+    assert not recwarn.list

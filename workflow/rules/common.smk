@@ -15,8 +15,8 @@ from matml.config.files import (
 )
 from matml.core.processors import usable_threads
 from matml.core.provenance import (
-    say_missing,
     started_again,
+    to_make_again,
     versions,
     watched_files,
 )
@@ -42,9 +42,6 @@ SECTIONS = section_values(SETTINGS) | benchmark_sections(BENCHMARKS)
 # how the run is started again, the configuration named from the folder that it runs in
 STARTED = started_again(workflow.overwrite_configfiles, workflow.config_settings.config)
 
-if workflow.is_main_process:
-    say_missing(Path(OUT))
-
 # jobs beyond the processors that are really there would only be in each other's way
 if workflow.local_exec:
     workflow.global_resources["_cores"] = usable_threads(workflow.cores)
@@ -54,3 +51,11 @@ wildcard_constraints:
     section="|".join(SECTIONS),
     shard=r"\d+",
     dataset="|".join(map(re.escape, SETTINGS.kinetics.datasets)),
+
+
+def gone_results():
+    """Results of the last run that are no longer there and that a rule names."""
+    if not workflow.is_main_process:
+        return []
+    made = [file for rule in workflow.rules for file in rule.output]
+    return to_make_again(Path(OUT), lambda path: any(file.match(path) for file in made))

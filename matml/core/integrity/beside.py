@@ -6,6 +6,7 @@ wherever there is one.
 """
 
 import hashlib
+import json
 import os
 import shlex
 import sys
@@ -17,6 +18,7 @@ from matml.core.errors import MatmlError
 from matml.core.integrity.owner import VARIABLE
 
 PLAIN = (".csv", ".json", ".yaml", ".cif")
+CHECKSUMS = "checksums.json"
 COMMAND = "# made by: "
 LONGEST = 1000
 """Characters of a command that a message shows."""
@@ -55,6 +57,8 @@ def checksum_before(path: Path, written: Path) -> str | None:
 def check_beside(path: Path) -> None:
     """Refuse a file that is not as it was written, where there is a checksum beside it.
 
+    Where there is none, as in a copy without hidden files, the list of the whole run's is asked.
+
     Raises
     ------
     MatmlError
@@ -62,16 +66,35 @@ def check_beside(path: Path) -> None:
     """
     lines = _lines(beside(path))
     known = [line.split(" ")[0] for line in lines if not line.startswith(COMMAND)]
+    known = known or _of_the_run(path)
     if not known or not path.is_file() or _sha256(path) in known:
         return
-    command = lines[-1].removeprefix(COMMAND)
-    again = f"make it again with `{command}`"
-    if len(command) > LONGEST or not lines[-1].startswith(COMMAND):
-        again = "delete it and start the run again that wrote it"
     raise MatmlError(
-        f"{path}: is damaged, or was changed after it was written (its checksum differs); {again}, "
-        "or use a copy elsewhere, which is taken as it is"
+        f"{path}: is damaged, or was changed after it was written (its checksum differs); "
+        f"{_again(path, lines)}, or use a copy elsewhere, which is taken as it is"
     )
+
+
+def _again(path: Path, lines: list[str]) -> str:
+    """Return how a file is made again; a run asks for what is gone."""
+    if not lines or not lines[-1].startswith(COMMAND):
+        return "delete it and start the run again that wrote it"
+    command = lines[-1].removeprefix(COMMAND)
+    if len(command) > LONGEST:
+        return f"make it again with the command in the last line of {beside(path)}"
+    return f"make it again with `{command}`"
+
+
+def _of_the_run(path: Path) -> list[str]:
+    """Return the checksum of a file in the list of the run whose results it is among."""
+    for folder in path.absolute().parents:
+        listed = folder / CHECKSUMS
+        if listed.is_file() and folder / path.name != listed:
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                name = path.absolute().relative_to(folder).as_posix()
+                return [json.loads(listed.read_text(encoding="utf-8"))[name]["sha256"]]
+            return []
+    return []
 
 
 def _lines(path: Path) -> list[str]:

@@ -58,7 +58,12 @@ class Format:
         """
         if found != str(self):
             said = "says no format" if found is None else f"format {found!r}"
-            raise MatmlError(f"{path}: {said}, this version of matml reads {self}; {self.remedy}")
+            name, _, version = str(found).rpartition(", version ")
+            newer = name == f"matml {self.name}" and version.isdecimal()
+            remedy = self.remedy
+            if newer and int(version) > self.version:
+                remedy = f"install the newer matml that wrote it, or {remedy}"
+            raise MatmlError(f"{path}: {said}, this version of matml reads {self}; {remedy}")
 
     def damaged(self, path: Path) -> MatmlError:
         """Return the error of a file whose checksum is another."""

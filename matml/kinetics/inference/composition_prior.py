@@ -277,9 +277,11 @@ class CompositionPrior:
         shapes = [part.shape for part in numbers]
         if shapes != [(size,), (size, size), (len(rows), size), (len(rows),)]:
             raise ValueError("centre, covariance, alloy_positions or alloy_weights do not fit")
-        positive = all(value > 0 for value in (prior.noise, prior.noise_dof, prior.dof))
-        if not positive or (prior.weights <= 0).any():
-            raise ValueError("noise, noise_dof, dof and alloy_weights are positive")
+        positive = prior.noise, prior.noise_dof, prior.dof, prior.length
+        if not all(value > 0 for value in positive) or (prior.weights <= 0).any():
+            raise ValueError("noise, noise_dof, dof, length and alloy_weights are positive")
+        if not prior.amplitude >= 0:
+            raise ValueError("the amplitude is negative")
         if torch.linalg.eigvalsh(prior.covariance)[0] <= 0:
             raise ValueError("the covariance is not positive definite")
         low, high = (float(end) for end in stored["window"])

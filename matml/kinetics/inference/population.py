@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from typing_extensions import TypedDict
 
 from matml import __version__
 from matml.bayes.empirical_bayes import LearnedPrior, for_a_new_task, learn_prior
@@ -21,6 +22,7 @@ from matml.bayes.tasks import Tasks
 from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, write_json
 from matml.core.integrity.formats import Format, open_sealed
+from matml.core.settings import check_shape
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import common_reference_temperature, residual_function, to_tasks
 from matml.kinetics.data.columns import WATCHED
@@ -42,6 +44,20 @@ from matml.kinetics.listing import population_path
 
 FAR_REFERENCE_K = 100.0
 FORMAT = Format("kinetic population", 5, "learn it again with `matml kinetics learn`")
+
+
+class Stored(TypedDict):
+    """What the file of a population holds."""
+
+    matml: str
+    equation: str
+    kind: str
+    standardised: str
+    parameters: list[dict[str, Any]]
+    prior: dict[str, Any]
+    reference_temperature_K: float | None
+    held_out_alloys: list[str]
+    data_card: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -154,9 +170,10 @@ class Population:
             equation.
         """
         path = population_path(path)
-        stored = read_json(path)
+        stored = read_json(path, remedy=FORMAT.remedy)
         remedy = f"learn it again: `{_command(stored, path)}`"
         stored = open_sealed(stored, path, replace(FORMAT, remedy=remedy))
+        check_shape(stored, Stored, path, remedy)
         with reading(path, remedy):
             equation = equation_of_file(stored["equation"], path, trust=trust_equation)
             if not _same_scales(stored["parameters"], _scales(equation)):

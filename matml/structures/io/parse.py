@@ -3,7 +3,6 @@
 What pymatgen's readers warn about is collected into notes instead of being printed.
 """
 
-import json
 import re
 import signal
 import warnings
@@ -17,6 +16,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element
 
 from matml.core.text.cells import to_numbers
+from matml.core.text.json_text import from_json
 from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.read import read_cif
@@ -173,7 +173,7 @@ def cif_blocks(text: str) -> list[str]:
 def json_records(text: str) -> list[dict]:
     """Records of a JSON file: structures of pymatgen, or entries as databases send them."""
     try:
-        value = json.loads(text.lstrip("\ufeff"))
+        value = from_json(text)
     except (ValueError, RecursionError) as error:
         remedy = "write it with json.dump(structure.as_dict(), file)"
         if "Extra data" in str(error):

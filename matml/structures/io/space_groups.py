@@ -136,8 +136,8 @@ def _listed(triplets: tuple[str, ...]) -> Operations:
         ) from None
     if len({op.triplet() for op in operations}) != len(closed):
         raise BadCrystal(
-            f"the {len(operations)} symmetry operations form no group: with their products they "
-            f"are {len(closed)}",
+            f"the {len(operations)} symmetry operations form no group"
+            + (f": with their products they are {len(closed)}" if closed else ""),
             "give all operations of the space group, each once",
         )
     known = gemmi.find_spacegroup_by_ops(group)

@@ -18,6 +18,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import check_table
 from matml.core.text.encoding import decode
+from matml.core.text.json_text import from_json
 from matml.core.text.table import BROKEN_REMEDY, FIRST_ROW, text_table_parts
 from matml.core.text.words import readable
 from matml.structures.errors import BadCrystal
@@ -135,7 +136,7 @@ def json_table(text: str) -> pd.DataFrame | None:
     if not BY_PANDAS.match(text.lstrip("\ufeff")[:200]):
         return None
     try:
-        value = json.loads(text.lstrip("\ufeff"))
+        value = from_json(text)
         if not isinstance(value, dict) or not {"columns", "data"} <= value.keys():
             return None
         rows = entries_of(value)

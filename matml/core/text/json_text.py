@@ -1,0 +1,24 @@
+"""JSON whose objects name each key once."""
+
+import json
+from typing import Any
+
+
+def from_json(text: str) -> Any:
+    """Return the value of a JSON text; a byte order mark before it is passed over.
+
+    Raises
+    ------
+    ValueError
+        Where it is no JSON, or an object holds a key twice, of which json would drop the first.
+    """
+    return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is given twice in one object; keep one")
+    return found
