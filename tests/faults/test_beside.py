@@ -145,7 +145,5 @@ def test_a_command_too_long_to_be_shown_is_named_by_its_place(tmp_path, job, mon
     path = tmp_path / "scores.csv"
     write_table(path, TABLE)
     path.write_bytes(path.read_bytes().replace(b"0.25", b"0.26"))
-    with pytest.raises(
-        MatmlError, match=r"in the last line of .*/\.scores\.csv\.sha256"
-    ):
+    with pytest.raises(MatmlError, match=r"in the last line of .*/\.scores\.csv\.sha256"):
         read_table(path)
