@@ -1,6 +1,8 @@
 """Features of anybody's beside the default: learned, weighed by the labels, kept, refused."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -155,6 +157,8 @@ def test_a_kept_stack_is_the_same_and_of_one_model(predictor, elastic, table, le
         FeatureStack.load(predictor.folder / f"{BULK}-stack.safetensors", predictor.training)
     with pytest.raises(MatmlError, match=f"were learned for {BULK}, not for formation_energy"):
         predictor.fitted("formation_energy_eV_per_atom", features=learned)
+    with pytest.raises(MatmlError, match="stand beside the default method only"):
+        predictor.fitted(BULK, "maml", features=learned)
 
 
 def test_an_adapted_one_is_kept_with_its_features(predictor, elastic, table, learned, tmp_path):
@@ -293,3 +297,13 @@ def read_ids(folder):
         for file in ("support.csv", "new.csv")
         for name in read_crystals([folder / file])[0]["id"]
     ]
+
+
+def test_no_potential_is_imported_where_none_is_asked_for():
+    code = (
+        "import sys, matml.potentials, matml.cli.properties.potential\n"
+        "import matml.properties.predictor.few_shot\n"
+        "print([name for name in ('ase', 'chgnet', 'sevenn', 'e3nn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stdout

@@ -9,10 +9,10 @@ import numpy as np
 from matml.properties.features.learn import FeatureStack
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Gaussian, Method, Trained
+from matml.properties.methods.registry import WITH_FEATURES
 from matml.properties.methods.stack import Finding, Stacked, Weighed
 from matml.properties.stack.fit import AdaptedStack
 
-NAME, TITLE = "gp_stack_with_features", "stacked Gaussian process with further features"
 ODDS = 1.0
 """Of the features against doing without, before any label."""
 
@@ -62,8 +62,8 @@ class WithFeatures(Method[EncodedCrystals, WeighedFeatures]):
     """
 
     def __init__(self, trained: Trained, learned: FeatureStack) -> None:
-        super().__init__(NAME, trained)
-        self.default, self.learned = Stacked(NAME, trained), learned
+        super().__init__(WITH_FEATURES, trained)
+        self.default, self.learned = Stacked(WITH_FEATURES, trained), learned
         self.own, self.columns = learned.fitted, learned.columns
         self.inputs = learned.columns.names
 

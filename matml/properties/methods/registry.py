@@ -83,11 +83,14 @@ NEW_PROPERTY = {
     LABEL_PROCESS: "GP with meta-learned kernels",
 }
 """Methods for a property of which no network has seen a value."""
+WITH_FEATURES = "gp_stack_with_features"
+BESIDE = {WITH_FEATURES: "stacked Gaussian process with further features"}
+"""Methods that stand beside the default where a user gives more than crystals and labels."""
 
 
 def method_title(method: str) -> str:
     """Return a method's title; for a method of a user's the name in words."""
-    return (TITLES | COMPARED | NEW_PROPERTY).get(method, method.replace("_", " "))
+    return (TITLES | COMPARED | NEW_PROPERTY | BESIDE).get(method, method.replace("_", " "))
 
 
 def names_of(needs: str) -> list[str]:

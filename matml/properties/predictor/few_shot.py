@@ -19,11 +19,11 @@ from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
 from matml.properties.data.targets import LabelScale, Property, find_property
 from matml.properties.features.learn import FeatureStack, learn_features
-from matml.properties.features.method import NAME, WithFeatures
+from matml.properties.features.method import WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
-from matml.properties.methods.registry import LABEL_PROCESS
+from matml.properties.methods.registry import LABEL_PROCESS, STACK, WITH_FEATURES
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
 from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.model import NewPropertyModel
@@ -233,8 +233,13 @@ class FewShotPredictor:
                 f"{name}: is known to the model in {own or 'no unit'}, not {unit}; convert the "
                 "labels, or give the property another name"
             )
-        # the stack with features is that of the features' file, not of the model
-        method = None if method == NAME else method
+        if features is not None:
+            if method not in (None, WITH_FEATURES):
+                raise MatmlError(
+                    f"method {method!r}: features stand beside the default method only; leave out "
+                    "the one or the other"
+                )
+            method = STACK
         method, entry = method or self.default_method(name), self.card["properties"][name]
         if method not in entry["half_widths"]:
             known = ", ".join(entry["half_widths"])
