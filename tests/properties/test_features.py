@@ -14,8 +14,9 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_json, read_table, write_table
 from matml.potentials.content import contents_of
 from matml.properties.features import method
-from matml.properties.features.columns import are_embedded, joined
+from matml.properties.features.columns import joined
 from matml.properties.features.learn import FeatureStack
+from matml.properties.new_property.inputs import Columns, are_embedded
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.from_files import load_adapted, save_adapted
 from matml.structures.settings import STRUCTURES
@@ -224,6 +225,12 @@ def test_features_are_joined_by_what_a_crystal_is(elastic, table):
 def test_an_embedding_is_told_by_its_many_numbers():
     names = ["K_GPa", *(f"f{i}" for i in range(13)), "g1", "g2"]
     assert are_embedded(names).tolist() == [False, *[True] * 13, False, False]
+    # its numbers are positive by chance, those of a modulus are not
+    values = np.logspace(0, 3, 6)
+    scaling = Columns.of(
+        names, pd.DataFrame({"id": list("abcdef"), **dict.fromkeys(names, values)})
+    )
+    assert scaling.logarithmic == (True, *[False] * 13, True, True)
 
 
 def test_a_property_of_ones_own_takes_features(predictor, elastic, table):

@@ -1,7 +1,5 @@
 """Features of crystals from a table of anybody's: joined to crystals, scaled, put to the inputs."""
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -14,11 +12,8 @@ from matml.potentials.content import contents_of
 from matml.potentials.features import KEYS
 from matml.properties.data.labelled import with_values
 from matml.properties.methods.encoded import EncodedCrystals
-from matml.properties.new_property.inputs import Columns
+from matml.properties.new_property.inputs import Columns, are_embedded
 from matml.properties.stack.base_models import Inputs
-
-MANY = 12
-"""Columns whose names differ by their number alone: more of them are an embedding."""
 
 
 def feature_names(table: pd.DataFrame) -> list[str]:
@@ -154,10 +149,3 @@ class FeatureColumns:
     def inputs(self, crystals: EncodedCrystals) -> Inputs:
         """Return the inputs of encoded crystals; errors as of `extend`."""
         return self.extend(crystals.inputs, crystals.crystals.table)
-
-
-def are_embedded(names: Sequence[str]) -> np.ndarray:
-    """Return which columns are of an embedding, by their names."""
-    stems = [re.sub(r"\d+$", "", name) for name in names]
-    count = Counter(stems)
-    return np.array([count[stem] > MANY for stem in stems])

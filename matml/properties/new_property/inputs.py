@@ -6,6 +6,8 @@ column that tells nothing costs next to nothing.
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +26,8 @@ COLUMNS = len(FEATURE_SETS)
 TERMS = ((1.0, 0.0), (10.0, 0.0), (100.0, 0.0), (10.0, 10.0), (100.0, 100.0))
 """Variances of the linear and of the Matern-3/2 term in the columns (of length 1), in units of
 what a property varies by. Chosen on validation families, where these five did best."""
+MANY = 12
+"""Columns whose names differ by their number alone: more of them are an embedding."""
 NEXT_TO_NONE = 1e-12
 """Variance that stands for none, whose logarithm is finite."""
 
@@ -61,7 +65,8 @@ class Columns:
     names
         As in a table of crystals.
     logarithmic
-        Whether the logarithm is taken: of positive values that span more than a power of ten.
+        Whether the logarithm is taken: of positive values that span more than a power of ten, but
+        of no embedding.
     """
 
     names: tuple[str, ...]
@@ -84,7 +89,12 @@ class Columns:
                     f"input {name}: is {column[0]:g} for all {len(column)} labelled crystals, so "
                     "that it tells nothing of the labels; leave it out"
                 )
-        logarithmic = tuple(spans_decades(column) for column in values.T)
+        # one number of an embedding may be positive by chance
+        embedded = are_embedded(names)
+        logarithmic = tuple(
+            spans_decades(column) and not of_many
+            for column, of_many in zip(values.T, embedded.tolist(), strict=True)
+        )
         scaled = _logarithms(values, logarithmic, names, table)
         return cls(tuple(names), logarithmic, Standardisation.of(scaled))
 
@@ -92,6 +102,13 @@ class Columns:
         """Return the scaled columns of crystals, [n, columns]; errors as of `of`."""
         values = _values(self.names, table)
         return self.standardisation.apply(_logarithms(values, self.logarithmic, self.names, table))
+
+
+def are_embedded(names: Sequence[str]) -> np.ndarray:
+    """Return which columns are of an embedding: many whose names differ by a number alone."""
+    stems = [re.sub(r"\d+$", "", name) for name in names]
+    count = Counter(stems)
+    return np.array([count[stem] > MANY for stem in stems], bool)
 
 
 def _values(names: Sequence[str], table: pd.DataFrame) -> np.ndarray:
