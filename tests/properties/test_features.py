@@ -251,6 +251,25 @@ def test_a_property_of_ones_own_takes_features(predictor, elastic, table):
     assert second < first
 
 
+def test_an_embedding_does_not_drown_what_stands_beside_it(predictor, elastic, table):
+    values = elastic.table[BULK].to_numpy(float)
+    numbers = np.random.default_rng(0).normal(size=(len(table), 40))
+    both = table.assign(**{f"f{i}": column for i, column in enumerate(numbers.T)})
+    order = np.random.default_rng(1).permutation(len(elastic))
+    support, query = order[:25], order[25:85]
+    found = []
+    for inputs in (table, both, both.drop(columns="G_GPa")):
+        own = elastic.subset(support)
+        adapted = predictor.adapt(own, values[support], "my_K_GPa", inputs=inputs)
+        mean, _ = adapted.predict(elastic.subset(query), inputs=inputs)
+        found.append(np.abs(np.log10(mean / values[query])).mean())
+        told = adapted.warnings
+    assert any("f0 and f1 and f2 and 37 more" in note for note in told)
+    alone, beside_noise, noise = found
+    assert beside_noise < 1.1 * alone
+    assert beside_noise < noise
+
+
 def test_the_commands(folder, elastic, table, tmp_path):
     write_table(tmp_path / "known/structures.parquet", elastic.table, STRUCTURES)
     write_table(tmp_path / "G.csv", table)

@@ -26,33 +26,46 @@ COLUMNS = len(FEATURE_SETS)
 TERMS = ((1.0, 0.0), (10.0, 0.0), (100.0, 0.0), (10.0, 10.0), (100.0, 100.0))
 """Variances of the linear and of the Matern-3/2 term in the columns (of length 1), in units of
 what a property varies by. Chosen on validation families, where these five did best."""
+OF_EMBEDDING = (10.0, 10.0)
+"""The same of an embedding beside other columns."""
 MANY = 12
 """Columns whose names differ by their number alone: more of them are an embedding."""
 NEXT_TO_NONE = 1e-12
 """Variance that stands for none, whose logarithm is finite."""
 
 
-def with_columns(process: LabelProcess) -> LabelProcess:
-    """Return a process whose experts stand with and without columns, at equal odds."""
+def with_columns(process: LabelProcess, blocks: int = 1) -> LabelProcess:
+    """Return a process whose experts stand with and without columns, at equal odds.
 
-    def expert(own: Expert, linear: float, curved: float) -> Expert:
-        term = torch.tensor([curved or NEXT_TO_NONE, 1.0, linear], dtype=torch.float64).log()
+    Parameters
+    ----------
+    blocks
+        Of the columns; where there are two, the second, an embedding, has a say in half of the
+        experts with columns.
+    """
+
+    def expert(own: Expert, *terms: tuple[float, float]) -> Expert:
+        size = [[curved or NEXT_TO_NONE, 1.0, linear] for linear, curved in terms]
         logarithms = own.kernel.logarithms
-        joined = torch.cat([logarithms[:-1], term, logarithms[-1:]])
-        return Expert(LabelKernel([*own.kernel.sets, COLUMNS], joined), own.follows)
+        added = torch.tensor(size, dtype=torch.float64).log().flatten()
+        joined = torch.cat([logarithms[:-1], added, logarithms[-1:]])
+        sets = [*own.kernel.sets, *(COLUMNS + block for block in range(len(terms)))]
+        return Expert(LabelKernel(sets, joined), own.follows)
 
-    experts = [expert(own, *term) for term in TERMS for own in process.experts]
+    more = [[], *([[OF_EMBEDDING]] if blocks > 1 else [])]
+    terms = [(term, *rest) for rest in more for term in TERMS]
+    experts = [expert(own, *each) for each in terms for own in process.experts]
     prior = process.log_prior - math.log(2)
     return replace(
         process,
         experts=[*process.experts, *experts],
-        log_prior=torch.cat([prior, *[prior - math.log(len(TERMS))] * len(TERMS)]),
+        log_prior=torch.cat([prior, *[prior - math.log(len(terms))] * len(terms)]),
     )
 
 
 def weight_of_columns(given: AdaptedProcess) -> float:
     """Return the probability of the experts that use the columns."""
-    uses = [COLUMNS in expert.kernel.sets for expert in given.process.experts]
+    uses = [max(expert.kernel.sets, default=0) >= COLUMNS for expert in given.process.experts]
     return float(given.weights[torch.tensor(uses)].sum())
 
 
@@ -97,6 +110,12 @@ class Columns:
         )
         scaled = _logarithms(values, logarithmic, names, table)
         return cls(tuple(names), logarithmic, Standardisation.of(scaled))
+
+    @property
+    def blocks(self) -> list[np.ndarray]:
+        """Numbers of the columns that stand alone, and of those of an embedding, if any."""
+        embedded = are_embedded(self.names)
+        return [each for each in map(np.flatnonzero, (~embedded, embedded)) if len(each)]
 
     def of_table(self, table: pd.DataFrame) -> np.ndarray:
         """Return the scaled columns of crystals, [n, columns]; errors as of `of`."""

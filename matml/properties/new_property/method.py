@@ -39,13 +39,16 @@ class NewProperty(Method[LabelledView, AdaptedProcess]):
         super().__init__(name, Trained(-1))
         self.model, self.columns = model, columns
         self.inputs = () if columns is None else columns.names
-        self.process = model.process if columns is None else with_columns(model.process)
+        self.process = (
+            model.process if columns is None else with_columns(model.process, len(columns.blocks))
+        )
 
     def view(self, crystals: EncodedCrystals) -> LabelledView:
         """As of `Method`."""
         features = self.model.features(crystals)
         if self.columns is not None:
-            features.append(self.columns.of_table(crystals.crystals.table))
+            columns = self.columns.of_table(crystals.crystals.table)
+            features += [columns[:, block] for block in self.columns.blocks]
         return LabelledView(features)
 
     def fit(self, support: LabelledView, labels: np.ndarray) -> AdaptedProcess:

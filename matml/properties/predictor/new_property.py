@@ -36,6 +36,8 @@ WORTH_A_WORD = math.log(3.0)
 """Logarithm of the odds of one scale against the other below which they say nothing of it."""
 FAR = 6.0
 """Deviations by which a label may miss what the others say of it."""
+MOST_NAMED = 3
+"""Inputs that a message names."""
 FEWEST_TO_JUDGE = 8
 """Labels below which none is said to be odd."""
 
@@ -113,7 +115,9 @@ class FittedNewProperty(FittedPredictor):
             log.warning("%s", warning)
         notes = [note] if note else []
         if self.inputs:
-            named, weight = " and ".join(self.inputs), weight_of_columns(state)
+            named, weight = " and ".join(self.inputs[:MOST_NAMED]), weight_of_columns(state)
+            if len(self.inputs) > MOST_NAMED:
+                named += f" and {len(self.inputs) - MOST_NAMED} more"
             notes.append(
                 f"{scale.property.name}: the labels go with the input {named} (probability "
                 f"{weight:.2g})"
