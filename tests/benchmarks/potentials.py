@@ -45,7 +45,7 @@ from matml.properties.settings import PropertiesSection
 from matml.properties.stack.base_models import Inputs
 from matml.properties.stack.fit import fit_stack, network_predictions
 
-SHOTS, DRAWS, FEWEST = (0, 5, 10, 20), 10, 5
+SHOTS, DRAWS, OWN_DRAWS, FEWEST = (0, 5, 10, 20), 10, 5, 5
 DEFAULT, ALONE, BOTH = "default", "with features", "default + features, weighed"
 OWN, OWN_FEATURES = "label process", "label process + features"
 
@@ -181,7 +181,7 @@ def own_property(known: Known, results: Path, name: str) -> Iterator[dict]:
         truth, features = np.log10(values), known.features.iloc[rows].to_numpy(float)
         both = np.hstack([encoded.descriptors, features])
         fitted = predictor.fitted("own", scale="log")
-        for draw in range(DRAWS):
+        for draw in range(OWN_DRAWS):
             order = np.random.default_rng([draw, 10]).permutation(len(rows))
             support, query = order[:10], order[10:]
             said = {}
