@@ -113,6 +113,9 @@ def test_broken_yaml_is_named(tmp_path, text, message):
     ("content", "message"),
     [
         (b"seed: 1\ngraphs: {}\nseed: 2\n", "the key 'seed' is given twice, in lines 1 and 3"),
+        (b"\nseed: 010\n", "010 in line 2 is no plain number"),
+        (b"seed: 1:30\n", "1:30 in line 1 is no plain number"),
+        (b"seed: 1_0\n", "1_0 in line 1 is no plain number"),
         (b"graphs: {neighbours: 8, neighbours: 9}", "'neighbours' is given twice"),
         (b"seed: yes\n", "seed = True: is yes or no"),
         (b"properties: {fine_tuning_steps: [yes, 2]}", r"fine_tuning_steps = \[True, 2\]: is yes"),

@@ -1,5 +1,6 @@
 """Typed settings: the base of every section, and their check; files that hold them."""
 
+import re
 import reprlib
 import typing
 from collections.abc import Hashable
@@ -122,8 +123,23 @@ def _problems(error: ValidationError, model: type[BaseModel] | None = None) -> s
     return "; ".join([*found[:5], *more])
 
 
+UNLIKE_WRITTEN = re.compile(
+    r"[-+]?(0[0-7_]*\d|[\d_]+(:[0-5]?\d)+(\.\d*)?|[\d_.]*_[\d_.]*)", re.ASCII
+)
+"""Numbers that YAML reads as others than they seem: 010 is 8, 1:30 is 90, 1_0 is 10."""
+
+
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without keys that are given twice, of which the first would vanish."""
+    """YAML without keys that are given twice, of which the first would vanish, and odd numbers."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        if number and UNLIKE_WRITTEN.fullmatch(str(node.value)):
+            raise yaml.constructor.ConstructorError(
+                problem=f"{node.value} in line {node.start_mark.line + 1} is no plain number: "
+                "write one, or quote what is a text"
+            )
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Any, int] = {}

@@ -183,6 +183,16 @@ class ScreeningSection(Section):
                 raise ValueError(str(error)) from None
         return texts
 
+    @field_validator("exclude_elements")
+    @classmethod
+    def _elements(cls, symbols: list[str]) -> list[str]:
+        import gemmi  # which few settings need
+
+        for symbol in symbols:
+            if symbol == "X" or gemmi.Element(symbol).name != symbol:
+                raise ValueError(f"{symbol!r} is not an element; give symbols such as 'Pb'")
+        return symbols
+
     @field_validator("tolerance_factor", "octahedral_factor")
     @classmethod
     def _rising(cls, window: tuple[float, float]) -> tuple[float, float]:

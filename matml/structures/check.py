@@ -32,6 +32,7 @@ UNITS = (
     (10.0, "are its lengths in nanometres? multiply them by 10"),
     (0.1, "were angstroms taken for nanometres? divide its lengths by 10"),
     (0.01, "are its lengths in picometres? divide them by 100"),
+    (1e10, "are its lengths in metres? multiply them by 1e10"),
 )
 """Factors to angstrom."""
 SCALE_A3 = 15.0
@@ -146,7 +147,7 @@ def check_geometry(
             f"heights {np.round(heights, 3)} A",
             "give a reduced cell with edges in angstrom and angles between 20 and 160 degrees",
         )
-    _check_lengths(lattice, cartesian, sites, settings)
+    _check_lengths(lattice, cartesian, sites, settings, _fractions_meant(cartesian, heights))
     radii = sites.radii_A
     reach = settings.min_distance_ratio * 2 * float(radii.max())
     centre, other, image, distance = find_points_in_spheres(
@@ -162,14 +163,29 @@ def check_geometry(
         raise BadCrystal(
             f"overlapping atoms: {sites.name(i)} and {sites.name(j)} are {distance[worst]:.3f} A "
             f"apart, less than {limit[worst]:.3f} A",
-            "delete the doubled site, or correct the cell or the coordinates",
+            _fractions_meant(cartesian, heights)
+            or "delete the doubled site, or correct the cell or the coordinates",
         )
 
 
+def _fractions_meant(cartesian: np.ndarray, heights: np.ndarray) -> str:
+    """Return the remedy where all positions, [sites, 3], lie where fractions of the cell do."""
+    if len(cartesian) < 2 or not np.abs(cartesian).max() <= 1 < heights.min() / 2:
+        return ""
+    return "are its positions fractions, called Cartesian? say Direct, or multiply them by the cell"
+
+
 def _check_lengths(
-    lattice: np.ndarray, cartesian: np.ndarray, sites: Sites, settings: StructuresSection
+    lattice: np.ndarray,
+    cartesian: np.ndarray,
+    sites: Sites,
+    settings: StructuresSection,
+    meant: str,
 ) -> None:
-    """Refuse a crystal all of whose atoms are nearer to one another than in any, or farther."""
+    """Refuse a crystal all of whose atoms are nearer to one another than in any, or farther.
+
+    `meant` is the remedy where it is not another unit.
+    """
     radii = sites.radii_A
     # partly occupied sites may be near; whether too near is told with split sites
     tight = bool((sites.kinds < FIRST_MIXTURE).all())
@@ -193,7 +209,7 @@ def _check_lengths(
             return
     ratio, i, j, between = _closest(lattice, cartesian, sites)
     remedy = _unit_meant(ratio, cell_volume(lattice) / sites.atoms, settings)
-    if tight and not remedy:
+    if tight and ratio < settings.min_distance_ratio and not remedy:
         return  # overlapping ones are told by name
     names = f"{sites.name(i)} and {sites.name(j)}"
     told = f"are {between:.3f} A apart, {ratio:.3g} times the sum of their covalent radii"
@@ -203,7 +219,7 @@ def _check_lengths(
         if tight
         else f"atoms lie farther apart than in any crystal: the nearest, {names}, {told}, more "
         f"than {LOOSE:g}",
-        remedy or "check that no atom is missing, and that lengths are in angstrom",
+        remedy or meant or "check that no atom is missing, and that lengths are in angstrom",
     )
 
 

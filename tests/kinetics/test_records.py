@@ -322,3 +322,18 @@ def test_grain_sizes_need_their_start(tmp_path):
     data.write_text("alloy,temperature_C,time_s,grain_size_um\nG,1000,600,30\n")
     with pytest.raises(MatmlError, match="column 'initial_grain_size_um' is missing"):
         read_observations(data)
+
+
+@pytest.mark.parametrize(("odd", "line"), [(9999.0, 22), (0.0, 22)])
+def test_a_thermocouple_that_drops_out_is_left_out_and_said(tmp_path, odd, line):
+    celsius = np.linspace(400, 900, 101)
+    celsius[[20, 60]] = odd
+    rows = [f"{n},{t:.1f},{n / 100:.3f}" for n, t in enumerate(celsius)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["Time (s),Temperature (°C),Length change (µm)", *rows]))
+    said = run("inspect", path).output
+    told = f"first in line {line}: {odd:g} between 495 and 505; the thermocouple?"
+    assert told in said
+    assert "2 rows are left out" in said
+    assert "99 rows, 100 s" in said
+    assert said.count("heating") == 1

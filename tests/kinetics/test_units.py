@@ -1,5 +1,7 @@
 """Columns in the units that people measure in: read, or refused by name."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -370,3 +372,49 @@ def test_a_run_s_name_tells_the_unit_of_its_row(tmp_path, header, rows, lines, t
         assert (found["field"] == field).all()
         assert (found["remedy"] == f"name the column {remedy}?").all()
         assert found["reason"].str.contains("the same number is .* in the name").all()
+
+
+FRACTION = "alloy,temperature_C,time_s,fraction_transformed\n"
+GRAIN = "alloy,temperature_C,time_s,grain_size_um,initial_grain_size_um\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (FRACTION + "A,600,60,0.9\nA,600,300,0.5\nA,650,30,0.8\nA,650,90,0.4\n", "that is left"),
+        (GRAIN + "A,1000,60,9,10\nA,1000,600,7,10\nA,1000,6000,5,10\n", "ASTM numbers"),
+        (MARTENSITE.format("C", 300, 150, 20).replace("0.97", "1.0"), ""),
+        (MARTENSITE.format("C", 20, 150, 300), "austenite that is left"),
+        # noise, one alloy's own fall at one of two temperatures, a history
+        (FRACTION + "A,600,60,0.92\nA,600,300,0.91\nA,600,900,0.9\n", ""),
+        (FRACTION + "A,600,60,0.9\nA,600,300,0.5\nA,650,30,0.2\nA,650,90,0.4\n", ""),
+        (FRACTION + "A,600,60,0.9\nA,600,300,0.5\n", ""),
+    ],
+)
+def test_a_value_that_changes_the_wrong_way_alone_is_another_quantity(tmp_path, text, meant):
+    good = text.splitlines()[1].replace("A,", "B,")
+    found = read(tmp_path, f"{text}{good}\n")
+    assert found.names == (["B"] if meant else ["A", "B"])
+    if meant:
+        assert found.quarantine["remedy"].str.contains(meant).all()
+        assert found.quarantine["reason"].str.contains("wherever this alloy was measured").all()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (FRACTION + "α-Ti,600,60,0.3\nα\u2011Ti,600,90,0.5\n", "'α-Ti' and 'α\u2011Ti' differ in"),
+        (FRACTION + "A 1,600,60,0.3\na1,600,90,0.5\n", "alloys 'A 1' and 'a1' differ in case"),
+        (FRACTION + "A1,600,60,0.3\nA11,600,90,0.5\n", ""),
+        (
+            FRACTION.replace("alloy,", "alloy,C_wt_pct,") + "A,0.4,600,60,0.3\n",
+            "C_wt_pct: compositions are not read from the observations; give them in a table",
+        ),
+        (GRAIN + "A,1000,60,20,50\nA,1000,90,30,50\n", "2 grain sizes .* 20 after 50 um"),
+        (GRAIN + "A,1000,60,45,50\n", ""),
+    ],
+)
+def test_alloys_are_doubted_by_their_own_rows(tmp_path, text, told):
+    found = " ".join(read(tmp_path, text).warnings)
+    assert bool(found) == bool(told)
+    assert re.search(told, found)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 from pymatgen.core import Composition, Element
 from pymatgen.io.vasp import Poscar
 
@@ -169,12 +170,17 @@ def test_unknown_family_lists_those_there_are(known_table):
     [
         ({"anions": ["I"], "octahedral_factor": (0.85, 0.9)}, "after the step 'octahedral_factor'"),
         ({"max_candidates": 10}, "more than max_candidates = 10"),
-        ({"exclude_elements": ["Sr", "Qq"]}, "'Qq' is not an element"),
     ],
 )
 def test_settings_that_leave_nothing_or_too_much(values, message):
     with pytest.raises(MatmlError, match=message):
         generate(prototypes.built_in(), ScreeningSection(**values))
+
+
+@pytest.mark.parametrize("symbol", ["Qq", "pb", "X", ""])
+def test_an_element_that_is_none_is_not_excluded_without_a_word(symbol):
+    with pytest.raises(ValidationError, match=f"'{symbol}' is not an element"):
+        ScreeningSection(exclude_elements=["Sr", symbol])
 
 
 def test_command_writes_table_and_summary(tmp_path, known_table):

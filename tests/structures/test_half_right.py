@@ -216,6 +216,18 @@ REFUSED = {
         "site 2 has no position"),
     "more lines than the count": (
         "xyz", xyz(["Cs 0 0 0", "Cl 2 2 2", "Cs 2 2 0"]), "more lines follow ('Cs 2 2 0')"),
+    "an order of site symmetry": (
+        "cif", cif(["Na1 Na 0 0 0 48", "Cl1 Cl .5 .5 .5 24"], f"{FRACT} site_symmetry_order"),
+        "site Cl1 has 4 positions in the cell, but a site-symmetry order of 24 is declared"),
+    "an order that is called multiplicity": (
+        "cif", cif(["Na1 Na 0 0 0 48", "Cl1 Cl .5 .5 .5 24"], f"{FRACT} symmetry_multiplicity"),
+        "site Na1 has 4 positions in the cell, but a multiplicity of 48 is declared"),
+    "lengths in bohr": (
+        "xyz", xyz(["Cs 0 0 0", "Cl 2 2 2"], "species:S:1:pos:R:3 units=bohr"),
+        "units = bohr is declared, but lengths are read in angstrom"),
+    "a key twice": (
+        "json", '{"lattice": {"matrix": 1, "matrix": 2}, "sites": []}',
+        "the key 'matrix' is given twice in one object"),
     "number against name": (
         "xyz", xyz(["Cs 55 0 0 0", "Cl 35 2 2 2"], "species:S:1:Z:I:1:pos:R:3"),
         "called Cl, but its atomic number is given as 35"),
@@ -241,6 +253,12 @@ def ase(cell):
 
 
 READ = {
+    "SHELXL-97's multiplicity": (
+        "cif", cif(["Na1 Na 0 0 0 48", "Cl1 Cl .5 .5 .5 48"], f"{FRACT} symmetry_multiplicity"),
+        "NaCl", ""),
+    "SHELXL's orders": (
+        "cif", cif(["Na1 Na 0 0 0 48", "Cl1 Cl .5 .5 .5 48"], f"{FRACT} site_symmetry_order"),
+        "NaCl", ""),
     "occupancy": (
         "cif", cif(["Na1 Na 0 0 0 .", "Cl1 Cl 0.5 0.5 0.5 1"],
                    "label type_symbol fract_x fract_y fract_z occupancy"),
@@ -300,6 +318,25 @@ def test_what_is_plain_is_read_and_what_was_understood_is_said(fact):
     assert found.formula == formula
     assert note in found.notes
     assert bool(found.notes) == bool(note)
+
+
+@pytest.mark.parametrize("symbols", ["Cs Cl", "Li H"])
+def test_fractions_that_are_called_cartesian_are_told(symbols):
+    """Of light atoms they do not even overlap."""
+    text = POSCAR.format(symbols, "0.5 0.5 0.5").replace("Cs Cl\n1", f"{symbols}\n1")
+    [found] = crystals_of("poscar", text.replace("Direct", "Cartesian"))
+    assert isinstance(found, BadCrystal)
+    assert "0.866 A apart" in found.reason
+    assert "positions fractions, called Cartesian? say Direct" in found.remedy
+
+
+@pytest.mark.parametrize("write", [str, repr, lambda _: "Atoms(symbols='NaCl', pbc=True)"])
+def test_printed_structures_in_a_table_are_told(tmp_path, write):
+    text = write(builders.rocksalt()).replace('"', "'")
+    (tmp_path / "t.csv").write_text(f'id,structure\na,"{text}"\n')
+    [found] = read_inputs([tmp_path / "t.csv"], SETTINGS).items
+    assert "as Python prints a structure" in found.bad.reason
+    assert "to(fmt='cif')" in found.bad.remedy
 
 
 def test_notes_stay_with_a_crystal_that_is_refused():

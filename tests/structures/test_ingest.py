@@ -432,3 +432,22 @@ def test_documented_lines_read_the_embedded_tables(name, repository, tmp_path):
     assert len(scope["structures"]) == 25
     for structure, formula in zip(scope["structures"], scope["table"]["formula"], strict=True):
         assert structure.composition.reduced_formula == Composition(formula).reduced_formula
+
+
+def test_labels_that_may_be_in_another_unit_or_contradict_one_another_are_told(tmp_path):
+    crystals = tmp_path / "in"
+    crystals.mkdir()
+    for name in "abcd":
+        (crystals / f"{name}.cif").write_text(builders.rocksalt().to(fmt="cif"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "id,bulk_modulus_GPa,shear_modulus_kbar,band_gap_pbe_eV\n"
+        "a.cif,1600,1,2\nb.cif,1100,1,2\nc.cif,700,1,2\nc.cif,70,1,2\n"
+    )
+    _, quarantine, summary = ingest(crystals, "--labels", labels, out=tmp_path / "out")
+    notes = " ".join(summary["notes"])
+    assert "2 values of column bulk_modulus_GPa look like MPa or kbar" in notes
+    assert "the other 1 are possible as they stand" in notes
+    assert "'shear_modulus_kbar' is taken for a property of its own" in notes
+    assert "band_gap_pbe_eV" not in notes
+    assert "row 4 already, with bulk_modulus_GPa = 700, here 70" in " ".join(quarantine["reason"])

@@ -105,6 +105,10 @@ def _parts(
     if why:
         raise MatmlError(f"{path}: {why}; {BROKEN_REMEDY}")
     names = [name.strip() for name in header]
+    if len(names) == 1 and names[0].startswith("#"):
+        raise MatmlError(
+            f"{path}: the first line, {names[0][:60]!r}, is no header; delete such lines"
+        )
     _check_header(path, names)
     width = max(place for place, name in enumerate(names, 1) if name)
     numbered, first = enumerate(rows), True

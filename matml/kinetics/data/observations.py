@@ -50,7 +50,12 @@ from matml.kinetics.data.columns import (
     temperature_problem,
     time_problem,
 )
-from matml.kinetics.data.plausible import misplaced, odd_temperatures, suspicious_temperatures
+from matml.kinetics.data.plausible import (
+    misplaced,
+    odd_alloys,
+    odd_temperatures,
+    suspicious_temperatures,
+)
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import Table, in_usual_units
 
@@ -206,6 +211,7 @@ def _checked(
     temperature = measured if measured == "peak_temperature_K" else "temperature_K"
     scale = points.assign(temperature_K=points["value"]) if temperature == measured else points
     warnings += [f"{path}: {note}" for note in odd_temperatures(table, measured)]
+    warnings += [f"{path}: {note}" for note in odd_alloys(points)]
     warnings += [
         f"{path}: {name}: {history.doubt}" for name, history in paths.items() if history.doubt
     ]

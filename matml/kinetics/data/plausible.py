@@ -5,12 +5,13 @@ is a warning. Evidence by a population is in `matml.kinetics.inference.diagnosti
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from matml.kinetics.data.columns import HOTTEST_K, MEASURED, in_percent
+from matml.kinetics.data.columns import HOTTEST_K, INPUTS, MEASURED, in_percent
 from matml.kinetics.data.units import (
     QUANTITIES,
     TEMPERATURES,
@@ -45,6 +46,16 @@ AMOUNT = (
 """A temperature or time in the name of a run."""
 MOST_LEVELS = 30
 """Temperatures of an alloy of which some do not differ by 273 by chance."""
+WRONG_WAY = {
+    "fraction_transformed": ("time_s", -1, "is it the fraction that is left?"),
+    "grain_size_um": ("time_s", -1, "are they ASTM numbers?"),
+    "martensite_fraction": ("temperature_K", 1, "is it the austenite that is left?"),
+}
+"""With what a measured value never falls (-1) or rises (1), and what may be given in its place."""
+CHANGE = 0.2
+"""How much of its largest value it changes so at least."""
+SHRUNK = 0.7
+"""Share of the initial grain size below which no grown one lies, nor is measured to lie."""
 RAMP = ("start_temperature_K", "temperature_K", "time_s")
 
 Problem = tuple[str, str, str]
@@ -96,6 +107,7 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
             if clock is not None and not possible.all() and look_exchanged(warm, clock):
                 reason = f"no alloy is measured from {warm.min():g} to {warm.max():g} {degree[-1]}"
                 problem = "temperature_K", reason, f"are {degree} and {time} exchanged?"
+        problem = problem or _wrong_way(raw.iloc[own], measured)
         if problem:
             found |= dict.fromkeys(map(int, raw.index[own]), problem)
     for rows, told, rates in _rates(table, raw):
@@ -144,6 +156,32 @@ def _named_otherwise(table: Table, raw: pd.DataFrame, quantity: str) -> dict[int
                 found |= {int(index): (usual, reason, remedy) for index in own.index}
         found = found if len(values) > 1 else {}
     return found
+
+
+def _wrong_way(raw: pd.DataFrame, measured: str) -> Problem | None:
+    """Return the problem of an alloy whose measured value changes the wrong way alone, and twice.
+
+    Specimens with a history of their own are not looked at.
+    """
+    own = [name for name in ("path", "start_temperature_K") if name in raw]
+    if measured not in WRONG_WAY or (raw[own] != "").any(axis=None):
+        return None
+    along, sign, meant = WRONG_WAY[measured]
+    names = [n for n in ("temperature_K", *INPUTS) if n in raw and n != along]
+    table = pd.DataFrame({n: numbers(raw[n]) for n in (along, measured, *names)}).dropna()
+    steps = [
+        step
+        for _, held in table.sort_values(along).groupby(names or np.zeros(len(table)))
+        for step in np.diff(held[measured])
+    ]
+    if len(steps) < 2 or min(np.multiply(sign, steps)) < 0:
+        return None
+    if abs(sum(steps)) < CHANGE * table[measured].max() * len(steps) ** 0.5:
+        return None
+    reason = (
+        f"{'falls' if sign < 0 else 'rises'} with {along[:-2]} wherever this alloy was measured"
+    )
+    return measured, reason, f"{meant} Give what the name of the column says"
 
 
 def _in_celsius(header: str, kelvin: np.ndarray) -> Problem | None:
@@ -230,6 +268,32 @@ def odd_temperatures(table: Table, measured: str) -> list[str]:
                 "such pairs, differ by the step from Celsius to kelvin"
             )
     return [f"{note}; check its unit" for note in notes]
+
+
+def odd_alloys(points: pd.DataFrame) -> list[str]:
+    """Return doubts of alloys: names that look alike, compositions, grains smaller than before."""
+    notes, alike = [], dict[str, list[str]]()
+    for name in points["alloy"].unique():
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        alike.setdefault(re.sub(r"[\s_\-‐-―−]+", "", plain), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            said = " and ".join(map(repr, names))
+            notes.append(f"alloys {said} differ in case, blanks or hyphens alone: are they one?")
+    if found := [name for name in points if name.endswith(("_wt_pct", "_at_pct"))]:
+        notes.append(
+            f"{', '.join(found)}: compositions are not read from the observations; give them in a "
+            "table of alloys (`--alloys`)"
+        )
+    if {"initial_grain_size_um", "value"} <= set(points):
+        smaller = points["value"] < SHRUNK * points["initial_grain_size_um"]
+        if smaller.any():
+            value, before = points.loc[smaller, ["value", "initial_grain_size_um"]].iloc[0]
+            notes.append(
+                f"{smaller.sum()} grain sizes are far below the initial one, {value:g} after "
+                f"{before:g} um, though grains grow: check both columns and their units"
+            )
+    return notes
 
 
 def _round_elsewhere(cells: "pd.Series[str]", unit: Unit) -> str:

@@ -25,7 +25,7 @@ from matml.kinetics.instruments.export import (
     runs_of,
     spread,
 )
-from matml.kinetics.instruments.segments import COOLING, HEATING, HOLD, Segment, segments_of
+from matml.kinetics.instruments.segments import COOLING, HEATING, HOLD, Segment, lone, segments_of
 
 STEADY_HOLD_K = 5.0
 """How far a hold may stray from its mean temperature."""
@@ -201,6 +201,14 @@ def records_of(
             f"without: line {export.lines[first]}, in {lacking or 'none'}; a decimal comma? see "
             "--decimal"
         )
+    seen, lost = np.flatnonzero(good), list[str]()
+    if len(odd := lone(degree.usual(used[good, 0]))):
+        good[seen[odd]] = False
+        line, near = export.lines[seen[odd[0]]], used[seen[odd[0] - 1 : odd[0] + 2], 0]
+        lost = [
+            f"{len(odd)} rows are left out whose temperature is far off both neighbours', the "
+            f"first in line {line}: {near[1]:g} between {near[0]:g} and {near[2]:g}; the thermocouple?"
+        ]
     temperature, time, value = used[good].T
     temperature = degree.usual(temperature)
     if export.clock[places[1]] == 2:
@@ -221,7 +229,7 @@ def records_of(
                 f"{time[fall - 1]:g} s before it, and a run of fewer than {FEWEST} rows is none; "
                 "correct the clock"
             )
-        notes, own = list(export.notes), time[rows]
+        notes, own = [*export.notes, *lost], time[rows]
         if repeated := int((np.diff(own) == 0).sum()):
             notes.append(f"{repeated} time stamp(s) repeat: their rows are spread evenly over them")
         if own[0] == own[-1]:

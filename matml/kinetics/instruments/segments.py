@@ -11,6 +11,8 @@ LEAST_K, PART = 2.0, 0.01
 """How far straight pieces may stray from the temperatures: in K, and in their span."""
 REVERSAL = 0.15
 """Part of the span by which a record may turn back within a segment, as recalescence does."""
+LONE_K = 50.0
+"""How far off both its neighbours no temperature lies."""
 MOST = 2000
 """Rows from which the pieces are found."""
 
@@ -35,6 +37,13 @@ class Segment:
     def rows(self) -> slice:
         """Its rows."""
         return slice(self.first, self.last + 1)
+
+
+def lone(kelvin: np.ndarray) -> np.ndarray:
+    """Return the places of temperatures [N] that lie far off both neighbours, which agree."""
+    before, after = np.diff(kelvin)[:-1], -np.diff(kelvin)[1:]
+    far = (np.minimum(before, after) > LONE_K) | (np.maximum(before, after) < -LONE_K)
+    return 1 + np.flatnonzero(far & (np.abs(before - after) < LONE_K / 2))
 
 
 def segments_of(time_s: np.ndarray, temperature_K: np.ndarray) -> list[Segment]:

@@ -54,9 +54,6 @@ def site_options(prototype: Prototype, settings: ScreeningSection) -> list[list[
     For a perovskite the tolerance and octahedral factors judge the size later; elsewhere an ion
     must be within `radius_margin` of the range that the known members span on that site.
     """
-    for symbol in settings.exclude_elements:
-        if not Element.is_valid_symbol(symbol):
-            raise MatmlError(f"exclude_elements: {symbol!r} is not an element; give symbols")
     cations = [
         (element.symbol, charge)
         for element in Element

@@ -14,6 +14,7 @@ from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import ELECTRONEGATIVITY
 from matml.structures.errors import BadCrystal
+from matml.structures.symmetry.cell import cell_volume
 
 VOLUME_TOLERANCE = 0.01
 ELECTRON_TOLERANCE = 0.1
@@ -156,7 +157,7 @@ def contradictions(
     """
     found = []
     total = sum(amounts.values())
-    volume = abs(float(np.linalg.det(lattice)))
+    volume = cell_volume(lattice)
     stated = declared.volume_A3 or 0.0
     if stated > 0 and abs(volume - stated) > VOLUME_TOLERANCE * stated:
         found.append(

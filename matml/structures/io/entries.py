@@ -42,6 +42,11 @@ SYMBOLS = (
 )
 HALLS = ("space_group_symbol_hall",)
 SYSTEM = ("crystal_system", "crys")
+UNITS = tuple(f"{what}unit{s}" for what in ("", "length_", "lattice_", "pos_") for s in ("", "s"))
+OTHER_LENGTHS = re.compile(
+    r"bohr|a\.?u\.?|a0|atomic( units?)?|(nm|pm)|(nano|pico)?met(er|re)s?", re.IGNORECASE
+)
+"""Units of length that are not angstrom."""
 OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM)
 """Columns of a table that are compared: of volumes and densities nobody knows how they were had."""
 DECLARED = "declared_symmetry"
@@ -59,6 +64,12 @@ def check_entry(entry: Any, structure: Structure) -> None:
     """
     if not isinstance(entry, dict):
         return
+    for key in UNITS:
+        if isinstance(entry.get(key), str) and OTHER_LENGTHS.fullmatch(entry[key].strip()):
+            raise BadCrystal(
+                f"{key} = {entry[key]} is declared, but lengths are read in angstrom",
+                "convert lattice and positions to angstrom, or delete the unit if they are",
+            )
     structure.properties[DECLARED] = {
         **structure.properties.get(DECLARED, {}),
         **declared_symmetry(entry),

@@ -30,6 +30,8 @@ from matml.structures.settings import StructuresSection
 
 CRYSTALS = ("poscar", "cif", "structure", "atoms", "final_structure", "file", "path")
 """Columns that may hold crystals, the first one present is taken."""
+PRINTED = ("Full Formula (", "Structure Summary", "Atoms(", "<pymatgen", "Lattice\n")
+"""How pymatgen's and ASE's structures begin where they are printed."""
 WHOLE = 2**31 - 1
 KEYS = ("material_id", "id", "jid", "task_id")
 BY_PANDAS = re.compile(r'\s*\{\s*"(?:columns|index|data)"\s*:\s*\[')
@@ -229,6 +231,11 @@ def crystal_text(
         return _none(f"the {place} is empty", "give the crystal, or leave out the row")
     if start[0] in "{[":
         return _of_dictionary(start, place)
+    if start.startswith(PRINTED):
+        return _none(
+            f"the {place} holds {start.splitlines()[0][:60]!r}, as Python prints a structure",
+            "write structure.to(fmt='cif') or json.dumps(structure.as_dict()) into the table",
+        )
     if "_cell_length_a" in text.lower():
         return "cif", text, None
     lines = start.splitlines()

@@ -1,6 +1,6 @@
 """A user's own labels: a CSV keyed by `id` or `file`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +8,14 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.text.table import FIRST_ROW, read_text_table
-from matml.structures.labels.values import RANGES, RESERVED, as_known, check_label, label_columns
+from matml.structures.labels.values import (
+    LOOKS_LIKE,
+    RANGES,
+    RESERVED,
+    as_known,
+    check_label,
+    label_columns,
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,8 @@ def read_label_file(path: str | Path) -> LabelFile:
             f"{path}: has no column of numbers (its columns are {', '.join(table.columns)}); "
             "add one such as bulk_modulus_GPa"
         )
-    entries = []
-    seen: dict[str, int] = {}
+    entries: list[LabelEntry] = []
+    seen: dict[str, LabelEntry] = {}
     for line, record in zip(table.index, table.to_dict("records"), strict=True):
         row = line + FIRST_ROW
         name = record[key].strip()
@@ -101,10 +108,8 @@ def read_label_file(path: str | Path) -> LabelFile:
         elif not name:
             reason, remedy = f"the {key} is missing", f"fill in the column `{key}`"
         elif name in seen:
-            reason = f"{key} {name!r} stands in row {seen[name]} already"
+            reason = f"{key} {name!r} stands in row {seen[name].row} already"
             remedy = "keep one row per structure (the first was used)"
-        else:
-            seen[name] = row
         labels, dropped = {}, []
         for label in names:
             value, why, help_ = check_label(label, record[label])
@@ -112,14 +117,35 @@ def read_label_file(path: str | Path) -> LabelFile:
                 dropped.append((label, why, help_))
             elif value == value:
                 labels[label] = value
+        if reason and name in seen:
+            reason += "".join(
+                f", with {label} = {seen[name].labels[label]:g}, here {value:g}"
+                for label, value in labels.items()
+                if seen[name].labels.get(label, value) != value
+            )
         family = record["family"].strip() if has_family else ""
         file = record.get("file", "").strip() if key == "id" else ""
-        entries.append(
-            LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file, record)
-        )
+        entry = LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file, record)
+        entries.append(entry)
+        if not reason:
+            seen[name] = entry
     ignored = [f"{path.name}: column {name}" for name in left_out]
-    notes = [f"{path.name}: {note}" for note in table.attrs["notes"]]
+    notes = [f"{path.name}: {note}" for note in (*table.attrs["notes"], *_odd(names, entries))]
     return LabelFile(path, key, names, entries, ignored, notes)
+
+
+def _odd(names: Sequence[str], entries: Sequence[LabelEntry]) -> Iterator[str]:
+    """Yield which columns may be in another unit, of which some values are out of range."""
+    entries = [entry for entry in entries if not entry.reason]
+    for label in names:
+        reasons = [why for entry in entries for name, why, _ in entry.dropped if name == label]
+        units = [unit for why in reasons if (unit := why.partition(LOOKS_LIKE)[2])]
+        kept = sum(label in entry.labels for entry in entries)
+        if len(units) > 1 and kept:
+            yield (
+                f"{len(units)} values of column {label} look like {units[0]} and were dropped; the "
+                f"other {kept} are possible as they stand: are they, too?"
+            )
 
 
 def _refuse_other_units(table: pd.DataFrame, path: Path) -> None:

@@ -46,6 +46,10 @@ RANGES = {
 }
 NEAR = 0.85
 """Likeness of a column's name to a known property's from which on that may be meant."""
+UNITS = "[munkGT]?(ev|pa|bar|ry|hartree|psi|k?j|k?cal)|cm_1|n_m2|dyn_cm2"
+OF_UNIT = re.compile(rf"_({UNITS})((_per)?_(atom|mol|fu|f_u|formula|formula_unit|cell))?", re.I)
+"""How a property's name ends where it has another unit than the known one."""
+LOOKS_LIKE = ": looks like "
 EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
 # columns of structures.parquet, which a label may not overwrite
 RESERVED = frozenset(
@@ -99,7 +103,7 @@ def check_label(name: str, cell: object) -> tuple[float, str, str]:
     }
     if fitting:
         factors = " or ".join(f"{per_unit:g}" for per_unit in fitting.values())
-        return math.nan, f"{outside}: looks like {' or '.join(fitting)}", f"divide by {factors}"
+        return math.nan, f"{outside}{LOOKS_LIKE}{' or '.join(fitting)}", f"divide by {factors}"
     return math.nan, outside, "check the value" + f" and its unit ({known.unit})" * bool(known.unit)
 
 
@@ -115,6 +119,7 @@ def as_known(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         Where a property stands in two columns.
     """
     known = {_plain(name): name for name in RANGES}
+    stems = {OF_UNIT.sub("", plain): name for plain, name in known.items()}
     notes, names = list(table.attrs.get("notes", [])), dict[str, str]()
     for name in map(str, table.columns):
         if name in RANGES or name in RESERVED:
@@ -127,10 +132,13 @@ def as_known(table: pd.DataFrame, path: Path) -> pd.DataFrame:
                 )
             names[name] = same
             notes.append(f"column {name!r} read as {same}")
-        elif near := difflib.get_close_matches(_plain(name), known, n=1, cutoff=NEAR):
+            continue
+        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=NEAR)
+        meant = stems.get(OF_UNIT.sub("", _plain(name))) or (known[near[0]] if near else "")
+        if meant:
             notes.append(
                 f"column {name!r} is taken for a property of its own, whose values are not "
-                f"checked: if it is {known[near[0]]}, call it so and give it in that unit"
+                f"checked: if it is {meant}, call it so and give it in that unit"
             )
     renamed = table.rename(columns=names)
     renamed.attrs = {**table.attrs, "notes": notes}

@@ -4,6 +4,7 @@ gemmi parses the file (COMCIFS' grammar) and knows the space groups; what a site
 a formula means, and what to do where two of them disagree, is decided here.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,17 +154,27 @@ def _fill(
         return Reading(operations, [], np.zeros((0, 3)), wrong, notes)
     owners, places = [], []
     letters: list[tuple[str, int, str]] = []
-    for number, site in enumerate(sites):
-        images = _images(site, operations, lattice, notes)
-        if site.occupancy < 1 and site.multiplicity not in (None, len(images)):
-            # positions about a special one, of which one is occupied at a time
-            apart = _images(site, operations, lattice, [], SAME_ATOM_A)
-            images = apart if len(apart) == site.multiplicity else images
-        if site.multiplicity is not None and site.multiplicity != len(images):
-            wrong.append(
-                f"site {site.name} has {len(images)} positions in the cell, but a multiplicity of "
-                f"{site.multiplicity} is declared"
-            )
+    equivalent = [_images(site, operations, lattice, notes) for site in sites]
+    # SHELXL-97 calls the order of the site symmetry its multiplicity
+    full = [one for one in zip(sites, equivalent, strict=True) if one[0].occupancy == 1]
+    orders = bool(full) and all(
+        (site.multiplicity or 0) * len(images) == len(operations) for site, images in full
+    )
+    for number, (site, images) in enumerate(zip(sites, equivalent, strict=True)):
+        said = (("multiplicity", site.multiplicity), ("site-symmetry order", site.order))
+        for name, value in (("site-symmetry order", site.multiplicity),) if orders else said:
+            if value is None:
+                continue
+            many = value if name == "multiplicity" else len(operations) / value
+            if site.occupancy < 1 and many != len(images):
+                # positions about a special one, of which one is occupied at a time
+                apart = _images(site, operations, lattice, [], SAME_ATOM_A)
+                images = apart if len(apart) == many else images
+            if many != len(images):
+                wrong.append(
+                    f"site {site.name} has {len(images)} positions in the cell, but a {name} of "
+                    f"{value} is declared"
+                )
         if site.wyckoff and len(operations) > 1:
             letters.append((site.wyckoff.swapcase(), len(images), site.name))
         owners += [number] * len(images)
@@ -309,7 +320,9 @@ def _choose(readings: list[Reading], declared: Declared) -> Reading:
         return first
     if not (declared.tells_amount or refused[0].contradictions[0].count("does not keep")):
         # only the formula's ratio, or a multiplicity, speaks
-        confirmed = declared.formula is not None or "multiplicity" in refused[0].contradictions[0]
+        confirmed = declared.formula is not None or re.search(
+            "multiplicity|site-symmetry", refused[0].contradictions[0]
+        )
         if not confirmed:
             raise BadCrystal("; ".join(refused[0].contradictions), _remedy(""))
     note = (

@@ -10,7 +10,14 @@ from pymatgen.core.periodic_table import Element
 from matml.structures.disorder.sites import FULL
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
-from matml.structures.io.cif.tags import BONDED, MULTIPLICITY, UNKNOWN, entry, finite_number
+from matml.structures.io.cif.tags import (
+    BONDED,
+    MULTIPLICITY,
+    SYMMETRY_ORDER,
+    UNKNOWN,
+    entry,
+    finite_number,
+)
 from matml.structures.io.declared import (
     FARTHEST_UNCONFIRMED,
     Declared,
@@ -27,7 +34,7 @@ FARTHEST_CELLS = 1e6
 
 @dataclass(frozen=True)
 class Site:
-    """One row of the loop of atom sites."""
+    """One row of the loop of atom sites; `order` is that of its site symmetry."""
 
     name: str
     species: Element | Unknown
@@ -35,6 +42,7 @@ class Site:
     occupancy: float
     multiplicity: int | None
     wyckoff: str
+    order: int | None = None
 
 
 def listed_sites(
@@ -95,13 +103,18 @@ def listed_sites(
                 species,
                 positions[row],
                 occupancy,
-                int(times) if times.isdigit() and int(times) else None,
+                _count(times),
                 wyckoff,
+                _count(entry(block, SYMMETRY_ORDER, row)),
             )
         )
     if not found:
         raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
     return found
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isdigit() and int(text) else None
 
 
 def _check_position(position: np.ndarray, name: str, declared: Declared) -> None:

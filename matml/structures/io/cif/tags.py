@@ -23,6 +23,7 @@ FORMULAS = (
 )
 BONDED = tuple(f"_geom_bond_atom_site_label_{end}" for end in "12")
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+SYMMETRY_ORDER = "_atom_site_site_symmetry_order"
 SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
 READ = (
     *("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl"),
