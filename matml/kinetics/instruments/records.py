@@ -207,7 +207,8 @@ def records_of(
         line, near = export.lines[seen[odd[0]]], used[seen[odd[0] - 1 : odd[0] + 2], 0]
         lost = [
             f"{len(odd)} rows are left out whose temperature is far off both neighbours', the "
-            f"first in line {line}: {near[1]:g} between {near[0]:g} and {near[2]:g}; the thermocouple?"
+            f"first in line {line}: {near[1]:g} between {near[0]:g} and {near[2]:g}; the "
+            "thermocouple?"
         ]
     temperature, time, value = used[good].T
     temperature = degree.usual(temperature)

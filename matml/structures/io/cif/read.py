@@ -157,7 +157,7 @@ def _fill(
     equivalent = [_images(site, operations, lattice, notes) for site in sites]
     # SHELXL-97 calls the order of the site symmetry its multiplicity
     full = [one for one in zip(sites, equivalent, strict=True) if one[0].occupancy == 1]
-    orders = bool(full) and all(
+    orders = any(site.multiplicity != len(images) for site, images in full) and all(
         (site.multiplicity or 0) * len(images) == len(operations) for site, images in full
     )
     for number, (site, images) in enumerate(zip(sites, equivalent, strict=True)):
