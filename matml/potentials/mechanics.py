@@ -12,6 +12,9 @@ EV_PER_A3 = 160.2176634
 """GPa; the elementary charge of the SI."""
 SOFTEST_GPA = 1.0
 """Least stiffness of a mode in the shear modulus: softer ones, and unstable ones, count as this."""
+DERIVATIVES = (1.0, 9.0)
+"""Bounds of the bulk modulus's derivative by pressure, 3 to 7 of nearly all solids: what is beyond
+says that the potential is not smooth."""
 FARTHEST = 0.2
 """Largest logarithm of relaxed over given volume; from the strains at hand nobody knows farther."""
 
@@ -51,11 +54,10 @@ class Unstable(Exception):
 def mechanics(atoms: Any, how: Deformations) -> dict[str, float]:
     """Return descriptors of ASE's `Atoms` with a calculator.
 
-    `energy_eV_per_atom`; `pressure_GPa` at the volume given; `bulk_modulus_GPa` there, and its
-    `bulk_modulus_derivative` by pressure, from the parabola through three pressures over the
-    logarithm of the volume; `relaxed_volume_ratio`, relaxed over given volume, to first order; and
-    with six strains `shear_modulus_GPa`, the mean of Voigt's and Reuss's (Hill 1952,
-    10.1088/0370-1298/65/5/307).
+    `energy_eV_per_atom`; `bulk_modulus_GPa` at the volume given, and its `bulk_modulus_derivative`
+    by pressure, from the parabola through three pressures over the logarithm of the volume;
+    `relaxed_volume_ratio`, relaxed over given volume, to first order; and with six strains
+    `shear_modulus_GPa`, the mean of Voigt's and Reuss's (Hill 1952, 10.1088/0370-1298/65/5/307).
 
     Raises
     ------
@@ -75,9 +77,8 @@ def mechanics(atoms: Any, how: Deformations) -> dict[str, float]:
         raise Unstable(f"its bulk modulus is {modulus:.3g} GPa: the crystal is unstable there")
     found = {
         "energy_eV_per_atom": energy,
-        "pressure_GPa": pressure,
         "bulk_modulus_GPa": modulus,
-        "bulk_modulus_derivative": 2 * curvature / modulus,
+        "bulk_modulus_derivative": np.clip(2 * curvature / modulus, *DERIVATIVES),
         "relaxed_volume_ratio": np.exp(np.clip(pressure / modulus, -FARTHEST, FARTHEST)),
     }
     if how.shear:
