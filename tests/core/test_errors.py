@@ -1,5 +1,8 @@
 """Whatever a reader stumbles on is one line that names the file and the remedy."""
 
+import subprocess
+import sys
+
 import pytest
 
 from matml.core.errors import MatmlError, reading, reason_of
@@ -57,3 +60,11 @@ def test_a_full_disk_for_temporary_files_is_said():
     assert reason_of(error).endswith(
         "; free some space there, or set TMPDIR to a folder that has some"
     )
+
+
+def test_a_notebook_without_widgets_is_not_warned_of_them():
+    code = "import warnings; warnings.warn('IProgress not found. Please update jupyter')"
+    call = [sys.executable, "-W", "default", "-c"]
+    assert "IProgress" in subprocess.run([*call, code], capture_output=True, text=True).stderr
+    told = subprocess.run([*call, f"import matml; {code}"], capture_output=True, text=True)
+    assert told.stderr == ""

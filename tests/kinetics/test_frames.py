@@ -40,7 +40,9 @@ def test_five_lines_of_python(steel, tmp_path):
     assert (found["low_90"] < found["hardness_HRC"]).all()
     assert (found["hardness_HRC"] < found["high_90"]).all()
     assert 27 < found["hardness_HRC"][1] < found["hardness_HRC"][0] < 54
-    steel.plot(tmp_path / "steel.png", temperature_C=(150, 650))
+    shown = steel.plot(tmp_path / "steel.png", temperature_C=(150, 650))
+    # a notebook shows it without pyplot
+    assert shown._repr_png_().startswith(b"\x89PNG")
     assert (tmp_path / "steel.png").stat().st_size > 10_000
     proposals = steel.suggest(2, temperature_C=(200, 600), time_s=(600, 36_000))
     assert proposals["temperature_C"].between(200, 600).all()
