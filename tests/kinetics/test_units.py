@@ -175,6 +175,10 @@ def test_latin_names_are_read(tmp_path):
             "alloy,C_wt_pct,Mn_wt_pct\nA,60,70\n",
             "of alloy 'A' adds up to 130 % in the columns C_wt",
         ),
+        (
+            "alloy,Fe_wt_pct,C_wt_pct\nA,0.996,0.004\nB,0.99,0.01\n",
+            "all 2 alloys add up to 1 % in the columns Fe_wt_pct, C_wt_pct: fractions?",
+        ),
         ("alloy,Xx_wt_pct\nA,1\n", "column 'Xx_wt_pct' names no chemical element"),
     ],
 )
@@ -183,6 +187,14 @@ def test_compositions_that_cannot_be_are_refused(tmp_path, text, told):
     path.write_text(text)
     with pytest.raises(MatmlError, match=told):
         read_alloys(path, ["A"])
+
+
+def test_a_composition_of_one_percent_is_one(tmp_path):
+    path = tmp_path / "alloys.csv"
+    path.write_text("alloy,C_wt_pct,Mn_wt_pct\nA,0.4,0.6\n")
+    assert read_alloys(path, ["A"])[1] == []
+    path.write_text("alloy,C_wt_pct,Mn_wt_pct\nA,0.4,0.6\nB,0.4,0.7\n")
+    assert read_alloys(path, ["A"])[1] == []
 
 
 def test_what_is_not_read_of_a_composition_is_said(tmp_path):

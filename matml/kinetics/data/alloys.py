@@ -19,6 +19,9 @@ SAME_CARBON_PCT = 0.02
 MOST_PCT = 100.5
 """Sum of a composition, with what rounding adds."""
 
+FRACTIONS = (0.9975, 1.0025)
+"""Sum of a composition that is given in fractions."""
+
 TEXTS = ("composition_group", "steel")
 """Columns that name groups of alloys, even by numbers."""
 
@@ -86,6 +89,12 @@ def check_alloys(
             raise MatmlError(
                 f"{path}: the composition of alloy {name!r} adds up to {whole.max():.4g} % in the "
                 f"columns {', '.join(columns)}; correct it"
+            )
+        given = whole[whole > 0]
+        if len(given) > 1 and given.between(*FRACTIONS).all():
+            raise MatmlError(
+                f"{path}: the compositions of all {len(given)} alloys add up to 1 % in the columns "
+                f"{', '.join(columns)}: fractions? Give percent, 100 times as much"
             )
     lacking = [name for name in names if name not in set(table["alloy"])]
     plain = [name for name in table if _is_element(name)]
