@@ -35,8 +35,8 @@ UNITS = (
     (1e10, "are its lengths in metres? multiply them by 1e10"),
 )
 """Factors to angstrom."""
-SCALE_A3 = 15.0
-"""Volume per atom at which contacts are searched: their reach bounds the work."""
+SCALE_A3, REACH_A = 15.0, 6.0
+"""Volume per atom at which contacts are searched, and how far: every atom then has one."""
 
 
 def site_kinds(structure: IStructure) -> tuple[np.ndarray, list[Mixture], list[str]]:
@@ -228,7 +228,7 @@ def _closest(
 ) -> tuple[float, int, int, float]:
     """Return the least distance of two atoms by the sum of their radii, these, and the distance.
 
-    Infinite where the cell has no volume, or they are far apart even at `SCALE_A3` per atom.
+    Infinite where the cell has no volume.
     """
     radii = sites.radii_A
     volume = cell_volume(lattice)
@@ -238,7 +238,7 @@ def _closest(
     centre, other, image, distance = find_points_in_spheres(
         cartesian * scale,
         cartesian * scale,
-        r=2 * LOOSE * float(radii.max()),
+        r=REACH_A,
         pbc=PERIODIC,
         lattice=lattice * scale,
         tol=1e-8,

@@ -71,6 +71,13 @@ def test_both_distances_are_told():
         crystal_of(salt, SETTINGS, [])
 
 
+def test_single_small_atoms_have_a_distance_too():
+    with pytest.raises(
+        BadCrystal, match=r"F \(site 1\) and F \(site 1\), are 5\.000 A apart, 4\.39"
+    ):
+        crystal_of(Structure(Lattice.cubic(5), ["F"], [[0, 0, 0]]), SETTINGS, [])
+
+
 @pytest.mark.parametrize(
     "structure",
     [
