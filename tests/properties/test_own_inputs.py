@@ -165,3 +165,13 @@ def test_files_of_labels_and_of_columns(folder, tmp_path):
     assert pd.read_csv(table)["id"].tolist() == ["KBr.cif"]
     aside = pd.read_csv(tmp_path / "out/quarantine.csv")
     assert "LiF.cif" in aside["id"].tolist()
+    # where the logarithm of an input is taken, a crystal without one is set aside alone
+    rows = "file,T_melt_K,sigma\nNaCl.cif,300,0.001\nMgO.cif,390,0.1\nLiF.cif,480,20\n"
+    (tmp_path / "labels.csv").write_text(rows)
+    matml("adapt", *given, "--input=sigma")
+    (tmp_path / "own.csv").write_text("file,sigma\nKBr.cif,3\nLiF.cif,0\n")
+    matml("predict", *asked, f"--labels={tmp_path}/own.csv")
+    assert pd.read_csv(table)["id"].tolist() == ["KBr.cif"]
+    (row,) = pd.read_csv(tmp_path / "out/quarantine.csv").itertuples()
+    assert (row.id, row.field) == ("LiF.cif", "sigma")
+    assert row.reason.startswith("sigma = 0: must be positive, as it is for all labelled crystals")

@@ -5,6 +5,7 @@ with a term in the columns, of several sizes; labels weigh all of them by their 
 column that tells nothing costs next to nothing.
 """
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -30,6 +31,7 @@ OF_EMBEDDING = (10.0, 10.0)
 """The same of an embedding beside other columns."""
 MANY = 12
 """Columns whose names differ by their number alone: more of them are an embedding."""
+POSITIVE = "must be positive, as it is for all labelled crystals, over more than a power of ten"
 NEXT_TO_NONE = 1e-12
 """Variance that stands for none, whose logarithm is finite."""
 
@@ -117,6 +119,14 @@ class Columns:
         embedded = are_embedded(self.names)
         return [each for each in map(np.flatnonzero, (~embedded, embedded)) if len(each)]
 
+    def unfit(self, table: pd.DataFrame) -> dict[int, tuple[str, str]]:
+        """Return the rows of a table whose columns cannot be taken: the column and the reason."""
+        found: dict[int, tuple[str, str]] = {}
+        for name in itertools.compress(self.names, self.logarithmic):
+            for row in np.flatnonzero(table[name].to_numpy(float) <= 0).tolist():
+                found.setdefault(row, (name, f"{name} = {table[name].iloc[row]:g}: {POSITIVE}"))
+        return found
+
     def of_table(self, table: pd.DataFrame) -> np.ndarray:
         """Return the scaled columns of crystals, [n, columns]; errors as of `of`."""
         values = _values(self.names, table)
@@ -155,9 +165,8 @@ def _logarithms(
         own = values[:, column]
         if (bad := np.flatnonzero(own <= 0)).size:
             raise MatmlError(
-                f"crystal {table['id'].iloc[bad[0]]}: {names[column]} = {own[bad[0]]:g}: must be "
-                "positive, as it is for all labelled crystals, over more than a power of ten; "
-                "correct it, or leave the crystal out"
+                f"crystal {table['id'].iloc[bad[0]]}: {names[column]} = {own[bad[0]]:g}: "
+                f"{POSITIVE}; correct it, or leave the crystal out"
             )
         values[:, column] = np.log10(own)
     return values

@@ -16,6 +16,7 @@ from matml.properties.features.method import WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted
 from matml.properties.methods.stack import Finding
+from matml.properties.new_property.method import NewProperty
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
 from matml.structures.crystals import CrystalSet, Structures
@@ -125,6 +126,13 @@ class AdaptedPredictor:
     def inputs(self) -> tuple[str, ...]:
         """Columns of a table of crystals that predictions take beside the crystals."""
         return self.adapted.method.inputs
+
+    def unfit(self, table: pd.DataFrame) -> dict[int, tuple[str, str]]:
+        """Return rows whose inputs cannot be taken, with the column and the reason."""
+        method = self.adapted.method
+        if not isinstance(method, NewProperty) or method.columns is None:
+            return {}
+        return method.columns.unfit(table)
 
     @property
     def features(self) -> Path | None:

@@ -24,9 +24,11 @@ from matml.properties.predictor.new_property import Scale
 from matml.structures.crystals import CrystalSet
 from matml.structures.ingest import Gathered, gather
 from matml.structures.io.read import read_inputs
+from matml.structures.table import quarantine_row
 
 ADAPTED = Format("adapted predictor", 4, "run `matml properties adapt` again")
 SUPPORT = "support.parquet"
+REMEDY = "correct it, or ignore this: the crystal is left out"
 DEFAULT = "default"
 """Stands for the shipped model in the card of an adapted one."""
 
@@ -199,7 +201,17 @@ def predict_files(
         usable, without = with_values(gathered.table, adapted.inputs, shown)
     else:
         usable, without = beside(gathered.table, read_table(features), adapted.inputs, shown)
-    quarantine = pd.concat([quarantine, without]) if len(without) else quarantine
+    unfit = adapted.unfit(usable)
+    rows = []
+    for row, (name, reason) in unfit.items():
+        own = usable.loc[row]
+        place = own["id"], own["source"], own["row"], "crystal", name
+        rows.append(quarantine_row(*place, reason, REMEDY))
+    usable = usable.drop(index=list(unfit)).reset_index(drop=True)
+    for more in (without, pd.DataFrame(rows)):
+        quarantine = pd.concat([quarantine, more]) if len(more) else quarantine
+    if usable.empty:
+        return pd.DataFrame(), quarantine.reset_index(drop=True)
     crystals = CrystalSet.from_table(usable, adapted.encoder.graphs)
     found = adapted.predict_table(crystals)
     described = crystals.table[["family", "material_id", "source", "row", "notes"]]
