@@ -66,15 +66,29 @@ def property_table(scores: pd.DataFrame, methods: tuple[str, ...] | None = None)
     return markdown(head, rows)
 
 
-def coverage_table(scores: pd.DataFrame) -> str:
-    """Return the share of crystals inside the 90 % interval of the method that is used."""
-    own = scores[(scores["metric"] == "coverage_90") & scores["is_default"].astype(bool)]
+INTERVALS = {
+    "coverage_90": "coverage, mean over families",
+    "coverage_90_lowest_tenth": "coverage, lowest tenth of the predictions",
+    "coverage_90_highest_tenth": "coverage, highest tenth of the predictions",
+    "interval_score": "interval score",
+    "crps": "CRPS",
+}
+
+
+def interval_table(scores: pd.DataFrame) -> str:
+    """Return how good the 90 % intervals of the method that is used are."""
+    own = scores[scores["metric"].isin(list(INTERVALS)) & scores["is_default"].astype(bool)]
     shots = sorted(own["shots"].unique())
-    rows = [
-        [find_property(name).title, *(f"{group.get(k, float('nan')):.2f}" for k in shots)]
-        for name, group in own.set_index("shots").groupby("property", sort=False)["value"]
-    ]
-    return markdown(["property", *map(str, shots)], rows)
+    rows = []
+    for name, group in own.groupby("property", sort=False):
+        title = find_property(name).title
+        for metric, words in INTERVALS.items():
+            by_shots = group[group["metric"] == metric].set_index("shots")["value"]
+            digits = 2 if metric.startswith("coverage") else 3
+            cells = [f"{by_shots[k]:.{digits}f}" if k in by_shots else "" for k in shots]
+            rows.append([title, words, *cells])
+            title = ""
+    return markdown(["property", "90 % intervals", *map(str, shots)], rows)
 
 
 def kinetics_table(scores: pd.DataFrame) -> str:
@@ -121,9 +135,12 @@ def page(results: Path) -> tuple[str, str]:
         "Training crystals that are a held-out material in a distorted form are left out.\n",
         property_table(scores),
         *(f"- {sentence}" for sentence in summary["statements"]),
-        "\n### Coverage of the 90 % intervals\n",
-        "Share of the crystals of test families inside, by the number of labels.\n",
-        coverage_table(scores),
+        "\n### Intervals\n",
+        "On test families, by the number of labels: the share of crystals inside; and the interval "
+        "score and the continuous ranked probability score (CRPS), which reward sharpness, too: "
+        "lower is better, on the scale of the errors above. Tenths are of all predictions "
+        "together, and few families may fill them.\n",
+        interval_table(scores),
         "## Kinetics of alloys, simulated observations\n",
         "*Simulated* observations of published alloys, held out by composition group: "
         "root-mean-square error on the other observations of an alloy, by the number of its "

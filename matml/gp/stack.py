@@ -14,7 +14,7 @@ process, Shah, Wilson and Ghahramani 2014, arXiv 1402.4306). Predictions do not 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import gammaln
 from torch import Tensor
-from torch.nn import functional
 
 from matml.gp.condition import JointProcess, factorise
 from matml.gp.kernels import JITTER
+from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import AS_LEARNED, CASES, Case, Shifted, student_likelihood
+from matml.gp.trend import FLAT, Trend
 
 FREEDOM = (1.0, 100.0)
 """Least and most degrees of freedom of the families' factors: from wild to all alike."""
@@ -36,27 +37,6 @@ WIDEST, SEVERAL = 2.5, 3
 from how many labels on: one odd label would widen all intervals without end, but one or two that
 are far off may be all there is to tell that the model is wrong here."""
 ALIKE, ONE = torch.tensor(1e12, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the base models say of n crystals before any of their labels is known.
-
-    Attributes
-    ----------
-    means
-        [models, n].
-    covariances
-        [kernels, n, n]; together positive definite with any noise.
-    """
-
-    means: Tensor
-    covariances: Tensor
-
-    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> "Predictions":
-        """Return those of some of the crystals."""
-        own = torch.as_tensor(np.asarray(rows, dtype=np.int64))
-        return Predictions(self.means[:, own], self.covariances[:, own[:, None], own])
 
 
 @dataclass(frozen=True)
@@ -95,6 +75,10 @@ class GPStack:
         shape and rate are half of `freedom` and of `freedom * spread`. All alike, by default.
     cases
         Of what the mean may be off by; not at all, by default.
+    trend
+        How a label's deviation goes with its prediction.
+    offset
+        Added to the mean.
     """
 
     mean_weights: Tensor
@@ -103,6 +87,8 @@ class GPStack:
     freedom: Tensor = ALIKE
     spread: Tensor = ONE
     cases: tuple[Case, ...] = AS_LEARNED
+    trend: Trend = FLAT
+    offset: float = 0.0
 
     def joint(self, predictions: Predictions) -> JointProcess:
         """Return the process over crystals, written out."""
@@ -164,17 +150,26 @@ class GPStack:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and scale of labels, [m]."""
         factor = self.factor(given.misfit, len(given))
-        found, deviation = given.at(mean, cross, variance, self.noise, factor)
+        found, own = (part.numpy() for part in given.at(mean, cross, variance, self.noise, factor))
+        deviation = own * self.trend.factor(found)
         if len(given) < SEVERAL:
-            return found.numpy(), deviation.numpy()
-        before = ((variance + self.noise).clamp(min=1e-9) * self.spread).sqrt()
+            return found, deviation
+        before = ((variance + self.noise).clamp(min=1e-9) * self.spread).sqrt().numpy()
+        before *= self.trend.factor(mean.numpy())
         # labels that speak against the mean may widen it without end
-        most = before * (WIDEST / max(given.as_learned, 1e-9))
-        return found.numpy(), torch.minimum(deviation, most).numpy()
+        return found, np.minimum(deviation, before * (WIDEST / max(given.as_learned, 1e-9)))
 
     def _weigh(self, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and the weighted covariance."""
-        return self.mean_weights @ means, torch.einsum("k,kab->ab", self.variances, covariances)
+        mean = self.mean_weights @ means + self.offset
+        return mean, torch.einsum("k,kab->ab", self.variances, covariances)
+
+    def moved(self, offset: float, widening: float) -> "GPStack":
+        """Return the stack of crystals whose labels lie elsewhere and spread wider than usual."""
+        square = widening**2
+        return replace(
+            self, offset=offset, variances=self.variances * square, noise=self.noise * square
+        )
 
     def factor(self, misfit: Tensor | float, shots: int) -> Tensor:
         """Return what a family's labels let expect of the factor of its covariance.
@@ -190,20 +185,21 @@ class GPStack:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights, for a file."""
-        return {name: getattr(self, name) for name in TENSORS}
+        trend = torch.tensor(astuple(self.trend), dtype=torch.float64)
+        return {name: getattr(self, name) for name in TENSORS} | {"trend": trend}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "GPStack":
         """Return what `tensors` gave."""
         known: dict[str, Any] = {name: tensors[name] for name in TENSORS}
-        return cls(**known, cases=CASES)
+        return cls(**known, cases=CASES, trend=Trend(*tensors["trend"].tolist()))
 
 
 def sequential_loss(
     mean_weights: Tensor,
     variances: Tensor,
     noise: Tensor,
-    sequences: "Sequences",
+    sequences: Sequences,
 ) -> Tensor:
     """Return the cost of each family, [families]: each crystal from the labels of those before it.
 
@@ -218,7 +214,7 @@ def sequential_loss(
 
 
 def _one_ahead(
-    mean_weights: Tensor, variances: Tensor, noise: Tensor, sequences: "Sequences"
+    mean_weights: Tensor, variances: Tensor, noise: Tensor, sequences: Sequences
 ) -> tuple[Tensor, Tensor]:
     """Return each crystal's error over its deviation given those before it, and the deviation.
 
@@ -262,68 +258,6 @@ def family_factors(misfit: np.ndarray, crystals: np.ndarray) -> tuple[float, flo
     found = minimize(cost, start, method="Nelder-Mead", bounds=bounds)
     freedom, spread = np.exp(found.x)
     return float(freedom), float(spread)
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Families' crystals in random orders, padded to equal numbers.
-
-    Attributes
-    ----------
-    means, covariances
-        As of `Predictions`, with a leading dimension of families; 0 where a crystal is missing.
-    labels, present
-        [families, n]; `present` is 1 for a crystal and 0 for padding.
-    """
-
-    means: Tensor
-    covariances: Tensor
-    labels: Tensor
-    present: Tensor
-
-    @classmethod
-    def draw(
-        cls,
-        predictions: Sequence[Predictions],
-        labels: Sequence[np.ndarray],
-        *,
-        longest: int = 25,
-        orders: int = 4,
-        seed: int = 0,
-    ) -> "Sequences":
-        """Return `orders` random orders of each family, of at most `longest` crystals.
-
-        Parameters
-        ----------
-        predictions, labels
-            Of each family's labelled crystals.
-        """
-        generator = np.random.default_rng(seed)
-        size = min(longest, max(len(values) for values in labels))
-        parts = []
-        for predicted, values in zip(predictions, labels, strict=True):
-            for _ in range(orders):
-                rows = generator.permutation(len(values))[:size]
-                own, pad = predicted[rows], size - len(rows)
-                parts.append(
-                    (
-                        functional.pad(own.means, (0, pad)),
-                        functional.pad(own.covariances, (0, pad, 0, pad)),
-                        functional.pad(torch.from_numpy(values[rows]), (0, pad)),
-                        functional.pad(torch.ones(len(rows), dtype=torch.float64), (0, pad)),
-                    )
-                )
-        return cls(*(torch.stack(each) for each in zip(*parts, strict=True)))
-
-    def __len__(self) -> int:
-        """Return the number of families times orders."""
-        return len(self.labels)
-
-    def __getitem__(self, rows: Tensor) -> "Sequences":
-        """Return some of the sequences."""
-        return Sequences(
-            self.means[rows], self.covariances[rows], self.labels[rows], self.present[rows]
-        )
 
 
 STRENGTH = 0.1

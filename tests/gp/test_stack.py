@@ -8,16 +8,9 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import CASES
-from matml.gp.stack import (
-    WIDEST,
-    GPStack,
-    Predictions,
-    Sequences,
-    family_factors,
-    learn_stack,
-    sequential_loss,
-)
+from matml.gp.stack import WIDEST, GPStack, family_factors, learn_stack, sequential_loss
 
 
 def weights(means, variances, noise=0.01, *factors):

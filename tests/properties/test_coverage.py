@@ -1,11 +1,11 @@
-"""The coverage of intervals at several levels, as the evaluation measures it."""
+"""Coverage and proper scores of intervals, as the evaluation measures them."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from matml.properties.evaluation.compare import Choice
-from matml.properties.evaluation.summarise import coverage_table
+from matml.properties.evaluation.intervals import crps, interval_score, interval_table
 from matml.properties.stack.conformal import LEVELS, normal_ratio
 
 
@@ -25,7 +25,7 @@ def episodes(errors, half_width=None):
 
 def measured(test, validation):
     truth = {"p": np.zeros(1000)}
-    table = coverage_table(test, validation, truth, {"p": Choice("gp_stack", "")}, {"p": "eV"})
+    table = interval_table(test, validation, truth, {"p": Choice("gp_stack", "")}, {"p": "eV"})
     shares = table[table["metric"].str.startswith("coverage")]
     return shares.set_index("metric")["value"], table
 
@@ -48,7 +48,10 @@ def test_a_methods_own_widths_are_scaled_from_90():
     # the width that is told is that of the interval that predictions come with
     width = table[table["metric"] == "interval_width"]
     assert width["value"].tolist() == [2.0]
-    assert len(table) == len(LEVELS) + 1
+    found = table.set_index("metric")["value"]
+    # a tenth of the width's complement is the fine: (1.1 - 1, 3 - 1) * 20 over four, and nothing
+    assert found["interval_score"] == pytest.approx(2 + 20 * (0.1 + 2.0) / 4 / 2)
+    assert len(table) == len(LEVELS) + 5
 
 
 def test_conformal_widths_are_the_quantiles_of_validation_families():
@@ -59,3 +62,29 @@ def test_conformal_widths_are_the_quantiles_of_validation_families():
     shares, _ = measured(test, validation)
     for level in LEVELS:
         assert shares[f"coverage_{100 * level:.0f}"] == pytest.approx(level, abs=0.02)
+
+
+def test_proper_scores_are_those_of_the_literature():
+    random = np.random.default_rng(0)
+    draws = random.normal(0.4, 1.5, (2, 400_000))
+    # E|X - y| - E|X - X'| / 2 (Gneiting and Raftery 2007, eq. 21)
+    expected = np.abs(draws[0] - 1.0).mean() - np.abs(draws[0] - draws[1]).mean() / 2
+    assert crps(np.array([0.4 - 1.0]), np.array([1.5]))[0] == pytest.approx(expected, rel=0.01)
+    # the interval with the least expected score has the quantiles at its ends
+    halves = np.linspace(1.0, 2.5, 151)
+    error = random.normal(size=100_000)
+    scores = [interval_score(error, np.full(len(error), half)).mean() for half in halves]
+    assert halves[np.argmin(scores)] == pytest.approx(1.645, abs=0.05)
+
+
+def test_the_ends_are_those_of_the_predictions():
+    test = episodes(np.zeros((10, 10)), half_width=1.0)
+    test["prediction"] = [np.arange(10) + 10.0 * i for i in range(10)]
+    test["query"] = [list(range(10 * i, 10 * i + 10)) for i in range(10)]
+    truth = np.arange(1000.0)
+    truth[:3] += 5
+    truth[90:99] -= 5
+    table = interval_table(test, test, {"p": truth}, {"p": Choice("gp_stack", "")}, {"p": "eV"})
+    found = table.set_index("metric")["value"]
+    assert found["coverage_90_lowest_tenth"] == pytest.approx(0.7)
+    assert found["coverage_90_highest_tenth"] == pytest.approx(0.1)

@@ -9,8 +9,10 @@ import torch
 from matml.core.statistics import NORMAL_90
 from matml.gp.shifts import CASES
 from matml.gp.stack import GPStack
+from matml.gp.trend import FLAT
 from matml.properties.stack.base_models import BaseModels, Inputs, cross_fitted
-from matml.properties.stack.fit import StackedPredictor, _scales
+from matml.properties.stack.calibrate import Scores, scales_of
+from matml.properties.stack.fit import StackedPredictor
 
 
 def weights(means, variances, noise=0.01, *factors):
@@ -110,22 +112,26 @@ def test_a_stack_survives_its_file(fitted, tmp_path):
 
 def scored(errors, first=0):
     """Scores of families, each with the same error throughout."""
-    return {first + i: (np.full(n, e), np.full(n, 1 / n)) for i, (e, n) in enumerate(errors)}
+    one = [np.ones(n) for _, n in errors]
+    return {
+        first + i: Scores(np.arange(n), 0 * one[i], e * one[i], one[i], one[i] / n)
+        for i, (e, n) in enumerate(errors)
+    }
 
 
 def test_interval_scales_count_families_alike():
     narrow = [(1.0, 1)] * 9
     # two of eleven families, however many or few their crystals, are more than a tenth
-    assert _scales({0: scored([(3.0, 100), *narrow])})[0] == 1.0
-    assert _scales({0: scored([(3.0, 1), (3.0, 100), *narrow])})[0] == 3.0
+    assert scales_of({0: scored([(3.0, 100), *narrow])}, FLAT)[0] == 1.0
+    assert scales_of({0: scored([(3.0, 1), (3.0, 100), *narrow])}, FLAT)[0] == 3.0
 
 
 def test_numbers_of_labels_with_few_families_are_calibrated_together():
     many = scored([(1.0, 5)] * 19 + [(2.0, 5)])
     few = scored([(4.0, 5)] * 3)
-    scales = _scales({0: scored([(9.0, 2)] * 20), 2: many, 20: few})
+    scales = scales_of({0: scored([(9.0, 2)] * 20), 2: many, 20: few}, FLAT)
     assert scales[0] == 9.0
     assert scales[2] == 1.0
     # three of twenty families bring errors of 4 for half of their weight, another of 2
     assert scales[20] == 2.0
-    assert _scales({5: few}) == {5: NORMAL_90}
+    assert scales_of({5: few}, FLAT) == {5: NORMAL_90}

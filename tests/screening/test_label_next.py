@@ -17,7 +17,8 @@ from matml.gp import condition
 from matml.gp.condition import JointProcess
 from matml.gp.kernels import JITTER
 from matml.gp.residual import ResidualGP
-from matml.gp.stack import GPStack, Predictions
+from matml.gp.sequences import Predictions
+from matml.gp.stack import GPStack
 from matml.properties.data.targets import LabelScale, find_property
 from matml.properties.methods.baselines import CorrectedTrees
 from matml.properties.methods.corrected import Plain

@@ -19,8 +19,9 @@ from matml.properties.evaluation.compare import (
     family_errors,
     with_chosen_fine_tuning,
 )
+from matml.properties.evaluation.intervals import half_width_of
 from matml.properties.evaluation.layout import member_folder, predictions_of
-from matml.properties.evaluation.summarise import half_width_of, join_predictions, to_learned_scale
+from matml.properties.evaluation.summarise import join_predictions, to_learned_scale
 from matml.properties.methods.registry import COMPARED, ONE, SINGLE, STACK, TITLES
 from matml.properties.networks.ensemble import load_network
 from matml.properties.networks.pretrain import embed

@@ -13,7 +13,7 @@ SITES = 4
 """Elements described one by one; a crystal with more keeps the most abundant ones."""
 MOST_ELEMENTS = 128
 """More than there are atomic numbers."""
-GEOMETRIC = 9
+GEOMETRIC = 9 + 2 * SITES
 """Descriptors that do not follow from the composition; the last ones."""
 PACKING = (-5, -4, -3, -2, -1)
 """Those that tell how atoms are packed: volume, and distances of neighbours."""
@@ -23,14 +23,15 @@ def describe(crystals: CrystalSet) -> np.ndarray:
     """Return descriptors [crystals, features] in float64.
 
     Mean and spread of the element features over the atoms; the features of up to four elements one
-    by one, ordered by amount and then by electronegativity, with their shares; distances of
+    by one, ordered by amount and then by electronegativity, with their shares; of the neighbours of
+    each of these elements the electronegativity and the share of its own kind; distances of
     neighbours over the sums of their radii, volume per atom, and distances over its cube root. All
     change smoothly with the positions of the atoms: nothing counts orbits or names a symmetry.
     """
     if not len(crystals):
         return np.zeros((0, describe_compositions(*compositions([], [])).shape[1] + GEOMETRIC))
-    found = describe_compositions(*compositions_of(crystals.table))
-    return np.hstack([found, _geometry(crystals)])
+    known = compositions_of(crystals.table)
+    return np.hstack([describe_compositions(*known), _geometry(crystals, *known)])
 
 
 def compositions_of(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,19 +84,33 @@ def describe_compositions(
     mean = np.add.reduceat(share[:, None] * features, offset[:-1])
     square = np.square(features - mean[crystal])
     spread = np.sqrt(np.add.reduceat(share[:, None] * square, offset[:-1]))
-    electronegativity = features[:, feature_names().index("electronegativity")]
-    # amounts that differ by rounded occupancies are equal
-    order = np.lexsort((electronegativity, -amounts.round(2), crystal))
-    place = np.arange(len(order)) - offset[crystal]
+    place = _places(elements, amounts, offset)
     first = place < SITES
     sites = np.zeros((size, SITES, table.shape[1] + 1))
-    sites[crystal[first], place[first], :-1] = features[order[first]]
-    sites[crystal[first], place[first], -1] = share[order[first]]
+    sites[crystal[first], place[first], :-1] = features[first]
+    sites[crystal[first], place[first], -1] = share[first]
     return np.hstack([mean, spread, sites.reshape(size, -1)])
 
 
-def _geometry(crystals: CrystalSet) -> np.ndarray:
-    """Return geometric descriptors, [crystals, GEOMETRIC]."""
+def _places(elements: np.ndarray, amounts: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return each element's place in its crystal, by amount and then electronegativity, [e]."""
+    crystal = np.repeat(np.arange(len(offset) - 1), np.diff(offset))
+    # amounts that differ by rounded occupancies are equal
+    order = np.lexsort((_electronegativities()[elements], -amounts.round(2), crystal))
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order)) - offset[crystal]
+    return place
+
+
+def _electronegativities() -> np.ndarray:
+    """Return the electronegativity of each element, standardised, by atomic number."""
+    return element_features()[:, feature_names().index("electronegativity")].astype(float)
+
+
+def _geometry(
+    crystals: CrystalSet, elements: np.ndarray, amounts: np.ndarray, offset: np.ndarray
+) -> np.ndarray:
+    """Return geometric descriptors, [crystals, GEOMETRIC]; compositions as of `compositions`."""
     table = crystals.table
     flat = crystals.graphs.gather(np.arange(len(crystals)))
     graph, centre, atoms = flat["graph"], flat["edge_target"], flat["node_multiplicity"]
@@ -103,8 +118,15 @@ def _geometry(crystals: CrystalSet) -> np.ndarray:
     weight = flat["edge_weight"].astype(float)
     total = np.bincount(centre, weight, len(graph))
     distance = flat["edge_distance"].astype(float)
-    radius = atomic_radii()[flat["atomic_number"]]
-    ratio = distance / (radius[flat["edge_source"]] + radius[centre])
+    number, source = flat["atomic_number"].astype(int), flat["edge_source"]
+    radius = atomic_radii()[number]
+    ratio = distance / (radius[source] + radius[centre])
+    crystal = np.repeat(np.arange(len(table)), np.diff(offset))
+    # elements ascend in each crystal
+    kind = np.searchsorted(crystal * MOST_ELEMENTS + elements, graph * MOST_ELEMENTS + number)
+    place = _places(elements, amounts, offset)[kind]
+    shown = place < SITES
+    of_element = np.bincount(kind, share)[kind]
 
     def of_atoms(values: np.ndarray) -> np.ndarray:
         """Return means over the neighbours of each atom."""
@@ -113,6 +135,12 @@ def _geometry(crystals: CrystalSet) -> np.ndarray:
     def of_crystals(values: np.ndarray) -> np.ndarray:
         """Return means over the atoms of each crystal."""
         return np.bincount(graph, share * values, len(table))
+
+    def of_sites(values: np.ndarray) -> np.ndarray:
+        """Return means over the neighbours of each element, one by one, [crystals, SITES]."""
+        each = (of_atoms(values) * share / of_element)[shown]
+        size = len(table) * SITES
+        return np.bincount((graph * SITES + place)[shown], each, size).reshape(-1, SITES)
 
     def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return mean and variance over atoms, [crystals], and variance of each atom's own."""
@@ -127,7 +155,9 @@ def _geometry(crystals: CrystalSet) -> np.ndarray:
     np.minimum.at(shortest, graph[centre], distance)
     volume = table["volume_per_atom_A3"].to_numpy(float)
     length = np.cbrt(volume)
-    return np.stack(
+    chemistry = [of_sites(_electronegativities()[number][source])]
+    chemistry.append(of_sites((number[source] == number[centre]).astype(float)))
+    packing = np.stack(
         [
             np.sqrt(among) / length,
             ratio_mean,
@@ -141,3 +171,4 @@ def _geometry(crystals: CrystalSet) -> np.ndarray:
         ],
         1,
     )
+    return np.hstack([*chemistry, packing])

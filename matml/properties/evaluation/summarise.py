@@ -19,9 +19,10 @@ from matml.properties.evaluation.compare import (
     statements,
     with_chosen_fine_tuning,
 )
+from matml.properties.evaluation.intervals import half_width_of, interval_table
 from matml.properties.evaluation.layout import CHOICES
 from matml.properties.methods.registry import TITLES
-from matml.properties.stack.conformal import LEVEL, LEVELS, half_widths, normal_ratio, width_at
+from matml.properties.stack.conformal import LEVEL, half_widths
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ def summarise(
 
     widths = half_widths(validation, truth)
     scores = score_table(test, choices, units)
-    coverage = coverage_table(test, validation, truth, choices, units)
-    scores = pd.concat([scores, coverage], ignore_index=True)
+    intervals = interval_table(test, validation, truth, choices, units)
+    scores = pd.concat([scores, intervals], ignore_index=True)
     write_table(out / "scores.csv", scores)
     write_table(out / "predictions.parquet", _parity(test, truth, widths, bench, choices))
     sentences = statements(scores, choices, titles)
@@ -147,73 +148,6 @@ def to_learned_scale(
         ]
         predictions = predictions.assign(half_width=pd.Series(own, predictions.index, dtype=object))
     return predictions
-
-
-def half_width_of(row, widths: dict, level: float = LEVEL) -> np.ndarray:
-    """Return the half widths of an episode's intervals, [m]: the method's own, or conformal ones.
-
-    Parameters
-    ----------
-    row
-        Of a table of errors, as a named tuple.
-    widths
-        Output of `intervals.half_widths` for the same level.
-    level
-        A method's own widths are those of 90 %; others follow as of a normal distribution.
-    """
-    own = getattr(row, "half_width", None)
-    if own is not None:
-        return own * normal_ratio(level)
-    return np.full(len(row.query), width_at(widths, row.property, row.method, row.shots))
-
-
-def coverage_table(test, validation, truth, choices, units) -> pd.DataFrame:
-    """Return the coverage of the chosen methods' intervals on the test families, by level.
-
-    A user gets the 90 % interval; the other levels, in the same way, tell whether the shape of the
-    predictive distribution is right.
-    """
-    records = []
-    for level in LEVELS:
-        widths = half_widths(validation, truth, level)
-        for name, choice in choices.items():
-            own = test[(test["property"] == name) & (test["method"] == choice.method)]
-            for shots, group in own.groupby("shots"):
-                halves = [half_width_of(row, widths, level) for row in group.itertuples()]
-                inside = [
-                    float(np.mean(np.abs(np.asarray(p) - truth[name][np.asarray(q)]) <= half))
-                    for p, q, half in zip(group["prediction"], group["query"], halves, strict=True)
-                ]
-                spans = group.assign(inside=inside, width=[2 * half.mean() for half in halves])
-                spans = spans.groupby("family")[["inside", "width"]].mean()
-                by_family = spans["inside"].to_numpy()
-                low, high = bootstrap_interval(by_family)
-                common = {
-                    "property": name,
-                    "unit": units[name],
-                    "method": choice.method,
-                    "title": TITLES[choice.method],
-                    "is_default": True,
-                    "shots": int(shots),
-                    "n_families": len(by_family),
-                    "n_episodes": len(group),
-                }
-                coverage = {
-                    "metric": f"coverage_{100 * level:.0f}",
-                    "value": by_family.mean(),
-                    "low": low,
-                    "high": high,
-                }
-                records.append(common | coverage)
-                if level == LEVEL:
-                    width = {
-                        "metric": "interval_width",
-                        "value": spans["width"].mean(),
-                        "low": np.nan,
-                        "high": np.nan,
-                    }
-                    records.append(common | width)
-    return pd.DataFrame(records)
 
 
 def _parity(test, truth, widths, bench: Workbench, choices) -> pd.DataFrame:

@@ -140,6 +140,14 @@ class Stacked(Method[EncodedCrystals, Weighed]):
         return StackedPool(process, float(stack.noise), stack, self, crystals)
 
 
+class HypotheticalStacked(Stacked):
+    """The same for crystals that are declared to be hypothetical, which training labels are not."""
+
+    def __init__(self, name: str, trained: Trained) -> None:
+        super().__init__(name, trained)
+        self.fitted = self.fitted.of_hypothetical()
+
+
 def surprising(fitted: StackedPredictor, given: Shifted) -> bool:
     """Return whether labels are unlikely under a stack, or only likely with its mean shifted."""
     stack, k = fitted.stack, len(given)

@@ -23,7 +23,12 @@ from matml.properties.features.method import WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.make import make
 from matml.properties.methods.method import FineTuning, Trained
-from matml.properties.methods.registry import LABEL_PROCESS, STACK, WITH_FEATURES
+from matml.properties.methods.registry import (
+    HYPOTHETICAL,
+    LABEL_PROCESS,
+    STACK,
+    WITH_FEATURES,
+)
 from matml.properties.networks.ensemble import Member, NetworkRecipe, load_member, to_device
 from matml.properties.new_property.method import NewProperty
 from matml.properties.new_property.model import NewPropertyModel
@@ -241,8 +246,8 @@ class FewShotPredictor:
                 )
             method = STACK
         method, entry = method or self.default_method(name), self.card["properties"][name]
-        if method not in entry["half_widths"]:
-            known = ", ".join(entry["half_widths"])
+        if method not in (offered := [*entry["half_widths"], HYPOTHETICAL]):
+            known = ", ".join(offered)
             raise MatmlError(f"method {method!r} is not known; known are {known}")
         column = self.recipe.properties.index(name)
         trained = self._trained(name, column)

@@ -6,7 +6,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_json
 from matml.core.integrity.formats import Format
 
-FORMAT = Format("model", 5, "train and export it again with `matml run`, or copy it again")
+FORMAT = Format("model", 6, "train and export it again with `matml run`, or copy it again")
 CARD, TRAINING, CHECKS = "card.json", "training.safetensors", "checks.json"
 NEW_PROPERTY = "new-property.safetensors"
 """What properties that the model does not know take."""

@@ -18,7 +18,8 @@ from torch import Tensor
 from matml.core.standardise import Standardisation
 from matml.gp.exact import Anchor, GlobalGP
 from matml.gp.kernels import matern32
-from matml.gp.stack import Predictions, QueryPredictions
+from matml.gp.sequences import Predictions
+from matml.gp.stack import QueryPredictions
 from matml.meta.checkpoint import pack, unpack
 
 PROCESSES = ("residual", "descriptors", "augmented")

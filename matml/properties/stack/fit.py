@@ -1,7 +1,7 @@
 """Fit the stacked Gaussian process of one property, and predict with it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from matml.core.errors import MatmlError, reading
-from matml.core.statistics import NORMAL_90
+from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import Shifted
-from matml.gp.stack import GPStack, Predictions, Sequences, learn_stack
+from matml.gp.stack import GPStack, learn_stack
 from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.data.split import labelled_members
 from matml.properties.dataset import Workbench
@@ -20,16 +20,22 @@ from matml.properties.networks.ensemble import load_network
 from matml.properties.networks.pretrain import predict
 from matml.properties.settings import PropertiesSection
 from matml.properties.stack.base_models import BaseModels, EncodedSupport, Inputs, cross_fitted
-from matml.properties.stack.conformal import LEVEL, at_shots, weighted_quantile
+from matml.properties.stack.calibrate import (
+    Scores,
+    above_hull,
+    scales_of,
+    score_family,
+    trend_of,
+)
+from matml.properties.stack.conformal import at_shots
 
+ENERGY, HULL = "formation_energy_eV_per_atom", "energy_above_hull_eV_per_atom"
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
 CHUNK = 512
 """Crystals predicted at once, so that what is made of them stays small."""
 ORDERS = 4
 """Random orders of a family's crystals."""
-FEWEST_FAMILIES = 8
-"""Families below which a number of labels is calibrated together with the others."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +48,34 @@ class StackedPredictor:
         Weights of what they say.
     scales
         Number of labels to half width of a 90 % interval, in posterior deviations.
+    hypothetical
+        What crystals above the hull have in addition, standardised, and how much wider they are;
+        None where the training labels do not tell.
     """
 
     models: BaseModels
     stack: GPStack
     scales: dict[int, float]
+    hypothetical: tuple[float, float] | None = None
 
     def scale(self, shots: int) -> float:
         """Return half width over deviation for any number of labels: that of fewer or as many."""
         return at_shots(self.scales, shots)
+
+    def of_hypothetical(self) -> "StackedPredictor":
+        """Return the predictor of crystals of which nobody knows whether they are stable.
+
+        Raises
+        ------
+        MatmlError
+            Where the training labels do not tell what changes.
+        """
+        if self.hypothetical is None:
+            raise MatmlError(
+                "the training labels do not tell how hypothetical crystals differ in this "
+                f"property: that takes {HULL} of labelled {ENERGY}; predict without it"
+            )
+        return replace(self, stack=self.stack.moved(*self.hypothetical))
 
     def adapt(self, support: Inputs, labels: np.ndarray) -> "AdaptedStack":
         """Return the stack given a support and its standardised labels, [k]; k may be 0."""
@@ -67,6 +92,7 @@ class StackedPredictor:
         """
         tensors = pack("models", self.models.tensors()) | pack("stack", self.stack.tensors())
         state = {"column": self.models.column, "scales": self.scales}
+        state["hypothetical"] = self.hypothetical
         save_checkpoint(path, tensors | dict(more or {}), state | said)
 
     @classmethod
@@ -80,6 +106,7 @@ class StackedPredictor:
                 ),
                 GPStack.from_tensors(unpack("stack", tensors)),
                 {int(k): scale for k, scale in state["scales"].items()},
+                state["hypothetical"] and tuple(state["hypothetical"]),
             )
 
 
@@ -151,23 +178,33 @@ def fit_stack(
         Where no training family has enough labels.
     """
     name = bench.names[column]
-    training = bench.split.training_rows(bench.families)
-    training = training[~np.isnan(bench.targets[training, column])]
-    families = bench.families[training]
-    # a repeated crystal would tell its own label
     single = labelled_members(bench.crystals.table, name).to_numpy()
     held_out = [
         np.flatnonzero((bench.families == family) & single) for family in bench.split.validation
     ]
-    known = TrainingLabels(
+    known = training_labels(bench, inputs, column)
+    beside = [(inputs[rows], bench.targets[rows, column]) for rows in held_out]
+    return learn_stacked(known, name, column, settings, seed=seed, beside=beside)
+
+
+def training_labels(bench: Workbench, inputs: Inputs, column: int) -> "TrainingLabels":
+    """Return the training crystals with labels of a property; `inputs` are of all crystals."""
+    name, table = bench.names[column], bench.crystals.table
+    training = bench.split.training_rows(bench.families)
+    training = training[~np.isnan(bench.targets[training, column])]
+    families = bench.families[training]
+    hull = None
+    if name == ENERGY and HULL in table:
+        hull = table[HULL].to_numpy(float)[training]
+    return TrainingLabels(
         inputs[training],
         bench.targets[training, column],
         families,
         np.array([bench.split.folds[family] for family in families]),
-        single[training],
+        # a repeated crystal would tell its own label
+        labelled_members(table, name).to_numpy()[training],
+        hull,
     )
-    beside = [(inputs[rows], bench.targets[rows, column]) for rows in held_out]
-    return learn_stacked(known, name, column, settings, seed=seed, beside=beside)
 
 
 @dataclass(frozen=True)
@@ -182,6 +219,8 @@ class TrainingLabels:
         Family of each, and the fold of cross-fitting that it is in, [n].
     single
         Which of them repeat no other one, [n].
+    hull
+        Of energies, how far each is above the convex hull, eV/atom, [n].
     """
 
     inputs: Inputs
@@ -189,6 +228,25 @@ class TrainingLabels:
     families: np.ndarray
     folds: np.ndarray
     single: np.ndarray
+    hull: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A stack before its calibration.
+
+    Attributes
+    ----------
+    groups
+        Places among the training labels of each family that the weights were learned from.
+    scores
+        By number of labels and family: those of `groups`, left out in turn, then those beside.
+    """
+
+    models: BaseModels
+    stack: GPStack
+    groups: list[np.ndarray]
+    scores: dict[int, dict[int, Scores]]
 
 
 def learn_stacked(
@@ -209,6 +267,26 @@ def learn_stacked(
     beside
         Families that shape nothing of the stack, but its intervals.
     """
+    learned = learn(known, name, column, settings, seed=seed, beside=beside)
+    trend = trend_of(learned.scores, len(learned.groups))
+    scales, hypothetical = scales_of(learned.scores, trend), None
+    if known.hull is not None:
+        above = [known.hull[rows] for rows in learned.groups]
+        hypothetical = above_hull(learned.scores[0], above, trend, scales[0])
+    stack = replace(learned.stack, trend=trend)
+    return StackedPredictor(learned.models, stack, scales, hypothetical)
+
+
+def learn(
+    known: TrainingLabels,
+    name: str,
+    column: int,
+    settings: PropertiesSection,
+    *,
+    seed: int,
+    beside: Sequence[tuple[Inputs, np.ndarray]] = (),
+) -> Learned:
+    """Return the stack as yet without its calibration; parameters as of `learn_stacked`."""
     own, targets, folds = known.inputs, known.targets, known.folds
     models = BaseModels.fit(
         own, targets, column, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
@@ -234,7 +312,7 @@ def learn_stacked(
 
     def score(family: int, weights: GPStack, said: Predictions, values: np.ndarray) -> None:
         for k in shots:
-            if found := _scores(weights, said, values, k, seed):
+            if found := score_family(weights, said, values, k, seed):
                 scores[k][family] = found
 
     for fold in np.unique(group_folds):
@@ -250,66 +328,4 @@ def learn_stacked(
     for number, (inputs, values) in enumerate(beside, len(groups)):
         if len(values) >= FEWEST_CRYSTALS:
             score(number, stack, models.predict(inputs), values)
-    return StackedPredictor(models, stack, _scales(scores))
-
-
-Scores = tuple[np.ndarray, np.ndarray]
-"""Errors over deviations in a family, and their weights, which sum to 1."""
-
-
-def _scores(
-    stack: GPStack,
-    predictions: Predictions,
-    labels: np.ndarray,
-    shots: int,
-    seed: int,
-    draws: int = 6,
-) -> Scores | None:
-    """Return the scores of a family at a number of labels; None where it has too few."""
-    if len(labels) < max(2 * shots, shots + 4):
-        return None
-    generator, found = np.random.default_rng(seed), []
-    joint = stack.joint(predictions)
-    for _ in range(draws if shots else 1):
-        order = generator.permutation(len(labels))
-        support, query = order[:shots], order[shots:]
-        mean, deviation = stack.predict(joint, support, labels[support], query)
-        found.append(np.abs(mean - labels[query]) / deviation)
-    values = np.concatenate(found)
-    return values, np.full(len(values), 1 / len(values))
-
-
-def _scales(scores: dict[int, dict[int, Scores]]) -> dict[int, float]:
-    """Return the conformal quantile of errors over deviations for each number of labels.
-
-    Each family counts the same: a new family is a draw from the families (split conformal
-    prediction, Vovk et al. 2005, with the family as the exchangeable unit). Numbers of labels with
-    few families take the quantile over all positive numbers of labels together; since errors are
-    in units of the deviation, which knows of the labels, they are comparable.
-
-    Parameters
-    ----------
-    scores
-        Number of labels, family to errors and weights.
-    """
-    pooled: dict[int, list[Scores]] = {}
-    for k, found in scores.items():
-        for family, own in found.items() if k else ():
-            pooled.setdefault(family, []).append(own)
-    together = {
-        family: (
-            np.concatenate([v for v, _ in own]),
-            np.concatenate([w for _, w in own]) / len(own),
-        )
-        for family, own in pooled.items()
-    }
-    scales = {}
-    for k, found in sorted(scores.items()):
-        enough = found if len(found) >= FEWEST_FAMILIES else together
-        # where nothing can be calibrated
-        scales[k] = NORMAL_90
-        if len(enough) >= FEWEST_FAMILIES:
-            parts = zip(*enough.values(), strict=True)
-            values, weights = (np.concatenate(part) for part in parts)
-            scales[k] = weighted_quantile(values, weights, LEVEL)
-    return scales
+    return Learned(models, stack, groups, scores)
