@@ -11,6 +11,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import CASES
 from matml.gp.stack import WIDEST, GPStack, family_factors, learn_stack, sequential_loss
+from matml.gp.trend import Trend
 
 
 def weights(means, variances, noise=0.01, *factors):
@@ -156,3 +157,40 @@ def test_each_order_holds_a_crystal_once():
         assert len(set(row[present > 0].tolist())) == present.sum()
     assert (drawn.means[:, 0] == drawn.labels).all()
     assert len({tuple(row) for row in drawn.labels[:3].tolist()}) > 1
+
+
+def test_a_trend_widens_by_the_prediction_and_is_in_the_bound_of_deviations(points):
+    x, y = points
+    own = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 30)))
+    said = Predictions(own, matern(x, 1.0)[None])[np.arange(9)]
+    plain = weights([1.0], [1.0], 0.01, 3.0, 0.5)
+    rising = replace(plain, trend=Trend(0.5, -1.0, 1.0))
+    for shots in (0, 5):
+        mean, deviation = conditioned(plain, said, y[:shots], shots)
+        same, wider = conditioned(rising, said, y[:shots], shots)
+        np.testing.assert_array_equal(same, mean)
+        np.testing.assert_allclose(wider, deviation * np.exp(0.5 * np.clip(mean, -1, 1)))
+    odd = np.r_[y[:5], 100.0]
+    _, before = conditioned(
+        rising, Predictions(said.means[:, 6:], said.covariances[:, 6:, 6:]), odd[:0], 0
+    )
+    _, deviation = conditioned(rising, said, odd, 6)
+    assert (deviation <= WIDEST * before * (1 + 1e-9)).all()
+
+
+def test_a_moved_stack_has_another_mean_and_wider_intervals_until_labels_tell(points):
+    x, y = points
+    own = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 30)))
+    said = Predictions(own, matern(x, 1.0)[None])
+    plain = weights([1.0], [1.0])
+    moved = plain.moved(0.8, 2.0)
+    for shots in (0, 20):
+        mean, deviation = conditioned(plain, said, y[:shots], shots)
+        other, wider = conditioned(moved, said, y[:shots], shots)
+        np.testing.assert_allclose(wider, 2 * deviation, rtol=1e-4)
+        if not shots:
+            np.testing.assert_allclose(other, mean + 0.8)
+    # labels all around a crystal outvote what was added
+    near = said[np.r_[np.arange(20), 3]]
+    (found,), _ = conditioned(moved, near, y[:20], 20)
+    assert abs(found - y[3]) < 0.1

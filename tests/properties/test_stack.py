@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
 from matml.gp.shifts import CASES
 from matml.gp.stack import GPStack
-from matml.gp.trend import FLAT
+from matml.gp.trend import FLAT, Trend
 from matml.properties.stack.base_models import BaseModels, Inputs, cross_fitted
-from matml.properties.stack.calibrate import Scores, scales_of
+from matml.properties.stack.calibrate import Scores, above_hull, scales_of
 from matml.properties.stack.fit import StackedPredictor
 
 
@@ -98,7 +99,8 @@ def test_a_stack_survives_its_file(fitted, tmp_path):
     inputs, targets, models = fitted
     stack = weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7, 0.01, 4.0, 0.5)
     stack = replace(stack, cases=CASES)
-    before = StackedPredictor(models, stack, {0: 2.0, 5: 1.5})
+    stack = replace(stack, trend=Trend(0.3, -1.0, 2.0))
+    before = StackedPredictor(models, stack, {0: 2.0, 5: 1.5}, (0.1, 1.7))
     before.save(tmp_path / "stack.safetensors")
     after = StackedPredictor.load(tmp_path / "stack.safetensors", inputs, targets)
     for support in (np.arange(0), np.arange(6)):
@@ -108,6 +110,40 @@ def test_a_stack_survives_its_file(fitted, tmp_path):
         ]
         np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
     assert [after.scale(k) for k in (0, 3, 5, 50)] == [2.0, 2.0, 1.5, 1.5]
+    assert after.hypothetical == (0.1, 1.7)
+
+
+def test_energies_above_the_hull_tell_what_hypothetical_crystals_have_in_addition(fitted):
+    inputs, _, models = fitted
+    random = np.random.default_rng(0)
+    hull = [np.where(np.arange(20) < 10, 0.0, 0.2) for _ in range(12)]
+    families = {
+        i: Scores(
+            np.arange(20),
+            np.zeros(20),
+            0.1 * random.normal(size=20) - own,
+            np.full(20, 0.1),
+            np.full(20, 1 / 20),
+        )
+        for i, own in enumerate(hull)
+    }
+    # families for validation come after those that were left out in turn, and tell nothing
+    families[12] = replace(families[0], error=np.full(20, 50.0))
+    found = above_hull(families, hull, FLAT, 1.645)
+    assert found[0] == pytest.approx(0.2, abs=0.03)
+    assert 1 <= found[1] < 1.2
+    assert above_hull(families, [0 * own for own in hull], FLAT, 1.645) is None
+    assert above_hull(families, [own + np.nan for own in hull], FLAT, 1.645) is None
+    plain = StackedPredictor(models, weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7), {0: 2.0}, found)
+    query = inputs[np.arange(5)]
+    (usual, narrow), (mean, wide) = (
+        each.adapt(inputs[np.arange(0)], np.zeros(0)).predict(query)
+        for each in (plain, plain.of_hypothetical())
+    )
+    np.testing.assert_allclose(mean - usual, found[0])
+    np.testing.assert_allclose(wide / narrow, found[1])
+    with pytest.raises(MatmlError, match="do not tell how hypothetical crystals differ"):
+        replace(plain, hypothetical=None).of_hypothetical()
 
 
 def scored(errors, first=0):

@@ -146,6 +146,7 @@ class HypotheticalStacked(Stacked):
     def __init__(self, name: str, trained: Trained) -> None:
         super().__init__(name, trained)
         self.fitted = self.fitted.of_hypothetical()
+        self.changes = self.fitted.hypothetical or (0.0, 1.0)
 
 
 def surprising(fitted: StackedPredictor, given: Shifted) -> bool:

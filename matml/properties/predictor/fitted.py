@@ -14,7 +14,7 @@ from matml.properties.features.columns import are_features, joined
 from matml.properties.features.method import WeighedFeatures, WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Adapted, Method, Pool
-from matml.properties.methods.stack import Finding, Weighed
+from matml.properties.methods.stack import Finding, HypotheticalStacked, Weighed
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.domain import Domain
 from matml.properties.predictor.encode import Encoder
@@ -149,6 +149,8 @@ class FittedPredictor:
         if said := in_words(state.finding, self.scale):
             log.warning("%s", said)
             notes.append(said)
+        if isinstance(self.method, HypotheticalStacked):
+            notes.append(declared_in_words(self.method, self.scale))
         return self.scale, adapted, notes
 
     def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
@@ -213,4 +215,15 @@ def in_words(finding: Finding, scale: LabelScale) -> str:
         f"{item.name}: the labels follow the model's predictions after {done} (probability "
         f"{finding.shifted:.2g}), and so do the predictions given here. Is it another reference, "
         "method or unit?"
+    )
+
+
+def declared_in_words(method: HypotheticalStacked, scale: LabelScale) -> str:
+    """Return what it changes that crystals are declared to be hypothetical."""
+    added, wider = method.changes
+    item = scale.property
+    return (
+        f"{item.name}: of hypothetical crystals, as declared: before any label "
+        f"{added * scale.deviation:+.3f} {item.unit}, and intervals {wider:.2f} times as wide, as "
+        "training crystals above the hull show"
     )
