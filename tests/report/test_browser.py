@@ -258,6 +258,14 @@ def test_the_theme_is_the_systems_until_one_is_chosen_and_kept(visit):
     api.expect(page.locator("html")).to_have_attribute("data-theme", "light")
 
 
+def test_a_phone_shows_every_column_of_a_table_that_does_not_sort(visit):
+    page = visit(viewport={"width": 390, "height": 844})
+    page.evaluate(OPEN_ALL)
+    cut = "[...document.querySelectorAll('.stacks')].filter(d => d.scrollWidth > d.clientWidth + 1)"
+    assert page.evaluate("document.querySelectorAll('.stacks').length") > 2
+    assert page.evaluate(f"{cut}.map(d => d.innerText.slice(0, 80))") == []
+
+
 def test_a_phone_scrolls_in_one_direction(visit):
     width = 390
     page = visit(viewport={"width": width, "height": 844}, has_touch=True, is_mobile=True)

@@ -65,6 +65,10 @@ def formula(text: str) -> str:
     return "".join(parts)[: -len(escape("\0"))]
 
 
+WIDE = 3
+"""Columns that a phone shows side by side."""
+
+
 @dataclass
 class Cell:
     """A table cell: markup to show, and the value that sorting (and a test) looks at."""
@@ -73,12 +77,13 @@ class Cell:
     value: float | str | None = None
     kind: str = ""
 
-    def markup(self, tag: str = "td") -> str:
-        """Return the cell's HTML."""
+    def markup(self, title: str = "") -> str:
+        """Return the cell's HTML; `title`, of its column, is shown where the table is stacked."""
         missing = self.value is None or (isinstance(self.value, float) and math.isnan(self.value))
         data = "" if missing else f' data-value="{escape(self.value)}"'
         kind = f' class="{self.kind}"' if self.kind else ""
-        return f"<{tag}{kind}{data}>{self.shown}</{tag}>"
+        said = f' data-title="{escape(title)}"' if title else ""
+        return f"<td{kind}{data}{said}>{self.shown}</td>"
 
 
 def number_cell(value: float | None, digits: int = 3, kind: str = "") -> Cell:
@@ -108,7 +113,7 @@ def table(
     sorted_by: int | None = None,
     name: str = "",
 ) -> str:
-    """Return a table that scrolls sideways on narrow screens.
+    """Return a table; on narrow screens it is stacked, or scrolls sideways where it sorts.
 
     Parameters
     ----------
@@ -136,11 +141,19 @@ def table(
             more += ' aria-sort="ascending"'
         shown = f'<button type="button">{title}</button>' if sortable else title
         columns += f'<th scope="col"{more}>{shown}</th>'
-    body = "".join(f"<tr>{''.join(cell.markup() for cell in row)}</tr>" for row in rows)
+    # on a phone each row of a wide table is a list of its own, titles beside values
+    stacks = len(head) > WIDE and not (sortable or tall)
+    titles = [bare(title) if stacks else "" for title in head]
+    body = "".join(
+        "<tr>"
+        + "".join(cell.markup(title) for cell, title in zip(row, titles, strict=True))
+        + "</tr>"
+        for row in rows
+    )
     kind = (f' id="{name}"' if name else "") + (' class="sortable"' if sortable else "")
     told = escape(caption or bare(", ".join(head)))
     below = f'<p class="note">{note}</p>' if note else ""
-    frame = "scroll tall" if tall else "scroll"
+    frame = "scroll" + (" tall" if tall else "") + (" stacks" if stacks else "")
     return (
         f'<div class="{frame}"><table{kind}><caption class="hidden">{told}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>{below}"
