@@ -55,9 +55,9 @@ def _document(name: str) -> Iterator[None]:
         raise
     else:
         # a file that was written and moved on is named by where it is
-        kept = dict.fromkeys(str(path) for path in written if _is_result(path))
+        kept = dict.fromkeys(path for path in written if _is_result(path))
         document["said"] = words.getvalue().splitlines()
-        document["files"] = {path: _content(Path(path)) for path in kept}
+        document["files"] = {str(path): _content(path) for path in kept}
     finally:
         click.echo(json.dumps(document, indent=1))
 

@@ -93,19 +93,19 @@ def main() -> None:
     Thread(target=break_silence, args=(last,), daemon=True).start()
     try:
         cli(prog_name="matml")
-    except MatmlError as error:
-        click.echo(f"matml: error: {error}", err=True)
-        sys.exit(2)
-    except MemoryError:
-        click.echo(f"matml: error: there is too little memory; {REMEDIES[ENOMEM]}", err=True)
-        sys.exit(2)
-    except ImportError as error:
-        # of libraries that the loader has no room for
-        if not any(said in str(error) for said in NO_ROOM):
+    except (MatmlError, MemoryError, ImportError, OSError) as error:
+        # a library that is broken or missing is ours to trace, one without room is not
+        if isinstance(error, ImportError) and not any(said in str(error) for said in NO_ROOM):
             raise
-        click.echo(f"matml: error: there is too little memory; {REMEDIES[ENOMEM]}", err=True)
+        click.echo(f"matml: error: {_said(error)}", err=True)
         sys.exit(2)
-    except OSError as error:
-        # a folder that cannot be made, a full disk: nothing of ours to trace
-        click.echo(f"matml: error: {reason_of(error)}", err=True)
-        sys.exit(2)
+
+
+def _said(error: Exception) -> str:
+    """Return the line for an error that is no fault of the code."""
+    if isinstance(error, MatmlError):
+        return str(error)
+    # a folder that cannot be made, a full disk
+    if isinstance(error, OSError):
+        return reason_of(error)
+    return f"there is too little memory; {REMEDIES[ENOMEM]}"

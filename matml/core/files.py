@@ -31,8 +31,6 @@ from matml.core.text.json_text import from_json
 log = logging.getLogger(__name__)
 TABLE = Format("table", 1, "run the command again that writes it")
 """Of Parquet tables that no other format says more of."""
-
-
 _written: list[list[Path]] = []
 
 

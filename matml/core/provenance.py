@@ -136,7 +136,8 @@ def to_make_again(results: Path, made: Callable[[str], bool]) -> list[str]:
     with suppress(MatmlError):
         listed = read_json(results / CHECKSUMS, FORMAT)
         names = [name for name in listed if not (results / name).exists()]
-    asked = [name for name in names if made((results / name).as_posix())]
+    asked = {name: (results / name).as_posix() for name in names}
+    asked = {name: path for name, path in asked.items() if made(path)}
     if others := [name for name in names if name not in asked]:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         log.warning(
@@ -147,7 +148,7 @@ def to_make_again(results: Path, made: Callable[[str], bool]) -> list[str]:
             making_again(results, others),
             "them" if more else "it",
         )
-    return [(results / name).as_posix() for name in asked]
+    return list(asked.values())
 
 
 def verify_checksums(results: Path) -> int:

@@ -147,13 +147,10 @@ class _PlainLoader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
+                    first = seen[key.value]
+                    where = f"line {line}" if first == line else f"lines {first} and {line}"
                     raise yaml.constructor.ConstructorError(
-                        problem=f"the key {key.value!r} is given twice, "
-                        + (
-                            f"in line {line}"
-                            if seen[key.value] == line
-                            else f"in lines {seen[key.value]} and {line}"
-                        )
+                        problem=f"the key {key.value!r} is given twice, in {where}"
                     )
                 seen[key.value] = line
         return super().construct_mapping(node, deep)

@@ -4,8 +4,9 @@ What users import stands here: `from matml.potentials import describe`. Importin
 ASE nor a potential along; `describe` does.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from matml.core.lazy import lazily
 
 if TYPE_CHECKING:
     from matml.potentials.features import describe
@@ -13,16 +14,12 @@ if TYPE_CHECKING:
     from matml.potentials.named import Potential, load_potential
 
 __all__ = ["Deformations", "Potential", "describe", "load_potential"]
-_MODULES = {
-    "Deformations": "mechanics",
-    "Potential": "named",
-    "describe": "features",
-    "load_potential": "named",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Return a public class or function, imported when it is asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "Deformations": "mechanics",
+        "Potential": "named",
+        "describe": "features",
+        "load_potential": "named",
+    },
+)

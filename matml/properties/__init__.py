@@ -4,8 +4,9 @@ What users import stands here: `from matml.properties import FewShotPredictor`. 
 torch along, importing the package alone does not.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from matml.core.lazy import lazily
 
 if TYPE_CHECKING:
     from matml.properties.predictor.adapted import AdaptedPredictor
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
     from matml.properties.predictor.regressor import FewShotRegressor
 
 __all__ = ["AdaptedPredictor", "FewShotPredictor", "FewShotRegressor", "FittedPredictor"]
-_MODULES = {
-    "AdaptedPredictor": "adapted",
-    "FewShotPredictor": "few_shot",
-    "FewShotRegressor": "regressor",
-    "FittedPredictor": "fitted",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Return a public class, imported when it is asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.predictor.{_MODULES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "AdaptedPredictor": "predictor.adapted",
+        "FewShotPredictor": "predictor.few_shot",
+        "FewShotRegressor": "predictor.regressor",
+        "FittedPredictor": "predictor.fitted",
+    },
+)

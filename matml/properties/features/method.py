@@ -79,10 +79,10 @@ class WithFeatures(Method[EncodedCrystals, WeighedFeatures]):
         else:
             inputs = self.columns.put(support.inputs, np.zeros((0, len(self.inputs))))
         own = self.own.adapt(inputs, labels)
-        evidence = [float(own.given.evidence - default.stack.given.evidence) + math.log(ODDS)]
+        evidence = float(own.given.evidence - default.stack.given.evidence) + math.log(ODDS)
         # the label process was weighed against the default alone
         alone = default.weight / max(1 - default.weight, 1e-300)
-        logarithms = np.array([0.0, *evidence, math.log(alone) if alone else -math.inf])
+        logarithms = np.array([0.0, evidence, math.log(alone) if alone else -math.inf])
         weights = np.exp(logarithms - logarithms.max())
         without, with_features, rest = (weights / weights.sum()).tolist()
         return WeighedFeatures(default, own, (without, with_features, rest))
