@@ -131,6 +131,7 @@ def adapt(
             "--with-features, what `matml properties learn-features` wrote, and --features"
         )
     prepare(threads)
+    from matml.properties.features.learn import FeatureStack
     from matml.properties.predictor.few_shot import FewShotPredictor
     from matml.properties.predictor.from_files import (
         adapt_to_files,
@@ -139,9 +140,10 @@ def adapt(
     )
 
     predictor = FewShotPredictor.load(model, device)
+    stack = None if learned is None else FeatureStack.load(learned, predictor.training)
     if features is not None:
         table = read_table(features)
-        labelled, own = labelled_with_features(predictor, labelled, table, learned, features)
+        labelled, own = labelled_with_features(labelled, table, stack, features)
         own_inputs = [*own_inputs, *own]
     write_table(out / QUARANTINE, labelled.quarantine)
     adapted = adapt_to_files(
@@ -152,7 +154,7 @@ def adapt(
         scale=scale,
         check_units=not trust_labels,
         inputs=own_inputs,
-        features=learned,
+        features=stack,
     )
     save_adapted(adapted, out)
     unit = f" in {adapted.unit}" if adapted.unit else ""

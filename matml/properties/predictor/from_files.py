@@ -42,7 +42,7 @@ def adapt_to_files(
     scale: Scale = "auto",
     check_units: bool = True,
     inputs: Sequence[str] = (),
-    features: Path | None = None,
+    features: FeatureStack | None = None,
 ) -> AdaptedPredictor:
     """Return the predictor adapted to labelled crystals; options as of `FewShotPredictor.adapt`."""
     crystals = CrystalSet.from_table(labelled.table, predictor.encoder.graphs)
@@ -53,11 +53,7 @@ def adapt_to_files(
 
 
 def labelled_with_features(
-    predictor: FewShotPredictor,
-    labelled: Labelled,
-    table: pd.DataFrame,
-    learned: Path | None,
-    shown: Path,
+    labelled: Labelled, table: pd.DataFrame, learned: FeatureStack | None, shown: Path
 ) -> tuple[Labelled, list[str]]:
     """Return labelled crystals with their features, and the names of those that are learned from.
 
@@ -72,7 +68,7 @@ def labelled_with_features(
     """
     names = feature_names(table)
     if learned is not None:
-        names = list(FeatureStack.load(learned, predictor.training).columns.names)
+        names = list(learned.columns.names)
     usable, without = beside(labelled.table, table, names, str(shown))
     quarantine = pd.concat([labelled.quarantine, without], ignore_index=True)
     return replace(labelled, table=usable, quarantine=quarantine), names
