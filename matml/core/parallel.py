@@ -168,7 +168,10 @@ class Helpers:
                     yield waiting.popleft().result()
                 else:
                     return
-        except BrokenProcessPool:
+        except BrokenProcessPool as broken:
+            # what could not be read back is a fault of ours, and says so
+            if broken.__cause__ is not None:
+                raise
             why = "a worker process died, most likely out of memory; use fewer processes"
             if not self.ready:
                 why = (

@@ -17,13 +17,17 @@ class BadCrystal(Exception):
     """
 
     def __init__(self, reason: str, remedy: str):
-        super().__init__(reason)
+        # both, so that it travels whole between processes
+        super().__init__(reason, remedy)
         # a cell of a file may be as long as the file
         self.reason = " ".join(
             word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…"
             for word in reason.split()
         )
         self.remedy = " ".join(remedy.split())
+
+    def __str__(self) -> str:
+        return self.reason
 
     def noting(self, notes: Sequence[str]) -> "BadCrystal":
         """Return it with what was noted as the crystal was read, so that no warning is lost."""

@@ -1,11 +1,18 @@
 """Whatever a reader stumbles on is one line that names the file and the remedy."""
 
+import importlib
+import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import matml
+
 from matml.core.errors import MatmlError, reading, reason_of
+from matml.structures.errors import BadCrystal
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,28 @@ def test_a_notebook_without_widgets_is_not_warned_of_them():
     assert "IProgress" in subprocess.run([*call, code], capture_output=True, text=True).stderr
     told = subprocess.run([*call, f"import matml; {code}"], capture_output=True, text=True)
     assert told.stderr == ""
+
+
+def own_exceptions():
+    """Every exception that matml defines; the modules that define some are imported."""
+    root = Path(matml.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if re.search(r"^class \w+\(\w*(Error|Exception)\):", path.read_text(), re.MULTILINE):
+            name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
+            module = importlib.import_module(name)
+            for each in vars(module).values():
+                if isinstance(each, type) and issubclass(each, Exception):
+                    if each.__module__ == name:
+                        yield each
+
+
+def test_exceptions_travel_whole_between_processes():
+    """One that cannot be read back ends the worker's pool, and with it the whole batch."""
+    found = set(own_exceptions())
+    assert {MatmlError, BadCrystal} <= found
+    for kind in found:
+        error = kind("why", "remedy") if kind is BadCrystal else kind("why")
+        error.note = "kept"
+        back = pickle.loads(pickle.dumps(error))
+        assert type(back) is kind
+        assert (str(back), vars(back)) == ("why", vars(error))

@@ -1,16 +1,22 @@
 """Structures in any form that a caller may have them in."""
 
+import time
+from functools import partial
 from types import SimpleNamespace
 
 import builders
 import numpy as np
 import pandas as pd
 import pytest
-from pymatgen.core import Molecule
+from pymatgen.core import Molecule, Structure
 
 from matml.core.errors import MatmlError
-from matml.structures.crystals import CrystalSet
+from matml.core.parallel import Helpers
+from matml.structures.crystal import cell_of
+from matml.structures.crystals import CrystalSet, _make_all
+from matml.structures.errors import BadCrystal
 from matml.structures.given import given
+from matml.structures.settings import GraphsSection, StructuresSection
 
 SALT = builders.rocksalt()
 
@@ -107,3 +113,15 @@ def test_no_collection_and_no_column_are_errors():
         given(None)
     with pytest.raises(MatmlError, match=r"no column of crystals \(poscar, .*\), only formula"):
         given(pd.DataFrame({"formula": ["NaCl"]}))
+
+
+def test_what_another_process_cannot_use_is_told_here():
+    """The helper itself meets the bad one: this process waits until it is ready."""
+    overlapping = Structure(np.eye(3) * 4, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0.01]])
+    work = partial(_make_all, settings=StructuresSection(), graphs=GraphsSection())
+    with Helpers(1, "structures") as helpers:
+        while not helpers.ready:
+            time.sleep(0.01)
+        made = list(helpers.share(work, [[cell_of(each)] for each in (SALT, overlapping, SALT)]))
+    assert [type(part[0]) for part in made] == [tuple, BadCrystal, tuple]
+    assert "apart" in made[1][0].reason
