@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import matml
-
 from matml.core.errors import MatmlError, reading, reason_of
 from matml.structures.errors import BadCrystal
 
@@ -85,9 +84,9 @@ def own_exceptions():
             name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
             module = importlib.import_module(name)
             for each in vars(module).values():
-                if isinstance(each, type) and issubclass(each, Exception):
-                    if each.__module__ == name:
-                        yield each
+                own = isinstance(each, type) and each.__module__ == name
+                if own and issubclass(each, Exception):
+                    yield each
 
 
 def test_exceptions_travel_whole_between_processes():
