@@ -76,7 +76,7 @@ def test_one_temperature_leaves_the_activation_energy_to_the_prior(population, t
 
 def test_zeros_ones_and_wrong_times_do_no_harm(population, tmp_path):
     rows = [(1173.15, 1.0, 0.0), (1173.15, 1e5, 1.0)]
-    extra = "\nX,1173.15,0,0\nX,1173.15,nan,0.4\nX,1173.15,30,\nX,nan,30,0.4\n"
+    extra = "\nX,1173.15,0,0.3\nX,1173.15,nan,0.4\nX,1173.15,30,\nX,nan,30,0.4\n"
     result = calibrated(population, tmp_path, rows, extra)
     assert any("only bounds on the time" in note for note in result.notes)
     reasons = result.observations.quarantine["reason"].tolist()

@@ -125,7 +125,7 @@ def test_rows_without_a_name_are_of_one_alloy(tmp_path):
     [
         ("alloy,time_s,fraction_transformed\nA,1,0.5\n", "no temperature column"),
         ("alloy,temperature_C,temperature_K,time_s,hardness_HRC\n", "both temperature_K"),
-        ("steel,temperature_C,time_s,hardness_HRC\nX,500,1,50\n", "column 'alloy' is missing"),
+        ("charge,temperature_C,time_s,hardness_HRC\nX,500,1,50\n", "column 'alloy' is missing"),
         ("alloy,temperature_C,fraction_transformed\nA,1,0.5\n", "column 'time_s' is missing"),
         ("alloy,temperature_C,time_s\nA,1,1\n", "no measured column.* the columns are alloy, "),
         ("alloy,temperature_C,time_s,hardness_HRC,ttt_fraction\n", "give exactly one"),

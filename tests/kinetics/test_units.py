@@ -31,6 +31,9 @@ USUAL = "alloy,temperature_K,time_s,fraction_transformed\nA,873.15,600,0.35\n"
         ("alloy,temperature_F,time_h,fraction_transformed", "A,1112,0.16666666666666666,0.35"),
         ("ALLOY,Temperature/°C,Time/hours,fraction_transformed_percent", "A,600,0.1666667,35"),
         ("alloy,temperature_celsius,time_ms,fraction_transformed", "A,600,600000,0.35"),
+        ("Stahl;Temperatur [°C];Zeit [min];Umgewandelter Anteil [%]", "A;600;10;35"),
+        ("Steel,T (°C),t (min),Transformed fraction %", "A,600,10,35"),
+        ("Legierung,Haltetemperatur °C,Haltezeit min,recrystallized fraction", "A,600,10,0.35"),
     ],
 )
 def test_headers_name_their_units(tmp_path, header, row):
@@ -51,6 +54,26 @@ def test_every_unit_word_of_every_quantity_is_read_to_the_same_number(quantity):
                 table = in_usual_units(pd.DataFrame({header.rstrip("_"): [str(number)]}), "f")
                 assert list(table.cells) == [usual_name(quantity)], header
                 assert float(table.cells.iloc[0, 0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("Härte [HRC]", "40,5"), ("HRC", "40,5"), ("Dureté (HRC)", "40,5"), ("Härte HV10", "397")],
+)
+def test_hardness_by_other_names(tmp_path, header, value):
+    text = f"Anlasstemperatur [°C];Anlassdauer [h];{header}\n500;1,5;{value}\n"
+    points = read(tmp_path, text, encoding="latin-1").points
+    assert points["hardness_HRC"].tolist() == pytest.approx([40.5])
+    assert points["time_s"].tolist() == [5400.0]
+    assert points["alloy"].tolist() == ["data"]
+
+
+def test_starts_at_time_zero_are_left_aside_and_others_refused(tmp_path):
+    head = "alloy,temperature_C,time_s,fraction_transformed\n"
+    found = read(tmp_path, head + "A,600,0,0\nA,600,0,0.003\nA,600,9,0.1\nA,600,0,0.2\n")
+    assert found.points["line"].tolist() == [4]
+    assert found.quarantine["line"].tolist() == [5]
+    assert any("2 row(s) of time 0" in note for note in found.notes)
 
 
 def test_vickers_is_converted_by_the_stated_table_and_not_beyond_it(tmp_path):

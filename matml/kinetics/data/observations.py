@@ -41,6 +41,7 @@ from matml.kinetics.data.alloys import check_alloys, group_alloys
 from matml.kinetics.data.columns import (
     APART,
     COLDEST_K,
+    FRACTION_NOISE,
     HOTTEST_K,
     INPUTS,
     LONGEST_S,
@@ -178,6 +179,7 @@ def _checked(
         raw, paths, bad = follow_paths(raw, path)
     elif "temperature_K" in what.conditions and "temperature_K" not in raw:
         raise MatmlError(f"{path}: has no temperature column; {table.lacking('temperature_K')}")
+    raw = _without_starts(raw, measured, table)
     refused = misplaced(table, raw, measured)
     refused |= {index: (name, reason, remedy) for index, name, reason, remedy in table.bad}
     rows = []
@@ -283,6 +285,21 @@ def _clean_rows(
         good &= (raw["sigma"].str.strip() == "").to_numpy()
     points |= {"value": value, "sigma": np.nan, "line": raw.index + 2}
     return good, pd.DataFrame(points, index=raw.index)[good]
+
+
+def _without_starts(raw: pd.DataFrame, measured: str, table: Table) -> pd.DataFrame:
+    """Return the rows but those of time 0 at which nothing has transformed: they say nothing."""
+    if MEASURED[measured].kind != "fraction":
+        return raw
+    time, value = (pd.to_numeric(raw[name], errors="coerce") for name in ("time_s", measured))
+    start = (time == 0) & (value.abs() <= FRACTION_NOISE)
+    if start.any() and not start.all():
+        table.notes.append(
+            f"{start.sum()} row(s) of time 0 at which nothing has transformed are left aside: any "
+            "kinetics begins so"
+        )
+        return raw[~start]
+    return raw
 
 
 def _lines(raw: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:

@@ -89,6 +89,7 @@ MICROMETRES = (
     Unit("mm", ("mm",), 1e3),
     Unit("nm", ("nm",), 1e-3),
 )
+VICKERS_LOADS = tuple(f"hv{load}" for load in ("0.5", "0,5", 1, 2, 3, 5, 10, 20, 30, 50, 100))
 NANOMETRES = (Unit("nm", ("nm",)), Unit("um", ("um", "micron", "microns"), 1e3))
 
 QUANTITIES: Mapping[str, tuple[Unit, ...]] = {
@@ -109,13 +110,38 @@ QUANTITIES: Mapping[str, tuple[Unit, ...]] = {
     "particle_radius": NANOMETRES,
     "hardness": (
         Unit("HRC", ("hrc",)),
-        Unit("HV", ("hv", "vickers"), table=(VICKERS_OF_HRC, ROCKWELL)),
+        Unit("HV", ("hv", "vickers", *VICKERS_LOADS), table=(VICKERS_OF_HRC, ROCKWELL)),
     ),
 }
 """The units that a quantity is read in, the usual one first."""
 
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "temperature": (
+        *("temp", "temperatur", "température", "haltetemperatur", "anlasstemperatur"),
+        *("tempering_temperature", "annealing_temperature", "holding_temperature"),
+    ),
+    "time": (
+        *("zeit", "temps", "haltezeit", "anlasszeit", "anlassdauer", "glühdauer"),
+        *("tempering_time", "annealing_time", "holding_time"),
+    ),
+    "peak_temperature": ("peaktemperatur",),
+    "heating_rate": ("heizrate", "aufheizrate"),
+    "fraction_transformed": (
+        *("transformed_fraction", "umgewandelter_anteil", "recrystallised_fraction"),
+        "recrystallized_fraction",
+    ),
+    "martensite_fraction": ("martensitanteil",),
+    "hardness": ("härte", "haerte", "dureté"),
+    "grain_size": ("korngröße", "korngrösse", "korngroesse"),
+}
+"""What a quantity is called besides, in lower case."""
+
+NAMES = {name: q for q in QUANTITIES for name in (q, *OTHER_NAMES.get(q, ()))}
+BY_LENGTH = sorted(NAMES, key=len, reverse=True)
+
 PLAIN = ("alloy", "run", "path", "sigma", "simulated")
 """Columns without a unit, found whatever their capitals."""
+ALLOY_NAMES = ("steel", "grade", "legierung", "stahl", "werkstoff")
 
 
 @dataclass
@@ -178,11 +204,19 @@ def _split(header: str) -> tuple[str, str]:
         if found := re.fullmatch(pattern, text):
             name, *words = found.groups()
             name = re.sub(r"[\s-]+", "_", name.strip())
-            for quantity in sorted(QUANTITIES, key=len, reverse=True):
-                if words and name == quantity:
-                    return quantity, _word(words[0])
-                if not words and f"{name}_".startswith(f"{quantity}_"):
-                    return quantity, _word(name[len(quantity) :])
+            symbol = re.fullmatch(r"t_(.+)", f"{name}_{words[0]}" if words else name)
+            if symbol:
+                # the unit tells T from t
+                word = _word(symbol[1])
+                return next((q for q in ("temperature", "time") if _unit(q, word)), ""), word
+            for known in BY_LENGTH:
+                if words and name == known:
+                    return NAMES[known], _word(words[0])
+                if not words and f"{name}_".startswith(f"{known}_"):
+                    return NAMES[known], _word(name[len(known) :])
+            if _unit("hardness", name):
+                # a scale alone says what was measured
+                return "hardness", name
     return "", ""
 
 
@@ -231,6 +265,8 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
             name = usual_name(quantity)
         elif plain in PLAIN:
             name = plain
+        elif plain in ALLOY_NAMES and "alloy" not in map(str.lower, map(str, raw)):
+            name = "alloy"
         if name in columns:
             both = sorted([result.headers.get(name, name), header], key=lambda h: h != name)
             raise MatmlError(f"{file}: has both {both[0]} and {both[1]}; give one")
