@@ -214,6 +214,19 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 )
 @click.option("--only-elements", help="Of which all of a candidate must be, such as Mg,Al,O.")
 @click.option("--without-elements", help="None of which a candidate may hold, such as Pb,Cd.")
+@click.option("--prices", type=EXISTING_FILE, help="CSV of elements: element, price_per_kg.")
+@click.option(
+    "--most-price",
+    type=click.FloatRange(min=0),
+    help="Highest price of a candidate by kg, from --prices by its mass fractions.",
+)
+@click.option(
+    "--costs",
+    type=EXISTING_FILE,
+    help="CSV of what a label of each candidate costs: id, cost. A label counts by what it brings "
+    "per cost.",
+)
+@click.option("--budget", type=click.FloatRange(min=0), help="That all may cost together.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
 def suggest(
     property_name: str, only_elements: str | None, without_elements: str | None, **options: Any

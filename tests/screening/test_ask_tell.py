@@ -1,6 +1,7 @@
 """Ask which crystals to label next, tell what came out, under constraints and costs."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from matml.gp.kernels import JITTER
 from matml.properties import FewShotPredictor
 from matml.properties.methods.joint import JointPool
 from matml.screening import LabelNext
-from matml.screening.acquire.acquisition import choose_batch
+from matml.screening.acquire.acquisition import acquisition, choose_batch
 from matml.screening.acquire.constraints import allowed_rows
 
 SIZE, NOISE = 16, 0.01
@@ -68,6 +69,47 @@ def test_a_batch_under_a_budget_is_that_of_a_hand_made_loop(seed):
         rows, labels = [*rows, best], np.append(labels, level[best])
     assert chosen == wanted
     assert costs[chosen].sum() <= budget
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_is_that_of_botorch(seed):
+    """One Gaussian process in two libraries: the same values of the same batch."""
+    with warnings.catch_warnings():
+        # raised inside torch while gpytorch is imported
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from botorch.acquisition.analytic import LogExpectedImprovement
+        from botorch.models import SingleTaskGP
+        from gpytorch.kernels import RBFKernel
+
+    class OfLabels(SingleTaskGP):
+        """Ours is the improvement of a further label, noise and all."""
+
+        def posterior(self, X, **options):
+            noise = torch.full((*X.shape[:-1], 1), NOISE, dtype=X.dtype)
+            return super().posterior(X, observation_noise=noise, **options)
+
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand(SIZE, 2, dtype=torch.float64, generator=generator)
+    labels = 2 * torch.randn(3, dtype=torch.float64, generator=generator)
+    kernel = RBFKernel().double()
+    kernel.lengthscale = 0.3
+    covariance = kernel(points).to_dense().detach()
+    prior = JointProcess(torch.zeros(SIZE, dtype=torch.float64), covariance, NOISE + JITTER)
+    pool, rows = JointPool(prior, NOISE), [0, 1, 2]
+    chosen = choose_batch("improvement", pool, rows, labels.numpy(), 4)
+    for row in chosen:
+        noise = torch.full((len(rows), 1), NOISE + JITTER, dtype=torch.float64)
+        given = points[rows], labels[:, None], noise
+        model = OfLabels(*given, covar_module=kernel, outcome_transform=None)
+        model.eval().mean_module.constant.data.zero_()
+        theirs = LogExpectedImprovement(model, best_f=labels.max())(points[:, None]).detach()
+        theirs[rows] = -torch.inf
+        assert int(theirs.argmax()) == row
+        ours = acquisition("improvement", pool, rows, labels.numpy())
+        left = theirs.isfinite().numpy()
+        np.testing.assert_allclose(ours[left], theirs[left], rtol=0, atol=1e-9)
+        rows = [*rows, row]
+        labels = torch.cat([labels, model.posterior(points[[row]]).mean[0].detach()])
 
 
 def test_elements_and_prices_decide_what_may_be_labelled():
@@ -175,3 +217,40 @@ def test_the_command_leaves_elements_out(salts, tmp_path):
     assert not found["formula"].str.contains("Pb|Cd").any()
     with pytest.raises(MatmlError, match=r"of 10 candidates none is left"):
         CliRunner().invoke(cli, [*line, "--only-elements", "Xe"], catch_exceptions=False)
+
+
+def test_the_command_heeds_prices_and_costs(salts, tmp_path):
+    for name, salt in salts.items():
+        salt.to(filename=str(tmp_path / f"{name}.cif"))
+    prices, costs, out = (tmp_path / f"{name}.csv" for name in ("prices", "costs", "next"))
+    line = ["screen", "suggest", "--property", "bulk_modulus_GPa", "--goal", "maximise"]
+    line += ["--candidates", str(tmp_path), "--number", "20", "--out", str(out)]
+
+    def suggest(*options):
+        done = CliRunner().invoke(cli, [*line, *map(str, options)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return read_table(out)
+
+    cheap = {"Li": 60, "Na": 3, "K": 12, "Mg": 2, "Ca": 5, "Sr": 6, "F": 2, "Cl": 1, "O": 0.1}
+    elements = {**cheap, "Br": 4, "S": 1, "Pb": 2, "Cd": 3}
+    prices.write_text("element;price_per_kg\n" + "".join(f"{e};{p}\n" for e, p in elements.items()))
+    # 6.9 of 25.9 g/mol of LiF are Li: 17.5 by kg; 39.1 of 74.6 of KCl are K: 6.8; of KBr 6.6
+    found = suggest("--prices", prices, "--most-price", 6)
+    assert set(salts) - {"LiF", "KCl", "KBr"} == set(found["formula"])
+    ids = sorted(found["id"])
+    costs.write_text("id,cost\n" + "".join(f"{name},{5 if 'MgO' in name else 2}\n" for name in ids))
+    found = suggest("--costs", costs, "--prices", prices, "--most-price", 6, "--budget", 9)
+    assert found["cost"].sum() <= 9
+    assert set(found["cost"]) <= {2, 5}
+    assert len(found) >= 3
+    for text, options, said in (
+        ("element,price_per_kg\nMg,2\nMg,3\n", ("--prices", prices), "line 3: 'Mg' is there twice"),
+        ("element,price_per_kg\nMagnesium,2\n", ("--prices", prices), "'Magnesium' is no element"),
+        ("element,price_per_kg\nMg,cheap\n", ("--prices", prices), "line 2: .*'cheap' of 'Mg'"),
+        ("element,euro\nMg,2\n", ("--prices", prices), "no column 'price_per_kg' among"),
+        ("id,cost\nx,2\n", ("--costs", prices), "no cost of .*, one of 10 candidates without"),
+        ("", ("--budget", 3), "--budget 3: needs --costs FILE"),
+    ):
+        prices.write_text(text)
+        with pytest.raises(MatmlError, match=said):
+            suggest(*options)

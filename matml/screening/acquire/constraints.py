@@ -1,11 +1,14 @@
 """Which crystals may be labelled at all: by their elements, and by what these cost."""
 
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from pymatgen.core import Composition, Element
 
 from matml.core.errors import MatmlError
+from matml.core.text.cells import to_number
+from matml.core.text.table import FIRST_ROW, read_text_table
 
 
 def allowed_rows(
@@ -56,3 +59,64 @@ def _symbols(name: str, given: Collection[str]) -> set[str]:
         if not Element.is_valid_symbol(symbol):
             raise MatmlError(f"{name}: {symbol!r} is no element; give symbols such as Pb")
     return set(given)
+
+
+def read_prices(path: Path) -> dict[str, float]:
+    """Return the price by kg of each element: columns `element`, `price_per_kg`.
+
+    Raises
+    ------
+    MatmlError
+        As `_read_numbers`; for what is no element.
+    """
+    found = _read_numbers(path, "element", "price_per_kg")
+    _symbols(f"{path}: element", found)
+    return found
+
+
+def read_costs(path: Path, ids: Iterable[str]) -> np.ndarray:
+    """Return the cost of a label of each candidate, [n]: columns `id`, `cost`.
+
+    Raises
+    ------
+    MatmlError
+        As `_read_numbers`; for a candidate that has none, and a cost of 0.
+    """
+    found = _read_numbers(path, "id", "cost")
+    if missing := [name for name in ids if name not in found]:
+        raise MatmlError(
+            f"{path}: no cost of {missing[0]!r}, one of {len(missing)} candidates without; give "
+            "each a row"
+        )
+    if free := [name for name, cost in found.items() if cost == 0]:
+        raise MatmlError(f"{path}: cost 0 of {free[0]!r}; give positive numbers")
+    return np.array([found[name] for name in ids])
+
+
+def _read_numbers(path: Path, key: str, column: str) -> dict[str, float]:
+    """Return the numbers of a column by the names of another.
+
+    Raises
+    ------
+    MatmlError
+        For a file that is no table, a missing column, a name twice, what is no number, and what is
+        negative or not finite.
+    """
+    table = read_text_table(path)
+    if missing := {key, column} - set(table):
+        raise MatmlError(
+            f"{path}: no column {min(missing)!r} among {', '.join(table)}; give {key} and {column}"
+        )
+    found: dict[str, float] = {}
+    for line, name, text in zip(table.index, table[key], table[column], strict=True):
+        where = f"{path}, line {line + FIRST_ROW}"
+        try:
+            value = to_number(text)
+        except ValueError:
+            value = np.nan
+        if not 0 <= value < np.inf:
+            raise MatmlError(f"{where}: {column} {text!r} of {name!r}; give a number from 0 on")
+        if name in found:
+            raise MatmlError(f"{where}: {name!r} is there twice; keep one")
+        found[name] = value
+    return found

@@ -10,7 +10,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.text.words import plural
-from matml.screening.acquire.constraints import allowed_rows
+from matml.screening.acquire.constraints import allowed_rows, read_costs, read_prices
 from matml.screening.data.inputs import support_table
 from matml.screening.data.known import (
     GUESSED_VOLUME,
@@ -49,6 +49,10 @@ def suggest_labels(
     unit: str | None = None,
     only_elements: Sequence[str] = (),
     without_elements: Sequence[str] = (),
+    prices: Path | None = None,
+    most_price: float | None = None,
+    costs: Path | None = None,
+    budget: float | None = None,
 ) -> None:
     """Write the candidates to label next, in order, with what was expected of each.
 
@@ -58,13 +62,28 @@ def suggest_labels(
     `known_value`, where there is one. Candidates equal to a labelled crystal or to one before them
     are left out; those that cannot be used stand in `{out}_quarantine.csv` beside it.
 
+    Parameters
+    ----------
+    prices, most_price
+        CSV of elements' prices by kg, and the highest of a candidate by its mass fractions.
+    costs, budget
+        CSV of what a label of each candidate costs, in a column `cost` of the result, too, and
+        what all may cost together.
+
     Raises
     ------
     MatmlError
         For an unusable support, unknown property, more than 2,000 candidates or none without a
         label.
     """
+    for limit, name, needs, file in (
+        (most_price, "most-price", "prices", prices),
+        (budget, "budget", "costs", costs),
+    ):
+        if limit is not None and file is None:
+            raise MatmlError(f"--{name} {limit:g}: needs --{needs} FILE, which is not given")
     objectives = parse_objectives([f"{property_name} {goal}"])
+    by_kg = None if prices is None else read_prices(prices)
     known = known_folder(known)
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
@@ -79,6 +98,18 @@ def suggest_labels(
             "as the structures of a shortlist (screen the rest first)"
         )
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
+    known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
+    limits = (only_elements, without_elements, by_kg, np.inf if most_price is None else most_price)
+    left = pool[allowed_rows(table["formula"].iloc[pool], *limits)]
+    if not len(left):
+        raise MatmlError(
+            f"--candidates: of {len(pool)} candidates none is left without the excluded elements "
+            "and the dear ones; allow more, or give other candidates"
+        )
+    each = None
+    if costs is not None:
+        each = np.ones(len(table))
+        each[left] = read_costs(costs, table["id"].iloc[left])
     # what cannot be used is told before torch is there, which takes seconds
     from matml.properties.predictor.few_shot import FewShotPredictor
     from matml.screening.acquire.choice import choose
@@ -87,15 +118,18 @@ def suggest_labels(
     check_properties(predictor, objectives, [property_name] if support else [], support)
     fitted = predictor.fitted(property_name, unit=unit)
     encoded = predictor.encode(CrystalSet.from_table(table, graph_section(predictor, known_graphs)))
-    known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
-    left = pool[allowed_rows(table["formula"].iloc[pool], only_elements, without_elements)]
-    if not len(left):
-        raise MatmlError(
-            f"--candidates: of {len(pool)} candidates none is left without the excluded elements; "
-            "allow more elements, or give other candidates"
-        )
-    goal_and_strategy = {"goal": goal, "strategy": strategy}
-    found = choose(fitted, encoded, known_rows, labels, number, left, **goal_and_strategy)
+    found = choose(
+        fitted,
+        encoded,
+        known_rows,
+        labels,
+        number,
+        left,
+        goal=goal,
+        strategy=strategy,
+        costs=each,
+        budget=np.inf if budget is None else budget,
+    )
     chosen = found.pop("row").to_numpy()
     rows = table.iloc[chosen].reset_index(drop=True)
     flags = flag_known(rows, known_table)
@@ -110,6 +144,8 @@ def suggest_labels(
             "known_value": known_values(flags, known_table, property_name),
         }
     )
+    if each is not None:
+        told["cost"] = each[chosen]
     write_table(out, told)
     _tell_quarantine(Path(out), quarantine)
     log.info(
