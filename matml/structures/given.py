@@ -14,7 +14,7 @@ from matml.core.errors import MatmlError
 from matml.structures.crystal import Crystal, crystal_of
 from matml.structures.errors import BadCrystal
 from matml.structures.ingest import document_crystals
-from matml.structures.io.databases import is_crystal
+from matml.structures.io.databases import cartesian_structure, is_crystal
 from matml.structures.io.documents import Document, file_kind
 from matml.structures.io.tables import CRYSTALS, KEYS, crystal_column, crystal_text, read_text
 from matml.structures.settings import StructuresSection
@@ -193,9 +193,7 @@ def _of_ase(atoms: Any) -> Structure:
             "directions",
             "give a bulk crystal, with atoms.pbc = True",
         )
-    return Structure(
-        Lattice(np.asarray(atoms.cell)), atoms.numbers, atoms.positions, coords_are_cartesian=True
-    )
+    return cartesian_structure(Lattice(np.asarray(atoms.cell)), atoms.numbers, atoms.positions)
 
 
 def _of_text(item: str | Path | Mapping, settings: StructuresSection) -> Crystal | BadCrystal:

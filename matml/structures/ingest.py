@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, Documents
-from matml.structures.io.entries import declared_symmetry, other_formula
+from matml.structures.io.entries import declared_symmetry, names_of, other_formula
+from matml.structures.io.minerals import NAMES, OTHER_NAME, Name, other_than_named
 from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.parse import bounded_work, parse
 from matml.structures.io.poscar import read_poscar
@@ -52,7 +53,8 @@ def document_crystals(
             with bounded_work():
                 lattice, coords, numbers, notes = read_poscar(document.text, settings.max_sites)
                 crystal = crystal_of_cell(lattice, coords, numbers, settings, notes, declared)
-            return [(document.id, _as_said(crystal, document))]
+            title = Name(document.text.lstrip().split("\n", 1)[0][:200], True, True, comment=True)
+            return [(document.id, _as_said(crystal, document, [title]))]
         except BadCrystal as bad:
             return [(document.id, bad)]
     results: list[tuple[str, Crystal | BadCrystal]] = []
@@ -67,17 +69,31 @@ def document_crystals(
                 )
             with bounded_work():
                 crystal = crystal_of(structure, settings, notes, declared)
-            results.append((readable(document.id + suffix), _as_said(crystal, document)))
+            named = structure.properties.get(NAMES, [])
+            results.append((readable(document.id + suffix), _as_said(crystal, document, named)))
         except BadCrystal as bad:
             results.append((readable(document.id + suffix), bad.noting(notes)))
     return results
 
 
-def _as_said(crystal: Crystal, document: Document) -> Crystal:
-    """Return a crystal whose formula is that of its row; raise `BadCrystal` for another."""
+def _as_said(crystal: Crystal, document: Document, named: Sequence[Name]) -> Crystal:
+    """Return a crystal that is not another than its row and its names say.
+
+    Raises
+    ------
+    BadCrystal
+        Where it certainly is; what is less certain is noted.
+    """
     if other := other_formula(document.said, crystal.formula):
         raise BadCrystal(*other)
-    return crystal
+    notes = [crystal.notes] if crystal.notes else []
+    for name in (*named, *names_of(document.said)):
+        if other_name := other_than_named(name, crystal.formula, crystal.space_group_number):
+            reason, certain = other_name
+            if certain:
+                raise BadCrystal(reason, OTHER_NAME)
+            notes.append(reason)
+    return replace(crystal, notes="; ".join(notes)) if notes else crystal
 
 
 @dataclass(frozen=True)
@@ -279,6 +295,10 @@ def _refuse_other_crystal(said: Mapping[str, str], row: Mapping[str, Any]) -> No
     """Refuse a label whose row tells another formula or symmetry than its crystal has."""
     if wrong := other_formula(said, row["formula"]):
         raise BadCrystal(*wrong)
+    for name in names_of(said):
+        other = other_than_named(name, row["formula"], row["space_group_number"])
+        if other and other[1]:
+            raise BadCrystal(other[0], OTHER_NAME)
     declared = declared_symmetry(said)
     if all(row["space_group_number"] in may for may in declared.values()):
         return

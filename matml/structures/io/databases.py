@@ -13,6 +13,7 @@ from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import check_fractions
 from matml.structures.io.entries import at_most_one
+from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 
 LISTS = ("structures", "data", "response", "results")
 """Keys under which responses hold their entries."""
@@ -138,7 +139,17 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
         for site, place in zip(sites, positions @ lattice.matrix, strict=True)
     ]
     refuse_two_places(lattice, positions, others, "write the structure again with as_dict()")
+    if not any("abc" in site for site in sites):
+        refuse_mixed_lengths(lattice.matrix, positions, map(str, species))
     return Structure(lattice, species, positions)
+
+
+def cartesian_structure(lattice: Lattice, species: Sequence, positions: np.ndarray) -> Structure:
+    """Return the structure of Cartesian positions; refuse those in another unit than the cell's."""
+    structure = Structure(lattice, species, positions, coords_are_cartesian=True)
+    kinds = [site.species_string for site in structure]
+    refuse_mixed_lengths(structure.lattice.matrix, structure.frac_coords, kinds)
+    return structure
 
 
 def refuse_two_places(lattice: Lattice, fractions: Any, cartesian: Any, remedy: str) -> None:
@@ -198,9 +209,10 @@ def jarvis_structure(record: dict, max_sites: int) -> Structure:
     cartesian = bool(record.get("cartesian", False))
     if not cartesian:
         check_fractions(positions)
-    return Structure(
-        lattice, [_element(n) for n in elements], positions, coords_are_cartesian=cartesian
-    )
+    species = [_element(name) for name in elements]
+    if cartesian:
+        return cartesian_structure(lattice, species, positions)
+    return Structure(lattice, species, positions)
 
 
 def ase_structure(record: dict, max_sites: int) -> Structure:
@@ -237,11 +249,8 @@ def ase_structure(record: dict, max_sites: int) -> Structure:
     lattice = numbers_of(cell)
     # ASE writes a cell by its edges, or with its angles, too
     edges = {(3,): (*lattice.flat, 90, 90, 90), (6,): tuple(lattice.flat)}.get(lattice.shape)
-    return Structure(
-        Lattice(lattice) if edges is None else Lattice.from_parameters(*edges),
-        species,
-        positions,
-        coords_are_cartesian=True,
+    return cartesian_structure(
+        Lattice(lattice) if edges is None else Lattice.from_parameters(*edges), species, positions
     )
 
 

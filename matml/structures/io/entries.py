@@ -20,6 +20,7 @@ from matml.structures.io.declared import (
     other_ratio,
     parse_formula,
 )
+from matml.structures.io.minerals import KEYS, NAMES, Name, names_in
 from matml.structures.io.space_groups import (
     SYSTEMS,
     number_of_hall,
@@ -47,7 +48,7 @@ OTHER_LENGTHS = re.compile(
     r"bohr|a\.?u\.?|a0|atomic( units?)?|(nm|pm)|(nano|pico)?met(er|re)s?", re.IGNORECASE
 )
 """Units of length that are not angstrom."""
-OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM)
+OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM, *dict(KEYS))
 """Columns of a table that are compared: of volumes and densities nobody knows how they were had."""
 DECLARED = "declared_symmetry"
 
@@ -74,6 +75,7 @@ def check_entry(entry: Any, structure: Structure) -> None:
         **structure.properties.get(DECLARED, {}),
         **declared_symmetry(entry),
     }
+    structure.properties[NAMES] = [*structure.properties.get(NAMES, []), *names_of(entry)]
     for text in dict.fromkeys(_formulas(entry)) or [""]:
         refuse_contradiction(text, entry, structure)
     own = amounts_of(structure)
@@ -180,6 +182,11 @@ def declared_symmetry(entry: Mapping[str, Any]) -> dict[str, Collection[int]]:
                 "correct one of them",
             )
     return declared
+
+
+def names_of(entry: Mapping[str, Any]) -> list[Name]:
+    """Return the names of minerals and structure types that an entry or a row holds."""
+    return names_in(entry, KEYS, confirmed=any(map(parse_formula, _formulas(entry))))
 
 
 def other_formula(row: Mapping[str, Any], formula: str) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
-from matml.structures.io.databases import numbers_of, refuse_two_places
+from matml.structures.io.databases import cartesian_structure, numbers_of, refuse_two_places
 from matml.structures.io.entries import (
     DECLARED,
     amounts_of,
@@ -77,11 +77,9 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
     known = {item["name"]: _occupants(item) for item in attributes["species"]}
     if unknown := sorted({name for name in names if name not in known}):
         raise BadCrystal(f"species {unknown[0]!r} is not described", "fetch the entry again")
-    structure = Structure(
-        Lattice(numbers_of(vectors)),
-        [known[name] for name in names],
-        numbers_of(positions),
-        coords_are_cartesian=places == POSITIONS[0],
+    make = cartesian_structure if places == POSITIONS[0] else Structure
+    structure = make(
+        Lattice(numbers_of(vectors)), [known[name] for name in names], numbers_of(positions)
     )
     fractions = attributes.get(POSITIONS[1])
     if fractions is not None and places != POSITIONS[1]:

@@ -22,6 +22,7 @@ from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.read import read_cif
 from matml.structures.io.databases import (
     ase_structure,
+    cartesian_structure,
     crystal_records,
     entries_of,
     entry_suffixes,
@@ -302,9 +303,7 @@ def read_xyz(text: str, max_sites: int) -> Structure:
             species.append(Element.from_Z(int(word)))
         else:
             species.append(Element(word) if Element.is_valid_symbol(word) else Unknown(word))
-    structure = Structure(
-        Lattice(np.reshape(numbers, (3, 3))), species, coordinates, coords_are_cartesian=True
-    )
+    structure = cartesian_structure(Lattice(np.reshape(numbers, (3, 3))), species, coordinates)
     facts = re.findall(r"(\w+)=(?:\"([^\"]*)\"|(\S+))", lines[1])
     check_entry({name.lower(): quoted or plain for name, quoted, plain in facts}, structure)
     return structure

@@ -19,6 +19,7 @@ from matml.structures.io.declared import (
     formula_of,
     parse_formula,
 )
+from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 
 NUMBERS = {Element.from_Z(number).symbol: number for number in range(1, MAX_ATOMIC_NUMBER + 1)}
 FLAGS = {"T", "F", ".TRUE.", ".FALSE."}
@@ -76,12 +77,14 @@ def read_poscar(text: str, max_sites: int) -> Cell:
     _check_rest(lines, at + 1 + total, total)
     scales = _scales(lines, cell)
     lattice = cell * scales
+    kinds = np.repeat([NUMBERS[s] for s in symbols], counts)
     if cartesian:
         positions = _to_fractional(positions * scales, lattice)
+        refuse_mixed_lengths(lattice, positions, kinds.tolist())
     else:
         check_fractions(positions)
     _note_title(lines[0].strip(), symbols, counts, lattice, notes)
-    return lattice, positions, np.repeat([NUMBERS[s] for s in symbols], counts), notes
+    return lattice, positions, kinds, notes
 
 
 def _note_title(

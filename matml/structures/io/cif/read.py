@@ -32,7 +32,9 @@ from matml.structures.io.declared import (
     contradictions,
 )
 from matml.structures.io.entries import DECLARED, declared_symmetry
+from matml.structures.io.minerals import NAMES, TAGS, names_in
 from matml.structures.io.space_groups import Operations, declared_operations, keep_metric
+from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 
 MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
 SAME_ATOM_A = 0.02
@@ -85,7 +87,10 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
     reading = _choose([_fill(sites, one, lattice, declared, bonds) for one in operations], declared)
     if len(reading.operations) == 1:
         # a formula confirms nothing that no operation moves
-        check_fractions(np.array([site.position for site in sites]))
+        places = np.array([site.position for site in sites])
+        check_fractions(places)
+        if "_atom_site_cartn_x" in block and "_atom_site_fract_x" not in block:
+            refuse_mixed_lengths(lattice, places, [str(site.species) for site in sites])
     if len(reading.species) > max_sites:
         raise _too_many(len(reading.species), max_sites)
     structure = Structure(Lattice(lattice), reading.species, reading.positions)
@@ -102,6 +107,7 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
             )
     if number <= 1:
         structure.properties[DECLARED] = declared_system
+    structure.properties[NAMES] = names_in(block, TAGS, confirmed=declared.formula is not None)
     return structure, [*notes, *reading.notes]
 
 
