@@ -109,6 +109,14 @@ def render(figure: Figure) -> Sheet:
     return sheet
 
 
+def draw_on(axes: Axes, figure: Figure) -> None:
+    """Draw a figure on axes that are there, with its title and a legend."""
+    _draw_parts(axes, figure, figure.chosen)
+    axes.set_title(figure.title)
+    if 1 < len(axes.get_legend_handles_labels()[1]) <= MOST_LEGEND:
+        axes.legend(frameon=False, fontsize=LEGEND)
+
+
 def render_panels(panels: Panels) -> Sheet:
     """Return several drawn figures under one title and note; one legend serves all."""
     across = max(len(row) for row in panels.rows)

@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from matml.core.errors import MatmlError
-from matml.figures.static import render, write
+from matml.core.text.notebook import as_html
+from matml.core.text.words import plural
+from matml.figures.static import draw_on, render, write
 from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import Observations, observations_of, text_of
 from matml.kinetics.data.thermal_history import History, follow_paths
@@ -58,10 +61,17 @@ class Population(base.Population):
         return cls.generic(declared, kind or kinds[0])
 
     def __repr__(self) -> str:
+        title, table = self._described()
+        return f"{title}\n{_shown(table.drop(columns='description'))}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return as_html(*self._described())
+
+    def _described(self) -> tuple[str, pd.DataFrame]:
         alloys = self.data_card.get("alloys", 0)
         learned = f"learned from {alloys} alloys" if alloys else "typical ranges, nothing learned"
-        table = pd.DataFrame(self.describe()).drop(columns="description")
-        return f"{self.equation.title} ({self.kind}), {learned}\n{_shown(table)}"
+        return f"{self.equation.title} ({self.kind}), {learned}", pd.DataFrame(self.describe())
 
     def calibrate(
         self,
@@ -150,14 +160,21 @@ class CalibratedAlloy:
         return self.calibration.notes
 
     def __repr__(self) -> str:
+        title, table = self._described()
+        return "\n".join([title, _shown(table), *(f"- {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return as_html(*self._described(), self.notes)
+
+    def _described(self) -> tuple[str, pd.DataFrame]:
         known = ["parameter", "unit", "median", "low_90", "high_90", "determined_by"]
         count = len(self.observations.points)
-        head = (
+        title = (
             f"{self.calibration.alloy}: {self.calibration.population.equation.title}, "
-            f"{count} observation{'s' * (count != 1)}"
+            f"{count} {plural('observation', count)}"
         )
-        notes = [f"- {note}" for note in self.notes]
-        return "\n".join([head, _shown(self.parameters[known]), *notes])
+        return title, self.parameters[known]
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the frame with the measured column and its 90 % interval, `low_90`, `high_90`.
@@ -208,10 +225,16 @@ class CalibratedAlloy:
         self,
         path: str | Path | None = None,
         temperature_C: tuple[float, float] | None = None,
-    ) -> Sheet:
+        ax: Axes | None = None,
+    ) -> Sheet | Axes:
         """Return the diagram as a figure of matplotlib, and write it to a PNG or SVG.
 
-        `temperature_C` is the lowest and highest temperature that it spans.
+        Parameters
+        ----------
+        temperature_C
+            Lowest and highest temperature that it spans.
+        ax
+            Axes to draw on, which are returned then.
         """
         ends = None
         if temperature_C is not None:
@@ -219,6 +242,9 @@ class CalibratedAlloy:
         _, figure = next(diagrams(self.calibration, None, ends))
         if path is not None:
             write(figure, [Path(path)])
+        if ax is not None:
+            draw_on(ax, figure)
+            return ax
         return render(figure)
 
     def suggest(

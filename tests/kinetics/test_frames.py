@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
@@ -44,6 +45,10 @@ def test_five_lines_of_python(steel, tmp_path):
     # a notebook shows it without pyplot
     assert shown._repr_png_().startswith(b"\x89PNG")
     assert (tmp_path / "steel.png").stat().st_size > 10_000
+    ax = Figure().subplots()
+    assert steel.plot(temperature_C=(150, 650), ax=ax) is ax
+    assert ax.get_title() == shown.texts[0].get_text()
+    assert len(ax.lines) == len(shown.axes[0].lines)
     proposals = steel.suggest(2, temperature_C=(200, 600), time_s=(600, 36_000))
     assert proposals["temperature_C"].between(200, 600).all()
     assert proposals["variance_left"].is_monotonic_decreasing
@@ -60,8 +65,13 @@ def test_the_composition_counts(steel):
 
 def test_rows_left_out_are_told():
     frame = tempered().assign(hardness_HRC=[54.0, "soft", 27.0])
-    alloy = Population.load("tempering").calibrate(frame)
+    alloy = Population.load("tempering").calibrate(frame, name="<b>40Mn")
     assert "line 3: is not a number (hardness_HRC = soft); left out" in alloy.notes
+    page = alloy._repr_html_()
+    assert "<b>&lt;b&gt;40Mn: JMAK softening, 2 observations</b><table" in page
+    assert "<li>line 3: is not a number" in page
+    assert page.count("<tr") == 1 + len(alloy.parameters)
+    assert "learned from" in alloy.population._repr_html_()
     assert len(alloy.observations.points) == 2
 
 

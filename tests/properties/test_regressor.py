@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
+from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
 from matml.properties import FewShotRegressor
 
@@ -122,9 +123,51 @@ def test_what_a_notebook_shows(predictor, fitted, labelled):
     assert repr(adapted).startswith("AdaptedPredictor(bulk_modulus_GPa in GPa, 8 labels, gp_stack")
     assert "<b>AdaptedPredictor(" in adapted._repr_html_()
     assert "bulk_modulus_GPa (GPa); 2 networks" in repr(predictor)
+    page = predictor._repr_html_()
+    assert "FewShotPredictor: 2 networks" in page
+    assert page.count("<tr") == 1 + len(predictor.properties)
     assert max(map(len, (repr(predictor), repr(predictor.fitted(NAME)), repr(fitted)))) < 400
     ax = adapted.plot(crystals, values)
     assert ax.get_xlabel() == "known bulk modulus (GPa)"
     assert ax.get_xscale() == "linear"  # within a decade
     assert adapted.plot(crystals[:4], values[:4], ax=ax) is ax
     pyplot.close(ax.figure)
+
+
+def test_a_learning_curve_is_that_of_hand_made_supports(predictor, labelled):
+    crystals, values = labelled
+    fitted = predictor.fitted(NAME)
+    curve = fitted.learning_curve(crystals, values, shots=(0, 4), draws=3, seed=1)
+    assert curve.draws.groupby("labels").size().to_dict() == {0: 1, 4: 3}
+    assert curve.item.error_unit == "log10(GPa)"
+    # the second support of four, by the predictor itself
+    generator = np.random.default_rng(1)
+    order = [generator.permutation(len(crystals)) for _ in range(3)][2]
+    known, others = np.sort(order[:4]), np.sort(order[4:])
+    truth = np.asarray(values)
+    adapted = fitted.adapt(crystals.iloc[known], truth[known], check_units=False)
+    table = adapted.predict_table(crystals.iloc[others])
+    error = np.abs(np.log10(table["prediction"] / truth[others])).mean()
+    inside = table["low"].to_numpy() <= truth[others]
+    inside &= truth[others] <= table["high"].to_numpy()
+    drawn = curve.draws.query("labels == 4 and draw == 1").iloc[0]
+    assert drawn["error"] == pytest.approx(error, rel=1e-3)
+    assert drawn["coverage"] == pytest.approx(inside.mean())
+    middle = np.log10(truth[known]).mean()
+    assert drawn["mean_error"] == pytest.approx(np.abs(np.log10(truth[others]) - middle).mean())
+    ax = curve.plot()
+    assert curve.plot(ax) is ax
+    assert ax.get_ylabel() == "mean absolute error (log10(GPa))"
+    pyplot.close(ax.figure)
+    assert "error in log10(GPa) by number of labels" in curve._repr_html_()
+    # one that the model does not know: from two labels on, in its own unit
+    new = predictor.fitted("hardness_GPa").learning_curve(crystals, truth / 10, draws=2)
+    assert new.table["labels"].min() == 2
+    assert (new.table["error"] > 0).all()
+    for options, said in (
+        ({"shots": (len(crystals),)}, "leave fewer than 3 to predict"),
+        ({"shots": ()}, "give numbers of labels from 0 on"),
+        ({"draws": 0}, "at least one draw"),
+    ):
+        with pytest.raises(MatmlError, match=said):
+            fitted.learning_curve(crystals, values, **options)

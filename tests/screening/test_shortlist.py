@@ -3,15 +3,18 @@
 import json
 import re
 import zipfile
+from html import escape
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot
 from pymatgen.core import Lattice, Structure
 from ridge_screening import PROPERTY, RidgePredictor, screen
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
+from matml.screening import Shortlist
 from matml.screening.select import run as shortlist
 from matml.structures.elements import structure_of
 
@@ -101,6 +104,24 @@ def test_top_structures_are_written_as_cif(screened):
     assert len(files) == 7
     first = Structure.from_file(screened / "candidates" / files[0])
     assert first.composition.reduced_formula == table["formula"][0]
+
+
+def test_a_shortlist_from_python(screened, tmp_path):
+    found = Shortlist.load(screened)
+    pd.testing.assert_frame_equal(found.table, read_table(screened / "shortlist.csv"))
+    assert [path.name for path in found.files] == sorted(found.table["cif"].dropna())
+    best = found.table["formula"][0]
+    assert repr(found).startswith(f"Shortlist ({PROPERTY} maximise): {len(found)} of ")
+    assert best in repr(found)
+    page = found._repr_html_()
+    assert page.count("<tr") == 11
+    assert all(escape(note) in page for note in found.notes)
+    ax = found.plot(number=5)
+    assert found.plot(ax) is ax
+    assert [label.get_text() for label in ax.get_yticklabels()][-1] == best
+    pyplot.close(ax.figure)
+    with pytest.raises(MatmlError, match="no such file; give the folder that"):
+        Shortlist.load(tmp_path)
 
 
 def test_same_seed_same_bytes(screened, prepared, tmp_path):

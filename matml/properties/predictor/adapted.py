@@ -1,7 +1,6 @@
 """A predictor adapted to a few labels: what it says of other crystals, and how sure it is."""
 
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.text.notebook import as_html
 from matml.properties.data.label_checks import to_numbers
 from matml.properties.data.targets import LabelScale, Property, spans_decades
 from matml.properties.features.columns import are_features, joined
@@ -86,8 +86,7 @@ class AdaptedPredictor:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.warnings)
-        return f"<b>{escape(repr(self))}</b>" + (f"<ul>{notes}</ul>" if notes else "")
+        return as_html(repr(self), notes=self.warnings)
 
     def plot(self, structures: Structures, values: Any, ax: Any = None) -> Any:
         """Draw predictions with 90 % intervals over known values; return the matplotlib axes.

@@ -15,6 +15,8 @@ from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json
 from matml.core.settings import validate
 from matml.core.standardise import Standardisation
+from matml.core.text.notebook import as_html
+from matml.core.text.words import plural
 from matml.meta.checkpoint import load_checkpoint
 from matml.properties.baselines.tabular import Baseline, load_baseline
 from matml.properties.data.targets import LabelScale, Property, find_property
@@ -359,6 +361,17 @@ class FewShotPredictor:
         units = (f"{name} ({unit})" if unit else name for name, unit in self.properties.items())
         made = f"{len(self.encoder.members)} networks, {len(self.training['targets']):,} crystals"
         return f"FewShotPredictor({', '.join(units)}; {made}; {self.folder})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        known = self.training["targets"].isfinite().sum(0).tolist()
+        rows = [
+            {"property": name, "unit": unit, "labelled crystals": number}
+            for (name, unit), number in zip(self.properties.items(), known, strict=True)
+        ]
+        networks = plural("network", len(self.encoder.members))
+        title = f"FewShotPredictor: {len(self.encoder.members)} {networks}, {self.folder}"
+        return as_html(title, pd.DataFrame(rows))
 
     def _new(
         self, name: str, method: str | None, unit: str | None, scale: Scale

@@ -10,6 +10,7 @@ import numpy as np
 from matml.core.errors import MatmlError
 from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale
+from matml.properties.evaluation.learning_curve import LearningCurve, learning_curve
 from matml.properties.features.columns import are_features, joined
 from matml.properties.features.method import WeighedFeatures, WithFeatures
 from matml.properties.methods.encoded import EncodedCrystals
@@ -130,6 +131,63 @@ class FittedPredictor:
             else None,
             model=self.model,
         )
+
+    def learning_curve(
+        self,
+        structures: Structures,
+        values: Sequence[float] | np.ndarray,
+        *,
+        shots: Sequence[int] | None = None,
+        draws: int = 10,
+        seed: int = 0,
+    ) -> LearningCurve:
+        """Return errors on a family's other crystals by number of labels, over random supports.
+
+        Of crystals that the model was trained on the errors are too low: `distance` 0 of
+        `predict_table` shows them.
+
+        Parameters
+        ----------
+        structures, values
+            Labelled crystals of one family.
+        shots
+            Numbers of labels; by default 0 (where the model knows the property), 2, 5, 10 and 20,
+            as far as half of the crystals go.
+        draws
+            Random supports of each number.
+
+        Raises
+        ------
+        MatmlError
+            As of `adapt`, and where too few crystals are left to predict.
+        """
+        if not isinstance(structures, CrystalSet):
+            structures = given(structures)
+            values = structures.aligned(values)
+        labels = label_checks.to_numbers(values, len(structures))
+        crystals = self.encoder.encode(structures)
+        label_checks.check_values(crystals.crystals, labels, self.scale.property)
+        single, _ = label_checks.without_repeats(crystals.crystals, labels, self.scale.property)
+        fewest = 0 if self.column >= 0 else 2
+        if shots is None:
+            most = max(len(single) // 2, 2)
+            shots = [number for number in (0, 2, 5, 10, 20) if fewest <= number <= most]
+        if not len(shots) or min(shots) < fewest or draws < 1:
+            raise MatmlError(
+                f"shots {list(shots)}, draws {draws}: give numbers of labels from {fewest} on, and "
+                "at least one draw"
+            )
+        crystals, labels = crystals[single], labels[single]
+        # one scale, so that errors of all supports have one unit
+        scale = self.scale_of(crystals, labels)
+        standardised = scale.standardise(labels)
+
+        def predict(known: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            support = crystals[known]
+            query = self.domain.with_support(support).placed(crystals[others])
+            return self.method.adapt(support, standardised[known]).predict(query)
+
+        return learning_curve(predict, scale, labels, shots, draws, seed, self.method.name)
 
     def learn(
         self, support: EncodedCrystals, labels: np.ndarray
