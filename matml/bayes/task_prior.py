@@ -125,6 +125,20 @@ class TaskPriors:
             generic_share=share,
         )
 
+    def without_generic(self) -> "TaskPriors":
+        """Return the prior of tasks like those that were learned from."""
+        if self.generic is None:
+            return self
+        learned = self.probabilities[: self.learned]
+        return replace(
+            self,
+            factors=self.factors[:, : self.learned],
+            probabilities=learned / learned.sum(),
+            generic=None,
+            generic_components=0,
+            generic_share=None,
+        )
+
     def component(self, number: int) -> tuple[Tensor, Tensor]:
         """Return mean [B, P] and covariance [B, P, P] of one component of all tasks."""
         mean, covariance = self.mean, self.covariance

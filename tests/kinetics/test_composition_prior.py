@@ -11,10 +11,9 @@ from matml.bayes.empirical_bayes import learn_prior
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
-from matml.kinetics.data.batch import residual_function, to_tasks
+from matml.kinetics.data.batch import Features, residual_function, to_tasks
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.composition_prior import (
-    Features,
     learn_composition_prior,
     set_noise,
 )

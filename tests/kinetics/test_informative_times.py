@@ -102,7 +102,9 @@ def test_times_are_used_where_training_alloys_say_so():
         alloys = pd.DataFrame({"alloy": names, "composition_group": names})
         learned = learn_composition_prior(JMAK, "fraction", known, gaussian, alloys, 2.0, 0)
         assert (learned.prior.log_design is not None) == informative
-        again = CompositionPrior.from_record(learned.to_record(), JMAK)
+        again = CompositionPrior.from_record(
+            learned.to_record(), JMAK, "fraction", {"composition_groups": 4}
+        )
         assert again.prior.log_design == learned.prior.log_design
     # times anywhere: taking them for chosen ones would mislead
     few = new.pick(torch.arange(26), torch.arange(3).expand(26, 3))

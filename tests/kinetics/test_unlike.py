@@ -19,7 +19,8 @@ from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import calibrate, held_out_scores
-from matml.kinetics.inference.population import learn_population
+from matml.kinetics.inference.composition_prior import FAR_K, MEASURABLE, UNLIKE_NOISE_DOF
+from matml.kinetics.inference.population import Population, learn_population
 
 
 def lines(slopes):
@@ -49,6 +50,16 @@ def test_the_probability_of_being_unlike_is_that_of_bayes_theorem(share):
             evidence.append(float(normal.log_prob(target)))
         odds = share / (1 - share) * math.exp(evidence[1] - evidence[0])
         assert float(found[row]) == pytest.approx(odds / (1 + odds), rel=0.05, abs=2e-3)
+
+
+def test_without_the_generic_part_a_prior_is_what_was_learned():
+    prior = TaskPriors.normal(GaussianPrior(torch.zeros(2).double(), torch.eye(2).double(), 0.1), 3)
+    generic = GaussianPrior(torch.ones(2).double(), torch.eye(2).double(), 0.1)
+    mixed = prior.with_generic(generic, torch.full((3,), 0.4).double(), [(4.0, 0.2), (1.0, 0.8)])
+    points = torch.randn(3, 7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for found, expected in ((mixed.without_generic(), prior), (prior.without_generic(), prior)):
+        torch.testing.assert_close(found.log_components(points), expected.log_components(points))
+        torch.testing.assert_close(found.log_probabilities, expected.log_probabilities)
 
 
 def fractions(half_time, energy, exponent, times, kelvins):
@@ -124,6 +135,46 @@ def test_own_observations_open_the_window(learned_steels):
     fast.points["time_s"] = 10 ** (low - 2 + 0.3 * np.arange(6))
     assert [float(end) for end in calibrate(population, usual, name, 0).window] == [low, high]
     assert float(calibrate(population, fast, name, 0).window[0]) == -math.inf
+    fast.points["time_s"] = 10 ** (low - 0.3 * np.arange(6) / 6)
+    assert float(calibrate(population, fast, name, 0).window[0]) == MEASURABLE["ttt"][0]
+
+
+def test_what_lies_far_outside_is_taken_for_unlike_before_anything_is_measured(learned_steels):
+    observations, population = learned_steels
+    prior, one = population.prior, observations.select(population.held_out[:1])
+    usual = 1 / (population.data_card["composition_groups"] + 2)
+    assert float(prior.unlike(one.alloys)) == pytest.approx(usual)
+    unknown = pd.DataFrame({"alloy": ["X"]})
+    assert float(prior.unlike(unknown)) == pytest.approx(usual)
+    shares = [
+        float(prior.unlike(one.alloys.assign(Cr_wt_pct=amount))) for amount in (1.2, 3, 6, 12, 25)
+    ]
+    assert shares == sorted(shares)
+    assert shares[0] < usual + 0.01 < 0.5 < shares[3]
+    task = to_tasks(one, population.equation, None)
+    assert float(prior.unlike(one.alloys, task)) == pytest.approx(usual, abs=0.01)
+    assert prior.of(one.alloys, task).noise_dof == population.prior.prior.noise_dof
+    hot = one.keep(np.arange(len(one.points)) < 4)
+    hot.points["temperature_K"] = prior.temperature_K[1] + 1.5 * FAR_K
+    hot_task = to_tasks(hot, population.equation, None)
+    assert float(prior.unlike(one.alloys, hot_task)) > 0.99
+    # its noise is another one's, too
+    assert prior.of(one.alloys, hot_task).noise_dof <= UNLIKE_NOISE_DOF
+    notes = calibrate(population, hot, one.names[0], 0).notes
+    assert any("composition or temperatures lie far outside" in note for note in notes)
+
+
+def test_no_time_is_expected_that_nobody_measures(learned_steels):
+    observations, population = learned_steels
+    generic = Population.generic(population.equation, "ttt")
+    one = observations.select(population.held_out[:1])
+    few = one.keep(np.arange(len(one.points)) < 2)
+    assert calibrate(generic, few, few.names[0], 0).window == MEASURABLE["ttt"]
+    few.points["time_s"] = 1e8
+    assert [float(end) for end in calibrate(generic, few, few.names[0], 0).window] == [
+        MEASURABLE["ttt"][0],
+        math.inf,
+    ]
 
 
 def run(*arguments):

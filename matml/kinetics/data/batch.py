@@ -1,4 +1,6 @@
-"""Observations as padded tensors: a task per alloy."""
+"""Observations as padded tensors, a task per alloy, and what is known of alloys as features."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from matml.bayes.tasks import Columns, Pointwise, Tasks
 from matml.core.errors import MatmlError
+from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.quadrature import path_columns
 from matml.kinetics.data.thermal_history import History
@@ -24,6 +27,16 @@ PADDING = {
 }
 """Harmless values for padding: every equation is finite there."""
 PADDING |= dict.fromkeys([*(temperature for temperature, _ in PATH), *NEAR], 1000.0)
+
+
+PROCESS_SCALES = {"austenitising_temperature_C": 30.0, "grain_size_ASTM": 1.0}
+"""Numeric columns besides the composition that distinguish alloys, with a small difference."""
+
+COMPOSITION_SCALE = 0.1
+"""A small difference in the root of an amount in percent.
+
+The root, since the first tenths of a percent of an element do more than the following ones.
+"""
 
 
 def to_tasks(
@@ -155,3 +168,63 @@ def common_reference_temperature(observations: Observations) -> float:
     temperature = observations.points["temperature_K"]
     rounded = round(1 / (1 / temperature).mean(), -1)
     return float(min(max(rounded, temperature.min()), temperature.max()))
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a row of the table of alloys becomes features: (root of amount - centre) / scale.
+
+    Attributes
+    ----------
+    columns
+        Composition and process columns of the training alloys.
+    centre, scale
+        Of each.
+    """
+
+    columns: list[str]
+    centre: list[float]
+    scale: list[float]
+
+    def of(self, alloys: pd.DataFrame) -> Tensor:
+        """Return features [B, F] of alloys.
+
+        An amount that is not given counts as zero where others are; an alloy without any
+        composition has NaN throughout. A process value that is not given is the average.
+        """
+        table = alloys.reindex(columns=self.columns)
+        values = _transformed(table)
+        amounts = np.array([name not in PROCESS_SCALES for name in self.columns], dtype=bool)
+        nothing = np.isnan(values[:, amounts]).all(1) if amounts.any() else np.zeros(0, dtype=bool)
+        values = np.where(np.isnan(values) & amounts, 0.0, values)
+        features = (values - np.array(self.centre)) / np.array(self.scale)
+        features = np.where(np.isnan(features), 0.0, features)
+        if amounts.any():
+            features[nothing] = np.nan
+        return torch.from_numpy(features.reshape(len(alloys), len(self.columns)))
+
+    @staticmethod
+    def learn(alloys: pd.DataFrame) -> "Features":
+        """Return the features of training alloys: columns that differ among them."""
+        candidates = [n for n in [*composition_columns(alloys), *PROCESS_SCALES] if n in alloys]
+        numbers = alloys[candidates].apply(pd.to_numeric, errors="coerce")
+        names = numbers.columns[numbers.max() > numbers.min()].tolist()
+        values = _transformed(alloys[names])
+        amounts = np.array([name not in PROCESS_SCALES for name in names], dtype=bool)
+        values = np.where(np.isnan(values) & amounts, 0.0, values)
+        least = [PROCESS_SCALES.get(name, COMPOSITION_SCALE) for name in names]
+        return Features(
+            names,
+            np.nanmean(values, axis=0).tolist() if names else [],
+            np.maximum(np.nanstd(values, axis=0), least).tolist() if names else [],
+        )
+
+
+def _transformed(table: pd.DataFrame) -> np.ndarray:
+    """Return the columns as numbers, amounts by their root, [B, F]."""
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    values = np.array(numbers, dtype=float).reshape(table.shape)
+    for i, name in enumerate(table.columns):
+        if name not in PROCESS_SCALES:
+            values[:, i] = np.sqrt(np.maximum(values[:, i], 0.0))
+    return values

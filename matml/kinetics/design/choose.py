@@ -206,7 +206,7 @@ def design(
                 "made for its median"
             )
         others[name] = float(points[name].median())
-    priors = population.prior.of(alloys, like_the_learned=task is None)
+    priors = population.prior.of(alloys, task, like_the_learned=task is None)
     task = task or _nothing_measured(population)
     posterior = sample_posterior(task, priors, draws=DRAWS, proposals=PROPOSALS, seed=seed)
     window = population.prior.window_for(task, posterior)

@@ -50,7 +50,7 @@ def score_nuts(
             episodes = draw_episodes(split.tasks, split.unseen.alloys, shots, 1, seed)
             if episodes is None:
                 continue
-            support, priors = episodes.support, prior.of(episodes.alloys)
+            support, priors = episodes.support, prior.of(episodes.alloys, episodes.support)
             began = time.process_time()
             posterior = sample_posterior(support, priors, seed=seed)
             middle = time.process_time()

@@ -191,7 +191,7 @@ def _posterior(prior_of: str, *, in_window: bool = True) -> FitMethod:
 
     def fit(fold: Fold, support: Tasks, alloys: pd.DataFrame, seed: int) -> Predict:
         prior = fold.heavy_tailed[prior_of]
-        posterior = sample_posterior(support, prior.of(alloys), seed=seed)
+        posterior = sample_posterior(support, prior.of(alloys, support), seed=seed)
         window = prior.window_for(support, posterior) if in_window else NO_WINDOW
         return lambda columns: predict_draws(
             fold.equation, fold.kind, posterior.draws, posterior.noise, columns, seed, window

@@ -99,7 +99,7 @@ class _HeldOut:
         support = self.tasks.pick(rows, picks)
         if nothing:
             support = support.masked(torch.zeros_like(support.mask))
-        priors = self.prior.of(self.alloys, like_the_learned=nothing)
+        priors = self.prior.of(self.alloys, support, like_the_learned=nothing)
         posterior = sample_posterior(support, priors, draws=300, seed=seed)
         inputs = {name: column[:, None] for name, column in self.tasks.columns.items()}
         with torch.no_grad():

@@ -99,17 +99,17 @@ def calibrate(
     given, measured = observations.select([alloy]), population.observable.column
     moving = on_history(given.points)
     own = replace(given, points=downsample(given.points, measured, moving))
-    prior = replace(population.prior.of(own.alloys), point_dof=point_dof)
     plain = population.equation
     runs: list[str] = []
     if offsets:
         own, runs = with_run_numbers(own, offsets)
         population = replace(population, equation=with_run_offsets(plain, runs, offsets))
     added = population.equation.parameters[len(plain.parameters) :]
-    if added:
-        prior = append_offsets(prior, len(added))
     reference, assumed = population.reference_temperature(own)
     task = to_tasks(own, population.equation, reference)
+    prior = replace(population.prior.of(own.alloys, task), point_dof=point_dof)
+    if added:
+        prior = append_offsets(prior, len(added))
     # many observations need fewer proposals: the posterior is then nearly normal
     proposals = max(DRAWS, min(PROPOSALS, 4_000_000 // len(own.points)))
     posterior = sample_posterior(task, prior, draws=DRAWS, proposals=proposals, seed=seed)
@@ -118,7 +118,8 @@ def calibrate(
     chances = np.full(len(own.points), math.nan)
     known = population.data_card
     notes = population.assumed() + range_notes(own.points, known, own.headers)
-    notes += unlike_notes(float(posterior.generic))
+    before = float(population.prior.unlike(own.alloys, task))
+    notes += unlike_notes(float(posterior.generic), before)
     if judged:
         least_squares = generic_least_squares(
             replace(task, residual=residual_function(plain, population.kind)),

@@ -27,18 +27,9 @@ from matml.bayes.task_prior import (
     learn_conditioned_prior,
 )
 from matml.bayes.tasks import Pointwise, Tasks
-from matml.kinetics.data.alloys import composition_columns
+from matml.kinetics.data.batch import PROCESS_SCALES, Features
 from matml.kinetics.equations import Equation
 from matml.kinetics.inference.informative_times import Timing, timing_candidates
-
-PROCESS_SCALES = {"austenitising_temperature_C": 30.0, "grain_size_ASTM": 1.0}
-"""Numeric columns besides the composition that distinguish alloys, with a small difference."""
-
-COMPOSITION_SCALE = 0.1
-"""A small difference in the root of an amount in percent.
-
-The root, since the first tenths of a percent of an element do more than the following ones.
-"""
 
 NOISE_FACTORS = (0.25, 0.35, 0.5, 0.7, 0.85, 1.0)
 NOISE_DOFS = (2.0, 4.0, 8.0, 30.0)
@@ -62,81 +53,26 @@ EPISODE_SHOTS, EPISODE_QUERIES = (2, 4, 8), 16
 UNLIKE = 0.9
 """Probability of that from which on the window of the others holds no more."""
 
-GENERIC_WIDTHS = ((4.0, 0.5), (1.0, 0.5))
+GENERIC_WIDTHS = ((4.0, 0.2), (1.0, 0.8))
 """Factors of the generic prior's covariance, with their probabilities."""
 
-SHARE_INSIDE, SHARE_OUTSIDE, FAR = 0.005, 0.15, 2.0
-"""Probability that an alloy is unlike all that were learned from, before any observation.
+FAR, FAR_K = 2.0, 150.0
+"""In roots of percent, and in K: an element, or the mean temperature of the observations, as far as
+that beyond the range of the training alloys, such as 12 % of chromium where they have none to 2 %,
+makes it two to one that an alloy is unlike them."""
 
-Outside where an element lies further beyond their range than they differ from each other: `FAR`,
-in standard deviations.
-"""
+UNLIKE_NOISE_DOF = 2.0
+"""Degrees of freedom of the noise, at most, of an alloy whose composition is so far away."""
+
+MEASURABLE = {"ttt": (-2.0, 7.0), "hardness": (-20.0, 80.0)}
+"""Range of what anybody measures, on the residual scale, by kind of observation: a time of a TTT
+diagram lies between 0.01 s and four months. Elsewhere equations keep to it by themselves."""
 
 
 def generic_normal(equation: Equation, noise: float) -> GaussianPrior:
     """Return the prior before any alloy is seen: the equation's start and typical ranges."""
     covariance = torch.eye(len(equation.parameters), dtype=torch.float64)
     return GaussianPrior(equation.start(), covariance, noise)
-
-
-@dataclass(frozen=True)
-class Features:
-    """How a row of the table of alloys becomes features: (root of amount - centre) / scale.
-
-    Attributes
-    ----------
-    columns
-        Composition and process columns of the training alloys.
-    centre, scale
-        Of each.
-    """
-
-    columns: list[str]
-    centre: list[float]
-    scale: list[float]
-
-    def of(self, alloys: pd.DataFrame) -> Tensor:
-        """Return features [B, F] of alloys.
-
-        An amount that is not given counts as zero where others are; an alloy without any
-        composition has NaN throughout. A process value that is not given is the average.
-        """
-        table = alloys.reindex(columns=self.columns)
-        values = _transformed(table)
-        amounts = np.array([name not in PROCESS_SCALES for name in self.columns], dtype=bool)
-        nothing = np.isnan(values[:, amounts]).all(1) if amounts.any() else np.zeros(0, dtype=bool)
-        values = np.where(np.isnan(values) & amounts, 0.0, values)
-        features = (values - np.array(self.centre)) / np.array(self.scale)
-        features = np.where(np.isnan(features), 0.0, features)
-        if amounts.any():
-            features[nothing] = np.nan
-        return torch.from_numpy(features.reshape(len(alloys), len(self.columns)))
-
-    @staticmethod
-    def learn(alloys: pd.DataFrame) -> "Features":
-        """Return the features of training alloys: columns that differ among them."""
-        candidates = [n for n in [*composition_columns(alloys), *PROCESS_SCALES] if n in alloys]
-        numbers = alloys[candidates].apply(pd.to_numeric, errors="coerce")
-        names = numbers.columns[numbers.max() > numbers.min()].tolist()
-        values = _transformed(alloys[names])
-        amounts = np.array([name not in PROCESS_SCALES for name in names], dtype=bool)
-        values = np.where(np.isnan(values) & amounts, 0.0, values)
-        least = [PROCESS_SCALES.get(name, COMPOSITION_SCALE) for name in names]
-        return Features(
-            names,
-            np.nanmean(values, axis=0).tolist() if names else [],
-            np.maximum(np.nanstd(values, axis=0), least).tolist() if names else [],
-        )
-
-
-def _transformed(table: pd.DataFrame) -> np.ndarray:
-    """Return the columns as numbers, amounts by their root, [B, F]."""
-    numbers = table.apply(pd.to_numeric, errors="coerce")
-    values = np.array(numbers, dtype=float).reshape(table.shape)
-    for i, name in enumerate(table.columns):
-        if name not in PROCESS_SCALES:
-            values[:, i] = np.sqrt(np.maximum(values[:, i], 0.0))
-    return values
 
 
 @dataclass(frozen=True)
@@ -152,18 +88,27 @@ class CompositionPrior:
     window
         Range of what was ever measured, on the residual scale: a measurement lies on the axis of a
         diagram or scale, however far the equation runs beyond it.
-    equation
-        Its typical ranges are the prior of an alloy that is unlike all that were learned from.
+    equation, kind
+        Its typical ranges are the prior of an alloy that is unlike all that were learned from; and
+        the kind of observation.
+    groups
+        Of composition among the training alloys: how many it was learned from independently.
+    temperature_K
+        Lowest and highest of their observations; None where these have none.
     """
 
     prior: ConditionedPrior
     features: Features
     window: tuple[float, float]
     equation: Equation
+    kind: str
+    groups: int
+    temperature_K: tuple[float, float] | None = None
 
     @staticmethod
-    def generic(equation: Equation, noise: float) -> "CompositionPrior":
+    def generic(equation: Equation, kind: str) -> "CompositionPrior":
         """Return the prior where nothing was learned: typical ranges, and a usual noise."""
+        noise = equation.observable(kind).typical_noise
         normal, size = generic_normal(equation, noise), len(equation.parameters)
         nothing = normal.mean.new_zeros
         prior = ConditionedPrior(
@@ -173,39 +118,69 @@ class CompositionPrior:
             *(nothing(0, 0), nothing(0, size), nothing(0), 0.0, 1.0, GENERIC_DOF, noise),
             noise_dof=FIRST_DOF,
         )
-        return CompositionPrior(prior, Features([], [], []), (-math.inf, math.inf), equation)
+        window = -math.inf, math.inf
+        return CompositionPrior(prior, Features([], [], []), window, equation, kind, 0)
 
-    def of(self, alloys: pd.DataFrame, *, like_the_learned: bool = False) -> TaskPriors:
+    def of(
+        self, alloys: pd.DataFrame, tasks: Tasks | None = None, *, like_the_learned: bool = False
+    ) -> TaskPriors:
         """Return the priors of alloys, rows of their table: what was learned, or else anything.
 
+        `tasks` are their observations, of which only the temperatures count here.
         `like_the_learned` leaves the latter out, for an alloy of which nothing is measured: what
         to measure first is not to be led by what is improbable.
         """
         learned = self.prior.of(self.features.of(alloys))
         if like_the_learned or not len(self.prior.positions):
             return learned
-        features, known = self.features.of(alloys), self.prior.features
-        share = torch.full((len(alloys),), SHARE_INSIDE, dtype=torch.float64)
-        if known.shape[1]:
-            low, high = known.nan_to_num(torch.inf).amin(0), known.nan_to_num(-torch.inf).amax(0)
-            far = (features < low - FAR) | (features > high + FAR)
-            share[far.any(1)] = SHARE_OUTSIDE
+        share = self.unlike(alloys, tasks)
+        if (share > 0.5).all():
+            learned = replace(learned, noise_dof=min(learned.noise_dof, UNLIKE_NOISE_DOF))
         generic = generic_normal(self.equation, self.prior.noise)
         return learned.with_generic(generic, share, GENERIC_WIDTHS)
+
+    def unlike(self, alloys: pd.DataFrame, tasks: Tasks | None = None) -> Tensor:
+        """Return the probability of each alloy to be unlike all that were learned from, [B].
+
+        Before any value is measured: that of the next one after so many groups of which none was
+        (Laplace's rule of succession), and more the further an element, or the temperatures of the
+        observations, lie beyond their range.
+        """
+        share = 1 / (self.groups + 2)
+        far = self._beyond(alloys) / FAR
+        if self.temperature_K is not None and tasks is not None:
+            low, high = self.temperature_K
+            kelvin, mask = tasks.columns["temperature_K"], tasks.mask
+            beyond = torch.maximum(low - kelvin, kelvin - high).clamp(min=0.0)
+            far = torch.maximum(far, (mask * beyond).sum(1) / mask.sum(1).clamp(min=1) / FAR_K)
+        return 1 - (1 - share) * torch.exp(-(far**4))
+
+    def _beyond(self, alloys: pd.DataFrame) -> Tensor:
+        """Return how far an element lies beyond the training alloys, in roots of percent, [B]."""
+        chosen = [i for i, n in enumerate(self.features.columns) if n not in PROCESS_SCALES]
+        known = self.prior.features[:, chosen]
+        if not torch.isfinite(known).any():
+            return torch.zeros(len(alloys), dtype=torch.float64)
+        own = self.features.of(alloys)[:, chosen]
+        low, high = known.nan_to_num(torch.inf).amin(0), known.nan_to_num(-torch.inf).amax(0)
+        beyond = torch.maximum(low - own, own - high).clamp(min=0.0).nan_to_num(0.0)
+        return (beyond * own.new_tensor(self.features.scale)[chosen]).amax(1)
 
     def window_for(self, tasks: Tasks, posterior: Posterior) -> tuple[Tensor, Tensor]:
         """Return the lowest and highest prediction of each alloy [B], by what was measured of it.
 
         An end that own observations lie beyond is none, and none holds for an alloy that is
-        probably unlike all that were learned from.
+        probably unlike all that were learned from: then it is that of what anybody measures.
         """
         target = tasks.columns["target"]
         unlike = posterior.generic > UNLIKE
         ends = []
-        for end, sign in zip(self.window, (-1.0, 1.0), strict=True):
-            beyond = (tasks.mask * (sign * (target - end) > 0)).any(1) | unlike
-            open_end, given = target.new_tensor([sign * torch.inf, end])
-            ends.append(torch.where(beyond, open_end, given))
+        widest = MEASURABLE.get(self.kind, (-math.inf, math.inf))
+        for end, far, sign in zip(self.window, widest, (-1.0, 1.0), strict=True):
+            beyond, further = ((tasks.mask * (sign * (target - e) > 0)).any(1) for e in (end, far))
+            open_end, far_end, given = target.new_tensor([sign * torch.inf, far, end])
+            found = torch.where(beyond | unlike | (sign * (given - far_end) > 0), far_end, given)
+            ends.append(torch.where(further, open_end, found))
         return ends[0], ends[1]
 
     def to_record(self) -> dict[str, Any]:
@@ -234,8 +209,10 @@ class CompositionPrior:
         }
 
     @staticmethod
-    def from_record(stored: dict[str, Any], equation: Equation) -> "CompositionPrior":
-        """Return the prior of a record, learned with an equation.
+    def from_record(
+        stored: dict[str, Any], equation: Equation, kind: str, card: dict[str, Any]
+    ) -> "CompositionPrior":
+        """Return the prior of a record, learned with an equation from what the card says.
 
         Raises
         ------
@@ -285,11 +262,15 @@ class CompositionPrior:
         if torch.linalg.eigvalsh(prior.covariance)[0] <= 0:
             raise ValueError("the covariance is not positive definite")
         low, high = (float(end) for end in stored["window"])
+        seen = card.get("temperature_K")
         return CompositionPrior(
             prior,
             Features(columns, list(stored["feature_centre"]), list(stored["feature_scale"])),
             (low, high),
             equation,
+            kind,
+            int(card["composition_groups"]),
+            (float(seen[0]), float(seen[1])) if seen else None,
         )
 
 
@@ -334,7 +315,11 @@ def learn_composition_prior(
     prior = replace(
         prior, noise=noise, noise_dof=training.noise_dof, log_design=training.log_design
     )
-    return CompositionPrior(prior, features, window, equation)
+    groups, seen = int(alloys["composition_group"].nunique()), None
+    if "temperature_K" in tasks.columns:
+        kelvin = tasks.columns["temperature_K"][tasks.mask > 0]
+        seen = float(kelvin.min()), float(kelvin.max())
+    return CompositionPrior(prior, features, window, equation, kind, groups, seen)
 
 
 def set_noise(

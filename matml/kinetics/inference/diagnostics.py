@@ -83,15 +83,19 @@ def design_notes(points: pd.DataFrame, moving: np.ndarray) -> list[str]:
     return notes
 
 
-def unlike_notes(share: float) -> list[str]:
+def unlike_notes(share: float, before: float) -> list[str]:
     """Return what to expect of an alloy that is probably unlike all that were learned from.
 
-    `share` is the probability of the generic prior, given the observations.
+    `share` is the probability of that given the observations, `before` by composition and
+    temperatures alone.
     """
     if share < UNLIKE:
         return []
+    what = "the observations speak against the population"
+    if before > 0.5:
+        what = "composition or temperatures lie far outside of the population's"
     return [
-        f"the observations speak against the population: with a probability of {share:.2f} the "
+        f"{what}: with a probability of {share:.2f} the "
         "alloy is unlike all that it was learned from; as far as that, the result is a fit under "
         "the equation's typical ranges alone, near to least squares"
     ]

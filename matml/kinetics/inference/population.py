@@ -88,10 +88,9 @@ class Population:
     @classmethod
     def generic(cls, equation: Equation, kind: str) -> Self:
         """Return what is known of alloys where no other was measured: typical ranges."""
-        noise = equation.observable(kind).typical_noise
         # each alloy's own middle is its reference temperature
         card = {"alloys": 0, "reference_temperatures_given": True}
-        prior = CompositionPrior.generic(equation, noise)
+        prior = CompositionPrior.generic(equation, kind)
         return cls(equation, kind, prior, None, [], card)
 
     def assumed(self) -> list[str]:
@@ -184,7 +183,9 @@ class Population:
             population = cls(
                 equation,
                 stored["kind"],
-                CompositionPrior.from_record(stored["prior"], equation),
+                CompositionPrior.from_record(
+                    stored["prior"], equation, stored["kind"], stored["data_card"]
+                ),
                 stored["reference_temperature_K"],
                 list(stored["held_out_alloys"]),
                 dict(stored["data_card"]),

@@ -19,12 +19,13 @@ ALONE = 0.95
 def log_evidence(result: Calibration) -> float:
     """Return the log marginal likelihood of a calibrated alloy's observations.
 
-    With all constants, so that populations of other noise can be compared; without what the times
-    of the observations say, which not all populations have learned.
+    With all constants, so that populations of other noise can be compared; as one like those that
+    the population was learned from, since any may be unlike; and without what the times of the
+    observations say, which not all populations have learned.
     """
     equation = result.population.equation
     task = to_tasks(result.observations, equation, result.reference_temperature_K)
-    prior = replace(result.prior, log_design=None)
+    prior = replace(result.prior.without_generic(), log_design=None)
     sampled = sample_posterior(task, prior, draws=1, proposals=PROPOSALS, seed=result.seed)
     (count,) = task.counts()
     # the constant of a multivariate t: the noise's scale is not known for sure
