@@ -122,6 +122,8 @@ def test_a_hostile_formula_stays_text(results):
 
 def test_words():
     assert objective_words("bulk_modulus_GPa >= 150") == "bulk modulus (GPa) ≥ 150"
+    assert objective_words("refractive_index maximise") == "highest refractive index"
+    assert objective_words("band_gap_eV = 1.5") == "band gap (eV) near 1.5"
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 22, 1003)] == [
         "1st", "2nd", "3rd", "4th", "11th", "12th", "22nd", "1,003rd",
     ]  # fmt: skip

@@ -162,7 +162,7 @@ def findings(scores: pd.DataFrame) -> list[str]:
             verdict = "not distinguishable from"
         sentences.append(
             f"{shots} observation{'s' if shots > 1 else ''}: {method_title(DEFAULT)} "
-            f"{own['value']:.3g} {own['unit']}, {verdict} {LEAST_SQUARES} ({gap['value']:+.3g}, "
+            f"{own['value']:#.3g} {own['unit']}, {verdict} {LEAST_SQUARES} ({gap['value']:+.3g}, "
             f"95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
             f"{int(own['n_tasks'])} alloys)"
         )

@@ -164,6 +164,16 @@ def score_table(
 VERDICTS = {None: "too few families to say", 1: "helps", 0: "no clear difference", -1: "hurts"}
 
 
+def _gain(row: dict) -> str:
+    """Return a gain with what it says, and its interval where there are families enough for one."""
+    sign = sign_over_tasks(row["low"], row["high"], row["n_families"])
+    between = "" if sign is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return (
+        f"{row['value']:+.3f}{between} with {row['shots']} labels ({VERDICTS[sign]}, "
+        f"{row['n_families']} families)"
+    )
+
+
 def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -> list[str]:
     """Return plain sentences: what won, and whether adaptation helped on the test families."""
     sentences = []
@@ -184,17 +194,11 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
         else:
             gains = own[own["metric"] == "gain_over_pretrained"]
             gains = gains[gains["method"] == choice.method]
-            parts = [
-                f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] with {row['shots']} "
-                f"labels ({VERDICTS[sign_over_tasks(row['low'], row['high'], row['n_families'])]}, "
-                f"{row['n_families']} families)"
-                for row in gains.to_dict("records")
-            ]
+            parts = [_gain(row) for row in gains.to_dict("records")]
             why = "is the default" if choice.method == STACK else "won on the validation families"
             sentences.append(
-                f"{title}: {method} {why}. On the test families it lowers "
-                f"the error of the pre-trained network without adaptation by ({unit}): "
-                f"{'; '.join(parts)}."
+                f"{title}: {method} {why}. Error of the pre-trained network without adaptation "
+                f"less its own on the test families ({unit}): {'; '.join(parts)}."
             )
         errors = own[own["metric"] == "mae_family_mean"]
         best = errors.groupby("method")["value"].mean().sort_values()

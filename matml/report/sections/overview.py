@@ -298,7 +298,7 @@ def _against(results: Results, headlines: list[dict[str, Any]]) -> str:
             None: "(see the table; too few alloys to compare)",
         }[_paired(results, item)]
         told.append(f"{words} ({escape(title_of(item['dataset']))})")
-    return ", ".join(told)
+    return " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
 
 
 def _size(results: Results) -> str:

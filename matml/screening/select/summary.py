@@ -78,7 +78,7 @@ def _notes(
     )
     new = counts["ranked"] - counts["known_composition"]
     notes = [
-        f"{counts['ranked']} {plural('candidate', counts['ranked'])} ranked by {wanted} after "
+        f"{counts['ranked']} {plural('candidate', counts['ranked'])} ranked for {wanted} after "
         f"adapting to {given}; {new} of them {'is' if new == 1 else 'are'} of unknown composition.",
         f"{counts['ranked'] - counts['in_domain']} candidates are out of the model's domain and "
         f"are ranked last: {counts['far']} lie farther from the training data than 95 % of "
@@ -104,7 +104,7 @@ def _notes(
         notes.append(
             "Energies above the hull are above the known entries only, so they are lower bounds: "
             f"of the {len(own)} best candidates {thin} have a binary system or an element without "
-            f"any known compound (hull_missing), and {below} lie below the hull, which may be for "
+            f"any known compound, and {below} lie below the hull, which may be for "
             "that reason. Their interval is that of the predicted formation energy; the entries "
             "count as exact."
         )

@@ -247,6 +247,7 @@ def _parameters(parameters: pd.DataFrame, reference_K: float | None) -> str:
     for row in parameters.to_dict("records"):
         unit = "" if pd.isna(row["unit"]) else str(row["unit"])
         name = escape(_without_unit(row["parameter"], unit)).replace("_", " ")
+        name = name.replace("avrami", "Avrami")
         if reference_K is not None and "reference temperature" in str(row.get("description")):
             name += f" at {reference_K - ZERO_CELSIUS:.0f} °C"
         rows.append(

@@ -46,6 +46,10 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """A fixed one, so that the same results make the same page."""
 
 
+WANTED = {"maximise": "highest", "minimise": "lowest"}
+SIGNS = {">=": "≥", "<=": "≤", "=": "near"}
+
+
 def read_shortlist(results: Results) -> pd.DataFrame | None:
     """Return the shortlist of a run with at least one row, or None."""
     rows = results.table(SHORTLIST, COLUMNS)
@@ -101,10 +105,13 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
 
 def objective_words(text: str) -> str:
     """Return an objective such as `bulk_modulus_GPa >= 150` in words."""
-    words = []
+    words = list[str]()
     for part in text.split():
+        if part in WANTED:
+            words.insert(0, WANTED[part])
+            continue
         title, unit = split_unit(part)
-        words.append(title if part.isidentifier() else {">=": "≥", "<=": "≤"}.get(part, part))
+        words.append(title if part.isidentifier() else SIGNS.get(part, part))
         if unit and part.isidentifier():
             words.append(f"({unit})")
     return " ".join(words)
