@@ -27,6 +27,7 @@ from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import LabelFile, read_label_file
 from matml.structures.labels.names import CrystalNames, refuse_lost_labels
+from matml.structures.labels.values import odd_scale
 from matml.structures.settings import STRUCTURES, StructuresSection
 from matml.structures.symmetry.subgroups import refuse_other_symmetry
 from matml.structures.table import (
@@ -168,7 +169,7 @@ def gather(
         pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS),
         names,
         [*documents.ignored, *ignored],
-        [*documents.notes, *notes],
+        [*documents.notes, *notes, *filter(None, (odd_scale(n, values[n]) for n in names))],
     )
 
 

@@ -33,6 +33,7 @@ WRONG = {
     "Celsius called kelvin": ("temperature_K", 1.0, -273.15, "C"),
     "hours called seconds": ("time_s", 1 / 3600, 0.0, "h"),
     "minutes called seconds": ("time_s", 1 / 60, 0.0, "min"),
+    "log10 of seconds called seconds": ("time_s", 1.0, 0.0, "log10"),
 }
 
 
@@ -54,7 +55,14 @@ def rows_of(title, population, alloys, points):
         order = np.random.default_rng([7, number]).permutation(len(everything.points))[:points]
         for wrong, (column, factor, offset, unit) in WRONG.items():
             few = everything.points.iloc[sorted(order)].reset_index(drop=True)
-            few[column] = few[column] * factor + offset
+            if unit == "log10":
+                # a negative time is refused before
+                few = few[few[column] > 1].reset_index(drop=True)
+                few[column] = np.log10(few[column])
+            else:
+                few[column] = few[column] * factor + offset
+            if few.empty:
+                continue
             outside, accused = judged(population, replace(everything, points=few))
             yield title, wrong, name, outside, bool(accused), unit in accused
 

@@ -10,7 +10,7 @@ from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.calibrate import calibrate, pick_points
-from matml.kinetics.inference.diagnostics import unit_notes
+from matml.kinetics.inference.diagnostics import range_notes, unit_notes
 from matml.kinetics.inference.population import Population, learn_population
 
 
@@ -126,3 +126,21 @@ def test_temperatures_and_times_in_each_other_s_column_are_named_without_a_popul
         frame = pd.DataFrame(table | {"fraction_transformed": value})
         notes = kinetics.Population.typical("jmak", "fraction").calibrate(frame).notes
         assert any("'time_s' exchanged?" in note for note in notes) == told
+
+
+def test_log10_of_times_is_named_by_its_evidence(learned_steels):
+    """And where it lies outside of what the population has seen, what it would be is said there."""
+    observations, population = learned_steels
+    name = population.held_out[0]
+    wrong = pick_points(observations, name, 8, 0)
+    wrong.points["time_s"] = np.log10(wrong.points["time_s"].clip(lower=1.1))
+    high = population.data_card["time_s"][1]
+    priors = population.prior.of(wrong.alloys)
+    task = to_tasks(wrong, population.equation)
+    wide = {**population.data_card, "time_s": [0.01, high]}
+    assert "may hold log10 of s, not s" in " ".join(unit_notes(task, priors, "time_s", wide, {}))
+    [note] = range_notes(wrong.points, {"time_s": [6, high]}, {})
+    assert "as log10 it would lie inside" in note
+    right = pick_points(observations, name, 8, 0)
+    task = to_tasks(right, population.equation)
+    assert not unit_notes(task, priors, "time_s", population.data_card, {})

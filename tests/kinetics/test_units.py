@@ -453,3 +453,38 @@ def test_alloys_are_doubted_by_their_own_rows(tmp_path, text, told):
     found = " ".join(read(tmp_path, text).warnings)
     assert bool(found) == bool(told)
     assert re.search(told, found)
+
+
+MINUTES = [3, 6, 10, 20, 30, 60, 120]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        (np.log10(MINUTES).round(3), "0.477 is log10 of 3)"),
+        (np.log10(MINUTES).round(2), "0.48 is log10 of 3.02)"),
+        (np.log(MINUTES).round(2), "1.1 is ln of 3)"),
+        (np.log10(np.multiply(MINUTES, 60)).round(3), "2.255 is log10 of 180)"),
+        # times as they stand, and digitised ones
+        ([1, 1.5, 2, 2.5, 3, 4, 5], ""),
+        ([0.25, 0.5, 0.75, 1.25, 1.5, 2.25, 3.75], ""),
+        ([1.13, 1.42, 1.77, 2.05, 2.31, 2.66, 3.02], ""),
+    ],
+)
+def test_logarithms_of_round_times_are_named(tmp_path, numbers, told):
+    rows = [f"A,600,{time},{0.1 * k + 0.1:.1f}" for k, time in enumerate(numbers)]
+    header = "alloy,temperature_C,time_s,fraction_transformed"
+    warnings = " ".join(read(tmp_path, "\n".join([header, *rows])).warnings)
+    assert told in warnings
+    assert bool(told) == ("of round times" in warnings)
+
+
+def test_an_alloy_with_logarithms_below_zero_is_set_aside_whole(tmp_path):
+    header = "alloy,temperature_C,time_s,fraction_transformed"
+    rows = ["A,600,-0.5,.1", "A,600,0.7,.3", "A,600,2.1,.8", "B,600,-5,.1", "B,600,30,.4"]
+    found = read(tmp_path, "\n".join([header, *rows]))
+    assert found.points["alloy"].tolist() == ["B"]
+    first, *_, last = found.quarantine.to_dict("records")
+    assert first["reason"] == "this alloy's times go from -0.5 to 2.1"
+    assert first["remedy"].startswith("are they logarithms")
+    assert last["reason"] == "time must be positive"

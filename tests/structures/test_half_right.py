@@ -547,3 +547,23 @@ def test_subgroups_keep_the_translations():
 def test_a_dot_is_a_decimal_point_or_adds_water_or_the_formula_is_not_plain(text, amounts):
     found = parse_formula(text)
     assert found == (amounts and pytest.approx(amounts))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((1.2, 1.9, 2.3), "are they logarithms (log10, of 15.8 to 200 GPa or ln, of 3.32 to 9.97"),
+        ((3.1, 4.6, 5.5), "are they logarithms (ln, of 22.2 to 245 GPa)?"),
+        ((1.2, 1.9, 23), ""),
+        ((16, 80, 200), ""),
+    ],
+)
+def test_logarithms_of_moduli_are_told(tmp_path, values, told):
+    for name, a in zip("abc", (5.4, 5.64, 5.9), strict=True):
+        (tmp_path / f"{name}.vasp").write_text(builders.rocksalt(a=a).to(fmt="poscar"))
+    labels = tmp_path / "labels.csv"
+    rows = [f"{name}.vasp,{value}" for name, value in zip("abc", values, strict=True)]
+    labels.write_text("\n".join(["file,bulk_modulus_GPa", *rows]))
+    notes = run_ingest([tmp_path], tmp_path / "out", SETTINGS, labels, threads=1)["notes"]
+    assert told in " ".join(notes)
+    assert bool(told) == any("logarithms" in note for note in notes)

@@ -55,6 +55,7 @@ from matml.kinetics.data.plausible import (
     misplaced,
     odd_alloys,
     odd_temperatures,
+    odd_times,
     suspicious_temperatures,
 )
 from matml.kinetics.data.thermal_history import History, follow_paths
@@ -213,7 +214,7 @@ def _checked(
     temperature = measured if measured == "peak_temperature_K" else "temperature_K"
     scale = points.assign(temperature_K=points["value"]) if temperature == measured else points
     warnings += [f"{path}: {note}" for note in odd_temperatures(table, measured)]
-    warnings += [f"{path}: {note}" for note in odd_alloys(points)]
+    warnings += [f"{path}: {note}" for note in (*odd_times(table), *odd_alloys(points))]
     warnings += [
         f"{path}: {name}: {history.doubt}" for name, history in paths.items() if history.doubt
     ]

@@ -54,6 +54,11 @@ WRONG_WAY = {
 """With what a measured value never falls (-1) or rises (1), and what may be given in its place."""
 CHANGE = 0.2
 """How much of its largest value it changes so at least."""
+LONGEST_LOGARITHM = 10.0
+"""Times are no logarithms from here on: 10^10 s are 300 years."""
+ROUND = (*range(1, 10), 1.2, 1.5, 1.8, 2.5, 3.6, 4.5, 7.2)
+"""Of times that were set, times a power of ten and a unit."""
+LOGARITHMS = {"log10": 10.0, "ln": float(np.e)}
 SHRUNK = 0.7
 """Share of the initial grain size below which no grown one lies, nor is measured to lie."""
 RAMP = ("start_temperature_K", "temperature_K", "time_s")
@@ -101,6 +106,10 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
             # those outside tell their own reason
             own = own[~off[own]]
             problem = measured, f"most values of this alloy: {what.reason}", what.remedy
+        elif clock is not None and clock.min() < 0 and clock.max() < LONGEST_LOGARITHM:
+            reason = f"this alloy's times go from {clock.min():g} to {clock.max():g}"
+            remedy = "are they logarithms, whose positive ones would be misread? Give times"
+            problem = "time_s", reason, remedy
         elif warm is not None and what.coldest_K > 0:
             problem = _in_celsius(degree, kelvin[own])
             possible = (kelvin[own] > ZERO_CELSIUS) & (kelvin[own] <= HOTTEST_K)
@@ -270,6 +279,38 @@ def odd_temperatures(table: Table, measured: str) -> list[str]:
     return [f"{note}; check its unit" for note in notes]
 
 
+def odd_times(table: Table) -> list[str]:
+    """Return a doubt of a column of times whose numbers are logarithms of round times."""
+    header = table.headers.get("time_s", "time_s")
+    if header not in table.original:
+        return []
+    own = np.unique(numbers(table.original[header]))
+    own = own[np.isfinite(own)]
+    digits = max((_digits(cell) for cell in table.original[header]), default=0)
+    if digits < 2 or len(own) < 3 or own[-1] >= LONGEST_LOGARITHM:
+        return []
+    slack = 0.5 * 10.0**-digits
+    for name, base in LOGARITHMS.items():
+        # of each unit there are so many round times in a power of the base
+        often = 2 * slack * len(ROUND) * np.log10(base)
+        for unit in TIMES[:3]:
+            exact = np.log10(base) * own - np.log10(unit.factor)
+            step = exact[:, None] - np.log10(ROUND)
+            off = np.abs(step - np.rint(step)) / np.log10(base)
+            if often ** len(own) <= CHANCE and (off.min(1) <= slack + 1e-9).all():
+                return [
+                    f"column {header!r}: all of its numbers are {name} of round times "
+                    f"({own[0]:g} is {name} of {base ** own[0]:.3g}); if they are, give the times "
+                    "themselves"
+                ]
+    return []
+
+
+def _digits(cell: object) -> int:
+    """Return how many digits follow the decimal point of a number as it is written."""
+    return len(str(cell).partition(".")[2].rstrip("0"))
+
+
 def odd_alloys(points: pd.DataFrame) -> list[str]:
     """Return doubts of alloys: names that look alike, compositions, grains smaller than before."""
     notes, alike = [], dict[str, list[str]]()
@@ -304,7 +345,7 @@ def _round_elsewhere(cells: "pd.Series[str]", unit: Unit) -> str:
     """
     own = np.unique(numbers(cells))
     own = own[np.isfinite(own)]
-    digits = max((len(str(cell).partition(".")[2].rstrip("0")) for cell in cells), default=0)
+    digits = max(map(_digits, cells), default=0)
     slack = 0.5 * 10.0**-digits
 
     def step(written: Unit, set_in: Unit) -> int:

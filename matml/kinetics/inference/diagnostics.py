@@ -1,8 +1,8 @@
 """What looks wrong with an alloy's observations, judged by the population, with the evidence."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from matml.bayes.tasks import Columns, Tasks
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.columns import APART, WATCHED
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.data.plausible import look_exchanged
+from matml.kinetics.data.plausible import LOGARITHMS, look_exchanged
 from matml.kinetics.data.units import QUANTITIES, TEMPERATURES, Unit, unit_of
 from matml.kinetics.equations import Equation
 from matml.kinetics.equations.form.history import NEAR, NEAR_STEP, PATH
@@ -125,16 +125,21 @@ def range_notes(points: pd.DataFrame, known: dict[str, Any], headers: dict[str, 
                 f"outside of what the population has seen ({_span(known[column], column)}): "
                 f"{outside.sum()} of {len(own)} observations, {_span(own, column)}, read in "
                 f"{unit.name} as the column {header!r} says; what is calibrated there is an "
-                f"extrapolation{_inside_as_celsius(own, known[column], column, unit)}"
+                f"extrapolation{_inside_otherwise(own, known[column], column, unit)}"
             )
     return notes
 
 
-def _inside_as_celsius(own: np.ndarray, known: list[float], column: str, said: Unit) -> str:
-    """Return in which unit of temperature all values would lie inside of a range, as a remark.
+def _inside_otherwise(own: np.ndarray, known: list[float], column: str, said: Unit) -> str:
+    """Return as what all temperatures or times would lie inside of a range, as a remark.
 
     That is no evidence for it: an alloy of another class may lie as far off.
     """
+    for name, base in LOGARITHMS.items() if column == "time_s" else ():
+        with np.errstate(over="ignore"):
+            changed = base ** (own / said.factor) * said.factor
+        if (known[0] <= changed).all() and (changed <= known[1]).all():
+            return f" (as {name} it would lie inside, {_span(changed, column)}: is it?)"
     if said not in TEMPERATURES:
         return ""
     for other in TEMPERATURES:
@@ -194,39 +199,72 @@ def unit_notes(
         given = task.columns["target" if target else column]
         given = 10**given if target and log10 else given
         quantity, said = unit_of(headers.get(column, column))
-        for other in QUANTITIES[quantity]:
-            if other is said or not {other.name, said.name} <= set(CONFUSED):
-                continue
-            factor = other.factor / said.factor
-            changed = (given - said.offset) * factor + other.offset
+        for reading in _readings(quantity, said, logarithms=NEAR_STEP not in task.columns):
+            changed = reading.usual(given)
             if not inside(column, given) or not inside(column, changed):
                 continue
             columns = dict(task.columns)
             jacobian = 0.0
             if target:
                 columns["target"] = changed.log10() if log10 else changed
-                jacobian = 0.0 if log10 else len(given[0]) * math.log(factor)
+                # of what is measured on the residual scale, by what is given
+                stretched = (
+                    reading.slope(given) * given / changed if log10 else reading.slope(given)
+                )
+                jacobian = float(stretched.log().sum())
             else:
                 columns[column] = changed
             if column == "time_s" and NEAR_STEP in columns:
-                columns[NEAR_STEP] = columns[NEAR_STEP] * factor
+                columns[NEAR_STEP] = reading.usual(columns[NEAR_STEP])
             if column == "temperature_K":
                 nodes = [temperature for temperature, _ in PATH]
-                for name in ("start_temperature_K", *nodes, *NEAR):
-                    if name in columns:
-                        columns[name] = (columns[name] - said.offset) * factor + other.offset
+                for held in ("start_temperature_K", *nodes, *NEAR):
+                    if held in columns:
+                        columns[held] = reading.usual(columns[held])
             if as_given is None:
                 as_given = evidence(task.columns)
             gain = evidence(columns) + jacobian - as_given
             if gain > SUSPICIOUS_LOG_RATIO:
                 notes.append(
-                    f"column {headers.get(column, column)!r} may hold {other.name}, not "
+                    f"column {headers.get(column, column)!r} may hold {reading.name}, not "
                     f"{said.name}: so read, the observations are e^{gain:.0f} times as probable "
                     f"({_span(given[0].numpy(), column)} as given, "
                     f"{_span(changed[0].numpy(), column)} so read; the population has seen "
                     f"{_span(known[column], column)})"
                 )
     return notes
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """As what else a column may be read that is called `said`: in another unit, or a logarithm."""
+
+    name: str
+    said: Unit
+    other: Unit | None
+    base: float = 1.0
+
+    def usual(self, given: Tensor) -> Tensor:
+        """Return numbers [...] in the usual unit, so read, of those as the column is called."""
+        own = (given - self.said.offset) / self.said.factor
+        if self.other is None:
+            return self.base**own * self.said.factor
+        return own * self.other.factor + self.other.offset
+
+    def slope(self, given: Tensor) -> Tensor:
+        """Return the derivative of `usual`."""
+        if self.other is None:
+            return math.log(self.base) * self.usual(given) / self.said.factor
+        return torch.full_like(given, self.other.factor / self.said.factor)
+
+
+def _readings(quantity: str, said: Unit, *, logarithms: bool) -> Iterator[_Reading]:
+    """Yield as what else a column may be read."""
+    for other in QUANTITIES[quantity]:
+        if other is not said and {other.name, said.name} <= set(CONFUSED):
+            yield _Reading(other.name, said, other)
+    for name, base in LOGARITHMS.items() if quantity == "time" and logarithms else ():
+        yield _Reading(f"{name} of {said.name}", said, None, base)
 
 
 def exchanged_notes(task: Tasks, priors: TaskPriors, headers: dict[str, str]) -> list[str]:
