@@ -18,7 +18,7 @@ from matml.structures.disorder.split import merged
 from matml.structures.elements import ELECTRONEGATIVITY, element_of
 from matml.structures.errors import BadCrystal
 from matml.structures.families import classify
-from matml.structures.io.entries import DECLARED
+from matml.structures.io.entries import DECLARED, SURFACES
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume
 from matml.structures.symmetry.search import Symmetry, symmetrise
@@ -84,7 +84,7 @@ def cell_of(
     BadCrystal
         For a structure that is not periodic, or a site that cannot be.
     """
-    if not structure.is_3d_periodic:
+    if not structure.is_3d_periodic or type(structure).__name__ in SURFACES:
         raise BadCrystal("not periodic in all three directions", "give a bulk crystal")
     kinds, mixtures, notes = site_kinds(structure)
     lattice = np.ascontiguousarray(structure.lattice.matrix)

@@ -1,6 +1,7 @@
 """The reason why one crystal or one label cannot be used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 LONGEST_WORD = 200
 
@@ -35,3 +36,14 @@ class BadCrystal(Exception):
         return (
             BadCrystal(f"{self.reason} (noted: {'; '.join(said)})", self.remedy) if said else self
         )
+
+
+@contextmanager
+def hinted(question: str) -> Iterator[None]:
+    """Put a question about the likely cause before the remedy of what is raised; '' for none."""
+    try:
+        yield
+    except BadCrystal as bad:
+        if question:
+            raise BadCrystal(bad.reason, f"{question} Else {bad.remedy}") from None
+        raise

@@ -17,9 +17,9 @@ from matml.core.text.words import readable
 from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided
-from matml.structures.errors import BadCrystal
+from matml.structures.errors import BadCrystal, hinted
 from matml.structures.io.documents import Document, Documents
-from matml.structures.io.entries import declared_symmetry, names_of, other_formula
+from matml.structures.io.entries import HINT, declared_symmetry, names_of, other_formula
 from matml.structures.io.minerals import NAMES, OTHER_NAME, Name, other_than_named
 from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.parse import bounded_work, parse
@@ -68,7 +68,7 @@ def document_crystals(
                     f"{len(structure)} sites, more than {settings.max_sites}",
                     "give the primitive cell, or raise structures.max_sites",
                 )
-            with bounded_work():
+            with bounded_work(), hinted(structure.properties.get(HINT, "")):
                 crystal = crystal_of(structure, settings, notes, declared)
             named = structure.properties.get(NAMES, [])
             results.append((readable(document.id + suffix), _as_said(crystal, document, named)))

@@ -567,3 +567,102 @@ def test_logarithms_of_moduli_are_told(tmp_path, values, told):
     notes = run_ingest([tmp_path], tmp_path / "out", SETTINGS, labels, threads=1)["notes"]
     assert told in " ".join(notes)
     assert bool(told) == any("logarithms" in note for note in notes)
+
+
+FCC = "0 0 0\n0 .5 .5\n.5 0 .5\n.5 .5 0\n"
+CENTRED = "_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x+1/2,y+1/2,z'\n'x+1/2,y,z+1/2'\n"
+ANATASE_AT_ORIGIN_2 = (
+    "data_x\n_space_group_name_H-M_alt 'I 41/a m d S'\n_cell_length_a 3.784\n"
+    "_cell_length_b 3.784\n_cell_length_c 9.514\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
+    "_cell_angle_gamma 90\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n"
+    "_atom_site_fract_z\nTi1 0 .75 .125\nO1 0 .75 .333\n"
+)
+
+
+def one(kind, text):
+    [(_, found)] = document_crystals(Document("x", "x", -1, kind, text), SETTINGS)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason", "remedy"),
+    [
+        # a centring that is not closed made Na3Cl3, without a word
+        (
+            "cif",
+            cif(["Na1 Na 0 0 0", "Cl1 Cl .5 0 0"], head=f"loop_\n{CENTRED}"),
+            "form no group: with their products they are 4",
+            "give all operations",
+        ),
+        ("cif", ANATASE_AT_ORIGIN_2, "all atoms are nearer", "are the coordinates by the other"),
+        ("cif", cif([*SALT, "Du1 . .2 .2 .2"]), "'Du1', which is not a chemical", "put the real"),
+        (
+            "cif",
+            cif(["Ti1 Ba 0 0 0", "O1 O .5 .5 .5"], head="_chemical_formula_sum 'Ba Ti O2'\n"),
+            "site Ti1 is of type Ba, but its label says Ti",
+            "correct the label or the type",
+        ),
+        # chlorine below a blank line, and no velocities of sodium
+        (
+            "poscar",
+            f"x\n1\n5.64 0 0\n0 5.64 0\n0 0 5.64\nNa\n4\nDirect\n{FCC}\n{FCC}",
+            "4 sites by the counts, and below a blank line (line 13) 4 rows of numbers up to 0.5",
+            "correct the counts",
+        ),
+        (
+            "json",
+            json.dumps({"@class": "Slab", "lattice": {"matrix": MATRIX}, "sites": SITES}),
+            "is a Slab",
+            "give a bulk crystal",
+        ),
+        ("json", optimade(structure_features=["disorder"]), "every site holds one", "fetch"),
+        ("json", optimade(nperiodic_dimensions=2), "nperiodic_dimensions 2: not", "give a bulk"),
+    ],
+)
+def test_more_half_right_files_are_refused(kind, text, reason, remedy):
+    found = one(kind, text)
+    assert isinstance(found, BadCrystal)
+    assert reason in found.reason
+    assert remedy in found.remedy
+
+
+def test_operations_given_twice_and_velocities_are_read():
+    twice = f"loop_\n{CENTRED}'x,y,z'\n'x,y+1/2,z+1/2'\n"
+    salt = ["Na1 Na 0 0 0", "Cl1 Cl .5 0 0"]
+    text = cif(salt, head=twice).replace("_space_group_name_H-M_alt 'F m -3 m'\n", "")
+    assert one("cif", text).common_name == "rocksalt"
+    rows = f"{FCC}\n" + "0.01 -0.02 0\n" * 4
+    poscar = f"x\n1\n4.05 0 0\n0 4.05 0\n0 0 4.05\nAl\n4\nDirect\n{rows}"
+    assert one("poscar", poscar).common_name == "face-centred cubic"
+
+
+def test_labels_and_isotopes_that_a_formula_settles_are_noted():
+    head = "_chemical_formula_sum 'Na Cl'\n"
+    notes = one("cif", cif(["Mn1 23Na 0 0 0", "Cl1 Cl .5 .5 .5"], head=head)).notes
+    assert "its label says Mn; read as Na, as in the formula" in notes
+    assert "isotopes are not distinguished, read as Na" in notes
+
+
+def test_labels_beside_crystals_in_json_by_rows_do_not_vanish(tmp_path):
+    structure = {"lattice": {"matrix": MATRIX}, "sites": SITES}
+    rows = [{"structure": structure, "gap_eV": 1.5}, {"structure": structure, "gap_eV": 2.5}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    columns = {name: {str(k): row[name] for k, row in enumerate(rows)} for name in rows[0]}
+    (tmp_path / "columns.json").write_text(json.dumps(columns))
+    found = run_ingest([tmp_path], tmp_path / "out", SETTINGS, threads=1)
+    assert found["labels"] == {"gap_eV": 4}
+    # a database's entry: what it tells of its crystal is compared
+    entries = [{**rows[0], "volume": 80.0}]
+    assert isinstance(one("json", json.dumps(entries)), BadCrystal)
+    (tmp_path / "entries").mkdir()
+    (tmp_path / "entries/x.json").write_text(json.dumps([*entries, {**rows[1], "volume": 64.0}]))
+    found = run_ingest([tmp_path / "entries"], tmp_path / "2", SETTINGS, threads=1)
+    assert (found["accepted"], found["quarantined_crystals"], found["labels"]) == (1, 1, {})
+
+
+def test_what_is_no_crystal_among_named_ones_is_told_by_its_name():
+    structure = {"lattice": {"matrix": MATRIX}, "sites": SITES}
+    text = json.dumps({"a": structure, "b": structure, "meta": {"by": "me"}})
+    found = dict(document_crystals(Document("x", "x", -1, "json", text), SETTINGS))
+    assert [isinstance(item, Crystal) for item in found.values()] == [True, True, False]
+    assert list(found) == ["x#a", "x#b", "x#meta"]

@@ -12,7 +12,7 @@ from pymatgen.core.periodic_table import Element, Species
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import check_fractions
-from matml.structures.io.entries import at_most_one
+from matml.structures.io.entries import SURFACES, at_most_one
 from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 
 LISTS = ("structures", "data", "response", "results")
@@ -47,8 +47,12 @@ def entries_of(value: Any) -> list:
         if isinstance(value.get(key), list | dict):
             found = value[key]
             return found if isinstance(found, list) else [found]
-    if value and all(isinstance(item, dict) and is_crystal(item) for item in value.values()):
-        return [{**item, "id": name} for name, item in value.items()]
+    crystals = sum(map(is_crystal, value.values()))
+    if crystals and crystals in (len(value), max(crystals, 2)):
+        # what is no crystal among them is told by its name
+        return [
+            {**(item if isinstance(item, dict) else {}), "id": name} for name, item in value.items()
+        ]
     for key in STRUCTURES:
         # pandas' default: columns of cells by row
         cells = value.get(key)
@@ -96,6 +100,8 @@ def pymatgen_structure(record: dict, max_sites: int) -> Structure:
     if not sites:
         raise BadCrystal("holds no sites", "write the structure again with structure.as_dict()")
     _check_sites(len(sites), len(sites), max_sites)
+    if record.get("@class") in SURFACES:
+        raise BadCrystal(f"is a {record['@class']}: a surface, no bulk", "give a bulk crystal")
     if not all(cell.get("pbc") or [True]):
         raise BadCrystal(
             f"pbc = {cell['pbc']}: not periodic in all directions", "give a bulk crystal"

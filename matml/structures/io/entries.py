@@ -50,7 +50,13 @@ OTHER_LENGTHS = re.compile(
 """Units of length that are not angstrom."""
 OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM, *dict(KEYS))
 """Columns of a table that are compared: of volumes and densities nobody knows how they were had."""
+OF_AN_ENTRY = frozenset((*SITES, *ELEMENTS, *ANONYMOUS, "nelements", "volume", "density"))
+"""What the entries of databases tell besides."""
 DECLARED = "declared_symmetry"
+SURFACES = ("Slab", "Interface")
+"""Classes of pymatgen that are periodic in two directions in truth."""
+HINT = "hint"
+"""What may be the cause where the sites make no crystal."""
 
 
 def check_entry(entry: Any, structure: Structure) -> None:

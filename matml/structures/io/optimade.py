@@ -81,6 +81,11 @@ def optimade_structure(entry: dict, max_sites: int) -> Structure:
     structure = make(
         Lattice(numbers_of(vectors)), [known[name] for name in names], numbers_of(positions)
     )
+    if structure.is_ordered and "disorder" in (attributes.get("structure_features") or []):
+        raise BadCrystal(
+            "structure_features name disorder, but every site holds one element alone",
+            "fetch the entry again",
+        )
     fractions = attributes.get(POSITIONS[1])
     if fractions is not None and places != POSITIONS[1]:
         refuse_two_places(structure.lattice, fractions, positions, "fetch the entry again")
@@ -127,9 +132,8 @@ def _check_optimade(attributes: dict) -> None:
     """Refuse what the lists of sites do not show: fewer periodic directions, atoms not listed."""
     types, periodic = attributes.get("dimension_types"), attributes.get("nperiodic_dimensions")
     if (types is not None and list(types) != [1, 1, 1]) or periodic not in (None, 3):
-        said = (
-            f"dimension_types {types}" if types is not None else f"{periodic} periodic dimensions"
-        )
+        named = types is not None and list(types) != [1, 1, 1]
+        said = f"dimension_types {types}" if named else f"nperiodic_dimensions {periodic}"
         raise BadCrystal(f"{said}: not periodic in all three directions", "give a bulk crystal")
     span = attributes.get("site_coordinate_span")
     if span not in SPANS:

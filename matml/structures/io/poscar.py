@@ -5,6 +5,7 @@ Format: VASP manual, "POSCAR". What remains of a file after its positions may be
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 from pymatgen.core.periodic_table import Element
@@ -22,6 +23,8 @@ from matml.structures.io.declared import (
 from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 
 NUMBERS = {Element.from_Z(number).symbol: number for number in range(1, MAX_ATOMIC_NUMBER + 1)}
+FASTEST = 0.3
+"""Velocities in angstrom per femtosecond are smaller: 30 km/s."""
 FLAGS = {"T", "F", ".TRUE.", ".FALSE."}
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
 
@@ -277,6 +280,16 @@ def _check_rest(lines: Sequence[str], at: int, total: int) -> None:
             f"(line {at + 1}: {rest[0].strip()[:60]!r})",
             "correct the counts, or give each crystal a file of its own",
         )
+    block = list(takewhile(str.strip, rest[1:])) if rest and not rest[0].strip() else []
+    speeds = [row.split() for row in block]
+    if block and all(len(row) >= 3 and all(map(_is_number, row[:3])) for row in speeds):
+        fastest = max(abs(float(word)) for row in speeds for word in row[:3])
+        if len(block) != total or fastest > FASTEST:
+            raise BadCrystal(
+                f"{total} sites by the counts, and below a blank line (line {at + 1}) {len(block)} "
+                f"rows of numbers up to {fastest:g}, which are no velocities in angstrom per fs",
+                "correct the counts if they are positions, delete the rows if they are not",
+            )
     for offset, line in enumerate(rest):
         if re.match(r"(?i)\s*direct\s+configuration\s*=", line) or (
             line.strip()

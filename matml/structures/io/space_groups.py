@@ -118,7 +118,7 @@ def _listed(triplets: tuple[str, ...]) -> Operations:
         For one that is no operation.
     """
     operations = []
-    for triplet in triplets:
+    for triplet in dict.fromkeys(triplets):
         try:
             operations.append(gemmi.Op(_in_24ths(triplet.translate(MINUS).strip())).wrap())
         except RuntimeError as error:
@@ -134,10 +134,14 @@ def _listed(triplets: tuple[str, ...]) -> Operations:
             f"the {len(operations)} symmetry operations form no group ({error})",
             "give all operations of the space group",
         ) from None
-    if len({op.triplet() for op in operations}) != len(closed):
+    # gemmi completes what is listed, but for the steps of the centring
+    steps = np.array(group.cen_ops)
+    sums = (steps[:, None] + steps).reshape(-1, 3) % gemmi.Op.DEN
+    size = len(group.sym_ops) * len({tuple(step) for step in sums.tolist()})
+    if len({op.triplet() for op in operations}) != size:
         raise BadCrystal(
             f"the {len(operations)} symmetry operations form no group"
-            + (f": with their products they are {len(closed)}" if closed else ""),
+            + (f": with their products they are {size}" if closed else ""),
             "give all operations of the space group, each once",
         )
     known = gemmi.find_spacegroup_by_ops(group)
@@ -220,6 +224,13 @@ def number_of_operations(triplets: tuple[str, ...]) -> int:
         Where they cannot be read, or form no group.
     """
     return _listed(triplets).number
+
+
+def has_other_origin(operations: Operations) -> bool:
+    """Whether the group of operations has a second origin in the International Tables."""
+    return any(
+        one.number == operations.number and one.ext in "12" for one in gemmi.spacegroup_table()
+    )
 
 
 def keep_metric(operations: Operations, lattice: np.ndarray) -> bool:

@@ -24,8 +24,8 @@ from matml.core.text.words import readable
 from matml.structures.errors import BadCrystal
 from matml.structures.io.databases import STRUCTURES, entries_of
 from matml.structures.io.documents import Document, Documents, file_kind, rejected
-from matml.structures.io.entries import OF_A_ROW
-from matml.structures.labels.values import as_known, check_label, label_columns
+from matml.structures.io.entries import OF_A_ROW, OF_AN_ENTRY
+from matml.structures.labels.values import RANGES, as_known, check_label, label_columns
 from matml.structures.settings import StructuresSection
 
 CRYSTALS = ("poscar", "cif", "structure", "atoms", "final_structure", "file", "path")
@@ -34,7 +34,10 @@ PRINTED = ("Full Formula (", "Structure Summary", "Atoms(", "<pymatgen", "Lattic
 """How pymatgen's and ASE's structures begin where they are printed."""
 WHOLE = 2**31 - 1
 KEYS = ("material_id", "id", "jid", "task_id")
-BY_PANDAS = re.compile(r'\s*\{\s*"(?:columns|index|data)"\s*:\s*\[')
+BY_PANDAS = re.compile(
+    r'\s*(?:\{\s*"(?:columns|index|data)"\s*:\s*\[|\[\s*\{|\{\s*"\w+"\s*:\s*\{\s*"[^"]*"\s*:)'
+)
+"""How tables by pandas may begin: orient="split", "records" and "columns"."""
 
 
 def table_stem(name: str) -> str:
@@ -134,19 +137,50 @@ def crystal_column(table: pd.DataFrame) -> str | None:
 
 
 def json_table(text: str) -> pd.DataFrame | None:
-    """Return the table of `DataFrame.to_json(orient="split")` with crystals; None if it is none."""
+    """Return the table of `DataFrame.to_json` with crystals, as "split", "records" or "columns".
+
+    None where it is none: a list of entries whose other values are no plain ones is a database's.
+    """
     if not BY_PANDAS.match(text.lstrip("\ufeff")[:200]):
         return None
     try:
         value = from_json(text)
-        if not isinstance(value, dict) or not {"columns", "data"} <= value.keys():
-            return None
+        split = isinstance(value, dict) and {"columns", "data"} <= value.keys()
+        if isinstance(value, dict) and not split:
+            value = _rows_of(value)
         rows = entries_of(value)
     except (ValueError, RecursionError):
         return None  # which its reader tells
-    if not any(name in STRUCTURES for name in value["columns"]):
+    names = value["columns"] if split else list(rows[0]) if rows and _are_rows(rows) else []
+    if not any(name in STRUCTURES for name in names):
         return None
     return pd.DataFrame(rows, dtype=object)
+
+
+def _rows_of(columns: dict) -> list[dict]:
+    """Return the rows of a dictionary of columns, each a dictionary of cells by the row's name."""
+    first = next(iter(columns.values()))
+    if not all(
+        isinstance(cells, dict) and cells.keys() == first.keys() for cells in columns.values()
+    ):
+        return []
+    return [{"id": row, **{name: columns[name][row] for name in columns}} for row in first]
+
+
+def _are_rows(entries: list) -> bool:
+    """Whether entries are rows of a table: of the same columns, a crystal, and numbers beside it.
+
+    A database's entry tells size or volume of its crystal, too, or has lists and dictionaries.
+    """
+    if not all(isinstance(entry, dict) and entry.keys() == entries[0].keys() for entry in entries):
+        return False
+    first = entries[0]
+    others = [name for name in first if name not in (*STRUCTURES, *KEYS, *OF_A_ROW)]
+    return (
+        any(isinstance(entry[name], int | float) for entry in entries for name in others)
+        and not any(isinstance(entry[name], dict | list) for entry in entries for name in others)
+        and (not OF_AN_ENTRY & first.keys() or bool(RANGES.keys() & first.keys()))
+    )
 
 
 def add_rows(

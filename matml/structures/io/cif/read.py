@@ -31,9 +31,14 @@ from matml.structures.io.declared import (
     check_fractions,
     contradictions,
 )
-from matml.structures.io.entries import DECLARED, declared_symmetry
+from matml.structures.io.entries import DECLARED, HINT, declared_symmetry
 from matml.structures.io.minerals import NAMES, TAGS, names_in
-from matml.structures.io.space_groups import Operations, declared_operations, keep_metric
+from matml.structures.io.space_groups import (
+    Operations,
+    declared_operations,
+    has_other_origin,
+    keep_metric,
+)
 from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 
 MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_subsystems_number")
@@ -107,6 +112,8 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
             )
     if number <= 1:
         structure.properties[DECLARED] = declared_system
+    if not declared.tells_amount and has_other_origin(reading.operations):
+        structure.properties[HINT] = "are the coordinates by the other origin of its space group?"
     structure.properties[NAMES] = names_in(block, TAGS, confirmed=declared.formula is not None)
     return structure, [*notes, *reading.notes]
 

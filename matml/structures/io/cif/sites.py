@@ -80,7 +80,7 @@ def listed_sites(
             notes.append(f"site {name} stands for a vacancy and was left out")
             continue
         if types and types[row] not in UNKNOWN:
-            species = _of_type(types[row], name, declared)
+            species = _of_type(types[row], name, declared, notes, full=occupancy == 1)
         else:
             species = _of_label(name, declared, hydrogens, notes)
         _check_position(positions[row], name, declared)
@@ -237,8 +237,13 @@ def _occupancy(text: str, name: str) -> float:
     return min(value, 1.0)
 
 
-def _of_type(kind: str, name: str, declared: Declared) -> Element | Unknown:
-    """Return the element of a type symbol such as `Na`, `Fe3+`, `O2-`, `7Li`."""
+def _of_type(
+    kind: str, name: str, declared: Declared, notes: list[str], *, full: bool
+) -> Element | Unknown:
+    """Return the element of a type symbol such as `Na`, `Fe3+`, `O2-`, `7Li`.
+
+    `full` says whether the site is fully occupied.
+    """
     found = re.fullmatch(r"(\d*)([A-Za-z]+)\s*(?:[(]?[\d.IVX]*[+-]?[\d.]*[)]?)", kind)
     letters = found[2] if found else ""
     if found and found[1] and letters.upper() == "H":
@@ -253,17 +258,19 @@ def _of_type(kind: str, name: str, declared: Declared) -> Element | Unknown:
         )
     # `Mg1` of type Mn: a label of two letters is meant as an element
     other = re.match(r"[A-Z][a-z](?![a-z])", name)
-    if (
-        other
-        and other[0] != symbol
-        and Element.is_valid_symbol(other[0])
-        and (declared.formula is None or symbol not in declared.formula)
-    ):
-        raise BadCrystal(
-            f"site {name} is of type {kind}, but its label says {other[0]}"
-            + (f", and so does the formula '{declared.formula_text}'" if declared.formula else ""),
-            "correct the label or the type symbol",
-        )
+    if other and other[0] != symbol and Element.is_valid_symbol(other[0]):
+        said = f"site {name} is of type {kind}, but its label says {other[0]}"
+        formula = declared.formula or {}
+        # the label of a shared site may name the other of its elements
+        if symbol not in formula or (full and other[0] in formula):
+            both = other[0] in formula and symbol not in formula
+            raise BadCrystal(
+                said + (f", and so does the formula '{declared.formula_text}'" if both else ""),
+                "correct the label or the type symbol",
+            )
+        notes.append(f"{said}; read as {symbol}, as in the formula")
+    if found[1]:
+        notes.append(f"site {name}, {kind}: isotopes are not distinguished, read as {symbol}")
     return Element(symbol)
 
 
@@ -295,9 +302,9 @@ def _of_label(
             "give every atom a row of its own and add _atom_site_type_symbol",
         )
     one, two = word[:1].upper(), word[:2].capitalize()
-    choices = [
-        s for s in dict.fromkeys((two, one)) if s in ("D", "T") or Element.is_valid_symbol(s)
-    ]
+    # `D1` is deuterium, `Du1` is nothing
+    valid = (two, one) if len(word) == 1 or one not in ("D", "T") else (two,)
+    choices = [symbol for symbol in dict.fromkeys(valid) if Element.is_valid_symbol(symbol)]
     if not choices:
         raise BadCrystal(
             f"an atom site holds {name!r}, which is not a chemical element",
