@@ -240,6 +240,11 @@ REFUSED = [
     "screen suggest --property band_gap_eV --goal maximise --known . --candidates . --out x",
     "screen merge --shard . --out x",
     "candidates --structures . --out x",
+    "kinetics calibrate --prior tempering --data nowhere.csv --out x",
+    "kinetics learn --data nowhere.csv --equation jmak --out x",
+    "kinetics design --prior tempering --data nowhere.csv --out x",
+    "kinetics compare-equations --data nowhere.csv --out x",
+    "kinetics inspect nowhere.asc",
     "report nowhere",
     "config check nowhere.yaml",
 ]

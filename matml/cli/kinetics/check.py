@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from matml.cli.kinetics.options import FOLDER, READABLE, json_option, threads_option
+from matml.cli.kinetics.options import (
+    FOLDER,
+    READABLE,
+    bound_threads,
+    json_option,
+    threads_number,
+    threads_option,
+)
 from matml.cli.options import RESULTS
 
 
@@ -56,15 +63,22 @@ def populations(as_json: bool) -> None:
 @click.option("--alloy", "names", multiple=True, help="Alloy to look at; by default all.")
 @click.option("--out", type=RESULTS, default=Path("equations"), show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@threads_option
-def compare_equations(names: tuple[str, ...], **options: Any) -> None:
+@threads_number
+def compare_equations(
+    data: Path, alloys: Path | None, names: tuple[str, ...], threads: int, **options: Any
+) -> None:
     """Weigh equations by the evidence of each alloy's observations, and Q over the conversion.
 
     Plateau, incubation, two stages, exponent free or held; Friedman, Vyazovkin and KAS.
     """
+    from matml.kinetics.data.prepare import read_and_report
+
+    # what cannot be read is told before torch is there, which takes seconds
+    observations = read_and_report(data, alloys)
+    bound_threads(threads)
     from matml.kinetics.evaluation.which_equation import compare_equations_stage
 
-    compare_equations_stage(names=list(names), **options)
+    compare_equations_stage(data, observations, list(names), **options)
 
 
 @click.command()

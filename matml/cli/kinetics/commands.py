@@ -27,7 +27,6 @@ from matml.cli.kinetics.options import (
     settings_options,
     stage_options,
     threads_number,
-    threads_option,
 )
 from matml.cli.kinetics.run import run
 from matml.cli.options import RESULTS
@@ -280,21 +279,31 @@ def calibrate(
 @click.option("--points", "count", type=click.IntRange(min=1, max=50), default=3, show_default=True)
 @out_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@threads_option
+@threads_number
 def design(
     temperature: tuple[float, float] | None,
     time: tuple[float, float] | None,
     feasible_temperature: tuple[float, float] | None,
     feasible_time: tuple[float, float] | None,
     heating_rate: tuple[float, float] | None,
+    data: Path | None,
+    alloys: Path | None,
+    threads: int,
     **options: Any,
 ) -> None:
     """Propose the next experiments: design.csv, candidates.csv, design.png."""
+    from matml.kinetics.data.prepare import read_and_report
+
+    # what cannot be read is told before torch is there, which takes seconds
+    observations = None if data is None else read_and_report(data, alloys)
+    bound_threads(threads)
     from matml.kinetics.design.pipeline import design_stage
 
     wanted = (temperature, time, heating_rate)
     feasible = (feasible_temperature or temperature, feasible_time or time, heating_rate)
-    design_stage(wanted=wanted, feasible=feasible, **options)
+    design_stage(
+        observations=observations, alloys=alloys, wanted=wanted, feasible=feasible, **options
+    )
 
 
 @kinetics.command()

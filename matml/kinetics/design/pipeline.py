@@ -11,7 +11,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.figures.static import write
 from matml.kinetics.data.alloys import group_alloys, read_alloys
-from matml.kinetics.data.prepare import read_and_report
+from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.units import TIMES, ZERO_CELSIUS
 from matml.kinetics.design.choose import Region, design
 from matml.kinetics.design.figure import figure
@@ -25,7 +25,7 @@ Ranges = tuple[tuple[float, float] | None, ...]
 
 def design_stage(
     prior: Path,
-    data: Path | None,
+    observations: Observations | None,
     alloys: Path | None,
     name: str | None,
     wanted: Ranges,
@@ -45,7 +45,6 @@ def design_stage(
         Where it is not clear which alloy is meant, or a range is upside down.
     """
     population = Population.load(prior, trust_equation=trust_equation)
-    observations = None if data is None else read_and_report(data, alloys)
     if observations is not None:
         name = name or (observations.names[0] if len(observations.names) == 1 else None)
         if name not in observations.names:

@@ -10,7 +10,6 @@ from matml.core.files import folder_name, write_table
 from matml.figures.figure import Axis, Figure, Part, Series, style_of
 from matml.figures.static import write
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.equations import EQUATIONS
 from matml.kinetics.inference.evidence import CLEAR, candidates, hold_exponent, weigh
 from matml.kinetics.inference.isoconversional import flatness, isoconversional
@@ -27,7 +26,7 @@ FEATURES = {
 
 
 def compare_equations_stage(
-    data: Path, alloys: Path | None, names: list[str], out: Path, seed: int
+    data: Path, observations: Observations, names: list[str], out: Path, seed: int
 ) -> None:
     """Weigh the equations for each alloy, say what the evidence is for, write tables and figure.
 
@@ -36,7 +35,6 @@ def compare_equations_stage(
     MatmlError
         Where an alloy is not there, or nothing describes the observations.
     """
-    observations = read_and_report(data, alloys)
     for name in names or observations.names:
         if name not in observations.names:
             raise MatmlError(f"--alloy {name}: give one of {', '.join(observations.names)}")
