@@ -8,8 +8,11 @@ from click.testing import CliRunner
 from matml.cli.kinetics.diagram import read_composition
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
+from matml.kinetics.data.observations import observations_of
 from matml.kinetics.diagrams.austenite import steel_diagram
+from matml.kinetics.diagrams.drawn import diagrams
 from matml.kinetics.diagrams.steel import steel_figures
+from matml.kinetics.equations import equation_named
 from matml.kinetics.equations.steels import (
     bainite_start_K,
     eutectoid_temperature_K,
@@ -17,6 +20,8 @@ from matml.kinetics.equations.steels import (
     li_time,
     martensite_start_K,
 )
+from matml.kinetics.inference.calibrate import calibrate
+from matml.kinetics.inference.population import Population, learn_population
 
 STEEL = {"C": 0.4, "Mn": 0.7, "Cr": 1.0, "Mo": 0.2}
 
@@ -133,3 +138,60 @@ def test_hypereutectoid_steels_are_refused(steel, message):
 def test_compositions_are_checked(text, message):
     with pytest.raises(MatmlError, match=message):
         read_composition(text)
+
+
+def starts(folder, column, *values):
+    """Write start temperatures of one alloy."""
+    path = folder / f"{column}.csv"
+    path.write_text(f"{column}\n" + "".join(f"{value}\n" for value in values))
+    return path
+
+
+def test_measured_starts_pull_in_their_lines(tmp_path, diagram):
+    composition = ",".join(f"{element}={amount}" for element, amount in STEEL.items())
+    usual = diagram.lines.set_index("line")
+    low, high = usual.loc["Ms", "temperature_C"] + 30, usual.loc["Bs", "temperature_C"] - 30
+    files = (
+        "--martensite",
+        starts(tmp_path, "Ms_C", low),
+        "--bainite",
+        starts(tmp_path, "Bs_C", high),
+    )
+    arguments = ["kinetics", "diagram", "--composition", composition, "--out", tmp_path, *files]
+    CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
+    lines = pd.read_csv(tmp_path / "temperatures.csv").set_index("line")
+    for name, measured in (("Ms", low), ("Bs", high)):
+        width, before = (t.loc[name, "high_90_C"] - t.loc[name, "low_90_C"] for t in (lines, usual))
+        assert abs(lines.loc[name, "temperature_C"] - measured) < 12
+        assert width < 0.9 * before
+    assert lines.loc["Ae3", "temperature_C"] == pytest.approx(
+        usual.loc["Ae3", "temperature_C"], abs=3
+    )
+    arguments[-1] = files[1]
+    with pytest.raises(MatmlError, match=r"'martensite_start'.*--bainite is a CSV of TTT points"):
+        CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
+
+
+def test_one_start_an_alloy_is_learned_from_and_one_in_another_unit_is_told(tmp_path):
+    compositions = [{"C": c, "Mn": 0.7, "Cr": 1.0} for c in (0.2, 0.3, 0.4, 0.5)]
+    rows = [martensite_start_K(steel) + 20 for steel in compositions]
+    names = [f"S{i}" for i in range(4)]
+    frame = pd.DataFrame({"alloy": names, "Ms_K": rows})
+    frame.to_csv(tmp_path / "ms.csv", index=False)
+    alloys = pd.DataFrame(compositions).add_suffix("_wt_pct").assign(alloy=names)
+    observations, equation = observations_of(frame, alloys), equation_named("van_bohemen")
+    assert observations.kind == "martensite_start"
+    population, _ = learn_population(
+        observations, equation, 2.0, 0, held_out=[], origin=tmp_path / "ms.csv"
+    )
+    shift = population.describe()[0]
+    assert shift["name"] == "start_shift_K"
+    assert shift["median"] == pytest.approx(20, abs=5)
+    generic = Population.generic(equation, "martensite_start")
+    right = calibrate(generic, observations, "S0", 0)
+    assert right.parameters()["median"][0] == pytest.approx(20, abs=10)
+    assert list(diagrams(right)) == []
+    assert not any("in the unit" in note for note in right.notes)
+    wrong = observations_of(frame.assign(Ms_K=frame["Ms_K"] - 273.15), alloys)
+    notes = calibrate(generic, wrong, "S0", 0).notes
+    assert any("Ms = " in note and "is it in the unit" in note for note in notes)

@@ -15,15 +15,22 @@ if TYPE_CHECKING:
 
 MOST_CARBON, MOST_ALLOYED = 1.5, 8.0
 """wt % up to which the formulas are used: beyond, they give no steel's temperatures."""
-REACTIONS = ("ferrite", "pearlite", "bainite")
+POINTS = {
+    "ferrite": ("CSV of TTT points of ferrite.", ("ttt",)),
+    "pearlite": ("CSV of TTT points of pearlite.", ("ttt",)),
+    "bainite": ("CSV of TTT points of bainite, or of Bs (column Bs_C).", ("ttt", "bainite_start")),
+    "martensite": (
+        "CSV of Ms (column Ms_C), or of martensite fractions.",
+        ("martensite_start", "martensite"),
+    ),
+}
+"""What each reaction's own points may be, and their kinds."""
 
 
 def points_options(command: Command) -> Command:
     """Add the option of each reaction's own points."""
-    for reaction in reversed(REACTIONS):
-        command = click.option(
-            f"--{reaction}", type=READABLE, help=f"CSV of TTT points of {reaction}."
-        )(command)
+    for reaction, (told, _) in reversed(POINTS.items()):
+        command = click.option(f"--{reaction}", type=READABLE, help=told)(command)
     return command
 
 
@@ -55,7 +62,7 @@ def diagram(
     from matml.core.files import write_json, write_table
 
     amounts = read_composition(composition)
-    points = {name: _one_alloy(file) for name, file in files.items() if file is not None}
+    points = {name: _one_alloy(file, name) for name, file in files.items() if file is not None}
     bound_threads(threads)
     from matml.figures.static import write
     from matml.kinetics.diagrams.austenite import steel_diagram
@@ -114,15 +121,16 @@ def read_composition(text: str) -> dict[str, float]:
     return found
 
 
-def _one_alloy(path: Path) -> Observations:
-    """Return the TTT observations of a file of one alloy."""
+def _one_alloy(path: Path, reaction: str) -> Observations:
+    """Return the observations of a reaction in a file of one alloy."""
     from matml.core.errors import MatmlError
     from matml.kinetics.data.prepare import read_and_report
 
     observations = read_and_report(path, None)
-    if observations.kind != "ttt" or len(observations.names) != 1:
+    told, kinds = POINTS[reaction]
+    if observations.kind not in kinds or len(observations.names) != 1:
         raise MatmlError(
             f"{path}: holds {observations.kind!r} observations of {len(observations.names)} "
-            "alloy(s); give TTT points (column ttt_fraction) of one"
+            f"alloy(s); --{reaction} is a {told[:-1]}, of one"
         )
     return observations

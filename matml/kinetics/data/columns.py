@@ -66,6 +66,8 @@ TTT_POINT = Measured(
     strict=True,
 )
 
+NO_START, NOT_CELSIUS = "no such reaction of steel starts there", "Celsius? name the column {}_C"
+
 MEASURED = {
     "fraction_transformed": Measured(
         "fraction", 0, 1, FRACTION_REASON, "give 0 to 1", noise=FRACTION_NOISE
@@ -112,6 +114,8 @@ MEASURED = {
         "Celsius? name the column peak_temperature_C",
         ("heating_rate_K_per_s",),
     ),
+    "Ms_K": Measured("martensite_start", 100.0, 1100.0, NO_START, NOT_CELSIUS.format("Ms"), ()),
+    "Bs_K": Measured("bainite_start", 400.0, 1100.0, NO_START, NOT_CELSIUS.format("Bs"), ()),
 }
 """By column."""
 
@@ -140,7 +144,7 @@ INPUTS = {
 
 WATCHED = (
     *("temperature_K", "time_s", *INPUTS),
-    *("hardness_HRC", "grain_size_um", "particle_radius_nm", "peak_temperature_K"),
+    *("hardness_HRC", "grain_size_um", "particle_radius_nm", "peak_temperature_K", "Ms_K", "Bs_K"),
 )
 """Columns whose range among the training alloys is remembered."""
 

@@ -6,7 +6,8 @@ and what was measured: `fraction_transformed`, or `hardness_HRC`, or `grain_size
 the curve stands for in `ttt_fraction` (`assumed_fraction` is read too; then the time is what was
 measured).
 `martensite_fraction` needs a temperature alone; `peak_temperature_K` needs `heating_rate_K_per_s`
-instead of both. Other units are read where the column names them (`temperature_C`, `time_min`;
+instead of both; `Ms_K` and `Bs_K`, where martensite and bainite start, need neither.
+Other units are read where the column names them (`temperature_C`, `time_min`;
 `matml.kinetics.data.units`). Optional:
 
 - `sigma`, the standard deviation of the measurement on the scale on which it is compared (fraction;
@@ -211,8 +212,9 @@ def _checked(
     for name in lost:
         reason = quarantine.loc[quarantine["alloy"] == name, "reason"].iloc[0]
         warnings.append(f"{path}: alloy {name!r} has no usable row left ({reason})")
-    temperature = measured if measured == "peak_temperature_K" else "temperature_K"
-    scale = points.assign(temperature_K=points["value"]) if temperature == measured else points
+    temperature, scale = "temperature_K", points
+    if "temperature_K" not in points:
+        temperature, scale = measured, points.assign(temperature_K=points["value"])
     warnings += [f"{path}: {note}" for note in odd_temperatures(table, measured)]
     warnings += [f"{path}: {note}" for note in (*odd_times(table), *odd_alloys(points))]
     warnings += [

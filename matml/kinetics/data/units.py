@@ -96,6 +96,8 @@ QUANTITIES: Mapping[str, tuple[Unit, ...]] = {
     "temperature": TEMPERATURES,
     "start_temperature": TEMPERATURES,
     "peak_temperature": TEMPERATURES,
+    "Ms": TEMPERATURES,
+    "Bs": TEMPERATURES,
     "reference_temperature": TEMPERATURES,
     "time": TIMES,
     "heating_rate": _per_time(("K_", ("c_", "degc_"), 1.0), ("F_", ("degf_",), 5 / 9)),
@@ -125,6 +127,8 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
         *("tempering_time", "annealing_time", "holding_time"),
     ),
     "peak_temperature": ("peaktemperatur",),
+    "Ms": ("martensite_start", "martensitstart"),
+    "Bs": ("bainite_start", "bainitstart"),
     "heating_rate": ("heizrate", "aufheizrate"),
     "fraction_transformed": (
         *("transformed_fraction", "umgewandelter_anteil", "recrystallised_fraction"),
@@ -136,7 +140,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """What a quantity is called besides, in lower case."""
 
-NAMES = {name: q for q in QUANTITIES for name in (q, *OTHER_NAMES.get(q, ()))}
+NAMES = {name: q for q in QUANTITIES for name in (q.lower(), *OTHER_NAMES.get(q, ()))}
 BY_LENGTH = sorted(NAMES, key=len, reverse=True)
 
 PLAIN = ("alloy", "run", "path", "sigma", "simulated")

@@ -28,6 +28,7 @@ from matml.kinetics.data.batch import (
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.design.figure import Design
+from matml.kinetics.diagrams.quantities import STARTS
 from matml.kinetics.inference.population import Population
 
 DRAWS, PROPOSALS = 1000, 8000
@@ -63,6 +64,8 @@ class Region:
 
     def grid(self, kind: str) -> pd.DataFrame:
         """Return conditions on a regular grid: temperature, and fraction or time if it counts."""
+        if kind in STARTS:
+            raise MatmlError(f"a {kind.replace('_', ' ')} has no conditions that could be chosen")
         if kind == "peak_temperature":
             rates = np.geomspace(*self._ends("heating_rate_K_per_s"), TEMPERATURES)
             return pd.DataFrame({"heating_rate_K_per_s": rates})

@@ -6,6 +6,7 @@ by how far to trust that: those are the priors of `equations.austenite`, taken a
 Points of a reaction's own curve pull it in.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -29,7 +30,10 @@ from matml.kinetics.equations.steels import (
     martensite_start_K,
 )
 from matml.kinetics.inference.calibrate import calibrate
+from matml.kinetics.inference.diagnostics import start_notes
 from matml.kinetics.inference.population import Population
+
+log = logging.getLogger(__name__)
 
 LINES = {"ferrite": "Ae3", "pearlite": "Ae1", "bainite": "Bs"}
 """Where each reaction becomes possible."""
@@ -55,7 +59,8 @@ def steel_diagram(
     composition
         Element symbol to wt %; what is missing is zero.
     points
-        TTT observations of one alloy by reaction, where there are any.
+        Observations of one alloy by reaction, where there are any: TTT points, or where bainite
+        starts; of "martensite" where it starts, or its fractions.
     integral
         "li" or "kirkaldy".
 
@@ -91,7 +96,7 @@ def steel_diagram(
         LINES[reaction]: START[reaction](plain) + equations[reaction].values(own)["start_shift_K"]
         for reaction, own in draws.items()
     }
-    martensite = _typical(VAN_BOHEMEN, "martensite", generator)
+    martensite = _draws(VAN_BOHEMEN, points.get("martensite"), given, seed, generator, "martensite")
     shift = VAN_BOHEMEN.values(martensite)["start_shift_K"]
     starts["Ms"] = martensite_start_K(plain) + shift
     lines = pd.DataFrame(
@@ -142,7 +147,8 @@ def steel_diagram(
         for reaction, own in began.items()
     ]
     curves, cooled = (pd.concat(parts, ignore_index=True) for parts in (ttt, cct))
-    return SteelDiagram(lines, curves, cooled, {name: own.points for name, own in points.items()})
+    drawn = {name: own.points for name, own in points.items() if own.kind == "ttt"}
+    return SteelDiagram(lines, curves, cooled, drawn, tuple(points))
 
 
 def _draws(
@@ -151,12 +157,16 @@ def _draws(
     given: Mapping[str, float],
     seed: int,
     generator: torch.Generator,
+    kind: str = "ttt",
 ) -> Tensor:
     """Return draws of an equation's parameters [S, P], by the points of its reaction if any."""
     if own is None:
-        return _typical(equation, "ttt", generator)
+        return _typical(equation, kind, generator)
     steel = replace(own, alloys=own.alloys.assign(**given))
-    return calibrate(Population.generic(equation, "ttt"), steel, own.names[0], seed).draws
+    found = calibrate(Population.generic(equation, own.kind), steel, own.names[0], seed)
+    for note in start_notes(found.residual_table()):
+        log.warning("%s", note)
+    return found.draws
 
 
 def _typical(equation: Equation, kind: str, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.diagrams.cct import cooling_table
 from matml.kinetics.diagrams.curves import curve_table, figure_of, has_curves, run_table
 from matml.kinetics.diagrams.figures import cct_figure, level_figure, ttt_figure
-from matml.kinetics.diagrams.quantities import LEVELS, Subject
+from matml.kinetics.diagrams.quantities import LEVELS, STARTS, Subject
 from matml.kinetics.diagrams.ttt import level_table, temperature_grid, time_table
 from matml.kinetics.inference.calibration import Calibration
 
@@ -30,6 +30,8 @@ def diagrams(
         Lowest and highest temperature of a diagram; by default the data's, a little wider.
     """
     points = result.observations.points
+    if result.population.kind in STARTS:
+        return
     equation = result.population.equation
     simulated = result.observations.simulated
     subject = Subject(result.alloy, simulated, equation.title, len(points))

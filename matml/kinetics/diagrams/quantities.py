@@ -79,6 +79,8 @@ UP = {
     "fraction": Quantity("fraction_transformed", "fraction transformed"),
 }
 """What is measured, by kind."""
+STARTS = ("martensite_start", "bainite_start")
+"""Kinds of which there is nothing to draw: one temperature."""
 SHOWN = {
     "temperature_K": ("{:.0f} °C", ZERO_CELSIUS),
     "strain": ("strain {:g}", 0.0),

@@ -31,13 +31,16 @@ class SteelDiagram:
         cooling_rate_K_s, time_s, temperature_C, low_90_C, high_90_C, and reached, the share of the
         draws in which it does above Ms. Temperatures are of the draws in which austenite is left.
     points
-        Observations by reaction: temperature_K and time_s.
+        TTT observations by reaction: temperature_K and time_s.
+    measured
+        Reactions that observations pulled in.
     """
 
     lines: pd.DataFrame
     ttt: pd.DataFrame
     cct: pd.DataFrame
     points: Mapping[str, pd.DataFrame]
+    measured: tuple[str, ...] = ()
 
 
 def measured_table(diagram: SteelDiagram) -> pd.DataFrame:
@@ -53,7 +56,7 @@ def steel_figures(diagram: SteelDiagram, name: str) -> list[Figure]:
         f"{row.line} {row.temperature_C:.0f} ({row.low_90_C:.0f} to {row.high_90_C:.0f}) °C"
         for row in diagram.lines.itertuples()
     )
-    pulled = f"; calibrated from points: {', '.join(diagram.points)}" if diagram.points else ""
+    pulled = f"; calibrated from points: {', '.join(diagram.measured)}" if diagram.measured else ""
     note = (
         f"{told}. Bands: 90 % of the start; from the typical ranges by which steels differ from "
         f"the formulas, not learned{pulled}."

@@ -33,6 +33,7 @@ from matml.kinetics.equations.steels import (
 )
 
 ELEMENTS = ("C", "Mn", "Si", "Ni", "Cr", "Mo")
+AMOUNTS = tuple(Input(f"{element}_wt_pct", "wt %") for element in ELEMENTS)
 START: dict[str, Callable[[Composition], Tensor]] = {
     "ferrite": ferrite_start_K,
     "pearlite": eutectoid_temperature_K,
@@ -43,6 +44,12 @@ USUAL_TEMPERATURE_K = 850.0
 
 LEAST_UNDERCOOLING_K = 10.0
 """Below it the logarithm continues along its tangent: no time is infinite."""
+
+
+def _start(reaction: str, values: Values, inputs: Inputs) -> Tensor:
+    """Return the temperature in K where a reaction becomes possible."""
+    composition = {element: inputs[f"{element}_wt_pct"] for element in ELEMENTS}
+    return START[reaction](composition) + values["start_shift_K"]
 
 
 def _log_undercooling(undercooling_K: Tensor) -> Tensor:
@@ -62,7 +69,7 @@ def _log10_time(reaction: str, integral: str, values: Values, inputs: Inputs) ->
     """Return log10 of the time in s to a fraction."""
     law, temperature = REACTIONS[reaction], inputs["temperature_K"]
     composition = {element: inputs[f"{element}_wt_pct"] for element in ELEMENTS}
-    start = START[reaction](composition) + values["start_shift_K"]
+    start = _start(reaction, values, inputs)
     energy = values["activation_energy_kJ_mol"] * 1000 / GAS_CONSTANT
     published = ACTIVATION_ENERGY_J_MOL / (GAS_CONSTANT * USUAL_TEMPERATURE_K)
     log_time = (
@@ -79,6 +86,16 @@ def _log10_time(reaction: str, integral: str, values: Values, inputs: Inputs) ->
 
 def _austenite(reaction: str, integral: str, title: str, source: str) -> Equation:
     """Return the equation of one reaction."""
+    starts = {}
+    if reaction == "bainite":
+        starts["bainite_start"] = Observable(
+            "Bs_K",
+            "K",
+            AMOUNTS,
+            lambda values, inputs: _start(reaction, values, inputs),
+            lambda measured: measured,
+            10.0,
+        )
     return Equation(
         name=f"{integral}_{reaction}",
         title=f"{reaction.capitalize()} from composition, {title}",
@@ -110,17 +127,13 @@ def _austenite(reaction: str, integral: str, title: str, source: str) -> Equatio
             "ttt": Observable(
                 "time_s",
                 "log10 s",
-                (
-                    TEMPERATURE,
-                    FRACTION,
-                    *(Input(f"{element}_wt_pct", "wt %") for element in ELEMENTS),
-                    Input("grain_size_ASTM", ""),
-                ),
+                (TEMPERATURE, FRACTION, *AMOUNTS, Input("grain_size_ASTM", "")),
                 lambda values, inputs: _log10_time(reaction, integral, values, inputs),
                 torch.log10,
                 0.2,
             )
-        },
+        }
+        | starts,
     )
 
 

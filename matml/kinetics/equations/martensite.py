@@ -16,6 +16,7 @@ from matml.kinetics.equations.form.types import Input, Inputs, Values
 from matml.kinetics.equations.steels import Composition, carbon_term, martensite_start_K
 
 ELEMENTS = ("C", "Mn", "Si", "Cr", "Ni", "Mo")
+AMOUNTS = tuple(Input(f"{element}_wt_pct", "wt %") for element in ELEMENTS)
 KOISTINEN_MARBURGER_RATE = 0.011
 """alpha in 1/K: plain carbon steels, Koistinen and Marburger 1959."""
 
@@ -48,9 +49,14 @@ def _koistinen_marburger(values: Values, inputs: Inputs) -> Tensor:
 
 def _van_bohemen(values: Values, inputs: Inputs) -> Tensor:
     composition = {element: inputs[f"{element}_wt_pct"] for element in ELEMENTS}
-    start = martensite_start_K(composition) + values["start_shift_K"]
+    start = _start(values, inputs)
     rate = van_bohemen_rate(composition) * values["rate_factor"]
     return _fraction_below(start, rate, inputs["temperature_K"])
+
+
+def _start(values: Values, inputs: Inputs) -> Tensor:
+    composition = {element: inputs[f"{element}_wt_pct"] for element in ELEMENTS}
+    return martensite_start_K(composition) + values["start_shift_K"]
 
 
 def _athermal(
@@ -93,8 +99,8 @@ VAN_BOHEMEN = Equation(
         ),
         Parameter("rate_factor", "", 0.5, 2.0, 1.0, "log", "alpha over the formula's: published 1"),
     ),
-    observables=_athermal(
-        _van_bohemen,
-        tuple(Input(f"{element}_wt_pct", "wt %") for element in ELEMENTS),
-    ),
+    observables=_athermal(_van_bohemen, AMOUNTS)
+    | {
+        "martensite_start": Observable("Ms_K", "K", AMOUNTS, _start, lambda measured: measured, 8.0)
+    },
 )

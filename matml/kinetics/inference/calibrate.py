@@ -28,6 +28,7 @@ from matml.kinetics.inference.diagnostics import (
     left_out_probabilities,
     outlier_notes,
     range_notes,
+    start_notes,
     unit_notes,
     unlike_notes,
     untypical_notes,
@@ -184,7 +185,8 @@ def calibrate(
         offsets,
         runs,
     )
-    result.notes += outlier_notes(result.residual_table())
+    residuals = result.residual_table()
+    result.notes += outlier_notes(residuals) + start_notes(residuals)
     result.notes += correlation_notes(population.equation.parameter_names, result.correlation())
     return result
 

@@ -33,7 +33,7 @@ UNLIKE = 0.5
 MARGIN = 0.05
 """How far beyond the population's range observations may lie, in its width."""
 
-LINEAR = ("temperature_K", "peak_temperature_K", "hardness_HRC")
+LINEAR = ("temperature_K", "peak_temperature_K", "hardness_HRC", "Ms_K", "Bs_K")
 """Columns whose ranges are compared as they are; the others by their logarithm."""
 
 OUTLIER_PROBABILITY = 0.001
@@ -49,6 +49,9 @@ STRONG_CORRELATION = 0.9
 
 WIDE = 3.0
 """Ratio of the highest and lowest temperature from which on these may be times."""
+
+FAR_START_K = 100.0
+"""Published formulas of start temperatures are right to about 20 K (standard deviation)."""
 
 ONE_TEMPERATURE_K, ONE_FRACTION = 2.0, 0.02
 """Ranges of observations within which nothing is learned of how things change with them."""
@@ -319,6 +322,20 @@ def untypical_notes(
         for p, (low, high) in zip(equation.parameters, ends, strict=True)
         if high < p.low or low > p.high
     ]
+
+
+def start_notes(residuals: pd.DataFrame) -> list[str]:
+    """Return a sentence for each start temperature far from where the alloy's equation has it."""
+    notes = []
+    for column in (name for name in ("Ms_K", "Bs_K") if name in residuals):
+        for row in residuals[residuals["residual"].abs() > FAR_START_K].to_dict("records"):
+            value, off = row[column], row["residual"]
+            notes.append(
+                f"line {row['line']}: {column[:2]} = {value:.0f} K lies {off:+.0f} K from what "
+                "composition and equation say: is it in the unit that its column names, and the "
+                "composition in wt %?"
+            )
+    return notes
 
 
 def composition_notes(known: dict[str, list[float]], alloys: pd.DataFrame) -> list[str]:
