@@ -36,6 +36,21 @@ class MatmlError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+def as_path(given: object, what: str) -> Path:
+    """Return a path that a caller gives; `what` says of which file or folder.
+
+    Raises
+    ------
+    MatmlError
+        For what is no path.
+    """
+    if isinstance(given, str | Path):
+        return Path(given)
+    raise MatmlError(
+        f"{what}: {in_one_line(repr(given), 60)} is of the type {type(given).__name__}; give a path"
+    )
+
+
 def reason_of(error: OSError) -> str:
     """Return what the system says of a file that cannot be read or written, and the remedy."""
     return (f"{error.filename}: " if error.filename else "") + _reason(error)
@@ -96,8 +111,11 @@ def naming(path: str | Path) -> Iterator[None]:
         raise MatmlError(f"{path}: {error}") from None
 
 
-def in_one_line(error: BaseException, limit: int = 200) -> str:
-    """Return what an exception says as one short line, with its kind where that is all it says."""
+def in_one_line(error: BaseException | str, limit: int = 200) -> str:
+    """Return a text, or what an exception says, as one short line.
+
+    With its kind where that is all it says.
+    """
     text = " ".join(str(error).split())
     if isinstance(error, KeyError):
         text = f"{text} is missing"

@@ -1,5 +1,6 @@
 """Files written whole or not at all."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -25,6 +26,7 @@ from matml.core.integrity.formats import (
     seal,
     sealed,
 )
+from matml.core.integrity.owner import locked
 from matml.core.text.cells import each_text, guarded, unguarded
 from matml.core.text.json_text import from_json
 
@@ -63,10 +65,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(path)
     # the suffix is kept, since writers choose their format by it
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
     temporary = Path(name)
+    # where there are locks, one tells that the writer lives
+    if not locked(handle):
+        os.close(handle)
+        handle = -1
     try:
         yield temporary
         umask = os.umask(0)
@@ -89,6 +95,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
 
 
 @contextmanager
@@ -135,10 +143,17 @@ def move(path: Path, to: Path) -> None:
 
 
 def remove_unfinished(path: str | Path) -> None:
-    """Remove what killed writers of `path` have left; only its one writer may call this."""
+    """Remove what killed writers of `path` have left; living ones hold theirs locked."""
     path = Path(path)
-    for left in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
-        left.unlink(missing_ok=True)
+    stem, suffix = glob.escape(path.stem), glob.escape(path.suffix)
+    for left in path.parent.glob(f".{stem}-????????{suffix}"):
+        with suppress(OSError):
+            handle = os.open(left, os.O_RDWR)
+            try:
+                if locked(handle):
+                    left.unlink()
+            finally:
+                os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -101,6 +101,11 @@ class Population(base.Population):
         MatmlError
             Where the frame has no usable observation, or those of several alloys.
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise MatmlError(
+                f"frame: is of the type {type(frame).__name__}; give a DataFrame, as of "
+                "`pandas.read_csv`"
+            )
         if "alloy" not in frame:
             frame = frame.assign(alloy=name)
         names = frame["alloy"].astype(str).str.strip().unique()

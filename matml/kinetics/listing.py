@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, as_path
 
 if TYPE_CHECKING:
     from matml.kinetics.equations.form.declaration import Equation
@@ -34,7 +34,7 @@ def population_path(given: str | Path) -> Path:
     MatmlError
         Where there is neither.
     """
-    path = Path(given)
+    path = as_path(given, "population")
     # of the folder that `matml kinetics learn` filled
     if given and path.is_dir():
         path /= "population.json"

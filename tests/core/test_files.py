@@ -47,10 +47,16 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout.readline() == "writing\n"
+    # what a living one writes stays
+    write_text(path, "other")
+    assert len(list(tmp_path.iterdir())) == 2
     child.send_signal(signal.SIGKILL)
     child.wait(timeout=30)
     child.stdout.close()
-    assert path.read_text() == "old"
+    assert path.read_text() == "other"
+    # what a killed one left is gone with the next writer
+    write_text(path, "new")
+    assert [left.name for left in tmp_path.iterdir()] == ["file.csv"]
 
 
 def test_readers_see_old_or_new_never_half(tmp_path):

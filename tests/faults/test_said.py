@@ -29,6 +29,8 @@ from matml.core.settings import validate
 from matml.kinetics import Population
 from matml.kinetics.inference.population import FORMAT
 from matml.kinetics.listing import population_path
+from matml.properties import FewShotPredictor, FewShotRegressor
+from matml.screening import Shortlist
 from matml.structures.errors import BadCrystal
 from matml.structures.ingest import gather
 from matml.structures.io.read import read_inputs
@@ -198,3 +200,19 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
 def read_with(error, path):
     with reading(path):
         raise error
+
+
+@pytest.mark.parametrize("given", [5, 3.5, ["a"], {}, b"x"])
+def test_what_is_no_path_is_told(given):
+    told = f"is of the type {type(given).__name__}; give a path"
+    for kind in (FewShotPredictor, FewShotRegressor, Population, Shortlist):
+        with pytest.raises(MatmlError, match=told):
+            kind.load(given)
+
+
+@pytest.mark.parametrize("given", [5, None, ["a"], {}])
+def test_what_is_no_equation_and_no_table_is_told(given):
+    with pytest.raises(MatmlError, match="is unknown; known ones are"):
+        Population.typical(given, "fraction")
+    with pytest.raises(MatmlError, match="give a DataFrame"):
+        Population.typical("jmak", "fraction").calibrate(given)

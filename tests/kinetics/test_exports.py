@@ -374,3 +374,10 @@ def test_measured_temperatures_are_taken_before_set_ones_and_others_are_named(tm
     ]
     [other] = read_records(path, "length", ("column 6", "column 5", "column 7"))
     assert (other.temperature_K[0], other.signal.max(), other.notes) == (700 + 273.15, 0, [])
+
+
+def test_inspecting_observations_says_what_they_are(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("alloy,temperature_C,time_s,hardness_HV\nA,600,60,400\nA,600,600,350\n")
+    shown = run("inspect", path).output
+    assert "no record, but observations of hardness_HV: matml kinetics calibrate --data" in shown

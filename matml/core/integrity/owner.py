@@ -78,6 +78,17 @@ def end_with_run() -> None:
     threading.Thread(target=_end_after, args=(int(process),), daemon=True).start()
 
 
+def locked(handle: int) -> bool:
+    """Lock an open file for this process; False where another holds it, or there are no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _open(path: Path) -> int | None:
     """Return the lock's file, held open as long as this process lives."""
     if fcntl is None:
@@ -90,13 +101,11 @@ def _alone(lock: int, patience: float) -> bool:
     """Return whether nobody else holds the lock, after so many seconds at most."""
     deadline = time.monotonic() + patience
     while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if locked(lock):
             return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
 
 
 def _lives(process: int) -> bool:

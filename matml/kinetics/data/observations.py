@@ -205,7 +205,9 @@ def _checked(
             entry[3:5] = table.given(int(str(entry[1])) - 2, str(entry[3]))
     quarantine = pd.DataFrame(bad + repeated, columns=QUARANTINE_COLUMNS)
     if points.empty:
-        first = f"; the first: {_sentence(quarantine.iloc[0])}" if len(quarantine) else ""
+        first = "; add rows below the header"
+        if len(quarantine):
+            first = f"; the first: {_sentence(quarantine.iloc[0])}"
         raise MatmlError(f"{path}: no usable row among {len(raw)}{first}")
     warnings = []
     lost = sorted(set(quarantine["alloy"]) - set(points["alloy"]) - {""})

@@ -56,11 +56,11 @@ def equation_named(name: str) -> Equation:
     MatmlError
         Where there is none of that name, or the file does not hold one.
     """
-    if name.endswith(".py"):
+    if isinstance(name, str) and name.endswith(".py"):
         equation = read_equation(Path(name))
         agree(Path(name))
         return equation
-    if name not in EQUATIONS:
+    if not isinstance(name, str) or name not in EQUATIONS:
         raise MatmlError(
             f"equation {name!r} is unknown; known ones are {', '.join(EQUATIONS)}, or a Python "
             "file (path ending in .py) that defines EQUATION"

@@ -8,6 +8,8 @@ import numpy as np
 from matml.core.errors import MatmlError
 from matml.figures.figure import Axis, Figure, Part, Series, style_of
 from matml.figures.static import write
+from matml.kinetics.data.columns import MEASURED
+from matml.kinetics.data.units import unit_of, usual_name
 from matml.kinetics.instruments.export import Export, read_export
 from matml.kinetics.instruments.records import Record, records_of
 from matml.kinetics.instruments.segments import HOLD
@@ -57,6 +59,12 @@ def inspect_file(
     try:
         records = records_of(export, role, columns, temperature_unit, time_unit)
     except MatmlError as error:
+        if measured := _measured(export):
+            yield (
+                f"  no record, but observations of {measured}: matml kinetics calibrate --data "
+                f"{path} --equation NAME (one of `matml kinetics equations`)"
+            )
+            return
         yield f"  not yet a record: {str(error).removeprefix(f'{path}: ')}"
         return
     kelvin, second, signal = records[0].columns
@@ -85,6 +93,18 @@ def inspect_file(
     yield f"  next: matml kinetics convert {command} {path} --alloy NAME {ranges} --out points.csv"
     if figure is not None:
         write(record_figure(records), [figure])
+
+
+def _measured(export: Export) -> str:
+    """Return the column of a table that holds an observed quantity, '' where none does."""
+    for column in map(str, export.columns):
+        try:
+            quantity, _ = unit_of(column)
+        except KeyError:
+            continue
+        if usual_name(quantity) in MEASURED:
+            return column
+    return ""
 
 
 def signal_role(export: Export) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, as_path
 from matml.core.files import TABLE, read_json, read_table, write_json, write_table
 from matml.core.integrity.formats import Format, open_sealed
 from matml.core.provenance import file_hash
@@ -109,7 +109,9 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
     )
 
 
-def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -> AdaptedPredictor:
+def load_adapted(
+    folder: str | Path, model: Path | None = None, device: str = "cpu"
+) -> AdaptedPredictor:
     """Return what `save_adapted` wrote.
 
     Parameters
@@ -122,7 +124,7 @@ def load_adapted(folder: Path, model: Path | None = None, device: str = "cpu") -
     MatmlError
         Where the folder is unfinished or changed, or the model is not the one adapted from.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "adapted predictor")
     if not (folder / CARD).is_file():
         raise MatmlError(
             f"{folder}: holds no adapted predictor (no {CARD}); run `matml properties adapt`"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from matml.core.errors import MatmlError
+from matml.core.errors import MatmlError, as_path
 from matml.core.files import read_json
 from matml.core.integrity.formats import Format
 
@@ -37,4 +37,4 @@ def model_folder(folder: str | Path | None) -> Path:
             "model: no trained model ships with this copy of matml; give the folder of one "
             "(`results/model` of the workflow)"
         )
-    return SHIPPED if folder is None else Path(folder)
+    return SHIPPED if folder is None else as_path(folder, "model")

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from matml.core.errors import as_path
 from matml.core.statistics import NORMAL_90
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.few_shot import FewShotPredictor
@@ -98,14 +99,14 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Write what was adapted: the labelled crystals, and which model they were given to."""
         check_is_fitted(self)
-        save_adapted(self.adapted_, Path(folder))
+        save_adapted(self.adapted_, as_path(folder, "folder"))
 
     @classmethod
     def load(
         cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu"
     ) -> "FewShotRegressor":
         """Return what `save`, or `matml properties adapt`, wrote; see `load_adapted`."""
-        adapted = load_adapted(Path(folder), None if model is None else Path(model), device)
+        adapted = load_adapted(folder, None if model is None else model_folder(model), device)
         item = adapted.item
         scale: Scale = "log" if item.logarithmic else "linear"
         options: dict[str, Any] = {"model": model, "device": device}

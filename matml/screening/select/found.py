@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from matml.core.errors import as_path
 from matml.core.files import read_json, read_table
 from matml.core.text.notebook import as_html
 
@@ -45,7 +46,7 @@ class Shortlist:
         MatmlError
             Where it holds no shortlist, or a damaged one.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "shortlist")
         remedy = "give the folder that `matml screen --out` wrote"
         summary = read_json(folder / "summary.json", remedy=remedy)
         return cls(folder, read_table(folder / "shortlist.csv"), summary)
