@@ -230,13 +230,10 @@ def maximise_evidence(
     ValueError
         With fewer than two tasks, which say nothing of a spread.
     """
-    scatter = _scatter(initial, pseudo_tasks)
 
     def under(prior: GaussianPrior) -> tuple[Sums, float]:
         sums = e_step(prior)
-        precision = torch.linalg.inv(prior.covariance)
-        penalty = pseudo_tasks * torch.logdet(prior.covariance) + (scatter * precision).sum()
-        return sums, sums.log_evidence - float(penalty) / 2
+        return sums, penalised_evidence(sums, initial, pseudo_tasks)
 
     sums, evidence = under(initial)
     if sums.tasks < 2:
@@ -268,6 +265,15 @@ def maximise_evidence(
             *(sums.tasks, used, rise, tolerance),
         )
     return Maximised(sums.prior, history, used, converged)
+
+
+def penalised_evidence(sums: Sums, initial: GaussianPrior, pseudo_tasks: float) -> float:
+    """Return what EM raises: the log evidence with the log density of the inverse-Wishart prior."""
+    covariance = sums.prior.covariance
+    scatter = _scatter(initial, pseudo_tasks)
+    penalty = pseudo_tasks * torch.logdet(covariance)
+    penalty = penalty + (scatter * torch.linalg.inv(covariance)).sum()
+    return sums.log_evidence - float(penalty) / 2
 
 
 def m_step(

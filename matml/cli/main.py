@@ -32,6 +32,10 @@ COMMANDS = {
     "candidates": ("matml.cli.screening:candidates", "Make candidate crystals."),
     "screen": ("matml.cli.screening:screen", "Rank candidates of a new family."),
     "kinetics": ("matml.cli.kinetics.commands:kinetics", "Learn and calibrate kinetic equations."),
+    "federated": (
+        "matml.cli.kinetics.federated:federated",
+        "Learn a population together with laboratories that keep their data.",
+    ),
     "data": ("matml.cli.data:data", "Download public data sets, checked by SHA-256."),
     "report": ("matml.cli.report:report", "Make the self-contained report page."),
 }

@@ -141,7 +141,7 @@ class Population:
                 "equation": self.equation.name,
                 "kind": self.kind,
                 "standardised": "(transform(value) - centre) / scale, in the order of parameters",
-                "parameters": _scales(self.equation),
+                "parameters": scales(self.equation),
                 "prior": self.prior.to_record(),
                 "reference_temperature_K": self.reference_temperature_K,
                 "held_out_alloys": self.held_out,
@@ -175,7 +175,7 @@ class Population:
         check_shape(stored, Stored, path, remedy)
         with reading(path, remedy):
             equation = equation_of_file(stored["equation"], path, trust=trust_equation)
-            if not _same_scales(stored["parameters"], _scales(equation)):
+            if not same_scales(stored["parameters"], scales(equation)):
                 raise MatmlError(
                     f"{path}: was learned with other parameters of equation {equation.name!r} than "
                     f"this version has; {remedy}"
@@ -209,7 +209,7 @@ def _far_reference(reference_K: float, own: Observations) -> list[str]:
     ]
 
 
-def _scales(equation: Equation) -> list[dict[str, Any]]:
+def scales(equation: Equation) -> list[dict[str, Any]]:
     """Return what the standardised scale of each parameter is."""
     return [
         {"name": p.name, "transform": p.transform, "centre": p.centre, "scale": p.scale}
@@ -217,7 +217,7 @@ def _scales(equation: Equation) -> list[dict[str, Any]]:
     ]
 
 
-def _same_scales(stored: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
+def same_scales(stored: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
     """Return whether parameters are the same up to rounding."""
     return len(stored) == len(expected) and all(
         (a["name"], a["transform"]) == (b["name"], b["transform"])

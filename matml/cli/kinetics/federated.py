@@ -1,0 +1,167 @@
+"""`matml federated …`: one population of laboratories that keep their data; only files travel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from matml.cli.kinetics.options import READABLE, bound_threads, threads_number
+from matml.cli.options import FILE
+
+PRIOR_HELP = "File of the round, from `start` or `step`."
+prior_argument = click.argument("prior", type=READABLE)
+sums_argument = click.argument("sums", type=READABLE, nargs=-1, required=True)
+out_option = click.option("--out", type=FILE, required=True)
+trust_option = click.option(
+    "--trust-equation",
+    is_flag=True,
+    help="Run the Python file that the prior names as its equation; needed once per content.",
+)
+
+
+@click.group()
+def federated() -> None:
+    """Learn a kinetic population from several laboratories' alloys, which stay where they are.
+
+    The coordinator makes PRIOR (`start`) and sends it; each laboratory answers with its sums
+    (`sums`); the coordinator makes the next prior of all (`step`), until it says that the prior is
+    learned; `population` makes of it what `matml kinetics calibrate --prior` takes.
+    """
+
+
+@federated.command()
+@click.option("--equation", required=True, help="Name, or a Python file that defines EQUATION.")
+@click.option("--kind", help="Of observation; needed where the equation describes several.")
+@click.option(
+    "--reference-temperature",
+    "reference_K",
+    type=click.FloatRange(min=0, min_open=True),
+    help="In K, for alloys that give none; where the equation refers to one.",
+)
+@click.option("--study", required=True, help="A name that no other study has.")
+@out_option
+def start(
+    equation: str, kind: str | None, reference_K: float | None, study: str, out: Path
+) -> None:
+    """Begin a study: the prior of round 0."""
+    from matml.core.errors import MatmlError
+    from matml.federated.kinetics import begin
+    from matml.kinetics.equations import equation_named
+
+    declared = equation_named(equation)
+    kinds = list(declared.observables)
+    if kind is None and len(kinds) > 1:
+        raise MatmlError(f"equation {equation!r} describes {', '.join(kinds)}: give --kind")
+    begin(declared, kind or kinds[0], reference_K, study).save(out)
+    click.echo(f"round 0, nothing learned yet: send {out} to all laboratories")
+
+
+@federated.command()
+@prior_argument
+@click.option("--data", type=READABLE, required=True, help="CSV of the laboratory's observations.")
+@click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
+@click.option("--laboratory", required=True, help="Its name.")
+@click.option("--without", multiple=True, help="Alloy that is left out; repeatable.")
+@trust_option
+@out_option
+@threads_number
+def sums(
+    prior: Path,
+    data: Path,
+    alloys: Path | None,
+    laboratory: str,
+    without: tuple[str, ...],
+    trust_equation: bool,
+    out: Path,
+    threads: int,
+) -> None:
+    """Write the sums over a laboratory's alloys under PRIOR, which is all that leaves it."""
+    from matml.kinetics.data.prepare import read_and_report
+
+    # what cannot be read is told before torch is there, which takes seconds
+    observations = read_and_report(data, alloys)
+    bound_threads(threads)
+    from matml.federated.files import SharedPrior
+    from matml.federated.kinetics import Laboratory
+
+    shared = SharedPrior.load(prior, trust_equation=trust_equation)
+    found = Laboratory(shared, observations, laboratory, without).sums(shared)
+    found.save(out)
+    click.echo(
+        f"round {found.round}, {laboratory}: {found.sums.tasks} alloys, "
+        f"{found.sums.observations} observations; send {out} ({out.stat().st_size:,} bytes) back"
+    )
+
+
+@federated.command()
+@prior_argument
+@sums_argument
+@out_option
+@trust_option
+def merge(prior: Path, sums: tuple[Path, ...], out: Path, trust_equation: bool) -> None:
+    """Add up SUMS under PRIOR, so that whoever makes the step sees no single laboratory's."""
+    from matml.federated.files import LaboratorySums, SharedPrior, merged
+
+    shared = SharedPrior.load(prior, trust_equation=trust_equation)
+    whole = merged([LaboratorySums.load(path, shared) for path in sums], sums)
+    whole.save(out)
+    click.echo(f"round {whole.round}: {', '.join(whole.laboratories)}: {out}")
+
+
+@federated.command()
+@prior_argument
+@sums_argument
+@click.option(
+    "--laboratory",
+    "expected",
+    multiple=True,
+    help="One that must be there, repeatable; by default those of the round before.",
+)
+@click.option("--without", multiple=True, help="Laboratory that the round goes on without.")
+@out_option
+@trust_option
+def step(
+    prior: Path,
+    sums: tuple[Path, ...],
+    expected: tuple[str, ...],
+    without: tuple[str, ...],
+    out: Path,
+    trust_equation: bool,
+) -> None:
+    """Make the prior of the next round from PRIOR and all laboratories' SUMS under it."""
+    from matml.core.errors import MatmlError
+    from matml.federated.files import LaboratorySums, SharedPrior, merged
+    from matml.federated.kinetics import step as next_round
+
+    shared = SharedPrior.load(prior, trust_equation=trust_equation)
+    whole = merged([LaboratorySums.load(path, shared) for path in sums], sums)
+    wanted = {*(expected or shared.laboratories)} - {*without}
+    if missing := sorted(wanted - {*whole.laboratories}):
+        raise MatmlError(
+            f"round {shared.round}: no sums of {', '.join(missing)}; wait for them, or go on with "
+            + " ".join(f"--without {name!r}" for name in missing)
+        )
+    following = next_round(shared, whole)
+    following.save(out)
+    told = f"{following.alloys} alloys of {len(following.laboratories)} laboratories"
+    if following.converged:
+        click.echo(f"learned from {told} in {following.round} rounds: `matml federated population`")
+    else:
+        click.echo(f"round {following.round} ({told}): send {out} to all laboratories")
+
+
+@federated.command()
+@prior_argument
+@out_option
+@trust_option
+def population(prior: Path, out: Path, trust_equation: bool) -> None:
+    """Write the population of a learned PRIOR, for `matml kinetics calibrate --prior`."""
+    from matml.federated.files import SharedPrior
+    from matml.federated.kinetics import population as of_prior
+
+    shared = SharedPrior.load(prior, trust_equation=trust_equation)
+    of_prior(shared).save(out)
+    click.echo(f"{out}: of {shared.alloys} alloys of {', '.join(shared.laboratories)}")
+    if not shared.converged:
+        click.echo("the prior is not learned to the end: more rounds would change it")

@@ -1,0 +1,198 @@
+"""Laboratories that hand over sums alone learn what the pooled data would give (simulated)."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from matml.bayes.empirical_bayes import learn_prior
+from matml.cli.main import cli
+from matml.core.errors import MatmlError
+from matml.core.files import read_table
+from matml.federated.files import LaboratorySums, SharedPrior, merged
+from matml.federated.kinetics import Laboratory, begin, learn_together, population, step
+from matml.kinetics import Population
+from matml.kinetics.data.batch import to_tasks
+from matml.kinetics.data.observations import read_observations
+from matml.kinetics.equations import equation_named
+from matml.kinetics.inference.population import generic_prior
+
+JMAK, REFERENCE = equation_named("jmak"), 900.0
+NAMES = ("north", "east", "west")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """CSVs of three laboratories: twelve alloys with JMAK fractions, four each."""
+    generator, folder = np.random.default_rng(0), tmp_path_factory.mktemp("laboratories")
+    rows, alloys = [], []
+    for number in range(12):
+        half, energy = 300 * np.exp(0.6 * generator.normal()), 200 + 20 * generator.normal()
+        name = f"X{number}"
+        alloys.append({"alloy": name, "C_wt_pct": 0.1 + 0.05 * number})
+        for kelvin in (870.0, 900.0, 930.0):
+            here = half * np.exp(energy * 1e3 / 8.314 * (1 / kelvin - 1 / REFERENCE))
+            for share in (0.5, 1.0, 2.0):
+                fraction = 1 - 0.5 ** (share**1.8) + 0.02 * generator.normal()
+                rows.append((name, kelvin, share * here, min(max(fraction, 0), 1)))
+    table = pd.DataFrame(rows, columns=["alloy", "temperature_K", "time_s", "fraction_transformed"])
+    cards = pd.DataFrame(alloys)
+    for name, own in {name: cards[i::3] for i, name in enumerate(NAMES)}.items():
+        table[table["alloy"].isin(own["alloy"])].to_csv(folder / f"{name}.csv", index=False)
+        own.to_csv(folder / f"{name}-alloys.csv", index=False)
+    table.to_csv(folder / "all.csv", index=False)
+    cards.to_csv(folder / "all-alloys.csv", index=False)
+    return folder
+
+
+def held(parts, name):
+    return read_observations(parts / f"{name}.csv", parts / f"{name}-alloys.csv")
+
+
+@pytest.fixture(scope="module")
+def start():
+    return begin(JMAK, "fraction", REFERENCE, "test")
+
+
+@pytest.fixture(scope="module")
+def laboratories(parts, start):
+    return [Laboratory(start, held(parts, name), name) for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def learned(start, laboratories):
+    return learn_together(start, laboratories)
+
+
+def test_rounds_are_those_of_the_pooled_data(parts, start, learned, tmp_path):
+    """Through files, every round: to ten digits what one laboratory with all alloys learns."""
+    laboratories = [Laboratory(start, held(parts, name), name) for name in NAMES]
+    everything = Laboratory(start, held(parts, "all"), "all")
+    apart = together = start
+    while not apart.converged:
+        sums = []
+        for laboratory in laboratories:
+            laboratory.sums(apart).save(tmp_path / "sums.json")
+            sums.append(LaboratorySums.load(tmp_path / "sums.json", apart))
+        step(apart, merged(sums, NAMES)).save(tmp_path / "prior.json")
+        apart, together = SharedPrior.load(tmp_path / "prior.json"), step(
+            together, everything.sums(together)
+        )  # fmt: skip
+        for name in ("mean", "covariance"):
+            one, other = getattr(apart.normal, name), getattr(together.normal, name)
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+        assert apart.normal.noise == pytest.approx(together.normal.noise, rel=1e-10)
+        assert apart.history == pytest.approx(together.history, rel=1e-10)
+    assert together.converged
+    assert (apart.alloys, apart.laboratories) == (12, sorted(NAMES))
+    # files change no bit of it
+    assert torch.equal(apart.normal.covariance, learned.normal.covariance)
+    # and it is what EM gives where the data are
+    tasks = to_tasks(held(parts, "all"), JMAK, REFERENCE)
+    plain = learn_prior(tasks, generic_prior(JMAK, "fraction"), pseudo_tasks=2.0).prior
+    torch.testing.assert_close(apart.normal.mean, plain.mean, rtol=1e-8, atol=1e-8)
+
+
+def test_merged_sums_tell_no_laboratory_and_give_the_same(start, laboratories, learned):
+    sums = [each.sums(learned) for each in laboratories]
+    two = merged(sums[:2], NAMES[:2])
+    whole = merged([two, sums[2]], ["two", "west"])
+    assert whole.laboratories == list(NAMES)
+    direct = merged(sums, NAMES)
+    torch.testing.assert_close(whole.sums.outer, direct.sums.outer, rtol=1e-12, atol=1e-12)
+
+
+def test_the_population_calibrates(learned, tmp_path):
+    population(learned).save(tmp_path / "population.json")
+    known = Population.load(tmp_path / "population.json")
+    frame = pd.DataFrame(
+        {"temperature_K": [900.0], "time_s": [300.0], "fraction_transformed": [0.5]}
+    )
+    alloy = known.calibrate(frame)
+    found = alloy.parameters.set_index("parameter")
+    # one point says nothing of the exponent: the others do
+    assert found.loc["avrami_exponent", "median"] == pytest.approx(1.8, rel=0.1)
+    assert found.loc["half_time_s", "median"] == pytest.approx(300, rel=0.15)
+    assert "learned from 12 alloys" in repr(known)
+
+
+def damaged(part, **changes):
+    return replace(part, sums=replace(part.sums, **changes))
+
+
+def test_what_cannot_be_sums_is_refused(start, laboratories, parts, tmp_path):
+    north, east = (each.sums(start) for each in laboratories[:2])
+    path, later = tmp_path / "sums.json", step(start, merged([north, east], NAMES[:2]))
+    for changes, said in (
+        ({"squared_noise": -1.0}, "not finite"),
+        ({"offset": torch.full((3,), 1e20).double()}, r"a number of 1e\+20"),
+        ({"offset": north.sums.offset[:2]}, "not of 3 parameters"),
+        ({"outer": -north.sums.outer}, "smaller than their means allow"),
+        ({"tasks": 0}, "0 alloys"),
+    ):
+        damaged(north, **changes).save(path)
+        with pytest.raises(MatmlError, match=rf"sums of north cannot be sums: .*{said}"):
+            LaboratorySums.load(path, start)
+    north.save(path)
+    with pytest.raises(MatmlError, match="sums of north are under round 0, not under round 1"):
+        LaboratorySums.load(path, later)
+    with pytest.raises(MatmlError, match="under another prior"):
+        LaboratorySums.load(path, begin(JMAK, "fraction", REFERENCE, "other"))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"observations": 7}))
+    with pytest.raises(MatmlError, match=r"sums\.json"):
+        LaboratorySums.load(path, start)
+    with pytest.raises(MatmlError, match="'north' is there twice"):
+        merged([north, north], ["a", "b"])
+    twin = Laboratory(start, held(parts, "north"), "south").sums(start)
+    with pytest.raises(MatmlError, match="4 of the alloys of 'south' are those of 'north'"):
+        merged([north, twin], ["a", "b"])
+    with pytest.raises(MatmlError, match=r"1 alloy.*fewer than 3 would tell single alloys"):
+        Laboratory(start, held(parts, "north"), "north", ["X0", "X3", "X6"])
+    with pytest.raises(MatmlError, match="give --reference-temperature"):
+        begin(JMAK, "fraction", None, "test")
+
+
+def test_the_equation_of_another_version_is_refused(start, tmp_path):
+    changed = replace(JMAK.parameters[0], high=2 * JMAK.parameters[0].high)
+    other = replace(JMAK, parameters=(changed, *JMAK.parameters[1:]))
+    replace(start, equation=other).save(tmp_path / "prior.json")
+    with pytest.raises(MatmlError, match="other parameters of equation 'jmak'"):
+        SharedPrior.load(tmp_path / "prior.json")
+
+
+def test_commands_from_start_to_a_calibrated_alloy(parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def matml(line):
+        done = CliRunner().invoke(cli, ["federated", *line.split()], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    matml(
+        "start --equation jmak --kind fraction --reference-temperature 900 --study s --out 0.json"
+    )
+    for name in NAMES[:2]:
+        data = f"--data {parts}/{name}.csv --alloys {parts}/{name}-alloys.csv"
+        told = matml(f"sums 0.json {data} --laboratory {name} --out {name}.json")
+        assert f"round 0, {name}: 4 alloys, 36 observations" in told
+    with pytest.raises(MatmlError, match="no sums of west; wait for them, or go on with --without"):
+        matml("step 0.json north.json east.json --laboratory north --laboratory west --out 1.json")
+    assert "round 1 (8 alloys of 2" in matml("step 0.json north.json east.json --out 1.json")
+    matml("merge 0.json north.json east.json --out both.json")
+    matml("step 0.json both.json --out again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "1.json").read_bytes()
+    with pytest.raises(MatmlError, match="round 0 is the generic prior"):
+        matml("population 0.json --out p.json")
+    assert "not learned to the end" in matml("population 1.json --out p.json")
+    done = CliRunner().invoke(
+        cli,
+        f"kinetics calibrate --prior p.json --data {parts}/west.csv --out c".split(),
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0, done.output
+    assert len(read_table(tmp_path / "c/X2/parameters.csv")) == 3
