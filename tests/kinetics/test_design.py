@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations_with_replacement
 
 import click
 import pandas as pd
@@ -46,9 +47,28 @@ def test_gains_and_what_is_left_are_those_of_a_normal_posterior():
 
     single = [left([]) - left([i]) for i in range(3)]
     torch.testing.assert_close(gains[0], torch.tensor(single).double(), rtol=1e-3, atol=0)
-    assert chosen[0] == max(range(3), key=lambda i: single[i])
     assert remaining == pytest.approx([left([]), left(chosen[:1]), left(chosen)], rel=1e-3)
-    assert chosen[1] == min(range(3), key=lambda i: left([chosen[0], i]))
+    # of the best pair of what is left to do, the one that does more alone
+    for step in range(2):
+        before = chosen[:step]
+        pairs = combinations_with_replacement(range(3), 2)
+        pair = min(pairs, key=lambda two: left([*before, *two]))
+        assert chosen[step] == min(pair, key=lambda i: left([*before, i]))
+
+
+def test_of_two_that_are_good_together_one_is_taken_before_a_good_single_one():
+    """Ends of a line beside its middle: alone the middle tells most, together the ends do."""
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.randn(100_000, 2, generator=generator, dtype=torch.float64)
+    place = torch.linspace(-1, 1, 21, dtype=torch.float64)
+    values = draws[:, :1] + 0.6 * draws[:, 1:] * place
+    # a middle that is measured better than a single end, but says nothing of the slope
+    candidates = torch.stack([1.6 * draws[:, 0], values[:, 0], values[:, -1]], 1)
+    gains = choose(candidates, values, 0.3, 1)[1][0]
+    assert int(gains.argmax()) == 0
+    assert choose(candidates, values, 0.3, 1)[0][0] in (1, 2)
+    middle_alone = torch.tensor([True, False, False])
+    assert choose(candidates, values, 0.3, 2, middle_alone)[0] == [0, 0]
 
 
 def test_proposals_lie_where_they_may_and_help_where_they_should(learned):

@@ -3,8 +3,9 @@
 From posterior draws the joint covariance of all predictions follows; measuring candidate c would
 reduce the variance of prediction r by cov(r, c)^2 / (var(c) + noise^2), exactly so for a normal
 posterior (Cohn, Ghahramani and Jordan, J. Artif. Intell. Res. 4 (1996) 129). Averaged over the
-region that matters to the user this ranks the candidates; several are chosen one after the other,
-each given those before it.
+region that matters to the user this ranks the candidates. Several are chosen one after the other,
+each given those before it, and each with one look ahead: of the pair that together leaves the least
+variance it is the one that takes away more alone.
 """
 
 import math
@@ -32,6 +33,8 @@ from matml.kinetics.diagrams.quantities import STARTS
 from matml.kinetics.inference.population import Population
 
 DRAWS, PROPOSALS = 1000, 8000
+EXCHANGES = 5
+"""At most, until a pair of candidates is the best one."""
 TEMPERATURES, TIMES = 25, 17
 FRACTIONS = (0.01, 0.5, 0.99)
 PROGRESS = (0.1, 0.5, 0.9)
@@ -111,15 +114,46 @@ def choose(
     covariance = centred.mT @ centred / len(joint)
     chosen, gains, remaining = [], [], [float(covariance.diagonal()[:size].mean())]
     for _ in range(count):
-        total = covariance.diagonal()[size:] + noise**2
-        gain = covariance[:size, size:].square().mean(0) / total
-        best = int((gain if allowed is None else gain.where(allowed, -1.0)).argmax())
-        column = covariance[:, size + best]
-        covariance = covariance - column[:, None] * column / total[best]
+        gain = _gains(covariance, size, noise)
+        best = _best_with_another(covariance, size, noise, allowed)
+        covariance = _measured(covariance, size + best, noise)
         chosen.append(best)
         gains.append(gain)
         remaining.append(float(covariance.diagonal()[:size].mean()))
     return chosen, gains, remaining
+
+
+def _gains(covariance: Tensor, size: int, noise: float) -> Tensor:
+    """Return how much each candidate reduces the mean variance of the first `size`, [C]."""
+    total = covariance.diagonal()[size:] + noise**2
+    return covariance[:size, size:].square().mean(0) / total
+
+
+def _measured(covariance: Tensor, number: int, noise: float) -> Tensor:
+    """Return the covariance after a measurement at one of its rows."""
+    column = covariance[:, number]
+    return covariance - column[:, None] * column / (column[number] + noise**2)
+
+
+def _best_with_another(covariance: Tensor, size: int, noise: float, allowed: Tensor | None) -> int:
+    """Return the better one of the pair of candidates that together leaves the least variance.
+
+    The pair is found by exchange: each in turn the best beside the other.
+    """
+
+    def best(known: Tensor) -> int:
+        gain = _gains(known, size, noise)
+        return int((gain if allowed is None else gain.where(allowed, -1.0)).argmax())
+
+    first = best(covariance)
+    for _ in range(EXCHANGES):
+        second = best(_measured(covariance, size + first, noise))
+        again = best(_measured(covariance, size + second, noise))
+        if again == first:
+            break
+        first = again
+    alone = _gains(covariance, size, noise)
+    return max((first, second), key=lambda number: float(alone[number]))
 
 
 def _nothing_measured(population: Population) -> Tasks:

@@ -16,7 +16,7 @@ from torch import Tensor
 from matml.bayes.importance_sampling import Posterior, sample_posterior
 from matml.bayes.tasks import Tasks
 from matml.kinetics.data.observations import Observations
-from matml.kinetics.design.choose import choose
+from matml.kinetics.design.choose import DRAWS, PROPOSALS, choose
 from matml.kinetics.equations import Equation
 from matml.kinetics.evaluation.benchmark import splits
 from matml.kinetics.evaluation.scores import (
@@ -88,7 +88,9 @@ class _HeldOut:
     kind: str
     prior: CompositionPrior
 
-    def posterior(self, picks: Tensor, seed: int) -> tuple[Posterior, Tensor]:
+    def posterior(
+        self, picks: Tensor, seed: int, draws: int = 300, proposals: int = 2048
+    ) -> tuple[Posterior, Tensor]:
         """Return posteriors given picked observations [B, K], K perhaps 0, and their predictions.
 
         Those of draws at all observations, [B, S, N].
@@ -100,7 +102,7 @@ class _HeldOut:
         if nothing:
             support = support.masked(torch.zeros_like(support.mask))
         priors = self.prior.of(self.alloys, support, like_the_learned=nothing)
-        posterior = sample_posterior(support, priors, draws=300, seed=seed)
+        posterior = sample_posterior(support, priors, draws=draws, proposals=proposals, seed=seed)
         inputs = {name: column[:, None] for name, column in self.tasks.columns.items()}
         with torch.no_grad():
             value = self.equation.predict(self.kind, posterior.draws[:, :, None], inputs)
@@ -111,13 +113,14 @@ class _HeldOut:
         """Return the observations chosen one after the other, each measured before the next."""
         picks = torch.zeros(len(self.tasks), 0, dtype=torch.long)
         for _ in range(most):
-            posterior, values = self.posterior(picks, seed)
+            # as `matml kinetics design` does
+            posterior, values = self.posterior(picks, seed, DRAWS, PROPOSALS)
             chosen = []
             for row, count in enumerate(self.tasks.counts()):
-                own = values[row, :, :count]
-                (gain,) = choose(own, own, float(posterior.noise[row].median()), 1)[1]
-                gain[picks[row]] = -1.0
-                chosen.append(int(gain.argmax()))
+                own, allowed = values[row, :, :count], torch.ones(count, dtype=torch.bool)
+                allowed[picks[row]] = False
+                noise = float(posterior.noise[row].median())
+                chosen += choose(own, own, noise, 1, allowed)[0]
             picks = torch.cat([picks, torch.tensor(chosen)[:, None]], 1)
         return picks
 
@@ -161,11 +164,14 @@ def summarise_designs(scores: pd.DataFrame, dataset: str, unit: str, seed: int) 
     wide = scores.pivot_table(index="alloy", columns=["strategy", "points"], values="rmse")
     wide = wide.loc[first.index]
     goal = wide["random"][most].to_numpy()
-    measured = []
+    measured, needed = [], {}
     for strategy in STRATEGIES:
         reached = wide[strategy].to_numpy() <= goal[:, None] + 1e-12
-        needed = np.where(reached.any(1), reached.argmax(1) + 1, most + 1).astype(float)
-        measured.append((strategy, most, f"points_for_error_of_{most}_random", needed))
+        needed[strategy] = np.where(reached.any(1), reached.argmax(1) + 1, most + 1).astype(float)
+    for strategy in STRATEGIES:
+        measured.append((strategy, most, f"points_for_error_of_{most}_random", needed[strategy]))
+        more = needed[strategy] - needed["regular grid"]
+        measured.append((strategy, most, "points_more_than_the_grid", more))
         for points in range(1, most + 1):
             measured.append((strategy, points, "rmse", wide[strategy][points].to_numpy()))
     records = []
