@@ -27,7 +27,7 @@ from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import Observations, observations_of, text_of
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units
-from matml.kinetics.design.choose import design
+from matml.kinetics.design.choose import Cost, design
 from matml.kinetics.design.pipeline import region_of
 from matml.kinetics.diagrams.drawn import diagrams
 from matml.kinetics.equations import equation_named
@@ -260,16 +260,21 @@ class CalibratedAlloy:
         time_s: tuple[float, float] | None = None,
         heating_rate_K_per_s: tuple[float, float] | None = None,
         longest_s: float | None = None,
+        cost: tuple[float, float] | None = None,
     ) -> pd.DataFrame:
         """Return the experiments that are expected to tell most, best first.
 
         `variance_left` is the part of the variance over the ranges that is left after each. Ranges
         are those in which predictions matter; by default those of the population. `longest_s` is
-        that of an experiment.
+        that of an experiment, `cost` what one costs and each hour of it, in any currency: those
+        are proposed that tell most for it.
         """
         own, ranges = self.observations, (temperature_C, time_s, heating_rate_K_per_s)
         region, seed = region_of(self.population, ranges), self.calibration.seed
-        found = design(self.population, own.alloys, own, region, region, count, seed, longest_s)
+        priced = None if cost is None else Cost(*cost)
+        found = design(
+            self.population, own.alloys, own, region, region, count, seed, longest_s, priced
+        )
         return found.proposals
 
 

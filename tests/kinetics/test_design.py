@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import click
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from matml.cli.kinetics.options import Duration
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
-from matml.kinetics.design.choose import Region, choose, design
+from matml.kinetics.design.choose import Cost, Region, choose, design
 from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.design import score_designs, summarise_designs
 from matml.kinetics.inference.calibrate import pick_points
@@ -106,6 +107,39 @@ def test_experiments_end_in_time_and_tell_how_long_they_take(learned):
     assert (free.proposals["duration_s"] <= population.data_card["time_s"][1]).all()
     with pytest.raises(MatmlError, match="nothing is expected to end within 1e-09 s"):
         design(population, own.alloys, own, region, region, 1, seed=0, longest_s=1e-9)
+
+
+def test_costs_shorten_experiments_and_are_told(learned, tmp_path):
+    observations, population, file = learned
+    own = observations.select([population.held_out[0]])
+    low, high = (
+        observations.points["temperature_K"].min(),
+        observations.points["temperature_K"].max(),
+    )
+    region = Region((low, high))
+    arguments = (
+        population,
+        own.alloys,
+        own.keep(np.arange(len(own.points)) < 2),
+        region,
+        region,
+        3,
+        0,
+    )
+    free = design(*arguments).proposals
+    priced = design(*arguments, cost=Cost(1.0, 1e4)).proposals
+    assert priced["duration_s"].sum() < 0.5 * free["duration_s"].sum()
+    np.testing.assert_allclose(priced["cost"], 1 + 1e4 * priced["duration_s"] / 3600)
+    # a price for each alone changes nothing
+    same = design(*arguments, cost=Cost(7.0)).proposals
+    pd.testing.assert_frame_equal(same[free.columns], free)
+    command = ["kinetics", "design", "--prior", file, "--points", 2, "--out", tmp_path / "d"]
+    run = CliRunner().invoke(cli, [str(a) for a in [*command, "--cost", 50, 20]])
+    assert run.exit_code == 0, run.output
+    total = pd.read_csv(tmp_path / "d/design.csv")["cost"].sum()
+    assert f"together {total:.3g} in the currency of --cost" in run.output
+    with pytest.raises(MatmlError, match="cost 0 an experiment and 20 an hour: the first is posi"):
+        Cost(0.0, 20.0)
 
 
 def test_a_peak_takes_the_heating_to_it():

@@ -276,6 +276,13 @@ def calibrate(
     type=Duration(),
     help="Longest experiment, such as 8h, 90min or 3600 (s), by what is expected of it.",
 )
+@click.option(
+    "--cost",
+    nargs=2,
+    type=click.FloatRange(min=0),
+    help="Of an experiment, and of each hour that it takes, in any currency: most is learned for "
+    "it.",
+)
 @click.option("--points", "count", type=click.IntRange(min=1, max=50), default=3, show_default=True)
 @out_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)

@@ -85,8 +85,28 @@ class Region:
         return pd.DataFrame({"temperature_K": first.ravel(), name: other.ravel()})
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What experiments cost, in any currency: each, and by the hour that it is expected to take."""
+
+    per_experiment: float
+    per_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.per_experiment > 0 and 0 <= self.per_hour < math.inf):
+            raise MatmlError(
+                f"cost {self.per_experiment:g} an experiment and {self.per_hour:g} an hour: the "
+                "first is positive (what sets up and measures a specimen), the second not negative"
+            )
+
+
 def choose(
-    candidates: Tensor, region: Tensor, noise: float, count: int, allowed: Tensor | None = None
+    candidates: Tensor,
+    region: Tensor,
+    noise: float,
+    count: int,
+    allowed: Tensor | None = None,
+    cost: Tensor | float = 1.0,
 ) -> tuple[list[int], list[Tensor], list[float]]:
     """Return the chosen candidates, the gain of every candidate at each step, and what is left.
 
@@ -98,6 +118,8 @@ def choose(
         Standard deviation of a measurement.
     allowed
         Which candidates may be chosen [C]; by default all.
+    cost
+        Of each candidate [C]: what counts is the reduction over it.
 
     Returns
     -------
@@ -115,7 +137,7 @@ def choose(
     chosen, gains, remaining = [], [], [float(covariance.diagonal()[:size].mean())]
     for _ in range(count):
         gain = _gains(covariance, size, noise)
-        best = _best_with_another(covariance, size, noise, allowed)
+        best = _best_with_another(covariance, size, noise, allowed, cost)
         covariance = _measured(covariance, size + best, noise)
         chosen.append(best)
         gains.append(gain)
@@ -135,14 +157,18 @@ def _measured(covariance: Tensor, number: int, noise: float) -> Tensor:
     return covariance - column[:, None] * column / (column[number] + noise**2)
 
 
-def _best_with_another(covariance: Tensor, size: int, noise: float, allowed: Tensor | None) -> int:
+def _best_with_another(
+    covariance: Tensor, size: int, noise: float, allowed: Tensor | None, cost: Tensor | float
+) -> int:
     """Return the better one of the pair of candidates that together leaves the least variance.
+
+    By its cost, each.
 
     The pair is found by exchange: each in turn the best beside the other.
     """
 
     def best(known: Tensor) -> int:
-        gain = _gains(known, size, noise)
+        gain = _gains(known, size, noise) / cost
         return int((gain if allowed is None else gain.where(allowed, -1.0)).argmax())
 
     first = best(covariance)
@@ -152,7 +178,7 @@ def _best_with_another(covariance: Tensor, size: int, noise: float, allowed: Ten
         if again == first:
             break
         first = again
-    alone = _gains(covariance, size, noise)
+    alone = _gains(covariance, size, noise) / cost
     return max((first, second), key=lambda number: float(alone[number]))
 
 
@@ -191,6 +217,7 @@ def design(
     count: int,
     seed: int,
     longest_s: float | None = None,
+    cost: Cost | None = None,
 ) -> Design:
     """Return the experiments that are expected to help most.
 
@@ -207,6 +234,8 @@ def design(
     longest_s
         Longest experiment in s, by what is expected of it. Without it, and where the time is what
         is measured, the longest that the population has seen: the equation is held to no further.
+    cost
+        Of experiments: those are chosen that take away most variance for it.
 
     Raises
     ------
@@ -253,12 +282,17 @@ def design(
     shown = candidates.copy()
     shown["duration_s"] = _durations(population.kind, candidates, predicted)
     allowed = _in_time(population, shown["duration_s"], longest_s)
+    if cost is not None:
+        # an experiment without a duration costs what any does
+        hours = shown["duration_s"].fillna(0.0) / 3600
+        shown["cost"] = cost.per_experiment + cost.per_hour * hours
     chosen, gains, remaining = choose(
         predicted,
         predictions(population, posterior, target, reference, window),
         float(posterior.noise.median()),
         count,
         allowed,
+        1.0 if cost is None else torch.tensor(shown["cost"].to_numpy(float)),
     )
     if "temperature_K" in shown:
         shown["temperature_C"] = shown["temperature_K"] - ZERO_CELSIUS

@@ -13,7 +13,7 @@ from matml.figures.static import write
 from matml.kinetics.data.alloys import group_alloys, read_alloys
 from matml.kinetics.data.observations import Observations
 from matml.kinetics.data.units import TIMES, ZERO_CELSIUS
-from matml.kinetics.design.choose import Region, design
+from matml.kinetics.design.choose import Cost, Region, design
 from matml.kinetics.design.figure import figure
 from matml.kinetics.inference.population import Population
 
@@ -36,6 +36,7 @@ def design_stage(
     *,
     trust_equation: bool = False,
     longest_s: float | None = None,
+    cost: tuple[float, float] | None = None,
 ) -> None:
     """Propose experiments for one alloy, print them, write table and figure.
 
@@ -59,7 +60,8 @@ def design_stage(
     else:
         own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
     target, possible = region_of(population, wanted), region_of(population, feasible)
-    result = design(population, own, observations, target, possible, count, seed, longest_s)
+    priced = None if cost is None else Cost(*cost)
+    result = design(population, own, observations, target, possible, count, seed, longest_s, priced)
     write_table(out / "design.csv", result.proposals)
     write_table(out / "candidates.csv", result.candidates)
     write_table(out / "observations.csv", result.points)
@@ -69,11 +71,13 @@ def design_stage(
         print(
             f"{row['experiment']}. {_experiment(row)}: "
             f"{100 * row['variance_left']:.0f} % of the variance expected to remain"
-            f"{_expected(row)}"
+            f"{_expected(row)}{_costing(row)}"
         )
     total = result.proposals["duration_s"].sum()
     if total > 0:
         print(f"together about {_lasting(total)} at temperature or on the ramp")
+    if cost is not None:
+        print(f"together {result.proposals['cost'].sum():.3g} in the currency of --cost")
 
 
 WORDS = {
@@ -99,6 +103,11 @@ def _expected(row: Mapping[Hashable, Any]) -> str:
     if times:
         words += "; 10, 50, 90 % expected after " + ", ".join(map(_lasting, times))
     return words
+
+
+def _costing(row: Mapping[Hashable, Any]) -> str:
+    """Return what a proposed experiment costs, in words."""
+    return f"; costs {row['cost']:.3g}" if "cost" in row else ""
 
 
 def _lasting(second: float) -> str:
