@@ -8,7 +8,6 @@ their covariance falls by C K^-1 C^T (Rasmussen and Williams 2006, eqs. 2.23 and
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,10 +101,16 @@ class Conditioned:
         """Return the variance of crystals that the labels take away, [..., m]."""
         return self.whiten(cross.mT).square().sum(-2)
 
-    def covariance(self, cross: Tensor, prior: Tensor) -> Tensor:
-        """Return what the labels leave of the prior covariance of crystals, [..., m, m]."""
+    def covariance(self, cross: Tensor, prior: Tensor, others: Tensor | None = None) -> Tensor:
+        """Return what the labels leave of the prior covariance of crystals, [..., m, m].
+
+        Parameters
+        ----------
+        others
+            Of other crystals, [..., l, k], with which `prior` is the covariance, [..., m, l].
+        """
         half = self.whiten(cross.mT)
-        return prior - half.mT @ half
+        return prior - half.mT @ (half if others is None else self.whiten(others.mT))
 
     @property
     def misfit(self) -> Tensor:
@@ -129,46 +134,3 @@ class Conditioned:
             residuals = torch.cholesky_solve(self.solved[rows, None], factor)[:, 0]
             found.append((residuals, torch.cholesky_inverse(factor)))
         return found
-
-
-@dataclass(frozen=True)
-class JointProcess:
-    """A Gaussian process written out over n crystals, any of which may be labelled.
-
-    Attributes
-    ----------
-    mean, covariance
-        Before any label, [n] and [n, n], without noise.
-    noise
-        Variance that a label's noise adds to the covariance.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    noise: float
-
-    def given(self, rows: Sequence[int] | np.ndarray, labels: np.ndarray) -> Conditioned:
-        """Return the process given labels of some crystals."""
-        own = torch.as_tensor(np.asarray(rows, np.int64))
-        known = torch.as_tensor(np.asarray(labels, float))
-        gram = self.covariance[own[:, None], own]
-        return condition(gram, self.noise, known - self.mean[own])
-
-    def predict(
-        self,
-        rows: Sequence[int] | np.ndarray,
-        labels: np.ndarray,
-        query: Sequence[int] | np.ndarray,
-    ) -> tuple[Tensor, Tensor, Conditioned]:
-        """Return mean and variance (without noise) of the query, [m], and the process given labels.
-
-        Parameters
-        ----------
-        rows, labels
-            Labelled crystals and their labels, [k].
-        """
-        own, asked = (torch.as_tensor(np.asarray(each, np.int64)) for each in (rows, query))
-        given = self.given(rows, labels)
-        cross = self.covariance[asked[:, None], own]
-        left = self.covariance.diagonal()[asked] - given.explained(cross)
-        return self.mean[asked] + given.mean(cross), left, given

@@ -1,59 +1,28 @@
 """One Gaussian process over all crystals, on descriptors."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from matml.core.standardise import Standardisation
-from matml.gp.condition import Conditioned, JointProcess, condition
-from matml.gp.kernels import JITTER, DescriptorKernel, KernelRows, matern32_
+from matml.gp.condition import condition
+from matml.gp.joint import WRITTEN_OUT, JointProcess, Process, Said, WideProcess
+from matml.gp.kernels import JITTER, DescriptorKernel, matern32_
+from matml.gp.partition import PartitionedRows
+from matml.gp.rows import AllRows, Block, Crystals, Rows
 
-SINGLE_FROM = 2000
-"""Rows from which variances are solved for in single precision; with fewer it would save little."""
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """Crystals to which covariances are asked, in a process's own terms.
-
-    Attributes
-    ----------
-    x
-        Standardised features, [k, d].
-    solved
-        Their covariance with the training rows, through the inverse of those rows' own, [n, k].
-    """
-
-    x: Tensor
-    solved: Tensor
-
-
-@dataclass(frozen=True)
-class Block:
-    """What a process says of crystals one by one.
-
-    Attributes
-    ----------
-    mean, variance
-        [m].
-    cross
-        Covariance with other crystals, [m, k].
-    """
-
-    mean: Tensor
-    cross: Tensor
-    variance: Tensor
+EXACT_UP_TO = 4000
+"""Training rows up to which the posterior is exact, by default."""
 
 
 class GlobalGP:
     """One Gaussian process over all crystals: ARD Matern-3/2 plus linear kernel.
 
     Hyper-parameters maximise the marginal likelihood of a random subset; the posterior is exact on
-    all training rows. Conditioning on a support set updates that posterior exactly, without
-    factorising the training rows again.
+    all training rows, or where they are many that of `matml.gp.partition`. Conditioning on a
+    support set updates that posterior exactly, without factorising the training rows again.
 
     Parameters
     ----------
@@ -63,6 +32,8 @@ class GlobalGP:
         Adam steps on the marginal likelihood.
     seed
         Seed of the choice of the subset.
+    exact_up_to
+        Training rows up to which the posterior is exact.
     """
 
     standardisation: Standardisation
@@ -70,11 +41,20 @@ class GlobalGP:
     deviation: float
     kernel: DescriptorKernel
     noise: Tensor
+    rows: Rows
+    partitioned: bool
 
     def __init__(
-        self, *, subset: int = 800, steps: int = 60, learning_rate: float = 0.1, seed: int = 0
+        self,
+        *,
+        subset: int = 800,
+        steps: int = 60,
+        learning_rate: float = 0.1,
+        seed: int = 0,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> None:
         self.subset, self.steps, self.learning_rate, self.seed = subset, steps, learning_rate, seed
+        self.exact_up_to = exact_up_to
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> "GlobalGP":
         """Fit to `features` [n, d] and `targets` [n]; returns itself."""
@@ -83,23 +63,21 @@ class GlobalGP:
         x, y = self._standardise(features), self._standardise_targets(targets)
         chosen = np.random.default_rng(self.seed).permutation(len(x))[: self.subset]
         self._learn(x[chosen], y[chosen])
+        self.partitioned = len(x) > self.exact_up_to
         self._condition(x, y)
         return self
 
     def refit(self, features: np.ndarray, targets: np.ndarray) -> "GlobalGP":
         """Return a copy with the same hyper-parameters, conditioned on other rows."""
-        other = GlobalGP(
-            subset=self.subset, steps=self.steps, learning_rate=self.learning_rate, seed=self.seed
-        )
-        for name in ("standardisation", "mean", "deviation", "kernel", "noise"):
-            setattr(other, name, getattr(self, name))
+        other = GlobalGP()
+        vars(other).update(vars(self))
         other._condition(other._standardise(features), other._standardise_targets(targets))
         return other
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the posterior mean, [n]."""
-        known = self.rows.covariance(self._standardise(features))
-        return self.given.mean(known).numpy() * self.deviation + self.mean
+        mean = self.rows.mean(self._standardise(features))
+        return mean.numpy() * self.deviation + self.mean
 
     def adapt(self, support: np.ndarray, values: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Return the posterior mean at `query`, given the training rows and the support.
@@ -112,55 +90,60 @@ class GlobalGP:
         joint, k = self.joint(np.vstack([support, query])), len(support)
         return joint.predict(range(k), values, range(k, k + len(query)))[0].numpy()
 
-    def joint(self, features: np.ndarray) -> JointProcess:
+    def joint(self, features: np.ndarray) -> Process:
         """Return `posterior` as a process that labels of some of the crystals condition."""
-        return JointProcess(*self.posterior(features), float(self.noise) * self.deviation**2)
+        noise = float(self.noise) * self.deviation**2
+        if len(features) <= WRITTEN_OUT:
+            mean, covariance = self.posterior(features)
+            return JointProcess(mean, noise, covariance)
+
+        def at(part: slice, support: Crystals) -> Said:
+            said, _ = self.at(features[part], support)
+            return said.mean, said.cross, said.variance
+
+        return WideProcess.over(len(features), noise, lambda rows: self.anchor(features[rows]), at)
 
     def posterior(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return mean [n] and covariance [n, n] (without noise), given the training rows."""
-        x = self._standardise(features)
-        known = self.rows.covariance(x)
-        covariance = self.given.covariance(known, self.kernel(x, x))
-        mean = self.given.mean(known)
+        mean, covariance = self.rows.posterior(self._standardise(features))
         return mean * self.deviation + self.mean, covariance * self.deviation**2
 
     def left_out(self, groups: list[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
         """Return what `posterior` says of groups of training rows, each from all other rows.
+
+        In closed form, which takes that the rows are not partitioned.
 
         Parameters
         ----------
         groups
             Row numbers, [m] each.
         """
+        assert isinstance(self.rows, AllRows)
         rows = [torch.from_numpy(each) for each in groups]
         found = []
-        for own, (residual, covariance) in zip(rows, self.given.left_out(rows), strict=True):
+        for own, (residual, covariance) in zip(rows, self.rows.given.left_out(rows), strict=True):
             mean = (self.y[own] - residual) * self.deviation + self.mean
             covariance.diagonal().sub_(self.noise)
             found.append((mean, covariance * self.deviation**2))
         return found
 
-    def anchor(self, features: np.ndarray) -> Anchor:
+    def anchor(self, features: np.ndarray) -> Crystals:
         """Return crystals, [k, d], in the form to which `at` gives covariances."""
-        x = self._standardise(features)
-        return Anchor(x, torch.cholesky_solve(self.rows.covariance(x).mT, self.given.factor))
+        return self.rows.anchor(self._standardise(features))
 
-    def at(self, features: np.ndarray, anchor: Anchor) -> tuple[Block, Block]:
+    def at(self, features: np.ndarray, anchor: Crystals) -> tuple[Block, Block]:
         """Return what `posterior` and `prior` say of crystals one by one, and beside `anchor`'s.
 
         The cost of covariances among the crystals, which would grow with the square of their
         number, is left out.
         """
-        x = self._standardise(features)
-        known, beside = self.rows.covariance(x), self.kernel(x, anchor.x)
-        alone = self.kernel.diagonal(x)
-        mean, scale = self.given.mean(known), self.deviation**2
+        x, scale = self._standardise(features), self.deviation**2
+        beside, alone = self.kernel(x, anchor.x), self.kernel.diagonal(x)
+        said = self.rows.at(x, anchor, beside, alone)
         posterior = Block(
-            mean * self.deviation + self.mean,
-            (beside - known @ anchor.solved) * scale,
-            (alone - self._explained(known)) * scale,
+            said.mean * self.deviation + self.mean, said.cross * scale, said.variance * scale
         )
-        return posterior, Block(torch.zeros_like(mean), beside * scale, alone * scale)
+        return posterior, Block(torch.zeros_like(said.mean), beside * scale, alone * scale)
 
     def prior(self, features: np.ndarray) -> Tensor:
         """Return the covariance before any training row, [n, n]."""
@@ -169,7 +152,7 @@ class GlobalGP:
 
     def hyper_parameters(self) -> dict[str, Tensor]:
         """Return all that was learned but the training rows."""
-        return {
+        found = {
             "centre": torch.from_numpy(self.standardisation.mean),
             "scale": torch.from_numpy(self.standardisation.deviation),
             "mean_deviation": torch.tensor([self.mean, self.deviation], dtype=torch.float64),
@@ -177,6 +160,8 @@ class GlobalGP:
             "variance": self.kernel.variance,
             "noise": self.noise,
         }
+        # files of few rows are as they were before rows could be partitioned
+        return found | ({"partitioned": torch.tensor(True)} if self.partitioned else {})
 
     @classmethod
     def from_hyper_parameters(cls, tensors: dict[str, Tensor]) -> "GlobalGP":
@@ -187,7 +172,7 @@ class GlobalGP:
         )
         process.mean, process.deviation = tensors["mean_deviation"].tolist()
         process.kernel = DescriptorKernel(tensors["weights"], tensors["variance"])
-        process.noise = tensors["noise"]
+        process.noise, process.partitioned = tensors["noise"], "partitioned" in tensors
         return process
 
     def _standardise(self, features: np.ndarray) -> Tensor:
@@ -213,28 +198,8 @@ class GlobalGP:
         self.noise = learned[-1] + JITTER
 
     def _condition(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y, self.rows = x, y, KernelRows(self.kernel, x)
-        self.given: Conditioned = condition(self.rows.covariance(x), self.noise, y, overwrite=True)
-        self._upper: Tensor | None = None
-
-    def _explained(self, known: Tensor) -> Tensor:
-        """Return the variance that the training rows explain of crystals, [m].
-
-        Of many rows in single precision, which is twice as fast and good to some 1e-6 of the prior
-        variance.
-
-        Parameters
-        ----------
-        known
-            The crystals' covariance with the rows, [m, n].
-        """
-        if self._upper is None:
-            factor = self.given.factor.mT
-            self._upper = factor.float() if len(factor) >= SINGLE_FROM else factor
-        half = torch.linalg.solve_triangular(
-            self._upper, known.to(self._upper.dtype), upper=True, left=False
-        )
-        return half.square_().sum(1, dtype=known.dtype)
+        condition_on = PartitionedRows if self.partitioned else AllRows
+        self.x, self.y, self.rows = x, y, condition_on(self.kernel, self.noise, x, y)
 
 
 def negative_log_likelihood(

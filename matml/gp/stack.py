@@ -13,7 +13,6 @@ process, Shah, Wilson and Ghahramani 2014, arXiv 1402.4306). Predictions do not 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -23,7 +22,8 @@ from scipy.optimize import minimize
 from scipy.special import gammaln
 from torch import Tensor
 
-from matml.gp.condition import JointProcess, factorise
+from matml.gp.condition import factorise
+from matml.gp.joint import JointProcess, Process, Rows, Said
 from matml.gp.kernels import JITTER
 from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import AS_LEARNED, CASES, Case, Shifted, student_likelihood
@@ -93,14 +93,19 @@ class GPStack:
     def joint(self, predictions: Predictions) -> JointProcess:
         """Return the process over crystals, written out."""
         mean, covariance = self._weigh(predictions.means, predictions.covariances)
-        return JointProcess(mean, covariance, float(self.noise) + JITTER)
+        return JointProcess(mean, self.label_noise, covariance)
+
+    @property
+    def label_noise(self) -> float:
+        """What the noise of a label adds to the covariance."""
+        return float(self.noise) + JITTER
 
     def predict(
         self,
-        joint: JointProcess,
-        rows: Sequence[int] | np.ndarray,
+        joint: Process,
+        rows: Rows,
         labels: np.ndarray,
-        query: Sequence[int] | np.ndarray,
+        query: Rows,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return posterior mean and scale (noise included) of the query, [m].
 
@@ -116,9 +121,7 @@ class GPStack:
         """
         return self.query(joint, self.given_rows(joint, rows, labels), rows, query)
 
-    def given_rows(
-        self, joint: JointProcess, rows: Sequence[int] | np.ndarray, labels: np.ndarray
-    ) -> Shifted:
+    def given_rows(self, joint: Process, rows: Rows, labels: np.ndarray) -> Shifted:
         """Return the process over crystals given labels of some of them, [k]."""
         mean = joint.mean[torch.as_tensor(np.asarray(rows, np.int64))]
         likelihood = student_likelihood(self.freedom, self.spread, len(labels))
@@ -126,15 +129,15 @@ class GPStack:
 
     def query(
         self,
-        joint: JointProcess,
+        joint: Process,
         given: Shifted,
-        rows: Sequence[int] | np.ndarray,
-        query: Sequence[int] | np.ndarray,
+        rows: Rows,
+        query: Rows,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` does, of the process given labels of `rows`."""
-        own, asked = (torch.as_tensor(np.asarray(each, np.int64)) for each in (rows, query))
-        cross = joint.covariance[asked[:, None], own]
-        return self._at(given, joint.mean[asked], cross, joint.covariance.diagonal()[asked])
+        asked = torch.as_tensor(np.asarray(query, np.int64))
+        cross = joint.beside(rows)[asked]
+        return self._at(given, joint.mean[asked], cross, joint.variance()[asked])
 
     def given(self, support: Predictions, labels: np.ndarray) -> Shifted:
         """Return the process given the support's predictions and labels, [k]."""
@@ -142,8 +145,11 @@ class GPStack:
 
     def at(self, query: QueryPredictions, given: Shifted) -> tuple[np.ndarray, np.ndarray]:
         """Return what `predict` does, of crystals one by one beside the support."""
-        mean, cross = self._weigh(query.means, query.cross)
-        return self._at(given, mean, cross, self.variances @ query.variances)
+        return self._at(given, *self.weigh(query))
+
+    def weigh(self, query: QueryPredictions) -> Said:
+        """Return mean, covariance with the support, and variance of crystals one by one."""
+        return *self._weigh(query.means, query.cross), self.variances @ query.variances
 
     def _at(
         self, given: Shifted, mean: Tensor, cross: Tensor, variance: Tensor

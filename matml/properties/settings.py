@@ -83,6 +83,12 @@ class PropertiesSection(Section):
         default=800, ge=10, description="Crystals on which the global GP learns its kernel."
     )
     gp_steps: int = Field(default=60, ge=1, description="Adam steps of the global GP's kernel.")
+    gp_exact_up_to: int = Field(
+        default=4000,
+        ge=10,
+        description="Training labels of a property up to which its global GPs are exact; with more "
+        "they are exact within blocks of neighbours, so that cost grows with the labels.",
+    )
 
     @field_validator("properties")
     @classmethod

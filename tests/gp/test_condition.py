@@ -6,8 +6,9 @@ import pytest
 import torch
 from gpytorch.kernels import ConstantKernel, LinearKernel, MaternKernel, ScaleKernel
 
-from matml.gp.condition import JointProcess, condition
+from matml.gp.condition import condition
 from matml.gp.exact import GlobalGP, negative_log_likelihood
+from matml.gp.joint import JointProcess
 from matml.gp.kernels import JITTER, DescriptorKernel
 
 D = 4
@@ -131,7 +132,7 @@ def test_a_process_written_out_takes_labels_of_any_crystals(points):
     x, y, logarithms = points
     values = logarithms.exp()
     kernel = DescriptorKernel(values[:D], values[D:-1])
-    joint = JointProcess(torch.zeros(40).double(), kernel(x, x), float(values[-1] + JITTER))
+    joint = JointProcess(torch.zeros(40).double(), float(values[-1] + JITTER), kernel(x, x))
     rows, query = [5, 2, 11], [0, 39]
     mean, variance, given = joint.predict(rows, y[rows].numpy(), query)
     expected = Oracle(x[rows], y[rows], logarithms).eval()(x[query])

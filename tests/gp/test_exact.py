@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from matml.gp.exact import SINGLE_FROM, GlobalGP
+from matml.gp.exact import GlobalGP
+from matml.gp.rows import SINGLE_FROM
 from matml.properties.predictor.few_shot import FewShotPredictor
 
 

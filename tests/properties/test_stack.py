@@ -44,9 +44,9 @@ def test_predictions_of_a_training_family_do_not_depend_on_labels_of_its_fold(fi
     inputs, targets, models = fitted
     folds = np.repeat([0, 1, 2], 20)
     members = [np.arange(0, 10), np.arange(10, 20), np.arange(20, 40)]
-    before = models.cross_fitted(inputs, folds, members)
+    before = models.cross_fitted(inputs, targets, folds, members)
     changed = np.where(folds == 0, targets + 7, targets)
-    after = models.refit(inputs, changed).cross_fitted(inputs, folds, members)
+    after = models.refit(inputs, changed).cross_fitted(inputs, changed, folds, members)
     for i in (0, 1):
         torch.testing.assert_close(before[i].means, after[i].means)
         torch.testing.assert_close(before[i].covariances, after[i].covariances)
@@ -67,6 +67,34 @@ def test_covariances_are_symmetric_positive_and_the_same_for_any_company(fitted)
     fewer = models.predict(inputs[np.arange(5)])
     torch.testing.assert_close(fewer.covariances, said[np.arange(5)].covariances)
     torch.testing.assert_close(fewer.means, said[np.arange(5)].means)
+
+
+def test_models_of_many_crystals_are_learned_again_without_a_family(fitted):
+    """In one block, which is exact, as in closed form."""
+    inputs, targets, models = fitted
+    options = {"subset": 40, "steps": 5, "seed": 0}
+    many = BaseModels.fit(inputs, targets, 1, **options, exact_up_to=50)
+    assert many.partitioned
+    assert not models.partitioned
+    folds = np.repeat([0, 1, 2], 20)
+    members = [np.arange(10, 20), np.arange(40, 55), np.arange(0, 10)]
+    wanted = models.cross_fitted(inputs, targets, folds, members)
+    for own, other in zip(many.cross_fitted(inputs, targets, folds, members), wanted, strict=True):
+        torch.testing.assert_close(own.means, other.means, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(own.covariances, other.covariances, rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_pool_is_not_written_out(fitted, monkeypatch):
+    inputs, targets, models = fitted
+    stack = replace(weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7), cases=CASES)
+    predictor = StackedPredictor(models, stack, {0: 2.0})
+    pools = [predictor.over(inputs)]
+    monkeypatch.setattr("matml.properties.stack.fit.WRITTEN_OUT", 50)
+    pools.append(predictor.over(inputs))
+    assert [type(pool).__name__ for pool in pools] == ["JointProcess", "WideProcess"]
+    for rows in (np.arange(0), np.arange(8)):
+        found = [stack.predict(pool, rows, targets[rows], np.arange(20, 60)) for pool in pools]
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-7)
 
 
 @pytest.mark.parametrize("shots", [0, 1, 7])

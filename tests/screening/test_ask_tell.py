@@ -15,7 +15,7 @@ from scipy.stats import norm
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
-from matml.gp.condition import JointProcess
+from matml.gp.joint import JointProcess
 from matml.gp.kernels import JITTER
 from matml.properties import FewShotPredictor
 from matml.properties.methods.joint import JointPool
@@ -50,7 +50,7 @@ def test_a_batch_under_a_budget_is_that_of_a_hand_made_loop(seed):
     root = generator.normal(size=(SIZE, SIZE))
     mean, covariance = generator.normal(size=SIZE), root @ root.T / SIZE
     pool = JointPool(
-        JointProcess(torch.from_numpy(mean), torch.from_numpy(covariance), NOISE + JITTER), NOISE
+        JointProcess(torch.from_numpy(mean), NOISE + JITTER, torch.from_numpy(covariance)), NOISE
     )
     costs, budget = generator.uniform(0.5, 4, SIZE), 6.0
     rows, labels = [0, 5], generator.normal(size=2)

@@ -14,7 +14,7 @@ from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.gp import condition
-from matml.gp.condition import JointProcess
+from matml.gp.joint import JointProcess
 from matml.gp.kernels import JITTER
 from matml.gp.residual import ResidualGP
 from matml.gp.sequences import Predictions
@@ -65,7 +65,7 @@ def stack_pool(stack, said):
 
 
 def process(mean, covariance):
-    whole = JointProcess(torch.from_numpy(mean), torch.from_numpy(covariance), 0.01 + JITTER)
+    whole = JointProcess(torch.from_numpy(mean), 0.01 + JITTER, torch.from_numpy(covariance))
     return JointPool(whole, 0.01)
 
 

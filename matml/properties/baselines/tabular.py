@@ -61,6 +61,7 @@ def fit_baseline(
     trees: int,
     gp_subset: int,
     gp_steps: int,
+    gp_exact_up_to: int,
     shots: Sequence[int],
     seed: int,
     threads: int,
@@ -82,7 +83,9 @@ def fit_baseline(
                 features[rows], targets[rows], trees=trees, seed=seed, threads=threads
             )
     else:
-        model = GlobalGP(subset=gp_subset, steps=gp_steps, seed=seed).fit(features, targets)
+        model = GlobalGP(
+            subset=gp_subset, steps=gp_steps, seed=seed, exact_up_to=gp_exact_up_to
+        ).fit(features, targets)
 
         def refit(rows: np.ndarray) -> ExtraTreesRegressor | GlobalGP:
             return model.refit(features[rows], targets[rows])

@@ -324,6 +324,7 @@ def evaluate_baseline(
             trees=settings.trees,
             gp_subset=settings.gp_subset,
             gp_steps=settings.gp_steps,
+            gp_exact_up_to=settings.gp_exact_up_to,
             shots=shots,
             seed=seed,
             threads=threads,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from matml.gp.condition import JointProcess
+from matml.gp.joint import Process, Rows
 from matml.gp.stack import GPStack
 from matml.properties.methods.method import Episode, Gaussian, Pool
 
@@ -26,7 +26,7 @@ class JointPool(Pool):
         covariance says; without it they are as it says.
     """
 
-    process: JointProcess
+    process: Process
     noise: float
     stack: GPStack | None = None
 
@@ -35,14 +35,25 @@ class JointPool(Pool):
 
     def predict(self, episodes: Sequence[Episode]) -> list[Gaussian]:
         """As of `Pool`."""
+        if episodes:
+            # all at once, where they are made for this
+            self.process.prepare(np.unique(np.concatenate([each.support for each in episodes])))
         return [self._given(each) for each in episodes]
 
-    def joint(self, rows: Sequence[int] | np.ndarray, labels: np.ndarray) -> Gaussian:
-        """Return mean [n] and covariance [n, n] without noise, given labels of `rows`."""
+    def joint(self, rows: Rows, labels: np.ndarray, others: Rows | None = None) -> Gaussian:
+        """Return mean [n] and covariance [n, m] without noise, given labels of `rows`.
+
+        Parameters
+        ----------
+        others
+            Crystals with which covariances are wanted, [m]; by default all.
+        """
         process, given = self.process, self.process.given(rows, labels)
-        cross = process.covariance[:, torch.as_tensor(np.asarray(rows, np.int64))]
+        asked = np.arange(len(self)) if others is None else np.asarray(others, int)
+        cross = process.beside(rows)
         mean = process.mean + given.mean(cross)
-        return mean.numpy(), given.covariance(cross, process.covariance).numpy()
+        left = given.covariance(cross, process.beside(asked), cross[torch.from_numpy(asked)])
+        return mean.numpy(), left.numpy()
 
     def turned(self) -> "JointPool":
         """Return the pool of labels times -1."""

@@ -136,8 +136,9 @@ class Stacked(Method[EncodedCrystals, Weighed]):
     def over(self, crystals: EncodedCrystals) -> "StackedPool":
         """As of `Method`."""
         stack = self.fitted.stack
-        process = stack.joint(self.fitted.models.predict(crystals.inputs))
-        return StackedPool(process, float(stack.noise), stack, self, crystals)
+        return StackedPool(
+            self.fitted.over(crystals.inputs), float(stack.noise), stack, self, crystals
+        )
 
 
 class HypotheticalStacked(Stacked):

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from matml.core.standardise import Standardisation
-from matml.gp.exact import Anchor, GlobalGP
+from matml.gp.exact import EXACT_UP_TO, GlobalGP
 from matml.gp.kernels import matern32
+from matml.gp.rows import Crystals
 from matml.gp.sequences import Predictions
 from matml.gp.stack import QueryPredictions
 from matml.meta.checkpoint import pack, unpack
@@ -61,6 +62,9 @@ class Inputs:
     descriptors: np.ndarray
     predictions: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.predictions)
+
     def __getitem__(self, rows: np.ndarray | slice) -> "Inputs":
         """Return the inputs of some of the crystals."""
         return Inputs(self.descriptors[rows], self.predictions[rows])
@@ -93,12 +97,21 @@ class BaseModels:
 
     @classmethod
     def fit(
-        cls, inputs: Inputs, targets: np.ndarray, column: int, *, subset: int, steps: int, seed: int
+        cls,
+        inputs: Inputs,
+        targets: np.ndarray,
+        column: int,
+        *,
+        subset: int,
+        steps: int,
+        seed: int,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> "BaseModels":
         """Return models fitted to training crystals and their standardised labels, [n]."""
 
         def process(features: np.ndarray, values: np.ndarray) -> GlobalGP:
-            return GlobalGP(subset=subset, steps=steps, seed=seed).fit(features, values)
+            process = GlobalGP(subset=subset, steps=steps, seed=seed, exact_up_to=exact_up_to)
+            return process.fit(features, values)
 
         both = inputs.augmented
         return cls(
@@ -108,6 +121,11 @@ class BaseModels:
             process(both, targets),
             Standardisation.of(both),
         )
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the training crystals are so many that their processes are not exact."""
+        return self.augmented.partitioned
 
     def refit(self, inputs: Inputs, targets: np.ndarray) -> "BaseModels":
         """Return models with the same kernels, conditioned on other crystals."""
@@ -136,18 +154,31 @@ class BaseModels:
         )
 
     def cross_fitted(
-        self, inputs: Inputs, folds: np.ndarray, families: Sequence[np.ndarray]
+        self,
+        inputs: Inputs,
+        targets: np.ndarray,
+        folds: np.ndarray,
+        families: Sequence[np.ndarray],
     ) -> list[Predictions]:
         """Return what models without a family's fold say of it, for each of some families.
 
         Parameters
         ----------
-        inputs, folds
-            Of all crystals that the models are fitted to: predictions cross-fitted, fold of the
-            family.
+        inputs, targets, folds
+            Of all crystals that the models are fitted to: predictions cross-fitted, labels, fold of
+            the family.
         families
             Rows of each family, all of one fold.
         """
+        if self.partitioned:
+            fold_of = np.array([folds[rows[0]] for rows in families])
+            said: dict[int, Predictions] = {}
+            for fold in np.unique(fold_of):
+                kept = folds != fold
+                without = self.refit(inputs[kept], targets[kept])
+                for number in np.flatnonzero(fold_of == fold).tolist():
+                    said[number] = without.predict(inputs[families[number]])
+            return [said[number] for number in range(len(families))]
         members = {int(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds)}
         posteriors = [
             dict(zip(members, process.left_out(list(members.values())), strict=True))
@@ -257,9 +288,9 @@ class EncodedSupport:
         Standardised inputs, [k, features], and the predictions among them, [k, properties].
     """
 
-    residual: Anchor
-    descriptors: Anchor
-    augmented: Anchor
+    residual: Crystals
+    descriptors: Crystals
+    augmented: Crystals
     standard: Tensor
     predicted: Tensor
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from matml.core.errors import MatmlError, reading
+from matml.gp.joint import CHUNK, WRITTEN_OUT, Process, Said, WideProcess
 from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import Shifted
 from matml.gp.stack import GPStack, learn_stack
@@ -32,8 +33,9 @@ from matml.properties.stack.conformal import at_shots
 ENERGY, HULL = "formation_energy_eV_per_atom", "energy_above_hull_eV_per_atom"
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
-CHUNK = 512
-"""Crystals predicted at once, so that what is made of them stays small."""
+MOST_CRYSTALS, MOST_FAMILIES = 300, 1000
+"""Of a family, and families, that the weights and intervals are learned from; of more a random
+part."""
 ORDERS = 4
 """Random orders of a family's crystals."""
 
@@ -82,6 +84,19 @@ class StackedPredictor:
         given = self.stack.given(self.models.predict(support), labels)
         return AdaptedStack(self, self.models.encode(support), given)
 
+    def over(self, inputs: Inputs) -> Process:
+        """Return the stack over crystals, any of which may be labelled."""
+        models, stack = self.models, self.stack
+        if len(inputs) <= WRITTEN_OUT:
+            return stack.joint(models.predict(inputs))
+
+        def at(part: slice, support: EncodedSupport) -> Said:
+            return stack.weigh(models.predict_beside(inputs[part], support))
+
+        return WideProcess.over(
+            len(inputs), stack.label_noise, lambda rows: models.encode(inputs[rows]), at
+        )
+
     def save(self, path: Path, more: Mapping[str, Tensor] | None = None, **said: Any) -> None:
         """Write all but the training crystals to one file.
 
@@ -129,7 +144,7 @@ class AdaptedStack:
     def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Return prediction and deviation (noise included), [m]."""
         parts = []
-        for start in range(0, len(query.predictions), CHUNK):
+        for start in range(0, len(query), CHUNK):
             said = self.fitted.models.predict_beside(query[start : start + CHUNK], self.support)
             parts.append(self.fitted.stack.at(said, self.given))
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -289,18 +304,25 @@ def learn(
     """Return the stack as yet without its calibration; parameters as of `learn_stacked`."""
     own, targets, folds = known.inputs, known.targets, known.folds
     models = BaseModels.fit(
-        own, targets, column, subset=settings.gp_subset, steps=settings.gp_steps, seed=seed
+        own,
+        targets,
+        column,
+        subset=settings.gp_subset,
+        steps=settings.gp_steps,
+        seed=seed,
+        exact_up_to=settings.gp_exact_up_to,
     )
-    groups = [
-        np.flatnonzero((known.families == f) & known.single) for f in np.unique(known.families)
-    ]
-    groups = [rows for rows in groups if len(rows) >= FEWEST_CRYSTALS]
+    single = np.flatnonzero(known.single)
+    _, family, sizes = np.unique(known.families[single], return_inverse=True, return_counts=True)
+    by_family = np.split(single[family.argsort(kind="stable")], sizes.cumsum()[:-1])
+    groups = [_some(r, MOST_CRYSTALS, seed) for r in by_family if len(r) >= FEWEST_CRYSTALS]
+    groups = [groups[i] for i in _some(np.arange(len(groups)), MOST_FAMILIES, seed)]
     if not groups:
         raise MatmlError(
             f"{name}: no training family has {FEWEST_CRYSTALS} labelled crystals; give more "
             "labels, or take the property out of `properties`"
         )
-    predictions = models.cross_fitted(own, folds, groups)
+    predictions = models.cross_fitted(own, targets, folds, groups)
     labels = [targets[rows] for rows in groups]
     group_folds = np.array([folds[rows[0]] for rows in groups])
     errors = [y - p.means[0].numpy() for p, y in zip(predictions, labels, strict=True)]
@@ -327,5 +349,13 @@ def learn(
     # families for validation shape nothing of the stack, and are large as those that users have
     for number, (inputs, values) in enumerate(beside, len(groups)):
         if len(values) >= FEWEST_CRYSTALS:
-            score(number, stack, models.predict(inputs), values)
+            own_rows = _some(np.arange(len(values)), MOST_CRYSTALS, seed)
+            score(number, stack, models.predict(inputs[own_rows]), values[own_rows])
     return Learned(models, stack, groups, scores)
+
+
+def _some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Return as many of the rows at most, in their order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

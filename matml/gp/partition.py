@@ -1,0 +1,236 @@
+"""A Gaussian process on many rows: in blocks of neighbours, and through a few rows everywhere.
+
+The partially independent conditional approximation (Snelson and Ghahramani 2007, "Local and global
+sparse Gaussian process approximations", section 3). Crystals of one block have the covariance that
+the kernel says; crystals of two blocks what of it goes through the *inducing* rows. That is a
+Gaussian process as well, so that labels of a family condition it as exactly as any other. With one
+block, or with all rows inducing, it is the process itself. Time and memory grow with the rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matml.gp.condition import factorise
+from matml.gp.kernels import JITTER, DescriptorKernel, KernelRows
+from matml.gp.rows import Block
+
+INDUCING, LARGEST = 1000, 1000
+"""Rows that are inducing, and rows of a block at most."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A plane that parts the space, and what lies on either side of it.
+
+    Attributes
+    ----------
+    direction, level
+        Of the plane, [d] and its place along it; on the level is below.
+    sides
+        Below and above: another split, or the number of a block.
+    """
+
+    direction: Tensor
+    level: Tensor
+    sides: tuple["Split | int", "Split | int"]
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """Return the number of the block that each row, [n, d], lies in, [n]."""
+        found = torch.empty(len(x), dtype=torch.int64)
+        below = x @ self.direction <= self.level
+        for rows, side in zip((below, ~below), self.sides, strict=True):
+            found[rows] = side if isinstance(side, int) else side.blocks(x[rows])
+        return found
+
+
+def split(x: Tensor, largest: int) -> Split | int:
+    """Return how rows [n, d] are parted in two where they spread most, again and again.
+
+    Parameters
+    ----------
+    largest
+        Rows of a block at most; rows that are all alike stay together.
+    """
+    numbers = iter(range(len(x)))
+
+    def part(own: Tensor) -> Split | int:
+        if len(own) > largest:
+            centred = own - own.mean(0)
+            direction = torch.linalg.eigh(centred.mT @ centred)[1][:, -1]
+            place = own @ direction
+            level = place.median()
+            below = place <= level
+            if not below.all():
+                return Split(direction, level, (part(own[below]), part(own[~below])))
+        return next(numbers)
+
+    return part(x)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The rows of one block.
+
+    Attributes
+    ----------
+    rows
+        For covariances with them.
+    factor
+        Of what the inducing rows leave of their covariance, noise included, [b, b].
+    low
+        Their part in the inducing rows through that factor, [b, m].
+    near, far
+        What the mean takes of the covariance with them, [b], and with the inducing rows, [m].
+    """
+
+    rows: KernelRows
+    factor: Tensor
+    low: Tensor
+    near: Tensor
+    far: Tensor
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Crystals as the process sees them.
+
+    Attributes
+    ----------
+    x
+        Standardised features, [n, d].
+    block
+        Number of the block of each, [n].
+    low, local
+        What inducing rows and then the block's own explain is the product of these, [n, m] and
+        [n, b], padded with 0.
+    rest
+        And of these what is not known of the inducing rows, [n, m].
+    mean
+        [n].
+    """
+
+    x: Tensor
+    block: Tensor
+    low: Tensor
+    local: Tensor
+    rest: Tensor
+    mean: Tensor
+
+    def covariance(self, other: "Placed", prior: Tensor) -> Tensor:
+        """Return the posterior covariance with others, [n, m], from what the kernel says."""
+        near = prior - (self.low @ other.low.mT + self.local @ other.local.mT)
+        near.masked_fill_(self.block[:, None] != other.block, 0.0)
+        return near.add_(self.rest @ other.rest.mT)
+
+
+class PartitionedRows:
+    """Training rows in blocks of neighbours.
+
+    Parameters
+    ----------
+    kernel, noise
+        Of the process.
+    x, y
+        Standardised features and labels, [n, d] and [n].
+    inducing, largest
+        Inducing rows, and rows of a block at most.
+    """
+
+    def __init__(
+        self,
+        kernel: DescriptorKernel,
+        noise: Tensor,
+        x: Tensor,
+        y: Tensor,
+        *,
+        inducing: int = INDUCING,
+        largest: int = LARGEST,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.kernel, self.dtype = kernel, dtype
+        chosen = x[np.random.default_rng(0).permutation(len(x))[:inducing]]
+        self.far = KernelRows(kernel, chosen)
+        self.factor = factorise(self.far.covariance(chosen), JITTER, overwrite=True)
+        self.split = split(x * kernel.weights, largest)
+        self.precision = torch.eye(len(chosen), dtype=torch.float64)
+        side = torch.zeros(len(chosen), 1, dtype=torch.float64)
+        blocks = self._blocks(x)
+        parts = []
+        for number in range(int(blocks.max()) + 1):
+            rows = torch.where(blocks == number)[0]
+            own = KernelRows(kernel, x[rows])
+            low = torch.linalg.solve_triangular(
+                self.factor.mT, self.far.covariance(x[rows]), upper=True, left=False
+            )
+            factor = factorise(own.covariance(x[rows]).addmm_(low, low.mT, alpha=-1), noise)
+            both = torch.cat([low, y[rows, None]], 1)
+            low, label = torch.linalg.solve_triangular(factor, both, upper=False).tensor_split(
+                [-1], 1
+            )
+            self.precision.addmm_(low.mT, low)
+            side.addmm_(low.mT, label)
+            parts.append((own, factor, low, label))
+        self.known = torch.linalg.cholesky(self.precision)
+        mean = torch.cholesky_solve(side, self.known)
+        self.neighbours = []
+        for own, factor, low, label in parts:
+            left = label - low @ mean
+            near = torch.linalg.solve_triangular(factor.mT, left, upper=True)
+            far = torch.linalg.solve_triangular(self.factor.mT, mean - low.mT @ left, upper=True)
+            self.neighbours.append(
+                Neighbours(own, factor.to(dtype), low.to(dtype), near[:, 0], far[:, 0])
+            )
+
+    def mean(self, x: Tensor) -> Tensor:
+        """As of `Rows`."""
+        far, found = self.far.covariance(x), x.new_empty(len(x))
+        for own, rows in self._by_block(self._blocks(x)):
+            near = own.rows.covariance(x[rows])
+            found[rows] = far[rows] @ own.far + near @ own.near
+        return found
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Rows`."""
+        placed = self.anchor(x)
+        return placed.mean, placed.covariance(placed, self.kernel(x, x))
+
+    def anchor(self, x: Tensor) -> Placed:
+        """As of `Rows`."""
+        far, block = self.far.covariance(x), self._blocks(x)
+        low = self._whiten(self.factor, far)
+        largest = max(len(own.factor) for own in self.neighbours)
+        local = x.new_zeros(len(x), largest, dtype=self.dtype)
+        rest, mean = torch.empty_like(low), x.new_empty(len(x))
+        for own, rows in self._by_block(block):
+            near = own.rows.covariance(x[rows])
+            mean[rows] = far[rows] @ own.far + near @ own.near
+            half = self._whiten(own.factor, near).addmm_(low[rows], own.low.mT, alpha=-1)
+            local[rows, : half.shape[1]] = half
+            rest[rows] = low[rows].addmm_(half, own.low, alpha=-1)
+        return Placed(x, block, low, local, self._whiten(self.known, rest), mean)
+
+    def at(self, x: Tensor, anchor: Placed, beside: Tensor, alone: Tensor) -> Block:
+        """As of `Rows`."""
+        own = self.anchor(x)
+        explained = own.low.square().sum(1) + own.local.square().sum(1) - own.rest.square().sum(1)
+        return Block(own.mean, own.covariance(anchor, beside.clone()), alone - explained)
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """Return the number of the block of each crystal, [m]."""
+        if isinstance(self.split, int):
+            return torch.zeros(len(x), dtype=torch.int64)
+        return self.split.blocks(x * self.kernel.weights)
+
+    def _by_block(self, blocks: Tensor) -> Iterator[tuple[Neighbours, Tensor]]:
+        """Yield the blocks that hold any of some crystals, with the places of these."""
+        for number in blocks.unique().tolist():
+            yield self.neighbours[number], torch.where(blocks == number)[0]
+
+    def _whiten(self, factor: Tensor, rows: Tensor) -> Tensor:
+        """Return rows [m, n] through the inverse of a factor [n, n], in `dtype`."""
+        upper, rows = factor.mT.to(self.dtype), rows.to(self.dtype)
+        return torch.linalg.solve_triangular(upper, rows, upper=True, left=False)
