@@ -1,6 +1,7 @@
 """One Gaussian process over all crystals, on descriptors."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -108,24 +109,45 @@ class GlobalGP:
         mean, covariance = self.rows.posterior(self._standardise(features))
         return mean * self.deviation + self.mean, covariance * self.deviation**2
 
-    def left_out(self, groups: list[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
-        """Return what `posterior` says of groups of training rows, each from all other rows.
+    def left_out(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        folds: np.ndarray,
+        groups: Sequence[np.ndarray],
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return what `posterior` says of groups of training rows, from the rows of other folds.
 
-        In closed form, which takes that the rows are not partitioned.
+        Of all rows at once in closed form, where they are not partitioned.
 
         Parameters
         ----------
+        features, targets, folds
+            Training rows, [n, d] and [n], and the fold of each, [n].
         groups
-            Row numbers, [m] each.
+            Row numbers, all of one fold, [m] each.
         """
-        assert isinstance(self.rows, AllRows)
-        rows = [torch.from_numpy(each) for each in groups]
-        found = []
-        for own, (residual, covariance) in zip(rows, self.rows.given.left_out(rows), strict=True):
-            mean = (self.y[own] - residual) * self.deviation + self.mean
-            covariance.diagonal().sub_(self.noise)
-            found.append((mean, covariance * self.deviation**2))
-        return found
+        fold_of = [int(folds[rows[0]]) for rows in groups]
+        members = {fold: np.flatnonzero(folds == fold) for fold in sorted(set(fold_of))}
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        if isinstance(self.rows, AllRows):
+            parts = [torch.from_numpy(own) for own in members.values()]
+            left = self.rows.given.left_out(parts)
+            for (fold, own), rows, (residual, covariance) in zip(
+                members.items(), parts, left, strict=True
+            ):
+                mean = (self.y[rows] - residual) * self.deviation + self.mean
+                covariance.diagonal().sub_(self.noise)
+                covariance = covariance * self.deviation**2
+                for number in np.flatnonzero(np.equal(fold_of, fold)).tolist():
+                    place = torch.from_numpy(np.searchsorted(own, groups[number]))
+                    found[number] = mean[place], covariance[place[:, None], place]
+        else:
+            for fold in members:
+                others = self.refit(features[folds != fold], targets[folds != fold])
+                for number in np.flatnonzero(np.equal(fold_of, fold)).tolist():
+                    found[number] = others.posterior(features[groups[number]])
+        return [found[number] for number in range(len(groups))]
 
     def anchor(self, features: np.ndarray) -> Crystals:
         """Return crystals, [k, d], in the form to which `at` gives covariances."""
@@ -199,7 +221,7 @@ class GlobalGP:
 
     def _condition(self, x: Tensor, y: Tensor) -> None:
         condition_on = PartitionedRows if self.partitioned else AllRows
-        self.x, self.y, self.rows = x, y, condition_on(self.kernel, self.noise, x, y)
+        self.y, self.rows = y, condition_on(self.kernel, self.noise, x, y)
 
 
 def negative_log_likelihood(

@@ -13,8 +13,8 @@ from matml.gp.condition import Conditioned, condition
 
 WRITTEN_OUT = 2000
 """Crystals up to which their covariance is written out; of more only what is asked for is made."""
-CHUNK = 512
-"""Crystals predicted at once, so that what is made of them stays small."""
+CHUNK = 2048
+"""Of many crystals, how many are predicted at once, so that what is made of them stays small."""
 Rows = Sequence[int] | np.ndarray
 
 

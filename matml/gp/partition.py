@@ -7,7 +7,6 @@ Gaussian process as well, so that labels of a family condition it as exactly as 
 block, or with all rows inducing, it is the process itself. Time and memory grow with the rows.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,24 +172,25 @@ class PartitionedRows:
             )
             self.precision.addmm_(low.mT, low)
             side.addmm_(low.mT, label)
-            parts.append((own, factor, low, label))
+            parts.append((own, factor, low.to(dtype), label))
         self.known = torch.linalg.cholesky(self.precision)
         mean = torch.cholesky_solve(side, self.known)
         self.neighbours = []
-        for own, factor, low, label in parts:
-            left = label - low @ mean
+        while parts:
+            own, factor, low, label = parts.pop(0)
+            wide = low.double()
+            left = label - wide @ mean
             near = torch.linalg.solve_triangular(factor.mT, left, upper=True)
-            far = torch.linalg.solve_triangular(self.factor.mT, mean - low.mT @ left, upper=True)
-            self.neighbours.append(
-                Neighbours(own, factor.to(dtype), low.to(dtype), near[:, 0], far[:, 0])
-            )
+            far = torch.linalg.solve_triangular(self.factor.mT, mean - wide.mT @ left, upper=True)
+            self.neighbours.append(Neighbours(own, factor.to(dtype), low, near[:, 0], far[:, 0]))
 
     def mean(self, x: Tensor) -> Tensor:
         """As of `Rows`."""
         far, found = self.far.covariance(x), x.new_empty(len(x))
-        for own, rows in self._by_block(self._blocks(x)):
-            near = own.rows.covariance(x[rows])
-            found[rows] = far[rows] @ own.far + near @ own.near
+        blocks = self._blocks(x)
+        for number in blocks.unique().tolist():
+            own, rows = self.neighbours[number], torch.where(blocks == number)[0]
+            found[rows] = far[rows] @ own.far + own.rows.covariance(x[rows]) @ own.near
         return found
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,35 +200,43 @@ class PartitionedRows:
 
     def anchor(self, x: Tensor) -> Placed:
         """As of `Rows`."""
-        far, block = self.far.covariance(x), self._blocks(x)
+        placed, order = self._sorted(x)
+        back = order.argsort()
+        return Placed(*(part[back] for part in vars(placed).values()))
+
+    def at(self, x: Tensor, anchor: Placed, beside: Tensor, alone: Tensor) -> Block:
+        """As of `Rows`."""
+        own, order = self._sorted(x)
+        explained = own.low.square().sum(1) + own.local.square().sum(1) - own.rest.square().sum(1)
+        cross, back = own.covariance(anchor, beside[order]), order.argsort()
+        return Block(own.mean[back], cross[back], alone - explained[back])
+
+    def _sorted(self, x: Tensor) -> tuple[Placed, Tensor]:
+        """Return crystals in the order of their blocks, and that order."""
+        block, order = self._blocks(x).sort(stable=True)
+        x = x[order]
+        far = self.far.covariance(x)
         low = self._whiten(self.factor, far)
         largest = max(len(own.factor) for own in self.neighbours)
         local = x.new_zeros(len(x), largest, dtype=self.dtype)
         rest, mean = torch.empty_like(low), x.new_empty(len(x))
-        for own, rows in self._by_block(block):
+        numbers, sizes = block.unique_consecutive(return_counts=True)
+        start = 0
+        for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
+            own, rows = self.neighbours[number], slice(start, start + size)
             near = own.rows.covariance(x[rows])
             mean[rows] = far[rows] @ own.far + near @ own.near
             half = self._whiten(own.factor, near).addmm_(low[rows], own.low.mT, alpha=-1)
             local[rows, : half.shape[1]] = half
-            rest[rows] = low[rows].addmm_(half, own.low, alpha=-1)
-        return Placed(x, block, low, local, self._whiten(self.known, rest), mean)
-
-    def at(self, x: Tensor, anchor: Placed, beside: Tensor, alone: Tensor) -> Block:
-        """As of `Rows`."""
-        own = self.anchor(x)
-        explained = own.low.square().sum(1) + own.local.square().sum(1) - own.rest.square().sum(1)
-        return Block(own.mean, own.covariance(anchor, beside.clone()), alone - explained)
+            torch.addmm(low[rows], half, own.low, alpha=-1, out=rest[rows])
+            start += size
+        return Placed(x, block, low, local, self._whiten(self.known, rest), mean), order
 
     def _blocks(self, x: Tensor) -> Tensor:
         """Return the number of the block of each crystal, [m]."""
         if isinstance(self.split, int):
             return torch.zeros(len(x), dtype=torch.int64)
         return self.split.blocks(x * self.kernel.weights)
-
-    def _by_block(self, blocks: Tensor) -> Iterator[tuple[Neighbours, Tensor]]:
-        """Yield the blocks that hold any of some crystals, with the places of these."""
-        for number in blocks.unique().tolist():
-            yield self.neighbours[number], torch.where(blocks == number)[0]
 
     def _whiten(self, factor: Tensor, rows: Tensor) -> Tensor:
         """Return rows [m, n] through the inverse of a factor [n, n], in `dtype`."""

@@ -356,7 +356,7 @@ def main(sizes, members, given, json_file, one) -> None:
                     f"{FAR}: {said:.0f}"
                 )
                 found.append(record(f"exponent of {key}", exponent, 10, last["labels"]))
-        row = apart("families", path, max(sizes), members)
+        row = apart("families", path, min(5000, max(sizes)), members)
         click.echo(
             f"\nA family of {members}: {row['episodes']} episodes in {row['seconds']:.0f} s, ten "
             f"next labels chosen in {row['choosing_seconds']:.0f} s, {row['added_MB']:.0f} MB more"

@@ -74,8 +74,8 @@ def test_models_of_many_crystals_are_learned_again_without_a_family(fitted):
     inputs, targets, models = fitted
     options = {"subset": 40, "steps": 5, "seed": 0}
     many = BaseModels.fit(inputs, targets, 1, **options, exact_up_to=50)
-    assert many.partitioned
-    assert not models.partitioned
+    assert many.augmented.partitioned
+    assert not models.augmented.partitioned
     folds = np.repeat([0, 1, 2], 20)
     members = [np.arange(10, 20), np.arange(40, 55), np.arange(0, 10)]
     wanted = models.cross_fitted(inputs, targets, folds, members)

@@ -122,11 +122,6 @@ class BaseModels:
             Standardisation.of(both),
         )
 
-    @property
-    def partitioned(self) -> bool:
-        """Whether the training crystals are so many that their processes are not exact."""
-        return self.augmented.partitioned
-
     def refit(self, inputs: Inputs, targets: np.ndarray) -> "BaseModels":
         """Return models with the same kernels, conditioned on other crystals."""
         both = inputs.augmented
@@ -170,28 +165,19 @@ class BaseModels:
         families
             Rows of each family, all of one fold.
         """
-        if self.partitioned:
-            fold_of = np.array([folds[rows[0]] for rows in families])
-            said: dict[int, Predictions] = {}
-            for fold in np.unique(fold_of):
-                kept = folds != fold
-                without = self.refit(inputs[kept], targets[kept])
-                for number in np.flatnonzero(fold_of == fold).tolist():
-                    said[number] = without.predict(inputs[families[number]])
-            return [said[number] for number in range(len(families))]
-        members = {int(fold): np.flatnonzero(folds == fold) for fold in np.unique(folds)}
-        posteriors = [
-            dict(zip(members, process.left_out(list(members.values())), strict=True))
-            for process in (self.residual, self.descriptors, self.augmented)
+        both = inputs.augmented
+        residual = targets - inputs.predictions[:, self.column]
+        said = [
+            process.left_out(features, values, folds, families)
+            for process, features, values in (
+                (self.residual, both, residual),
+                (self.descriptors, inputs.descriptors, targets),
+                (self.augmented, both, targets),
+            )
         ]
-        found = []
-        for rows in families:
-            (fold,) = np.unique(folds[rows])
-            place = torch.from_numpy(np.searchsorted(members[fold], rows))
-            own = (posterior[fold] for posterior in posteriors)
-            picked = [(mean[place], covariance[place[:, None], place]) for mean, covariance in own]
-            found.append(self._gathered(inputs[rows], *picked))
-        return found
+        return [
+            self._gathered(inputs[rows], *own) for rows, *own in zip(families, *said, strict=True)
+        ]
 
     def _gathered(
         self,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from matml.core.errors import MatmlError, reading
-from matml.gp.joint import CHUNK, WRITTEN_OUT, Process, Said, WideProcess
+from matml.gp.joint import CHUNK as MANY
+from matml.gp.joint import WRITTEN_OUT, Process, Said, WideProcess
 from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import Shifted
 from matml.gp.stack import GPStack, learn_stack
@@ -33,7 +34,9 @@ from matml.properties.stack.conformal import at_shots
 ENERGY, HULL = "formation_energy_eV_per_atom", "energy_above_hull_eV_per_atom"
 FEWEST_CRYSTALS = 4
 """Labelled crystals that make a family worth learning the weights from."""
-MOST_CRYSTALS, MOST_FAMILIES = 300, 1000
+CHUNK = 512
+"""Crystals predicted at once beside exact processes; beside those in blocks more share a block."""
+MOST_CRYSTALS, MOST_FAMILIES = 150, 1000
 """Of a family, and families, that the weights and intervals are learned from; of more a random
 part."""
 ORDERS = 4
@@ -143,9 +146,10 @@ class AdaptedStack:
 
     def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Return prediction and deviation (noise included), [m]."""
-        parts = []
-        for start in range(0, len(query), CHUNK):
-            said = self.fitted.models.predict_beside(query[start : start + CHUNK], self.support)
+        parts, models = [], self.fitted.models
+        chunk = MANY if models.augmented.partitioned else CHUNK
+        for start in range(0, len(query), chunk):
+            said = models.predict_beside(query[start : start + chunk], self.support)
             parts.append(self.fitted.stack.at(said, self.given))
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
         return mean, deviation
