@@ -1,4 +1,4 @@
-"""Several processes that share the tasks of each meta-batch, started by `torchrun`.
+"""Several processes that share the tasks of each batch, started by `torchrun`.
 
     torchrun --nproc-per-node 2 my_meta_training.py
 
@@ -49,7 +49,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return this process's part of a meta-batch."""
+        """Return this process's part of a batch."""
         return items[self.rank :: self.size]
 
     def same_everywhere(self, *modules: nn.Module) -> None:
@@ -95,6 +95,27 @@ class Processes:
         distributed.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
+    def sum_gradients(self, parameters: Sequence[Parameter]) -> None:
+        """Give all processes the sum of their gradients.
+
+        Parameters
+        ----------
+        parameters
+            In the same order in every process; those without a gradient anywhere stay without.
+        """
+        if self.size == 1:
+            return
+        present = torch.tensor([float(p.grad is not None) for p in parameters])
+        distributed.all_reduce(present)
+        for parameter, count in zip(parameters, present.tolist(), strict=True):
+            if count:
+                own = parameter.grad
+                parameter.grad = torch.zeros_like(parameter) if own is None else own
+                # gloo works on the CPU; elsewhere the sum takes a detour
+                total = parameter.grad.cpu()
+                distributed.all_reduce(total)
+                parameter.grad = total.to(parameter.device)
+
     def mean_gradient(self, parameters: Sequence[Parameter], losses: list[float]) -> list[float]:
         """Turn sums of gradients over own tasks into the mean over all; returns all losses.
 
@@ -113,17 +134,7 @@ class Processes:
         everyone = self.gather(losses)
         if not everyone:
             raise TaskDiverged("all tasks of a meta-batch diverged: lower the inner learning rate")
-        if self.size > 1:
-            present = torch.tensor([float(p.grad is not None) for p in parameters])
-            distributed.all_reduce(present)
-            for parameter, count in zip(parameters, present.tolist(), strict=True):
-                if count:
-                    own = parameter.grad
-                    parameter.grad = torch.zeros_like(parameter) if own is None else own
-                    # gloo works on the CPU; elsewhere the sum takes a detour
-                    total = parameter.grad.cpu()
-                    distributed.all_reduce(total)
-                    parameter.grad = total.to(parameter.device)
+        self.sum_gradients(parameters)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= len(everyone)

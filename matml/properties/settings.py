@@ -42,6 +42,12 @@ class PropertiesSection(Section):
         description="Folds of cross-fitting, at most one a member: member m is trained without the "
         "families of fold m modulo this number.",
     )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that share the training of one member (started by `torchrun`).",
+    )
     width: int = Field(default=64, ge=8, le=1024, description="Features of a node.")
     layers: int = Field(default=3, ge=1, le=12, description="Convolutions.")
     epochs: int = Field(default=60, ge=1, description="Epochs of pre-training.")

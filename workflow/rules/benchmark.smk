@@ -117,7 +117,9 @@ use rule member as new_property_member with:
         ),
     wildcard_constraints:
         run=names_of(NEW_PROPERTY_RUNS),
+    threads: 1
     params:
+        launch=[],
         command="new-property-member",
         run=subpath(input.split, parent=True),
         options=lambda wildcards: RUNS[wildcards.run].member,

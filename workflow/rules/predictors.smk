@@ -67,8 +67,9 @@ rule member:
     wildcard_constraints:
         run=names_of(FAMILY_RUNS),
     priority: 20
-    threads: 1
+    threads: SETTINGS.properties.processes
     params:
+        launch=TORCHRUN,
         run=subpath(input.split, parent=True),
         command="member",
         options=lambda wildcards: RUNS[wildcards.run].member,
@@ -77,9 +78,9 @@ rule member:
     message:
         "Training network {wildcards.member} of {wildcards.run}, and adapting it to unseen families"
     shell:
-        "matml properties {params.command:q} --run {params.run:q} --member {wildcards.member:q}"
-        " {params.options:q}"
-        " --config {input.settings:q} {params.common:q} --threads {threads} 2>&1 | tee {log:q}"
+        "{params.launch:q} matml properties {params.command:q} --run {params.run:q}"
+        " --member {wildcards.member:q} {params.options:q}"
+        " --config {input.settings:q} {params.common:q} --threads 1 2>&1 | tee {log:q}"
 
 
 rule property:

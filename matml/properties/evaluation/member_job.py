@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from matml.core.files import move, read_table, resumable, write_table
+from matml.meta.distributed import Processes
 from matml.properties.dataset import Workbench
 from matml.properties.evaluation.layout import (
     METATRAINING,
@@ -45,6 +46,8 @@ def member_job(
 ) -> None:
     """Pre-train and meta-train one member of a run, and predict all episodes with it.
 
+    Processes started by `torchrun` share the training; the first alone goes on from there.
+
     Parameters
     ----------
     run
@@ -53,16 +56,13 @@ def member_job(
         What the result depends on, to tell whether a killed job can be continued.
     """
     own: dict[str, Any] = {"member": member, "seed": seed, "device": device}
+    if not Processes.of_this_run().first:
+        _train(bench, unfinished(run, member), settings, methods, **own)
+        return
     with resumable(unfinished(run, member), made_with) as work:
-        pretrain_once(bench, work, settings, **own)
-        histories = [pd.DataFrame(columns=HISTORY)]
-        for method in methods:
-            history = work / f"history-{method}.csv"
-            if not history.exists():
-                metatrain_member(bench, work, work, settings, methods=[method], **own)
-                move(work / METATRAINING, history)
-            histories.append(read_table(history))
-        history = pd.concat(histories[1:] or histories, ignore_index=True)
+        _train(bench, work, settings, methods, **own)
+        histories = [read_table(work / f"history-{method}.csv") for method in methods]
+        history = pd.concat(histories or [pd.DataFrame(columns=HISTORY)], ignore_index=True)
         write_table(work / METATRAINING, history)
         table = work / PREDICTIONS
         evaluate_member(
@@ -92,8 +92,22 @@ def unfinished(run: Path, member: int) -> Path:
 
 def pretrain_once(bench: Workbench, work: Path, settings: PropertiesSection, **own: Any) -> None:
     """Pre-train a member where that is not done."""
-    if not (work / PRETRAINING).exists():
+    if Processes.of_this_run().of_first(not (work / PRETRAINING).exists()):
         train_member(bench, work, settings, **own)
+
+
+def _train(
+    bench: Workbench, work: Path, settings: PropertiesSection, methods: Sequence[str], **own: Any
+) -> None:
+    """Pre-train and meta-train a member, where that is not done."""
+    processes = Processes.of_this_run()
+    pretrain_once(bench, work, settings, **own)
+    for method in methods:
+        history = work / f"history-{method}.csv"
+        if processes.of_first(not history.exists()):
+            metatrain_member(bench, work, work, settings, methods=[method], **own)
+            if processes.first:
+                move(work / METATRAINING, history)
 
 
 def keep(work: Path, out: Path) -> None:

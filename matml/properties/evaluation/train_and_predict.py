@@ -12,6 +12,7 @@ import torch
 
 from matml.core.errors import MatmlError
 from matml.core.files import TABLE, read_table, write_table
+from matml.meta.distributed import Processes
 from matml.properties.baselines.tabular import fit_baseline, save_baselines
 from matml.properties.data.descriptors import describe
 from matml.properties.dataset import EPISODES, Workbench
@@ -88,7 +89,10 @@ def train_member(
     seed: int,
     device: str,
 ) -> None:
-    """Pre-train one member without the families of its fold, and learn its residual models."""
+    """Pre-train one member without the families of its fold, and learn its residual models.
+
+    Of several processes, started by `torchrun`, the first writes.
+    """
     started = time.perf_counter()
     if not 0 <= member < bench.split.members:
         raise MatmlError(
@@ -98,6 +102,8 @@ def train_member(
     network, records = pretrain_member(
         bench, settings, member=member, seed=seed, device=device, checkpoint=checkpoint
     )
+    if not Processes.of_this_run().first:
+        return
     tasks = bench.tasks(bench.fold_families(member), settings, device)
     save_residual_gps(
         out / "residual_gp.safetensors",
@@ -121,7 +127,10 @@ def metatrain_member(
     device: str,
     methods: Sequence[str] = tuple(METHODS),
 ) -> None:
-    """Meta-train one member, by each method, on families that its pre-training left out."""
+    """Meta-train one member, by each method, on families that its pre-training left out.
+
+    Of several processes, started by `torchrun`, the first writes.
+    """
     recipe = bench.recipe(settings)
     tasks = bench.tasks(bench.fold_families(member), settings, device)
     validation = bench.tasks(list(bench.split.validation), settings, device)
@@ -155,6 +164,8 @@ def metatrain_member(
             made_with=[tasks.content(), validation.content()],
             title=f"member {member}: {method}",
         )
+        if not Processes.of_this_run().first:
+            continue
         save_network(out / f"{method}.safetensors", network, inner)
         checkpoint.unlink(missing_ok=True)
         record = asdict(history)
@@ -178,7 +189,8 @@ def metatrain_member(
                 }
             )
         )
-    write_table(out / "metatraining.csv", pd.concat(records, ignore_index=True))
+    if records:
+        write_table(out / "metatraining.csv", pd.concat(records, ignore_index=True))
 
 
 def evaluate_member(

@@ -22,6 +22,7 @@ from matml.meta.checkpoint import (
     unpack,
     unpack_optimizer,
 )
+from matml.meta.distributed import Processes
 from matml.properties.data.batches import GraphBatches
 from matml.properties.networks.crystal_network import CrystalNetwork
 
@@ -59,7 +60,9 @@ class Pretraining:
     seed: int = 0
 
 
-def mean_absolute_error(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def mean_absolute_error(
+    output: Tensor, target: Tensor, weights: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Return the weighted mean absolute error over the labels that exist.
 
     Parameters
@@ -68,9 +71,12 @@ def mean_absolute_error(output: Tensor, target: Tensor, weights: Tensor) -> Tens
         [crystals, properties]; NaN in `target` where there is no label.
     weights
         [properties].
+    total
+        Sum of the labels' weights in the whole batch, where this is a part of it.
     """
     share = (~target.isnan()) * weights
-    return ((output - target.nan_to_num()).abs() * share).sum() / share.sum()
+    total = share.sum() if total is None else total
+    return ((output - target.nan_to_num()).abs() * share).sum() / total
 
 
 def pretrain(
@@ -87,7 +93,9 @@ def pretrain(
     """Train `network` in place; returns epoch, train_loss and validation_loss records.
 
     The order of crystals in an epoch depends on seed and epoch only, so that a run resumed from
-    `checkpoint` ends with the weights of an uninterrupted one.
+    `checkpoint` ends with the weights of an uninterrupted one. Processes started by `torchrun`
+    share each batch and end with the weights of one, but for rounding and what dropout draws; the
+    first alone writes and prints.
 
     Parameters
     ----------
@@ -96,7 +104,8 @@ def pretrain(
     """
     rows = np.asarray(rows)
     run = _Run(network, batches, rows, settings, checkpoint, title, validation_rows)
-    progress = progress_bar(title, total=settings.epochs, unit="epoch", initial=run.epoch)
+    first = {} if run.processes.first else {"disable": True}
+    progress = progress_bar(title, total=settings.epochs, unit="epoch", initial=run.epoch, **first)
     for epoch in range(run.epoch, settings.epochs):
         train_loss = run.train_epoch(epoch)
         progress.update()
@@ -106,6 +115,8 @@ def pretrain(
         value = _validation_loss(network, batches, validation_rows)
         run.records.append({"epoch": done, "train_loss": train_loss, "validation_loss": value})
         progress.set_postfix_str(f"validation {value:.3f}")
+        if not run.processes.first:
+            continue
         log.info(
             "%s: epoch %d of %d, mean absolute error %.3f in training, %.3f on validation "
             "families (standardised)",
@@ -135,6 +146,8 @@ class _Run:
         validation_rows: Rows,
     ) -> None:
         self.network, self.batches, self.rows = network, batches, rows
+        self.processes = Processes.of_this_run()
+        self.processes.same_everywhere(network)
         self.settings, self.checkpoint = settings, checkpoint
         self.steps = -(-len(rows) // settings.batch_size)
         matrices = [weight for weight in network.parameters() if weight.ndim > 1]
@@ -198,19 +211,34 @@ class _Run:
         self.network.train()
         total = 0.0
         for start in range(0, len(order), self.settings.batch_size):
-            data = self.batches.batch(order[start : start + self.settings.batch_size])
-            loss = mean_absolute_error(self.network(data), data.target, self.weights)
             self.optimizer.zero_grad()
-            loss.backward()
+            total += self._gradient(order[start : start + self.settings.batch_size])
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
             self.schedule.step()
-            total += loss.item()
-        return total / self.steps
+        return sum(self.processes.gather([total])) / self.steps
+
+    def _gradient(self, rows: np.ndarray) -> float:
+        """Put the gradient of a batch beside the weights; returns this process's part of the loss.
+
+        Processes share the batch, and the sum of their gradients is that of the whole.
+        """
+        whole, value = None, 0.0
+        own = rows[self.processes.rank :: self.processes.size]
+        if self.processes.size > 1:
+            labelled = torch.from_numpy(~np.isnan(self.batches.labels(rows)))
+            whole = (labelled.to(self.weights.device) * self.weights).sum()
+        if len(own):
+            data = self.batches.batch(own)
+            loss = mean_absolute_error(self.network(data), data.target, self.weights, whole)
+            loss.backward()
+            value = loss.item()
+        self.processes.sum_gradients(list(self.network.parameters()))
+        return value
 
     def save(self, epoch: int) -> None:
         """Write the checkpoint after so many epochs."""
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.processes.first:
             return
         state = {
             "settings": self.signature,

@@ -150,8 +150,8 @@ def export_predictor(
             "training_crystals": len(training),
             "sources": bench.crystals.table["source"].iloc[training].value_counts().to_dict(),
             "seed": seed,
-            # whether processes are exact is said by their own files
-            "settings": settings.model_dump(mode="json", exclude={"gp_exact_up_to"}),
+            # whether Gaussian processes are exact is said by their own files
+            "settings": settings.model_dump(mode="json", exclude={"gp_exact_up_to", "processes"}),
             "versions": {
                 name: importlib.metadata.version(name)
                 for name in ("matml", "torch", "torch-geometric", "pymatgen", "scikit-learn")
