@@ -365,18 +365,16 @@ def main(sizes, members, given, json_file, one) -> None:
                 record(f"{key} at {size}", row[key], 10, size)
                 for key in ("seconds", "peak_MB", "per_second")
             ]
-        first, last = rows[0], rows[-1]
-        if first is not last:
-            span, far = (np.log(x / last["labels"]) for x in (first["labels"], FAR))
-            for key in ("seconds", "added_MB"):
-                exponent = np.log(first[key] / last[key]) / span
-                rest = last["peak_MB"] - last["added_MB"] if key == "added_MB" else 0
-                said = rest + last[key] * np.exp(exponent * far)
-                click.echo(
-                    f"  {key} grow as labels to the power of {exponent:.2f}; extrapolated to "
-                    f"{FAR}: {said:.0f}"
-                )
-                found.append(record(f"exponent of {key}", exponent, 10, last["labels"]))
+        for key in ("seconds", "peak_MB") if len(rows) > 1 else ():
+            first, before, last = (rows[i] for i in (0, -2, -1))
+            exponent = np.log(last[key] / first[key]) / np.log(last["labels"] / first["labels"])
+            slope = (last[key] - before[key]) / (last["labels"] - before["labels"])
+            click.echo(
+                f"  {key}: labels to the power of {exponent:.2f}; extrapolated to {FAR} "
+                f"{last[key] * (FAR / last['labels']) ** exponent:.0f} by that, "
+                f"{last[key] + slope * (FAR - last['labels']):.0f} by the slope at the end"
+            )
+            found.append(record(f"exponent of {key}", exponent, 10, last["labels"]))
         row = apart("families", path, min(5000, max(sizes)), members)
         click.echo(
             f"\nA family of {members}: {row['episodes']} episodes in {row['seconds']:.0f} s, ten "
