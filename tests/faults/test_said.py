@@ -26,16 +26,20 @@ from matml.core.provenance import (
     write_checksums,
 )
 from matml.core.settings import validate
+from matml.core.text import json_text
 from matml.kinetics import Population
+from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.population import FORMAT
 from matml.kinetics.listing import population_path
 from matml.properties import FewShotPredictor, FewShotRegressor
 from matml.screening import Shortlist
 from matml.structures.errors import BadCrystal
 from matml.structures.ingest import gather
+from matml.structures.io import parse
 from matml.structures.io.read import read_inputs
 from matml.structures.settings import StructuresSection
 
+ANGLES = ("alpha", "beta", "gamma")
 ROOT = Path(__file__).parents[2]
 
 
@@ -216,3 +220,26 @@ def test_what_is_no_equation_and_no_table_is_told(given):
         Population.typical(given, "fraction")
     with pytest.raises(MatmlError, match="give a DataFrame"):
         Population.typical("jmak", "fraction").calibrate(given)
+
+
+def test_an_equation_of_matml_s_own_keeps_its_name(tmp_path):
+    """Named by a user's file it was renamed, and a plateau then looked for in vain: a traceback."""
+    path = tmp_path / "eq.py"
+    path.write_text("from matml.kinetics.equations import EQUATIONS as E\nEQUATION = E['jmak']\n")
+    assert equation_named(str(path)).name == str(path)
+    assert equation_named("jmak").name == "jmak"
+
+
+def test_files_of_countless_small_parts_are_refused_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(json_text, "MOST_PARTS", 1000)
+    with pytest.raises(ValueError, match="1001 objects and lists, more than 1000; split the file"):
+        json_text.from_json("[" + "{}," * 999 + "{}]")
+    monkeypatch.setattr(parse, "MOST_CRYSTALS", 3)
+    [(_, bad, _)] = parse.parse("json", "[" + "{}," * 3 + "{}]", 1000)
+    assert bad.reason == "holds 4 crystals, more than 3"
+    cell = "".join(
+        f"_cell_length_{a} 5\n_cell_angle_{b} 90\n" for a, b in zip("abc", ANGLES, strict=True)
+    )
+    loop = "loop_\n_atom_site_label\n_atom_site_fract_x\n" + "Na1 0\n" * 100_001
+    [(_, bad, _)] = parse.parse("cif", f"data_x\n{cell}{loop}", 1000)
+    assert "a loop of 100001 rows (_atom_site_label), more than 100000" in bad.reason

@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+MOST_PARTS = 3_000_000
+"""Objects and lists of a text, each of which takes some two hundred bytes."""
+
 
 def from_json(text: str) -> Any:
     """Return the value of a JSON text; a byte order mark before it is passed over.
@@ -10,8 +13,11 @@ def from_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        Where it is no JSON, or an object holds a key twice, of which json would drop the first.
+        Where it is no JSON, has too many parts for memory, or an object holds a key twice, of which
+        json would drop the first.
     """
+    if (parts := text.count("{") + text.count("[")) > MOST_PARTS:
+        raise ValueError(f"{parts} objects and lists, more than {MOST_PARTS}; split the file")
     return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
 
 

@@ -36,6 +36,8 @@ from matml.structures.io.poscar import read_poscar
 
 BLOCK_LINES = re.compile(r"(?:^|(?<=[\n\r\ufeff]))(?:;|[ \t]*data_)", re.IGNORECASE)
 CELL_EDGE = re.compile("_cell[_.]length_a", re.IGNORECASE)
+MOST_CRYSTALS = 250_000
+"""Of one file."""
 MOST_SECONDS = 10.0
 """Processor time that reading one crystal may take, and that checking it may: both take some
 milliseconds."""
@@ -70,6 +72,9 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
             return [("", bad, [])]
     else:
         parts = [text]
+    if len(parts) > MOST_CRYSTALS:
+        reason = f"holds {len(parts)} crystals, more than {MOST_CRYSTALS}"
+        return [("", BadCrystal(reason, "split the file"), [])]
     suffixes = entry_suffixes(parts)
     results: list[Parsed] = []
     for suffix, part in zip(suffixes, parts, strict=True):

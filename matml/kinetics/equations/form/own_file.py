@@ -5,6 +5,7 @@ names one, too, and may come from others: its file is run only where the hash of
 known, since the user named that file before or has said `--trust-equation` to it.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -77,7 +78,8 @@ def read_equation(path: Path) -> Equation:
             f"{path}: defines no EQUATION; set EQUATION = Equation(...) "
             "from matml.kinetics.equations"
         )
-    # found again by the same path when a population is loaded
+    # found again by the same path when a population is loaded; it may be one of matml's own
+    equation = copy.copy(equation)
     object.__setattr__(equation, "name", str(path))
     return equation
 

@@ -31,6 +31,8 @@ READ = (
 )
 """What the tags of a crystal begin with."""
 UNKNOWN = ("", ".", "?")
+MOST_ROWS = 100_000
+"""Of a loop that is read."""
 
 
 def values_by_tag(text: str) -> dict[str, list[str]]:
@@ -58,6 +60,11 @@ def values_by_tag(text: str) -> dict[str, list[str]]:
             pairs = [(tag, [value])]
         elif item.loop is not None:
             loop = item.loop
+            if loop.length() > MOST_ROWS and any(map(_is_read, loop.tags)):
+                raise BadCrystal(
+                    f"a loop of {loop.length()} rows ({loop.tags[0]}), more than {MOST_ROWS}",
+                    "give the primitive cell, or a shorter loop",
+                )
             columns = loop.values if any(map(_is_read, loop.tags)) else []
             pairs = [(tag, columns[i :: loop.width()]) for i, tag in enumerate(loop.tags)]
         else:
