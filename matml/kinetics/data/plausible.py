@@ -106,7 +106,7 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
             # those outside tell their own reason
             own = own[~off[own]]
             problem = measured, f"most values of this alloy: {what.reason}", what.remedy
-        elif clock is not None and clock.min() < 0 and clock.max() < LONGEST_LOGARITHM:
+        elif clock is not None and clock.min() < 0 < clock.max() < LONGEST_LOGARITHM:
             reason = f"this alloy's times go from {clock.min():g} to {clock.max():g}"
             remedy = "are they logarithms, whose positive ones would be misread? Give times"
             problem = "time_s", reason, remedy
