@@ -48,6 +48,14 @@ def test_a_dry_run_from_the_root_uses_the_profile_and_is_quick(copy, within):
     assert not (copy / "results").exists()
 
 
+def test_several_processes_share_a_members_training_where_they_are_configured(copy):
+    told = snakemake(copy, "-n", "-p", "--config", "properties={processes: 2}", "--quiet", "host")
+    lines = [x for x in (told.stdout + told.stderr).splitlines() if "matml properties member" in x]
+    start = "torchrun --standalone --nproc-per-node=2 --no-python -- matml properties member --run"
+    assert lines
+    assert all(start in line for line in lines)
+
+
 def test_no_job_asks_for_more_processors_than_there_are(copy):
     done = snakemake(copy, "-n", "--cores", "64", "--quiet", "host")
     threads = re.findall(r"--threads (\d+)", done.stdout + done.stderr)

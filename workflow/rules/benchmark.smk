@@ -117,7 +117,6 @@ use rule member as new_property_member with:
         ),
     wildcard_constraints:
         run=names_of(NEW_PROPERTY_RUNS),
-    threads: 1
     params:
         launch=[],
         command="new-property-member",

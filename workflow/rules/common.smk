@@ -38,13 +38,6 @@ SETTINGS = load_or_exit(
     workflow.configfiles,
 )
 OUT = SETTINGS.output_dir.as_posix().rstrip("/")
-# processes that share the training of a member; what follows `--` is no option of torchrun's
-TORCHRUN = (
-    ["torchrun", "--standalone", f"--nproc-per-node={SETTINGS.properties.processes}"]
-    + ["--no-python", "--"]
-    if SETTINGS.properties.processes > 1
-    else []
-)
 MEMBERS = range(SETTINGS.properties.members)
 PROPERTIES = list(SETTINGS.properties.properties)
 BENCHMARKS = default_benchmarks(SETTINGS.properties, SETTINGS.seed)

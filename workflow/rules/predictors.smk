@@ -67,9 +67,9 @@ rule member:
     wildcard_constraints:
         run=names_of(FAMILY_RUNS),
     priority: 20
-    threads: SETTINGS.properties.processes
+    threads: lambda wildcards: RUNS[wildcards.run].processes
     params:
-        launch=TORCHRUN,
+        launch=lambda wildcards: RUNS[wildcards.run].launch,
         run=subpath(input.split, parent=True),
         command="member",
         options=lambda wildcards: RUNS[wildcards.run].member,

@@ -23,6 +23,11 @@ BENCHMARK_RUNS = {
     for setting, plan in BENCHMARKS.items()
 }
 RUNS = {
-    "properties": Run(SECTION, SETTINGS.properties.members, tuple(PROPERTIES)),
+    "properties": Run(
+        SECTION,
+        SETTINGS.properties.members,
+        tuple(PROPERTIES),
+        processes=SETTINGS.properties.processes,
+    ),
     **{name: run for runs in BENCHMARK_RUNS.values() for name, run in runs.items()},
 }

@@ -56,6 +56,8 @@ class Run:
         File of the potential's features, if they are taken.
     new_property
         Whether the networks are to take up a property that they were trained without.
+    processes
+        That share the training of a member.
     """
 
     settings: str
@@ -66,6 +68,16 @@ class Run:
     scores: tuple[str, ...] = ()
     potential: tuple[str, ...] = ()
     new_property: bool = False
+    processes: int = 1
+
+    @property
+    def launch(self) -> list[str]:
+        """What starts the command of a member in several processes; nothing for one."""
+        if self.processes == 1:
+            return []
+        # behind -- no option is taken for one of torchrun's
+        number = f"--nproc-per-node={self.processes}"
+        return ["torchrun", "--standalone", number, "--no-python", "--"]
 
 
 class Benchmark(Section):
