@@ -73,7 +73,7 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
     else:
         parts = [text]
     if len(parts) > MOST_CRYSTALS:
-        reason = f"holds {len(parts)} crystals, more than {MOST_CRYSTALS}"
+        reason = f"holds more than {MOST_CRYSTALS} crystals"
         return [("", BadCrystal(reason, "split the file"), [])]
     suffixes = entry_suffixes(parts)
     results: list[Parsed] = []
@@ -223,7 +223,7 @@ def xyz_frames(text: str) -> list[str]:
         lines.pop()
     frames: list[str] = []
     position = 0
-    while position < len(lines):
+    while position < len(lines) and len(frames) <= MOST_CRYSTALS:
         word = lines[position].strip()
         if frames and not word.isdigit():
             # more lines than the frame before says, which its reader tells
