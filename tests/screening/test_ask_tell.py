@@ -94,7 +94,7 @@ def test_a_batch_is_that_of_botorch(seed):
     kernel = RBFKernel().double()
     kernel.lengthscale = 0.3
     covariance = kernel(points).to_dense().detach()
-    prior = JointProcess(torch.zeros(SIZE, dtype=torch.float64), covariance, NOISE + JITTER)
+    prior = JointProcess(torch.zeros(SIZE, dtype=torch.float64), NOISE + JITTER, covariance)
     pool, rows = JointPool(prior, NOISE), [0, 1, 2]
     chosen = choose_batch("improvement", pool, rows, labels.numpy(), 4)
     for row in chosen:
