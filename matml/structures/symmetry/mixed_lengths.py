@@ -14,6 +14,8 @@ SYMPREC_A = 0.02
 LEAST_OPERATIONS = 4
 """Of the other reading. None of the 6,175 embedded crystals has that many where its positions are
 multiplied, unless it had as many before."""
+LEAST_SPAN, MOST_SPAN, FEW = 0.47, 1.05, 8
+"""Of fractions along an axis, in the other reading; the least of more sites than a few."""
 MIXTURES = (
     (1 / BOHR_A, "is the cell in bohr, and are the positions in angstrom"),
     (BOHR_A, "is the cell in angstrom, and are the positions in bohr"),
@@ -47,10 +49,11 @@ def refuse_mixed_lengths(
     numbers = [rank.setdefault(kind, len(rank)) for kind in kinds]
     scale = (REFERENCE_VOLUME_A3 * len(numbers) / volume) ** (1 / 3)
     places = frac_coords - frac_coords[0]
-    as_read = None
+    as_read, span = None, float(np.ptp(places, axis=0).max())
     for factor, question in MIXTURES:
-        # the sites lie within one cell
-        if factor * np.ptp(places, axis=0).max() > 1.05:
+        # the sites fill a good part of one cell
+        least = LEAST_SPAN if len(numbers) > FEW else 0.0
+        if not least <= factor * span <= MOST_SPAN:
             continue
         found = _search(lattice * scale, places * factor, numbers)
         if found is None or found[0] < LEAST_OPERATIONS:
