@@ -134,6 +134,15 @@ def test_what_a_notebook_shows(predictor, fitted, labelled):
     pyplot.close(ax.figure)
 
 
+def test_a_learning_curve_says_which_crystals_the_model_was_trained_on(predictor, crystals, caplog):
+    rows = crystals.table[NAME].notna().to_numpy().nonzero()[0][:40]
+    own = crystals.subset(rows)
+    trained = (~own.table["family"].isin(predictor.held_out_families)).sum()
+    assert 0 < trained < 40
+    predictor.fitted(NAME).learning_curve(own, own.table[NAME].to_numpy(), shots=(2,), draws=1)
+    assert f"{trained} of 40 crystals are among those that the model was trained on" in caplog.text
+
+
 def test_a_learning_curve_is_that_of_hand_made_supports(predictor, labelled):
     crystals, values = labelled
     fitted = predictor.fitted(NAME)
@@ -168,6 +177,8 @@ def test_a_learning_curve_is_that_of_hand_made_supports(predictor, labelled):
         ({"shots": (len(crystals),)}, "leave fewer than 3 to predict"),
         ({"shots": ()}, "give numbers of labels from 0 on"),
         ({"draws": 0}, "at least one draw"),
+        ({"shots": (2.5,)}, "give whole numbers of labels"),
+        ({"shots": 2}, "give whole numbers of labels"),
     ):
         with pytest.raises(MatmlError, match=said):
             fitted.learning_curve(crystals, values, **options)

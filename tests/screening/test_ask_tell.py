@@ -112,6 +112,13 @@ def test_a_batch_is_that_of_botorch(seed):
         labels = torch.cat([labels, model.posterior(points[[row]]).mean[0].detach()])
 
 
+def test_a_budget_that_costs_fill_exactly_is_used_up():
+    prior = JointProcess(torch.zeros(5).double(), NOISE, torch.eye(5).double())
+    pool = JointPool(prior, NOISE)
+    costs = np.full(5, 0.1)
+    assert len(choose_batch("improvement", pool, [0], [0.0], 5, costs=costs, budget=0.3)) == 3
+
+
 def test_elements_and_prices_decide_what_may_be_labelled():
     formulas = ["NaCl", "PbS", "Mg2Si", "CdTe", "MgO"]
     assert allowed_rows(formulas, without={"Pb", "Cd"}).tolist() == [1, 0, 1, 0, 1]
@@ -123,7 +130,7 @@ def test_elements_and_prices_decide_what_may_be_labelled():
     for bad, said in (
         ({"without": {"lead"}}, "'lead' is no element"),
         ({"only": "Mg"}, r"'Mg' is one text; give a set of symbols, \{'Mg'\}"),
-        ({"prices": prices}, "prices: Pb has none, and PbS holds it"),
+        ({"prices": prices}, "prices: Pb, S of PbS has none"),
     ):
         with pytest.raises(MatmlError, match=said):
             allowed_rows(formulas, **bad)
@@ -200,6 +207,9 @@ def test_what_cannot_be_told_or_asked_is_named(salts, predictor):
         ({"strategy": "best"}, "strategy: 'best'"),
         ({"only_elements": {"Xe"}}, "none of the 10 structures is left"),
         ({"costs": [0.0] * 10}, "costs: 0 of LiF; give positive numbers"),
+        ({"most_price": 3}, "most_price: 3 needs prices"),
+        ({"prices": {"Li": -1.0}}, "prices: -1.0 of Li; give a number from 0 on"),
+        ({"prices": "prices.csv"}, "prices: 'prices.csv' is no mapping"),
     ):
         with pytest.raises(MatmlError, match=said):
             LabelNext(salts, "bulk_modulus_GPa", model=predictor, **options)
@@ -215,7 +225,7 @@ def test_the_command_leaves_elements_out(salts, tmp_path):
     found = read_table(tmp_path / "next.csv")
     assert len(found) == 8
     assert not found["formula"].str.contains("Pb|Cd").any()
-    with pytest.raises(MatmlError, match=r"of 10 candidates none is left"):
+    with pytest.raises(MatmlError, match=r"of 10 none is left"):
         CliRunner().invoke(cli, [*line, "--only-elements", "Xe"], catch_exceptions=False)
 
 
@@ -243,14 +253,18 @@ def test_the_command_heeds_prices_and_costs(salts, tmp_path):
     assert found["cost"].sum() <= 9
     assert set(found["cost"]) <= {2, 5}
     assert len(found) >= 3
+    with pytest.raises(MatmlError, match="--budget 1: the cheapest label costs 2"):
+        suggest("--costs", costs, "--prices", prices, "--most-price", 6, "--budget", 1)
     for text, options, said in (
         ("element,price_per_kg\nMg,2\nMg,3\n", ("--prices", prices), "line 3: 'Mg' is there twice"),
         ("element,price_per_kg\nMagnesium,2\n", ("--prices", prices), "'Magnesium' is no element"),
         ("element,price_per_kg\nMg,cheap\n", ("--prices", prices), "line 2: .*'cheap' of 'Mg'"),
         ("element,euro\nMg,2\n", ("--prices", prices), "no column 'price_per_kg' among"),
-        ("id,cost\nx,2\n", ("--costs", prices), "no cost of .*, one of 10 candidates without"),
+        ("id,cost\nx,2\n", ("--costs", prices), "10 of the candidates have no cost, the first"),
         ("", ("--budget", 3), "--budget 3: needs --costs FILE"),
+        ("", ("--prices", prices), "--prices FILE and --most-price NUMBER: give both"),
     ):
         prices.write_text(text)
+        limits = ("--most-price", 6) if "--prices" in options and text else ()
         with pytest.raises(MatmlError, match=said):
-            suggest(*options)
+            suggest(*options, *limits)

@@ -1,6 +1,7 @@
 """A method fitted for one property, which adapts to the labels of one family after another."""
 
 import logging
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from matml.structures.given import Columns, columns_of, given
 
 log = logging.getLogger(__name__)
 
+SAME_CRYSTAL = 1e-3
+"""Distance below which a crystal is one that the model was trained on."""
 SAME_SLOPE = 0.05
 """Difference from 1 of a slope that is not worth a word."""
 
@@ -143,8 +146,8 @@ class FittedPredictor:
     ) -> LearningCurve:
         """Return errors on a family's other crystals by number of labels, over random supports.
 
-        Of crystals that the model was trained on the errors are too low: `distance` 0 of
-        `predict_table` shows them.
+        Of crystals that the model was trained on the errors are too low; how many they are is
+        logged as a warning.
 
         Parameters
         ----------
@@ -169,10 +172,21 @@ class FittedPredictor:
         label_checks.check_values(crystals.crystals, labels, self.scale.property)
         single, _ = label_checks.without_repeats(crystals.crystals, labels, self.scale.property)
         fewest = 0 if self.column >= 0 else 2
+        # of the labelled training crystals alone
+        if seen := int((self.domain.placed(crystals).distance < SAME_CRYSTAL).sum()):
+            log.warning(
+                "learning curve: %d of %d crystals are among those that the model was trained on; "
+                "errors of these are too low",
+                *(seen, len(crystals)),
+            )
         if shots is None:
             most = max(len(single) // 2, 2)
             shots = [number for number in (0, 2, 5, 10, 20) if fewest <= number <= most]
-        if not len(shots) or min(shots) < fewest or draws < 1:
+        try:
+            shots = sorted({operator.index(number) for number in shots})
+        except TypeError:
+            raise MatmlError(f"shots: {shots!r}; give whole numbers of labels, as [2, 5]") from None
+        if not shots or shots[0] < fewest or draws < 1:
             raise MatmlError(
                 f"shots {list(shots)}, draws {draws}: give numbers of labels from {fewest} on, and "
                 "at least one draw"

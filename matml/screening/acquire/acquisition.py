@@ -109,7 +109,8 @@ def choose_batch(
         if pool is not None:
             allowed[np.asarray(pool, dtype=int)] = True
         allowed[rows] = False
-        allowed &= costs <= budget - costs[chosen].sum()
+        # tenths do not add up to the last bit
+        allowed &= costs[chosen].sum() + costs <= budget * (1 + 1e-9)
         if not allowed.any():
             break
         best = int(np.argmax(np.where(allowed, wanted, -np.inf)))

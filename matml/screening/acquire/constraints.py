@@ -1,6 +1,7 @@
 """Which crystals may be labelled at all: by their elements, and by what these cost."""
 
 from collections.abc import Collection, Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def allowed_rows(
         For what is no element, and an element without a price.
     """
     wanted, excluded = _symbols("only_elements", only), _symbols("without_elements", without)
-    _symbols("prices", prices or ())
+    if prices is not None:
+        _check_prices(prices)
     found = []
     for formula in formulas:
         composition = Composition(formula)
@@ -43,13 +45,23 @@ def allowed_rows(
         if allowed and prices is not None:
             if missing := sorted(own - set(prices)):
                 raise MatmlError(
-                    f"prices: {missing[0]} has none, and {formula} holds it; give its price by kg, "
-                    f"or leave it out with without_elements={{{missing[0]!r}}}"
+                    f"prices: {', '.join(missing)} of {formula} has none; give it by kg, or leave "
+                    "crystals with the element out (without elements)"
                 )
             shares = {e.symbol: composition.get_wt_fraction(e) for e in composition.elements}
             allowed = sum(prices[symbol] * share for symbol, share in shares.items()) <= most_price
         found.append(allowed)
     return np.array(found, dtype=bool)
+
+
+def _check_prices(prices: Mapping[str, float]) -> None:
+    """Refuse what is no table of elements and prices from 0 on."""
+    if not isinstance(prices, Mapping):
+        raise MatmlError(f"prices: {prices!r} is no mapping; give prices by kg as {{'Mg': 2.5}}")
+    _symbols("prices", prices)
+    for symbol, price in prices.items():
+        if not isinstance(price, Real) or not 0 <= price < np.inf:
+            raise MatmlError(f"prices: {price!r} of {symbol}; give a number from 0 on, by kg")
 
 
 def _symbols(name: str, given: Collection[str]) -> set[str]:
@@ -85,8 +97,8 @@ def read_costs(path: Path, ids: Iterable[str]) -> np.ndarray:
     found = _read_numbers(path, "id", "cost")
     if missing := [name for name in ids if name not in found]:
         raise MatmlError(
-            f"{path}: no cost of {missing[0]!r}, one of {len(missing)} candidates without; give "
-            "each a row"
+            f"{path}: {len(missing)} of the candidates have no cost, the first {missing[0]!r}; "
+            "give each a row with that id"
         )
     if free := [name for name, cost in found.items() if cost == 0]:
         raise MatmlError(f"{path}: cost 0 of {free[0]!r}; give positive numbers")

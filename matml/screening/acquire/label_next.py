@@ -75,10 +75,15 @@ class LabelNext:
         self.fitted = predictor.fitted(property_name, unit=unit)
         self.crystals = predictor.encode(items)
         self.formulas = self.crystals.crystals.table["formula"].tolist()
+        if most_price < np.inf and prices is None:
+            raise MatmlError(f"most_price: {most_price:g} needs prices, which are not given")
         limits = (only_elements, without_elements, prices, most_price)
         self.allowed = allowed_rows(self.formulas, *limits)
         if not self.allowed.any():
-            raise MatmlError(f"none of the {len(self.ids)} structures is left; allow more of them")
+            raise MatmlError(
+                f"none of the {len(self.ids)} structures is left within the limits given "
+                "(elements, price); allow more"
+            )
         self.costs = None if costs is None else to_numbers(items.aligned(costs), len(items))
         if self.costs is not None and not (self.costs > 0).all():
             row = int(np.argmin(self.costs > 0))
@@ -125,6 +130,8 @@ class LabelNext:
             (the acquisition value), and `cost` where there are costs. Fewer rows than `number`, or
             none, where no more may be labelled.
         """
+        if not (budget == np.inf or self.costs is not None):
+            raise MatmlError(f"budget: {budget:g} needs costs, which LabelNext was not given")
         known = np.array([self.ids.index(name) for name in self.labels], dtype=int)
         pool = np.setdiff1d(np.flatnonzero(self.allowed), known)
         found = choose(

@@ -76,12 +76,10 @@ def suggest_labels(
         For an unusable support, unknown property, more than 2,000 candidates or none without a
         label.
     """
-    for limit, name, needs, file in (
-        (most_price, "most-price", "prices", prices),
-        (budget, "budget", "costs", costs),
-    ):
-        if limit is not None and file is None:
-            raise MatmlError(f"--{name} {limit:g}: needs --{needs} FILE, which is not given")
+    if budget is not None and costs is None:
+        raise MatmlError(f"--budget {budget:g}: needs --costs FILE, which is not given")
+    if (most_price is None) != (prices is None):
+        raise MatmlError("--prices FILE and --most-price NUMBER: give both, or neither")
     objectives = parse_objectives([f"{property_name} {goal}"])
     by_kg = None if prices is None else read_prices(prices)
     known = known_folder(known)
@@ -103,13 +101,17 @@ def suggest_labels(
     left = pool[allowed_rows(table["formula"].iloc[pool], *limits)]
     if not len(left):
         raise MatmlError(
-            f"--candidates: of {len(pool)} candidates none is left without the excluded elements "
-            "and the dear ones; allow more, or give other candidates"
+            f"--candidates: of {len(pool)} none is left within the limits given (elements, price); "
+            "allow more, or give other candidates"
         )
     each = None
     if costs is not None:
         each = np.ones(len(table))
         each[left] = read_costs(costs, table["id"].iloc[left])
+        if budget is not None and not each[left].min() <= budget:
+            raise MatmlError(
+                f"--budget {budget:g}: the cheapest label costs {each[left].min():g}; give more"
+            )
     # what cannot be used is told before torch is there, which takes seconds
     from matml.properties.predictor.few_shot import FewShotPredictor
     from matml.screening.acquire.choice import choose

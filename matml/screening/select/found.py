@@ -10,6 +10,7 @@ import pandas as pd
 from matml.core.errors import as_path
 from matml.core.files import read_json, read_table
 from matml.core.text.notebook import as_html
+from matml.properties.data.targets import split_unit
 
 SHOWN = ["rank", "id", "formula", "prediction", "low", "high", "in_domain", "duplicate_of"]
 MOST_ROWS = 10
@@ -100,8 +101,7 @@ class Shortlist:
         ends = np.stack([values - best["low"], best["high"] - values])
         ax.errorbar(values, places, xerr=ends, fmt="o", ms=4, lw=1)
         ax.set_yticks(places, best["formula"])
-        unit = f" ({self.summary['unit']})" if self.summary["unit"] else ""
-        ax.set(
-            xlabel=f"{self.summary['property']}{unit}", title=f"Best {len(best)}, 90 % intervals"
-        )
+        title, unit = split_unit(self.summary["property"])
+        ax.set_xlabel(f"{title} ({unit})" if unit else title)
+        ax.set_title(f"First {len(best)} of the shortlist, 90 % intervals")
         return ax
