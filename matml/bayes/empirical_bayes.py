@@ -101,7 +101,12 @@ class LearnedPrior(Maximised):
 
 
 def maximum_a_posteriori(
-    tasks: Tasks, prior: GaussianPrior, *, start: Tensor | None = None, extra_starts: int = 2
+    tasks: Tasks,
+    prior: GaussianPrior,
+    *,
+    start: Tensor | None = None,
+    extra_starts: int = 2,
+    preference: float = 0.0,
 ) -> Fit:
     """Return each task's most probable parameters and Laplace's covariance.
 
@@ -110,6 +115,8 @@ def maximum_a_posteriori(
     start
         Warm start [B, P]; by default the prior's mean, and `extra_starts` times two points one and
         a half standard deviations to both sides along the widest axes of the prior.
+    preference
+        For the first of starts that end alike, as of `Fit.best_of`.
     """
     weights = tasks.weights(prior.noise)
     if start is not None:
@@ -121,7 +128,7 @@ def maximum_a_posteriori(
         for sign in (1, -1)
     ]
     starts = torch.stack([prior.mean, *(prior.mean + arm for arm in arms)])
-    return best_of(tasks, starts, weights, prior=prior)
+    return best_of(tasks, starts, weights, prior=prior, preference=preference)
 
 
 def log_evidence(fit: Fit, prior: GaussianPrior, weights: Tensor) -> Tensor:
@@ -140,15 +147,18 @@ def log_evidence(fit: Fit, prior: GaussianPrior, weights: Tensor) -> Tensor:
 
 
 class EStep:
-    """The E step over some tasks: what they tell under a prior, each fit from the one before."""
+    """The E step over some tasks: what they tell under a prior, each fit from the one before.
 
-    def __init__(self, tasks: Tasks) -> None:
-        self.tasks = tasks
+    `preference` is that of `maximum_a_posteriori`, for the first fit.
+    """
+
+    def __init__(self, tasks: Tasks, preference: float = 0.0) -> None:
+        self.tasks, self.preference = tasks, preference
         self._start: Tensor | None = None
 
     def at(self, prior: GaussianPrior) -> Fit:
         """Return the tasks fitted under a prior."""
-        fit = maximum_a_posteriori(self.tasks, prior, start=self._start)
+        fit = maximum_a_posteriori(self.tasks, prior, start=self._start, preference=self.preference)
         self._start = fit.position
         return fit
 

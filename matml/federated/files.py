@@ -19,6 +19,7 @@ from matml.bayes.gauss_newton import GaussianPrior
 from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, write_json
 from matml.core.integrity.formats import Format
+from matml.core.provenance import file_hash
 from matml.core.settings import check_shape
 from matml.kinetics.equations import Equation, equation_of_file
 from matml.kinetics.inference.population import same_scales, scales
@@ -29,10 +30,15 @@ PRIOR = Format(
 SUMS = Format("federated sums", 1, "ask the laboratory to run `matml federated sums` again")
 
 
+MOST = 10**9
+"""Observations of all alloys."""
+
+
 class StoredPrior(TypedDict):
     """What the file of a shared prior holds."""
 
     equation: str
+    equation_sha256: str
     kind: str
     parameters: list[dict[str, Any]]
     reference_temperature_K: float | None
@@ -43,6 +49,8 @@ class StoredPrior(TypedDict):
     covariance: list[list[float]]
     noise: float
     history: list[float]
+    data: str
+    roster: list[str]
     laboratories: list[str]
     alloys: int
     composition_groups: int
@@ -53,6 +61,7 @@ class StoredPrior(TypedDict):
 class StoredSums(TypedDict):
     """What the file of sums holds."""
 
+    study: str
     prior: str
     round: int
     laboratories: list[str]
@@ -85,7 +94,11 @@ class SharedPrior:
     normal
         Over standardised parameters, with the noise.
     history
-        Penalised log evidence of the rounds before, of the same laboratories.
+        Penalised log evidence of the rounds before, of the same data.
+    data
+        What they were of, as a hash of the alloys' fingerprints and the numbers of observations.
+    roster
+        Laboratories that took part in any round.
     laboratories, alloys, composition_groups, observations
         Of whom the last step was made.
     converged
@@ -100,6 +113,8 @@ class SharedPrior:
     round: int
     normal: GaussianPrior
     history: list[float] = field(default_factory=list)
+    data: str = ""
+    roster: list[str] = field(default_factory=list)
     laboratories: list[str] = field(default_factory=list)
     alloys: int = 0
     composition_groups: int = 0
@@ -109,14 +124,17 @@ class SharedPrior:
     @property
     def key(self) -> str:
         """What sums under this prior name it by."""
-        numbers = [self.study, self.round, *_numbers(self.normal)]
-        return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
+        return _hash(self._stored())
 
     def save(self, path: Path) -> None:
         """Write the file that goes to all laboratories."""
+        write_json(path, self._stored(), PRIOR)
+
+    def _stored(self) -> StoredPrior:
         mean, covariance, noise = _numbers(self.normal)
-        stored: StoredPrior = {
+        return {
             "equation": self.equation.name,
+            "equation_sha256": _content_of(self.equation.name),
             "kind": self.kind,
             "parameters": scales(self.equation),
             "reference_temperature_K": self.reference_temperature_K,
@@ -127,13 +145,14 @@ class SharedPrior:
             "covariance": covariance,
             "noise": noise,
             "history": self.history,
+            "data": self.data,
+            "roster": self.roster,
             "laboratories": self.laboratories,
             "alloys": self.alloys,
             "composition_groups": self.composition_groups,
             "observations": self.observations,
             "converged": self.converged,
         }
-        write_json(path, stored, PRIOR)
 
     @staticmethod
     def load(path: Path, *, trust_equation: bool = False) -> "SharedPrior":
@@ -148,6 +167,11 @@ class SharedPrior:
         check_shape(stored, StoredPrior, path, PRIOR.remedy)
         with reading(path, PRIOR.remedy):
             equation = equation_of_file(stored["equation"], path, trust=trust_equation)
+            if stored["equation_sha256"] != _content_of(equation.name):
+                raise MatmlError(
+                    f"{path}: was made with another content of {equation.name}; let all "
+                    "laboratories use the same file"
+                )
             if not same_scales(stored["parameters"], scales(equation)):
                 raise MatmlError(
                     f"{path}: was made with other parameters of equation {equation.name!r} than "
@@ -159,7 +183,9 @@ class SharedPrior:
             size = len(equation.parameters)
             if normal.mean.shape != (size,) or covariance.shape != (size, size):
                 raise MatmlError(f"{path}: mean and covariance are not of {size} parameters")
-            left = ("equation", "parameters", "mean", "covariance", "noise")
+            if wrong := _no_prior(normal, stored):
+                raise MatmlError(f"{path}: {wrong}; {PRIOR.remedy}")
+            left = ("equation", "equation_sha256", "parameters", "mean", "covariance", "noise")
             given = {name: value for name, value in stored.items() if name not in left}
             return SharedPrior(equation=equation, normal=normal, **given)  # type: ignore[arg-type]
 
@@ -170,8 +196,8 @@ class LaboratorySums:
 
     Attributes
     ----------
-    prior, round
-        Key of the prior that they are under, and its round.
+    study, prior, round
+        Of the prior that they are under: its study, its key, and its round.
     laboratories
         Names.
     composition_groups
@@ -182,6 +208,7 @@ class LaboratorySums:
         Of each alloy, with its laboratory's name: by them an alloy is found that two hold.
     """
 
+    study: str
     prior: str
     round: int
     laboratories: list[str]
@@ -193,6 +220,7 @@ class LaboratorySums:
         """Write the file that travels."""
         sums = self.sums
         stored: StoredSums = {
+            "study": self.study,
             "prior": self.prior,
             "round": self.round,
             "laboratories": self.laboratories,
@@ -220,14 +248,15 @@ class LaboratorySums:
         check_shape(stored, StoredSums, path, SUMS.remedy)
         names = ", ".join(stored["laboratories"])
         if stored["prior"] != prior.key:
-            stale = stored["round"] < prior.round
-            what = f"round {stored['round']}" if stale else "another prior"
+            stale = stored["study"] == prior.study and stored["round"] != prior.round
+            what = f"round {stored['round']}" if stale else "another prior or study"
             raise MatmlError(
                 f"{path}: the sums of {names} are under {what}, not under round {prior.round} of "
                 "this study; ask for sums under the file that was sent last"
             )
         size, count = len(prior.normal.mean), stored["alloys"]
-        offset, outer = _tensor(stored["offset"]), _tensor(stored["outer"])
+        with reading(path, SUMS.remedy):
+            offset, outer = _tensor(stored["offset"]), _tensor(stored["outer"])
         wrong = _absurd(offset, outer, stored, size)
         if wrong:
             raise MatmlError(f"{path}: the sums of {names} cannot be sums: {wrong}; {SUMS.remedy}")
@@ -237,7 +266,7 @@ class LaboratorySums:
             *(stored["squared_noise"], stored["log_evidence"]),
         )
         return LaboratorySums(
-            *(stored["prior"], stored["round"], stored["laboratories"]),
+            *(stored["study"], stored["prior"], stored["round"], stored["laboratories"]),
             *(stored["composition_groups"], sums, stored["fingerprints"]),
         )
 
@@ -255,8 +284,10 @@ def merged(parts: Sequence[LaboratorySums], names: Sequence[Path | str]) -> Labo
     MatmlError
         Where a laboratory or an alloy is in two of them.
     """
-    whole = parts[0]
-    for part, name in zip(parts[1:], names[1:], strict=True):
+    # in one order, whatever that of the files: sums of floats depend on it to the last bit
+    pairs = sorted(zip(parts, names, strict=True), key=lambda pair: sorted(pair[0].laboratories))
+    whole = pairs[0][0]
+    for part, name in pairs[1:]:
         if twice := sorted({*whole.laboratories} & {*part.laboratories}):
             raise MatmlError(f"{name}: the laboratory {twice[0]!r} is there twice; give one file")
         if both := whole.fingerprints.keys() & part.fingerprints.keys():
@@ -278,21 +309,55 @@ def merged(parts: Sequence[LaboratorySums], names: Sequence[Path | str]) -> Labo
 
 def _absurd(offset: Tensor, outer: Tensor, stored: StoredSums, size: int) -> str:
     """Return why numbers cannot be sums over alloys; '' where they can."""
-    count = stored["alloys"]
+    count, observations = stored["alloys"], stored["observations"]
+    owners = {*stored["fingerprints"].values()}
+    if not owners or owners != {*stored["laboratories"]} or len(stored["fingerprints"]) != count:
+        return "laboratories and fingerprints of alloys do not fit"
     if offset.shape != (size,) or outer.shape != (size, size):
         return f"they are not of {size} parameters"
-    if count < 1 or stored["observations"] < 1 or not 1 <= stored["composition_groups"] <= count:
-        return f"{count} alloys, {stored['observations']} observations"
+    if not count <= observations <= MOST or not 1 <= stored["composition_groups"] <= count:
+        return f"{count} alloys, {observations} observations"
     numbers = torch.cat([offset, outer.flatten(), _tensor([stored["log_evidence"]])])
-    if not bool(torch.isfinite(numbers).all()) or not 0 <= stored["squared_noise"] < 1e300:
+    if not bool(torch.isfinite(numbers).all()):
         return "numbers that are not finite"
-    if float(numbers.abs().max()) > 1e12:
-        return f"a number of {float(numbers.abs().max()):.2g}"
+    if not 0 < stored["squared_noise"] < 1e4 * observations:
+        return f"a squared noise of {stored['squared_noise']:.2g}"
+    if abs(stored["log_evidence"]) > 1e6 * observations:
+        return f"a log evidence of {stored['log_evidence']:.2g}"
+    # parameters are standardised: a thousand ranges off is none
+    if float(outer.abs().max()) > 1e6 * count or not torch.allclose(outer, outer.mT):
+        return "outer products that are too large or not symmetric"
     # outer products of distances spread at least as far as their mean does
     spread = (outer + outer.mT) / 2 - torch.outer(offset, offset) / count
     if float(torch.linalg.eigvalsh(spread)[0]) < -1e-6 * float(outer.diagonal().abs().sum()):
         return "their outer products are smaller than their means allow"
     return ""
+
+
+def _no_prior(normal: GaussianPrior, stored: StoredPrior) -> str:
+    """Return why numbers are no prior; '' where they are one."""
+    kelvin = stored["reference_temperature_K"]
+    numbers = torch.cat([normal.mean, normal.covariance.flatten()])
+    if not bool(torch.isfinite(numbers).all()) or not 0 < normal.noise < 1e6:
+        return "mean, covariance or noise are not finite"
+    if not torch.allclose(normal.covariance, normal.covariance.mT):
+        return "the covariance is not symmetric"
+    if torch.linalg.eigvalsh(normal.covariance)[0] <= 0:
+        return "the covariance is not positive definite"
+    counts = stored["round"], stored["alloys"], stored["composition_groups"], stored["observations"]
+    if min(counts) < 0 or not stored["pseudo_tasks"] >= 0 or (kelvin is not None and kelvin <= 0):
+        return "a number that cannot be negative is"
+    return ""
+
+
+def _content_of(equation: str) -> str:
+    """Return the hash of the file that an equation comes from; '' of a built-in one."""
+    path = Path(equation)
+    return file_hash(path) if path.suffix == ".py" and path.is_file() else ""
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _numbers(prior: GaussianPrior) -> tuple[list[float], list[list[float]], float]:

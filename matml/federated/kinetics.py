@@ -26,6 +26,7 @@ from matml.kinetics.inference.population import Population, generic_prior
 
 FEWEST_ALLOYS = 3
 """Of a laboratory: the sums over one alloy are that alloy, and over two their mean."""
+HOTTEST_K = 5000.0
 TOLERANCE = 1e-4
 """Rise of the log evidence per alloy in a round at which the prior is learned."""
 DOF, NOISE_DOF = 8.0, 8.0
@@ -50,6 +51,10 @@ def begin(
     MatmlError
         Where the equation needs a reference temperature and none is given, or the reverse.
     """
+    if not study.strip():
+        raise MatmlError("--study: is empty; give a name that no other study has")
+    if reference_temperature_K is not None and not 0 < reference_temperature_K < HOTTEST_K:
+        raise MatmlError(f"--reference-temperature {reference_temperature_K:g}: give kelvin")
     if equation.needs_reference_temperature and reference_temperature_K is None:
         raise MatmlError(
             f"equation {equation.name!r} refers to a temperature: give --reference-temperature in "
@@ -92,19 +97,22 @@ class Laboratory:
         if len(kept) < FEWEST_ALLOYS:
             raise MatmlError(
                 f"{name}: {len(kept)} alloy(s); sums over fewer than {FEWEST_ALLOYS} would tell "
-                "single alloys; join with another laboratory first"
+                "single alloys"
             )
+        if not name.strip():
+            raise MatmlError("--laboratory: is empty; give its name")
         self.name, own = name, observations.select(kept)
-        tasks = to_tasks(own, study.equation, study.reference_temperature_K)
-        self._e_step = EStep(tasks)
+        self._tasks = to_tasks(own, study.equation, study.reference_temperature_K)
         self._groups = int(own.alloys["composition_group"].nunique())
         self._prints = dict.fromkeys(fingerprints(own, study.study), name)
 
     def sums(self, prior: SharedPrior) -> LaboratorySums:
         """Return the sums over its alloys under a prior."""
-        sums = self._e_step(prior.normal)
+        # from the prior alone, so that it is the same in a process of its own; and not by the last
+        # digit which of two starts that end alike is taken
+        sums = EStep(self._tasks, preference=1e-6)(prior.normal)
         told = ([self.name], self._groups, sums, self._prints)
-        return LaboratorySums(prior.key, prior.round, *told)
+        return LaboratorySums(prior.study, prior.key, prior.round, *told)
 
 
 def learn_together(
@@ -122,8 +130,9 @@ def fingerprints(observations: Observations, study: str) -> list[str]:
     amounts = composition_columns(observations.alloys)
     found = []
     for row in observations.alloys.to_dict("records"):
-        told = [f"{name} {row[name]:.3g}" for name in sorted(amounts) if row[name] == row[name]]
-        text = "; ".join([study, "".join(str(row["alloy"]).lower().split()), *told])
+        told = [f"{name} {row[name]:.3g}" for name in sorted(amounts) if row[name] > 0]
+        name = "".join(filter(str.isalnum, str(row["alloy"]).casefold()))
+        text = "; ".join([study, name, *told])
         found.append(hashlib.sha256(text.encode()).hexdigest()[:24])
     return found
 
@@ -131,23 +140,27 @@ def fingerprints(observations: Observations, study: str) -> list[str]:
 def step(prior: SharedPrior, whole: LaboratorySums) -> SharedPrior:
     """Return the prior of the next round; the same one, as `converged`, where it is learned.
 
-    Where other laboratories take part than before, evidences are not compared.
+    Where other data take part than before, evidences are not compared.
     """
     sums = whole.sums
     if sums.tasks < 2:
         raise MatmlError(f"{sums.tasks} alloy(s) cannot show how alloys differ: give at least 2")
     initial = generic_prior(prior.equation, prior.kind)
     evidence = penalised_evidence(sums, initial, prior.pseudo_tasks)
-    same = sorted(prior.laboratories) == sorted(whole.laboratories)
-    history = prior.history if same else []
+    told = [*sorted(whole.fingerprints), str(sums.observations), *sorted(whole.laboratories)]
+    data = hashlib.sha256("; ".join(told).encode()).hexdigest()
+    history = prior.history if data == prior.data else []
     rise = (evidence - history[-1]) / sums.tasks if history else math.inf
-    converged = rise < TOLERANCE
+    # it may fall by what the approximation is worth, not by more
+    converged = abs(rise) < TOLERANCE
     following = prior.normal if converged else m_step(sums, initial, prior.pseudo_tasks)
     return replace(
         prior,
         round=prior.round + 1,
         normal=following,
         history=[*history, evidence],
+        data=data,
+        roster=sorted({*prior.roster, *whole.laboratories}),
         laboratories=sorted(whole.laboratories),
         alloys=sums.tasks,
         composition_groups=whole.composition_groups,

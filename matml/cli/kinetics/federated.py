@@ -116,7 +116,7 @@ def merge(prior: Path, sums: tuple[Path, ...], out: Path, trust_equation: bool) 
     "--laboratory",
     "expected",
     multiple=True,
-    help="One that must be there, repeatable; by default those of the round before.",
+    help="One that must be there, repeatable, besides those that took part before.",
 )
 @click.option("--without", multiple=True, help="Laboratory that the round goes on without.")
 @out_option
@@ -136,7 +136,12 @@ def step(
 
     shared = SharedPrior.load(prior, trust_equation=trust_equation)
     whole = merged([LaboratorySums.load(path, shared) for path in sums], sums)
-    wanted = {*(expected or shared.laboratories)} - {*without}
+    if both := sorted({*without} & {*whole.laboratories}):
+        raise MatmlError(f"--without {both[0]!r}: its sums are among the files; leave them out")
+    known = {*shared.roster, *expected}
+    if unknown := sorted({*without} - known):
+        raise MatmlError(f"--without {unknown[0]!r}: is none of {', '.join(sorted(known))}")
+    wanted = known - {*without}
     if missing := sorted(wanted - {*whole.laboratories}):
         raise MatmlError(
             f"round {shared.round}: no sums of {', '.join(missing)}; wait for them, or go on with "
@@ -144,7 +149,11 @@ def step(
         )
     following = next_round(shared, whole)
     following.save(out)
-    told = f"{following.alloys} alloys of {len(following.laboratories)} laboratories"
+    number = len(following.laboratories)
+    laboratories = "1 laboratory" if number == 1 else f"{number} laboratories"
+    told = f"{following.alloys} alloys of {laboratories}"
+    if without:
+        click.echo(f"without {'; '.join(sorted(without))}")
     if following.converged:
         click.echo(f"learned from {told} in {following.round} rounds: `matml federated population`")
     else:

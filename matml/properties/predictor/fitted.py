@@ -25,8 +25,8 @@ from matml.structures.given import Columns, columns_of, given
 
 log = logging.getLogger(__name__)
 
-SAME_CRYSTAL = 1e-3
-"""Distance below which a crystal is one that the model was trained on."""
+SAME_CRYSTAL = 0.01
+"""Distance below which a crystal is one of the training set, whose embeddings are rounded."""
 SAME_SLOPE = 0.05
 """Difference from 1 of a slope that is not worth a word."""
 
