@@ -18,6 +18,15 @@ known_option = click.option(
 )
 
 
+inputs_option = click.option(
+    "--input",
+    "own_inputs",
+    multiple=True,
+    help="Column of the support and of the candidates' tables, such as a computed value, from "
+    "which a property of your own is learned too; repeatable.",
+)
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--out",
@@ -124,6 +133,7 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
     help="Unit of a property of your own: K, or NAME=K where there are several; by default what "
     "the end of its name says.",
 )
+@inputs_option
 @click.option(
     "--rank-by",
     type=click.Choice(["prediction", "probability", "expected_improvement", "pareto"]),
@@ -176,6 +186,7 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 
     given = (unit.rpartition("=")[::2] for unit in options["units"])
     options["units"] = {name or property_name or "": unit for name, unit in given}
+    options["columns"] = options.pop("own_inputs")
     screen_candidates(property=property_name, **options)
 
 
@@ -184,6 +195,7 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 @click.option("--property", "property_name", required=True, help="Label column.")
 @click.option("--goal", type=click.Choice(["minimise", "maximise"]), required=True)
 @click.option("--unit", help="Unit of a property of your own; by default the end of its name.")
+@inputs_option
 @click.option(
     "--support", type=EXISTING_FILE, help="CSV of the labels so far: id or file, and the label."
 )

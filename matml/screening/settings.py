@@ -130,6 +130,11 @@ class ScreeningSection(Section):
         description="Units of properties of your own whose names do not end in them, as "
         "`{melting_point: K}`.",
     )
+    inputs: list[str] = Field(
+        default=[],
+        description="Columns that are known of labelled crystals and candidates alike, such as a "
+        "computed value, from which properties of your own are learned too.",
+    )
     rank_by: Literal["prediction", "probability", "expected_improvement", "pareto"] = Field(
         default="prediction",
         description="Predicted worth of the goals with the probability of meeting the windows; "

@@ -24,6 +24,7 @@ class RidgePredictor:
     held_out_families = ()
     recipe = SimpleNamespace(graphs=GraphsSection().model_dump())
     method = "ridge"
+    warnings = ()
 
     def features(self, crystals):
         mean = [np.mean(numbers) for numbers in crystals.table["atomic_numbers"]]

@@ -268,3 +268,16 @@ def test_the_command_heeds_prices_and_costs(salts, tmp_path):
         limits = ("--most-price", 6) if "--prices" in options and text else ()
         with pytest.raises(MatmlError, match=said):
             suggest(*options, *limits)
+
+
+def test_a_column_of_ones_own_is_an_input(salts, predictor):
+    """Synthetic: labels that are a line in the column."""
+    column = pd.Series(np.linspace(1, 3, len(salts)), index=list(salts))
+    told, rest = column[::2], column[1::2]
+    campaign = LabelNext(salts, "T_K", model=predictor, strategy="mean", inputs={"x": column[::-1]})
+    campaign.tell(told.index, 100 * told)
+    batch = campaign.ask(2).set_index("id")
+    assert set(batch.index) == set(rest.nlargest(2).index)
+    np.testing.assert_allclose(batch["T_K"], 100 * column[batch.index], rtol=0.03)
+    with pytest.raises(MatmlError, match="serve properties that the model does not know"):
+        LabelNext(salts, "bulk_modulus_GPa", model=predictor, inputs={"x": column})

@@ -4,14 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from pymatgen.io.vasp import Poscar
 from ridge_screening import run
 
+from matml.config.data import check_screened_inputs
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.evaluation import retrospective
 from matml.screening.evaluation.held_out import held_out_families
+from matml.screening.settings import ScreeningSection
 from matml.structures.crystals import CrystalSet
+from matml.structures.settings import StructuresSection
 
 INDEX, STRENGTH = "my_index", "breakdown_field_MPa"
 
@@ -104,3 +108,85 @@ def test_an_own_property_is_tested_on_families_that_no_network_has_seen(dielectr
     assert methods == {"default", "chance"}
     with pytest.raises(MatmlError, match="no label column 'hardness'"):
         held_out_families(predictor, crystals, ["hardness"])
+
+
+@pytest.fixture(scope="module")
+def computed(prepared, support):
+    """A support and candidates with a column that follows the property: the volume per atom."""
+    folder = support.parent
+    known = read_table(prepared / "structures/structures.parquet").set_index("id")
+    labels = read_table(support)
+    own = labels.assign(computed=known.loc[labels["id"], "volume_per_atom_A3"].to_numpy())
+    own["strength_K"] = 40 - 2 * own["computed"]
+    write_table(folder / "with_column.csv", own[["id", "strength_K", "computed"]])
+    made = read_table(prepared / "candidates/candidates.parquet").head(12)
+    volumes = [abs(np.linalg.det(Poscar.from_str(text).structure.lattice.matrix)) / 5
+               for text in made["poscar"]]  # fmt: skip
+    made = made[["material_id", "poscar"]].assign(computed=volumes)
+    made.loc[3, "computed"] = np.nan
+    write_table(folder / "candidates.csv", made)
+    return folder
+
+
+def options(prepared, folder, *more):
+    return (
+        "--support", folder / "with_column.csv", "--candidates", folder / "candidates.csv",
+        "--known", prepared / "structures", "--input", "computed", *more,
+    )  # fmt: skip
+
+
+def test_a_column_of_support_and_candidates_is_an_input(prepared, computed):
+    out = computed / "with"
+    # as the workflow gives it
+    (computed / "own.yaml").write_text("inputs: [computed]\nproperty: strength_K\n")
+    run("screen", "--config", computed / "own.yaml", "--out", out, "--threads", 1,
+        *options(prepared, computed)[:-2])  # fmt: skip
+    found = read_table(out / "shortlist.csv").set_index("material_id")
+    made = read_table(computed / "candidates.csv").set_index("material_id")
+    (aside,) = read_table(out / "crystals/quarantine.csv").itertuples()
+    assert (aside.row, aside.reason) == (5, "has no value of the input computed")
+    assert made.index[3] not in found.index
+    assert len(found) == 11
+    # the property is a line in the column, which no crystal alone would tell so well
+    made = made.loc[found.index]
+    np.testing.assert_allclose(found["prediction"], 40 - 2 * made["computed"], atol=0.5)
+    np.testing.assert_allclose(found["computed"], made["computed"], rtol=1e-5)
+    run("report", out)
+    assert "the labels go with the input computed" in (out / "report.html").read_text()
+    run("screen", "suggest", "--property", "strength_K", "--goal", "maximise", "--number", 2,
+        "--out", out / "next.csv", *options(prepared, computed))  # fmt: skip
+    suggested = read_table(out / "next.csv")
+    best = 40 - 2 * made["computed"].sort_values()[:4]
+    assert (suggested["strength_K"] > best.min() - 0.5).all()
+    assert len(read_table(out / "next_quarantine.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "reason"),
+    [
+        ("refractive_index", "2\n3\n", "input computed: serves properties that the model does not"),
+        ("computed", "2\n3\n", "input computed: is asked for as a property, too"),
+        ("strength_K", "2\n\n", "has no value of the input computed; give one in a column"),
+        ("strength_K", "2\nfast\n", r"line 3: computed = 'fast' is not a number"),
+    ],
+)
+def test_inputs_that_no_screening_takes(prepared, computed, tmp_path, name, rows, reason):
+    ids, own = read_table(computed / "with_column.csv")["id"], rows.split("\n")
+    lines = [f"{ids[0]},1.5,{own[0]},1.4\n", f"{ids[1]},1.7,{own[1]},1.8\n"]
+    text = "id,strength_K,computed,refractive_index\n" + "".join(lines)
+    (tmp_path / "with_column.csv").write_text(text)
+    (tmp_path / "candidates.csv").write_bytes((computed / "candidates.csv").read_bytes())
+    with pytest.raises(MatmlError, match=reason):
+        run("screen", "--property", name, "--goal", "maximise", "--out", tmp_path / "out",
+            *options(prepared, tmp_path))  # fmt: skip
+
+
+def test_the_configuration_is_held_against_columns_of_candidates(prepared, computed):
+    own = ScreeningSection(inputs=["computed"], property="strength_K")
+    with pytest.raises(MatmlError, match=r"candidates that are made have no computed"):
+        check_screened_inputs(own, ["strength_K"], ["band_gap_eV"], StructuresSection())
+    given = own.model_copy(update={"candidates": [computed / "candidates.csv"]})
+    check_screened_inputs(given, ["strength_K"], ["band_gap_eV"], StructuresSection())
+    other = given.model_copy(update={"inputs": ["T_K"]})
+    with pytest.raises(MatmlError, match=r"candidates, .*: has no value of the input T_K; give"):
+        check_screened_inputs(other, ["strength_K"], ["band_gap_eV"], StructuresSection())

@@ -92,6 +92,21 @@ class FittedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = given(structures)
             values = structures.aligned(values)
+        self.taking(inputs)
+        labels = label_checks.to_numbers(values, len(structures))
+        support = self.encoder.encode(structures)
+        if self.method.inputs and len(support):
+            support = with_inputs(support, structures, inputs, self.method.inputs)
+        return self.adapted_to(support, labels, check_units=check_units)
+
+    def taking(self, inputs: Columns) -> "FittedPredictor":
+        """Return what learns from such columns, too, as of `adapt`.
+
+        Raises
+        ------
+        MatmlError
+            Where it takes none.
+        """
         if inputs is not None and not self.method.inputs:
             name = self.scale.property.name
             raise MatmlError(
@@ -99,11 +114,7 @@ class FittedPredictor:
                 f"learn {name} with them, give its labels another name, or learn a stack with such "
                 "features of its training crystals (`learn_features`)"
             )
-        labels = label_checks.to_numbers(values, len(structures))
-        support = self.encoder.encode(structures)
-        if self.method.inputs and len(support):
-            support = with_inputs(support, structures, inputs, self.method.inputs)
-        return self.adapted_to(support, labels, check_units=check_units)
+        return self
 
     def adapted_to(
         self, support: EncodedCrystals, labels: np.ndarray, *, check_units: bool
@@ -193,13 +204,13 @@ class FittedPredictor:
             )
         crystals, labels = crystals[single], labels[single]
         # one scale, so that errors of all supports have one unit
-        scale = self.scale_of(crystals, labels)
+        scale, method = self.on_labels(crystals, labels)
         standardised = scale.standardise(labels)
 
         def predict(known: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             support = crystals[known]
             query = self.domain.with_support(support).placed(crystals[others])
-            return self.method.adapt(support, standardised[known]).predict(query)
+            return method.adapt(support, standardised[known]).predict(query)
 
         return learning_curve(predict, scale, labels, shots, draws, seed, self.method.name)
 
@@ -225,9 +236,9 @@ class FittedPredictor:
             notes.append(declared_in_words(self.method, self.scale))
         return self.scale, adapted, notes
 
-    def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
-        """Return the scale on which labels of a support, [k], are learned."""
-        return self.scale
+    def on_labels(self, support: EncodedCrystals, labels: np.ndarray) -> tuple[LabelScale, Method]:
+        """Return the scale on which labels of a support, [k], are learned, and the method."""
+        return self.scale, self.method
 
     def over(self, crystals: EncodedCrystals) -> Pool:
         """Return the method over a pool of crystals of one family, standardised."""

@@ -14,7 +14,7 @@ from matml.properties.data import label_checks
 from matml.properties.data.targets import LabelScale, Property, own_property, spans_decades
 from matml.properties.features.columns import are_features, feature_names
 from matml.properties.methods.encoded import EncodedCrystals
-from matml.properties.methods.method import Adapted
+from matml.properties.methods.method import Adapted, Method
 from matml.properties.new_property.inputs import Columns as InputColumns
 from matml.properties.new_property.inputs import weight_of_columns
 from matml.properties.new_property.method import NewProperty
@@ -84,16 +84,21 @@ class FittedNewProperty(FittedPredictor):
                 f"{item.name}: all {len(labels)} labels are {labels[0]:g}; at least two must "
                 "differ, or there is nothing to learn"
             )
-        names = feature_names(inputs) if are_features(inputs) else column_names(inputs)
-        if item.name in names:
-            raise MatmlError(f"input {item.name}: is the property itself; leave it out")
-        fitted = replace(self, inputs=tuple(names))
-        support = with_inputs(self.encoder.encode(structures), structures, inputs, names)
+        fitted = self.taking(inputs)
+        support = with_inputs(self.encoder.encode(structures), structures, inputs, fitted.inputs)
         return fitted.adapted_to(support, labels, check_units=False)
 
-    def scale_of(self, support: EncodedCrystals, labels: np.ndarray) -> LabelScale:
+    def taking(self, inputs: Columns) -> "FittedNewProperty":
         """As of `FittedPredictor`."""
-        return self.learn(support, labels)[0]
+        names = feature_names(inputs) if are_features(inputs) else column_names(inputs)
+        if (name := self.scale.property.name) in names:
+            raise MatmlError(f"input {name}: is the property itself; leave it out")
+        return replace(self, inputs=tuple(names))
+
+    def on_labels(self, support: EncodedCrystals, labels: np.ndarray) -> tuple[LabelScale, Method]:
+        """As of `FittedPredictor`."""
+        scale, adapted, _ = self.learn(support, labels)
+        return scale, adapted.method
 
     def learn(
         self, support: EncodedCrystals, labels: np.ndarray

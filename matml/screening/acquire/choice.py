@@ -39,9 +39,10 @@ def choose(
         `row`, the property's prediction, `_low` and `_high` of its 90 % interval before any of the
         batch is known, and `wanted`, the acquisition value at that time.
     """
-    name, method = fitted.scale.property.name, fitted.method
+    name = fitted.scale.property.name
     crystals = fitted.domain.with_support(crystals[known]).placed(crystals)
-    sign, scale = goal_sign(name, goal), fitted.scale_of(crystals[known], labels)
+    scale, method = fitted.on_labels(crystals[known], labels)
+    sign = goal_sign(name, goal)
     values = sign * scale.standardise(labels)
     posterior = turned(method.over(crystals), sign)
     chosen = choose_batch(strategy, posterior, known, values, number, pool, **costs)

@@ -10,10 +10,11 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.properties.data.label_checks import check_values, to_numbers
 from matml.properties.predictor.few_shot import FewShotPredictor
+from matml.properties.predictor.fitted import with_inputs
 from matml.screening.acquire.acquisition import STRATEGIES
 from matml.screening.acquire.choice import choose
 from matml.screening.acquire.constraints import allowed_rows
-from matml.structures.given import given
+from matml.structures.given import Columns, column_names, given
 
 
 class LabelNext:
@@ -43,6 +44,9 @@ class LabelNext:
         Of elements by kg, and the highest of a crystal by its mass fractions.
     costs
         Of a label of each crystal, one value each; a label counts by what it brings per cost.
+    inputs
+        Columns of which each crystal has a value, from which a property of one's own is learned
+        too; as of `FewShotPredictor.adapt`.
 
     Raises
     ------
@@ -64,6 +68,7 @@ class LabelNext:
         prices: Mapping[str, float] | None = None,
         most_price: float = np.inf,
         costs: Sequence[float] | None = None,
+        inputs: Columns = None,
     ) -> None:
         if goal not in (None, "maximise", "minimise"):
             raise MatmlError(f"goal: {goal!r}; give 'maximise' or 'minimise'")
@@ -72,8 +77,9 @@ class LabelNext:
         items = given(structures)
         self.ids, self.goal, self.strategy = items.ids, goal, strategy
         predictor = model if isinstance(model, FewShotPredictor) else FewShotPredictor.load(model)
-        self.fitted = predictor.fitted(property_name, unit=unit)
-        self.crystals = predictor.encode(items)
+        self.fitted = predictor.fitted(property_name, unit=unit).taking(inputs)
+        names = column_names(inputs)
+        self.crystals = with_inputs(predictor.encode(items), items, inputs, names)
         self.formulas = self.crystals.crystals.table["formula"].tolist()
         if most_price < np.inf and prices is None:
             raise MatmlError(f"most_price: {most_price:g} needs prices, which are not given")

@@ -11,7 +11,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.text.words import plural
 from matml.screening.acquire.constraints import allowed_rows, read_costs, read_prices
-from matml.screening.data.inputs import support_table
+from matml.screening.data.inputs import read_chunk, support_table, without_values
 from matml.screening.data.known import (
     GUESSED_VOLUME,
     flag_known,
@@ -22,10 +22,11 @@ from matml.screening.data.known import (
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
-from matml.screening.score.scoring import check_properties, graph_section, read_chunk
+from matml.screening.score.scoring import check_properties, graph_section
 from matml.screening.select.run import ingest_settings
 from matml.structures.crystals import CrystalSet
 from matml.structures.duplicates import copies
+from matml.structures.settings import StructuresSection
 from matml.structures.table import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def suggest_labels(
     out: Path,
     device: str,
     unit: str | None = None,
+    own_inputs: Sequence[str] = (),
     only_elements: Sequence[str] = (),
     without_elements: Sequence[str] = (),
     prices: Path | None = None,
@@ -64,6 +66,8 @@ def suggest_labels(
 
     Parameters
     ----------
+    own_inputs
+        Columns of support and candidates from which a property of one's own is learned too.
     prices, most_price
         CSV of elements' prices by kg, and the highest of a candidate by its mass fractions.
     costs, budget
@@ -87,9 +91,10 @@ def suggest_labels(
     labels, labelled = np.zeros(0), known_table[:0]
     if support is not None:
         ids = set(known_table["id"])
-        given = read_supports(support, [property_name], ids, inputs)[property_name]
-        labels, labelled = given.labels, support_table(given, known_table, settings)
-    candidates, quarantine = _candidates(inputs, settings)
+        given = read_supports(support, [property_name], ids, inputs, own_inputs)[property_name]
+        labels = given.labels
+        labelled = support_table(given, known_table, settings, own_inputs)
+    candidates, quarantine = _candidates(inputs, settings, own_inputs)
     if len(candidates) > MOST_CANDIDATES:
         raise MatmlError(
             f"--candidates: {len(candidates):,} crystals; give at most {MOST_CANDIDATES:,}, such "
@@ -117,8 +122,9 @@ def suggest_labels(
     from matml.screening.acquire.choice import choose
 
     predictor = FewShotPredictor.load(model, device)
-    check_properties(predictor, objectives, [property_name] if support else [], support)
-    fitted = predictor.fitted(property_name, unit=unit)
+    told_of = [property_name] if support else []
+    check_properties(predictor, objectives, told_of, support, own_inputs)
+    fitted = predictor.fitted(property_name, unit=unit).taking(own_inputs or None)
     encoded = predictor.encode(CrystalSet.from_table(table, graph_section(predictor, known_graphs)))
     found = choose(
         fitted,
@@ -171,12 +177,17 @@ def _unlike(table: pd.DataFrame, n_labelled: int) -> pd.DataFrame:
     return table[~repeated].reset_index(drop=True)
 
 
-def _candidates(inputs: Sequence[Path], settings) -> tuple[pd.DataFrame, list[dict]]:
+def _candidates(
+    inputs: Sequence[Path], settings: StructuresSection, columns: Sequence[str]
+) -> tuple[pd.DataFrame, list[dict]]:
     """The good crystals of the inputs, columns as in `structures.parquet`, one per id; the bad."""
     tables, quarantine = [], []
-    for chunk in read_chunks(inputs, settings):
-        table, _, refused = read_chunk(chunk, settings)
+    for chunk in read_chunks(inputs, settings, columns=columns):
+        table, _, refused = read_chunk(chunk, settings, columns)
         quarantine += refused
+        if columns and len(table):
+            lacking, refused = without_values(table, columns, {})
+            quarantine, table = quarantine + refused, table[~lacking]
         if len(table):
             tables.append(table)
         if sum(map(len, tables)) > MOST_CANDIDATES:

@@ -56,6 +56,7 @@ def read_chunks(
     shard: int = 0,
     shards: int = 1,
     said: Documents | None = None,
+    columns: Sequence[str] = (),
 ) -> Iterator[Chunk]:
     """Yield the chunks of a shard, every `shards`-th one.
 
@@ -66,6 +67,8 @@ def read_chunks(
         structures ingest` wrote. Tables and zips are read as they are needed.
     said
         Takes in what was ignored and how tables were understood, as reading goes on.
+    columns
+        Of tables of candidates, which are inputs.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def read_chunks(
             raise MatmlError(f"--candidates {path}: no such file or folder")
     said = Documents() if said is None else said
     number = -1
-    parts = (part for path in inputs for part in _parts(Path(path), settings, size, said))
+    parts = (part for path in inputs for part in _parts(Path(path), settings, size, said, columns))
     for number, (documents, crystals, extra) in enumerate(parts):
         if number % shards == shard:
             yield Chunk(number, documents, crystals, extra)
@@ -89,7 +92,9 @@ def read_chunks(
 Part = tuple[list[Document], pd.DataFrame | None, pd.DataFrame]
 
 
-def _parts(path: Path, settings: StructuresSection, size: int, said: Documents) -> Iterator[Part]:
+def _parts(
+    path: Path, settings: StructuresSection, size: int, said: Documents, columns: Sequence[str]
+) -> Iterator[Part]:
     """Yield the chunks of one input, without their number."""
     if path.is_dir():
         made = (path / name for name in (INGESTED_TABLE, CANDIDATE_TABLE))
@@ -114,8 +119,9 @@ def _parts(path: Path, settings: StructuresSection, size: int, said: Documents) 
                 continue
             notes = [f"{item.path.name}: {note}" for note in part.attrs.get("notes", [])]
             said.notes += [note for note in notes if note not in said.notes]
-            documents = row_documents(part, item.path, settings)
-            reserved = [name for name in {*RESERVED, crystal_column(part)} if name in part]
+            own = [name for name in columns if name in part]
+            documents = row_documents(part, item.path, settings, own)
+            reserved = [name for name in {*RESERVED, crystal_column(part), *own} if name in part]
             yield documents, None, part.drop(columns=reserved).reset_index(drop=True)
     if waiting:
         yield waiting, None, pd.DataFrame(index=range(len(waiting)))

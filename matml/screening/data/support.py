@@ -33,19 +33,26 @@ class Support:
         Values in the property's unit, shape [K].
     formulas
         That the rows give; '' where they give none.
+    columns
+        What the rows give of columns that are inputs, by name; nothing of those that are empty.
     """
 
     ids: list[str]
     files: list[Path | None]
     labels: np.ndarray
     formulas: list[str]
+    columns: list[dict[str, float]]
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def read_supports(
-    path: Path, properties: Sequence[str], known_ids: set[str], folders: Sequence[Path] = ()
+    path: Path,
+    properties: Sequence[str],
+    known_ids: set[str],
+    folders: Sequence[Path] = (),
+    inputs: Sequence[str] = (),
 ) -> dict[str, Support]:
     """Read a support CSV with label columns of several properties: property to its support.
 
@@ -56,6 +63,8 @@ def read_supports(
     ----------
     folders
         Where files may lie that are not beside the CSV: those of the candidates.
+    inputs
+        Columns from which properties are learned too; a known crystal may have them itself.
 
     Raises
     ------
@@ -65,12 +74,17 @@ def read_supports(
     table = _read_text(path, properties[0])
     given = [name for name in properties if name in table]
     if not given or (given == [properties[0]] and sum(n in PROPERTIES for n in table) < 2):
-        return {properties[0]: read_support(path, properties[0], known_ids, folders)}
-    return {name: _support_of(path, table, name, known_ids, folders, True) for name in given}
+        return {properties[0]: read_support(path, properties[0], known_ids, folders, inputs)}
+    options = known_ids, folders, inputs, True
+    return {name: _support_of(path, table, name, *options) for name in given}
 
 
 def read_support(
-    path: Path, property_name: str, known_ids: set[str], folders: Sequence[Path] = ()
+    path: Path,
+    property_name: str,
+    known_ids: set[str],
+    folders: Sequence[Path] = (),
+    inputs: Sequence[str] = (),
 ) -> Support:
     """Read and check a support CSV: a column `id` or `file`, and one named as the property.
 
@@ -83,7 +97,8 @@ def read_support(
         finite number or outside the range of its property, one crystal with two different
         labels, fewer than two distinct labels.
     """
-    return _support_of(path, _read_text(path, property_name), property_name, known_ids, folders)
+    table = _read_text(path, property_name)
+    return _support_of(path, table, property_name, known_ids, folders, inputs)
 
 
 def _read_text(path: Path, property_name: str) -> pd.DataFrame:
@@ -103,6 +118,7 @@ def _support_of(
     property_name: str,
     known_ids: set[str],
     folders: Sequence[Path],
+    inputs: Sequence[str],
     skip_empty: bool = False,
 ) -> Support:
     """The labelled crystals of one property."""
@@ -118,7 +134,7 @@ def _support_of(
             f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
         )
     labels: dict[tuple[str, Path | None], float] = {}
-    formulas = {}
+    formulas, columns = {}, dict[tuple[str, Path | None], dict[str, float]]()
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
         where = f"{path}, line {line + FIRST_ROW}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
@@ -130,6 +146,15 @@ def _support_of(
             raise MatmlError(
                 f"{where}: {key[0] or key[1]} is labelled {labels[key]:g} and {value:g}; keep one"
             )
+        own = {
+            name: _number(row[name], name, where)
+            for name in inputs
+            if row.get(name, "").strip().lower() not in EMPTY
+        }
+        if columns.setdefault(key, own) != own:
+            raise MatmlError(
+                f"{where}: {key[0] or key[1]} has {own} here, and {columns[key]} before; keep one"
+            )
     if len(set(labels.values())) < 2:
         raise MatmlError(
             f"{path}: {len(labels)} labelled crystals with {len(set(labels.values()))} distinct "
@@ -140,6 +165,7 @@ def _support_of(
         files=[file for _, file in labels],
         labels=np.array(list(labels.values())),
         formulas=list(formulas.values()),
+        columns=list(columns.values()),
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.settings import validate
 from matml.properties.data.targets import Property
-from matml.screening.data.inputs import support_table
+from matml.screening.data.inputs import check_inputs, read_chunk, support_table, without_values
 from matml.screening.data.known import flag_known, known_values, read_known
 from matml.screening.data.reader import Chunk
 from matml.screening.data.support import Support, read_supports
@@ -33,11 +33,8 @@ from matml.screening.settings import ScreeningSection
 from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.disorder.atoms import occupancies
 from matml.structures.duplicates import find_duplicates, note_undecided
-from matml.structures.errors import BadCrystal
 from matml.structures.graphs.store import GraphStore
-from matml.structures.ingest import document_crystals
 from matml.structures.settings import GraphsSection, StructuresSection
-from matml.structures.table import crystal_row, quarantine_row
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +54,13 @@ class Adapted(Protocol):
         """One row per crystal, as `Predictor.encode` gave them: prediction, low, high, distance,
         in_domain.
         """
+
+    def unfit(self, table: pd.DataFrame, /) -> dict[int, tuple[str, str]]:
+        """Rows whose inputs cannot be taken, with the column and the reason."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What there is to say of the labels."""
 
 
 class Predictor(Protocol):
@@ -87,6 +91,7 @@ class Predictor(Protocol):
         *,
         check_units: bool,
         unit: str | None = None,
+        inputs: Sequence[str] | None = None,
     ) -> Adapted:
         """The predictor adapted to labelled crystals, of a property that it knows or another."""
 
@@ -152,6 +157,7 @@ def check_properties(
     objectives: Sequence[Objective],
     labelled: Collection[str],
     support: Path | None,
+    inputs: Sequence[str] = (),
 ) -> None:
     """Refuse an objective on a property that the predictor does not know and no label tells of.
 
@@ -159,7 +165,10 @@ def check_properties(
     ----------
     labelled
         Properties of which `support` holds labels.
+    inputs
+        Columns that are known of every crystal, which only such properties take.
     """
+    check_inputs(inputs, learned_properties(objectives), predictor.properties)
     for objective in objectives:
         name = objective.learned_property
         if name not in predictor.properties and name not in labelled:
@@ -211,11 +220,12 @@ class Scorer:
         self.names = learned_properties(job.objectives)
         known = read_known(job.known)
         ids = set(known["id"])
-        self.supports = read_supports(job.support, self.names, ids, job.candidates)
+        inputs = self.settings.inputs
+        self.supports = read_supports(job.support, self.names, ids, job.candidates, inputs)
         self.predictor = job.load(job.model)
-        check_properties(self.predictor, job.objectives, self.supports, job.support)
+        check_properties(self.predictor, job.objectives, self.supports, job.support, inputs)
         self.support_crystals = {
-            name: support_table(support, known, job.structures)
+            name: support_table(support, known, job.structures, self.inputs_of(name))
             for name, support in self.supports.items()
         }
         self.graphs = graph_section(self.predictor, job.known_graphs)
@@ -239,6 +249,10 @@ class Scorer:
         """Properties that are learned as their logarithm."""
         return [name for name, adapted in self.adapted.items() if adapted.item.logarithmic]
 
+    def inputs_of(self, name: str) -> list[str]:
+        """Columns from which a property is learned too: none of one that the model knows."""
+        return [] if name in self.predictor.properties else self.settings.inputs
+
     def adapt(self, name: str) -> Adapted:
         """Adapt to one property; without labels of it the predictor is taken as it is."""
         if name not in self.supports:
@@ -249,6 +263,7 @@ class Scorer:
             name,
             check_units=not self.job.trust_labels,
             unit=self.settings.units.get(name),
+            **({"inputs": inputs} if (inputs := self.inputs_of(name)) else {}),
         )
 
     def add(self, name: str, known: pd.DataFrame) -> None:
@@ -295,8 +310,12 @@ class Scorer:
 
     def score(self, chunk: Chunk) -> Scored:
         """Score one chunk."""
-        table, extra, quarantine = read_chunk(chunk, self.job.structures)
+        table, extra, quarantine = read_chunk(chunk, self.job.structures, self.settings.inputs)
         n_read = len(table) + sum(row["dropped"] == "crystal" for row in quarantine)
+        if self.settings.inputs and len(table):
+            lacking, refused = without_values(table, self.settings.inputs, self.unfit(table))
+            quarantine, table = quarantine + refused, table[~lacking].reset_index(drop=True)
+            extra = extra[~lacking].reset_index(drop=True)
         if len(table):
             table["duplicate_of"], undecided = find_duplicates(table, threads=1)
             note_undecided(table, undecided)
@@ -319,6 +338,11 @@ class Scorer:
         return Scored(
             table, extra, quarantine, n_read, n_copies, judgement.criteria, judgement.gaps
         )
+
+    def unfit(self, table: pd.DataFrame) -> dict[int, tuple[str, str]]:
+        """Rows whose inputs some property cannot take, with the column and the reason."""
+        own = [name for name in self.names if self.inputs_of(name)]
+        return {row: why for n in own for row, why in self.adapted[n].unfit(table).items()}
 
     def judged(
         self, table: pd.DataFrame, predictions: dict[str, pd.DataFrame]
@@ -383,29 +407,6 @@ class Scorer:
             for suffix, name in (("", "prediction"), ("_low", "low"), ("_high", "high"))
         }
         return rows.assign(**columns, **hull_columns(KnownHull.of(known), rows, predictions))
-
-
-def read_chunk(
-    chunk: Chunk, settings: StructuresSection
-) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
-    """The good crystals of a chunk, what their table says beyond, and rows of the quarantine."""
-    if chunk.crystals is not None:
-        given = chunk.crystals.reset_index(drop=True)
-        own = given[given["duplicate_of"] == ""].reset_index(drop=True)
-        return own, own[[]], []
-    rows, places, quarantine = [], [], []
-    for place, document in enumerate(chunk.documents):
-        where = document.source, document.row
-        for identity, result in document_crystals(document, settings):
-            if isinstance(result, BadCrystal):
-                quarantine.append(
-                    quarantine_row(identity, *where, "crystal", "", result.reason, result.remedy)
-                )
-                continue
-            rows.append(crystal_row(identity, *where, document.material_id, result))
-            places.append(place)
-    table = pd.DataFrame(rows)
-    return table, chunk.extra.iloc[places].reset_index(drop=True), quarantine
 
 
 def hull_columns(

@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -65,6 +65,7 @@ def screen_candidates(
     shard: int | None = None,
     shards: int | None = None,
     trust_labels: bool = False,
+    columns: Sequence[str] = (),
     **options: Any,
 ) -> None:
     """Run `matml screen`: stream, then finish; one shard only streams.
@@ -73,6 +74,8 @@ def screen_candidates(
     ----------
     model, known
         By default what ships with matml.
+    columns
+        `inputs` of the settings.
     options
         Of the settings: property, goal, objectives, units, rank_by, top, keep, diversity.
 
@@ -83,7 +86,7 @@ def screen_candidates(
     """
     from matml.screening.select.shortlist import finish
 
-    settings = with_options(read_section(ScreeningSection, config), **options)
+    settings = with_options(read_section(ScreeningSection, config), inputs=columns, **options)
     shards = shards or 1
     if not 0 <= (shard or 0) < shards:
         raise MatmlError(f"--shard {shard}: must be from 0 to {shards - 1}, for --shards {shards}")
@@ -103,7 +106,9 @@ def screen_candidates(
         candidates=tuple(map(Path, inputs)),
     )
     said = Documents()
-    chunks = read_chunks(inputs, job.structures, shard=shard or 0, shards=shards, said=said)
+    chunks = read_chunks(
+        inputs, job.structures, shard=shard or 0, shards=shards, said=said, columns=settings.inputs
+    )
     stream(job, chunks, Path(out), workers, seed, (shard or 0, shards), said)
     if shard is None:
         finish([Path(out)], Path(out))
@@ -178,6 +183,7 @@ def stream(
         "logarithmic": scorer.logarithmic,
         "methods": {name: adapted.method for name, adapted in scorer.adapted.items()},
         "support": support_summary(scorer.supports, scorer.support_crystals),
+        "labels_say": [note for adapted in scorer.adapted.values() for note in adapted.warnings],
         "best_labels": scorer.best,
         "settings": job.settings.model_dump(mode="json"),
         "job": {

@@ -86,6 +86,7 @@ def _notes(
         f"any labelled crystal holds, {counts['beyond']} are predicted beyond all labels "
         "(one candidate may have several of these reasons).",
     ]
+    notes += state["labels_say"]
     if counts["copies"]:
         notes.append(
             f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
