@@ -1,11 +1,12 @@
 """Which sources a command uses, and that their hash changes with them and with nothing else."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from matml.cli.sources import command_sources, source_hash
+from matml.cli.sources import ROOT, _imports, command_sources, source_hash
 from matml.core.errors import MatmlError
 from matml.core.files import write_text
 
@@ -126,11 +127,32 @@ def test_real_commands_use_what_they_should(command, used, unused):
     assert not [m for m in modules if m in wrong or m.startswith(tuple(f"{w}." for w in wrong))]
 
 
+def parsed(body):
+    """What statements import, by the parser."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            yield from parsed(node.orelse)
+        else:
+            blocks = ("body", "orelse", "finalbody", "handlers", "cases")
+            below = [getattr(node, block, []) for block in blocks]
+            yield from (each for part in below if isinstance(part, list) for each in parsed(part))
+
+
+def test_imports_of_the_whole_package_are_those_that_a_parser_finds():
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert sorted(_imports(text)) == sorted(parsed(ast.parse(text).body)), path
+
+
 def test_hashes_of_all_rules_are_there_and_quick(within):
     texts = [path.read_text(encoding="utf-8") for path in sorted(RULES.glob("*.smk"))]
     commands = sorted({m for text in texts for m in re.findall(r'"(matml\.cli\.[\w.:]+)"', text)})
     assert len(commands) > 15
     command_sources.__globals__["_read"].cache_clear()
-    with within(2):
+    with within(1):
         for command in commands:
             source_hash(command)

@@ -5,7 +5,8 @@ Snakemake reruns a stage after its code was edited where a hash of that code is 
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from matml.core.errors import MatmlError
 
 ROOT = Path(__file__).parents[1]
 """Folder of the package matml."""
+NEVER_RUN = re.compile(r'"""[\s\S]*?"""|^( *)if TYPE_CHECKING:\n(?:\1 +.*\n|\n)*', re.MULTILINE)
+"""Long strings, which may show code, and what is imported for the type checker alone."""
+IMPORT = re.compile(r"^ *(?:from ([\w.]+) )?import +(?:\(([^)]*)\)|(.*))", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,15 @@ def command_sources(command: str, root: Path = ROOT) -> tuple[str, list[str]]:
             waiting += [definitions[each] for each in own if each in definitions]
     nodes = sorted(used, key=lambda node: node.lineno)
     lines = _read(name, root).text.splitlines()
-    code = [line for node in nodes for line in lines[_first_line(node) - 1 : node.end_lineno]]
-    found, following = set[str](), _resolve(_imports(nodes), root)
+    code = "\n".join(
+        line for node in nodes for line in lines[_first_line(node) - 1 : node.end_lineno]
+    )
+    found, following = set[str](), _resolve(_imports(code), root)
     while following:
         if (module := following.pop()) not in found:
             found.add(module)
             following += _read(module, root).uses
-    return "\n".join(code), sorted(found)
+    return code, sorted(found)
 
 
 @cache
@@ -105,7 +111,7 @@ def _read(name: str, root: Path) -> Module:
             if f'"{place.name}"' in text:
                 for file in sorted([place, *place.rglob("*")]):
                     digest.update(file.read_bytes() if file.is_file() else b"")
-    imports = list(_imports(ast.parse(text).body))
+    imports = _imports(text)
     uses = _resolve(imports, root)
     if ("importlib", "import_module") in imports and path.name != "__init__.py":
         # what a module imports by name stands beside it; a package's face only passes names on
@@ -135,23 +141,17 @@ def _resolve(imports: Iterable[tuple[str, str]], root: Path) -> list[str]:
     return [module for module in found if module in files]
 
 
-def _imports(body: Sequence[ast.AST]) -> Iterator[tuple[str, str]]:
-    """Yield (module, name in it) of what statements import, at any depth.
+def _imports(text: str) -> list[tuple[str, str]]:
+    """Return (module, name in it) of what code imports, at any depth; of `import x`, (x, "").
 
-    What is imported for the type checker alone never runs.
+    By patterns, since to parse the whole package costs a second of every start of Snakemake.
     """
-    for node in body:
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from ((node.module or "", alias.name) for alias in node.names)
-        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            yield from _imports(node.orelse)
-        else:
-            for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-                below = getattr(node, block, None)
-                if isinstance(below, list):
-                    yield from _imports(below)
+    found = []
+    for module, several, one in IMPORT.findall(NEVER_RUN.sub("", text)):
+        parts = re.sub("#.*", "", several or one).split(",")
+        names = [part.split()[0] for part in parts if part.strip()]
+        found += [(module, name) if module else (name, "") for name in names]
+    return found
 
 
 @cache
