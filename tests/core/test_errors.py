@@ -3,8 +3,6 @@
 import importlib
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -66,14 +64,6 @@ def test_a_full_disk_for_temporary_files_is_said():
     assert reason_of(error).endswith(
         "; free some space there, or set TMPDIR to a folder that has some"
     )
-
-
-def test_a_notebook_without_widgets_is_not_warned_of_them():
-    code = "import warnings; warnings.warn('IProgress not found. Please update jupyter')"
-    call = [sys.executable, "-W", "default", "-c"]
-    assert "IProgress" in subprocess.run([*call, code], capture_output=True, text=True).stderr
-    told = subprocess.run([*call, f"import matml; {code}"], capture_output=True, text=True)
-    assert told.stderr == ""
 
 
 def own_exceptions():

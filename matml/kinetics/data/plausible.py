@@ -178,14 +178,11 @@ def _wrong_way(raw: pd.DataFrame, measured: str) -> Problem | None:
     along, sign, meant = WRONG_WAY[measured]
     names = [n for n in ("temperature_K", *INPUTS) if n in raw and n != along]
     table = pd.DataFrame({n: numbers(raw[n]) for n in (along, measured, *names)}).dropna()
-    steps = [
-        step
-        for _, held in table.sort_values(along).groupby(names or np.zeros(len(table)))
-        for step in np.diff(held[measured])
-    ]
-    if len(steps) < 2 or min(np.multiply(sign, steps)) < 0:
+    held = table.sort_values(along).groupby(names or np.zeros(len(table)))
+    steps = held[measured].diff().dropna()
+    if len(steps) < 2 or (sign * steps).min() < 0:
         return None
-    if abs(sum(steps)) < CHANGE * table[measured].max() * len(steps) ** 0.5:
+    if abs(steps.sum()) < CHANGE * table[measured].max() * len(steps) ** 0.5:
         return None
     reason = (
         f"{'falls' if sign < 0 else 'rises'} with {along[:-2]} wherever this alloy was measured"

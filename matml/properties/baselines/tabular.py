@@ -7,11 +7,9 @@ family, and one after adaptation to a support set. All values are on the standar
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from matml.core.errors import reading
@@ -19,13 +17,19 @@ from matml.gp.exact import GlobalGP
 from matml.gp.residual import ResidualGP, learn_residual_gp
 from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
 
+if TYPE_CHECKING:
+    from sklearn.ensemble import ExtraTreesRegressor
+
 FOLDS = 3
 
 
 def fit_extra_trees(
     features: np.ndarray, targets: np.ndarray, *, trees: int, seed: int, threads: int
-) -> ExtraTreesRegressor:
+) -> "ExtraTreesRegressor":
     """Return extra-trees (Geurts 2006, 10.1007/s10994-006-6226-1) fitted to [n, d] and [n]."""
+    # a model that is only used needs neither this nor half a second of its start
+    from sklearn.ensemble import ExtraTreesRegressor
+
     model = ExtraTreesRegressor(
         trees, max_features=0.3, min_samples_leaf=1, random_state=seed, n_jobs=threads
     )
@@ -44,7 +48,7 @@ class Baseline:
         Learned on residuals cross-fitted by family.
     """
 
-    model: ExtraTreesRegressor | GlobalGP
+    model: "ExtraTreesRegressor | GlobalGP"
     residual_gp: ResidualGP
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -78,7 +82,7 @@ def fit_baseline(
     if kind == "extra_trees":
         model = fit_extra_trees(features, targets, trees=trees, seed=seed, threads=threads)
 
-        def refit(rows: np.ndarray) -> ExtraTreesRegressor | GlobalGP:
+        def refit(rows: np.ndarray) -> "ExtraTreesRegressor | GlobalGP":
             return fit_extra_trees(
                 features[rows], targets[rows], trees=trees, seed=seed, threads=threads
             )
@@ -87,7 +91,7 @@ def fit_baseline(
             subset=gp_subset, steps=gp_steps, seed=seed, exact_up_to=gp_exact_up_to
         ).fit(features, targets)
 
-        def refit(rows: np.ndarray) -> ExtraTreesRegressor | GlobalGP:
+        def refit(rows: np.ndarray) -> "ExtraTreesRegressor | GlobalGP":
             return model.refit(features[rows], targets[rows])
 
     residuals = cross_fitted_residuals(refit, features, targets, families)
@@ -96,12 +100,14 @@ def fit_baseline(
 
 
 def cross_fitted_residuals(
-    refit: Callable[[np.ndarray], ExtraTreesRegressor | GlobalGP],
+    refit: "Callable[[np.ndarray], ExtraTreesRegressor | GlobalGP]",
     features: np.ndarray,
     targets: np.ndarray,
     families: np.ndarray,
 ) -> np.ndarray:
     """Return residuals of models that had not seen the crystal's family, [n]."""
+    from sklearn.model_selection import GroupKFold
+
     residuals = np.empty(len(targets))
     for train, held_out in GroupKFold(FOLDS).split(features, targets, families):
         residuals[held_out] = targets[held_out] - refit(train).predict(features[held_out])
@@ -154,6 +160,8 @@ def load_baseline(path: Path, kind: str, features: np.ndarray, targets: np.ndarr
         if kind == "global_gp":
             process = GlobalGP.from_hyper_parameters(unpack(f"{kind}.model", tensors))
         else:
+            from sklearn.ensemble import ExtraTreesRegressor
+
             trees = ExtraTreesRegressor(**state[kind])
     if kind == "global_gp":
         return Baseline(process.refit(features, targets), residual)

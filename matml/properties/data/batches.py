@@ -1,17 +1,30 @@
 """From stored graphs to batches that the network takes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
 
 from matml.meta.checkpoint import content
 from matml.structures.crystals import CrystalSet
 
 
+class CrystalBatch(dict[str, Any]):
+    """Tensors of some crystals by name, which are attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
 class GraphBatches:
-    """Batches of crystals as torch_geometric `Data`, made without a Python loop over crystals.
+    """Batches of crystals, made without a Python loop over crystals.
 
     Parameters
     ----------
@@ -56,7 +69,7 @@ class GraphBatches:
         """Return a hash of the graphs, volumes and targets of some crystals."""
         return content(self.batch(np.asarray(rows, dtype=int)))
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> Data:
+    def batch(self, indices: Sequence[int] | np.ndarray) -> CrystalBatch:
         """Return one batch; see `CrystalNetwork.embedding` for its fields.
 
         Where targets are known, `target` [crystals, properties] holds them.
@@ -66,7 +79,7 @@ class GraphBatches:
         graph, centre = flat["graph"], flat["edge_target"]
         atoms = flat["node_multiplicity"].astype(self.dtype)
         all_atoms = np.bincount(graph, weights=atoms, minlength=len(indices))
-        data = Data(
+        data = CrystalBatch(
             atomic_number=torch.from_numpy(flat["atomic_number"].astype(np.int64)),
             node_weight=torch.from_numpy((atoms / all_atoms[graph]).astype(self.dtype)),
             batch=torch.from_numpy(graph.astype(np.int64)),
@@ -74,8 +87,9 @@ class GraphBatches:
             edge_distance=torch.from_numpy(flat["edge_distance"].astype(self.dtype)),
             edge_weight=torch.from_numpy(flat["edge_weight"].astype(self.dtype)),
             volume_per_atom=torch.from_numpy(self.volume[indices]),
-            num_nodes=len(graph),
         )
         if self.targets is not None:
             data.target = torch.from_numpy(self.labels(indices))
-        return data if self.device == "cpu" else data.to(self.device)
+        if self.device == "cpu":
+            return data
+        return CrystalBatch({name: tensor.to(self.device) for name, tensor in data.items()})

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from matml.meta import GaussianHead, Parameters
 from matml.meta.vectorised import repeat_weights
-from matml.properties.data.batches import GraphBatches
+from matml.properties.data.batches import CrystalBatch, GraphBatches
 from matml.properties.methods.corrected import Corrected, Plain
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Episode, FineTuning, Method, Trained
@@ -58,7 +57,7 @@ class Graphs:
         """Return some of them."""
         return Graphs(self.crystals, self.rows[rows], self.device)
 
-    def batch(self) -> Data:
+    def batch(self) -> CrystalBatch:
         """Return them as one batch."""
         return GraphBatches(self.crystals, device=self.device).batch(self.rows)
 
@@ -84,7 +83,7 @@ class TunedNetworks(Method[Graphs, Tuned]):
         """Return the network of a member before any label."""
 
     @abstractmethod
-    def tune(self, member: Member, supports: Sequence[Data]) -> Mapping[str, Parameters]:
+    def tune(self, member: Member, supports: Sequence[CrystalBatch]) -> Mapping[str, Parameters]:
         """Return the weights for each support by the name of the variant, [tasks, …]."""
 
     def view(self, crystals: EncodedCrystals) -> Graphs:
@@ -118,7 +117,7 @@ class TunedNetworks(Method[Graphs, Tuned]):
             for name in self.names
         }
 
-    def predict_many(self, tuned: Tuned, queries: Sequence[Data]) -> list[np.ndarray]:
+    def predict_many(self, tuned: Tuned, queries: Sequence[CrystalBatch]) -> list[np.ndarray]:
         """Return the mean over the members in each task."""
         each = [predict_many(*own, queries, self.column) for own in tuned]
         return [np.mean(of_task, 0, dtype=float) for of_task in zip(*each, strict=True)]
@@ -156,7 +155,7 @@ class FineTuned(TunedNetworks):
         """As of `TunedNetworks`."""
         return member.pretrained
 
-    def tune(self, member: Member, supports: Sequence[Data]) -> Mapping[str, Parameters]:
+    def tune(self, member: Member, supports: Sequence[CrystalBatch]) -> Mapping[str, Parameters]:
         """As of `TunedNetworks`: fewer steps are passed on the way to more."""
         found: dict[str, Parameters] = {}
         for rate in dict.fromkeys(own.learning_rate for own in self.settings):
@@ -175,7 +174,7 @@ class MetaTrained(TunedNetworks):
         """As of `TunedNetworks`."""
         return member.meta_trained[self.name][0]
 
-    def tune(self, member: Member, supports: Sequence[Data]) -> Mapping[str, Parameters]:
+    def tune(self, member: Member, supports: Sequence[CrystalBatch]) -> Mapping[str, Parameters]:
         """As of `TunedNetworks`."""
         return {self.name: meta_learned_weights(member, self.name, supports)}
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import f as fisher
+from scipy.special import fdtrc
 
 from matml.gp.shifts import Shifted
 from matml.properties.methods.encoded import EncodedCrystals
@@ -154,7 +154,7 @@ def surprising(fitted: StackedPredictor, given: Shifted) -> bool:
     """Return whether labels are unlikely under a stack, or only likely with its mean shifted."""
     stack, k = fitted.stack, len(given)
     misfit = float(given.weights @ given.misfit) / (k * float(stack.spread))
-    return given.as_learned < 0.5 or bool(fisher.sf(misfit, k, float(stack.freedom)) < SURPRISE)
+    return given.as_learned < 0.5 or bool(fdtrc(k, float(stack.freedom), misfit) < SURPRISE)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
 
 from matml.gp.residual import ResidualGP, learn_residual_gp
 from matml.meta import InnerLoop, Parameters
@@ -17,6 +16,7 @@ from matml.meta.vectorised import (
     losses_of_many,
     repeat_weights,
 )
+from matml.properties.data.batches import CrystalBatch
 from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.ensemble import Member
 from matml.properties.networks.episodes import episode_loss, rebuild_batch, stack_batches
@@ -84,7 +84,9 @@ def residual_gp_correction(
     return member.residual_gp[column].correct(support, residuals, query)[0]
 
 
-def meta_learned_weights(member: Member, method: str, supports: Sequence[Data]) -> Parameters:
+def meta_learned_weights(
+    member: Member, method: str, supports: Sequence[CrystalBatch]
+) -> Parameters:
     """Return the weights of a meta-trained network after its inner loop on each support.
 
     Parameters
@@ -105,7 +107,7 @@ def meta_learned_weights(member: Member, method: str, supports: Sequence[Data]) 
 
 def fine_tuned_weights(
     network: CrystalNetwork,
-    supports: Sequence[Data],
+    supports: Sequence[CrystalBatch],
     *,
     learning_rate: float,
     checkpoints: Sequence[int],
@@ -140,7 +142,7 @@ def fine_tuned_weights(
 def gradient_step_weights(
     network: CrystalNetwork,
     inner: InnerLoop,
-    supports: Sequence[Data],
+    supports: Sequence[CrystalBatch],
     *,
     checkpoints: Sequence[int],
     start: Parameters | None = None,
@@ -173,7 +175,7 @@ def gradient_step_weights(
 
 
 def predict_many(
-    network: CrystalNetwork, weights: Parameters, queries: Sequence[Data], column: int
+    network: CrystalNetwork, weights: Parameters, queries: Sequence[CrystalBatch], column: int
 ) -> list[np.ndarray]:
     """Return standardised predictions of one property, with the weights of each task.
 
@@ -192,8 +194,8 @@ def predict_many(
 
 
 def _prepared(
-    batches: Sequence[Data], network: CrystalNetwork
-) -> tuple[Stacked, Callable[[Stacked], Data]]:
+    batches: Sequence[CrystalBatch], network: CrystalNetwork
+) -> tuple[Stacked, Callable[[Stacked], CrystalBatch]]:
     """Return stacked tensors, and their graph, which is made once for all steps."""
     stacked = stack_batches(batches, network)
     data = rebuild_batch(stacked)

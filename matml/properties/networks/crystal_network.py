@@ -5,14 +5,15 @@ of equal distance, weighted by their neighbours' weights. A network that sees di
 symmetry-equivalent atoms equal features, so this equals the network on the full graph.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from matml.meta.layers import LayerNorm, Linear
+from matml.properties.data.batches import CrystalBatch
 from matml.properties.data.element_features import atomic_radii, element_features
 from matml.properties.networks.segment import Edges, PlainEdges, Rows, flat
 
@@ -55,9 +56,7 @@ class Graph:
     crystal: Rows
 
     @classmethod
-    def of(
-        cls, data: Data | dict[str, Tensor], features: Tensor, *, plain: bool = False
-    ) -> "Graph":
+    def of(cls, data: Mapping[str, Tensor], features: Tensor, *, plain: bool = False) -> "Graph":
         """Return the graph of a batch and the features of its edges.
 
         Parameters
@@ -130,7 +129,7 @@ class CrystalNetwork(nn.Module):
         self.trunk = nn.Sequential(Linear(2 * width + 1, width), nn.SiLU(), nn.Dropout(dropout))
         self.head = Linear(width, properties)
 
-    def edge_features(self, data: Data | dict[str, Tensor]) -> Tensor:
+    def edge_features(self, data: Mapping[str, Tensor]) -> Tensor:
         """Return Gaussians of edges' distances, and of these over radii sums, [..., edges, f]."""
         radii = self.radius[data["atomic_number"]]
         neighbour, centre = data["edge_index"].unbind(-2)
@@ -138,7 +137,7 @@ class CrystalNetwork(nn.Module):
         ratio = distance / (radii.gather(-1, neighbour) + radii.gather(-1, centre))[..., None]
         return torch.cat([_gaussians(distance, self.distances), _gaussians(ratio, self.ratios)], -1)
 
-    def prepare(self, data: Data | dict[str, Tensor]) -> Graph:
+    def prepare(self, data: Mapping[str, Tensor]) -> Graph:
         """Return what the network needs of a batch before any weight comes in.
 
         Parameters
@@ -148,7 +147,7 @@ class CrystalNetwork(nn.Module):
         """
         return Graph.of(data, self.edge_features(data))
 
-    def embedding(self, data: Data) -> Tensor:
+    def embedding(self, data: CrystalBatch) -> Tensor:
         """Return one vector per crystal, [crystals, width], independent of the cell's size.
 
         Parameters
@@ -182,7 +181,7 @@ class CrystalNetwork(nn.Module):
             return rows.view(*atomic_number.shape, -1)
         return self.embed_out(self.embed(features[atomic_number]))
 
-    def forward(self, data: Data) -> Tensor:
+    def forward(self, data: CrystalBatch) -> Tensor:
         """Return standardised values, [crystals, properties]."""
         return self.head(self.embedding(data))
 

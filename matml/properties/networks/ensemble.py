@@ -9,19 +9,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from matml.core.errors import MatmlError, reading
 from matml.gp.residual import ResidualGP
 from matml.meta import GaussianHead, GradientSteps, HeadSteps, InnerLoop
 from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
+from matml.properties.data.batches import CrystalBatch
 from matml.properties.networks.crystal_network import CrystalNetwork
 
 HEADS: dict[str, Literal["linear", "rbf"]] = {"ridge_head": "linear", "gp_head": "rbf"}
 """Methods that adapt by a closed form, and their kernels on the network's features."""
 
 
-def read_labels(data: Data) -> tuple[tuple[Data], Tensor]:
+def read_labels(data: CrystalBatch) -> tuple[tuple[CrystalBatch], Tensor]:
     """Return a batch and the labels of its one property, [crystals, properties], else NaN."""
     own = torch.arange(data.target.shape[-1], device=data.target.device) == data.column
     return (data,), torch.where(own, data.label[:, None], float("nan"))

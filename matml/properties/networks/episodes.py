@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch_geometric.data import Data
 
 from matml.meta import Stacking
 from matml.meta.vectorised import Stacked, stack_padded
-from matml.properties.data.batches import GraphBatches
+from matml.properties.data.batches import CrystalBatch, GraphBatches
 from matml.properties.networks.crystal_network import CrystalNetwork, Graph
 
 FIELDS = (
@@ -28,7 +27,9 @@ FIELDS = (
 FILL = {"atomic_number": 1, "edge_distance": 3.0, "volume_per_atom": 10.0}
 
 
-def episode_batch(batches: GraphBatches, rows: Sequence[int] | np.ndarray, column: int) -> Data:
+def episode_batch(
+    batches: GraphBatches, rows: Sequence[int] | np.ndarray, column: int
+) -> CrystalBatch:
     """Return the batch of some crystals, labelled with one property."""
     data = batches.batch(np.asarray(rows, dtype=int))
     data.column = column
@@ -36,7 +37,7 @@ def episode_batch(batches: GraphBatches, rows: Sequence[int] | np.ndarray, colum
     return data
 
 
-def episode_loss(model: Callable[..., Tensor], data: Data) -> Tensor:
+def episode_loss(model: Callable[..., Tensor], data: CrystalBatch) -> Tensor:
     """Return the Huber loss of one property of a batch of one family, or of each of several.
 
     Quadratic below half a standard deviation, so that the inner loop has a curvature to use, and
@@ -52,7 +53,7 @@ def episode_loss(model: Callable[..., Tensor], data: Data) -> Tensor:
     return (each * data.label_share).sum(-1) if "label_share" in data else each.mean(-1)
 
 
-def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
+def stack_batches(batches: Sequence[CrystalBatch], network: CrystalNetwork) -> Stacked:
     """Return the tensors of several batches, padded and stacked, [tasks, ...].
 
     What the network makes of edges before any weight comes in is made here, once and not in every
@@ -71,12 +72,12 @@ def stack_batches(batches: Sequence[Data], network: CrystalNetwork) -> Stacked:
     return stacked
 
 
-def rebuild_batch(stacked: Stacked) -> Data:
+def rebuild_batch(stacked: Stacked) -> CrystalBatch:
     """Return the batch of stacked tasks; or of one of them, which is how `vmap` asks for it."""
     fields: dict[str, Any] = dict(stacked)
     features = fields.pop("edge_features")
     graph = Graph.of(stacked, features, plain=features.dim() == 2)
-    return Data(**fields, graph=graph)
+    return CrystalBatch(**fields, graph=graph)
 
 
 def stacking(network: CrystalNetwork) -> Stacking:

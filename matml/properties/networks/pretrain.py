@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from matml.core.parallel import progress_bar
 from matml.core.provenance import package_hash
@@ -23,7 +22,7 @@ from matml.meta.checkpoint import (
     unpack_optimizer,
 )
 from matml.meta.distributed import Processes
-from matml.properties.data.batches import GraphBatches
+from matml.properties.data.batches import CrystalBatch, GraphBatches
 from matml.properties.networks.crystal_network import CrystalNetwork
 
 log = logging.getLogger(__name__)
@@ -269,7 +268,7 @@ AT_ONCE = 512
 
 
 def _in_batches(
-    function: Callable[[Data], Tensor], batches: GraphBatches, rows: Rows
+    function: Callable[[CrystalBatch], Tensor], batches: GraphBatches, rows: Rows
 ) -> np.ndarray:
     rows = np.asarray(rows, dtype=int)
     parts = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn import functional
 
@@ -307,7 +307,7 @@ class AdaptedProcess:
         degrees = len(self) - 1
         # a crystal asked for may be an outlier itself
         inside = 0.9 / (1 - self.process.outliers.share)
-        reach = student.ppf((1 + inside) / 2, degrees) if degrees else math.inf
+        reach = stdtrit(degrees, (1 + inside) / 2) if degrees else math.inf
         return mean.numpy(), reach * variance.sqrt().numpy()
 
 

@@ -7,11 +7,10 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 import torch
-from torch_geometric.data import Data
 
 from matml.core.standardise import Standardisation
 from matml.meta import Task
-from matml.properties.data.batches import GraphBatches
+from matml.properties.data.batches import CrystalBatch, GraphBatches
 from matml.properties.data.descriptors import describe
 from matml.properties.data.split import draw_episodes, labelled_members
 from matml.properties.dataset import Workbench
@@ -253,7 +252,7 @@ def standard_labels(labels: np.ndarray, shots: int) -> tuple[np.ndarray, float, 
     return (labels - mean) / (deviation or 1.0), float(mean), float(deviation)
 
 
-def new_property_batch(batches: GraphBatches, rows: np.ndarray, labels: np.ndarray) -> Data:
+def new_property_batch(batches: GraphBatches, rows: np.ndarray, labels: np.ndarray) -> CrystalBatch:
     """Return the batch of some crystals for a network of one output, with its labels [rows]."""
     data = batches.batch(rows)
     data.column = 0

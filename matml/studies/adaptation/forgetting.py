@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils import parameters_to_vector
-from torch_geometric.data import Data
 from tqdm import tqdm
 
 from matml.core.errors import MatmlError
 from matml.meta import Diverged, Parameters
 from matml.meta.tasks import BoundModel
 from matml.meta.vectorised import repeat_weights
+from matml.properties.data.batches import CrystalBatch
 from matml.properties.data.split import labelled_members
 from matml.properties.dataset import Workbench
 from matml.properties.networks.adaptation import fine_tuned_weights, gradient_step_weights
@@ -235,7 +235,7 @@ def _rule(
     network = meta_learned if way.start == "maml" else member.pretrained
     inner.to(batches.device)
 
-    def some(weights: Parameters, data: Sequence[Data]) -> Parameters:
+    def some(weights: Parameters, data: Sequence[CrystalBatch]) -> Parameters:
         options: dict[str, Any] = {"checkpoints": [way.steps], "start": weights}
         if way.rule == "inner":
             return gradient_step_weights(network, inner, data, **options)[way.steps]
@@ -267,7 +267,7 @@ def _evaluator(
 ) -> Callable[[Parameters, int], tuple[np.ndarray, float]]:
     """Return the function from one order's weights and number to its errors."""
     rows = [np.concatenate([*(turn.query for turn in order), known]) for order in orders]
-    data: list[Data] = [batches.batch(own) for own in rows]
+    data: list[CrystalBatch] = [batches.batch(own) for own in rows]
     ends = [np.cumsum([len(turn.query) for turn in order]) for order in orders]
     deviation = bench.standardisation.deviation[column]
 
