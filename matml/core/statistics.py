@@ -1,6 +1,7 @@
 """Quantiles of the normal distribution, bootstrap intervals and rank correlation."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -37,15 +38,47 @@ FEWEST_TASKS = 4
 """An interval over fewer tasks, such as families or alloys, says nothing of tasks in general."""
 
 
-def sign_over_tasks(low: float | None, high: float | None, tasks: int) -> int | None:
-    """Return what a paired difference over tasks shows, by its 95 % interval.
+WORTH_NAMING = 0.02
+"""Share of the baseline's error below which a difference is not named, however sure it is."""
 
-    1 where it is above zero, -1 where below, 0 where neither is certain; None where fewer than
-    `FEWEST_TASKS` tasks tell.
+
+@dataclass(frozen=True)
+class Reduction:
+    """How much lower an error is than a baseline's on the same tasks: a paired mean.
+
+    Attributes
+    ----------
+    value, low, high
+        Baseline's error less this one, with its 95 % interval over tasks.
+    tasks
+        Such as families or alloys.
+    baseline
+        Its error on these tasks.
     """
-    if tasks < FEWEST_TASKS or low is None or high is None or np.isnan(low) or np.isnan(high):
-        return None
-    return int(low > 0) - int(high < 0)
+
+    value: float
+    low: float
+    high: float
+    tasks: int
+    baseline: float
+
+    @property
+    def percent(self) -> float:
+        """The difference in percent of the baseline's error."""
+        return 100 * self.value / self.baseline if self.baseline else 0.0
+
+    @property
+    def sign(self) -> int | None:
+        """1 where the error is clearly lower, -1 where clearly higher, 0 where neither.
+
+        Clearly: the interval excludes zero, and the difference is worth naming. None where fewer
+        than `FEWEST_TASKS` tasks tell.
+        """
+        if self.tasks < FEWEST_TASKS or not np.isfinite([self.low, self.high]).all():
+            return None
+        if abs(self.percent) < 100 * WORTH_NAMING:
+            return 0
+        return int(self.low > 0) - int(self.high < 0)
 
 
 def tidy_record(

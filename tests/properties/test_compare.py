@@ -129,13 +129,13 @@ def test_gains_are_paired_and_signed():
         assert own.loc[key, ["value", "low", "high"]].tolist() == pytest.approx([0.5, 0.5, 0.5])
     assert own["is_default"].all()
     [sentence] = statements(scores, choices, {"p": "energy"})
-    assert "+0.500 [+0.500, +0.500] with 5 labels (helps, 4 families)" in sentence
+    assert "+0.500 [+0.500, +0.500] with 5 labels (labels help, 4 families)" in sentence
     fewer = score_table(pd.DataFrame(rows[:-4]), choices, {"p": "eV"})
     [sentence] = statements(fewer, choices, {"p": "energy"})
     assert "too few families to say, 3 families" in sentence
     sentence, better = statements(scores, {"p": Choice("pretrained", VARIANTS[0])}, {"p": "energy"})
     assert "no adaptation won" in sentence
-    assert "MAML was better than the chosen method" in better
+    assert "MAML had a lower error than the chosen method" in better
 
 
 def test_bootstrap_interval_covers_the_mean():

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from matml.report.html.markup import Cell, formula, interval, number, script_json, table
+from matml.report.html.markup import Cell, bullets, formula, interval, number, script_json, table
 from matml.report.html.wording import property_title, split_unit, title_of, unit_text
 
 
@@ -17,6 +17,8 @@ from matml.report.html.wording import property_title, split_unit, title_of, unit
         (None, "–"),
         (float("inf"), "–"),
         (2.5e8, "2.50×10<sup>8</sup>"),
+        (9.996, "10.0"),
+        (999.6, "1,000"),
         (3e-7, "3.00×10<sup>-7</sup>".replace("-", "−")),
     ],
 )
@@ -59,3 +61,10 @@ def test_words():
     assert property_title("refractive_index") == "refractive index"
     assert title_of("simulated_ttt") == "Simulated TTT"
     assert unit_text(float("nan")) == unit_text("1") == ""
+
+
+def test_sentences_of_results_have_true_minus_signs():
+    told = bullets(["less by -0.34 [-.5, 1] at -12 °C", "mp-123, 10-20, 2026-11-29, -Hg, a<b"])
+    assert "−0.34 [−.5, 1] at −12 °C" in told
+    assert "mp-123, 10-20, 2026-11-29, -Hg, a&lt;b" in told
+    assert bullets([]) == ""

@@ -1,10 +1,12 @@
 """What may stand in a table of observations: columns, their units and ranges, and what is wrong."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from matml.core.text.words import plural
 from matml.kinetics.data.units import ZERO_CELSIUS
 
 COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 3700.0
@@ -12,6 +14,9 @@ COLDEST_K, HOTTEST_K = ZERO_CELSIUS, 3700.0
 
 SHORTEST_S, LONGEST_S = 1e-9, 1e12
 """Times that anything measures: up to 30,000 years, in meteorites."""
+
+CONDITION = " / condition "
+"""Stands between an alloy's name and the condition that a series of observations is of."""
 
 FRACTION_NOISE = 0.05
 """How far beyond 0 and 1 noise may carry a measured fraction."""
@@ -216,3 +221,16 @@ def on_history(points: pd.DataFrame) -> np.ndarray:
         start = points["start_temperature_K"].fillna(points["temperature_K"])
         found |= (start != points["temperature_K"]).to_numpy()
     return found
+
+
+def alloys_of(series: Iterable[str]) -> list[str]:
+    """Return the distinct alloys of series of observations, each of one alloy and condition."""
+    return list(dict.fromkeys(str(name).partition(CONDITION)[0] for name in series))
+
+
+def counted(series: Iterable[str]) -> str:
+    """Return `28 alloys`, or `34 series (conditions) of 17 alloys`."""
+    names = list(dict.fromkeys(map(str, series)))
+    alloys = len(alloys_of(names))
+    own = f"{alloys:,} {plural('alloy', alloys)}"
+    return own if alloys == len(names) else f"{len(names):,} series (conditions) of {own}"

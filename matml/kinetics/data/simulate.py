@@ -13,6 +13,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.core.project import input_path
+from matml.kinetics.data.columns import CONDITION
 from matml.kinetics.equations.form.declaration import GAS_CONSTANT
 from matml.kinetics.equations.steels import eutectoid_temperature_K, li_time, martensite_start_K
 from matml.kinetics.settings import KineticsSimulation
@@ -72,7 +73,7 @@ def simulate_jmak(settings: KineticsSimulation, seed: int) -> Simulation:
                 f"known ones are {', '.join(LOG10_HALF_TIMES)}"
             )
         for condition in range(1, settings.conditions + 1):
-            name = f"{row['alloy']} / condition {condition}"
+            name = f"{row['alloy']}{CONDITION}{condition}"
             reference, width = row["reference_temperature_K"], row["temperature_half_range_K"]
             exponent = row["avrami_exponent"]
             half_time = 10 ** generator.uniform(*LOG10_HALF_TIMES[row["process"]])
@@ -106,7 +107,8 @@ def simulate_jmak(settings: KineticsSimulation, seed: int) -> Simulation:
             "seed": seed,
             "set": "jmak",
             "noise": f"transformed fraction: normal, sd {settings.fraction_noise}, cut to 0..1",
-            "published": "exponent and activation energy of each alloy (see the column source)",
+            "published": "exponent and activation energy of each alloy, whose source the table of "
+            "alloys names",
             "drawn": "half time at the reference temperature, log-uniform by process; times",
             "equation": "isothermal JMAK with Arrhenius rate",
         },

@@ -9,11 +9,13 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json, write_table
+from matml.kinetics.data.columns import alloys_of
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.benchmark import score_alloys
 from matml.kinetics.evaluation.design import format_designs, score_designs, summarise_designs
-from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, method_title
+from matml.kinetics.evaluation.findings import findings
+from matml.kinetics.evaluation.methods import DEFAULT
 from matml.kinetics.evaluation.scores import format_table, summarise, tidy_records, winners
 from matml.kinetics.settings import KineticsSection
 
@@ -113,14 +115,15 @@ def _benchmark_set(
             "seed": seed,
             "noise": described.get("noise", "as measured"),
             "data": described,
-            "alloys": len(observations.alloys),
+            "alloys": len(alloys_of(observations.names)),
+            "series": len(observations.names),
             "composition_groups": int(observations.alloys["composition_group"].nunique()),
             "observations": len(observations.points),
             "folds": settings.folds,
             "draws": settings.draws,
             "default_method": DEFAULT,
             "lowest_mean_rmse": {str(shots): method for shots, method in winners(scores).items()},
-            "findings": findings(scores),
+            "findings": findings(scores, observations.names),
             "warnings": observations.warnings,
             "seconds": round(time.perf_counter() - began, 3),
         },
@@ -145,28 +148,6 @@ def _against_nuts(
     records = nuts_records(scores, f"{name}, {declared.name}", unit, seed)
     print(format_nuts(records))
     return records
-
-
-def findings(scores: pd.DataFrame) -> list[str]:
-    """Return plain sentences: how the default compares with generic least squares, by shots."""
-    sentences = []
-    means = scores[scores["metric"] == "rmse_mean"].set_index(["method", "shots"])
-    gaps = scores[scores["metric"] == "rmse_minus_default_mean"].set_index(["method", "shots"])
-    for shots in sorted(scores["shots"].unique()):
-        own, gap = means.loc[(DEFAULT, shots)], gaps.loc[(LEAST_SQUARES, shots)]
-        if gap["low"] > 0:
-            verdict = "better than"
-        elif gap["high"] < 0:
-            verdict = "worse than"
-        else:
-            verdict = "not distinguishable from"
-        sentences.append(
-            f"{shots} observation{'s' if shots > 1 else ''}: {method_title(DEFAULT)} "
-            f"{own['value']:#.3g} {own['unit']}, {verdict} {LEAST_SQUARES} ({gap['value']:+.3g}, "
-            f"95 % interval {gap['low']:+.3g} to {gap['high']:+.3g}, "
-            f"{int(own['n_tasks'])} alloys)"
-        )
-    return sentences
 
 
 def design_benchmark_stage(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from matml.core.statistics import bootstrap_interval, sign_over_tasks
+from matml.core.statistics import FEWEST_TASKS, Reduction, bootstrap_interval
+from matml.core.text.words import interval_text, number_text
 from matml.properties.methods.registry import FINE_TUNED, STACK, TITLES
 
 
@@ -161,16 +162,40 @@ def score_table(
     return pd.DataFrame(records)
 
 
-VERDICTS = {None: "too few families to say", 1: "helps", 0: "no clear difference", -1: "hurts"}
+VERDICTS = {
+    None: "too few families to say",
+    1: "labels help",
+    0: "no clear difference",
+    -1: "labels hurt",
+}
+GAIN = "gain_over_zero_shot"
+"""By which it is said whether labels help: everywhere the same baseline."""
 
 
-def _gain(row: dict) -> str:
+def label_gains(scores: pd.DataFrame, name: str) -> dict[int, Reduction]:
+    """Return how labels lower the error of a property's default, by their number.
+
+    Against the same method without labels, on the same families.
+    """
+    own = scores[(scores["property"] == name) & scores["is_default"].astype(bool)]
+    own = own[own["shots"] > 0].set_index(["metric", "shots"])
+    found = {}
+    for (metric, shots), row in own.sort_index().iterrows():
+        if metric == GAIN:
+            error = own.loc[("mae_family_mean", shots), "value"]
+            families = int(row.get("n_families", FEWEST_TASKS))
+            found[int(shots)] = Reduction(
+                row["value"], row["low"], row["high"], families, error + row["value"]
+            )
+    return found
+
+
+def _gain(shots: int, gain: Reduction) -> str:
     """Return a gain with what it says, and its interval where there are families enough for one."""
-    sign = sign_over_tasks(row["low"], row["high"], row["n_families"])
-    between = "" if sign is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+    between = "" if gain.sign is None else f" {interval_text(gain.low, gain.high, plus='+')}"
     return (
-        f"{row['value']:+.3f}{between} with {row['shots']} labels ({VERDICTS[sign]}, "
-        f"{row['n_families']} families)"
+        f"{number_text(gain.value, plus='+')}{between} with {shots} labels "
+        f"({VERDICTS[gain.sign]}, {gain.tasks} families)"
     )
 
 
@@ -192,20 +217,19 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
                 "labels of a new family are not."
             )
         else:
-            gains = own[own["metric"] == "gain_over_pretrained"]
-            gains = gains[gains["method"] == choice.method]
-            parts = [_gain(row) for row in gains.to_dict("records")]
+            parts = [_gain(shots, gain) for shots, gain in label_gains(scores, name).items()]
             why = "is the default" if choice.method == STACK else "won on the validation families"
             sentences.append(
-                f"{title}: {method} {why}. Error of the pre-trained network without adaptation "
-                f"less its own on the test families ({unit}): {'; '.join(parts)}."
+                f"{title}: {method} {why}. Its error without labels less that with labels, on the "
+                f"same test families ({unit}): {'; '.join(parts)}."
             )
         errors = own[own["metric"] == "mae_family_mean"]
         best = errors.groupby("method")["value"].mean().sort_values()
         if best.index[0] != choice.method:
             sentences.append(
-                f"{title}: on the test families {TITLES[best.index[0]]} was better than the chosen "
-                f"method on average over the numbers of labels ({best.iloc[0]:.3f} against "
-                f"{best[choice.method]:.3f}); the choice was not changed after seeing that."
+                f"{title}: on the test families {TITLES[best.index[0]]} had a lower error than the "
+                f"chosen method on average over the numbers of labels ({number_text(best.iloc[0])} "
+                f"against {number_text(best[choice.method])}); the choice was not changed after "
+                "seeing that."
             )
     return sentences

@@ -4,9 +4,12 @@ import base64
 import html
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from matml.core.text.words import number_text
 
 
 def escape(value: object) -> str:
@@ -16,17 +19,7 @@ def escape(value: object) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number for people: `digits` significant ones, thousands separated, a true minus."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    size = math.floor(math.log10(abs(value)))
-    if size >= 6 or size < -4:
-        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        text = f"{mantissa}×10<sup>{int(exponent)}</sup>"
-    else:
-        text = f"{value:,.{max(0, digits - 1 - size)}f}"
-    return text.replace("-", "−")
+    return number_text(value, digits, "×10<sup>{}</sup>")
 
 
 def chance(probability: float) -> str:
@@ -49,6 +42,15 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+MINUS = re.compile(r"(?<![\w.)])-(?=\.?\d)")
+
+
+def bullets(sentences: Iterable[str], kind: str = "findings") -> str:
+    """Return sentences as a list, with true minus signs; '' where there is none."""
+    items = "".join(f"<li>{MINUS.sub('−', escape(sentence))}</li>" for sentence in sentences)
+    return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 
 def formula(text: str) -> str:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from matml.core.statistics import FEWEST_TASKS, sign_over_tasks
+from matml.core.statistics import FEWEST_TASKS, Reduction
+from matml.core.text.words import listed, plural
 from matml.kinetics.evaluation.methods import method_title
 from matml.report.html.markup import (
     Cell,
@@ -21,12 +22,11 @@ from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, title_of, unit_text
 from matml.report.sections.kinetics.overview import badge, kinetics_headlines
 from matml.report.sections.properties.scores import (
-    EXCESS,
+    CLEARLY,
     Scores,
     few_shot_table,
     findings,
     percent_of,
-    sign,
 )
 from matml.report.sections.screening.candidate import STABLE, stability_words
 from matml.report.sections.screening.shortlist import (
@@ -51,7 +51,7 @@ MOST_PROPERTIES = 2
 def overview(results: Results) -> str:
     """Return the section's markup: three answers, and the tables behind them."""
     scores, headlines = Scores.read(results), kinetics_headlines(results)
-    answers = [_candidates(results), _predictors(scores), _kinetics(results, headlines)]
+    answers = [_candidates(results), _predictors(scores), _kinetics(headlines)]
     answers = [answer for answer in answers if answer]
     if not answers:
         return missing("This run holds no scores yet.")
@@ -157,8 +157,8 @@ def _predictors(scores: Scores | None) -> str:
         used = scores.used(name)
         if used.empty:
             continue
-        shots, simple = scores.shown_shots(name), scores.best_simple(name)
-        title = property_title(name)
+        shots = scores.shown_shots(name)
+        simple, title = scores.best_simple(name, shots), property_title(name)
         cells = [
             Cell(
                 f"{escape(sentence(title) + unit_text(scores.unit(name)))}<br>"
@@ -167,17 +167,14 @@ def _predictors(scores: Scores | None) -> str:
             ),
             _error(used[used["shots"] == shots].iloc[0], scores.is_logarithmic(name)),
         ]
-        own = scores.of(name)
-        beside = own[(own["method"] == simple) & (own["shots"] == shots)]
-        if beside.empty:
+        if simple is None:
             rows.append([*cells, text_cell("–", "num")])
             continue
-        compared = True
-        excess = scores.of(name, EXCESS)
-        excess = excess[(excess["method"] == simple) & (excess["shots"] == shots)]
-        if len(excess):
-            told.setdefault(sign(excess.iloc[0]), []).append(f"{title} ({shots})")
-        rows.append([*cells, _simple(scores, beside.iloc[0], excess)])
+        compared, found = True, scores.against(simple)
+        if found is not None:
+            by = f"{number(abs(found.percent), 2)} % with " if found.sign else ""
+            told.setdefault(found.sign, []).append(f"{title} ({by}{shots})")
+        rows.append([*cells, _simple(scores, simple, found)])
     if not rows:
         return ""
     return _answer(
@@ -189,22 +186,20 @@ def _predictors(scores: Scores | None) -> str:
             caption="Errors of the predictor and of the best simple method",
             note="Mean absolute error over unseen families [95 % interval, where there are at "
             f"least {FEWEST_TASKS}]. “Simple”: without a neural network; the one with the lowest "
-            "error over all numbers of known values is picked afterwards, which favours it. "
-            "Differences are paired over families.",
+            "error at that number of known values is picked afterwards, which favours it. Below "
+            f"its error: how much larger it is, paired over families. {CLEARLY}",
         ),
         "predictors",
         "Learning curves, parity, coverage of the intervals",
     )
 
 
-def _simple(scores: Scores, beside: pd.Series, excess: pd.DataFrame) -> Cell:
+def _simple(scores: Scores, beside: pd.Series, found: Reduction | None) -> Cell:
     """Return the cell of the simple method: its error, and how it differs from the predictor's."""
     words = f"{number(beside['value'])}<br>"
-    if len(excess):
-        row = excess.iloc[0]
-        ends = interval(row["low"], row["high"], 2)
-        plus = "+" if row["value"] > 0 else ""
-        words += f'<span class="interval">{plus}{number(row["value"], 2)} {ends}</span><br>'
+    if found is not None:
+        ends, plus = interval(found.low, found.high), "+" if found.value > 0 else ""
+        words += f'<span class="interval">{plus}{number(found.value)} {ends}</span><br>'
     words += f'<span class="which">{escape(scores.titles[beside["method"]])}</span>'
     return Cell(words, float(beside["value"]), "num")
 
@@ -224,7 +219,9 @@ def _compared(told: dict[int | None, list[str]]) -> str:
         if names := told.get(verdict):
             listed = escape("; ".join(names))
             parts.append(f"{words} {f'<b>{listed}</b>' if verdict else listed}.")
-    return " ".join(parts) + " In brackets: how many values of the family were known."
+    return (
+        " ".join(parts) + " In brackets: by how much, and how many values of the family were known."
+    )
 
 
 def _error(row: pd.Series, logarithmic: bool = False) -> Cell:
@@ -238,7 +235,7 @@ def _error(row: pd.Series, logarithmic: bool = False) -> Cell:
     )
 
 
-def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
+def _kinetics(headlines: list[dict[str, Any]]) -> str:
     """Return how calibrated kinetics compare with plain least squares on unseen alloys."""
     if not headlines:
         return ""
@@ -249,56 +246,39 @@ def _kinetics(results: Results, headlines: list[dict[str, Any]]) -> str:
         name = title_of(item["dataset"])
         shown = f"{escape(name)}{escape(unit)}<br>{badge(item['simulated'])}"
         rows.append([Cell(shown, name), _error(ours), _error(plain)])
-    first = headlines[0]
     return _answer(
         "Kinetics",
-        f"From {first['shots']} observations of a new alloy, the calibrated equation predicts its "
-        f"others {_against(results, headlines)}.",
+        "Calibrated from a few observations of a new alloy, the equation predicts its others "
+        f"{_against(headlines)}.",
         table(
             ["data set", "error", "least squares"],
             rows,
             caption="Errors on the other observations of unseen alloys",
             note="Root-mean-square error, mean over alloys [95 % interval]. Method: "
-            f"{escape(method_title(first['default']['method']))}. Least squares: from a generic "
-            "start, without knowledge of other alloys.",
+            f"{escape(method_title(headlines[0]['default']['method']))}. Least squares: from a "
+            "generic start, without knowledge of other alloys. Where another method is better than "
+            "both, the section below says so.",
         ),
         "kinetics",
         "Diagrams with bands, all methods",
     )
 
 
-def _paired(results: Results, item: dict[str, Any]) -> int | None:
-    """Return 1 where the default is clearly better than least squares, -1 where clearly worse.
-
-    By the paired difference over alloys, as `sign_over_tasks`; None where it is not known.
-    """
-    scores = results.table(f"kinetics/{item['dataset']}/scores.csv", ("method", "metric", "shots"))
-    assert scores is not None  # the headline comes from it
-    paired = scores[
-        (scores["method"] == item["generic"]["method"])
-        & (scores["metric"] == "rmse_minus_default_mean")
-        & (scores["shots"] == item["shots"])
-    ]
-    if paired.empty:
-        return None
-    row = paired.iloc[0]
-    return sign_over_tasks(row["low"], row["high"], int(row.get("n_tasks", FEWEST_TASKS)))
-
-
-def _against(results: Results, headlines: list[dict[str, Any]]) -> str:
+def _against(headlines: list[dict[str, Any]]) -> str:
     """Return how the errors compare with those of least squares, data set by data set."""
     told = []
     for item in headlines:
-        change = 100 * (item["default"]["value"] / item["generic"]["value"] - 1)
-        percent = f"<b>{number(abs(change), 2)} %"
+        found = item["reduction"]
+        percent = "" if found is None else f"<b>{number(abs(found.percent), 2)} %"
         words = {
             1: f"with {percent} lower error</b> than plain least squares",
             -1: f"with {percent} higher error</b> than plain least squares",
             0: "without a clear difference from plain least squares",
             None: "(see the table; too few alloys to compare)",
-        }[_paired(results, item)]
-        told.append(f"{words} ({escape(title_of(item['dataset']))})")
-    return " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+        }[None if found is None else found.sign]
+        given = f"from {item['shots']} {plural('observation', item['shots'])}"
+        told.append(f"{words} ({escape(title_of(item['dataset']))}, {given})")
+    return listed(told)
 
 
 def _size(results: Results) -> str:

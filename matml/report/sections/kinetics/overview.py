@@ -6,12 +6,15 @@ import pandas as pd
 
 from matml.core.text.words import plural
 from matml.figures.figure import Figure
+from matml.kinetics.data.columns import alloys_of, counted
 from matml.kinetics.data.units import ZERO_CELSIUS
+from matml.kinetics.evaluation.findings import ERROR, reduction
 from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title, with_titles
 from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
     Cell,
     bare,
+    bullets,
     count,
     escape,
     interval,
@@ -25,7 +28,6 @@ from matml.report.html.wording import title_of, unit_text
 from matml.report.sections.compare import error_curves, error_table, legend, methods_of
 from matml.report.sections.kinetics.transformations import alloy_figures, is_simulated
 
-ERROR = "rmse_mean"
 COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
 EQUATIONS = {
     "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",
@@ -43,17 +45,21 @@ def datasets(results: Results) -> list[str]:
 
 def error_rows(results: Results, dataset: str) -> pd.DataFrame:
     """Return the mean errors of all methods on a data set."""
-    scores = results.table(f"kinetics/{dataset}/scores.csv", COLUMNS)
-    if scores is None:
-        return pd.DataFrame(columns=COLUMNS)
+    scores = _scores(results, dataset)
     return scores[scores["metric"] == ERROR]
+
+
+def _scores(results: Results, dataset: str) -> pd.DataFrame:
+    """Return all scores of a data set, without rows where there are none."""
+    scores = results.table(f"kinetics/{dataset}/scores.csv", COLUMNS)
+    return pd.DataFrame(columns=COLUMNS) if scores is None else scores
 
 
 def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
     """Return for each data set the errors of the default and of generic least squares.
 
-    At the number of observations nearest to five: dataset, simulated, shots, unit, method,
-    default and generic (rows of the scores).
+    At the number of observations nearest to five: dataset, simulated, shots, unit, default and
+    generic (rows of the scores), reduction (of the error; None where it is not known).
     """
     found = []
     for dataset in datasets(results):
@@ -72,6 +78,7 @@ def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
                 "unit": "" if "unit" not in chosen or pd.isna(chosen["unit"]) else chosen["unit"],
                 "default": chosen,
                 "generic": plain,
+                "reduction": reduction(_scores(results, dataset), LEAST_SQUARES, int(both[0])),
             }
         )
     return found
@@ -114,18 +121,16 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
         methods = methods_of(rows)
         titles = {method: method_title(method) for method in methods}
         parts.append(legend(rows, methods, titles))
-        parts.append(figures.add(error_figure(dataset, rows, simulated)))
+        parts.append(figures.add(error_figure(results, dataset, rows, simulated)))
         unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
         note = f"Root-mean-square error{unit}. Methods joined by “=” gave the same numbers."
         parts.append(error_table(rows, methods, titles, "observation", note))
-    if summary.get("findings"):
-        told = "".join(f"<li>{escape(with_titles(text))}</li>" for text in summary["findings"])
-        parts.append(f"<ul class='findings'>{told}</ul>")
+    parts.append(bullets(map(with_titles, summary.get("findings", []))))
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
 
 
-def error_figure(dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:
+def error_figure(results: Results, dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:
     """Return the errors of all methods by number of observations.
 
     Parameters
@@ -151,9 +156,9 @@ def error_figure(dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:
         log=True,
         name=f"errors-{dataset}",
         title=f"{title_of(dataset)}: error on new alloys by number of observations{marked}",
-        note=f"Root-mean-square error on the other observations of {_tasks(rows)} held-out "
-        "alloys, with 95 % intervals over alloys; logarithmic axis. The thick line is the "
-        "default method.",
+        note="Root-mean-square error on the other observations of held-out alloys "
+        f"({_tasks(results, dataset, rows)}), with 95 % intervals over groups of alike "
+        "composition; logarithmic axis. The thick line is the default method.",
         summary=f"{title_of(dataset)}, error by number of observations{unit}; the default: {told}.",
     )
 
@@ -162,33 +167,40 @@ def error_figures(results: Results) -> list[Figure]:
     """Return the error curves of all data sets."""
     found = [(dataset, error_rows(results, dataset)) for dataset in datasets(results)]
     return [
-        error_figure(dataset, rows, is_simulated(results, dataset))
+        error_figure(results, dataset, rows, is_simulated(results, dataset))
         for dataset, rows in found
         if not rows.empty
     ]
 
 
-def _tasks(rows: pd.DataFrame) -> str:
-    """Return how many alloys were tested."""
+def _series(results: Results, dataset: str) -> list[str]:
+    """Return the names of a data set's series of observations, empty where none were kept."""
+    observations = results.table(f"kinetics/{dataset}/observations.csv", ("alloy",))
+    return [] if observations is None else list(observations["alloy"].unique())
+
+
+def _tasks(results: Results, dataset: str, rows: pd.DataFrame) -> str:
+    """Return how many alloys were tested, or series where several are of one alloy."""
     low, high = int(rows["n_tasks"].min()), int(rows["n_tasks"].max())
-    return str(low) if low == high else f"{low} to {high}"
+    number_of = f"{low}" if low == high else f"{low} to {high}"
+    series = _series(results, dataset)
+    alloys = len(alloys_of(series))
+    return f"{number_of} alloys" if alloys == len(series) else f"{number_of} series of {alloys}"
 
 
 def _described(results: Results, summary: dict[str, Any], dataset: str) -> str:
     """Return what the data set is: equation, size, and noise where it was simulated."""
-    scores = results.table(f"kinetics/{dataset}/scores.csv", COLUMNS)
+    scores = _scores(results, dataset)
     equation = summary.get("equation")
-    if equation is None and scores is not None and "equation" in scores and len(scores):
+    if equation is None and "equation" in scores and len(scores):
         equation = scores["equation"].iloc[0]
     text = []
     if equation is not None:
-        text.append(f"Equation: {escape(EQUATIONS.get(str(equation), equation))}.")
+        described = EQUATIONS.get(str(equation), summary.get("title", equation))
+        text.append(f"Equation: {escape(described)}.")
     observations = results.table(f"kinetics/{dataset}/observations.csv", ("alloy",))
     if observations is not None:
-        text.append(
-            f"{count(len(observations))} observations of "
-            f"{count(observations['alloy'].nunique())} alloys."
-        )
+        text.append(f"{count(len(observations))} observations: {counted(observations['alloy'])}.")
     return f"<p>{' '.join(text)}</p>" if text else ""
 
 
@@ -210,8 +222,7 @@ def _alloys(results: Results, figures: Figures, dataset: str, simulated: bool) -
             if parameters is None
             else _parameters(parameters, record.get("reference_temperature_K"))
         )
-        notes = "".join(f"<li>{escape(note)}</li>" for note in record.get("notes", []))
-        notes = f"<ul class='note'>{notes}</ul>" if notes else ""
+        notes = bullets(record.get("notes", []), "note")
         parts.append(
             f"<section class='alloy'><h4>{escape(alloy)}</h4>"
             f"<div class='pair'><div>{drawn}</div>"
@@ -247,6 +258,10 @@ def _parameters(parameters: pd.DataFrame, reference_K: float | None) -> str:
     for row in parameters.to_dict("records"):
         unit = "" if pd.isna(row["unit"]) else str(row["unit"])
         name = escape(_without_unit(row["parameter"], unit)).replace("_", " ")
+        values = [float(row[column]) for column in ("median", "low_90", "high_90")]
+        if unit == "K" and name.endswith("temperature"):
+            # as the diagram beside it; widths and depths are differences, and stay in K
+            unit, values = "°C", [value - ZERO_CELSIUS for value in values]
         name = name.replace("avrami", "Avrami")
         if reference_K is not None and "reference temperature" in str(row.get("description")):
             name += f" at {reference_K - ZERO_CELSIUS:.0f} °C"
@@ -257,8 +272,8 @@ def _parameters(parameters: pd.DataFrame, reference_K: float | None) -> str:
                     row["parameter"],
                     "",
                 ),
-                Cell(f"{number(row['median'])} {escape(unit)}", float(row["median"]), "num"),
-                Cell(interval(row["low_90"], row["high_90"]), None, "num interval"),
+                Cell(f"{number(values[0])} {escape(unit)}", values[0], "num"),
+                Cell(interval(values[1], values[2]), None, "num interval"),
                 text_cell(row.get("determined_by", "–")),
             ]
         )

@@ -82,7 +82,8 @@ def calibration_note() -> str:
     """Return what the figures show, as markup."""
     return (
         '<p class="note">How many of the values lie inside intervals of a nominal level, mean over '
-        "unseen families. Below the dashed line the intervals are too narrow, above it too wide. "
+        "unseen families. A bar that ends below the dashed line says that they are too narrow, one "
+        "that begins above it too wide; one that crosses it says neither. "
         "Predictions come with the 90 % interval; the other levels follow from its width as for a "
         "normal distribution. Bars: 95 % interval over families, where there are "
         f"at least {FEWEST_TASKS}.</p>"

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from matml.core.statistics import FEWEST_TASKS, sign_over_tasks
+from matml.core.statistics import FEWEST_TASKS, WORTH_NAMING, Reduction
+from matml.core.text.words import listed
+from matml.properties.evaluation.compare import VERDICTS, label_gains
 from matml.report.html.markup import Cell, escape, number, table, text_cell
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, unit_text
@@ -12,13 +14,16 @@ from matml.report.sections.compare import methods_of, score_cell
 
 SCORES = "properties/evaluation/scores.csv"
 ERROR = "mae_family_mean"
-GAIN = "gain_over_zero_shot"
 EXCESS = "excess_over_default"
 COLUMNS = ("property", "unit", "method", "is_default", "shots", "metric", "value", "low", "high")
 USUAL_SHOTS = 10
 SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
 """Methods without a neural network: what one would take instead."""
-VERDICTS = {None: "too few families", 1: "labels help", 0: "no clear difference", -1: "labels hurt"}
+NOMINAL = 90
+CLEARLY = (
+    "“Clearly”: the 95 % interval of the paired difference over families excludes zero, and the "
+    f"difference is {100 * WORTH_NAMING:.0f} % of the baseline’s error or more."
+)
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,22 @@ class Scores:
         shots = (used if enough.empty else enough)["shots"]
         return min(map(int, shots), key=lambda k: abs(k - USUAL_SHOTS))
 
-    def best_simple(self, name: str) -> str | None:
-        """Return the simple method with the lowest mean error over the numbers of labels."""
+    def best_simple(self, name: str, shots: int) -> pd.Series | None:
+        """Return the error of the simple method whose is lowest at a number of labels."""
         own = self.of(name)
-        chosen = own["is_default"].astype(bool)
-        own = own[own["method"].isin(SIMPLE) & (own["shots"] > 0) & ~chosen]
-        return None if own.empty else str(own.groupby("method")["value"].mean().idxmin())
+        own = own[own["method"].isin(SIMPLE) & (own["shots"] == shots)]
+        own = own[~own["is_default"].astype(bool)]
+        return None if own.empty else own.loc[own["value"].idxmin()]
+
+    def against(self, simple: pd.Series) -> Reduction | None:
+        """Return how much lower the chosen method's error is than another's, a row of `of`."""
+        own = self.of(str(simple["property"]), EXCESS)
+        own = own[(own["method"] == simple["method"]) & (own["shots"] == simple["shots"])]
+        if own.empty:
+            return None
+        row = own.iloc[0]
+        families = int(row.get("n_families", FEWEST_TASKS))
+        return Reduction(row["value"], row["low"], row["high"], families, simple["value"])
 
     def unit(self, name: str) -> str:
         """Return the unit of a property's error, '' for a pure number."""
@@ -140,62 +155,46 @@ def percent_of(error: float) -> float:
     return 100 * (10**error - 1)
 
 
-def sign(row: pd.Series) -> int | None:
-    """Return what a score's paired difference shows, as `sign_over_tasks` does."""
-    return sign_over_tasks(row["low"], row["high"], int(row.get("n_families", FEWEST_TASKS)))
-
-
-def label_gains(scores: Scores, name: str) -> pd.DataFrame:
-    """Return what labels bring the chosen method of a property, a row a number of labels."""
-    gains = scores.of(name, GAIN)
-    return gains[gains["is_default"].astype(bool) & (gains["shots"] > 0)].sort_values("shots")
-
-
 def findings(scores: Scores) -> str:
     """Return for which properties, and with how many, the labels of a new family help."""
     told: dict[int | None, list[str]] = {1: [], 0: [], -1: [], None: []}
     for name in scores.properties:
-        gains = label_gains(scores, name)
         shots: dict[int | None, list[str]] = {}
-        for _, gain in gains.iterrows():
-            shots.setdefault(sign(gain), []).append(str(int(gain["shots"])))
+        for k, gain in label_gains(scores.rows, name).items():
+            by = f"{number(abs(gain.percent), 2)} % with " if gain.sign else ""
+            shots.setdefault(gain.sign, []).append(f"{by}{k}")
         if len(shots) > 1:
             # with how many labels too few families are left is told by the table
             shots.pop(None, None)
         for verdict, numbers in shots.items():
             told[verdict].append(f"{property_title(name)} ({listed(numbers)})")
-    parts = []
-    if told[1]:
-        parts.append(
-            "Known values of a new family clearly improve the prediction of its other members "
-            "(the 95 % interval of the gain excludes zero) for "
-            f"<b>{escape('; '.join(told[1]))}</b>; in brackets, how many known values."
+    parts = [
+        f"{words} {f'<b>{names}</b>' if verdict == 1 else names}."
+        for verdict, words in (
+            (1, "Known values of a new family clearly lower the error on its other members for"),
+            (0, "No clear difference:"),
+            (-1, "They clearly raise it for"),
+            (None, "Too few families to say:"),
         )
-    for verdict, words in (
-        (0, "No clear difference"),
-        (-1, "They make it worse"),
-        (None, "Too few families to say"),
-    ):
-        if told[verdict]:
-            parts.append(f"{words}: {escape('; '.join(told[verdict]))}.")
-    return f"<p>{' '.join(parts)}</p>" if parts else ""
-
-
-def listed(words: list[str]) -> str:
-    """Return `5`, `5 and 10` or `5, 10 and 20`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+        if (names := escape("; ".join(told[verdict])))
+    ]
+    if not parts:
+        return ""
+    return (
+        f"<p>{' '.join(parts)} In brackets: by how much against the same method without known "
+        f"values, and with how many. {CLEARLY}</p>"
+    )
 
 
 def _gain_cell(scores: Scores, name: str) -> Cell:
     """Return a cell with the gain by labels and what it means, for the most that tell."""
-    gains = label_gains(scores, name)
-    if gains.empty:
+    gains = label_gains(scores.rows, name)
+    if not gains:
         return text_cell("–", "num")
-    enough = gains[[sign(gain) is not None for _, gain in gains.iterrows()]]
-    gain = (gains if enough.empty else enough).iloc[-1]
-    meaning = f"with {int(gain['shots'])}: {VERDICTS[sign(gain)]}"
-    shown = f'{number(gain["value"])}<br><span class="interval">{meaning}</span>'
-    return Cell(shown, float(gain["value"]), "num")
+    shots = max([k for k, gain in gains.items() if gain.sign is not None] or gains)
+    meaning = f"with {shots}: {VERDICTS[gains[shots].sign]}"
+    shown = f'{number(gains[shots].value)}<br><span class="interval">{meaning}</span>'
+    return Cell(shown, float(gains[shots].value), "num")
 
 
 def _span(values: pd.Series) -> str:
@@ -220,10 +219,9 @@ def coverage_table(scores: Scores) -> str:
                 cells.append(text_cell("–", "num"))
                 continue
             share, low, high = (100 * float(own.loc[k, key]) for key in ("value", "low", "high"))
-            ends = (
-                "" if pd.isna(low) else f"<br><span class='interval'>[{low:.0f}, {high:.0f}]</span>"
-            )
-            cells.append(Cell(f"{share:.0f} %{ends}", share, "num"))
+            ends = "" if pd.isna(low) else f"[{low:.0f}, {high:.0f}]{width_words(low, high)}"
+            told = f"<br><span class='interval'>{ends}</span>" if ends else ""
+            cells.append(Cell(f"{share:.0f} %{told}", share, "num"))
         rows.append([text_cell(sentence(property_title(name))), *cells])
     if not rows:
         return ""
@@ -232,6 +230,13 @@ def coverage_table(scores: Scores) -> str:
         rows,
         note="Share of the crystals of unseen families that lie inside the nominal 90 % interval "
         "of the chosen method, mean over families with its 95 % interval (where there are at "
-        f"least {FEWEST_TASKS}). Below 90 the intervals are too narrow: they were set on few "
-        "families.",
+        f"least {FEWEST_TASKS}). “Too narrow” and “too wide” stand where that interval excludes "
+        f"{NOMINAL}.",
     )
+
+
+def width_words(low: float, high: float) -> str:
+    """Return what the interval of a coverage in percent says of 90 % intervals, '' if nothing."""
+    if high < NOMINAL:
+        return " too narrow"
+    return " too wide" if low > NOMINAL else ""
