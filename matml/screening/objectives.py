@@ -17,7 +17,7 @@ from scipy.special import erfcx, log_ndtr, ndtr
 
 from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
-from matml.properties.data.targets import find_property
+from matml.properties.data.targets import find_property, split_unit
 
 FORMATION_ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"
@@ -207,6 +207,24 @@ def parse_objective(text: str, logarithmic: Collection[str] = ()) -> Objective:
             "bound"
         )
     return replace(objective, logarithmic=True)
+
+
+WANTED = {"maximise": "highest", "minimise": "lowest"}
+SIGNS = {">=": "≥", "<=": "≤", "=": "near"}
+
+
+def objective_words(text: str) -> str:
+    """Return an objective such as `bulk_modulus_GPa >= 150` in words."""
+    words = list[str]()
+    for part in text.split():
+        if part in WANTED:
+            words.insert(0, WANTED[part])
+            continue
+        title, unit = split_unit(part)
+        words.append(title if part.isidentifier() else SIGNS.get(part, part.replace("-", "−")))
+        if unit and part.isidentifier():
+            words.append(f"({unit})")
+    return " ".join(words)
 
 
 def parse_objectives(texts: Sequence[str], logarithmic: Collection[str] = ()) -> list[Objective]:

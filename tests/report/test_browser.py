@@ -162,7 +162,7 @@ def test_searching_and_filtering(visit, shortlist):
 
     filters = page.locator("#shortlist-filters")
     filters.get_by_label("inside the model's domain").check()
-    filters.get_by_label("new", exact=True).check()
+    filters.get_by_label("not in these data", exact=True).check()
     filters.get_by_label("below or near the hull, without gaps").check()
     filters.get_by_text("Filter by number").click()
     filters.get_by_label("Band gap (eV) at least").fill("2")

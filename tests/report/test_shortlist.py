@@ -16,9 +16,10 @@ from matml.report.html.results import Results
 from matml.report.html.wording import ordinal
 from matml.report.page import make_page
 from matml.report.sections.overview import overview
+from matml.report.sections.screening.candidate import HULL, stability_words
 from matml.report.sections.screening.pareto import candidate_map_figures
-from matml.report.sections.screening.shortlist import objective_words
 from matml.report.settings import ReportSection
+from matml.screening.objectives import objective_words
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,8 @@ def test_why_a_candidate_ranks_there(markup, several_results):
     assert "2nd of 4,242" in text
     assert "By score alone it is 1st; it was moved down" in text
     assert "first Pareto front" in text
-    assert "No known compound of S-Sb" not in text
-    assert "No known compound of S-Sb" in re.sub(r"<.*?>", " ", template(markup, 4))
+    assert "No compound of S–Sb is known" not in text
+    assert "No compound of S–Sb is known" in re.sub(r"<.*?>", " ", template(markup, 4))
     assert "Equal to the known crystal dielectric/mp-9" in template(markup, 24)
     assert "rare: Rb" in template(markup, 24)
 
@@ -88,9 +89,12 @@ def test_the_first_screen_names_the_best_new_candidate(markup):
     first = markup.split('<section id="shortlist"')[0]
     text = re.sub(r"<.*?>", "", first)
     # the list's second by its order, which is chosen to be diverse, and its first by score
-    assert "Of 4,242 candidates the best new one by score is BiSbS3" in text
+    assert (
+        "Of 4,242 candidates the best by score whose composition these data do not hold is BiSbS3"
+        in text
+    )
     assert "a click on “by score” sorts them best first" in re.sub(r"<.*?>", "", markup)
-    assert "Predicted, not calculated or made" in text
+    assert "for this list nothing was calculated or made" in text
     assert "stability, eV/atom above the hull" in text
     assert "utside the domain" not in text
     assert "simulated data" in text
@@ -107,6 +111,35 @@ def test_the_first_screen_tells_of_candidates_outside_the_domain(results):
     assert "lies outside the model’s domain" not in text
     pd.read_csv(file).assign(in_domain=False).to_csv(file, index=False)
     assert "lies outside the model’s domain" in overview(Results(results))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "missing", "words"),
+    [
+        (0.1, 0.3, "", "above the hull"),
+        (0.1, 0.3, "S-Sb", "above the hull"),  # what is missing could only bring the hull down
+        (-0.1, 0.3, "S-Sb", "unknown: gaps"),
+        (-0.3, -0.1, "S-Sb", "unknown: gaps"),
+        (-0.1, 0.3, "", "near the hull"),
+        (-0.3, -0.1, "", "below the hull"),
+    ],
+)
+def test_stability_is_unknown_only_where_what_is_missing_could_change_it(low, high, missing, words):
+    row = {HULL: (low + high) / 2, f"{HULL}_low": low, f"{HULL}_high": high}
+    assert stability_words(row | {"hull_missing": missing}) == words
+
+
+def test_the_first_interval_stands_beside_how_many_known_values_such_intervals_held(results):
+    summary = read_json(results / "screening/summary.json")
+    check = {"n": 12, "held_out": True, "share_inside_90_percent_interval": 8 / 12}
+    write_json(results / "screening/summary.json", summary | {"check_on_known": check})
+    text = re.sub(r"<.*?>", "", overview(Results(results)))
+    told = "of 12 candidates with a known value that the model was not given, 8 lie inside"
+    assert text.index("90 % interval") < text.index(told) < text.index("Predicted")
+    # what the model may have learned says nothing of its intervals
+    seen = check | {"held_out": False}
+    write_json(results / "screening/summary.json", summary | {"check_on_known": seen})
+    assert "was not given" not in overview(Results(results))
 
 
 def test_a_hostile_formula_stays_text(results):
@@ -148,7 +181,7 @@ def test_the_first_screen_says_where_nothing_meets_the_window(several_results, t
         shortlist, index=False
     )
     made = make_page(tmp_path / "results", ReportSection())[0]
-    said = "is predicted to meet the window. Of 4,242 candidates the best new one by score"
+    said = "is predicted to meet the window. Of 4,242 candidates the best by score whose"
     assert (said in re.sub(r"<.*?>", "", made)) == (met == 0)
     # digits of a normal distribution's tail are no knowledge
     assert "&lt; 0.1 %" in template(made, 1)

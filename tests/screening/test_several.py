@@ -11,6 +11,7 @@ from ridge_screening import PROPERTY, RidgePredictor, run
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.core.statistics import NORMAL_90
+from matml.core.text.words import interval_text, number_text
 from matml.properties.data.targets import find_property
 from matml.screening.data.reader import read_chunks
 from matml.screening.data.support import read_supports
@@ -122,8 +123,8 @@ def test_a_window_that_nothing_meets_names_the_nearest(prepared, tmp_path, suppo
     assert summary["n_meet_all_windows"] == 0
     best = table[table["in_domain"]].loc[lambda t: t["prediction"].idxmax()]
     [note] = [n for n in summary["notes"] if "No candidate" in n]
-    assert f"'band_gap_eV >= 60': the nearest is {best['formula']}" in note
-    assert f"{best['prediction']:.4g} [{best['low']:.4g}, {best['high']:.4g}]" in note
+    assert f"band gap (eV) ≥ 60: the nearest is {best['formula']}" in note
+    assert f"{number_text(best['prediction'])} {interval_text(best['low'], best['high'])}" in note
     # though all probabilities vanish, the order still tells which come nearest
     assert table["probability"].max() < 1e-12
     assert table["formula"][0] == best["formula"]
@@ -151,18 +152,18 @@ def test_a_window_of_candidates_outside_the_domain_is_spoken_of_too():
         keeper._note_nearest(rows, np.array([[260.0], [270.0]]))
         shares.append(keeper.state())
     [note] = _window_notes(windows, state | merge_states(shares[:1]))
-    assert f"none is trusted to meet '{windows[0]}'" in note
-    assert "A (near) with -3.4 [-3.5, -3.3] comes nearest" in note
+    assert "none is trusted to meet formation energy (eV/atom) ≤ −30" in note
+    assert "A (near) with −3.40 [−3.50, −3.30] comes nearest" in note
     # one candidate of the domain goes before nearer ones outside, in whatever order they come
     for order in (shares, shares[::-1]):
         [note] = _window_notes(windows, state | merge_states(order))
-        assert "the nearest is B (trusted) with -2.5 [-2.6, -2.4]" in note
+        assert "the nearest is B (trusted) with −2.50 [−2.60, −2.40]" in note
     # what is met outside of the domain only is said to be
     met = parse_objectives([f"{ENERGY} <= -3"])
     keeper = Keeper(10, ENERGY, met)
     keeper._note_nearest(table, np.array([[0.0], [0.5]]))
     [note] = _window_notes(met, state | keeper.state())
-    assert "A (near) with -3.4 [-3.5, -3.3] is predicted to meet it" in note
+    assert "A (near) with −3.40 [−3.50, −3.30] is predicted to meet it" in note
 
 
 def test_the_leading_property_may_be_without_a_column(prepared):
@@ -203,7 +204,7 @@ def test_a_property_without_labels_is_predicted_as_it_is_and_told(prepared, tmp_
         "--config", prepared / "screening.yaml",
     )  # fmt: skip
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert any(f"{ENERGY}: no label of this family was given" in n for n in summary["notes"])
+    assert any("Formation energy: no label of this family was given" in n for n in summary["notes"])
     assert any("lower bounds" in n for n in summary["notes"])
     table = read_table(tmp_path / "out" / "shortlist.csv")
     np.testing.assert_allclose(table[ENERGY], -2)

@@ -35,7 +35,8 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
     parts = [
         "<p>"
         f"<b>{count(summary['accepted'])}</b> crystals passed all checks "
-        f"({count(summary['duplicates'])} of them repeat another one and count once); "
+        f"({count(summary['duplicates'])} of them repeat another one: the tables below count all, "
+        "the sizes of families that decide on training and test count them once); "
         f"<b>{count(summary['quarantined_crystals'])}</b> were set aside with a reason. "
         f"{_disordered(summary.get('disordered', 0))}"
         "A <dfn>family</dfn> is a set of crystals with the same arrangement of atoms (prototype), "
@@ -139,7 +140,9 @@ def _quarantine(results: Results) -> str:
     ]
     note = ""
     if len(quarantine) > MOST_QUARANTINED:
-        note = f"The first {MOST_QUARANTINED} of {len(quarantine)}; all are in quarantine.csv."
+        note = (
+            f"The first {MOST_QUARANTINED} of {count(len(quarantine))}; all are in quarantine.csv."
+        )
     return details(
         f"{count(len(quarantine))} crystals or values set aside, with reason and remedy",
         table(["crystal", "file", "reason", "remedy"], rows, sortable=True, note=note),

@@ -6,7 +6,16 @@ from matml.figures.figure import Figure
 from matml.kinetics.design.figure import Design, figure
 from matml.kinetics.diagrams.steel import SteelDiagram, steel_figures
 from matml.report.html.figure_set import Figures
-from matml.report.html.markup import Cell, escape, interval, number, number_cell, table, text_cell
+from matml.report.html.markup import (
+    Cell,
+    bullets,
+    escape,
+    interval,
+    number,
+    number_cell,
+    table,
+    text_cell,
+)
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, unit_text
 
@@ -107,8 +116,7 @@ def _adapted(results: Results, figures: Figures) -> tuple[str, str]:
             f"{number(found['shifted'], 2)}, the labels alone {number(found['alone'], 2)}.</p>"
         )
     if card["warnings"]:
-        items = "".join(f"<li>{escape(warning)}</li>" for warning in card["warnings"])
-        parts.append(f"<ul class='findings'>{items}</ul>")
+        parts.append(bullets(card["warnings"]))
     support = pd.DataFrame(columns=["id", "formula", name]) if support is None else support
     rows = [
         [text_cell(row["id"]), text_cell(row["formula"]), number_cell(row[name])]

@@ -3,10 +3,11 @@
 from typing import Any
 
 from matml.core.statistics import FEWEST_TASKS
-from matml.report.html.markup import count, escape, missing
+from matml.report.html.markup import bullets, count, escape, missing
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL as HULL_ENERGY
 from matml.report.html.wording import doi, property_title
+from matml.report.sections.screening.candidate import FACTS
 
 # what, citation, DOI or '' where there is none
 SYMMETRY = (
@@ -67,19 +68,16 @@ def methods_section(results: Results) -> str:
     if not told:
         return missing("This run has computed nothing whose methods could be described.")
     parts = [f"<h3>{title}</h3><p>{text}</p>" for title, text, _ in told]
-    cited = [item for _, _, items in told for item in items] + [COLOURS]
+    works = [item for _, _, items in told for item in items] + [COLOURS]
     items = "".join(
         f"<li>{escape(what)}: {escape(text)}{', ' + doi(link) if link else ''}</li>"
-        for what, text, link in cited
+        for what, text, link in works
     )
     parts.append(f'<h3>Methods to cite</h3><ul class="findings">{items}</ul>')
     filters = (results.json("candidates/summary.json") or {}).get("sources")
     if filters:
-        items = "".join(
-            f"<li>{escape(name.replace('_', ' '))}: {escape(text)}</li>"
-            for name, text in filters.items()
-        )
-        parts.append(f'<h3>Filters of the candidates</h3><ul class="findings">{items}</ul>')
+        cited = (f"{FACTS.get(n, n.replace('_', ' '))}: {text}" for n, text in filters.items())
+        parts.append(f"<h3>How candidates are made and filtered</h3>{bullets(cited)}")
     return "\n".join(parts)
 
 
@@ -109,7 +107,7 @@ def _predictors(results: Results) -> str:
     return (
         "Families, not crystals, were split into training, validation and test, so that no stage "
         f"has seen a test family. {many} were pre-trained on all properties at once, each without "
-        f"the training families of one{dealt}, and learned on those to adapt (MAML, first-order "
+        f"the training families of one{dealt}, and learned to adapt on those (MAML, first-order "
         "MAML). Extra-trees and Gaussian processes on composition and sites are the simple "
         "methods beside them; the stacked Gaussian process joins networks and simple methods, and "
         "takes up the labels of a new family exactly. Settings and default methods were chosen "
@@ -134,7 +132,8 @@ def _screening(results: Results) -> str:
         "from the training crystals, with elements that hardly any labelled crystal holds, or "
         "predicted beyond all labels. The first were chosen to be good and not all alike. "
         f"{_hull(results)}Nearest known crystals are those that need the fewest atoms exchanged. "
-        f"{_cells(results)}No candidate was calculated or made."
+        f"{_cells(results)}For this list no candidate was calculated "
+        "or made: its values are predictions."
     )
 
 
@@ -161,7 +160,7 @@ def _cells(results: Results) -> str:
 def _kinetics(results: Results) -> str:
     """Return how the kinetic equations were calibrated."""
     folds = _settings(results, "kinetics").get("folds")
-    dealt = f" in {count(folds)} folds over alloys" if folds else ""
+    dealt = f" in {count(folds)} folds" if folds else ""
     tested = (
         f"Tested on alloys that were held out{dealt}, split by composition; compared with least "
         "squares from a generic start, which knows nothing of other alloys. "

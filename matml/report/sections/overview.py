@@ -31,12 +31,11 @@ from matml.report.sections.properties.scores import (
 from matml.report.sections.screening.candidate import STABLE, stability_words
 from matml.report.sections.screening.shortlist import (
     best_new,
-    objective_words,
     predicted_properties,
     prediction_cell,
     read_shortlist,
 )
-from matml.screening.objectives import parse_objective
+from matml.screening.objectives import objective_words, parse_objective
 
 FIRST = 5
 STABILITY = (
@@ -90,7 +89,7 @@ def _candidates(results: Results) -> str:
     if new.empty:
         return _answer(
             "Candidates",
-            "All candidates are known already.",
+            "These data hold the compositions of all candidates already.",
             "",
             "shortlist",
             "The whole list",
@@ -110,21 +109,33 @@ def _candidates(results: Results) -> str:
         body.append([*cells, _stable(row)] if known_hull else cells)
     return _answer(
         "Candidates",
-        _unmet(summary) + f"Of {count(total)} candidates the best new one by score is "
-        f"<b>{formula(first['formula'])}</b>: {escape(property_title(leading.name))} "
-        f"<b>{number(first['prediction'])}{escape(unit)}"
-        f"</b>, 90 % interval {interval(first['low'], first['high'])}."
+        _unmet(summary) + f"Of {count(total)} candidates the best by score whose composition these "
+        f"data do not hold is <b>{formula(first['formula'])}</b>: "
+        f"{escape(property_title(leading.name))} <b>{number(first['prediction'])}{escape(unit)}"
+        f"</b>, 90 % interval {interval(first['low'], first['high'])}{_checked(summary)}."
         f"{'' if first['in_domain'] else ' It lies outside the model’s domain.'}",
         table(
             [*head, "stability, eV/atom above the hull"] if known_hull else head,
             body,
-            caption="The best candidates of unknown composition",
-            note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted, not "
-            f"calculated or made.{'' if new['in_domain'].all() else OUTSIDE}"
+            caption="The best candidates whose composition these data do not hold",
+            note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted; for this list "
+            f"nothing was calculated or made.{'' if new['in_domain'].all() else OUTSIDE}"
             f"{STABILITY if known_hull else ''}",
         ),
         "shortlist",
         "All candidates: sort, filter, turn the crystals",
+    )
+
+
+def _checked(summary: dict[str, Any]) -> str:
+    """Return how many known values of held-out families lie inside such intervals."""
+    check = summary.get("check_on_known") or {"n": 0}
+    if not check["n"] or not check["held_out"]:
+        return ""
+    inside = round(check["n"] * check["share_inside_90_percent_interval"])
+    return (
+        f" (of {count(check['n'])} {plural('candidate', check['n'])} with a known value that the "
+        f"model was not given, {count(inside)} {'lies' if inside == 1 else 'lie'} inside)"
     )
 
 
@@ -141,8 +152,8 @@ def _stable(row: dict[str, Any]) -> Cell:
     words, value = stability_words(row), row[HULL]
     if pd.isna(value):
         return text_cell(words)
-    ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"), 2)
-    shown = f'{words}<br>{number(value, 2)} <span class="interval">{ends}</span>'
+    ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"))
+    shown = f'{words}<br>{number(value)} <span class="interval">{ends}</span>'
     return Cell(shown, value, "" if words in STABLE else "far")
 
 

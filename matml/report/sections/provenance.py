@@ -18,7 +18,7 @@ from matml.report.html.markup import (
     text_cell,
 )
 from matml.report.html.results import Results
-from matml.report.html.wording import LICENCE, SOURCES, doi
+from matml.report.html.wording import LICENCE, SOURCES, doi, title_of
 
 
 def run_times(results: Results) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def sources_section(results: Results) -> str:
         source = kinetics.get("source") or kinetics.get("sources") or known
         text = ", ".join(map(str, source)) if isinstance(source, list) else str(source)
         told = f": {escape(text)}" if text else ""
-        parts.append(f"<p>Kinetics, <code>{escape(name.split('/')[1])}</code>: {kind}{told}.</p>")
+        parts.append(f"<p>{escape(title_of(name.split('/')[1]))}: {kind}{told}.</p>")
     return "\n".join(parts) or missing("This run has read no data.")
 
 
@@ -147,11 +147,15 @@ def _times(results: Results, figures: Figures) -> str:
     head = ["seconds", "processor seconds", "largest memory, MB"]
     measures = ["seconds", "processor_seconds", "memory_MB"]
     per_rule = [
-        [text_cell(row["rule"]), count_cell(row["jobs"]), *(number_cell(row[n]) for n in measures)]
+        [
+            text_cell(row["rule"], "code"),
+            count_cell(row["jobs"]),
+            *(number_cell(row[n]) for n in measures),
+        ]
         for row in rules.to_dict("records")
     ]
     per_job = [
-        [text_cell(row["rule"]), *(number_cell(row[n]) for n in measures)]
+        [text_cell(row["rule"], "code"), *(number_cell(row[n]) for n in measures)]
         for row in times.to_dict("records")
     ]
     total = [

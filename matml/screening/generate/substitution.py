@@ -191,7 +191,7 @@ def generate(
             for s in prototype.sites
         ],
         "volume": _volume_summary(model, prototype),
-        "sources": SOURCES,
+        "sources": _sources(prototype, settings),
     }
     if prototype.is_perovskite:
         summary["n_below_bartel_limit"] = int((table["bartel_tau"] < BARTEL_LIMIT).sum())
@@ -200,6 +200,17 @@ def generate(
             passed == len(stages) - 1 for passed in inside
         )
     return table, summary
+
+
+def _sources(prototype: Prototype, settings: ScreeningSection) -> dict[str, str]:
+    """Whom to cite for what candidates are filtered by, or told to have."""
+    found = dict(SOURCES)
+    if not prototype.is_perovskite:
+        for name in ("tolerance_factor", "octahedral_factor", "bartel_tau"):
+            del found[name]
+    elif settings.bartel_tau_max is None:
+        found["bartel_tau"] += " (told of each candidate, not a filter here)"
+    return found
 
 
 def _passes(candidate: Candidate, prototype: Prototype, settings: ScreeningSection) -> int:

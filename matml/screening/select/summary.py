@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matml.core.text.words import plural
-from matml.properties.data.targets import PROPERTIES
+from matml.core.text.words import interval_text, number_text, plural
+from matml.properties.data.targets import PROPERTIES, split_unit
 from matml.screening.data.known import check_on_known
-from matml.screening.objectives import HULL, Objective
+from matml.screening.objectives import HULL, Objective, objective_words
 
 
 def summarise(
@@ -69,32 +69,35 @@ def _notes(
 ) -> list[str]:
     counts, units = state["counts"], state["properties"]
     leading = next(iter(units))
-    wanted = " and ".join(f"'{objective}'" for objective in objectives)
+    wanted = " and ".join(objective_words(str(objective)) for objective in objectives)
     labelled = {n: sum(e["property"] == n for e in state["support"]) for n in units}
     given = ", ".join(
-        f"{labelled[n]} labelled {plural('crystal', labelled[n])}"
-        + (f" of {n}" if len(units) > 1 else "")
+        f"{labelled[n]:,} labelled {plural('crystal', labelled[n])}"
+        + (f" of {split_unit(n)[0]}" if len(units) > 1 else "")
         for n in units
     )
     new = counts["ranked"] - counts["known_composition"]
+    outside = counts["ranked"] - counts["in_domain"]
     notes = [
-        f"{counts['ranked']} {plural('candidate', counts['ranked'])} ranked for {wanted} after "
-        f"adapting to {given}; {new} of them {'is' if new == 1 else 'are'} of unknown composition.",
-        f"{counts['ranked'] - counts['in_domain']} candidates are out of the model's domain and "
-        f"are ranked last: {counts['far']} lie farther from the training data than 95 % of "
-        f"crystals of families left out in training, {counts['rare']} hold an element that hardly "
-        f"any labelled crystal holds, {counts['beyond']} are predicted beyond all labels "
-        "(one candidate may have several of these reasons).",
+        f"{counts['ranked']:,} {plural('candidate', counts['ranked'])} ranked for {wanted} after "
+        f"adapting to {given}. {new:,} {'is' if new == 1 else 'are'} of compositions that no known "
+        "crystal has.",
+        f"{outside:,} {plural('candidate', outside)} outside the model's domain, ranked last: "
+        f"{counts['far']:,} farther from the training data than 95 % of crystals of families left "
+        f"out in training, {counts['rare']:,} with an element that hardly any labelled crystal "
+        f"holds, {counts['beyond']:,} predicted beyond all labels (one candidate may have several "
+        "of these reasons).",
     ]
     notes += state["labels_say"]
     if counts["copies"]:
         notes.append(
-            f"{counts['copies']} of the {counts['read']} crystals read were found to equal another "
-            "one and appear once in the shortlist; only the best were compared (`is_copy` in "
-            "scores.parquet marks all of a share)."
+            f"{counts['copies']:,} of the {counts['read']:,} crystals read were found to equal "
+            "another one and appear once in the shortlist; only the best were compared (`is_copy` "
+            "in scores.parquet marks all of a share)."
         )
     notes += [
-        f"{name}: no label of this family was given, so it is predicted as for any new family."
+        f"{split_unit(name)[0].capitalize()}: no label of this family was given, so it is "
+        "predicted as for any new family."
         for name in units
         if not labelled[name]
     ]
@@ -104,8 +107,8 @@ def _notes(
         thin, below = (own["hull_missing"] != "").sum(), (own[HULL] < 0).sum()
         notes.append(
             "Energies above the hull are above the known entries only, so they are lower bounds: "
-            f"of the {len(own)} best candidates {thin} have a binary system or an element without "
-            f"any known compound, and {below} lie below the hull, which may be for "
+            f"of the {len(own):,} best candidates {thin:,} have a binary system or an element "
+            f"without any known compound, and {below:,} lie below the hull, which may be for "
             "that reason. Their interval is that of the predicted formation energy; the entries "
             "count as exact."
         )
@@ -113,16 +116,17 @@ def _notes(
         notes.append(
             "The first candidates were chosen to be good and not all alike (diversity): mean "
             f"similarity to the nearest other one {alike['as_chosen']:.2f} instead of "
-            f"{alike['by_score']:.2f} by score alone (1 means equal); score_rank is that rank."
+            f"{alike['by_score']:.2f} by score alone (1 means equal). The place by score "
+            "is kept beside the rank."
         )
     if check["n"]:
         unit = "" if units[leading] in ("", "1") else f" {units[leading]}"
         support = check["mean_absolute_error_of_support_mean"]
-        beside = f" (mean of the support: {support:.3g})" if np.isfinite(support) else ""
+        beside = f" (mean of the support: {number_text(support)})" if np.isfinite(support) else ""
         notes.append(
-            f"{check['n']} candidate{'s are' if check['n'] > 1 else ' is'} known with a label that "
-            "was not in the support: mean "
-            f"absolute error {check['mean_absolute_error']:.3g}{unit}{beside}, "
+            f"{check['n']:,} candidate{'s are' if check['n'] > 1 else ' is'} known with a label "
+            "that was not in the support: mean "
+            f"absolute error {number_text(check['mean_absolute_error'])}{unit}{beside}, "
             f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval"
             + _learned(check)
         )
@@ -140,7 +144,7 @@ def _learned(check: dict[str, Any]) -> str:
             "labels, and this says nothing of new crystals."
         )
     if number := check["n_perhaps_learned"]:
-        return f" ({number} more, of families not held out in training, are not counted)."
+        return f" ({number:,} more, of families not held out in training, are not counted)."
     return "."
 
 
@@ -153,7 +157,7 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
     met = state["counts"]["meet_all_windows"]
     if met:
         are = "candidate within the domain is" if met == 1 else "candidates within the domain are"
-        return [f"{met} {are} predicted to meet all windows."]
+        return [f"{met:,} {are} predicted to meet all windows."]
     if not nearest["all windows"]["in_domain"]:
         return [_outside_note(window, nearest[str(window)]) for window in windows]
     notes = []
@@ -161,14 +165,15 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
         entry = nearest[str(window)]
         if entry["gap"] > 0:
             notes.append(
-                f"No candidate within the domain is predicted to meet '{window}': the nearest is "
+                "No candidate within the domain is predicted to meet "
+                f"{objective_words(str(window))}: the nearest is "
                 f"{_predicted(entry, window)}; widen the window or give other candidates."
             )
     if notes:
         return notes
     entry = nearest["all windows"]
     values = "; ".join(
-        f"{name} {v:.4g} [{low:.4g}, {high:.4g}]"
+        f"{split_unit(name)[0]} {number_text(v)} {interval_text(low, high)}"
         for name, (v, low, high) in entry["values"].items()
     )
     return [
@@ -181,13 +186,16 @@ def _window_notes(objectives: Sequence[Objective], state: dict) -> list[str]:
 
 def _predicted(entry: dict[str, Any], window: Objective) -> str:
     value, low, high = entry["values"][window.property]
-    return f"{entry['formula']} ({entry['id']}) with {value:.4g} [{low:.4g}, {high:.4g}]"
+    return (
+        f"{entry['formula']} ({entry['id']}) with {number_text(value)} {interval_text(low, high)}"
+    )
 
 
 def _outside_note(window: Objective, entry: dict[str, Any]) -> str:
     """What to say of a window where the model knows none of the candidates well."""
     found = "is predicted to meet it" if entry["gap"] == 0 else "comes nearest"
     return (
-        f"No candidate lies in the model's domain, so none is trusted to meet '{window}'; of the "
+        f"No candidate lies in the model's domain, so none is trusted to meet "
+        f"{objective_words(str(window))}; of the "
         f"others {_predicted(entry, window)} {found}. Label some of them, or give other candidates."
     )

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.statistics import FEWEST_TASKS
+from matml.core.statistics import FEWEST_TASKS, WORTH_NAMING, Reduction
 from matml.figures.figure import GREEN, GREY, ORANGE, Axis, Figure, Hover, Part, Series
 from matml.properties.methods.registry import method_title
 from matml.report.html.figure_set import Figures, FigureSet, labels_menu
@@ -28,6 +29,12 @@ USUAL_SHOTS = 10
 ROUNDING = 1e-9
 """A difference below this share of the largest one, or interval's end, is one of rounding."""
 
+KINDS = {
+    1: (GREEN, "circle", "better"),
+    -1: (ORANGE, "x", "worse"),
+    0: (GREY, "circle-open", "no clear difference"),
+    None: (GREY, "circle-open", "too few tasks"),
+}
 COLUMNS = ("setting", "method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
 
 
@@ -107,6 +114,9 @@ def difference_figures(found: pd.DataFrame) -> list[Figure]:
             continue
         errors = found[(found["setting"] == setting) & found["metric"].str.fullmatch(ERROR)]
         unit = _unit(errors["metric"].iloc[0]) if len(errors) else ""
+        keys = ["method", "shots"]
+        others = errors.drop_duplicates(keys).set_index(keys)["value"].rename("error")
+        own = own.merge(others, "left", left_on=["other", "shots"], right_index=True)
         figures.append(_differences(str(setting), own, unit))
     return figures
 
@@ -137,15 +147,8 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
     parts: list[Part] = []
     for k in shots:
         part = own[own["shots"] == k]
-        # by the interval, so that colour is not all that tells
-        kinds = [
-            (GREEN, "circle", "better")
-            if low > 0
-            else (ORANGE, "x", "worse")
-            if high < 0
-            else (GREY, "circle-open", "too few tasks" if np.isnan(low) else "no clear difference")
-            for low, high in zip(part["low"], part["high"], strict=True)
-        ]
+        # said in words, too, so that colour is not all that tells
+        kinds = [KINDS[_reduction(row).sign] for row in part.to_dict("records")]
         told = [
             (span_words(row.low, row.high), int(row.n_tasks), kind[2])
             for row, kind in zip(part.itertuples(), kinds, strict=True)
@@ -173,7 +176,7 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
         )
     first = nearest(shots)
     shown = own[own["shots"] == first]
-    clear = int((shown["low"].astype(float) > 0).sum())
+    clear = sum(_reduction(row).sign == 1 for row in shown.to_dict("records"))
     return Figure(
         f"benchmark-{re.sub('[^A-Za-z0-9]+', '-', setting).strip('-')}",
         f"{words}: errors of other methods above the default's",
@@ -186,7 +189,8 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
         parts,
         "Error of each method less the default's on the same tasks, with 95 % intervals over "
         "tasks. Right of zero the default is better (green circles), left of it worse (orange "
-        f"crosses); open circles: no clear difference, or fewer than {FEWEST_TASKS} tasks.",
+        f"crosses); open circles: no clear difference (the interval holds zero, or it is below "
+        f"{100 * WORTH_NAMING:.0f} % of the other’s error), or fewer than {FEWEST_TASKS} tasks.",
         f"{words}: the default against {len(others)} other methods at {first} labels; clearly "
         f"better than {clear} of {len(shown)}.",
         height=110 + 30 * len(others),
@@ -194,6 +198,12 @@ def _differences(setting: str, own: pd.DataFrame, unit: str) -> Figure:
         chosen={"shots": first},
         panels="shots",
     )
+
+
+def _reduction(row: dict[str, Any]) -> Reduction:
+    """Return how much lower the default's error is than that of the other method of a row."""
+    ends = row["value"], row["low"], row["high"]
+    return Reduction(*ends, int(row["n_tasks"]), row.get("error", np.nan))
 
 
 def _errors(setting: str, own: pd.DataFrame) -> str:

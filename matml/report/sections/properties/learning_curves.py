@@ -140,7 +140,7 @@ def training_figures(results: Results) -> list[Figure]:
                         )
                     )
         what = "epoch" if stage == "pretraining" else "batch of tasks"
-        title, members = title_of(str(stage)), group["member"].nunique()
+        title, members = title_of(str(stage)).replace("Pret", "Pre-t"), group["member"].nunique()
         if stage != "pretraining":
             title = f"Meta-training by {title}"
         figures.append(

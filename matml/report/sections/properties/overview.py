@@ -1,7 +1,7 @@
 """The part of the page about property predictors: few-shot errors, parity, intervals, training."""
 
 from matml.report.html.figure_set import Figures, FigureSet
-from matml.report.html.markup import count, details, escape, missing
+from matml.report.html.markup import bullets, count, details, missing
 from matml.report.html.results import Results
 from matml.report.sections.properties.calibration import calibration_note, calibration_set
 from matml.report.sections.properties.chemistry import family_map_set, map_note
@@ -26,12 +26,8 @@ def predictors_section(results: Results, figures: Figures) -> str:
         return missing("This run has trained no property predictor.")
     summary = results.json("properties/evaluation/summary.json") or {}
     parts = [_setting(summary)]
-    statements = summary.get("statements", [])
-    if statements:
-        parts.append(
-            "<ul class='findings'>" + "".join(f"<li>{escape(s)}</li>" for s in statements) + "</ul>"
-        )
     parts += [
+        bullets(summary.get("statements", [])),
         "<h3>Error by number of labels</h3>",
         curve_legend(scores),
         FigureSet(curve_figures(scores)).markup(figures),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matml.core.text.words import listed
 from matml.report.html.markup import (
     Cell,
     chance,
@@ -24,6 +25,7 @@ from matml.report.html.wording import (
     split_unit,
     unit_text,
 )
+from matml.screening.objectives import WANTED
 
 FACTS = {
     "common_name": "family",
@@ -78,7 +80,7 @@ def trust_words(row: dict[str, Any]) -> str:
     reasons = ["far from the data"] if row["distance"] > 1 else []
     rare = row.get("rare_elements")
     if isinstance(rare, str) and rare:
-        reasons.append(f"rare: {rare}")
+        reasons.append(f"rare: {', '.join(rare.split())}")
     if row.get("beyond_labels") is True:
         reasons.append("beyond all values")
     return ", ".join(reasons) or "outside"
@@ -88,11 +90,12 @@ def stability_words(row: dict[str, Any]) -> str:
     """Return in few words what the known entries say of a candidate's stability."""
     if not _given(row, HULL):
         return "not looked up"
+    # compounds that are missing there could only bring the hull down
+    if row.get(f"{HULL}_low", row[HULL]) > 0:
+        return "above the hull"
     if _given(row, "hull_missing"):
         return GAPS
-    if row.get(f"{HULL}_high", row[HULL]) <= 0:
-        return "below the hull"
-    return "above the hull" if row.get(f"{HULL}_low", row[HULL]) > 0 else "near the hull"
+    return "below the hull" if row.get(f"{HULL}_high", row[HULL]) <= 0 else "near the hull"
 
 
 def _given(row: dict[str, Any], name: str) -> bool:
@@ -129,16 +132,16 @@ def _predictions(
 ) -> str:
     """Return a table of what each objective says."""
     names = {item.name: item for item in predicted}
-    listed: list[tuple[str, str, Predicted | None, dict[str, Any]]] = [
+    asked: list[tuple[str, str, Predicted | None, dict[str, Any]]] = [
         (entry["property"], _wish(entry["objective"]), names.get(entry["property"]), entry)
         for entry in objectives
     ]
-    told = {name for name, *_ in listed}
+    told = {name for name, *_ in asked}
     if FORMATION_ENERGY not in told and _given(row, FORMATION_ENERGY):
-        listed.append((FORMATION_ENERGY, "", None, {}))
-    listed += [(item.name, "", item, {}) for item in predicted if item.name not in told]
+        asked.append((FORMATION_ENERGY, "", None, {}))
+    asked += [(item.name, "", item, {}) for item in predicted if item.name not in told]
     rows = []
-    for name, wish, item, entry in listed:
+    for name, wish, item, entry in asked:
         columns = item.columns if item else (name, f"{name}_low", f"{name}_high")
         value, low, high = (row.get(column) for column in columns)
         title = (
@@ -177,7 +180,7 @@ def _wish(objective: str) -> str:
     """Return what is wanted of a property, without its name."""
     words = [word for word in objective.split() if not word.isidentifier() or word[-3:] == "ise"]
     between = len(words) == 4  # low <= name <= high
-    text = f"{words[0]} to {words[3]}" if between else " ".join(words)
+    text = f"{words[0]} to {words[3]}" if between else " ".join(WANTED.get(w, w) for w in words)
     return text.replace(">=", "≥").replace("<=", "≤").replace("= ", "near ")
 
 
@@ -195,9 +198,15 @@ def _stability(row: dict[str, Any]) -> str:
     if _given(row, "hull_entries"):
         told.append(f"Known compounds in this system: {count(row['hull_entries'])}.")
     if _given(row, "hull_missing"):
+        pairs = str(row["hull_missing"]).replace("-", "–").split()
+        judged = (
+            "those missing could only make it less stable"
+            if stability_words(row) != GAPS
+            else "stability cannot be judged from this hull"
+        )
         told.append(
-            f"<strong class='far'>No known compound of {escape(row['hull_missing'])}: stability "
-            "cannot be judged from this hull.</strong>"
+            f"<strong class='far'>No compound of {escape(listed(pairs, 'or'))} is known: {judged}."
+            "</strong>"
         )
     return f"<h3>Stability</h3><p>{' '.join(told)}</p>"
 

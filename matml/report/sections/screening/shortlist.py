@@ -9,6 +9,7 @@ import pandas as pd
 from matml.core.files import csv_text
 from matml.report.html.markup import (
     Cell,
+    bullets,
     chance,
     count,
     count_cell,
@@ -24,7 +25,7 @@ from matml.report.html.markup import (
     text_cell,
 )
 from matml.report.html.results import Results
-from matml.report.html.wording import HULL, split_unit
+from matml.report.html.wording import HULL
 from matml.report.sections.screening.bonds import bonds_of
 from matml.report.sections.screening.candidate import (
     STABLE,
@@ -34,6 +35,7 @@ from matml.report.sections.screening.candidate import (
     trust_words,
 )
 from matml.report.settings import ReportSection
+from matml.screening.objectives import objective_words
 
 SHORTLIST = "screening/shortlist.csv"
 COLUMNS = ("rank", "id", "formula", "prediction", "low", "high", "unit", "distance", "in_domain")
@@ -42,12 +44,9 @@ DIVERSE = (
     "They come in an order that is good and not all alike; a click on “by score” sorts them best "
     "first. "
 )
+NEW = "not in these data"
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """A fixed one, so that the same results make the same page."""
-
-
-WANTED = {"maximise": "highest", "minimise": "lowest"}
-SIGNS = {">=": "≥", "<=": "≤", "=": "near"}
 
 
 def read_shortlist(results: Results) -> pd.DataFrame | None:
@@ -97,24 +96,9 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
         _downloads(rows, shown, crystals, settings.crystals_shown),
     ]
     if summary.get("notes"):
-        notes = "".join(f"<li>{escape(note)}</li>" for note in summary["notes"])
-        parts.append(f'<h3>What to know about this list</h3><ul class="findings">{notes}</ul>')
+        parts.append(f"<h3>What to know about this list</h3>{bullets(summary['notes'])}")
     parts.append(_dialog(results, shown, predicted, crystals))
     return "\n".join(parts)
-
-
-def objective_words(text: str) -> str:
-    """Return an objective such as `bulk_modulus_GPa >= 150` in words."""
-    words = list[str]()
-    for part in text.split():
-        if part in WANTED:
-            words.insert(0, WANTED[part])
-            continue
-        title, unit = split_unit(part)
-        words.append(title if part.isidentifier() else SIGNS.get(part, part))
-        if unit and part.isidentifier():
-            words.append(f"({unit})")
-    return " ".join(words)
 
 
 def best_new(rows: pd.DataFrame, number_of: int) -> pd.DataFrame:
@@ -231,12 +215,12 @@ def _status(row: dict[str, Any]) -> str:
     strained = row.get("strained_copy_of")
     if isinstance(strained, str) and strained:
         return f"equals {strained} but for its volume"
-    return "same composition" if row.get("known_composition") is True else "new"
+    return "same composition" if row.get("known_composition") is True else NEW
 
 
 def _filters(rows: pd.DataFrame, predicted: list[Predicted]) -> str:
     """Return the search field and the filters above the table."""
-    flags = [("trust", "inside", "inside the model's domain"), ("known", "new", "new")]
+    flags = [("trust", "inside", "inside the model's domain"), ("known", NEW, NEW)]
     both: tuple[str, ...] = ("min", "max")
     numbers = [(item.name, item.title, item.columns[0], both) for item in predicted]
     if "probability" in rows:
@@ -274,7 +258,7 @@ def _filters(rows: pd.DataFrame, predicted: list[Predicted]) -> str:
         f'<div class="flags">{boxes}</div>'
         f'<details><summary>Filter by number</summary><div class="fields">{fields}</div></details>'
         '<p class="note"><output id="shortlist-count" aria-live="polite">'
-        f"{len(rows)} of {len(rows)} candidates shown.</output> "
+        f"{count(len(rows))} of {count(len(rows))} candidates shown.</output> "
         '<button type="reset">Clear all filters</button></p></form>'
     )
 
