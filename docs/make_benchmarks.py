@@ -70,6 +70,7 @@ INTERVALS = {
     "coverage_90": "coverage, mean over families",
     "coverage_90_lowest_tenth": "coverage, lowest tenth of the predictions",
     "coverage_90_highest_tenth": "coverage, highest tenth of the predictions",
+    "widest_over_first": "largest half width over that without labels",
     "interval_score": "interval score",
     "crps": "CRPS",
 }
@@ -83,9 +84,12 @@ def interval_table(scores: pd.DataFrame) -> str:
     for name, group in own.groupby("property", sort=False):
         title = find_property(name).title
         for metric, words in INTERVALS.items():
-            by_shots = group[group["metric"] == metric].set_index("shots")["value"]
-            digits = 2 if metric.startswith("coverage") else 3
-            cells = [f"{by_shots[k]:.{digits}f}" if k in by_shots else "" for k in shots]
+            by_shots = group[group["metric"] == metric].set_index("shots")
+            digits = 2 if metric.startswith(("coverage", "widest")) else 3
+            at_end = metric.endswith("tenth")
+            cells = [
+                cell(by_shots.loc[k], digits, at_end) if k in by_shots.index else "" for k in shots
+            ]
             rows.append([title, words, *cells])
             title = ""
     return markdown(["property", "90 % intervals", *map(str, shots)], rows)
@@ -139,7 +143,8 @@ def page(results: Path) -> tuple[str, str]:
         "On test families, by the number of labels: the share of crystals inside; and the interval "
         "score and the continuous ranked probability score (CRPS), which reward sharpness, too: "
         "lower is better, on the scale of the errors above. Tenths are of all predictions "
-        "together, and few families may fill them.\n",
+        "together; few families may fill them, as the 95 % bootstrap over families (brackets) "
+        "tells.\n",
         interval_table(scores),
         "## Kinetics of alloys, simulated observations\n",
         "*Simulated* observations of published alloys, held out by composition group: "

@@ -36,6 +36,8 @@ WIDEST, SEVERAL = 2.5, 3
 """How many times that before any label a deviation may be, where the mean is as it was learned, and
 from how many labels on: one odd label would widen all intervals without end, but one or two that
 are far off may be all there is to tell that the model is wrong here."""
+Told = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Mean and scale of labels, and their scale before any label was known, [m] each."""
 ALIKE, ONE = torch.tensor(1e12, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
 
 
@@ -119,7 +121,7 @@ class GPStack:
         rows, labels
             Labelled crystals and their labels, [k].
         """
-        return self.query(joint, self.given_rows(joint, rows, labels), rows, query)
+        return self.query(joint, self.given_rows(joint, rows, labels), rows, query)[:2]
 
     def given_rows(self, joint: Process, rows: Rows, labels: np.ndarray) -> Shifted:
         """Return the process over crystals given labels of some of them, [k]."""
@@ -133,8 +135,10 @@ class GPStack:
         given: Shifted,
         rows: Rows,
         query: Rows,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `predict` does, of the process given labels of `rows`."""
+    ) -> Told:
+        """Return what `predict` does, and the scale before any label, of the process given labels
+        of `rows`.
+        """
         asked = torch.as_tensor(np.asarray(query, np.int64))
         cross = joint.beside(rows)[asked]
         return self._at(given, joint.mean[asked], cross, joint.variance()[asked])
@@ -143,27 +147,25 @@ class GPStack:
         """Return the process given the support's predictions and labels, [k]."""
         return self.given_rows(self.joint(support), range(len(labels)), labels)
 
-    def at(self, query: QueryPredictions, given: Shifted) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `predict` does, of crystals one by one beside the support."""
+    def at(self, query: QueryPredictions, given: Shifted) -> Told:
+        """Return what `query` does, of crystals one by one beside the support."""
         return self._at(given, *self.weigh(query))
 
     def weigh(self, query: QueryPredictions) -> Said:
         """Return mean, covariance with the support, and variance of crystals one by one."""
         return *self._weigh(query.means, query.cross), self.variances @ query.variances
 
-    def _at(
-        self, given: Shifted, mean: Tensor, cross: Tensor, variance: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and scale of labels, [m]."""
+    def _at(self, given: Shifted, mean: Tensor, cross: Tensor, variance: Tensor) -> Told:
+        """Return mean and scale of labels, and their scale before any, [m]."""
         factor = self.factor(given.misfit, len(given))
         found, own = (part.numpy() for part in given.at(mean, cross, variance, self.noise, factor))
         deviation = own * self.trend.factor(found)
-        if len(given) < SEVERAL:
-            return found, deviation
         before = ((variance + self.noise).clamp(min=1e-9) * self.spread).sqrt().numpy()
         before *= self.trend.factor(mean.numpy())
-        # labels that speak against the mean may widen it without end
-        return found, np.minimum(deviation, before * (WIDEST / max(given.as_learned, 1e-9)))
+        if len(given) >= SEVERAL:
+            # labels that speak against the mean may widen it without end
+            deviation = np.minimum(deviation, before * (WIDEST / max(given.as_learned, 1e-9)))
+        return found, deviation, before
 
     def _weigh(self, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and the weighted covariance."""

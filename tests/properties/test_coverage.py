@@ -51,7 +51,7 @@ def test_a_methods_own_widths_are_scaled_from_90():
     found = table.set_index("metric")["value"]
     # a tenth of the width's complement is the fine: (1.1 - 1, 3 - 1) * 20 over four, and nothing
     assert found["interval_score"] == pytest.approx(2 + 20 * (0.1 + 2.0) / 4 / 2)
-    assert len(table) == len(LEVELS) + 5
+    assert len(table) == len(LEVELS) + 6
 
 
 def test_conformal_widths_are_the_quantiles_of_validation_families():
@@ -88,3 +88,19 @@ def test_the_ends_are_those_of_the_predictions():
     found = table.set_index("metric")["value"]
     assert found["coverage_90_lowest_tenth"] == pytest.approx(0.7)
     assert found["coverage_90_highest_tenth"] == pytest.approx(0.1)
+    # one family is the lowest tenth: without it, it is another, all of which is inside
+    ends = table.set_index("metric")[["low", "high"]]
+    for end, most in (("lowest", 0.7), ("highest", 0.1)):
+        low, high = ends.loc[f"coverage_90_{end}_tenth"]
+        assert low <= most
+        assert high == 1.0
+
+
+def test_half_widths_are_held_against_those_without_labels():
+    before = episodes(np.zeros((2, 3)), half_width=1.0).assign(shots=0)
+    after = episodes(np.zeros((2, 3)), half_width=1.5)
+    after["half_width"] = [np.full(3, 1.5), np.array([0.5, 0.5, 2.5])]
+    both = pd.concat([after, before])
+    table = interval_table(both, both, {"p": np.zeros(9)}, {"p": Choice("gp_stack", "")}, {"p": ""})
+    found = table[table["metric"] == "widest_over_first"].set_index("shots")["value"]
+    assert found.to_dict() == {0: 1.0, 5: 2.5}

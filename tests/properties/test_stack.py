@@ -119,8 +119,10 @@ def test_blocks_are_those_of_the_full_covariances(fitted, shots):
     labels = targets[20 : 20 + shots]
     joint, stack = fitted_stack.stack.joint(said), fitted_stack.stack
     expected = stack.predict(joint, range(shots), labels, range(shots, shots + 12))
-    found = fitted_stack.adapt(support, labels).predict(query)
+    *found, before = fitted_stack.adapt(support, labels).predict(query)
     np.testing.assert_allclose(found, expected, rtol=1e-8)
+    _, first = stack.predict(joint, [], labels[:0], range(shots, shots + 12))
+    np.testing.assert_allclose(before, first, rtol=1e-8)
 
 
 def test_a_stack_survives_its_file(fitted, tmp_path):
@@ -160,11 +162,16 @@ def test_energies_above_the_hull_tell_what_hypothetical_crystals_have_in_additio
     found = above_hull(families, hull, FLAT, 1.645)
     assert found[0] == pytest.approx(0.2, abs=0.03)
     assert 1 <= found[1] < 1.2
+    # a few that lie electronvolts above the hull move it little
+    far = families | {
+        0: replace(families[0], error=families[0].error - 3.0 * (hull[0].cumsum() > 1.5))
+    }
+    assert above_hull(far, hull, FLAT, 1.645)[0] == pytest.approx(found[0], abs=0.02)
     assert above_hull(families, [0 * own for own in hull], FLAT, 1.645) is None
     assert above_hull(families, [own + np.nan for own in hull], FLAT, 1.645) is None
     plain = StackedPredictor(models, weights([0.1, 0.2, 0.3, 0.4], [0.1] * 7), {0: 2.0}, found)
     query = inputs[np.arange(5)]
-    (usual, narrow), (mean, wide) = (
+    (usual, narrow, _), (mean, wide, _) = (
         each.adapt(inputs[np.arange(0)], np.zeros(0)).predict(query)
         for each in (plain, plain.of_hypothetical())
     )

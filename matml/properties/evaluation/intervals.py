@@ -64,13 +64,15 @@ def interval_table(
     whether the shape of the predictive distribution is right), and for 90 % of the width, the
     interval score and the continuous ranked probability score (of a normal distribution with that
     interval). Over all crystals, of which some are predicted in several draws, the coverage in the
-    lowest and the highest tenth of the predictions.
+    lowest and the highest tenth of the predictions; and how many times its half width without
+    labels a crystal has at most.
     """
     records = []
     for name, choice in choices.items():
         own = test[(test["property"] == name) & (test["method"] == choice.method)]
         calibrated = validation[validation["property"] == name]
         widths = {level: half_widths(calibrated, truth, level) for level in LEVELS}
+        before: dict[int, float] = {}
         for shots, group in own.groupby("shots"):
             common = {
                 "property": name,
@@ -82,13 +84,21 @@ def interval_table(
                 "n_families": group["family"].nunique(),
                 "n_episodes": len(group),
             }
-            drawn, ends = _crystals(group, widths, truth[name])
+            drawn = _crystals(group, widths, truth[name])
+            if not before:
+                # without labels, or with the fewest of which there are episodes
+                before = drawn.groupby("crystal")["interval_width"].first().to_dict()
+            first = drawn.pop("crystal").map(before)
+            widest = {"widest_over_first": float((drawn["interval_width"] / first).max())}
             means = drawn.groupby(["family", "episode"]).mean().groupby("family").mean()
             for metric in means.columns.drop("prediction"):
                 low, high = bootstrap_interval(means[metric].to_numpy())
                 found = {"value": means[metric].mean(), "low": low, "high": high}
                 records.append(common | {"metric": metric} | found)
-            for metric, value in ends.items():
+            for metric, values in coverage_of_ends(drawn).items():
+                found = dict(zip(("value", "low", "high"), values, strict=True))
+                records.append(common | {"metric": metric} | found)
+            for metric, value in widest.items():
                 found = {"value": value, "low": np.nan, "high": np.nan}
                 records.append(common | {"metric": metric} | found)
     return pd.DataFrame(records)
@@ -96,8 +106,8 @@ def interval_table(
 
 def _crystals(
     episodes: pd.DataFrame, widths: Mapping[float, dict], truth: np.ndarray
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Return the scores of each crystal in each episode, and the coverage of the ends."""
+) -> pd.DataFrame:
+    """Return the scores of each crystal in each episode."""
     sizes = [len(query) for query in episodes["query"]]
     prediction = np.concatenate([np.asarray(each) for each in episodes["prediction"]])
     query = np.concatenate([np.asarray(each, int) for each in episodes["query"]])
@@ -107,8 +117,9 @@ def _crystals(
         level: np.concatenate([half_width_of(row, own, level) for row in episodes.itertuples()])
         for level, own in widths.items()
     }
-    found = pd.DataFrame(
+    return pd.DataFrame(
         {
+            "crystal": query,
             "family": episodes["family"].repeat(sizes).to_numpy(),
             "episode": episodes["episode"].repeat(sizes).to_numpy(),
             "prediction": prediction,
@@ -118,8 +129,32 @@ def _crystals(
             "crps": crps(error, half[LEVEL] / NORMAL_90),
         }
     )
-    inside, rank = found[f"coverage_{100 * LEVEL:.0f}"], found["prediction"].rank(pct=True)
-    return found, {
-        "coverage_90_lowest_tenth": float(inside[rank <= TENTH].mean()),
-        "coverage_90_highest_tenth": float(inside[rank > 1 - TENTH].mean()),
-    }
+
+
+def coverage_of_ends(
+    drawn: pd.DataFrame, resamples: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Return the coverage of the lowest and highest tenth of predictions, with 95 % intervals.
+
+    By bootstrap over families, of which few may fill a tenth: each resample has tenths of its own.
+
+    Parameters
+    ----------
+    drawn
+        `family`, `prediction` and whether the 90 % interval holds, of each crystal.
+    """
+    drawn = drawn.sort_values("prediction", kind="stable")
+    inside = drawn[f"coverage_{100 * LEVEL:.0f}"].to_numpy()
+    names, family = np.unique(drawn["family"].to_numpy(), return_inverse=True)
+    random = np.random.default_rng(seed)
+    counts = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    found = {}
+    for metric, rows in (("lowest", slice(None)), ("highest", slice(None, None, -1))):
+        shares = []
+        for weights in (np.ones((1, len(drawn))), counts[:, family]):
+            own = weights[:, rows]
+            own = own * (own.cumsum(1) - own < TENTH * own.sum(1, keepdims=True) - 1e-9)
+            shares.append((own @ inside[rows]) / own.sum(1))
+        low, high = np.quantile(shares[1], [0.025, 0.975])
+        found[f"coverage_90_{metric}_tenth"] = float(shares[0][0]), float(low), float(high)
+    return found

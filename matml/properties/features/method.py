@@ -91,15 +91,17 @@ class WithFeatures(Method[EncodedCrystals, WeighedFeatures]):
         """As of `Method`."""
         without, with_features, alone = state.weights
         shots = len(state.default.stack.given)
-        mean, deviation = state.default.stack.predict(query.inputs)
-        own_mean, own_deviation = state.own.predict(self.columns.inputs(query))
+        mean, deviation, before = state.default.stack.predict(query.inputs)
+        own_mean, own_deviation, own_before = state.own.predict(self.columns.inputs(query))
         # on the scale on which the default's deviations are
         own_deviation = own_deviation * self.own.scale(shots) / self.default.fitted.scale(shots)
+        own_before = own_before * self.own.scale(0) / self.default.fitted.scale(0)
         share = with_features / max(without + with_features, 1e-300)
         total = (1 - share) * mean + share * own_mean
         square = (1 - share) * (deviation**2 + (mean - total) ** 2)
         square = square + share * (own_deviation**2 + (own_mean - total) ** 2)
-        return self.default.mixed((total, np.sqrt(square)), state.default.alone, alone, query)
+        told = total, np.sqrt(square), np.maximum(before, own_before)
+        return self.default.mixed(told, state.default.alone, alone, query, shots)
 
     def half_width(self, deviation: Any, shots: int, distance: np.ndarray) -> np.ndarray:
         """As of `Method`."""

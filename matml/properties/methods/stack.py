@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import fdtrc
 
 from matml.gp.shifts import Shifted
+from matml.gp.stack import SEVERAL, Told
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.joint import JointPool
 from matml.properties.methods.method import Episode, Gaussian, LabelsAlone, Method, Trained
@@ -22,6 +23,8 @@ LABELS_ALONE = 0.03
 RANGE = math.log(2 * 200 * math.log(1e4))
 """Logarithm of the space of such labels: means within 200 deviations of the known labels, spreads
 over four decades; what stands in place of the label process's flat priors."""
+WIDEST = 3.0
+"""How many times that before any label a half width may be, from `SEVERAL` labels on."""
 LEAST_WEIGHT = 1e-3
 """Of the label process that is asked for predictions."""
 FEWEST, SURPRISE = 3, 0.05
@@ -110,21 +113,35 @@ class Stacked(Method[EncodedCrystals, Weighed]):
 
     def predict(self, state: Weighed, query: EncodedCrystals) -> Gaussian:
         """As of `Method`."""
-        found = state.stack.predict(query.inputs)
-        return self.mixed(found, state.alone, state.weight, query)
+        found, shots = state.stack.predict(query.inputs), len(state.stack.given)
+        return self.mixed(found, state.alone, state.weight, query, shots)
 
     def mixed(
-        self, found: Gaussian, alone: LabelsAlone | None, weight: float, query: EncodedCrystals
+        self,
+        found: Told,
+        alone: LabelsAlone | None,
+        weight: float,
+        query: EncodedCrystals,
+        shots: int,
     ) -> Gaussian:
-        """Return mean and deviation of a query, where the labels alone may have a say."""
-        if alone is None or weight < LEAST_WEIGHT:
-            return found
-        mean, half_width = alone.predict(query)
+        """Return mean and deviation of a query, where the labels alone may have a say.
+
+        As far as the model still applies, half widths are at most `WIDEST` times those before any
+        label: of right labels none is wider for a reason, and hardly any of shifted ones.
+        """
+        total, spread, before = found
         # on the scale on which the stack's deviations are
-        deviation = half_width / self.fitted.scale(len(alone))
-        total = (1 - weight) * found[0] + weight * mean
-        square = (1 - weight) * (found[1] ** 2 + (found[0] - total) ** 2)
-        return total, np.sqrt(square + weight * (deviation**2 + (mean - total) ** 2))
+        scale = self.fitted.scale(shots)
+        if alone is not None and weight >= LEAST_WEIGHT:
+            mean, half_width = alone.predict(query)
+            total = (1 - weight) * found[0] + weight * mean
+            square = (1 - weight) * (spread**2 + (found[0] - total) ** 2)
+            square += weight * ((half_width / scale) ** 2 + (mean - total) ** 2)
+            spread = np.sqrt(square)
+        if shots < SEVERAL:
+            return total, spread
+        most = WIDEST / max(1 - weight, 1e-9) * self.fitted.scale(0) / scale
+        return total, np.minimum(spread, most * before)
 
     def half_width(
         self, deviation: np.ndarray | None, shots: int, distance: np.ndarray
@@ -182,6 +199,6 @@ class StackedPool(JointPool):
         given = self.stack.given_rows(self.process, rows, labels)
         found = self.stack.query(self.process, given, rows, query)
         if not self.method.asks(given):
-            return found
+            return self.method.mixed(found, None, 0.0, self.crystals, len(rows))
         alone, weight = self.method.weigh(given, self.crystals[rows], labels)
-        return self.method.mixed(found, alone, weight, self.crystals[query])
+        return self.method.mixed(found, alone, weight, self.crystals[query], len(rows))

@@ -15,6 +15,9 @@ FEWEST_FAMILIES = 8
 """Families below which a number of labels is calibrated together with the others."""
 ABOVE_HULL = 1e-3
 """eV/atom; a crystal with more is not stable."""
+OUTER = 0.05
+"""Share of the errors of such crystals at either end that count as others do; chosen on validation
+families."""
 FEWEST_ABOVE = 50
 """Labelled crystals above the hull from which it is told what energies of such crystals are."""
 
@@ -145,6 +148,7 @@ def above_hull(
     deviation = np.concatenate(
         [(scores[i].deviation * trend.factor(scores[i].prediction))[own[i]] for i in families]
     )
-    offset = -float(error.mean())
+    # some lie electronvolts above the hull: the outer errors count as the quantiles there
+    offset = -float(np.clip(error, *np.quantile(error, [OUTER, 1 - OUTER])).mean())
     ratio = np.abs(error + offset) / (deviation * scale)
     return offset, max(weighted_quantile(ratio, np.ones(len(ratio)), LEVEL), 1.0)

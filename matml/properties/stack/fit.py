@@ -14,7 +14,7 @@ from matml.gp.joint import CHUNK as MANY
 from matml.gp.joint import WRITTEN_OUT, Process, Said, WideProcess
 from matml.gp.sequences import Predictions, Sequences
 from matml.gp.shifts import Shifted
-from matml.gp.stack import GPStack, learn_stack
+from matml.gp.stack import GPStack, Told, learn_stack
 from matml.meta.checkpoint import TENSORS, load_checkpoint, pack, save_checkpoint, unpack
 from matml.properties.data.split import labelled_members
 from matml.properties.dataset import Workbench
@@ -144,15 +144,15 @@ class AdaptedStack:
     support: EncodedSupport
     given: Shifted
 
-    def predict(self, query: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Return prediction and deviation (noise included), [m]."""
+    def predict(self, query: Inputs) -> Told:
+        """Return prediction and deviation (noise included), and that before any label, [m]."""
         parts, models = [], self.fitted.models
         chunk = MANY if models.augmented.partitioned else CHUNK
         for start in range(0, len(query), chunk):
             said = models.predict_beside(query[start : start + chunk], self.support)
             parts.append(self.fitted.stack.at(said, self.given))
-        mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mean, deviation
+        mean, deviation, before = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mean, deviation, before
 
 
 def network_predictions(
