@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import click
 
 OPTION = "json_document"
+CLOCK = "matml.cli.main"
+"""Whose lines only say that a command is at work."""
 HELP = "Print one JSON document: what is said, and the tables and JSON files that are written."
 
 
@@ -45,7 +48,11 @@ def _document(name: str) -> Iterator[None]:
     from matml.core.files import listing_written
 
     words = io.StringIO()
+    # what is found is printed, what was done is logged: both are said
+    heard, log = logging.StreamHandler(words), logging.getLogger("matml")
+    heard.addFilter(lambda record: record.name != CLOCK)
     document: dict[str, Any] = {"command": name}
+    log.addHandler(heard)
     try:
         with listing_written() as written, redirect_stdout(words):
             yield
@@ -59,6 +66,7 @@ def _document(name: str) -> Iterator[None]:
         document["said"] = words.getvalue().splitlines()
         document["files"] = {str(path): _content(path) for path in kept}
     finally:
+        log.removeHandler(heard)
         click.echo(json.dumps(document, indent=1))
 
 

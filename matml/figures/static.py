@@ -51,6 +51,8 @@ SETTINGS: Any = {
     "svg.fonttype": "path",
     "axes.titlesize": 9,
 }
+PLAIN: Any = {"text.usetex": False}
+"""Names of alloys may hold what TeX takes for commands."""
 DPI = 200
 POINT = 0.62
 """Of a marker's size in points, from px on a page."""
@@ -86,6 +88,12 @@ def write(figure: Figure | Panels, paths: Sequence[Path]) -> None:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
+def plain(text: str) -> str:
+    """Return text that is drawn as it is: a dollar would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+@mpl.rc_context(PLAIN)
 def render(figure: Figure) -> Sheet:
     """Return a drawn figure under its title and note; the values of `panels` stand side by side."""
     found = {part.choice[figure.panels] for part in figure.parts if figure.panels in part.choice}
@@ -110,13 +118,32 @@ def render(figure: Figure) -> Sheet:
 
 
 def draw_on(axes: Axes, figure: Figure) -> None:
-    """Draw a figure on axes that are there, with its title and a legend."""
-    _draw_parts(axes, figure, figure.chosen)
-    axes.set_title(figure.title)
+    """Draw a figure on axes that are there, with its title, note and a legend."""
+    with mpl.rc_context(PLAIN):
+        _draw_parts(axes, figure, figure.chosen)
+        points = axes.bbox.width / axes.figure.dpi * 72
+        lines = textwrap.wrap(figure.note, max(24, int(points / (NOTE * 0.54))))
+        axes.set_title(plain(figure.title), pad=6 + 1.35 * NOTE * len(lines), usetex=False)
+        axes.annotate(
+            plain("\n".join(lines)),
+            (0.5, 1),
+            xytext=(0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=NOTE,
+            annotation_clip=False,
+        )
+        _legend_on(axes)
+
+
+def _legend_on(axes: Axes) -> None:
     if 1 < len(axes.get_legend_handles_labels()[1]) <= MOST_LEGEND:
         axes.legend(frameon=False, fontsize=LEGEND)
 
 
+@mpl.rc_context(PLAIN)
 def render_panels(panels: Panels) -> Sheet:
     """Return several drawn figures under one title and note; one legend serves all."""
     across = max(len(row) for row in panels.rows)
@@ -126,7 +153,8 @@ def render_panels(panels: Panels) -> Sheet:
     for places, row in zip(grid, panels.rows, strict=True):
         for axes, figure in zip(places, row, strict=False):
             _draw_parts(axes, figure, figure.chosen)
-            axes.set_title("\n".join(filter(None, (figure.title, figure.note))), loc="left")
+            told = "\n".join(filter(None, (figure.title, figure.note)))
+            axes.set_title(plain(told), loc="left")
             if not (figure.x.log or figure.x.ticks or figure.x.categories):
                 axes.locator_params(axis="x", nbins=5)
         for axes in places[len(row) :]:
@@ -169,7 +197,7 @@ def _head(sheet: Sheet, title: str, note: str) -> None:
     sheet.set_size_inches(width, height + top)
     for line, size, weight, at in lines:
         place = 1 - at / (height + top)
-        sheet.text(0.1 / width, place, line, size=size, weight=weight, va="top")
+        sheet.text(0.1 / width, place, plain(line), size=size, weight=weight, va="top")
     engine = sheet.get_layout_engine()
     assert engine is not None
     engine.set(rect=(0, 0, 1, height / (height + top)))  # type: ignore[call-arg]
@@ -214,7 +242,7 @@ def _draw(axes: Axes, part: Part, figure: Figure) -> None:
         case Cells():
             _draw_cells(axes, part, figure)
         case Note():
-            axes.set_title("\n".join(part.lines), loc="right", fontsize=6.5)
+            axes.set_title(plain("\n".join(part.lines)), loc="right", fontsize=6.5)
 
 
 def _places(values: Values, axis: Axis) -> np.ndarray:
@@ -224,7 +252,10 @@ def _places(values: Values, axis: Axis) -> np.ndarray:
 
 
 def _draw_series(axes: Axes, part: Series, x: np.ndarray, y: np.ndarray) -> None:
-    label = part.name if part.name and part.in_legend else "_"
+    label = plain(part.name) if part.name and part.in_legend else "_"
+    if label.startswith("_") and len(label) > 1:
+        # which matplotlib would leave out of a legend
+        label = f" {label}"
     first = part.colour if isinstance(part.colour, str) else next(iter(part.colour), BLUE)
     if part.low is not None and part.high is not None:
         middle = x if part.bars == "x" else y
@@ -268,7 +299,7 @@ def _draw_series(axes: Axes, part: Series, x: np.ndarray, y: np.ndarray) -> None
             label = "_"
     if part.end_label:
         axes.annotate(
-            part.end_label,
+            plain(part.end_label),
             (x[-1], y[-1]),
             xytext=(-4, 2),
             textcoords="offset points",
@@ -326,11 +357,13 @@ def _draw_cells(axes: Axes, part: Cells, figure: Figure) -> None:
 def _dress(axes: Axes, axis: Axis, letter: str) -> None:
     """Set title, scale, range and ticks of an axis."""
     own = axes.xaxis if letter == "x" else axes.yaxis
-    own.set_label_text(axis.title + (f"\nwanted: {axis.wanted}" if axis.wanted else ""))
+    own.set_label_text(plain(axis.title + (f"\nwanted: {axis.wanted}" if axis.wanted else "")))
     set_ends = axes.set_xlim if letter == "x" else axes.set_ylim
     if axis.categories:
         small = letter == "x" or len(axis.categories) > 12
-        own.set_ticks(range(len(axis.categories)), list(axis.categories), size=7 if small else 8)
+        own.set_ticks(
+            range(len(axis.categories)), list(map(plain, axis.categories)), size=7 if small else 8
+        )
         ends = -0.5, len(axis.categories) - 0.5
         set_ends(*(ends if letter == "x" else ends[::-1]))
     if axis.log:
@@ -341,7 +374,7 @@ def _dress(axes: Axes, axis: Axis, letter: str) -> None:
             own.set_minor_locator(NullLocator())
         own.set_minor_formatter(NullFormatter())
     if axis.ticks:
-        own.set_ticks(list(axis.ticks), list(axis.ticks.values()))
+        own.set_ticks(list(axis.ticks), list(map(plain, axis.ticks.values())))
     if axis.ends:
         set_ends(*axis.ends)
     elif axis.from_zero:

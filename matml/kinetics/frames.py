@@ -24,6 +24,7 @@ from matml.core.text.notebook import as_html
 from matml.core.text.words import plural
 from matml.figures.static import draw_on, render, write
 from matml.kinetics.data.batch import to_tasks
+from matml.kinetics.data.columns import HOTTEST_K
 from matml.kinetics.data.observations import Observations, observations_of, text_of
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units
@@ -197,6 +198,9 @@ class CalibratedAlloy:
             Where a condition is missing or no number.
         """
         calibration, observable = self.calibration, self.calibration.population.observable
+        names = observable.column, "low_90", "high_90"
+        if not len(frame):
+            return frame.assign(**dict.fromkeys(names, pd.Series(dtype=float)))
         table = in_usual_units(text_of(frame), "frame")
         cells = table.cells
         paths: dict[str, History] = {}
@@ -220,7 +224,6 @@ class CalibratedAlloy:
         population = calibration.population
         task = to_tasks(asked, population.equation, calibration.reference_temperature_K)
         columns = {name: column[0] for name, column in task.columns.items()}
-        names = observable.column, "low_90", "high_90"
         found = dict(zip(names, calibration.predict(columns), strict=True))
         if observable.unit.startswith("log10"):
             found = {name: 10 ** np.clip(value, -30, 30) for name, value in found.items()}
@@ -240,10 +243,22 @@ class CalibratedAlloy:
             Lowest and highest temperature that it spans.
         ax
             Axes to draw on, which are returned then.
+
+        Raises
+        ------
+        MatmlError
+            For temperatures that do not rise, or that cannot be.
         """
         ends = None
         if temperature_C is not None:
-            ends = (temperature_C[0] + ZERO_CELSIUS, temperature_C[1] + ZERO_CELSIUS)
+            low, high = (float(value) + ZERO_CELSIUS for value in temperature_C)
+            if not 0 < low < high <= HOTTEST_K:
+                raise MatmlError(
+                    f"temperature_C: from {temperature_C[0]:g} to {temperature_C[1]:g} °C; give "
+                    f"two that rise, above {-ZERO_CELSIUS:g} and up to "
+                    f"{HOTTEST_K - ZERO_CELSIUS:.0f} °C"
+                )
+            ends = low, high
         _, figure = next(diagrams(self.calibration, None, ends))
         if path is not None:
             write(figure, [Path(path)])

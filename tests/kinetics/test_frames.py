@@ -1,7 +1,10 @@
 """Kinetics from Python, and the populations that come with matml."""
 
+import io
 import json
+from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,10 +51,42 @@ def test_five_lines_of_python(steel, tmp_path):
     ax = Figure().subplots()
     assert steel.plot(temperature_C=(150, 650), ax=ax) is ax
     assert ax.get_title() == shown.texts[0].get_text()
+    note = " ".join(ax.texts[0].get_text().split())
+    assert note == " ".join(text.get_text() for text in shown.texts[1:])
     assert len(ax.lines) == len(shown.axes[0].lines)
     proposals = steel.suggest(2, temperature_C=(200, 600), time_s=(600, 36_000))
     assert proposals["temperature_C"].between(200, 600).all()
     assert proposals["variance_left"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("ends", [(-300, 500), (-273.15, 500), (500, 300), (20, 9000)])
+def test_a_diagram_spans_temperatures_that_can_be(steel, ends):
+    with pytest.raises(MatmlError, match=r"temperature_C: from .* °C; give two that rise, above"):
+        steel.plot(temperature_C=ends)
+
+
+def test_nothing_is_predicted_of_no_conditions(steel):
+    found = steel.predict(pd.DataFrame({"temperature_C": [300.0], "time_h": [1.0]}).iloc[:0])
+    assert list(found) == ["temperature_C", "time_h", "hardness_HRC", "low_90", "high_90"]
+    assert found.empty
+    assert steel.predict(pd.DataFrame()).empty
+
+
+@pytest.mark.parametrize("name", ["_42CrMo4_", "$\\frac{1", "a$b$c_d^e", "100% {x} \\alpha"])
+def test_names_of_alloys_are_drawn_as_they_are(steel, name):
+    calibration = replace(steel.calibration, alloy=name)
+    alloy = replace(steel, calibration=calibration)
+    for usetex in (False, True):
+        ax = Figure().subplots()
+        with mpl.rc_context({"text.usetex": usetex}):
+            sheet = alloy.plot(temperature_C=(150, 650))
+            alloy.plot(temperature_C=(150, 650), ax=ax)
+        for text in (sheet.texts[0], ax.title):
+            shown, is_tex = text._preprocess_math(text.get_text())
+            assert not is_tex
+            assert name in shown
+    sheet.savefig(io.BytesIO(), format="svg")
+    ax.figure.savefig(io.BytesIO(), format="png")
 
 
 def test_the_composition_counts(steel):

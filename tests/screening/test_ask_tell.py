@@ -1,5 +1,7 @@
 """Ask which crystals to label next, tell what came out, under constraints and costs."""
 
+import json
+import logging
 import re
 import warnings
 
@@ -227,6 +229,28 @@ def test_the_command_leaves_elements_out(salts, tmp_path):
     assert not found["formula"].str.contains("Pb|Cd").any()
     with pytest.raises(MatmlError, match=r"of 10 none is left"):
         CliRunner().invoke(cli, [*line, "--only-elements", "Xe"], catch_exceptions=False)
+
+
+def test_a_shortlist_s_candidates_are_priced_by_their_own_ids(salts, tmp_path, caplog):
+    """And the document of `--json` says what was done."""
+    caplog.set_level(logging.INFO)
+    crystals = tmp_path / "screening/candidates"
+    crystals.mkdir(parents=True)
+    lines = [f"{place},mine/{name},{place}_{name}.cif" for place, name in enumerate(salts, 1)]
+    (tmp_path / "screening/shortlist.csv").write_text("\n".join(["rank,id,cif", *lines]))
+    for place, (name, salt) in enumerate(salts.items(), 1):
+        salt.to(filename=str(crystals / f"{place}_{name}.cif"))
+    costs, out = tmp_path / "costs.csv", tmp_path / "next.csv"
+    costs.write_text("id,cost\n" + "".join(f"mine/{name},{len(name)}\n" for name in salts))
+    line = ["screen", "suggest", "--property", "bulk_modulus_GPa", "--goal", "maximise"]
+    line += ["--candidates", str(tmp_path / "screening"), "--number", "3", "--costs", str(costs)]
+    done = CliRunner().invoke(cli, [*line, "--out", str(out), "--json"], catch_exceptions=False)
+    document = json.loads(done.stdout)
+    found = pd.DataFrame(document["files"][str(out)])
+    assert all(name.startswith("mine/") for name in found["id"])
+    assert found["cost"].tolist() == [len(name.removeprefix("mine/")) for name in found["id"]]
+    assert all((crystals / name).is_file() for name in found["file"])
+    assert any("3 of 10 candidates to label next" in said for said in document["said"])
 
 
 def test_the_command_heeds_prices_and_costs(salts, tmp_path):

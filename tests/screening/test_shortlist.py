@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import zipfile
 from html import escape
 
@@ -15,8 +16,10 @@ from ridge_screening import PROPERTY, RidgePredictor, screen
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.screening import Shortlist
+from matml.screening.data.reader import read_chunks
 from matml.screening.select import run as shortlist
 from matml.structures.elements import structure_of
+from matml.structures.settings import StructuresSection
 
 pytestmark = pytest.mark.usefixtures("ridge")
 
@@ -109,9 +112,12 @@ def test_top_structures_are_written_as_cif(screened):
 def test_a_shortlist_from_python(screened, tmp_path):
     found = Shortlist.load(screened)
     pd.testing.assert_frame_equal(found.table, read_table(screened / "shortlist.csv"))
-    assert [path.name for path in found.files] == sorted(found.table["cif"].dropna())
+    assert list(found.files) == found.table["id"][: len(found.files)].tolist()
+    assert [path.name for path in found.files.values()] == sorted(found.table["cif"].dropna())
+    assert all(path.is_file() for path in found.files.values())
+    assert Shortlist.load(screened / "shortlist.csv").folder == screened
     best = found.table["formula"][0]
-    assert repr(found).startswith(f"Shortlist ({PROPERTY} maximise): {len(found)} of ")
+    assert repr(found).startswith(f"Shortlist (highest refractive index): {len(found)} of ")
     assert best in repr(found)
     page = found._repr_html_()
     assert page.count("<tr") == 11
@@ -122,6 +128,45 @@ def test_a_shortlist_from_python(screened, tmp_path):
     pyplot.close(ax.figure)
     with pytest.raises(MatmlError, match="no such file; give the folder that"):
         Shortlist.load(tmp_path)
+
+
+def test_candidates_of_a_shortlist_keep_their_ids(screened, tmp_path):
+    table = read_table(screened / "shortlist.csv")
+    own = dict(zip(table["cif"].dropna(), table["id"], strict=False))
+    first = next(iter(own))
+    for path, names in (
+        (screened, set(own)),
+        (screened / "candidates", set(own)),
+        (screened / "candidates" / first, {first}),
+    ):
+        [chunk] = read_chunks([path], StructuresSection())
+        assert {document.id for document in chunk.documents} == {own[name] for name in names}
+    # files elsewhere are called as they are
+    (tmp_path / "candidates").mkdir()
+    shutil.copy(screened / "candidates" / first, tmp_path / "candidates")
+    [chunk] = read_chunks([tmp_path / "candidates"], StructuresSection())
+    assert [document.id for document in chunk.documents] == [first]
+
+
+def test_several_objectives_are_drawn_side_by_side(screened, tmp_path):
+    found = Shortlist.load(screened)
+    gap = found.table["prediction"] + 1
+    table = found.table.assign(band_gap_eV=gap, band_gap_eV_low=gap - 1, band_gap_eV_high=gap + 1)
+    objectives = [f"{PROPERTY} maximise", "2 <= band_gap_eV <= 30"]
+    summary = found.summary | {
+        "objectives": objectives,
+        "properties": {PROPERTY: "", "band_gap_eV": "eV"},
+    }
+    several = Shortlist(tmp_path, table, summary)
+    axes = several.plot(number=4)
+    assert [place.get_xlabel() for place in axes] == ["refractive index", "band gap (eV)"]
+    drawn = axes[1].containers[0].lines[0].get_xdata()
+    assert list(drawn) == gap[:4].tolist()[::-1]
+    assert {line.get_xdata()[0] for line in axes[1].lines if line.get_linestyle() == ":"} == {2, 30}
+    assert axes[1].get_xlim()[1] >= 30
+    # on axes of one's own: the leading property
+    assert several.plot(axes[0]) is axes[0]
+    pyplot.close("all")
 
 
 def test_same_seed_same_bytes(screened, prepared, tmp_path):

@@ -37,7 +37,7 @@ def choose(
     -------
     pandas.DataFrame
         `row`, the property's prediction, `_low` and `_high` of its 90 % interval before any of the
-        batch is known, and `wanted`, the acquisition value at that time.
+        batch is known, and the `acquisition` value at that time, on the scale of `acquisition`.
     """
     name = fitted.scale.property.name
     crystals = fitted.domain.with_support(crystals[known]).placed(crystals)
@@ -47,7 +47,7 @@ def choose(
     posterior = turned(method.over(crystals), sign)
     chosen = choose_batch(strategy, posterior, known, values, number, pool, **costs)
     mean, deviation = posterior.posterior(known, values)
-    wanted = acquisition(strategy, posterior, known, values)
+    worth = acquisition(strategy, posterior, known, values)
     # as `predict` has it: calibrated, and wider far from the training crystals
     half_width = method.half_width(deviation, len(labels), crystals.distance)
     expected = {
@@ -59,6 +59,6 @@ def choose(
         {
             "row": chosen,
             **{name + end: scale.restore(own[chosen]) for end, own in expected.items()},
-            "wanted": wanted[chosen],
+            "acquisition": worth[chosen],
         }
     )

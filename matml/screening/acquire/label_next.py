@@ -132,9 +132,10 @@ class LabelNext:
         Returns
         -------
         pandas.DataFrame
-            id, formula, the property with the `_low` and `_high` of its 90 % interval, `wanted`
-            (the acquisition value), and `cost` where there are costs. Fewer rows than `number`, or
-            none, where no more may be labelled.
+            id, formula, the property with the `_low` and `_high` of its 90 % interval,
+            `acquisition` (larger is better: the natural logarithm of the probability of the best
+            tenth for `top`, of the expected improvement for `improvement`), and `cost` where there
+            are costs. Fewer rows than `number`, or none, where no more may be labelled.
         """
         if not (budget == np.inf or self.costs is not None):
             raise MatmlError(f"budget: {budget:g} needs costs, which LabelNext was not given")

@@ -19,7 +19,7 @@ from matml.screening.data.known import (
     known_values,
     read_known,
 )
-from matml.screening.data.reader import read_chunks
+from matml.screening.data.reader import crystals_of, ids_of_shortlist, read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
 from matml.screening.score.scoring import check_properties, graph_section
@@ -59,9 +59,10 @@ def suggest_labels(
     """Write the candidates to label next, in order, with what was expected of each.
 
     Columns: `order`, `id`, `formula`, the property's prediction and 90 % interval before any of
-    the batch is known, `wanted`, the acquisition value at that time, and the known crystal that it
-    equals (`duplicate_of`), or would at another volume (`strained_copy_of`), with its
-    `known_value`, where there is one. Candidates equal to a labelled crystal or to one before them
+    the batch is known, the `acquisition` value at that time (larger is better), and the known
+    crystal that it equals (`duplicate_of`), or would at another volume (`strained_copy_of`), with
+    its `known_value`, where there is one. Candidates of a shortlist have its ids, and a `file`
+    that a support may name. Candidates equal to a labelled crystal or to one before them
     are left out; those that cannot be used stand in `{out}_quarantine.csv` beside it.
 
     Parameters
@@ -84,6 +85,7 @@ def suggest_labels(
         raise MatmlError(f"--budget {budget:g}: needs --costs FILE, which is not given")
     if (most_price is None) != (prices is None):
         raise MatmlError("--prices FILE and --most-price NUMBER: give both, or neither")
+    inputs = [crystals_of(Path(path)) for path in inputs]
     objectives = parse_objectives([f"{property_name} {goal}"])
     by_kg = None if prices is None else read_prices(prices)
     known = known_folder(known)
@@ -95,6 +97,7 @@ def suggest_labels(
         labels = given.labels
         labelled = support_table(given, known_table, settings, own_inputs)
     candidates, quarantine = _candidates(inputs, settings, own_inputs)
+    files = {own: file for path in inputs for file, own in ids_of_shortlist(path).items()}
     if len(candidates) > MOST_CANDIDATES:
         raise MatmlError(
             f"--candidates: {len(candidates):,} crystals; give at most {MOST_CANDIDATES:,}, such "
@@ -146,6 +149,7 @@ def suggest_labels(
             "order": np.arange(1, len(chosen) + 1),
             "id": rows["id"].to_numpy(),
             "formula": rows["formula"].to_numpy(),
+            **({"file": [files.get(name, "") for name in rows["id"]]} if files else {}),
             **found,
             "duplicate_of": flags["duplicate_of"],
             "strained_copy_of": flags["strained_copy_of"],

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.files import read_table
 from matml.structures.io.documents import Document, Documents
 from matml.structures.io.pages import Pages
 from matml.structures.io.read import nothing_found, walk
@@ -21,6 +22,8 @@ CHUNK = 1024
 """Candidates scored at once."""
 INGESTED_TABLE = "structures.parquet"
 CANDIDATE_TABLE = "candidates.parquet"
+SHORTLIST, CRYSTALS = "shortlist.csv", "candidates"
+"""What a screening writes: a table, and a folder with the crystals of its first rows."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,31 @@ def read_chunks(
         raise nothing_found(inputs)
 
 
+def crystals_of(path: Path) -> Path:
+    """Return the folder of the crystals of a screening's folder; any other path as it is."""
+    found = path / CRYSTALS
+    return found if (path / SHORTLIST).is_file() and found.is_dir() else path
+
+
+def ids_of_shortlist(path: Path) -> dict[str, str]:
+    """Return a screening's ids of its candidates by the names of their files, which hold ranks.
+
+    Parameters
+    ----------
+    path
+        The folder of its crystals, or one of them; of others nothing is known.
+    """
+    folder = path if path.is_dir() else path.parent
+    table = folder.parent / SHORTLIST
+    if folder.name != CRYSTALS or not table.is_file():
+        return {}
+    rows = read_table(table)
+    if not {"id", "cif"} <= set(rows):
+        return {}
+    named = rows[rows["cif"].notna()].astype(str)
+    return dict(zip(named["cif"], named["id"], strict=True))
+
+
 Part = tuple[list[Document], pd.DataFrame | None, pd.DataFrame]
 
 
@@ -96,6 +124,8 @@ def _parts(
     path: Path, settings: StructuresSection, size: int, said: Documents, columns: Sequence[str]
 ) -> Iterator[Part]:
     """Yield the chunks of one input, without their number."""
+    path = crystals_of(path)
+    own_ids = ids_of_shortlist(path)
     if path.is_dir():
         made = (path / name for name in (INGESTED_TABLE, CANDIDATE_TABLE))
         path = next((table for table in made if table.is_file()), path)
@@ -107,7 +137,7 @@ def _parts(
     for item in walk([path], settings, said.ignored):
         if isinstance(item, Document):
             pages.add(item)
-            waiting.append(item)
+            waiting.append(replace(item, id=own_ids.get(item.id, item.id)))
         if waiting and (len(waiting) == size or not isinstance(item, Document)):
             yield waiting, None, pd.DataFrame(index=range(len(waiting)))
             waiting = []
