@@ -28,7 +28,7 @@ def scores(differences, default=0.1, tasks=28, half=0.002):
     ("plain", "tasks", "words"),
     [
         (0.1, 28, "clearly better than least squares, generic start"),
-        (0.001, 28, "not clearly other than"),
+        (0.001, 28, "not clearly different from"),
         (-0.05, 28, "clearly worse than"),
         (0.1, 3, "too few alloys"),
     ],

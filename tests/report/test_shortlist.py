@@ -90,7 +90,7 @@ def test_the_first_screen_names_the_best_new_candidate(markup):
     text = re.sub(r"<.*?>", "", first)
     # the list's second by its order, which is chosen to be diverse, and its first by score
     assert (
-        "Of 4,242 candidates the best by score whose composition these data do not hold is BiSbS3"
+        "Of 4,242 candidates, the best by score whose composition is not in these data is BiSbS3"
         in text
     )
     assert "a click on “by score” sorts them best first" in re.sub(r"<.*?>", "", markup)
@@ -134,7 +134,7 @@ def test_the_first_interval_stands_beside_how_many_known_values_such_intervals_h
     check = {"n": 12, "held_out": True, "share_inside_90_percent_interval": 8 / 12}
     write_json(results / "screening/summary.json", summary | {"check_on_known": check})
     text = re.sub(r"<.*?>", "", overview(Results(results)))
-    told = "of 12 candidates with a known value that the model was not given, 8 lie inside"
+    told = "such intervals hold 8 of 12 known values of candidates that the model was not given"
     assert text.index("90 % interval") < text.index(told) < text.index("Predicted")
     # what the model may have learned says nothing of its intervals
     seen = check | {"held_out": False}
@@ -181,7 +181,7 @@ def test_the_first_screen_says_where_nothing_meets_the_window(several_results, t
         shortlist, index=False
     )
     made = make_page(tmp_path / "results", ReportSection())[0]
-    said = "is predicted to meet the window. Of 4,242 candidates the best by score whose"
+    said = "is predicted to meet the window. Of 4,242 candidates, the best by score whose"
     assert (said in re.sub(r"<.*?>", "", made)) == (met == 0)
     # digits of a normal distribution's tail are no knowledge
     assert "&lt; 0.1 %" in template(made, 1)

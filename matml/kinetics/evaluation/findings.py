@@ -11,7 +11,7 @@ from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, method_tit
 
 ERROR = "rmse_mean"
 PAIRED = "rmse_minus_default_mean"
-AGAINST = {1: "clearly better than", 0: "not clearly other than", -1: "clearly worse than"}
+AGAINST = {1: "clearly better than", 0: "not clearly different from", -1: "clearly worse than"}
 
 
 def reduction(scores: pd.DataFrame, method: str, shots: int) -> Reduction | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matml.core.text.words import plural
+from matml.core.text.words import interval_text, plural
 from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
 from matml.report.html.figure_set import methods_legend
 from matml.report.html.markup import Cell, interval, number, table, text_cell
@@ -160,7 +160,7 @@ def error_curves(
 
 def span_words(low: float, high: float) -> str:
     """Return `[0.1, 0.2]`, nothing where there is no interval."""
-    return "" if math.isnan(low) or math.isnan(high) else f"[{low:.3g}, {high:.3g}]"
+    return "" if math.isnan(low) or math.isnan(high) else interval_text(low, high)
 
 
 def _broken_where_families_change(own: pd.DataFrame) -> pd.DataFrame:

@@ -89,7 +89,7 @@ def _candidates(results: Results) -> str:
     if new.empty:
         return _answer(
             "Candidates",
-            "These data hold the compositions of all candidates already.",
+            "The compositions of all candidates are in these data already.",
             "",
             "shortlist",
             "The whole list",
@@ -109,15 +109,15 @@ def _candidates(results: Results) -> str:
         body.append([*cells, _stable(row)] if known_hull else cells)
     return _answer(
         "Candidates",
-        _unmet(summary) + f"Of {count(total)} candidates the best by score whose composition these "
-        f"data do not hold is <b>{formula(first['formula'])}</b>: "
+        _unmet(summary) + f"Of {count(total)} candidates, the best by score whose composition is "
+        f"not in these data is <b>{formula(first['formula'])}</b>: "
         f"{escape(property_title(leading.name))} <b>{number(first['prediction'])}{escape(unit)}"
         f"</b>, 90 % interval {interval(first['low'], first['high'])}{_checked(summary)}."
         f"{'' if first['in_domain'] else ' It lies outside the model’s domain.'}",
         table(
             [*head, "stability, eV/atom above the hull"] if known_hull else head,
             body,
-            caption="The best candidates whose composition these data do not hold",
+            caption="The best candidates whose composition is not in these data",
             note=f"{'Wanted: ' + escape(wanted) + '. ' if wanted else ''}Predicted; for this list "
             f"nothing was calculated or made.{'' if new['in_domain'].all() else OUTSIDE}"
             f"{STABILITY if known_hull else ''}",
@@ -134,8 +134,8 @@ def _checked(summary: dict[str, Any]) -> str:
         return ""
     inside = round(check["n"] * check["share_inside_90_percent_interval"])
     return (
-        f" (of {count(check['n'])} {plural('candidate', check['n'])} with a known value that the "
-        f"model was not given, {count(inside)} {'lies' if inside == 1 else 'lie'} inside)"
+        f" (such intervals hold {count(inside)} of {count(check['n'])} known "
+        f"{plural('value', check['n'])} of candidates that the model was not given)"
     )
 
 
@@ -230,9 +230,8 @@ def _compared(told: dict[int | None, list[str]]) -> str:
         if names := told.get(verdict):
             listed = escape("; ".join(names))
             parts.append(f"{words} {f'<b>{listed}</b>' if verdict else listed}.")
-    return (
-        " ".join(parts) + " In brackets: by how much, and how many values of the family were known."
-    )
+    size = "by how much, and " if told.keys() & {1, -1} else ""
+    return " ".join(parts) + f" In brackets: {size}how many values of the family were known."
 
 
 def _error(row: pd.Series, logarithmic: bool = False) -> Cell:

@@ -156,9 +156,9 @@ def error_figure(results: Results, dataset: str, rows: pd.DataFrame, simulated: 
         log=True,
         name=f"errors-{dataset}",
         title=f"{title_of(dataset)}: error on new alloys by number of observations{marked}",
-        note="Root-mean-square error on the other observations of held-out alloys "
-        f"({_tasks(results, dataset, rows)}), with 95 % intervals over groups of alike "
-        "composition; logarithmic axis. The thick line is the default method.",
+        note="Root-mean-square error on the other observations of "
+        f"{_tasks(results, dataset, rows)}, each held out, with 95 % intervals over groups of "
+        "alike composition; logarithmic axis. The thick line is the default method.",
         summary=f"{title_of(dataset)}, error by number of observations{unit}; the default: {told}.",
     )
 
@@ -185,7 +185,7 @@ def _tasks(results: Results, dataset: str, rows: pd.DataFrame) -> str:
     number_of = f"{low}" if low == high else f"{low} to {high}"
     series = _series(results, dataset)
     alloys = len(alloys_of(series))
-    return f"{number_of} alloys" if alloys == len(series) else f"{number_of} series of {alloys}"
+    return f"{number_of} {'' if alloys == len(series) else f'series of {alloys} '}alloys"
 
 
 def _described(results: Results, summary: dict[str, Any], dataset: str) -> str:

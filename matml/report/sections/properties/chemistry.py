@@ -7,6 +7,7 @@ from types import MappingProxyType
 import pandas as pd
 from pymatgen.core import Element
 
+from matml.core.text.words import number_text
 from matml.figures.figure import Axis, Cells, Choice, Figure, Hover, subscripts
 from matml.report.html.figure_set import FigureSet, Menu, labels_menu
 from matml.report.html.markup import escape
@@ -144,9 +145,9 @@ def _extremes(table: pd.DataFrame, unit: str) -> str:
     plain = unit.strip(" ()")
     return (
         f"The mean prediction is highest for {high['group']} with {high['element']} "
-        f"({high['prediction']:.3g} {plain}".rstrip()
+        f"({number_text(high['prediction'])} {plain}".rstrip()
         + f") and lowest for {low['group']} with {low['element']} "
-        + f"({low['prediction']:.3g} {plain}".rstrip()
+        + f"({number_text(low['prediction'])} {plain}".rstrip()
         + ")."
     )
 
@@ -161,11 +162,18 @@ def _cells_of(
     """Return coloured cells of one number; where there is no crystal there is no cell."""
     rows = table.to_dict("records")
     means = [
-        ", ".join(f"{words} {row[key]:.4g}" for key, words in SHOWN.items() if key in row)
+        ", ".join(
+            f"{words} {number_text(row[key], 4)}" for key, words in SHOWN.items() if key in row
+        )
         for row in rows
     ]
     told = [
-        (int(row["n"]), mean, f"{row['lowest']:.4g} to {row['highest']:.4g}", row["examples"])
+        (
+            int(row["n"]),
+            mean,
+            f"{number_text(row['lowest'], 4)} to {number_text(row['highest'], 4)}",
+            row["examples"],
+        )
         for row, mean in zip(rows, means, strict=True)
     ]
     return Cells(

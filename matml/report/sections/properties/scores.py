@@ -181,8 +181,8 @@ def findings(scores: Scores) -> str:
     if not parts:
         return ""
     return (
-        f"<p>{' '.join(parts)} In brackets: by how much against the same method without known "
-        f"values, and with how many. {CLEARLY}</p>"
+        f"<p>{' '.join(parts)} In brackets: with how many, and by how much against the same "
+        f"method without any. {CLEARLY}</p>"
     )
 
 

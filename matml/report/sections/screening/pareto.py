@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.text.words import interval_text, number_text
 from matml.figures.figure import (
     BLUE,
     GREY,
@@ -322,7 +323,7 @@ def _hull_words(row: dict) -> str:
 def _with_interval(row: dict, column: str) -> str:
     """Return a value with its 90 % interval where there is one."""
     low, high = ("low", "high") if column == "prediction" else (f"{column}_low", f"{column}_high")
-    text = f"{row[column]:.3g}"
+    text = number_text(row[column])
     if low in row and pd.notna(row[low]) and pd.notna(row[high]):
-        text += f" [{row[low]:.3g}, {row[high]:.3g}]"
+        text += f" {interval_text(row[low], row[high])}"
     return text
