@@ -121,6 +121,17 @@ def test_contact_length_is_exact_at_tolerance_factor_one():
     assert perovskites.contact_lattice_parameter(a, b, x) == pytest.approx(2 * (b + x))
 
 
+@pytest.mark.parametrize("limit", [None, 3.9])
+def test_a_filter_that_is_not_set_is_not_listed_as_one(limit):
+    settings = ScreeningSection(bartel_tau_max=limit, tolerance_factor=[0.97, 0.99])
+    table, summary = generate(prototypes.built_in(), settings)
+    assert ("bartel_tau" in summary["counts"]) == (limit is not None)
+    assert ("not a filter here" in summary["sources"]["bartel_tau"]) == (limit is None)
+    # told of each candidate in either case
+    assert table["bartel_tau"].notna().any()
+    assert limit is None or (table["bartel_tau"] < limit).all()
+
+
 def test_bartel_tau_needs_the_larger_ion_on_a():
     assert math.isnan(perovskites.bartel_tau(0.6, 0.7, 1.4, 2))
 
@@ -138,6 +149,7 @@ def test_another_ionic_family_is_filled_the_same_way(known_table):
         ("X", 6, True),
     ]
     table, summary = generate(prototype, ScreeningSection())
+    assert not {"tolerance_factor", "octahedral_factor", "bartel_tau"} & set(summary["sources"])
     assert {"NaCl", "MgO", "KBr"} <= set(table["formula"])
     assert "tolerance_factor" not in table
     assert summary["volume"]["length_error_percent_mean_leave_one_out"] < 4

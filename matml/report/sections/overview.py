@@ -198,7 +198,8 @@ def _predictors(scores: Scores | None) -> str:
             note="Mean absolute error over unseen families [95 % interval, where there are at "
             f"least {FEWEST_TASKS}]. “Simple”: without a neural network; the one with the lowest "
             "error at that number of known values is picked afterwards, which favours it. Below "
-            f"its error: how much larger it is, paired over families. {CLEARLY}",
+            "its error: how much larger (or, with a minus, smaller) it is than the predictor’s, "
+            f"paired over families. {CLEARLY}",
         ),
         "predictors",
         "Learning curves, parity, coverage of the intervals",

@@ -298,6 +298,8 @@ def _facts(row: dict[str, Any]) -> str:
             continue
         value = row[name]
         shown = number(value) if isinstance(value, float) else escape(value)
+        if name == "oxidation_states":
+            shown = shown.replace("-", "−")
         items.append(f"<div><dt>{title}</dt><dd>{shown}</dd></div>")
     if _given(row, "distance"):
         items.append(
