@@ -8,6 +8,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
+from matml.kinetics.data.columns import alloys_of
 from matml.kinetics.data.observations import Observations, read_observations
 from matml.kinetics.settings import KineticsSection
 
@@ -25,7 +26,8 @@ def simulate_dataset(name: str, settings: KineticsSection, out: Path, seed: int)
     write_table(out / "alloys.csv", simulation.alloys)
     write_table(out / "truth.csv", simulation.truth)
     description = simulation.description | {
-        "alloys": len(simulation.alloys),
+        "alloys": len(alloys_of(simulation.alloys["alloy"])),
+        "series": len(simulation.alloys),
         "observations": len(simulation.observations),
         "seconds": round(time.perf_counter() - began, 3),
     }

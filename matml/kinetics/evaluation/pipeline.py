@@ -9,7 +9,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.files import read_json, write_json, write_table
-from matml.kinetics.data.columns import alloys_of
+from matml.kinetics.data.columns import alloys_of, counted
 from matml.kinetics.data.prepare import read_and_report
 from matml.kinetics.equations import equation_named
 from matml.kinetics.evaluation.benchmark import score_alloys
@@ -95,7 +95,7 @@ def _benchmark_set(
     unit = declared.observable(observations.kind).unit
     per_alloy = score_alloys(observations, declared, settings, seed, log.info)
     scores = summarise(per_alloy, name, declared, unit, seed)
-    print(f"{name}: {declared.title}, {len(observations.alloys)} alloys")
+    print(f"{name}: {declared.title}, {counted(observations.names)}")
     print(format_table(scores))
     if out is None:
         return scores

@@ -172,7 +172,7 @@ def _predictions(
             f"{number(row['expected_improvement'])}."
         )
     if _given(row, "score"):
-        note.append(f"Score: {number(row['score'])}.")
+        note.append(f"Score, by which it is ranked: {number(row['score'])}.")
     return table(head, rows, note=" ".join(note), caption="Predictions of this candidate")
 
 
