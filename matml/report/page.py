@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     return page, len(set(results.used))
 
 
+@cache
 def _packed(code: str) -> str:
     """Return a script as base64 of gzip, a third of its size; the same text each time."""
     return base64.b64encode(gzip.compress(code.encode("utf-8"), mtime=0)).decode("ascii")

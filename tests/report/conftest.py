@@ -321,6 +321,14 @@ def results(tmp_path, write_results):
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, write_results):
+    """The same; not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("finished") / "results"
+    write_results(folder)
+    return folder
+
+
 FORMULAS = [
     *("PtPbO3", "BiSbS3", "LaScS3", "FeSnS3", "FeRuO3", "CdPdO3", "BaPbS3", "MnHgO3"),
     *("HgPbS3", "NiPbS3", "BaPdO3", "HgRuO3", "AgSbO3", "InRhO3", "PdPbO3", "ScBiS3"),

@@ -502,8 +502,8 @@ def test_cooling_starts_where_the_table_counts_from(empty_results):
     assert "A1 (simulated data)" in drawing.title
 
 
-def test_menus_are_labelled_and_figures_described(results):
-    text, _ = make_page(results, ReportSection())
+def test_menus_are_labelled_and_figures_described(finished):
+    text, _ = make_page(finished, ReportSection())
     menus = re.findall(r'<select id="(menu-[^"]+)"', text)
     assert len(menus) == len(set(menus)) > 0
     assert sorted(menus) == sorted(re.findall(r'<label for="(menu-[^"]+)"', text))

@@ -1,5 +1,7 @@
 """Static files of the figures: whole, from the same numbers, and for every figure."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,10 +19,10 @@ from matml.report.figure_files import all_figures, write_figures
 from matml.report.html.results import Results
 
 
-def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, tmp_path):
+def test_every_figure_has_three_files_with_the_numbers_of_the_results(finished, tmp_path):
     folder = tmp_path / "figures"
-    number = write_figures(Results(results), folder)
-    figures = all_figures(Results(results))
+    number = write_figures(Results(finished), folder)
+    figures = all_figures(Results(finished))
     assert number == len(figures) >= 9
     names = {figure.name for figure in figures}
     assert len(names) == len(figures)
@@ -36,7 +38,7 @@ def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, t
     for file in folder.glob("*.svg"):
         assert file.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     assert not list(folder.parent.glob(".figures-*"))
-    kept = read_table(results / "properties/evaluation/predictions.parquet")
+    kept = read_table(finished / "properties/evaluation/predictions.parquet")
     table = pd.read_csv(folder / "parity-bulk_modulus_GPa.csv")
     assert len(table) == len(kept)
     own = table[table["method"] == "chosen"].sort_values("calculated bulk modulus (GPa)")
@@ -45,7 +47,7 @@ def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, t
     assert np.allclose(own["predicted bulk modulus (GPa)"], wanted["prediction"], rtol=1e-4)
     assert np.allclose(own["plus"], 20, rtol=1e-3)
     assert set(own["about"]) == {"SrTiO3"}
-    scores = pd.read_csv(results / "properties/evaluation/scores.csv")
+    scores = pd.read_csv(finished / "properties/evaluation/scores.csv")
     errors = scores[
         (scores["property"] == "refractive_index") & (scores["metric"] == "mae_family_mean")
     ]
@@ -54,30 +56,41 @@ def test_every_figure_has_three_files_with_the_numbers_of_the_results(results, t
     assert np.allclose(np.sort(drawn), np.sort(errors["value"]), rtol=1e-6)
 
 
-@pytest.fixture
-def two(results, monkeypatch):
+@pytest.fixture(scope="module")
+def picked(finished):
     """Two figures only, since each takes half a second to write: a map and a parity plot."""
-    found = all_figures(Results(results))
-    picked = [next(d for d in found if d.name.startswith(kind)) for kind in ("map", "parity")]
+    found = all_figures(Results(finished))
+    return [next(d for d in found if d.name.startswith(kind)) for kind in ("map", "parity")]
+
+
+@pytest.fixture
+def two(picked, monkeypatch):
     monkeypatch.setattr(figure_files, "all_figures", lambda _: picked)
 
 
-@pytest.fixture
-def few(two, results, tmp_path):
-    folder = tmp_path / "few"
-    write_figures(Results(results), folder)
+@pytest.fixture(scope="module")
+def written(picked, finished, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("few")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure_files, "all_figures", lambda _: picked)
+        write_figures(Results(finished), folder)
     return folder
 
 
-def test_the_same_run_writes_the_same_files(results, few, tmp_path):
+@pytest.fixture
+def few(two, written, tmp_path):
+    return shutil.copytree(written, tmp_path / "few")
+
+
+def test_the_same_run_writes_the_same_files(finished, few, tmp_path):
     folder = few
     again = tmp_path / "again"
-    write_figures(Results(results), again)
+    write_figures(Results(finished), again)
     for file in folder.iterdir():
         assert file.read_bytes() == (again / file.name).read_bytes()
 
 
-def test_a_failure_leaves_the_old_folder(results, few, monkeypatch):
+def test_a_failure_leaves_the_old_folder(finished, few, monkeypatch):
     folder = few
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -86,15 +99,15 @@ def test_a_failure_leaves_the_old_folder(results, few, monkeypatch):
 
     monkeypatch.setattr(static, "render", fail)
     with pytest.raises(RuntimeError, match="no ink"):
-        write_figures(Results(results), folder)
+        write_figures(Results(finished), folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     assert not list(folder.parent.glob(".few-*"))
 
 
-def test_stale_figures_go(results, few):
+def test_stale_figures_go(finished, few):
     folder = few
     (folder / "old.png").write_bytes(b"")
-    write_figures(Results(results), folder)
+    write_figures(Results(finished), folder)
     assert not (folder / "old.png").exists()
 
 
@@ -119,18 +132,18 @@ def test_no_results_no_figures(empty_results, tmp_path):
     assert list((tmp_path / "figures").iterdir()) == []
 
 
-def test_empty_numbers_of_a_figure_without_points(results):
-    for figure in all_figures(Results(results)):
+def test_empty_numbers_of_a_figure_without_points(finished):
+    for figure in all_figures(Results(finished)):
         assert len(numbers_of(figure)) > 0
 
 
-def test_the_command_writes_page_and_figures(two, results, tmp_path):
+def test_the_command_writes_page_and_figures(two, finished, tmp_path):
     from click.testing import CliRunner
 
     from matml.cli.main import cli
 
     out, folder = tmp_path / "report.html", tmp_path / "papers"
-    arguments = ["report", str(results), "--out", str(out), "--figures", str(folder)]
+    arguments = ["report", str(finished), "--out", str(out), "--figures", str(folder)]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     assert "2 figures, each as PNG, SVG and CSV" in done.output

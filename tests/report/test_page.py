@@ -80,14 +80,14 @@ class Page(HTMLParser):
         return found
 
 
-@pytest.fixture
-def made(results):
-    text, used = make_page(results, ReportSection(title="A title of mine"))
+@pytest.fixture(scope="module")
+def made(finished):
+    text, used = make_page(finished, ReportSection(title="A title of mine"))
     assert used > 15
     return text
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(made):
     return Page(made)
 
@@ -108,18 +108,18 @@ def test_plotly_is_inlined_once_and_ids_are_unique(made, page):
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_every_score_on_the_page_equals_its_file(results, page):
-    scores = pd.read_csv(results / "properties/evaluation/scores.csv")
-    kinetics = pd.read_csv(results / "kinetics/simulated_ttt/scores.csv")
-    shortlist = pd.read_csv(results / "screening/shortlist.csv")
+def test_every_score_on_the_page_equals_its_file(finished, page):
+    scores = pd.read_csv(finished / "properties/evaluation/scores.csv")
+    kinetics = pd.read_csv(finished / "kinetics/simulated_ttt/scores.csv")
+    shortlist = pd.read_csv(finished / "screening/shortlist.csv")
     for value in (*scores["value"], *kinetics["value"], *shortlist["prediction"]):
         assert value in page.numbers
         assert re.sub(r"<.*?>", "", number(value)) in page.text
     # and the other way round: no number in a table that no file holds
-    files = [results / "structures/families.csv", *results.glob("kinetics/*/calibration/*/*.csv")]
+    files = [finished / "structures/families.csv", *finished.glob("kinetics/*/calibration/*/*.csv")]
     known = {
         float(value)
-        for file in (*files, results / "screening/shortlist.csv")
+        for file in (*files, finished / "screening/shortlist.csv")
         for value in pd.read_csv(file).select_dtypes("number").to_numpy().ravel()
     }
     known |= set(scores["value"]) | set(kinetics["value"])
@@ -130,7 +130,7 @@ def test_every_score_on_the_page_equals_its_file(results, page):
     assert set(page.numbers) - known == set()
 
 
-def test_figures_hold_the_numbers_of_the_files(results, page):
+def test_figures_hold_the_numbers_of_the_files(finished, page):
     drawn = set()
 
     def collect(value):
@@ -145,8 +145,8 @@ def test_figures_hold_the_numbers_of_the_files(results, page):
 
     for text in page.json:
         collect(json.loads(text))
-    scores = pd.read_csv(results / "properties/evaluation/scores.csv")
-    ttt = pd.read_csv(next(results.glob("kinetics/*/calibration/*/ttt.csv")))
+    scores = pd.read_csv(finished / "properties/evaluation/scores.csv")
+    ttt = pd.read_csv(next(finished.glob("kinetics/*/calibration/*/ttt.csv")))
     errors = scores[scores["metric"] == "mae_family_mean"]
     for value in (*errors["value"], *ttt["time_s"], *ttt["low_90_s"], *ttt["high_90_s"]):
         assert float(f"{value:.7g}") in drawn
@@ -222,16 +222,16 @@ def test_a_missing_folder_is_an_error(tmp_path):
         make_page(tmp_path / "none", ReportSection())
 
 
-def test_limits_of_the_settings_are_kept(results):
-    text, _ = make_page(results, ReportSection(candidates_shown=1, crystals_shown=0))
+def test_limits_of_the_settings_are_kept(finished):
+    text, _ = make_page(finished, ReportSection(candidates_shown=1, crystals_shown=0))
     page = Page(text)
     assert "The first 1 of 2" in page.text
     assert "crystal-data" not in page.ids
 
 
-def test_the_benchmark_has_a_section_when_it_was_run(results):
+def test_the_benchmark_has_a_section_when_it_was_run(results, page):
     folder = results
-    assert "benchmark" not in Page(make_page(folder, ReportSection())[0]).ids
+    assert "benchmark" not in page.ids
     records = [
         {
             "benchmark": "properties",
