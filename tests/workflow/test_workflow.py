@@ -11,6 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from warm import snakemake
+
 from matml.core.processors import usable_threads
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,20 +30,10 @@ def copy(tmp_path_factory):
     return folder
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_a_dry_run_from_the_root_uses_the_profile_and_is_quick(copy, within):
+    command = [sys.executable, "-m", "snakemake", "-n"]
     with within(6):
-        done = snakemake(copy, "-n")
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "profiles/default" in done.stderr
     assert (ROOT / "profiles/default/config.yaml").is_file()
@@ -48,35 +41,46 @@ def test_a_dry_run_from_the_root_uses_the_profile_and_is_quick(copy, within):
     assert not (copy / "results").exists()
 
 
-def test_several_processes_share_a_members_training_where_they_are_configured(copy):
-    told = snakemake(copy, "-n", "-p", "--config", "properties={processes: 2}", "--quiet", "host")
-    lines = [x for x in (told.stdout + told.stderr).splitlines() if "matml properties member" in x]
+@pytest.fixture(scope="module")
+def planned(copy):
+    """Jobs and commands of a run with more processors than there are, members trained by two."""
+    options = ["--cores", "64", "--config", "properties={processes: 2}"]
+    done = snakemake(copy, "-n", "-p", *options, "--quiet", "host")
+    return done.stdout + done.stderr
+
+
+def test_several_processes_share_a_members_training_where_they_are_configured(planned):
+    lines = [x for x in planned.splitlines() if "matml properties member" in x]
     start = "torchrun --standalone --nproc-per-node=2 --no-python -- matml properties member --run"
     assert lines
     assert all(start in line for line in lines)
 
 
-def test_no_job_asks_for_more_processors_than_there_are(copy):
-    done = snakemake(copy, "-n", "--cores", "64", "--quiet", "host")
-    threads = re.findall(r"--threads (\d+)", done.stdout + done.stderr)
+def test_no_job_asks_for_more_processors_than_there_are(planned):
+    threads = re.findall(r"--threads (\d+)", planned)
     assert threads
     assert max(map(int, threads)) == usable_threads(64)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "messages"),
     [
-        ("sed: 3\n", "sed: unknown key"),
-        ("graphs: {neighbours: 0}\n", "graphs.neighbours = 0: input should be greater"),
-        ("structures: {inputs: [nowhere.cif]}\n", "'nowhere.cif': no such file"),
-        ("seed: [1, 2]\n", "seed = [1, 2]"),
+        (
+            "sed: 3\ngraphs: {neighbours: 0}\nseed: [1, 2]\n",
+            (
+                "sed: unknown key",
+                "graphs.neighbours = 0: input should be greater",
+                "seed = [1, 2]",
+            ),
+        ),
+        ("structures: {inputs: [nowhere.cif]}\n", ("'nowhere.cif': no such file",)),
     ],
 )
-def test_a_wrong_configuration_ends_before_anything_runs(copy, text, message):
+def test_a_wrong_configuration_ends_before_anything_runs(copy, text, messages):
     (copy / "mine.yaml").write_text(text, encoding="utf-8")
     done = snakemake(copy, "--cores", "2", "--configfile", "mine.yaml")
     assert done.returncode != 0
-    assert message in done.stderr
+    assert [message for message in messages if message not in done.stderr] == []
     assert "mine.yaml" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (copy / "results").exists()
