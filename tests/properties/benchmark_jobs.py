@@ -3,9 +3,13 @@
 import contextlib
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 from click.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))
+from warm import snakemake
 
 ORDER = (
     "split",
@@ -20,9 +24,8 @@ ORDER = (
 
 def jobs_of(command: list[str]) -> list[list[str]]:
     """Return the arguments of the commands that a call of Snakemake would run, in order."""
-    planned = subprocess.run(
-        [*command, "--dry-run", "--printshellcmds"], capture_output=True, text=True, check=False
-    )
+    arguments = command[command.index("snakemake") + 1 :]
+    planned = snakemake(Path.cwd(), *arguments, "--dry-run", "--printshellcmds")
     told = planned.stdout + planned.stderr
     assert planned.returncode == 0, told
     lines = [line.partition("matml properties ")[2] for line in told.splitlines()]

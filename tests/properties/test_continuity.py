@@ -49,14 +49,19 @@ def structures(pytestconfig):
     return [s * (2, 1, 1) if i % 4 == 0 and len(s) <= 8 else s for i, s in enumerate(found)]
 
 
-def learned(predictor, name, encoded):
-    """Predictions without labels on the learned scale, [crystals]."""
-    adapted, item = predictor.adapt([], [], name), predictor.scale(name).property
-    return item.to_scale(adapted.predict(encoded)[0])
+@pytest.fixture(scope="module")
+def learned(predictor):
+    """Returns predictions without labels on the learned scale, [crystals]; fitted once."""
+    adapted = {name: predictor.adapt([], [], name) for name in STEEPEST}
+
+    def values(name, encoded):
+        return predictor.scale(name).property.to_scale(adapted[name].predict(encoded)[0])
+
+    return values
 
 
 @pytest.fixture(scope="module")
-def paths(predictor, structures):
+def paths(predictor, structures, learned):
     """Predictions along random displacements of all atoms, by property: [crystals, amplitudes]."""
     moved = []
     for number, structure in enumerate(structures):
@@ -76,7 +81,7 @@ def paths(predictor, structures):
     orbits = np.diff(encoded.crystals.graphs.node_offset).reshape(shape)
     # symmetry is lost on the way, so that the test sees shells split
     assert (orbits[:, -1] > orbits[:, 0]).mean() > 0.5
-    return {name: learned(predictor, name, encoded).reshape(shape) for name in STEEPEST}
+    return {name: learned(name, encoded).reshape(shape) for name in STEEPEST}
 
 
 @pytest.mark.parametrize("name", STEEPEST)
@@ -91,14 +96,17 @@ def test_the_slope_along_random_displacements_is_bounded(paths, name):
     assert steepest > 0
 
 
-def test_supercells_and_cells_without_symmetry_predict_as_their_crystal(predictor, structures):
+def test_supercells_and_cells_without_symmetry_predict_as_their_crystal(
+    predictor, structures, learned
+):
     chosen = [s for s in structures if len(s) <= 8][:40]
     table = CrystalSet.from_structures(chosen).table
     forms = {
         "supercells": [s * (1, 2, 1) for s in chosen],
         "P1": [Structure(s.lattice, s.species, s.frac_coords + 0.123) for s in chosen],
     }
-    expected = predictor.encode(chosen)
+    encoded = predictor.encode(chosen)
+    expected = {name: learned(name, encoded) for name in STEEPEST}
     unreduced = CrystalSet.from_table(
         table.assign(orbit=[np.arange(n) for n in table["n_sites"]]), predictor.encoder.graphs
     )
@@ -107,8 +115,8 @@ def test_supercells_and_cells_without_symmetry_predict_as_their_crystal(predicto
     for form, encoded in found.items():
         for name in STEEPEST:
             np.testing.assert_allclose(
-                learned(predictor, name, encoded),
-                learned(predictor, name, expected),
+                learned(name, encoded),
+                expected[name],
                 atol=RESOLUTION,
                 err_msg=f"{form}, {name}",
             )

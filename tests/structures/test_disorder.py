@@ -347,16 +347,16 @@ def test_ordered_crystals_are_as_they_were():
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return FewShotPredictor.load()
+def fitted():
+    """The shipped model of formation energies; fitting it takes seconds."""
+    return FewShotPredictor.load().fitted("formation_energy_eV_per_atom")
 
 
-def test_partly_empty_sites_are_out_of_the_domain_until_one_is_labelled(predictor):
+def test_partly_empty_sites_are_out_of_the_domain_until_one_is_labelled(fitted):
     known = [builders.cubic_abx3(), builders.cubic_abx3("Ba", a=4.03)]
     mixed = shared(builders.cubic_abx3(), "Sr", {"Sr": 0.5, "Ba": 0.5})
     empty = shared(builders.cubic_abx3(), "Sr", {"Sr": 0.5})
-    name = "formation_energy_eV_per_atom"
-    table = predictor.adapt(known, [-3.5, -3.5], name).predict_table([*known, mixed, empty])
+    table = fitted.adapt(known, [-3.5, -3.5]).predict_table([*known, mixed, empty])
     assert table["disordered"].tolist() == [False, False, True, True]
     assert table["labelled"].tolist() == [True, True, False, False]
     assert table["outside"].tolist()[:3] == ["", "", ""]
@@ -364,7 +364,7 @@ def test_partly_empty_sites_are_out_of_the_domain_until_one_is_labelled(predicto
     # half strontium, half barium lies between both, and so does its prediction
     low, high = sorted(table["prediction"][:2])
     assert low - 0.1 < table["prediction"][2] < high + 0.1
-    taught = predictor.adapt([*known, empty], [-3.5, -3.5, -2.9], name)
+    taught = fitted.adapt([*known, empty], [-3.5, -3.5, -2.9])
     assert "partly empty" not in taught.predict_table([empty])["outside"][0]
 
 
@@ -381,7 +381,7 @@ def prototypes():
     return [structure_of(*cell) for cell in cells]
 
 
-def test_of_300_cifs_of_real_prototypes_nearly_all_are_read_and_predicted(prototypes, predictor):
+def test_of_300_cifs_of_real_prototypes_nearly_all_are_read_and_predicted(prototypes, fitted):
     texts, refused = [], []
     for name, text, amounts in written(prototypes, 300):
         found = read(text)
@@ -401,8 +401,7 @@ def test_of_300_cifs_of_real_prototypes_nearly_all_are_read_and_predicted(protot
     # elements exchanged at random do not fit everywhere, and that is said
     for _, reason in refused:
         assert re.match("overlapping atoms: |disordered: ", reason)
-    adapted = predictor.adapt([], [], "formation_energy_eV_per_atom")
-    table = adapted.predict_table(texts)
+    table = fitted.adapt([], []).predict_table(texts)
     assert table["disordered"].all()
     assert np.isfinite(table[["prediction", "low", "high", "distance"]]).all(axis=None)
     assert table["prediction"].between(-6, 3).all()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -12,13 +13,14 @@ CONTEXT.set_forkserver_preload(["snakemake.cli", "snakemake.workflow", "matml.co
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run Snakemake in a folder and return its exit code and what it said."""
-    told = [folder / f".told-{name}" for name in ("stdout", "stderr")]
-    process = CONTEXT.Process(target=_run, args=(folder, arguments, told))
-    process.start()
-    process.join(120)
-    if process.exitcode is None:
-        process.kill()
-    said = [path.read_text(encoding="utf-8") for path in told]
+    with tempfile.TemporaryDirectory() as place:
+        told = [Path(place) / name for name in ("stdout", "stderr")]
+        process = CONTEXT.Process(target=_run, args=(folder, arguments, told))
+        process.start()
+        process.join(120)
+        if process.exitcode is None:
+            process.kill()
+        said = [path.read_text(encoding="utf-8") for path in told]
     return subprocess.CompletedProcess(arguments, process.exitcode, *said)
 
 
