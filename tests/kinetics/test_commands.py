@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from matml.cli.main import cli
+from matml.cli.main import cli, main
 from matml.core.errors import MatmlError
 from matml.kinetics.evaluation.pipeline import measured_sets
 
@@ -63,28 +62,6 @@ def test_the_whole_path(tmp_path, settings, dataset, equation):
                 assert line["temperature_C"].is_monotonic_decreasing
                 assert (line["low_90_C"] <= line["temperature_C"]).all()
             assert (folder / "cct.svg").read_text().startswith("<?xml")
-
-
-def test_the_benchmark_prints_and_writes(tmp_path, settings):
-    common = ("--config", settings, "--seed", 3)
-    run("prepare", "--dataset", "simulated_ttt", "--out", tmp_path, *common)
-    text = run(
-        *("benchmark", "--data", tmp_path / "observations.csv", "--equation", "c_curve"),
-        *("--alloys", tmp_path / "alloys.csv", "--out", tmp_path, "--json", tmp_path / "b.json"),
-        *common,
-    )
-    assert "Gaussian prior, posterior mean" in text
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["simulated"] is True
-    assert summary["seed"] == 3
-    assert "sd" in summary["noise"]
-    scores = pd.read_csv(tmp_path / "scores.csv")
-    assert scores["is_default"].any()
-    (record, *_) = json.loads((tmp_path / "b.json").read_text())
-    assert set(record) == {
-        *("benchmark", "setting", "method", "is_default", "shots", "metric", "value"),
-        *("low", "high", "n_tasks", "seed"),
-    }
 
 
 def test_same_seed_same_files(tmp_path, settings):
@@ -155,23 +132,15 @@ def test_shots_must_be_numbers(tmp_path):
         )
 
 
-def test_an_error_exits_with_two_and_no_traceback(tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        "from matml.cli.main import main; main()",
-        "kinetics",
-        "prepare",
-    ]
-    result = subprocess.run(
-        [*command, "--dataset", "nothing", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert "simulated_jmak" in result.stderr
+def test_an_error_exits_with_two_and_no_traceback(tmp_path, monkeypatch, capsys):
+    command = ["matml", "kinetics", "prepare", "--dataset", "nothing", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "simulated_jmak" in told
 
 
 def test_measured_sets_are_found_or_named_as_missing(tmp_path, monkeypatch):

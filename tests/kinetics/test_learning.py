@@ -7,25 +7,38 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 
 from matml.bayes.empirical_bayes import learn_prior
 from matml.bayes.gauss_newton import GaussianPrior
 from matml.bayes.importance_sampling import sample_posterior
 from matml.bayes.task_prior import TaskPriors
 from matml.bayes.tasks import Tasks
+from matml.cli.main import cli
 from matml.core.errors import MatmlError
-from matml.core.files import read_json
+from matml.core.files import read_json, read_table
 from matml.core.integrity.formats import sealed
 from matml.kinetics.data.batch import residual_function, to_tasks
 from matml.kinetics.data.observations import Observations, read_observations
 from matml.kinetics.data.simulate import simulate_jmak, simulate_ttt
 from matml.kinetics.equations import equation_named
-from matml.kinetics.evaluation.benchmark import draw_points, grouped_folds, score_alloys
+from matml.kinetics.evaluation.benchmark import (
+    METHODS,
+    draw_points,
+    grouped_folds,
+    score_alloys,
+)
 from matml.kinetics.evaluation.gradient_start import EquationModule, PseudoHuberLoss, meta_learn
 from matml.kinetics.evaluation.methods import DEFAULT, MEAN
 from matml.kinetics.evaluation.scores import summarise, weighted_mean, weighted_median
 from matml.kinetics.inference.calibrate import calibrate, pick_points
-from matml.kinetics.inference.population import FORMAT, Population, generic_prior, split_groups
+from matml.kinetics.inference.population import (
+    FORMAT,
+    Population,
+    TrainingAlloys,
+    generic_prior,
+    split_groups,
+)
 from matml.kinetics.pipeline import one_per_group
 from matml.kinetics.settings import KineticsSection, KineticsSimulation
 from matml.meta import GradientSteps
@@ -267,19 +280,46 @@ def test_benchmark_scores(scored):
     assert coverage.between(0.8, 0.98).all()
 
 
-def test_same_seed_same_scores(simulated, scored):
+def test_the_command_prints_writes_and_repeats_the_scores(simulated, scored, tmp_path):
     """Whatever other shots are asked for, but of MAML and Meta-SGD, which learn for all."""
-    settings, before = scored
-    observations, equation = read(simulated, "ttt"), equation_named("c_curve")
-    fewer = settings.model_copy(update={"shots": [2], "meta_batches": 1})
-    parts = [
-        table[~table["method"].isin(["maml", "meta_sgd", MEAN])].sort_values(
-            ["method", "alloy"], ignore_index=True
-        )
-        for table in (before[before["shots"] == 2], score_alloys(observations, equation, fewer, 0))
+    _, before = scored
+    (tmp_path / "kinetics.yaml").write_text(
+        "{meta_batches: 1, meta_tasks: 2, shots: [2], draws: 2, folds: 2}"
+    )
+    folder, out = simulated / "ttt", tmp_path / "out"
+    options = {
+        "--data": folder / "observations.csv",
+        "--alloys": folder / "alloys.csv",
+        "--equation": "c_curve",
+        "--config": tmp_path / "kinetics.yaml",
+        "--out": out,
+        "--json": tmp_path / "b.json",
+        "--seed": 0,
+    }
+    call = ["kinetics", "benchmark", *(str(each) for pair in options.items() for each in pair)]
+    done = CliRunner().invoke(cli, call, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Gaussian prior, posterior mean" in done.output
+    summary = read_json(out / "summary.json")
+    assert (summary["simulated"], summary["seed"]) == (True, 0)
+    assert "sd" in summary["noise"]
+    (record, *_) = read_json(tmp_path / "b.json")
+    assert set(record) == {
+        *("benchmark", "setting", "method", "is_default", "shots", "metric", "value"),
+        *("low", "high", "n_tasks", "seed"),
+    }
+    scores = read_table(out / "scores.csv")
+    assert scores["is_default"].any()
+    equation = equation_named("c_curve")
+    expected = summarise(before[before["shots"] == 2], "x", equation, "log10 s", seed=0)
+    means = [
+        table[(table["metric"] == "rmse_mean") & ~table["method"].isin(["maml", "meta_sgd", MEAN])]
+        .set_index("method")["value"]
+        .sort_index()
+        for table in (scores, expected)
     ]
-    assert len(parts[0]) == 8 * len(observations.names)
-    pd.testing.assert_frame_equal(*parts)
+    assert len(means[0]) == 8
+    pd.testing.assert_series_equal(*means)
 
 
 def test_too_few_alloys_are_refused(simulated):
@@ -291,11 +331,15 @@ def test_too_few_alloys_are_refused(simulated):
 
 
 @pytest.mark.parametrize("name", ["jmak", "ttt"])
-def test_adapting_beats_the_mean_of_the_training_alloys(simulated, scored, name):
+def test_adapting_beats_the_mean_of_the_training_alloys(simulated, scored, name, monkeypatch):
     settings, per_alloy = scored
     if name == "jmak":
         settings = settings.model_copy(update={"shots": [5]})
         equation = equation_named("jmak")
+        # of these methods alone
+        few = {method: METHODS[method] for method in (MEAN, "maml", "meta_sgd")}
+        monkeypatch.setattr("matml.kinetics.evaluation.benchmark.METHODS", few)
+        monkeypatch.setattr(TrainingAlloys, "composition_prior", lambda *_, **__: None)
         per_alloy = score_alloys(read(simulated, "jmak"), equation, settings, seed=0)
     error = per_alloy[per_alloy["shots"] == 5].groupby("method")["rmse"].mean()
     assert error["maml"] < 0.9 * error[MEAN]

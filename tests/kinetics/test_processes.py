@@ -462,7 +462,7 @@ def test_simulated_alloys_are_recovered_from_a_few_points(name, tmp_path):
         closer.append(
             float((result.fit.position[0] - truth[alloy]).norm() - (prior - truth[alloy]).norm())
         )
-        estimates_lie_in_their_intervals(population, data, alloy)
+    estimates_lie_in_their_intervals(population, data, held_out[0])
     # 90 % of 8 to 24 values: fewer than three quarters would be strange
     assert np.mean(inside) >= 0.75
     assert np.mean(closer) < 0
