@@ -28,11 +28,3 @@ TITLES = {
 def method_title(method: str) -> str:
     """Return a method's name for people."""
     return TITLES.get(method, method)
-
-
-def with_titles(text: str) -> str:
-    """Return a sentence with the methods' names for people in place of those of the files."""
-    for method in sorted(TITLES, key=len, reverse=True):
-        if TITLES[method] not in text:
-            text = text.replace(method, TITLES[method])
-    return text

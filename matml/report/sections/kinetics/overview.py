@@ -9,7 +9,7 @@ from matml.figures.figure import Figure
 from matml.kinetics.data.columns import alloys_of, counted
 from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.evaluation.findings import ERROR, reduction
-from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title, with_titles
+from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title
 from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
     Cell,
@@ -125,7 +125,7 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
         unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
         note = f"Root-mean-square error{unit}. Methods joined by “=” gave the same numbers."
         parts.append(error_table(rows, methods, titles, "observation", note))
-    parts.append(bullets(map(with_titles, summary.get("findings", []))))
+    parts.append(bullets(summary.get("findings", [])))
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
 
