@@ -1,8 +1,11 @@
 # What the rules of the workflow and of the benchmark share.
 
-from matml.core.integrity.owner import shell_words, take_over
+from matml.core.integrity.owner import may_live, shell_words, take_over
+from matml.core.integrity.slurm import runs, wait_for_jobs
 
 if workflow.is_main_process:
+    if runs(sys.argv) and not may_live(Path(".snakemake")):
+        wait_for_jobs(Path())
     take_over(Path(".snakemake"))
 
 # `matml` of the Python that runs Snakemake, also where its folder is not on the PATH

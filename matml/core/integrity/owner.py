@@ -30,6 +30,17 @@ SECONDS_TO_END = 3.0
 _held: list[int] = []
 
 
+def may_live(state: Path) -> bool:
+    """Return whether another run may be at work: here, or on a machine that cannot be asked."""
+    if fcntl is None or not any((state / "locks").glob("*")):
+        return False
+    try:
+        host, process = _owner((state / LOCK).read_bytes())
+    except OSError:
+        return True
+    return host not in ("", socket.gethostname()) or _lives(process)
+
+
 def take_over(state: Path) -> None:
     """Hold the lock of a run's folder, and remove Snakemake's locks where a killed run left them.
 
@@ -46,11 +57,10 @@ def take_over(state: Path) -> None:
         lock = _open(state / LOCK)
         if lock is None:
             return
-        said = os.pread(lock, 1000, 0).decode(errors="replace").split()
-        host, process = said if len(said) == 2 and said[1].isdigit() else ("", "0")
+        host, process = _owner(os.pread(lock, 1000, 0))
         left = list((state / "locks").glob("*"))
         if host in ("", socket.gethostname()):
-            patience = 2 * SECONDS_TO_END if left and not _lives(int(process)) else 0
+            patience = 2 * SECONDS_TO_END if left and not _lives(process) else 0
             if _alone(lock, patience) and left:
                 log.warning("an earlier run was killed: its locks are removed")
                 for path in left:
@@ -87,6 +97,12 @@ def locked(handle: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _owner(said: bytes) -> tuple[str, int]:
+    """Return the host and the process id of the run that a lock's content names."""
+    words = said.decode(errors="replace").split()
+    return (words[0], int(words[1])) if len(words) == 2 and words[1].isdigit() else ("", 0)
 
 
 def _open(path: Path) -> int | None:
