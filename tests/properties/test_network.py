@@ -28,6 +28,24 @@ def outputs(network, crystals):
         return network(data).numpy()
 
 
+def test_pytorch_geometric_takes_the_same_crystals(crystals, network):
+    from torch_geometric.nn import SimpleConv
+
+    batch = GraphBatches(crystals, dtype=np.float64).batch(np.arange(6))
+    data = batch.to_data()
+    assert data.validate()
+    with torch.no_grad():
+        torch.testing.assert_close(network(data), network(batch))
+    # a sum over neighbours, edge by edge
+    atoms = data.atomic_number[:, None].double()
+    summed = torch.zeros_like(atoms)
+    for (neighbour, centre), weight in zip(batch.edge_index.T, batch.edge_weight, strict=True):
+        summed[centre] += weight * atoms[neighbour]
+    torch.testing.assert_close(
+        SimpleConv("add")(atoms, data.edge_index, data.edge_weight), summed
+    )
+
+
 def exact(crystals, orbits, cells=(1, 1, 1)):
     """The same crystals, or supercells, with graphs in float64, reduced by the given orbits."""
     graphs = []

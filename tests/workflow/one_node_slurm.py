@@ -1,10 +1,10 @@
-"""A Slurm of one node on this machine, without accounting, in a folder of its own.
+"""A Slurm of one node on this machine, in a folder of its own.
 
     python tests/workflow/one_node_slurm.py /tmp/slurm
 
 starts it (as root; Debian's packages `slurm-wlm` and `munge`), and says what to set in a shell so
 that `squeue`, `sbatch` and `matml run --workflow-profile slurm` use it. It runs until its processes
-are ended: `pkill slurm; pkill munged`.
+are ended: `pkill slurm; pkill munged`. Its configuration is that of a test: one node, no accounting.
 """
 
 import os
@@ -118,9 +118,9 @@ class OneNode:
     def stop(self) -> None:
         """End all jobs and daemons."""
         self.call("scancel", "--me", check=False)
-        self.call("scontrol", "shutdown", check=False)
-        pid = (self.folder / "munge/pid").read_text().strip()
-        self.call("kill", pid, check=False)
+        for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
+            if (self.folder / name).exists():
+                self.call("kill", (self.folder / name).read_text().strip(), check=False)
 
 
 def _path() -> str:

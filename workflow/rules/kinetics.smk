@@ -39,6 +39,8 @@ rule kinetics:
     benchmark:
         f"{OUT}/benchmarks/kinetics-{{dataset}}-run.tsv"
     threads: 1
+    resources:
+        mem_mb=memory(1200, 60),
     params:
         out=subpath(output.observations, parent=True),
         seed=SETTINGS.seed,

@@ -26,6 +26,8 @@ rule split:
         f"{OUT}/benchmarks/{{run}}-split.tsv"
     priority: 80
     threads: 1
+    resources:
+        mem_mb=memory(500, 20),
     params:
         out=subpath(output.split, parent=True),
         options=lambda wildcards: RUNS[wildcards.run].split,
@@ -68,6 +70,9 @@ rule member:
         run=names_of(FAMILY_RUNS),
     priority: 20
     threads: lambda wildcards: RUNS[wildcards.run].processes
+    resources:
+        mem_mb=memory(1000, 60),
+        gpu=GPUS,
     params:
         launch=lambda wildcards: RUNS[wildcards.run].launch,
         run=subpath(input.split, parent=True),
@@ -111,6 +116,8 @@ rule property:
         f"{OUT}/benchmarks/{{run}}-property-{{property}}.tsv"
     priority: 12
     threads: 1
+    resources:
+        mem_mb=memory(1000, 200),
     params:
         run=subpath(input.split, parent=True),
         common=COMMON,

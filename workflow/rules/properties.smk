@@ -31,6 +31,8 @@ rule compare:
     benchmark:
         f"{OUT}/benchmarks/properties-compare.tsv"
     threads: 1
+    resources:
+        mem_mb=memory(500, 20),
     params:
         run=subpath(input.split, parent=True),
         out=subpath(output.scores, parent=True),
@@ -65,6 +67,8 @@ rule new_property:
         f"{OUT}/benchmarks/properties-new-property.tsv"
     priority: 12
     threads: 1
+    resources:
+        mem_mb=memory(1000, 200),
     params:
         run=subpath(input.split, parent=True),
         members=expand(f"--member={OUT}/properties/members/{{member}}", member=MEMBERS),
@@ -118,6 +122,8 @@ rule export:
     benchmark:
         f"{OUT}/benchmarks/properties-export.tsv"
     threads: 1
+    resources:
+        mem_mb=memory(1000, 60),
     params:
         run=subpath(input.split, parent=True),
         members=expand(f"--member={OUT}/properties/members/{{member}}", member=MEMBERS),

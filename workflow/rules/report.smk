@@ -28,6 +28,8 @@ rule report:
     benchmark:
         f"{OUT}/benchmarks/report.tsv"
     threads: 1
+    resources:
+        mem_mb=memory(700, 20),
     params:
         results=subpath(output.page, parent=True),
         sources=source_hash("matml.cli.report:report"),

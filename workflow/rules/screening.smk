@@ -20,6 +20,8 @@ rule candidates:
     benchmark:
         f"{OUT}/benchmarks/candidates.tsv"
     threads: workflow.cores if SETTINGS.screening.relax else 1
+    resources:
+        mem_mb=memory(500, 20),
     params:
         out=subpath(output.candidates, parent=True),
         structures=subpath(input.structures, parent=True),
@@ -72,6 +74,8 @@ rule screen_shard:
     benchmark:
         f"{OUT}/benchmarks/screen-{{shard}}.tsv"
     threads: max(1, workflow.cores // SETTINGS.screening.shards)
+    resources:
+        mem_mb=memory(1500, 60),
     params:
         out=subpath(output.state, parent=True),
         model=subpath(input.model, parent=True),
@@ -108,6 +112,8 @@ rule screen:
     benchmark:
         f"{OUT}/benchmarks/screen.tsv"
     threads: 1
+    resources:
+        mem_mb=memory(500, 20),
     params:
         out=subpath(output.shortlist, parent=True),
         shards=lambda wildcards, input: [

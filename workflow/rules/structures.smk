@@ -18,6 +18,8 @@ rule ingest:
         f"{OUT}/benchmarks/ingest.tsv"
     priority: 100
     threads: workflow.cores
+    resources:
+        mem_mb=memory(1000, 40),
     params:
         out=subpath(output.structures, parent=True),
         sources=source_hash("matml.cli.structures:ingest"),
@@ -42,6 +44,8 @@ rule graphs:
         f"{OUT}/benchmarks/graphs.tsv"
     priority: 100
     threads: workflow.cores
+    resources:
+        mem_mb=memory(1000, 40),
     params:
         structures=subpath(input.structures, parent=True),
         out=subpath(output.graphs, parent=True),

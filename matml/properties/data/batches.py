@@ -1,13 +1,16 @@
 """From stored graphs to batches that the network takes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from matml.meta.checkpoint import content
 from matml.structures.crystals import CrystalSet
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 
 class CrystalBatch(dict[str, Any]):
@@ -21,6 +24,16 @@ class CrystalBatch(dict[str, Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
+
+    def to_data(self) -> "Data":
+        """Return the same tensors as `Data` of PyTorch Geometric, for its networks and poolings.
+
+        Edges run from neighbour to centre. matml's own networks take either; they are given this
+        class, since to import torch_geometric takes two seconds.
+        """
+        from torch_geometric.data import Data
+
+        return Data(**self, num_nodes=len(self.atomic_number))
 
 
 class GraphBatches:
