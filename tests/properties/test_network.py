@@ -41,9 +41,7 @@ def test_pytorch_geometric_takes_the_same_crystals(crystals, network):
     summed = torch.zeros_like(atoms)
     for (neighbour, centre), weight in zip(batch.edge_index.T, batch.edge_weight, strict=True):
         summed[centre] += weight * atoms[neighbour]
-    torch.testing.assert_close(
-        SimpleConv("add")(atoms, data.edge_index, data.edge_weight), summed
-    )
+    torch.testing.assert_close(SimpleConv("add")(atoms, data.edge_index, data.edge_weight), summed)
 
 
 def exact(crystals, orbits, cells=(1, 1, 1)):

@@ -19,7 +19,7 @@ rule ingest:
     priority: 100
     threads: workflow.cores
     resources:
-        mem_mb=memory(1000, 40),
+        mem_mb=memory(1000, 40, 4000),
     params:
         out=subpath(output.structures, parent=True),
         sources=source_hash("matml.cli.structures:ingest"),
@@ -45,7 +45,7 @@ rule graphs:
     priority: 100
     threads: workflow.cores
     resources:
-        mem_mb=memory(1000, 40),
+        mem_mb=memory(1000, 40, 4000),
     params:
         structures=subpath(input.structures, parent=True),
         out=subpath(output.graphs, parent=True),
