@@ -7,7 +7,6 @@ import shutil
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from other_device import NAME, OnDevice, SecondDevice

@@ -4,7 +4,7 @@
 
 starts it (as root; Debian's packages `slurm-wlm` and `munge`), and says what to set in a shell so
 that `squeue`, `sbatch` and `matml run --workflow-profile slurm` use it. It runs until its processes
-are ended: `pkill slurm; pkill munged`. Its configuration is that of a test: one node, no accounting.
+are ended: `pkill slurm; pkill munged`. It is for tests: one node, no accounting.
 """
 
 import os
