@@ -1,9 +1,13 @@
 # matml's workflow, a table of contents: settings, then one file of rules per stage.
 # Snakemake takes its defaults from profiles/default beside this file, a link into workflow/.
 
+import logging
+
 from snakemake.utils import min_version
 
 min_version("9.0")
+# a log that a full disk does not take is no error of its own, with a traceback
+logging.raiseExceptions = False
 
 
 # beside this file wherever it is run from

@@ -1,5 +1,6 @@
 """The configuration as files: the commented defaults, the check of inputs, the sections."""
 
+import shutil
 import sys
 import textwrap
 import typing
@@ -13,7 +14,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from matml.config.schema import Configuration
-from matml.core.errors import MatmlError
+from matml.core.errors import FULL, MatmlError
 from matml.core.project import input_path
 from matml.core.settings import MOST_SEED, Section, read_yaml, validate
 from matml.kinetics.listing import built_in_equations
@@ -156,6 +157,22 @@ def load_or_exit(values: dict[str, Any], files: Sequence[str | Path]) -> Configu
         return load(values, ", ".join(map(str, files)))
     except MatmlError as error:
         sys.exit(f"matml: error: {error}")
+
+
+def room_or_exit(folder: Path) -> None:
+    """End the program with one line where a full disk would end Snakemake with a traceback.
+
+    Parameters
+    ----------
+    folder
+        Where Snakemake keeps its locks and logs, for which it needs less than 1 MB.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < 2**20:
+        sys.exit(
+            f"matml: error: {folder.resolve()}: {free >> 10} kB are free on its disk, too little for "
+            f"Snakemake's own locks and logs; {FULL}"
+        )
 
 
 def default_yaml() -> str:

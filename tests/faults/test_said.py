@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pymatgen.core import Structure
 
 from matml.cli import main
 from matml.cli.config import config
-from matml.config.files import load
+from matml.config.files import load, room_or_exit
 from matml.config.schema import Configuration
 from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, write_json, write_text
@@ -112,6 +113,19 @@ def test_the_command_names_configuration_and_folders(tmp_path, monkeypatch):
         "`matml run --configfile 'my settings.yaml' --config seed=3 --forcerun out/figures "
         "out/kinetics/x/calibration out/report.html`"
     ) in str(told.value)
+
+
+def test_a_full_disk_ends_a_run_before_snakemake_does_with_a_traceback(tmp_path, monkeypatch):
+    room_or_exit(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=12_345))
+    with pytest.raises(SystemExit) as ended:
+        room_or_exit(tmp_path)
+    assert str(ended.value).startswith(f"matml: error: {tmp_path}: 12 kB are free on its disk")
+    assert "free some space there" in str(ended.value)
+    # a run asks before it does anything, and a log that cannot be written is no traceback
+    assert "room_or_exit(Path())" in (ROOT / "workflow/rules/shell.smk").read_text()
+    assert "logging.raiseExceptions = False" in (ROOT / "Snakefile").read_text().split("configfile")[0]
 
 
 def test_on_slurm_no_accounting_is_needed():

@@ -1,7 +1,6 @@
 # Names that every rule uses. What computes anything stands in the package, with tests.
 
 import json
-import logging
 import math
 import re
 import shlex
@@ -28,9 +27,6 @@ from matml.properties.benchmark.plan import (
     default_benchmarks,
     with_potential,
 )
-
-# a log that a full disk does not take is no error of its own, with a traceback
-logging.raiseExceptions = False
 
 SETTINGS = load_or_exit(
     with_own_names(

@@ -1,11 +1,14 @@
 # What the rules of the workflow and of the benchmark share.
 
+from matml.config.files import room_or_exit
 from matml.core.integrity.owner import may_live, shell_words, take_over
 from matml.core.integrity.slurm import runs, wait_for_jobs
 
 if workflow.is_main_process:
-    if runs(sys.argv) and not may_live(Path(".snakemake")):
-        wait_for_jobs(Path())
+    if runs(sys.argv):
+        room_or_exit(Path())
+        if not may_live(Path(".snakemake")):
+            wait_for_jobs(Path())
     take_over(Path(".snakemake"))
 
 # `matml` of the Python that runs Snakemake, also where its folder is not on the PATH

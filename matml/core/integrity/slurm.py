@@ -26,7 +26,8 @@ def runs(arguments: list[str]) -> bool:
 
 def jobs_left(folder: Path) -> list[str]:
     """Return the ids of this user's jobs that a run of the workflow in a folder has submitted."""
-    if shutil.which("squeue") is None:
+    # where the plugin has submitted anything, it has made a folder of logs
+    if not (folder / ".snakemake/slurm_logs").exists() or shutil.which("squeue") is None:
         return []
     try:
         told = subprocess.run(
