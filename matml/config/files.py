@@ -170,8 +170,8 @@ def room_or_exit(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < 2**20:
         sys.exit(
-            f"matml: error: {folder.resolve()}: {free >> 10} kB are free on its disk, too little for "
-            f"Snakemake's own locks and logs; {FULL}"
+            f"matml: error: {folder.resolve()}: {free >> 10} kB are free on its disk, too little "
+            f"for Snakemake's own locks and logs; {FULL}"
         )
 
 

@@ -125,7 +125,8 @@ def test_a_full_disk_ends_a_run_before_snakemake_does_with_a_traceback(tmp_path,
     assert "free some space there" in str(ended.value)
     # a run asks before it does anything, and a log that cannot be written is no traceback
     assert "room_or_exit(Path())" in (ROOT / "workflow/rules/shell.smk").read_text()
-    assert "logging.raiseExceptions = False" in (ROOT / "Snakefile").read_text().split("configfile")[0]
+    begin = (ROOT / "Snakefile").read_text().split("configfile")[0]
+    assert "logging.raiseExceptions = False" in begin
 
 
 def test_on_slurm_no_accounting_is_needed():
