@@ -34,7 +34,7 @@ def ingest(
     from matml.core.project import input_path
     from matml.core.settings import read_section
     from matml.structures.ingest import ingest as run
-    from matml.structures.settings import StructuresSection
+    from matml.structures.settings import TABLE, StructuresSection
 
     settings = read_section(StructuresSection, config)
     sources = tuple(map(input_path, inputs or settings.inputs))
@@ -55,7 +55,7 @@ def ingest(
     if summary["crystals_with_notes"]:
         click.echo(
             f"  {summary['crystals_with_notes']} crystals were read with a note: column `notes` of "
-            f"{out / 'structures.parquet'}"
+            f"{out / TABLE}"
         )
     if summary["disordered"]:
         click.echo(

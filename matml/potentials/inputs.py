@@ -9,9 +9,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.structures.ingest import gather
 from matml.structures.io.read import read_inputs
-from matml.structures.settings import STRUCTURES, StructuresSection
-
-INGESTED = "structures.parquet"
+from matml.structures.settings import STRUCTURES, TABLE, StructuresSection
 
 
 def read_crystals(
@@ -31,8 +29,8 @@ def read_crystals(
     MatmlError
         Where nothing can be read, or no crystal is labelled so.
     """
-    ingested = [path for path in inputs if (path / INGESTED).is_file()]
-    tables = [read_table(path / INGESTED, STRUCTURES) for path in ingested]
+    ingested = [path for path in inputs if (path / TABLE).is_file()]
+    tables = [read_table(path / TABLE, STRUCTURES) for path in ingested]
     quarantine = pd.DataFrame()
     if others := [path for path in inputs if path not in ingested]:
         settings = StructuresSection()

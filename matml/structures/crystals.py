@@ -22,7 +22,7 @@ from matml.structures.given import crystal_of_item, given
 from matml.structures.graphs.build import cells_of, graph_of, graph_settings
 from matml.structures.graphs.graph import CrystalGraph
 from matml.structures.graphs.store import GraphStore
-from matml.structures.settings import STRUCTURES, GraphsSection, StructuresSection
+from matml.structures.settings import STRUCTURES, TABLE, GraphsSection, StructuresSection
 from matml.structures.table import QUARANTINE_COLUMNS, crystal_row, quarantine_row
 
 FEWEST_FOR_PROCESSES = 2000
@@ -125,7 +125,7 @@ class CrystalSet:
         MatmlError
             Where a file is missing or the two folders do not belong together.
         """
-        table = read_table(Path(structures_dir) / "structures.parquet", STRUCTURES)
+        table = read_table(Path(structures_dir) / TABLE, STRUCTURES)
         graphs = GraphStore.open(graphs_dir)
         if table["id"].tolist() != graphs.ids:
             raise MatmlError(

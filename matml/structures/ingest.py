@@ -28,7 +28,7 @@ from matml.structures.io.read import read_inputs
 from matml.structures.labels.files import LabelFile, read_label_file
 from matml.structures.labels.names import CrystalNames, refuse_lost_labels
 from matml.structures.labels.values import odd_scale
-from matml.structures.settings import STRUCTURES, StructuresSection
+from matml.structures.settings import STRUCTURES, TABLE, StructuresSection
 from matml.structures.symmetry.subgroups import refuse_other_symmetry
 from matml.structures.table import (
     QUARANTINE_COLUMNS,
@@ -223,7 +223,7 @@ def ingest(
         "settings": settings.model_dump(mode="json"),
         "seconds": round(time.perf_counter() - begin, 3),
     }
-    write_table(out / "structures.parquet", table, STRUCTURES)
+    write_table(out / TABLE, table, STRUCTURES)
     write_table(out / "families.csv", families)
     write_json(out / "summary.json", summary)
     return summary

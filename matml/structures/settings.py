@@ -10,6 +10,8 @@ from matml.core.integrity.formats import Format
 from matml.core.settings import Section
 
 STRUCTURES = Format("structures", 1, "run `matml structures ingest` again")
+TABLE = "structures.parquet"
+"""File of such a table in the folder that `matml structures ingest` writes."""
 """The table of ingested crystals."""
 
 

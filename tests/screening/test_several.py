@@ -41,7 +41,7 @@ class EnergyPredictor(RidgePredictor):
 class Constant:
     """One value for all, which no label has shaped."""
 
-    method, item = "constant", find_property(ENERGY)
+    method, item, warnings = "constant", find_property(ENERGY), ()
 
     def predict_table(self, crystals):
         size = len(crystals)

@@ -1,14 +1,10 @@
+import importlib
 import math
 
 import builders
 import numpy as np
 import pandas as pd
 import pytest
-from pymatgen.analysis.prototypes import (
-    AFLOW_PROTOTYPE_LIBRARY,
-    get_protostructure_label_from_spg_analyzer,
-    get_prototype_from_protostructure,
-)
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -108,12 +104,18 @@ def test_label_does_not_depend_on_cell_origin_orientation_or_order(make, seed):
     assert found.n_sites == expected.n_sites
 
 
-def test_prototypes_agree_with_pymatgen(monkeypatch):
+@pytest.fixture(scope="module")
+def pymatgens():
+    """pymatgen's prototypes, which take seconds to import: every process of tests collects."""
+    return importlib.import_module("pymatgen.analysis.prototypes")
+
+
+def test_prototypes_agree_with_pymatgen(monkeypatch, pymatgens):
     """Independent oracle: pymatgen's labels for structures of the AFLOW library."""
     # pymatgen calls a function here that its own dependency has deprecated
-    monkeypatch.setattr("pymatgen.analysis.prototypes.gcd", math.gcd)
+    monkeypatch.setattr(pymatgens, "gcd", math.gcd)
     compared = 0
-    for entry in AFLOW_PROTOTYPE_LIBRARY[::2]:
+    for entry in pymatgens.AFLOW_PROTOTYPE_LIBRARY[::2]:
         structure = entry["snl"].structure
         if len(structure) > 24:
             continue
@@ -122,15 +124,17 @@ def test_prototypes_agree_with_pymatgen(monkeypatch):
         reference = SpacegroupAnalyzer(structure, symprec=0.01, angle_tolerance=-1)
         if reference.get_space_group_number() != found.space_group_number:
             continue  # our tolerance scales with the cell
-        label = get_protostructure_label_from_spg_analyzer(reference)
+        label = pymatgens.get_protostructure_label_from_spg_analyzer(reference)
         if "Invalid" in label:
             continue
-        assert classify(found)[0] == get_prototype_from_protostructure(label), entry["tags"]
+        assert classify(found)[0] == pymatgens.get_prototype_from_protostructure(label), entry[
+            "tags"
+        ]
         compared += 1
     assert compared > 80
 
 
-def test_names_of_the_table_agree_with_the_aflow_library():
+def test_names_of_the_table_agree_with_the_aflow_library(pymatgens):
     """Independent oracle: entries of the library get the name of their Strukturbericht symbol."""
     symbols = {
         "B1": "rocksalt", "B2": "CsCl", "B3": "zincblende", "B4": "wurtzite", "C1": "fluorite",
@@ -145,7 +149,7 @@ def test_names_of_the_table_agree_with_the_aflow_library():
         "E0_1": "matlockite (PbFCl)", "H2_4": "sulvanite", "H2_6": "stannite", "D2_d": "CaCu5",
     }  # fmt: skip
     checked = set()
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
+    for entry in pymatgens.AFLOW_PROTOTYPE_LIBRARY:
         wanted = symbols.get(entry["tags"]["strukturbericht"])
         if wanted is None:
             continue

@@ -1,15 +1,11 @@
 """Names of minerals and structure types, held against the crystals that are called by them."""
 
-import gzip
-import json
-from pathlib import Path
-
 import pandas as pd
-import pymatgen.analysis.prototypes
 import pytest
 from pymatgen.core import Lattice, Structure
 
 from matml.structures.errors import BadCrystal
+from matml.structures.families import _pymatgen_table
 from matml.structures.ingest import document_crystals, ingest
 from matml.structures.io.documents import Document
 from matml.structures.io.minerals import MEANINGS, Name, meaning_of, other_than_named
@@ -27,9 +23,8 @@ SYLVITE = Structure.from_spacegroup(
 
 
 def test_names_mean_what_the_aflow_library_says():
-    place = Path(pymatgen.analysis.prototypes.__file__).parent / "aflow_prototypes.json.gz"
     compared = 0
-    for entry in json.loads(gzip.decompress(place.read_bytes())):
+    for entry in _pymatgen_table("aflow_prototypes"):
         name, aflow = entry["tags"].get("mineral") or "", entry["tags"]["aflow"]
         # pyrite is there twice, once with its few atoms out of place
         if meaning_of(name) is None or aflow == "AB2_aP12_1_4a_8a":

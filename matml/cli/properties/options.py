@@ -96,8 +96,10 @@ class Stage:
     @property
     def crystals(self) -> list[Path]:
         """Files that the crystals are read from."""
+        from matml.structures.settings import TABLE
+
         graphs = (self.graphs / name for name in ("graphs.safetensors", "index.parquet"))
-        return [self.structures / "structures.parquet", *graphs]
+        return [self.structures / TABLE, *graphs]
 
 
 def stage_options(command: Command) -> Command:

@@ -328,11 +328,11 @@ def learn(structures, features, name, seed, out, model, threads, device) -> None
     start = time.perf_counter()
     from matml.core.files import read_table
     from matml.properties.predictor.layout import model_folder, read_card
-    from matml.structures.settings import STRUCTURES
+    from matml.structures.settings import STRUCTURES, TABLE
 
     read_card(model_folder(model))
     table = read_table(features)
-    crystals = read_table(structures / "structures.parquet", STRUCTURES)
+    crystals = read_table(structures / TABLE, STRUCTURES)
     prepare(threads)
     from matml.properties.features.columns import with_any
     from matml.properties.predictor.few_shot import FewShotPredictor

@@ -185,15 +185,12 @@ def unit_notes(
         What the file calls a column, where that differs.
     """
 
-    def evidence(columns: Columns) -> float:
-        changed = replace(task, columns=columns)
-        return float(sample_posterior(changed, priors, draws=1).log_evidence[0])
-
     def inside(column: str, values: Tensor) -> bool:
         low, high = known[column]
         return bool(low <= values.median() <= high) and bool((values > 0).all())
 
-    as_given, notes = None, []
+    tried: list[Columns] = [task.columns]
+    found: list[tuple[str, Unit, _Reading, float, Tensor, Tensor]] = []
     for column in (name for name in known if name in WATCHED):
         # the target is on the residual scale, which is log10 unless the column is linear
         target, log10 = column == measured, column not in LINEAR
@@ -224,18 +221,31 @@ def unit_notes(
                 for held in ("start_temperature_K", *nodes, *NEAR):
                     if held in columns:
                         columns[held] = reading.usual(columns[held])
-            if as_given is None:
-                as_given = evidence(task.columns)
-            gain = evidence(columns) + jacobian - as_given
-            if gain > SUSPICIOUS_LOG_RATIO:
-                notes.append(
-                    f"column {headers.get(column, column)!r} may hold {reading.name}, not "
-                    f"{said.name}: so read, the observations are e^{gain:.0f} times as probable "
-                    f"({_span(given[0].numpy(), column)} as given, "
-                    f"{_span(changed[0].numpy(), column)} so read; the population has seen "
-                    f"{_span(known[column], column)})"
-                )
+            tried.append(columns)
+            found.append((column, said, reading, jacobian, given[0], changed[0]))
+    if not found:
+        return []
+    notes, (as_given, *so_read) = [], _log_evidences(task, priors, tried)
+    for (column, said, reading, jacobian, given, changed), evidence in zip(
+        found, so_read, strict=True
+    ):
+        if (gain := evidence + jacobian - as_given) > SUSPICIOUS_LOG_RATIO:
+            notes.append(
+                f"column {headers.get(column, column)!r} may hold {reading.name}, not "
+                f"{said.name}: so read, the observations are e^{gain:.0f} times as probable "
+                f"({_span(given.numpy(), column)} as given, "
+                f"{_span(changed.numpy(), column)} so read; the population has seen "
+                f"{_span(known[column], column)})"
+            )
     return notes
+
+
+def _log_evidences(task: Tasks, priors: TaskPriors, readings: Sequence[Columns]) -> list[float]:
+    """Return the log evidence of a task's observations [1, N], read in several ways."""
+    rows = torch.zeros(len(readings), dtype=torch.long)
+    columns = {name: torch.cat([own[name] for own in readings]) for name in task.columns}
+    whole = replace(task[rows], columns=columns)
+    return sample_posterior(whole, priors[rows], draws=1).log_evidence.tolist()
 
 
 @dataclass(frozen=True)
@@ -288,10 +298,7 @@ def exchanged_notes(task: Tasks, priors: TaskPriors, headers: dict[str, str]) ->
         # within the data where nothing else gives it
         low, high = other["temperature_K"].aminmax()
         other["reference_temperature_K"] = reference.clamp(low, high)
-    given, changed = (
-        float(sample_posterior(replace(task, columns=c), priors, draws=1).log_evidence[0])
-        for c in (task.columns, dict(task.columns) | other)
-    )
+    given, changed = _log_evidences(task, priors, [task.columns, dict(task.columns) | other])
     if changed - given <= SUSPICIOUS_LOG_RATIO:
         return []
     return [

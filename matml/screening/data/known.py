@@ -29,7 +29,7 @@ from matml.structures.duplicates import (
     note_undecided,
 )
 from matml.structures.ingest import ingest
-from matml.structures.settings import STRUCTURES, StructuresSection
+from matml.structures.settings import STRUCTURES, TABLE, StructuresSection
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def read_known(folder: Path) -> pd.DataFrame:
     MatmlError
         Where `structures.parquet` is missing, or lacks columns that ingest writes.
     """
-    path = Path(folder) / "structures.parquet"
+    path = Path(folder) / TABLE
     if not path.is_file():
         raise MatmlError(f"{path}: no such file; run `matml structures ingest` with --out {folder}")
     table = read_table(path, STRUCTURES)

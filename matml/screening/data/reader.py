@@ -14,13 +14,12 @@ from matml.structures.io.pages import Pages
 from matml.structures.io.read import nothing_found, walk
 from matml.structures.io.tables import crystal_column, parquet_parts, row_documents
 from matml.structures.labels.values import RESERVED
-from matml.structures.settings import StructuresSection
+from matml.structures.settings import TABLE, StructuresSection
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1024
 """Candidates scored at once."""
-INGESTED_TABLE = "structures.parquet"
 CANDIDATE_TABLE = "candidates.parquet"
 SHORTLIST, CRYSTALS = "shortlist.csv", "candidates"
 """What a screening writes: a table, and a folder with the crystals of its first rows."""
@@ -127,9 +126,9 @@ def _parts(
     path = crystals_of(path)
     own_ids = ids_of_shortlist(path)
     if path.is_dir():
-        made = (path / name for name in (INGESTED_TABLE, CANDIDATE_TABLE))
+        made = (path / name for name in (TABLE, CANDIDATE_TABLE))
         path = next((table for table in made if table.is_file()), path)
-    if path.name == INGESTED_TABLE:
+    if path.name == TABLE:
         for table in parquet_parts(path, path, size):
             yield [], table, pd.DataFrame(index=range(len(table)))
         return

@@ -19,7 +19,7 @@ from matml.core.integrity.formats import seal
 from matml.core.parallel import Helpers, heartbeat, processors
 from matml.core.settings import read_section, validate
 from matml.screening.data.known import known_folder
-from matml.screening.data.reader import INGESTED_TABLE, Chunk, read_chunks
+from matml.screening.data.reader import Chunk, read_chunks
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.select.deduplicate import CELLS, mark_copies
@@ -27,7 +27,7 @@ from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, S
 from matml.screening.select.top_k import Keeper, ScoreWriter, typed
 from matml.screening.settings import ScreeningSection
 from matml.structures.io.documents import Documents
-from matml.structures.settings import StructuresSection
+from matml.structures.settings import TABLE, StructuresSection
 from matml.structures.table import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
@@ -249,7 +249,7 @@ def ingest_settings(known: Path) -> StructuresSection:
     """The settings with which the known crystals were ingested, so that prototypes compare."""
     path = Path(known) / "summary.json"
     # other folders have a summary, too; what is wrong with them is told where the crystals are read
-    if not path.is_file() or not (Path(known) / INGESTED_TABLE).is_file():
+    if not path.is_file() or not (Path(known) / TABLE).is_file():
         return StructuresSection()
     values = read_json(path, shape=dict[str, Any]).get("settings", {})
     return validate(StructuresSection, values, f"{path}, settings")

@@ -14,7 +14,7 @@ from matml.structures.disorder.atoms import first_of_sites, occupancies
 from matml.structures.graphs.graph import CrystalGraph, crystal_graph
 from matml.structures.graphs.occupied import occupied
 from matml.structures.graphs.store import GraphStore
-from matml.structures.settings import STRUCTURES, GraphsSection
+from matml.structures.settings import STRUCTURES, TABLE, GraphsSection
 
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -61,7 +61,7 @@ def build_graphs(
         The content of `summary.json`.
     """
     begin = time.perf_counter()
-    table = read_table(Path(structures_dir) / "structures.parquet", STRUCTURES)
+    table = read_table(Path(structures_dir) / TABLE, STRUCTURES)
     cells = cells_of(table)
     built = time.perf_counter()
     graphs = map_ordered(partial(graph_of, settings=settings), cells, threads, "graphs", 256)
