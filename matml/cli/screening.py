@@ -142,7 +142,7 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
 @click.option(
     "--support",
     type=EXISTING_FILE,
-    help="CSV: id or file, and a column named as each property.  [required]",
+    help="CSV: id, file or poscar, and a column named as each property.  [required]",
 )
 @click.option(
     "--candidates",
@@ -197,7 +197,9 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 @click.option("--unit", help="Unit of a property of your own; by default the end of its name.")
 @inputs_option
 @click.option(
-    "--support", type=EXISTING_FILE, help="CSV of the labels so far: id or file, and the label."
+    "--support",
+    type=EXISTING_FILE,
+    help="CSV of the labels so far: id, file or poscar, and the label.",
 )
 @click.option(
     "--candidates",

@@ -22,6 +22,7 @@ import pandas as pd
 import psutil
 from pymatgen.core import Element
 
+MATML = [sys.executable, "-c", "from matml.cli.main import main; main()"]
 DATA = Path(__file__).parents[2] / "data/crystals/formation_energy.csv.gz"
 
 
@@ -105,10 +106,9 @@ def main(rows: tuple[int, ...], threads: int, json_file: Path | None) -> None:
         for number in rows:
             table, out = place / f"{number}.csv.gz", place / str(number)
             write(number, table)
-            matml = [sys.executable, "-c", "from matml.cli.main import main; main()", "structures"]
             stages = {
-                "ingest": [*matml, "ingest", str(table), "--out", f"{out}/s"],
-                "graph": [*matml, "graph", f"{out}/s", "--out", f"{out}/g"],
+                "ingest": [*MATML, "structures", "ingest", str(table), "--out", f"{out}/s"],
+                "graph": [*MATML, "structures", "graph", f"{out}/s", "--out", f"{out}/g"],
             }
             for stage, words in stages.items():
                 row = measured([*words, "--threads", str(threads)])

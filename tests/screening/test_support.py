@@ -1,11 +1,13 @@
 """The support CSV: what is refused, in words that name the row and the remedy; what is drawn."""
 
+import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pymatgen.core import Lattice, Structure
 
 from matml.cli.screening import candidates
 from matml.core.errors import MatmlError
@@ -35,6 +37,28 @@ def test_ids_and_files_are_read(tmp_path):
     assert support.ids == ["elastic/mp-1", ""]
     assert support.files == [None, (tmp_path / "new.cif").resolve()]
     np.testing.assert_array_equal(support.labels, [100, 120.5])
+
+
+def test_crystals_may_stand_in_the_table_itself(tmp_path):
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    larger = salt.copy()
+    larger.scale_lattice(90)
+    rows = [
+        {"id": "mine", "poscar": salt.to(fmt="poscar"), PROPERTY: 160, "structure": ""},
+        {"id": "", "poscar": "", PROPERTY: 110, "structure": json.dumps(larger.as_dict())},
+        {"id": "elastic/mp-1", "poscar": "", PROPERTY: 20, "structure": "rocksalt"},
+    ]
+    path = tmp_path / "support.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    support = read_support(path, PROPERTY, KNOWN)
+    assert support.ids == ["", "", "elastic/mp-1"]
+    known = pd.DataFrame({"id": ["elastic/mp-1"], "formula": ["KCl"]})
+    table = support_table(support, known, StructuresSection())
+    assert table["formula"].tolist() == ["MgO", "MgO", "KCl"]
+    assert table["volume_per_atom_A3"][1] == pytest.approx(90 / 8)
+    pd.DataFrame([rows[0] | {"poscar": "rocksalt", "id": ""}]).to_csv(path, index=False)
+    with pytest.raises(MatmlError, match=r"line 2: the column poscar holds 'rocksalt'"):
+        read_support(path, PROPERTY, KNOWN)
 
 
 def test_files_are_looked_for_beside_the_table_and_then_among_the_candidates(tmp_path):

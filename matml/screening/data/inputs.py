@@ -8,10 +8,11 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.screening.data.reader import Chunk
-from matml.screening.data.support import Support
+from matml.screening.data.support import InTable, Support
 from matml.structures.crystal import Crystal
 from matml.structures.errors import BadCrystal
 from matml.structures.ingest import document_crystals
+from matml.structures.io.documents import Document
 from matml.structures.io.entries import other_formula
 from matml.structures.io.read import read_named
 from matml.structures.settings import StructuresSection
@@ -55,15 +56,19 @@ def support_table(
     return pd.DataFrame(rows)
 
 
-def _read_one(file: Path, settings: StructuresSection) -> dict:
-    documents = read_named(file, settings)
+def _read_one(file: Path | InTable, settings: StructuresSection) -> dict:
+    if isinstance(file, InTable):
+        documents = [Document(str(file), "", -1, file.kind, file.text)]
+    else:
+        documents = read_named(file, settings)
     results = [result for document in documents for result in document_crystals(document, settings)]
     if len(results) != 1:
         raise MatmlError(f"{file}: holds {len(results)} crystals; one support row names one")
     _, crystal = results[0]
     if not isinstance(crystal, Crystal):
         raise MatmlError(f"{file}: {crystal.reason}; {crystal.remedy}")
-    return crystal_row(str(file), file.name, -1, "", crystal)
+    source = file.name if isinstance(file, Path) else str(file)
+    return crystal_row(str(file), source, -1, "", crystal)
 
 
 def read_chunk(

@@ -13,22 +13,42 @@ from matml.core.errors import MatmlError
 from matml.core.text.table import FIRST_ROW, read_text_table
 from matml.properties.data.targets import PROPERTIES
 from matml.screening.data.known import family_rows
-from matml.structures.io.tables import is_there
+from matml.structures.io.tables import CRYSTALS, crystal_text, is_there
 from matml.structures.labels.values import EMPTY, as_known, check_label
+from matml.structures.settings import StructuresSection
 
 log = logging.getLogger(__name__)
+IN_A_CELL = tuple(name for name in CRYSTALS if name not in ("file", "path"))
+UNPACKED = StructuresSection()
+"""Limits of a file that a cell names."""
+
+
+@dataclass(frozen=True)
+class InTable:
+    """A crystal that stands in a cell of the support's table itself: its format and text."""
+
+    kind: str
+    text: str
+    place: str
+
+    def __str__(self) -> str:
+        return self.place
+
+
+Key = tuple[str, Path | InTable | None]
 
 
 @dataclass(frozen=True)
 class Support:
-    """Labelled members of a family: known ids or structure files, one of each per value.
+    """Labelled members of a family: known ids, structure files or texts, one of each per value.
 
     Attributes
     ----------
     ids
-        Ids of known crystals; '' where the row names a file.
+        Ids of known crystals; '' where the row gives another.
     files
-        Paths of structures (relative ones against the CSV's folder); None where it names an id.
+        Paths of structures (relative ones against the CSV's folder), or what stands in the row
+        itself; None where it names an id.
     labels
         Values in the property's unit, shape [K].
     formulas
@@ -38,7 +58,7 @@ class Support:
     """
 
     ids: list[str]
-    files: list[Path | None]
+    files: list[Path | InTable | None]
     labels: np.ndarray
     formulas: list[str]
     columns: list[dict[str, float]]
@@ -86,7 +106,10 @@ def read_support(
     folders: Sequence[Path] = (),
     inputs: Sequence[str] = (),
 ) -> Support:
-    """Read and check a support CSV: a column `id` or `file`, and one named as the property.
+    """Read and check a support CSV: crystals, and a column named as the property.
+
+    Crystals stand in a column as tables of crystals have it (`poscar`, `cif`, `structure`, …), or
+    are named in `id` or `file`.
 
     Rows that repeat another exactly are dropped.
 
@@ -129,12 +152,13 @@ def _support_of(
             f"{path}: has no column {property_name!r}, only {', '.join(table.columns)}; ask for "
             "the column that holds the labels, or add one"
         )
-    if "id" not in table and "file" not in table:
+    if not {"id", "file", *IN_A_CELL} & set(table):
         raise MatmlError(
-            f"{path}: needs a column `id` (of a known crystal) or `file` (of a structure)"
+            f"{path}: needs a column `id` (of a known crystal), `file` (of a structure) or "
+            "`poscar` (its text)"
         )
-    labels: dict[tuple[str, Path | None], float] = {}
-    formulas, columns = {}, dict[tuple[str, Path | None], dict[str, float]]()
+    labels: dict[Key, float] = {}
+    formulas, columns = {}, dict[Key, dict[str, float]]()
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
         where = f"{path}, line {line + FIRST_ROW}"
         if skip_empty and row[property_name].strip().lower() in EMPTY:
@@ -169,10 +193,16 @@ def _support_of(
     )
 
 
-def _crystal(
-    row: dict[str, str], where: str, folders: Sequence[Path], known_ids: set[str]
-) -> tuple[str, Path | None]:
+def _crystal(row: dict[str, str], where: str, folders: Sequence[Path], known_ids: set[str]) -> Key:
     name, file = row.get("id", "").strip(), row.get("file", "").strip()
+    for column in IN_A_CELL:
+        if cell := row.get(column, "").strip():
+            kind, text, bad = crystal_text(cell, f"column {column}", folders[0], UNPACKED)
+            if bad is None:
+                return "", InTable(kind, text, where)
+            # a column `structure` may say `rocksalt` beside an id
+            if not (name or file):
+                raise MatmlError(f"{where}: {bad.reason}; {bad.remedy}")
     if bool(name) == bool(file):
         state = "both `id` and `file` are" if name else "neither `id` nor `file` is"
         raise MatmlError(f"{where}: {state} given; name one crystal in each row")
