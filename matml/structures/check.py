@@ -8,7 +8,14 @@ from pymatgen.core import IStructure
 from pymatgen.core.periodic_table import DummySpecies, Element, Species
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from matml.structures.disorder.sites import FIRST_MIXTURE, FULL, Mixture, Sites, kind_of, mixture_of
+from matml.structures.disorder.sites import (
+    FIRST_MIXTURE,
+    Mixture,
+    Sites,
+    kind_of,
+    mixture_of,
+    slack,
+)
 from matml.structures.elements import MAX_ATOMIC_NUMBER, shown
 from matml.structures.errors import BadCrystal
 from matml.structures.settings import StructuresSection
@@ -99,7 +106,7 @@ def _mixture(items: Iterable[tuple], index: int) -> Mixture:
             f"disordered: site {index + 1} holds {listed}",
             "delete the site if it is empty, or give the occupancies of its elements",
         )
-    if total > 1 + FULL:
+    if total > 1 + slack(shares.values()):
         raise BadCrystal(
             f"disordered: site {index + 1} holds {listed}, {total:.4g} atoms in all",
             "correct the occupancies of the site: they sum to 1 at most",

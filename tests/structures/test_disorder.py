@@ -71,7 +71,35 @@ READ = {
         "Na0.6Mg0.2Cl",
         [(11, 0.6), (12, 0.2), (17, 1)],
     ),
-    "rounded to two digits": (
+    "thirds of two digits": (
+        cif(
+            ["Na1 Na 0 0 0 .33", "K1 K 0 0 0 .33", "Rb1 Rb 0 0 0 .33", CL],
+            "_chemical_formula_sum 'K0.33 Na0.33 Rb0.33 Cl'\n",
+        ),
+        "K0.333Rb0.333Na0.333Cl",
+        [(11, 0.3333), (19, 0.3333), (37, 0.3333), (17, 1)],
+    ),
+    "sixths of two digits": (
+        cif([f"{s}1 {s} 0 0 0 .17" for s in ("Li", "Na", "K", "Rb", "Cs", "Tl")] + [CL]),
+        "Cs0.167K0.167Rb0.167Na0.167Li0.167Tl0.167Cl",
+        [(z, 0.1667) for z in (3, 11, 19, 37, 55, 81)] + [(17, 1)],
+    ),
+    "split in six of two digits": (
+        cif(["Na1 Na 0 0 .05 .17", CL], group="P m -3 m"),
+        "NaCl",
+        [(11, 1.0), (17, 1)],
+    ),
+    "a vacancy of two digits": (
+        cif(["Na1 Na 0 0 0 .6", "K1 K 0 0 0 .39", CL]),
+        "K0.39Na0.6Cl",
+        [(11, 0.6), (19, 0.39), (17, 1)],
+    ),
+    "a vacancy of three digits": (
+        cif(["Na1 Na 0 0 0 .333", "K1 K 0 0 0 .334", "Rb1 Rb 0 0 0 .323", CL]),
+        "K0.334Rb0.323Na0.333Cl",
+        [(11, 0.333), (19, 0.334), (37, 0.323), (17, 1)],
+    ),
+    "rounded to three digits": (
         cif(["Na1 Na 0 0 0 .333", "K1 K 0 0 0 .333", "Rb1 Rb 0 0 0 .333", CL]),
         "K0.333Rb0.333Na0.333Cl",
         [(11, 0.3333), (19, 0.3333), (37, 0.3333), (17, 1)],
@@ -145,6 +173,10 @@ BAD = {
     "two digits over": (
         cif(["Na1 Na 0 0 0 .7", "K1 K 0 0 0 .4", CL]),
         "one position holds Na 0.7, K 0.4, 1.1 atoms in all",
+    ),
+    "two of two digits": (
+        cif(["Na1 Na 0 0 0 .51", "K1 K 0 0 0 .51", CL]),
+        "one position holds Na 0.51, K 0.51, 1.02 atoms in all",
     ),
     "a full atom in the way": (
         cif(["Na1 Na 0 0 0 1", "K1 K 0 0 .1 .2", CL], group="P 4 m m"),

@@ -1,6 +1,6 @@
 """The sites of a cell by what they hold: an element, or a mixture of elements and vacancies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -76,10 +76,21 @@ def is_element(held: Mixture) -> bool:
     return len(held) == 1 and held[0][1] == 1.0
 
 
+def slack(shares: Iterable[float]) -> float:
+    """Return by how much the occupancies of a site may miss 1 and yet be of a full one.
+
+    Three or more that are given to two digits miss it by half of the last digit each, such as .33
+    three times or .17 six times; two cannot.
+    """
+    given = list(shares)
+    of_two_digits = all(abs(share - round(share, 2)) < 1e-9 for share in given)
+    return FULL * len(given) - 1e-9 if len(given) > 2 and of_two_digits else FULL
+
+
 def mixture_of(shares: Mapping[int, float]) -> Mixture:
     """Return the mixture of occupancies by atomic number; nearly full is full."""
     total = sum(shares.values())
-    scale = 1 / total if abs(total - 1) <= FULL else 1.0
+    scale = 1 / total if abs(total - 1) <= slack(shares.values()) else 1.0
     rounded = ((z, round(share * scale, DIGITS)) for z, share in shares.items())
     return tuple(sorted(rounded, key=lambda part: (-part[1], part[0])))
 

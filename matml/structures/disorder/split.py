@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from matml.structures.disorder.sites import FULL, Sites, kind_of, mixture_of, occupancy
+from matml.structures.disorder.sites import FULL, Sites, kind_of, mixture_of, occupancy, slack
 from matml.structures.errors import BadCrystal
 
 PERIODIC = np.ones(3, dtype=np.int64)
@@ -42,7 +42,9 @@ def merged(sites: Sites, lattice: np.ndarray, ratio: float) -> Sites:
         cells = _group(first, links, sites)
         members = list(cells)
         total = amounts[members].sum()
-        if total > 1 + FULL:
+        parts = [part for site in members for part in sites.held(int(sites.kinds[site]))]
+        room = slack(share for _, share in parts)
+        if total > 1 + room:
             names = " and ".join(sites.name(site) for site in members[:2])
             raise BadCrystal(
                 f"disordered: {names} are too near to be occupied at once, but {len(members)} such "
@@ -50,9 +52,8 @@ def merged(sites: Sites, lattice: np.ndarray, ratio: float) -> Sites:
                 REMEDY,
             )
         shares: dict[int, float] = {}
-        for site in members:
-            for z, share in sites.held(int(sites.kinds[site])):
-                shares[z] = shares.get(z, 0.0) + share
+        for z, share in parts:
+            shares[z] = shares.get(z, 0.0) + (share / total if abs(total - 1) <= room else share)
         places = sites.frac_coords[members] + np.array(list(cells.values()))
         frac_coords[first] = amounts[members] @ places / total
         kinds[first] = kind_of(mixture_of(shares), mixtures)

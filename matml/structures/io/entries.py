@@ -10,7 +10,7 @@ from typing import Any
 from pymatgen.core import Structure
 from pymatgen.core.periodic_table import DummySpecies
 
-from matml.structures.disorder.sites import FULL
+from matml.structures.disorder.sites import slack
 from matml.structures.elements import shown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
@@ -123,7 +123,7 @@ def amounts_of(structure: Structure) -> dict[str, float]:
 def at_most_one(held: dict, where: str) -> dict:
     """Return what a site holds; occupancies that are a little over 1 are rounded ones."""
     total = sum(held.values())
-    if total > 1 + FULL:
+    if total > 1 + slack(held.values()):
         listed = " ".join(f"{shown(kind)}{share:g}" for kind, share in held.items())
         raise BadCrystal(
             f"{where} holds {listed}, {total:.4g} atoms in all",

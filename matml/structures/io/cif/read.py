@@ -14,7 +14,7 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from matml.structures.disorder.sites import FULL
+from matml.structures.disorder.sites import slack
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.bonds import Bond, listed_bonds, other_bond
 from matml.structures.io.cif.sites import SAME_SITE_A, Site, listed_sites
@@ -285,7 +285,7 @@ def _merge(
     kept = list(content)
     for place in kept:
         total = sum(content[place].values())
-        if total > 1 + FULL:
+        if total > 1 + slack(content[place].values()):
             shares = content[place].items()
             listed = ", ".join(f"{kind.symbol} {share:g}" for kind, share in shares)
             raise BadCrystal(
