@@ -17,6 +17,7 @@ from matml.structures.ingest import document_crystals
 from matml.structures.io.databases import cartesian_structure, is_crystal
 from matml.structures.io.documents import Document, file_kind
 from matml.structures.io.tables import CRYSTALS, KEYS, crystal_column, crystal_text, read_text
+from matml.structures.labels.values import RESERVED, check_label
 from matml.structures.settings import StructuresSection
 
 ANY = (
@@ -111,10 +112,21 @@ def given(structures: Any) -> Given:
 
 
 def column_names(wanted: Columns) -> list[str]:
-    """Return the names of columns, however these are given."""
+    """Return the names of columns, each once, however these are given.
+
+    Raises
+    ------
+    MatmlError
+        For one that every crystal's row has.
+    """
     if wanted is None:
         return []
-    return [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    names = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(map(str, wanted)))
+    if own := [name for name in names if name in RESERVED]:
+        raise MatmlError(
+            f"input {own[0]}: every crystal's row has a column of that name; give yours another"
+        )
+    return names
 
 
 def columns_of(structures: Any, wanted: Columns) -> pd.DataFrame | None:
@@ -128,25 +140,40 @@ def columns_of(structures: Any, wanted: Columns) -> pd.DataFrame | None:
     Raises
     ------
     MatmlError
-        Where there are not as many values as structures.
+        Where there are not as many values as structures, or one is no number.
     """
     if wanted is None:
         return None
+    names = column_names(wanted)
     if not isinstance(wanted, pd.DataFrame | Mapping):
-        names, table = column_names(wanted), structures.table
+        table = structures.table
         if table is None or not names:
             return None
-        return table[[name for name in names if name in table]].reset_index(drop=True)
+        wanted = {name: table[name].array for name in names if name in table}
+    ids = structures.ids if isinstance(structures, Given) else structures.table["id"].tolist()
     found = {}
     for name, column in wanted.items():
         own = structures.aligned(column) if isinstance(structures, Given) else column
-        found[str(name)] = values = pd.to_numeric(pd.Series(np.asarray(own)), errors="coerce")
+        values = np.asarray(own)
         if len(values) != len(structures):
             raise MatmlError(
                 f"inputs: {len(values)} values of {name} for {len(structures)} structures: give "
                 "one each"
             )
+        found[str(name)] = _numbers(str(name), values, ids)
     return pd.DataFrame(found)
+
+
+def _numbers(name: str, values: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """Return a column as numbers, NaN where a value is not given."""
+    if values.dtype.kind in "fiub":
+        return values.astype(float)
+    numbers = np.empty(len(values))
+    for row, cell in enumerate(values.tolist()):
+        numbers[row], reason, remedy = check_label(name, cell)
+        if reason:
+            raise MatmlError(f"crystal {ids[row]}: input {reason}; {remedy}")
+    return numbers
 
 
 def _named(items: Iterable[Any], names: Iterable[Any], index: pd.Index) -> Given:

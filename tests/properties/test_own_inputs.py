@@ -111,7 +111,11 @@ def test_columns_are_given_in_any_way_and_kept(predictor, moduli, tmp_path):
     [
         ("own", {"x": [1.0, 1.0, 1.0]}, "input x: is 1 for all 3 labelled crystals"),
         ("own", {"x": [1.0, np.nan, 2.0]}, "has no value of the input x"),
-        ("own", {"x": [1.0, "fast", 2.0]}, "has no value of the input x"),
+        ("own", {"x": [1.0, "fast", 2.0]}, "crystal .*: input x = 'fast' is not a number; write"),
+        ("own", {"x": ["1,5", "2,5", "3,5"]}, "input x = '1,5' is not a number"),
+        ("own", {"id": [1.0, 2.0, 3.0]}, "input id: every crystal's row has a column of that"),
+        ("own", ["frac_coords"], "input frac_coords: every crystal's row has a column of"),
+        ("family", None, "property 'family': every crystal's row has a column of that name"),
         ("own", {"x": [1.0, 2.0]}, "2 values of x for 3 structures"),
         ("own", ["x"], "input x: the crystals come without it"),
         ("own", {"own": [1.0, 2.0, 3.0]}, "input own: is the property itself"),
@@ -122,6 +126,36 @@ def test_columns_that_cannot_be_used_are_refused(predictor, moduli, name, inputs
     support = moduli[0].subset(np.arange(3))
     with pytest.raises(MatmlError, match=reason):
         predictor.adapt(support, [50.0, 60.0, 75.0], name, inputs=inputs)
+
+
+def test_a_column_in_another_unit_is_out_of_the_domain(predictor, moduli):
+    crystals, values = moduli
+    support, query = crystals.subset(np.arange(20)), crystals.subset(np.arange(20, 50))
+    adapted = predictor.adapt(support, values[:20], "own_GPa", inputs=[BULK, BULK])
+    assert adapted.inputs == (BULK,)
+    known, asked = (x.table[BULK].to_numpy() for x in (support, query))
+    inside = known.min() <= asked, asked <= known.max()
+    same, kbar = (
+        adapted.predict_table(query, inputs={BULK: asked * unit, "remark": ["ours"] * 30})
+        for unit in (1.0, 1000.0)
+    )
+    assert not same["outside"].str.contains(BULK)[inside[0] & inside[1]].any()
+    assert (same["in_domain"] & inside[0] & inside[1]).any()
+    assert kbar["outside"].str.contains(f"{BULK} = .* far from those of the labelled").all()
+    assert not kbar["in_domain"].any()
+    assert not adapted.predict_table(support)["outside"].str.contains(BULK).any()
+
+
+@pytest.mark.parametrize("copy", [lambda y: y, lambda y: 1000 * y + 3, np.log10])
+def test_a_copy_of_the_labels_is_noticed(predictor, moduli, copy):
+    support, labels = moduli[0].subset(np.arange(12)), moduli[1][:12]
+    noise = 1 + 0.02 * np.random.default_rng(4).normal(size=12)
+    copied, alike = (
+        predictor.adapt(support, labels, "own", inputs={"x": copy(y)}).warnings
+        for y in (labels, labels * noise)
+    )
+    assert any("input x: is own but for a straight line" in each for each in copied)
+    assert not any("straight line" in each for each in alike)
 
 
 def test_a_query_beyond_a_logarithm_is_named(predictor, moduli):

@@ -31,6 +31,11 @@ OF_EMBEDDING = (10.0, 10.0)
 """The same of an embedding beside other columns."""
 MANY = 12
 """Columns whose names differ by their number alone: more of them are an embedding."""
+FAR = 3.0
+"""Deviations of the labelled crystals' values by which one beyond all of them is far from them."""
+FEWEST_FOR_COPY, COPY = 5, 1e-6
+"""Labels from which on a column may be called a copy of them, and by how much their squared
+correlation may miss 1."""
 POSITIVE = "must be positive, as it is for all labelled crystals, over more than a power of ten"
 NEXT_TO_NONE = 1e-12
 """Variance that stands for none, whose logarithm is finite."""
@@ -82,11 +87,14 @@ class Columns:
     logarithmic
         Whether the logarithm is taken: of positive values that span more than a power of ten, but
         of no embedding.
+    ends
+        Least and largest values, [2, columns]; None in a stack, whose domain does not ask for them.
     """
 
     names: tuple[str, ...]
     logarithmic: tuple[bool, ...]
     standardisation: Standardisation
+    ends: np.ndarray | None = None
 
     @classmethod
     def of(cls, names: Sequence[str], table: pd.DataFrame) -> "Columns":
@@ -111,7 +119,8 @@ class Columns:
             for column, of_many in zip(values.T, embedded.tolist(), strict=True)
         )
         scaled = _logarithms(values, logarithmic, names, table)
-        return cls(tuple(names), logarithmic, Standardisation.of(scaled))
+        ends = np.array([values.min(0), values.max(0)])
+        return cls(tuple(names), logarithmic, Standardisation.of(scaled), ends)
 
     @property
     def blocks(self) -> list[np.ndarray]:
@@ -126,6 +135,39 @@ class Columns:
             for row in np.flatnonzero(table[name].to_numpy(float) <= 0).tolist():
                 found.setdefault(row, (name, f"{name} = {table[name].iloc[row]:g}: {POSITIVE}"))
         return found
+
+    def beyond(self, table: pd.DataFrame) -> list[str]:
+        """Return of each crystal which columns are far from all labelled values, '' for none.
+
+        Of an embedding nothing is said.
+        """
+        assert self.ends is not None
+        low, high = self.standardisation.apply(
+            _logarithms(self.ends, self.logarithmic, self.names, table)
+        )
+        values = self.of_table(table)
+        far = (values < low - FAR) | (values > high + FAR)
+        said: list[list[str]] = [[] for _ in range(len(table))]
+        for row, column in np.argwhere(far & ~are_embedded(self.names)).tolist():
+            name, (least, largest) = self.names[column], self.ends[:, column]
+            given = table[name].iloc[row]
+            said[row].append(
+                f"{name} = {given:g}, far from those of the labelled crystals ({least:g} to "
+                f"{largest:g})"
+            )
+        return ["; ".join(each) for each in said]
+
+    def copied(self, table: pd.DataFrame, labels: np.ndarray) -> list[str]:
+        """Return the columns that are the labels, or their logarithms, but for a straight line."""
+        if len(labels) < FEWEST_FOR_COPY:
+            return []
+        alike = [labels, *([np.log(labels)] if (labels > 0).all() else [])]
+        columns = _values(self.names, table).T
+        return [
+            name
+            for name, own in zip(self.names, columns, strict=True)
+            if any(np.corrcoef(own, each)[0, 1] ** 2 > 1 - COPY for each in alike)
+        ]
 
     def of_table(self, table: pd.DataFrame) -> np.ndarray:
         """Return the scaled columns of crystals, [n, columns]; errors as of `of`."""

@@ -1,5 +1,6 @@
 """A predictor adapted to a few labels: what it says of other crystals, and how sure it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,9 +208,10 @@ class AdaptedPredictor:
         if not isinstance(structures, CrystalSet):
             structures = given(structures)
             index = structures.index
-        columns = columns_of(
-            structures, self.inputs if inputs is None or are_features(inputs) else inputs
-        )
+        wanted = self.inputs if inputs is None or are_features(inputs) else inputs
+        if isinstance(wanted, pd.DataFrame | Mapping):
+            wanted = {name: wanted[name] for name in self.inputs if name in wanted}
+        columns = columns_of(structures, wanted)
         parts, start = [], 0
         for part in self.encoder.stream(structures, processes):
             own = None if columns is None else columns[start : start + len(part)]
@@ -242,6 +244,10 @@ class AdaptedPredictor:
         placed = self.domain.placed(crystals)
         value, half_width = self.adapted.predict(placed)
         outside, unseen = self.domain.outside(placed)
+        method = self.adapted.method
+        if isinstance(method, NewProperty) and method.columns is not None:
+            own = method.columns.beyond(crystals.crystals.table)
+            outside = ["; ".join(filter(None, both)) for both in zip(outside, own, strict=True)]
         return pd.DataFrame(
             {
                 "id": crystals.crystals.table["id"].to_numpy(),

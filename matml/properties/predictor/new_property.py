@@ -23,6 +23,7 @@ from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.fitted import FittedPredictor, with_inputs
 from matml.structures.crystals import CrystalSet, Structures
 from matml.structures.given import Columns, column_names, given
+from matml.structures.labels.values import RESERVED
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,12 @@ class FittedNewProperty(FittedPredictor):
 
         state, scale, note = choose_scale(self, labels, given)
         said = odd_labels(scale.property, support.crystals, labels, state)
+        if self.inputs:
+            said += [
+                f"input {name}: is {scale.property.name} but for a straight line: is it a copy of "
+                "the labels? It must be known of what is predicted, too"
+                for name in scaling.copied(support.crystals.table, labels)
+            ]
         for warning in said:
             log.warning("%s", warning)
         notes = [note] if note else []
@@ -141,12 +148,16 @@ def new_property(name: str, unit: str | None) -> Property:
     Raises
     ------
     MatmlError
-        Where it is no name for a column, or its end names another unit.
+        Where it is no name for a column of one's own, or its end names another unit.
     """
     if not name or name != name.strip() or any(c in name for c in ",;\t\n"):
         raise MatmlError(
             f"property {name!r}: is no name for a column; give letters, digits and _, with the "
             "unit at the end, such as melting_point_K"
+        )
+    if name in RESERVED:
+        raise MatmlError(
+            f"property {name!r}: every crystal's row has a column of that name; give it another"
         )
     named = own_property(name).unit
     if unit and named and unit != named:
