@@ -243,22 +243,29 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 @click.option("--budget", type=click.FloatRange(min=0), help="That all may cost together.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
 def suggest(
-    property_name: str, only_elements: str | None, without_elements: str | None, **options: Any
+    property_name: str,
+    only_elements: str | None,
+    without_elements: str | None,
+    prices: Path | None,
+    most_price: float | None,
+    costs: Path | None,
+    budget: float | None,
+    **options: Any,
 ) -> None:
     """Choose which candidates to label next, as a batch.
 
     With the stacked Gaussian process the choice is from its joint posterior over the labelled
     crystals and the candidates; each is chosen as if those before it had come out as predicted.
     """
+    from matml.screening.acquire.constraints import Limits
     from matml.screening.acquire.suggest import suggest_labels
 
     only, without = (
         [symbol.strip() for symbol in text.split(",")] if text else []
         for text in (only_elements, without_elements)
     )
-    suggest_labels(
-        property_name=property_name, only_elements=only, without_elements=without, **options
-    )
+    limits = Limits(only, without, prices, most_price, costs, budget)
+    suggest_labels(property_name=property_name, limits=limits, **options)
 
 
 SHARED_OPTIONS = (

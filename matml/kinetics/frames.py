@@ -56,10 +56,7 @@ class Population(base.Population):
         `kind` of observation is needed where the equation describes several.
         """
         declared = equation_named(equation)
-        kinds = list(declared.observables)
-        if kind is None and len(kinds) > 1:
-            raise MatmlError(f"equation {equation!r} describes {', '.join(kinds)}: give kind=")
-        return cls.generic(declared, kind or kinds[0])
+        return cls.generic(declared, declared.kind_or_only(kind, "kind="))
 
     def __repr__(self) -> str:
         title, table = self._described()

@@ -27,6 +27,7 @@ from matml.cli.kinetics.options import (
     settings_options,
     stage_options,
     threads_number,
+    trust_option,
 )
 from matml.cli.kinetics.run import run
 from matml.cli.options import RESULTS
@@ -48,11 +49,6 @@ data_option = click.option(
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 prior_option = click.option("--prior", type=READABLE, required=True, help=PRIOR_HELP)
-trust_option = click.option(
-    "--trust-equation",
-    is_flag=True,
-    help="Run the Python file that the population names as its equation; needed once per content.",
-)
 out_option = click.option("--out", type=RESULTS, required=True)
 REAL = "Folder with the measured sets stainless_ttt and tempering"
 

@@ -6,18 +6,13 @@ from pathlib import Path
 
 import click
 
-from matml.cli.kinetics.options import READABLE, bound_threads, threads_number
+from matml.cli.kinetics.options import READABLE, bound_threads, threads_number, trust_option
 from matml.cli.options import FILE
 
 PRIOR_HELP = "File of the round, from `start` or `step`."
 prior_argument = click.argument("prior", type=READABLE)
 sums_argument = click.argument("sums", type=READABLE, nargs=-1, required=True)
 out_option = click.option("--out", type=FILE, required=True)
-trust_option = click.option(
-    "--trust-equation",
-    is_flag=True,
-    help="Run the Python file that the prior names as its equation; needed once per content.",
-)
 
 
 @click.group()
@@ -45,15 +40,11 @@ def start(
     equation: str, kind: str | None, reference_K: float | None, study: str, out: Path
 ) -> None:
     """Begin a study: the prior of round 0."""
-    from matml.core.errors import MatmlError
     from matml.federated.kinetics import begin
     from matml.kinetics.equations import equation_named
 
     declared = equation_named(equation)
-    kinds = list(declared.observables)
-    if kind is None and len(kinds) > 1:
-        raise MatmlError(f"equation {equation!r} describes {', '.join(kinds)}: give --kind")
-    begin(declared, kind or kinds[0], reference_K, study).save(out)
+    begin(declared, declared.kind_or_only(kind, "--kind"), reference_K, study).save(out)
     click.echo(f"round 0, nothing learned yet: send {out} to all laboratories")
 
 

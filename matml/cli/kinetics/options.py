@@ -13,6 +13,11 @@ import click
 READABLE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 Command = Callable[..., Any]
+trust_option = click.option(
+    "--trust-equation",
+    is_flag=True,
+    help="Run the Python file that the prior names as its equation; needed once per content.",
+)
 
 
 class Duration(click.ParamType):

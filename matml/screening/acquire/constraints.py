@@ -1,6 +1,7 @@
 """Which crystals may be labelled at all: by their elements, and by what these cost."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 
@@ -10,6 +11,56 @@ from pymatgen.core import Composition, Element
 from matml.core.errors import MatmlError
 from matml.core.text.cells import to_number
 from matml.core.text.table import FIRST_ROW, read_text_table
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `matml screen suggest` may choose, and what it may cost; by default all.
+
+    Attributes
+    ----------
+    only_elements, without_elements
+        Symbols, as of `allowed_rows`.
+    prices, most_price
+        CSV of elements' prices by kg, and the highest of a candidate by its mass fractions.
+    costs, budget
+        CSV of what a label of each candidate costs, and what all may cost together.
+
+    Raises
+    ------
+    MatmlError
+        For a budget without costs, and one of prices and the highest price without the other.
+    """
+
+    only_elements: Collection[str] = ()
+    without_elements: Collection[str] = ()
+    prices: Path | None = None
+    most_price: float | None = None
+    costs: Path | None = None
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.costs is None:
+            raise MatmlError(f"--budget {self.budget:g}: needs --costs FILE, which is not given")
+        if (self.most_price is None) != (self.prices is None):
+            raise MatmlError("--prices FILE and --most-price NUMBER: give both, or neither")
+
+    def allowed(self, formulas: Iterable[str]) -> np.ndarray:
+        """Return whether each candidate is within the limits of elements and price, bool [n]."""
+        by_kg = None if self.prices is None else read_prices(self.prices)
+        most = np.inf if self.most_price is None else self.most_price
+        return allowed_rows(formulas, self.only_elements, self.without_elements, by_kg, most)
+
+    def cost(self, ids: Iterable[str]) -> np.ndarray | None:
+        """Return what a label of each candidate costs, [n], one at least within the budget."""
+        if self.costs is None:
+            return None
+        found = read_costs(self.costs, ids)
+        if self.budget is not None and not found.min() <= self.budget:
+            raise MatmlError(
+                f"--budget {self.budget:g}: the cheapest label costs {found.min():g}; give more"
+            )
+        return found
 
 
 def allowed_rows(

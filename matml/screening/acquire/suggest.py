@@ -10,7 +10,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.text.words import plural
-from matml.screening.acquire.constraints import allowed_rows, read_costs, read_prices
+from matml.screening.acquire.constraints import Limits
 from matml.screening.data.inputs import read_chunk, support_table, without_values
 from matml.screening.data.known import (
     GUESSED_VOLUME,
@@ -31,6 +31,7 @@ from matml.structures.table import QUARANTINE_COLUMNS
 
 log = logging.getLogger(__name__)
 
+ANY = Limits()
 MOST_CANDIDATES = 2000
 """The joint posterior grows with the square of their number."""
 
@@ -49,12 +50,7 @@ def suggest_labels(
     device: str,
     unit: str | None = None,
     own_inputs: Sequence[str] = (),
-    only_elements: Sequence[str] = (),
-    without_elements: Sequence[str] = (),
-    prices: Path | None = None,
-    most_price: float | None = None,
-    costs: Path | None = None,
-    budget: float | None = None,
+    limits: Limits = ANY,
 ) -> None:
     """Write the candidates to label next, in order, with what was expected of each.
 
@@ -69,11 +65,8 @@ def suggest_labels(
     ----------
     own_inputs
         Columns of support and candidates from which a property of one's own is learned too.
-    prices, most_price
-        CSV of elements' prices by kg, and the highest of a candidate by its mass fractions.
-    costs, budget
-        CSV of what a label of each candidate costs, in a column `cost` of the result, too, and
-        what all may cost together.
+    limits
+        Of the candidates; what a label costs stands in a column `cost` of the result, too.
 
     Raises
     ------
@@ -81,13 +74,8 @@ def suggest_labels(
         For an unusable support, unknown property, more than 2,000 candidates or none without a
         label.
     """
-    if budget is not None and costs is None:
-        raise MatmlError(f"--budget {budget:g}: needs --costs FILE, which is not given")
-    if (most_price is None) != (prices is None):
-        raise MatmlError("--prices FILE and --most-price NUMBER: give both, or neither")
     inputs = [crystals_of(Path(path)) for path in inputs]
     objectives = parse_objectives([f"{property_name} {goal}"])
-    by_kg = None if prices is None else read_prices(prices)
     known = known_folder(known)
     known_table, settings = read_known(known), ingest_settings(known)
     labels, labelled = np.zeros(0), known_table[:0]
@@ -105,21 +93,16 @@ def suggest_labels(
         )
     table = _unlike(pd.concat([labelled, candidates], ignore_index=True), len(labelled))
     known_rows, pool = np.arange(len(labels)), np.arange(len(labels), len(table))
-    limits = (only_elements, without_elements, by_kg, np.inf if most_price is None else most_price)
-    left = pool[allowed_rows(table["formula"].iloc[pool], *limits)]
+    left = pool[limits.allowed(table["formula"].iloc[pool])]
     if not len(left):
         raise MatmlError(
             f"--candidates: of {len(pool)} none is left within the limits given (elements, price); "
             "allow more, or give other candidates"
         )
     each = None
-    if costs is not None:
+    if (cost := limits.cost(table["id"].iloc[left])) is not None:
         each = np.ones(len(table))
-        each[left] = read_costs(costs, table["id"].iloc[left])
-        if budget is not None and not each[left].min() <= budget:
-            raise MatmlError(
-                f"--budget {budget:g}: the cheapest label costs {each[left].min():g}; give more"
-            )
+        each[left] = cost
     # what cannot be used is told before torch is there, which takes seconds
     from matml.properties.predictor.few_shot import FewShotPredictor
     from matml.screening.acquire.choice import choose
@@ -139,7 +122,7 @@ def suggest_labels(
         goal=goal,
         strategy=strategy,
         costs=each,
-        budget=np.inf if budget is None else budget,
+        budget=np.inf if limits.budget is None else limits.budget,
     )
     chosen = found.pop("row").to_numpy()
     rows = table.iloc[chosen].reset_index(drop=True)

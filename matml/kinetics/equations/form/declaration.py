@@ -182,6 +182,13 @@ class Equation:
             )
         return self.observables[kind]
 
+    def kind_or_only(self, kind: str | None, option: str) -> str:
+        """Return a kind of observation: the only one for None, else `option` is asked for."""
+        if kind is None and len(self.observables) > 1:
+            kinds = ", ".join(self.observables)
+            raise MatmlError(f"equation {self.name!r} describes {kinds}: give {option}")
+        return kind or next(iter(self.observables))
+
     def start(self) -> Tensor:
         """Return the generic start as a standardised vector, float64 [P]."""
         return self.standardise({p.name: p.start for p in self.parameters})
