@@ -27,6 +27,7 @@ COMMON = [
     f"--seed={PLAN.seed}",
     f"--device={config['device']}",
 ]
+GPUS = int(config["device"].startswith("cuda"))
 
 
 include: "rules/shell.smk"

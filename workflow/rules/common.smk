@@ -1,7 +1,6 @@
 # Names that every rule uses. What computes anything stands in the package, with tests.
 
 import json
-import math
 import re
 import shlex
 import sys
@@ -64,10 +63,3 @@ def gone_results():
 
 # of a scheduler, for what trains networks
 GPUS = int(SETTINGS.device.startswith("cuda"))
-
-
-def memory(base_mb, of_input, most_mb=math.inf):
-    """What a scheduler is asked for, MB: what was measured (docs: Many labels), with room to spare."""
-    return lambda wildcards, input: int(
-        min(base_mb + of_input * input.size_mb, most_mb)
-    )

@@ -1,5 +1,7 @@
 # What the rules of the workflow and of the benchmark share.
 
+import math
+
 from matml.config.files import room_or_exit
 from matml.core.integrity.owner import may_live, shell_words, take_over
 from matml.core.integrity.slurm import runs, wait_for_jobs
@@ -22,3 +24,10 @@ shell.prefix(
 def names_of(runs: dict) -> str:
     """Return the pattern of runs' names; one that nothing has where there are none."""
     return "|".join(map(re.escape, runs)) or "-"
+
+
+def memory(base_mb, of_input, most_mb=math.inf):
+    """What a scheduler is asked for, MB: what was measured (docs: Many labels), with room to spare."""
+    return lambda wildcards, input: int(
+        min(base_mb + of_input * input.size_mb, most_mb)
+    )
