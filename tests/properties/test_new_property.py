@@ -14,6 +14,7 @@ from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
 from matml.core.files import write_table
 from matml.core.settings import read_section
+from matml.gp.residual import descend
 from matml.meta.checkpoint import save_checkpoint
 from matml.potentials.content import contents_of
 from matml.properties.baselines.support_only import support_ridge
@@ -199,7 +200,13 @@ def setting_b(place):
         for name in ("CHOOSING_TASKS", "STOPPING_TASKS"):
             patch.setattr(new_networks, name, 2)
         patch.setattr(new_networks, "STEPS", (0, 2))
+        for module in ("gp.residual", "properties.new_property.kernels"):
+            patch.setattr(f"matml.{module}.descend", few_steps)
         return options, run(place, *options)
+
+
+def few_steps(loss, start, *, steps):
+    return descend(loss, start, steps=min(steps, 5))
 
 
 def test_setting_b_trains_without_the_property_and_tests_every_large_family(
