@@ -12,6 +12,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import csv_text
 from matml.core.text.table import read_text_table
 from matml.kinetics.data.observations import kind_of
+from matml.kinetics.data.units import alloy_column
 from matml.kinetics.frames import Population
 from matml.kinetics.listing import described_by_name, population_cards
 
@@ -70,8 +71,13 @@ class Question:
         MatmlError
             As `kind_of`.
         """
+        return kind_of(self._of_alloy())
+
+    def _of_alloy(self) -> pd.DataFrame:
+        """Return the points with a column `alloy`."""
         table = self.table()
-        return kind_of(table if NAME in table else table.assign(alloy=NAME))
+        named = alloy_column(table)
+        return table.assign(alloy=NAME) if named is None else table.rename({named: NAME}, axis=1)
 
     def priors(self) -> dict[str, Population]:
         """Return the populations to calibrate under, by the name that a command gives them."""
@@ -104,8 +110,7 @@ class Question:
 
         Amounts stand in the columns that the populations take.
         """
-        table, points = self.table(), folder / "points.csv"
-        table = table if NAME in table else table.assign(alloy=NAME)
+        table, points = self._of_alloy(), folder / "points.csv"
         points.write_text(csv_text(table))
         if not (amounts := self.amounts()):
             return points, None

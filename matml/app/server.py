@@ -170,14 +170,18 @@ def _answer(app: Dash) -> None:
 
     @app.callback(
         Output("archive", "data"),
+        Output("said", "children", allow_duplicate=True),
         Input("save", "n_clicks"),
         State("asked", "data"),
         prevent_initial_call=True,
     )
-    def save(_clicks: int, given: dict[str, str] | None) -> Any:
+    def save(_clicks: int, given: dict[str, str] | None) -> tuple[Any, Any]:
         if given is None:
-            return no_update
-        return dcc.send_bytes(archive(Question(**given)), "alloy.zip")
+            return no_update, no_update
+        try:
+            return dcc.send_bytes(archive(Question(**given)), "alloy.zip"), ""
+        except Exception as error:
+            return no_update, in_words(error)
 
 
 def _files(app: Dash) -> None:
@@ -195,6 +199,10 @@ def _files(app: Dash) -> None:
         file = Dropped.of(name, url)
         try:
             text = decode(file.content)
+        except ValueError as error:
+            remedy = "save it as CSV or text, a workbook sheet by sheet"
+            return no_update, f"{name}: {error}; {remedy}", None
+        try:
             Question(text).kind()
         except Exception as not_points:
             try:

@@ -27,7 +27,7 @@ from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.columns import HOTTEST_K
 from matml.kinetics.data.observations import Observations, observations_of, text_of
 from matml.kinetics.data.thermal_history import History, follow_paths
-from matml.kinetics.data.units import ZERO_CELSIUS, in_usual_units
+from matml.kinetics.data.units import ZERO_CELSIUS, alloy_column, in_usual_units
 from matml.kinetics.design.choose import Cost, design
 from matml.kinetics.design.pipeline import region_of
 from matml.kinetics.diagrams.drawn import diagrams
@@ -38,6 +38,8 @@ from matml.kinetics.inference.calibration import Calibration
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets, with_run_numbers
 
 DIGITS = 4
+MOST_TOLD = 10
+"""Lines left out that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,13 @@ class Population(base.Population):
                 f"frame: is of the type {type(frame).__name__}; give a DataFrame, as of "
                 "`pandas.read_csv`"
             )
-        if "alloy" not in frame:
-            frame = frame.assign(alloy=name)
+        named = alloy_column(frame)
+        frame = (
+            frame.assign(alloy=name) if named is None else frame.rename({named: "alloy"}, axis=1)
+        )
         names = frame["alloy"].astype(str).str.strip().unique()
+        if not len(names):
+            raise MatmlError("the table has no row below its header; give one per observation")
         if len(names) != 1:
             raise MatmlError(f"the frame holds {len(names)} alloys ({', '.join(names)}); give one")
         alloys = pd.DataFrame([{"alloy": names[0]} | self.row_of(composition or {})])
@@ -116,9 +122,13 @@ class Population(base.Population):
             self, observations, observations.names[0], seed, offsets=offsets, judged=judged
         )
         left_out = [
-            f"line {line.line}: {line.reason} ({line.field} = {line.value}); left out"
-            for line in observations.quarantine.itertuples()
+            f"line {line.line}: {line.reason}"
+            + (f" ({line.field} = {line.value})" if line.field else "")
+            + "; left out"
+            for line in observations.quarantine.head(MOST_TOLD).itertuples()
         ]
+        if (more := len(observations.quarantine) - MOST_TOLD) > 0:
+            left_out.append(f"{more} more lines are left out, too: `observations.quarantine`")
         result.notes[:0] = [*observations.notes, *observations.warnings, *left_out]
         return CalibratedAlloy(self, result, observations)
 

@@ -1,5 +1,6 @@
 """The local page: the same numbers as the commands, and a browser that never leaves the machine."""
 
+import base64
 import io
 import shutil
 import threading
@@ -110,6 +111,8 @@ def test_doubts_stand_at_their_lines():
         (POINTS, "C lots", "'C lots' is no amount"),
         (POINTS, "C 0.4 C 0.5", "names an element twice"),
         ("alloy,temperature_C,time_s,hardness_HRC\na,500,1,40\nb,500,1,40\n", "", "2 alloys"),
+        ("Steel;temperature_C;time_s;hardness_HRC\na;500;1,5;40\nb;500;1;40\n", "", "2 alloys"),
+        ("temperature_C,time_s,hardness_HRC\n", "", "no row below its header"),
     ],
 )
 def test_what_cannot_be_answered_is_told(points, composition, told):
@@ -135,6 +138,51 @@ def test_an_instruments_file_becomes_points(record):
     with pytest.raises(MatmlError, match="give two numbers"):
         pair("700 to", "parent")
     assert pair(" 700,5 750 ", "parent") == (700.5, 750)
+
+
+def test_a_column_alloy_in_capitals_is_kept(tmp_path):
+    rows = POINTS.splitlines()
+    question = Question("\n".join([f"Alloy,{rows[0]}", *(f"40Mn,{row}" for row in rows[1:])]))
+    points, _ = question.write(tmp_path, [])
+    assert set(pd.read_csv(points)["alloy"]) == {"40Mn"}
+    assert answer(question, False).alloy.observations.names == ["40Mn"]
+
+
+def asked(output, inputs, state):
+    """Return what the page answers, whose last part of outputs is `output`, as the browser asks."""
+    client, host = make_app().server.test_client(), {"Host": "localhost"}
+    callbacks = client.get("/_dash-dependencies", headers=host).get_json()
+    (one,) = [c for c in callbacks if c["inputs"][0] == {**c["inputs"][0], **output}]
+    parts = [dict(zip(("id", "property"), part.split("."), strict=True))
+             for part in one["output"].strip(".").split("...")]  # fmt: skip
+    body = {
+        "output": one["output"],
+        "outputs": parts,
+        "inputs": [{**output, "value": inputs}],
+        "state": [
+            {**place, "value": given} for place, given in zip(one["state"], state, strict=True)
+        ],
+        "changedPropIds": [f"{output['id']}.{output['property']}"],
+    }
+    done = client.post("/_dash-update-component", json=body, headers=host)
+    assert done.status_code == 200, done.get_data(as_text=True)
+    return {name.split("@")[0]: part for name, part in done.get_json()["response"].items()}
+
+
+def test_a_workbook_is_refused_in_words():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as workbook:
+        workbook.writestr("xl/workbook.xml", "<workbook/>")
+    url = f"data:;base64,{base64.b64encode(packed.getvalue()).decode()}"
+    told = asked({"id": "upload", "property": "contents"}, url, ["points.xlsx"])
+    assert told["record"]["children"].startswith("points.xlsx: bytes that are no text; save it as")
+    assert "text" not in told
+
+
+def test_what_cannot_be_saved_is_told():
+    question = {"points": "", "prior": "auto", "composition": ""}
+    told = asked({"id": "save", "property": "n_clicks"}, 1, [question])
+    assert told["said"]["children"].startswith("no points yet")
 
 
 def test_small_words():

@@ -110,6 +110,27 @@ def test_rows_left_out_are_told():
     assert len(alloy.observations.points) == 2
 
 
+def test_many_rows_left_out_are_counted():
+    frame = pd.concat([tempered(), pd.concat([tempered()] * 7)], ignore_index=True)
+    notes = Population.load("tempering").calibrate(frame).notes
+    assert "line 5: repeats line 2; left out" in notes
+    assert sum("repeats line" in note for note in notes) == 10
+    assert any(note.startswith("11 more lines are left out") for note in notes)
+
+
+@pytest.mark.parametrize("header", ["Alloy", "ALLOY ", "steel", "Legierung"])
+def test_a_column_of_alloys_by_another_name_is_one(header):
+    population = Population.load("tempering")
+    assert population.calibrate(tempered().assign(**{header: "40Mn"})).observations.names == [
+        "40Mn"
+    ]
+    with pytest.raises(MatmlError, match=r"holds 2 alloys \(A, B\)"):
+        population.calibrate(tempered().assign(**{header: ["A", "B", "A"]}))
+    # where both stand, the one that is called so
+    both = tempered().assign(steel=["A", "B", "A"], alloy="40Mn")
+    assert population.calibrate(both).observations.names == ["40Mn"]
+
+
 def test_times_of_a_diagram_are_predicted_in_seconds():
     stainless = Population.load("stainless")
     frame = pd.DataFrame(
@@ -152,6 +173,8 @@ def test_what_cannot_be_calibrated_is_refused():
     population = Population.load("tempering")
     with pytest.raises(MatmlError, match=r"holds 2 alloys \(A, B\)"):
         population.calibrate(tempered()[:2].assign(alloy=["A", "B"]))
+    with pytest.raises(MatmlError, match="has no row below its header"):
+        population.calibrate(tempered()[:0])
     with pytest.raises(MatmlError, match="has no measured column"):
         population.calibrate(tempered().drop(columns="hardness_HRC"))
     with pytest.raises(MatmlError, match="no population of that name comes with matml"):

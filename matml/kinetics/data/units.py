@@ -1,7 +1,7 @@
 """Columns in the units that people measure in, put in the usual ones and said so."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -248,6 +248,13 @@ def unit_of(header: str) -> tuple[str, Unit]:
     return quantity, unit
 
 
+def alloy_column(headers: Iterable[object]) -> str | None:
+    """Return the first header that names alloys, `alloy` before the others; None without one."""
+    given = list(map(str, headers))
+    found = {header.strip().lower(): header for header in given} | {h: h for h in given}
+    return next((found[name] for name in ("alloy", *ALLOY_NAMES) if name in found), None)
+
+
 def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
     """Return a table of text with its columns named and measured in the usual way.
 
@@ -261,6 +268,7 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
     """
     result = Table(raw, raw, notes=list(raw.attrs.get("notes", [])))
     columns: dict[str, pd.Series[str]] = {}
+    alloys = alloy_column(raw)
     for header in map(str, raw):
         quantity, word = _split(header)
         unit = _unit(quantity, word)
@@ -269,7 +277,7 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
             name = usual_name(quantity)
         elif plain in PLAIN:
             name = plain
-        elif plain in ALLOY_NAMES and "alloy" not in map(str.lower, map(str, raw)):
+        elif header == alloys:
             name = "alloy"
         if name in columns:
             both = sorted([result.headers.get(name, name), header], key=lambda h: h != name)
