@@ -124,6 +124,7 @@ def computed(prepared, support):
                for text in made["poscar"]]  # fmt: skip
     made = made[["material_id", "poscar"]].assign(computed=volumes)
     made.loc[3, "computed"] = np.nan
+    made.loc[5, "computed"] *= 1000  # another unit
     write_table(folder / "candidates.csv", made)
     return folder
 
@@ -147,6 +148,11 @@ def test_a_column_of_support_and_candidates_is_an_input(prepared, computed):
     assert (aside.row, aside.reason) == (5, "has no value of the input computed")
     assert made.index[3] not in found.index
     assert len(found) == 11
+    other = found.loc[made.index[5]]
+    assert not other["in_domain"]
+    assert "far from those of the labelled crystals" in other["outside"]
+    assert not found.drop(index=other.name)["outside"].str.contains("computed", na=False).any()
+    found = found.drop(index=other.name)
     # the property is a line in the column, which no crystal alone would tell so well
     made = made.loc[found.index]
     np.testing.assert_allclose(found["prediction"], 40 - 2 * made["computed"], atol=0.5)

@@ -94,11 +94,16 @@ def test_unmet_elements_and_predictions_beyond_all_labels_leave_the_domain():
     assert judged["rare_elements"].tolist() == ["", "Ce U", "", ""]
     assert judged["beyond_labels"].tolist() == [False, False, True, True]
     assert judged["in_domain"].tolist() == [True, False, False, False]
+    beyond = "predicted beyond all labels"
+    assert judged["outside"].tolist() == [
+        "", "hardly any labelled crystal holds Ce U", beyond, beyond,
+    ]  # fmt: skip
     # what the model finds too far stays out
     far = Domain.of(labelled, "refractive_index", 0).judge(
-        found.assign(in_domain=False), candidates
+        found.assign(in_domain=False, outside="sites partly empty"), candidates
     )
     assert not far["in_domain"].any()
+    assert far["outside"].str.startswith("sites partly empty").all()
 
 
 def test_check_on_known_leaves_the_support_out():

@@ -11,6 +11,7 @@ from matml.screening.data.reader import Chunk
 from matml.screening.data.support import InTable, Support
 from matml.structures.crystal import Crystal
 from matml.structures.errors import BadCrystal
+from matml.structures.given import column_names
 from matml.structures.ingest import document_crystals
 from matml.structures.io.documents import Document
 from matml.structures.io.entries import other_formula
@@ -102,7 +103,7 @@ def read_chunk(
 
 
 def check_inputs(inputs: Sequence[str], names: Sequence[str], known: Collection[str]) -> None:
-    """Refuse columns that no property takes, or that are predicted themselves.
+    """Refuse columns that no property takes, that are predicted, or that every crystal's row has.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def check_inputs(inputs: Sequence[str], names: Sequence[str], known: Collection[
             f"input {inputs[0]}: serves properties that the model does not know, and it knows "
             f"{', '.join(names)}; leave it out, or give the labels another name"
         )
-    if both := [name for name in inputs if name in names]:
+    if both := [name for name in column_names(inputs) if name in names]:
         raise MatmlError(
             f"input {both[0]}: is asked for as a property, too; leave out one of the two, or give "
             "what is known of every crystal another name"

@@ -52,8 +52,8 @@ class Domain:
         Returns
         -------
         pandas.DataFrame
-            `predictions` with new `in_domain`, and `rare_elements` (symbols, '' if none) and
-            `beyond_labels`.
+            `predictions` with new `in_domain` and `outside` (why not, in words), and
+            `rare_elements` (symbols, '' if none) and `beyond_labels`.
         """
         known = self.rare
         if known is None:
@@ -64,6 +64,12 @@ class Domain:
                 for row in atomic_numbers
             ]
         beyond = ~predictions["prediction"].between(self.low, self.high)
-        judged = predictions.assign(rare_elements=rare, beyond_labels=beyond)
+        told = []
+        model = predictions.get("outside", [""] * len(rare))
+        for said, few, far in zip(model, rare, beyond, strict=True):
+            hardly = f"hardly any labelled crystal holds {few}" if few and known is not None else ""
+            reasons = said, hardly, "predicted beyond all labels" if far else ""
+            told.append("; ".join(filter(None, reasons)))
+        judged = predictions.assign(rare_elements=rare, beyond_labels=beyond, outside=told)
         judged["in_domain"] &= (judged["rare_elements"] == "") & ~beyond
         return judged

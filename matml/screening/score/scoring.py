@@ -369,6 +369,8 @@ class Scorer:
         each = list(predictions.values())
         columns["distance"] = np.max([found["distance"] for found in each], 0)
         columns["in_domain"] = np.all([found["in_domain"] for found in each], 0)
+        said = zip(*(found["outside"] for found in each), strict=True)
+        columns["outside"] = ["; ".join(filter(None, dict.fromkeys(own))) for own in said]
         columns["rare_elements"] = _united([found["rare_elements"] for found in each])
         columns["beyond_labels"] = np.any([found["beyond_labels"] for found in each], 0)
         flags = flag_known(table, self.known)

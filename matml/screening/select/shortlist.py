@@ -40,7 +40,8 @@ FRONT_COLUMNS = [
     *("probability", "expected_improvement", "score", "score_rank", "pareto_front"),
 ]
 LATER_COLUMNS = [
-    *("distance", "in_domain", "rare_elements", "beyond_labels", "disordered", "duplicate_of"),
+    *("distance", "in_domain", "outside", "rare_elements", "beyond_labels", "disordered"),
+    "duplicate_of",
     *(
         "strained_copy_of",
         "known_composition",

@@ -77,7 +77,7 @@ def _notes(
         for n in units
     )
     new = counts["ranked"] - counts["known_composition"]
-    outside = counts["ranked"] - counts["in_domain"]
+    outside, others = counts["ranked"] - counts["in_domain"], counts["otherwise_outside"]
     notes = [
         f"{counts['ranked']:,} {plural('candidate', counts['ranked'])} ranked for {wanted} after "
         f"adapting to {given}. {new:,} {'is' if new == 1 else 'are'} of compositions that no known "
@@ -86,7 +86,7 @@ def _notes(
         f"{counts['far']:,} farther from the training data than 95 % of crystals of families left "
         f"out in training, {counts['rare']:,} with an element that hardly any labelled crystal "
         f"holds, {counts['beyond']:,} predicted beyond all labels (one candidate may have several "
-        "of these reasons).",
+        "of these reasons)" + (f", {others:,} for others (column `outside`)." if others else "."),
     ]
     notes += state["labels_say"]
     if counts["copies"]:

@@ -49,6 +49,7 @@ class Keeper:
         self.counts = dict.fromkeys(
             (
                 *("read", "quarantined", "copies", "ranked", "in_domain", "far", "rare", "beyond"),
+                "otherwise_outside",
                 *("duplicates_of_known", "known_composition", "meet_all_windows"),
             ),
             0,
@@ -110,12 +111,15 @@ class Keeper:
         self.waiting, self.n_waiting = [], 0
 
     def _count(self, table: pd.DataFrame) -> None:
+        far, rare = table["distance"] > 1, table["rare_elements"] != ""
+        counted = far | rare | table["beyond_labels"]
         for name, values in {
             "ranked": np.ones(len(table)),
             "in_domain": table["in_domain"],
-            "far": table["distance"] > 1,
-            "rare": table["rare_elements"] != "",
+            "far": far,
+            "rare": rare,
             "beyond": table["beyond_labels"],
+            "otherwise_outside": ~(table["in_domain"].astype(bool) | counted),
             "duplicates_of_known": table["duplicate_of"] != "",
             "known_composition": table["known_composition"],
         }.items():

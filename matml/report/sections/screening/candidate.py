@@ -83,7 +83,7 @@ def trust_words(row: dict[str, Any]) -> str:
         reasons.append(f"rare: {', '.join(rare.split())}")
     if row.get("beyond_labels") is True:
         reasons.append("beyond all values")
-    return ", ".join(reasons) or "outside"
+    return ", ".join(reasons) or (row["outside"] if _given(row, "outside") else "outside")
 
 
 def stability_words(row: dict[str, Any]) -> str:
@@ -224,7 +224,8 @@ def _warnings(row: dict[str, Any]) -> str:
     """Return what speaks against trusting the prediction."""
     notes = []
     if not row["in_domain"]:
-        notes.append(f"Outside the model's domain: {trust_words(row)}.")
+        why = row["outside"] if _given(row, "outside") else trust_words(row)
+        notes.append(f"Outside the model's domain: {why}.")
     if row.get("disordered") is True:
         notes.append(
             "A virtual crystal: the mean over the atoms that share its sites, which does not know "
