@@ -167,6 +167,24 @@ def test_a_column_of_support_and_candidates_is_an_input(prepared, computed):
     assert len(read_table(out / "next_quarantine.csv")) == 1
 
 
+def test_a_candidate_beyond_a_logarithm_is_set_aside_by_what_its_row_says(prepared, computed):
+    known = read_table(computed / "with_column.csv")
+    known["computed"] = np.logspace(0, 2, len(known))
+    write_table(computed / "decades.csv", known)
+    rows = read_table(computed / "candidates.csv").astype({"computed": object}).head(5)
+    rows["computed"] = ["-1", "fast", "3", "", "7"]
+    write_table(computed / "odd.csv", rows)
+    run("screen", "suggest", "--property", "strength_K", "--goal", "maximise", "--number", 2,
+        "--support", computed / "decades.csv", "--candidates", computed / "odd.csv",
+        "--known", prepared / "structures", "--input", "computed",
+        "--out", computed / "two.csv")  # fmt: skip
+    assert len(read_table(computed / "two.csv")) == 2
+    aside = read_table(computed / "two_quarantine.csv").set_index("row")["reason"]
+    assert aside[2].startswith("computed = -1: must be positive")
+    assert aside[3] == "computed = 'fast' is not a number"
+    assert aside[5] == "has no value of the input computed"
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "reason"),
     [

@@ -84,7 +84,7 @@ def suggest_labels(
         given = read_supports(support, [property_name], ids, inputs, own_inputs)[property_name]
         labels = given.labels
         labelled = support_table(given, known_table, settings, own_inputs)
-    candidates, quarantine = _candidates(inputs, settings, own_inputs)
+    candidates, quarantine = _candidates(inputs, settings, own_inputs, labelled)
     files = {own: file for path in inputs for file, own in ids_of_shortlist(path).items()}
     if len(candidates) > MOST_CANDIDATES:
         raise MatmlError(
@@ -165,15 +165,24 @@ def _unlike(table: pd.DataFrame, n_labelled: int) -> pd.DataFrame:
 
 
 def _candidates(
-    inputs: Sequence[Path], settings: StructuresSection, columns: Sequence[str]
+    inputs: Sequence[Path],
+    settings: StructuresSection,
+    columns: Sequence[str],
+    labelled: pd.DataFrame,
 ) -> tuple[pd.DataFrame, list[dict]]:
     """The good crystals of the inputs, columns as in `structures.parquet`, one per id; the bad."""
     tables, quarantine = [], []
+    learned = None
+    if columns and len(labelled):
+        from matml.properties.new_property.inputs import Columns
+
+        learned = Columns.of(columns, labelled)
     for chunk in read_chunks(inputs, settings, columns=columns):
         table, _, refused = read_chunk(chunk, settings, columns)
         quarantine += refused
         if columns and len(table):
-            lacking, refused = without_values(table, columns, {})
+            unfit = learned.unfit(table) if learned else {}
+            lacking, refused = without_values(table, columns, unfit)
             quarantine, table = quarantine + refused, table[~lacking]
         if len(table):
             tables.append(table)

@@ -95,6 +95,9 @@ def read_chunk(
                     quarantine_row(identity, *where, "crystal", "", result.reason, result.remedy)
                 )
                 continue
+            if bad := [said for said in document.dropped if said[0] in columns]:
+                quarantine.append(quarantine_row(identity, *where, "crystal", *bad[0]))
+                continue
             own = {name: document.labels.get(name, np.nan) for name in columns}
             rows.append(crystal_row(identity, *where, document.material_id, result) | own)
             places.append(place)
