@@ -10,6 +10,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.structures.disorder.sites import (
     FIRST_MIXTURE,
+    LEAST,
     Mixture,
     Sites,
     kind_of,
@@ -101,10 +102,10 @@ def _mixture(items: Iterable[tuple], index: int) -> Mixture:
         z = _atomic_number(species, index)
         shares[z] = shares.get(z, 0.0) + share
     listed = " ".join(f"{shown(species)}{share:g}" for species, share in items) or "nothing"
-    if min(shares.values(), default=0.0) <= 0:
+    if min(shares.values(), default=0.0) < LEAST:
         raise BadCrystal(
             f"disordered: site {index + 1} holds {listed}",
-            "delete the site if it is empty, or give the occupancies of its elements",
+            f"delete what is not there, or give the occupancies of its elements, from {LEAST} on",
         )
     if total > 1 + slack(shares.values()):
         raise BadCrystal(

@@ -175,9 +175,17 @@ def formula_of_sites(sites: Sites, amounts: Mapping[int, int]) -> str:
             total[z] += share * count / unit
     symbols = {element_of(z).symbol: amount for z, amount in total.items()}
     return "".join(
-        f"{symbol}{'' if abs(amount - 1) < 5e-4 else f'{amount:.3f}'.rstrip('0').rstrip('.')}"
+        f"{symbol}{_amount(amount)}"
         for symbol, amount in sorted(symbols.items(), key=lambda x: (ELECTRONEGATIVITY[x[0]], x[0]))
     )
+
+
+def _amount(amount: float) -> str:
+    """Return an amount as formulas show it: to three places, or its first digit behind them."""
+    if abs(amount - 1) < 5e-4:
+        return ""
+    shown = f"{amount:.3f}" if amount >= 5e-4 else f"{amount:.1g}"
+    return f"{float(shown):f}".rstrip("0").rstrip(".")
 
 
 def folded(frac_coords: np.ndarray) -> np.ndarray:

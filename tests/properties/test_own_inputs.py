@@ -14,6 +14,7 @@ from matml.core.files import read_json
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.predictor.from_files import load_adapted, save_adapted
 from matml.properties.predictor.regressor import FewShotRegressor
+from matml.screening.acquire.label_next import LabelNext
 
 BULK, SHEAR = "bulk_modulus_GPa", "shear_modulus_GPa"
 
@@ -126,6 +127,18 @@ def test_columns_that_cannot_be_used_are_refused(predictor, moduli, name, inputs
     support = moduli[0].subset(np.arange(3))
     with pytest.raises(MatmlError, match=reason):
         predictor.adapt(support, [50.0, 60.0, 75.0], name, inputs=inputs)
+
+
+def test_what_an_input_is_worth_takes_two_labels(predictor, moduli):
+    crystals, values = moduli
+    frame = pd.DataFrame({"structure": [crystals.structure(i) for i in range(4)], "x": range(4)})
+    campaign = LabelNext(frame, "own_GPa", model=predictor, inputs="x")
+    for told in range(2):
+        campaign.tell(campaign.ids[:told], values[:told])
+        with pytest.raises(MatmlError, match=f"input x: {told} labelled crystals?; what it is"):
+            campaign.ask()
+    campaign.tell(campaign.ids[:2], values[:2])
+    assert len(campaign.ask()) == 1
 
 
 def test_a_column_in_another_unit_is_out_of_the_domain(predictor, moduli):

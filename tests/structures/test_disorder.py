@@ -99,6 +99,11 @@ READ = {
         "K0.334Rb0.323Na0.333Cl",
         [(11, 0.333), (19, 0.334), (37, 0.323), (17, 1)],
     ),
+    "a trace": (
+        cif(["Na1 Na 0 0 0 .9998", "K1 K 0 0 0 .0002", CL]),
+        "K0.0002NaCl",
+        [(11, 0.9998), (19, 0.0002), (17, 1)],
+    ),
     "rounded to three digits": (
         cif(["Na1 Na 0 0 0 .333", "K1 K 0 0 0 .333", "Rb1 Rb 0 0 0 .333", CL]),
         "K0.333Rb0.333Na0.333Cl",
@@ -198,6 +203,11 @@ BAD = {
         cif([f"Na{k} Na 0 0 {k / 6:.4f} .1" for k in range(6)] + [CL], group="P 4 m m"),
         "follow one another without end",
     ),
+    "a trace that four digits do not tell": (
+        cif(["Na1 Na 0 0 0 .99999", "K1 K 0 0 0 .00001", CL]),
+        "disordered: site 1 holds Na0.99999 K1e-05",
+    ),
+    "next to nothing": (cif(["Na1 Na 0 0 0 .00001", CL]), "disordered: site 1 holds Na1e-05"),
     "deuterium": (cif(["H1 H 0 0 0 .5", "D1 D 0 0 0 .5", CL]), "the isotope D"),
     "another formula": (
         cif(

@@ -18,6 +18,7 @@ import torch
 
 from matml.core.errors import MatmlError
 from matml.core.standardise import Standardisation
+from matml.core.text.words import plural
 from matml.properties.data.targets import spans_decades
 from matml.properties.new_property.kernels import FEATURE_SETS, LabelKernel
 from matml.properties.new_property.process import AdaptedProcess, Expert, LabelProcess
@@ -103,9 +104,15 @@ class Columns:
         Raises
         ------
         MatmlError
-            Where a column is not there, is not known of a crystal, or is the same for all.
+            Where a column is not there, is not known of a crystal, or is the same for all, and for
+            fewer than two crystals.
         """
         values = _values(names, table)
+        if len(values) < 2:
+            raise MatmlError(
+                f"input {names[0]}: {len(values)} labelled {plural('crystal', len(values))}; what "
+                "it is worth is told by at least 2, better 10"
+            )
         for name, column in zip(names, values.T, strict=True):
             if np.ptp(column) == 0:
                 raise MatmlError(

@@ -16,6 +16,8 @@ FULL = 5e-3
 """A site whose occupancies sum to 1 but for as much is full: many are given to two digits."""
 DIGITS = 4
 """Of occupancies: sites that differ by less are alike."""
+LEAST = 1e-4
+"""Occupancy that these digits tell from none."""
 
 
 class Sites(NamedTuple):
