@@ -162,6 +162,7 @@ def text_of_cells(columns: Sequence[str], cells: Sequence[Any]) -> str:
 
 def record(name: str, told: Mapping[str, Any]) -> list[Any]:
     """Return how an instrument's file is understood, and the fields that its conversion takes."""
+    only = next(iter(told["segments"])) if len(told["segments"]) == 1 else ""
     fields: list[Any] = []
     for wanted in RANGES[told["role"]]:
         place = {"type": "range", "name": wanted}
@@ -171,7 +172,7 @@ def record(name: str, told: Mapping[str, Any]) -> list[Any]:
         html.Pre("\n".join(told["lines"])),
         *figures([("What was recorded", told["figure"])], ""),
         html.P("Segment", className="label"),
-        dcc.RadioItems({"": "the only one that fits", **told["segments"]}, "", id="segment"),
+        dcc.RadioItems({"": "the only one that fits", **told["segments"]}, only, id="segment"),
         *fields,
         html.Button("Make points of it", id="convert"),
     ]

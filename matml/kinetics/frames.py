@@ -38,6 +38,7 @@ from matml.kinetics.inference.calibration import Calibration
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets, with_run_numbers
 
 DIGITS = 4
+AMOUNTS = ("_wt_pct", "_at_pct")
 MOST_TOLD = 10
 """Lines left out that are named one by one."""
 
@@ -129,12 +130,21 @@ class Population(base.Population):
         ]
         if (more := len(observations.quarantine) - MOST_TOLD) > 0:
             left_out.append(f"{more} more lines are left out, too: `observations.quarantine`")
-        result.notes[:0] = [*observations.notes, *observations.warnings, *left_out]
+        idle = self._idle(composition or {})
+        result.notes[:0] = [*observations.notes, *observations.warnings, *left_out, *idle]
         return CalibratedAlloy(self, result, observations)
 
     def row_of(self, composition: Mapping[str, float]) -> dict[str, float]:
         """Return a composition, as of `calibrate`, by the columns of the table of alloys."""
         return {self._column(key): value for key, value in composition.items()}
+
+    def _idle(self, composition: Mapping[str, float]) -> list[str]:
+        """Return a note on the amounts of a composition that nothing depends on, if any."""
+        inputs = (i.name for o in self.equation.observables.values() for i in o.inputs)
+        known = {*self.prior.features.columns, *inputs}
+        amounts = [name for name in self.row_of(composition) if name.endswith(AMOUNTS)]
+        idle = [name for name in amounts if name not in known]
+        return [f"composition: {', '.join(idle)} counts for nothing here"] if idle else []
 
     def _column(self, key: str) -> str:
         """Return the column of the table of alloys that a key means: an element's is in percent."""

@@ -259,6 +259,8 @@ def test_an_instruments_file_in_the_browser(page, record):
     page.set_input_files("#upload input[type=file]", record)
     page.wait_for_selector("#convert")
     assert "hold at 650" in page.inner_text("#record")
+    assert page.get_by_label("1 hold at 650").is_checked()  # there is no other
+    page.get_by_label("the only one that fits").check()
     page.click("#convert")
     page.wait_for_function("document.querySelector('#said').innerText.includes('--parent')")
     page.get_by_label("1 hold at 650").check()

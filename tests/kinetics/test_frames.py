@@ -98,6 +98,15 @@ def test_the_composition_counts(steel):
     assert expected[0] + 1 < expected[1]
 
 
+def test_elements_that_count_for_nothing_are_told(steel):
+    note = "composition: Po_wt_pct counts for nothing here"
+    population = Population.load("tempering")
+    assert note in population.calibrate(tempered(), composition={"C": 0.4, "Po": 1}).notes
+    assert not any("counts for nothing" in each for each in steel.notes)
+    typical = Population.typical("softening", "hardness").calibrate(tempered(), {"C": 0.4})
+    assert "composition: C_wt_pct counts for nothing here" in typical.notes
+
+
 def test_rows_left_out_are_told():
     frame = tempered().assign(hardness_HRC=[54.0, "soft", 27.0])
     alloy = Population.load("tempering").calibrate(frame, name="<b>40Mn")
