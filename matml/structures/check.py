@@ -10,6 +10,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.structures.disorder.sites import (
     FIRST_MIXTURE,
+    FULL,
     LEAST,
     Mixture,
     Sites,
@@ -94,10 +95,11 @@ def _atomic_number(species: Element | Species | DummySpecies, index: int) -> int
 def _mixture(items: Iterable[tuple], index: int) -> Mixture:
     """Return what a shared or partly empty site holds."""
     shares: dict[int, float] = {}
-    total = 0.0
+    total, room = 0.0, None
     for species, share in items:
         total += share
         if isinstance(species, DummySpecies) and VACANCY.fullmatch(species.symbol):
+            room = FULL  # what is said to be empty is
             continue
         z = _atomic_number(species, index)
         shares[z] = shares.get(z, 0.0) + share
@@ -112,7 +114,7 @@ def _mixture(items: Iterable[tuple], index: int) -> Mixture:
             f"disordered: site {index + 1} holds {listed}, {total:.4g} atoms in all",
             "correct the occupancies of the site: they sum to 1 at most",
         )
-    return mixture_of(shares)
+    return mixture_of(shares, room)
 
 
 def check_geometry(

@@ -16,7 +16,7 @@ from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.structures.crystal import Crystal
 from matml.structures.crystals import CrystalSet
-from matml.structures.disorder.atoms import fractions
+from matml.structures.disorder.atoms import fractions, sites_of
 from matml.structures.duplicates import copies
 from matml.structures.elements import structure_of
 from matml.structures.graphs.build import cells_of, graph_of
@@ -255,6 +255,13 @@ def test_optimade_and_json_vacancies_are_read():
     assert row["volume_per_atom_A3"] == pytest.approx(3.905**3 / 4.75)
     assert row["n_sites"] == 5
     assert read(json.dumps(structure.as_dict()), "json").formula == row["formula"]
+    # a share that is said to be empty is no rounding, before and after its table
+    thirds = {"Sr": 0.33, "Ba": 0.33, "Ca": 0.33}
+    for vacant, wanted in (({}, 1.0), ({"X0+": 0.01}, 0.99)):
+        mixed = shared(builders.cubic_abx3(), "Sr", thirds | vacant)
+        crystals = CrystalSet.from_structures([mixed])
+        (again,) = sites_of(crystals.table)
+        assert again.atoms == pytest.approx(4 + wanted, abs=1e-3)
 
 
 def test_sites_of_other_mixtures_are_told_apart():

@@ -91,7 +91,8 @@ def sites_of(table: pd.DataFrame) -> Iterator[Sites]:
         first = first_of_sites(coords)
         held = zip(np.split(numbers, first[1:]), np.split(shares, first[1:]), strict=True)
         kinds = [
-            kind_of(mixture_of(dict(zip(z.tolist(), x.tolist(), strict=True))), mixtures)
+            # as they were when the crystal was read
+            kind_of(mixture_of(dict(zip(z.tolist(), x.tolist(), strict=True)), 0.0), mixtures)
             for z, x in held
         ]
         yield Sites(coords[first], np.array(kinds), mixtures)

@@ -89,10 +89,16 @@ def slack(shares: Iterable[float]) -> float:
     return FULL * len(given) - 1e-9 if len(given) > 2 and of_two_digits else FULL
 
 
-def mixture_of(shares: Mapping[int, float]) -> Mixture:
-    """Return the mixture of occupancies by atomic number; nearly full is full."""
-    total = sum(shares.values())
-    scale = 1 / total if abs(total - 1) <= slack(shares.values()) else 1.0
+def mixture_of(shares: Mapping[int, float], room: float | None = None) -> Mixture:
+    """Return the mixture of occupancies by atomic number; nearly full is full.
+
+    Parameters
+    ----------
+    room
+        By how much a full site may miss 1; by default as of `slack`.
+    """
+    total, room = sum(shares.values()), slack(shares.values()) if room is None else room
+    scale = 1 / total if abs(total - 1) <= room else 1.0
     rounded = ((z, round(share * scale, DIGITS)) for z, share in shares.items())
     return tuple(sorted(rounded, key=lambda part: (-part[1], part[0])))
 
