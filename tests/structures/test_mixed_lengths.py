@@ -99,3 +99,15 @@ def test_every_format_is_looked_at(kind, units, question):
     else:
         assert isinstance(found, Crystal)
         assert found.common_name == "anatase"
+
+
+def test_a_cell_that_is_none_is_left_to_its_own_check():
+    """The search for symmetry panics there, which nothing catches."""
+    lattice = np.array([[4e13, 2e-3, 1.2], [2e-1, 4e-1, 1.2], [3e-3, 2e-3, 1.2]])
+    places = np.array([[0, 0, 0], [0, 0.23, 0.44], [0, 0.85, 0.71]])
+    refuse_mixed_lengths(lattice, places, [8, 8, 22])
+    lines = ["x", "1", *(" ".join(map(str, row)) for row in lattice), "O Ti", "2 1", "Cartesian"]
+    lines += ["0 0 0", "0 0.4 1.1", "0 1.2 2"]
+    document = Document("x", "x.vasp", -1, "poscar", "\n".join(lines))
+    ((_, found),) = document_crystals(document, StructuresSection())
+    assert isinstance(found, BadCrystal)

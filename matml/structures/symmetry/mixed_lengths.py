@@ -14,6 +14,8 @@ SYMPREC_A = 0.02
 LEAST_OPERATIONS = 4
 """Of the other reading. None of the 6,175 embedded crystals has that many where its positions are
 multiplied, unless it had as many before."""
+LONGEST_A = 1_000.0
+"""Edge of a cell of the reference volume beyond which it is no crystal's."""
 LEAST_SPAN, MOST_SPAN, FEW = 0.47, 1.05, 8
 """Of fractions along an axis, in the other reading; the least of more sites than a few."""
 MIXTURES = (
@@ -48,6 +50,8 @@ def refuse_mixed_lengths(
     rank: dict[Hashable, int] = {}
     numbers = [rank.setdefault(kind, len(rank)) for kind in kinds]
     scale = (REFERENCE_VOLUME_A3 * len(numbers) / volume) ** (1 / 3)
+    if np.abs(lattice).max() * scale > LONGEST_A:
+        return  # which the check of the cell tells; the search for symmetry panics there
     places = frac_coords - frac_coords[0]
     as_read, span = None, float(np.ptp(places, axis=0).max())
     for factor, question in MIXTURES:
