@@ -117,6 +117,11 @@ def _mixture(items: Iterable[tuple], index: int) -> Mixture:
     return mixture_of(shares, room)
 
 
+MOST_SKEW = 1e4
+"""Of a cell in whatever unit, far above any crystal's: its edges' product over its volume, times the
+longest edge over the shortest."""
+
+
 def check_geometry(
     lattice: np.ndarray, cartesian: np.ndarray, sites: Sites, settings: StructuresSection
 ) -> None:
@@ -145,9 +150,12 @@ def check_geometry(
     per_atom = volume / sites.atoms
     low, high = settings.min_volume_per_atom_A3, settings.max_volume_per_atom_A3
     if not low <= per_atom <= high:
+        # the search for neighbours has no end in a cell far longer than it is high
+        edges = np.linalg.norm(lattice, axis=1)
+        is_cell = edges.prod() * edges.max() < MOST_SKEW * volume * edges.min()
         raise BadCrystal(
             f"volume per atom {per_atom:.4g} A^3 is outside {low:g} to {high:g}",
-            _unit_meant(_closest(lattice, cartesian, sites)[0], per_atom, settings)
+            (is_cell and _unit_meant(_closest(lattice, cartesian, sites)[0], per_atom, settings))
             or "check the lattice (in angstrom) and that no atom is missing or doubled",
         )
     heights = 1 / np.sqrt(np.square(inverse(lattice.tolist())).sum(axis=0))
