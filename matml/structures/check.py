@@ -118,8 +118,8 @@ def _mixture(items: Iterable[tuple], index: int) -> Mixture:
 
 
 MOST_SKEW = 1e4
-"""Of a cell in whatever unit, far above any crystal's: its edges' product over its volume, times the
-longest edge over the shortest."""
+"""Of a cell in whatever unit, far above any crystal's: its edges' product over its volume, times
+the longest edge over the shortest."""
 
 
 def check_geometry(
