@@ -112,7 +112,7 @@ def test_what_was_understood_is_said():
         ("Na Cl", "Na D", "isotope D"),
         ("Na Cl", "Na Cl K", r"names 3 elements \(Na Cl K\) but gives 2 numbers of atoms \(1 1\)"),
         ("1 1\n", "1 1 1\n", r"names 2 elements .* gives 3 numbers"),
-        ("1 1\n", "2\n", r"names 2 elements .* gives 1 numbers"),
+        ("1 1\n", "2\n", r"names 2 elements .* gives 1 number "),
         ("1 1\n", "1 2\n", "declares 3 sites but lists 2"),
         ("1 1\n", "1 0\n", "add up to 1 sites, but more positions follow"),
         ("0 0 0 Na", "0 0 0 K", "site 1 is Na by the line of symbols, but its own line says K"),

@@ -206,7 +206,7 @@ def stream(
     for note in said.notes if said else []:
         log.info("%s", note)
     if said and said.ignored:
-        log.info("%d files hold no structures: %s …", len(said.ignored), said.ignored[0])
+        log.info("files without structures: %d (%s …)", len(said.ignored), said.ignored[0])
     rate = keeper.counts["read"] / seconds
     log.info("%d candidates scored at %.0f/s", keeper.counts["read"], rate)
 

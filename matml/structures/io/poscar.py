@@ -11,6 +11,7 @@ import numpy as np
 from pymatgen.core.periodic_table import Element
 
 from matml.core.text.cells import to_numbers
+from matml.core.text.words import plural
 from matml.structures.elements import MAX_ATOMIC_NUMBER
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
@@ -200,8 +201,9 @@ def _counts(lines: Sequence[str], at: int, symbols: list[str] | None) -> list[in
     counts = [int(word) for word in words]
     if symbols is not None and len(counts) != len(symbols):
         raise BadCrystal(
-            f"the POSCAR names {len(symbols)} elements ({' '.join(symbols)}) but gives "
-            f"{len(counts)} numbers of atoms ({' '.join(words)})",
+            f"the POSCAR names {len(symbols)} {plural('element', len(symbols))} "
+            f"({' '.join(symbols)}) but gives {len(counts)} {plural('number', len(counts))} of "
+            f"atoms ({' '.join(words)})",
             "give one number for each element",
         )
     if sum(counts) == 0:

@@ -190,7 +190,7 @@ def _refuse_unlisted(block: dict[str, list[str]], names: Sequence[str]) -> None:
         attached = entry(block, "_atom_site_attached_hydrogens", row)
         if attached and attached not in ("0", "0.0"):
             raise BadCrystal(
-                f"site {name} has {attached} attached hydrogens that are not listed as sites",
+                f"site {name} has attached hydrogens ({attached}) that are not listed as sites",
                 "give the positions of all hydrogens",
             )
     # without assemblies, groups of one name may be of several places: the least of each counts
