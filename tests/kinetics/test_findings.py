@@ -27,14 +27,22 @@ def scores(differences, default=0.1, tasks=28, half=0.002):
 @pytest.mark.parametrize(
     ("plain", "tasks", "words"),
     [
-        (0.1, 28, "clearly better than least squares, generic start"),
-        (0.001, 28, "not clearly different from"),
-        (-0.05, 28, "clearly worse than"),
+        (0.1, 28, "clearly better than least squares, generic start (lower by 0.100 (50 %), 95 %"),
+        (
+            0.001,
+            28,
+            "no clear difference from least squares, generic start (lower by 0.00100 (0.99",
+        ),
+        (
+            -0.05,
+            28,
+            "clearly worse than least squares, generic start (higher by 0.0500 (100 %), 95",
+        ),
         (0.1, 3, "too few alloys"),
     ],
 )
 def test_the_default_against_least_squares(plain, tasks, words):
-    [sentence] = findings(scores({LEAST_SQUARES: plain}, tasks=tasks), ["A", "B"])
+    [sentence] = findings(scores({LEAST_SQUARES: plain}, tasks=tasks), ["A", "B"], 2)
     assert words in sentence
     assert "0.100 log10 s" in sentence
 
@@ -44,18 +52,33 @@ def test_the_default_against_least_squares(plain, tasks, words):
 )
 def test_a_method_that_is_better_than_the_default_is_named(excess, words):
     found = scores({LEAST_SQUARES: 0.1, REFERENCE: excess, "maml": 0.3})
-    [sentence] = findings(found, ["A", "B"])
+    [sentence] = findings(found, ["A", "B"], 2)
     assert "Lower than the default: Gaussian prior, most probable parameters" in sentence
     assert words in sentence
-    [sentence] = findings(scores({LEAST_SQUARES: 0.1, REFERENCE: 0.02}), ["A", "B"])
+    [sentence] = findings(scores({LEAST_SQUARES: 0.1, REFERENCE: 0.02}), ["A", "B"], 2)
     assert "Lower than the default" not in sentence
+
+
+def test_a_sure_difference_too_small_to_name_is_told_with_the_reason():
+    found = scores({LEAST_SQUARES: 0.001}, half=0.0005)
+    [sentence] = findings(found, ["A", "B"], 2)
+    words = (
+        "(lower by 0.00100 (0.990 %, below the 2 % threshold), 95 % interval [0.000500, 0.00150]"
+    )
+    assert f"no clear difference from {LEAST_SQUARES} {words}" in sentence
+
+
+def test_all_methods_that_are_clearly_better_than_the_default_are_counted():
+    found = scores({LEAST_SQUARES: 0.1, REFERENCE: -0.02, "maml": -0.01, "meta_sgd": -0.001})
+    [sentence] = findings(found, ["A", "B"], 2)
+    assert "Two methods are clearly lower, most of all Gaussian prior, most probable" in sentence
+    assert "parameters, 0.0800 (by 20 %); the default was not changed" in sentence
 
 
 def test_series_of_one_alloy_are_one_alloy():
     series = ["S355 / condition 1", "S355 / condition 2", "X / condition 1", "X / condition 2"]
     assert alloys_of(series) == ["S355", "X"]
-    assert counted(series) == "4 series (conditions) of 2 alloys"
+    assert counted(series) == "4 series of 2 alloys"
     assert counted(["A", "B", "A"]) == "2 alloys"
-    assert (
-        "2 series (conditions) of 1 alloy)" in findings(scores({LEAST_SQUARES: 1}), series[:2])[0]
-    )
+    [sentence] = findings(scores({LEAST_SQUARES: 1}), series[:2], 1)
+    assert "over 1 composition group; 2 series of 1 alloy)" in sentence

@@ -229,8 +229,8 @@ def alloys_of(series: Iterable[str]) -> list[str]:
 
 
 def counted(series: Iterable[str]) -> str:
-    """Return `28 alloys`, or `34 series (conditions) of 17 alloys`."""
+    """Return `28 alloys`, or `34 series of 17 alloys`."""
     names = list(dict.fromkeys(map(str, series)))
     alloys = len(alloys_of(names))
     own = f"{alloys:,} {plural('alloy', alloys)}"
-    return own if alloys == len(names) else f"{len(names):,} series (conditions) of {own}"
+    return own if alloys == len(names) else f"{len(names):,} series of {own}"

@@ -4,14 +4,15 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from matml.core.statistics import Reduction
+from matml.core.statistics import WORTH_NAMING, Reduction
 from matml.core.text.words import interval_text, number_text, plural
 from matml.kinetics.data.columns import counted
 from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, method_title
 
 ERROR = "rmse_mean"
 PAIRED = "rmse_minus_default_mean"
-AGAINST = {1: "clearly better than", 0: "not clearly different from", -1: "clearly worse than"}
+AGAINST = {1: "clearly better than", 0: "no clear difference from", -1: "clearly worse than"}
+SPELLED = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
 def reduction(scores: pd.DataFrame, method: str, shots: int) -> Reduction | None:
@@ -26,13 +27,15 @@ def reduction(scores: pd.DataFrame, method: str, shots: int) -> Reduction | None
     )
 
 
-def findings(scores: pd.DataFrame, series: Iterable[str]) -> list[str]:
+def findings(scores: pd.DataFrame, series: Iterable[str], groups: int) -> list[str]:
     """Return how the default compares with generic least squares, and what is better than it.
 
     Parameters
     ----------
     series
         Names of what was tested.
+    groups
+        How many of similar composition these are, which the intervals are over.
     """
     errors = scores[scores["metric"] == ERROR].set_index(["shots", "method"])["value"]
     unit, told = str(scores.loc[scores["metric"] == ERROR, "unit"].iloc[0]), counted(series)
@@ -47,22 +50,39 @@ def findings(scores: pd.DataFrame, series: Iterable[str]) -> list[str]:
         if plain is not None:
             sentence += (
                 f", {verdict or 'with too few alloys to be compared with'} "
-                f"{method_title(LEAST_SQUARES)} (lower by {number_text(plain.value)}, 95 % "
-                f"interval {interval_text(plain.low, plain.high)}; {told})"
+                f"{method_title(LEAST_SQUARES)} ({_difference(plain)} over {groups} composition "
+                f"{plural('group', groups)}; {told})"
             )
         sentences.append(f"{sentence}.{_better(scores, errors[shots], shots)}")
     return sentences
 
 
-def _better(scores: pd.DataFrame, errors: pd.Series, shots: int) -> str:
-    """Return the sentence on the method with the lowest error where that is not the default."""
-    best = str(errors.idxmin())
-    found = reduction(scores, best, shots)
-    if found is None or not found.value < 0:
-        return ""
-    sure = "clearly" if found.sign == -1 else "not clearly"
+def _difference(found: Reduction) -> str:
+    """Return by how much the default's error is lower or higher, with the interval of that."""
+    low, high = (found.low, found.high) if found.value >= 0 else (-found.high, -found.low)
+    too_small = found.sign == 0 and low > 0
+    percent = number_text(abs(found.percent), 3 if too_small else 2)
+    below = f", below the {100 * WORTH_NAMING:.0f} % threshold" if too_small else ""
     return (
-        f" Lower than the default: {method_title(best)}, {number_text(errors[best])} "
-        f"({sure}; by {number_text(-found.percent * errors[best] / errors[DEFAULT], 2)} %); the "
-        "default was not changed after seeing that."
+        f"{'lower' if found.value >= 0 else 'higher'} by {number_text(abs(found.value))} "
+        f"({percent} %{below}), 95 % interval {interval_text(low, high)}"
     )
+
+
+def _better(scores: pd.DataFrame, errors: pd.Series, shots: int) -> str:
+    """Return the sentence on the methods with a lower error than the default."""
+    found = {str(method): reduction(scores, str(method), shots) for method in errors.index}
+    lower = {method: each for method, each in found.items() if each and each.value < 0}
+    if not lower:
+        return ""
+    clear = [method for method, each in lower.items() if each.sign == -1]
+    best = min(clear or lower, key=lambda method: errors[method])
+    by = number_text(-lower[best].percent * errors[best] / errors[DEFAULT], 2)
+    named = f"{method_title(best)}, {number_text(errors[best])}"
+    if len(clear) > 1:
+        many = SPELLED[len(clear) - 2] if len(clear) - 2 < len(SPELLED) else str(len(clear))
+        told = f"{many} methods are clearly lower, most of all {named} (by {by} %)"
+    else:
+        sure = "clearly" if clear else "not clearly"
+        told = f"Lower than the default: {named} ({sure}; by {by} %)"
+    return f" {told}; the default was not changed after seeing that."

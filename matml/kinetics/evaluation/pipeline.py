@@ -101,6 +101,7 @@ def _benchmark_set(
         return scores
     write_table(out / "scores.csv", scores)
     write_table(out / "scores_by_alloy.csv", per_alloy)
+    groups = int(observations.alloys["composition_group"].nunique())
     origin = data.parent / "observations.json"
     described = read_json(origin, shape=dict) if origin.is_file() else {}
     write_json(
@@ -117,13 +118,13 @@ def _benchmark_set(
             "data": described,
             "alloys": len(alloys_of(observations.names)),
             "series": len(observations.names),
-            "composition_groups": int(observations.alloys["composition_group"].nunique()),
+            "composition_groups": groups,
             "observations": len(observations.points),
             "folds": settings.folds,
             "draws": settings.draws,
             "default_method": DEFAULT,
             "lowest_mean_rmse": {str(shots): method for shots, method in winners(scores).items()},
-            "findings": findings(scores, observations.names),
+            "findings": findings(scores, observations.names, groups),
             "warnings": observations.warnings,
             "seconds": round(time.perf_counter() - began, 3),
         },
