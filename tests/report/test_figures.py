@@ -346,7 +346,8 @@ def test_a_front_of_well_known_systems_is_shown_first_where_there_are_enough(emp
     traces = specification(drawings[0])["data"]
     (front,) = (t for t in traces if t["visible"] and t["name"] == "Pareto front")
     assert all(row[1] % 2 == 1 for row in front["customdata"])
-    assert "none for Sr-Ti" in json.dumps(specification(drawings[0]))
+    text = json.dumps(specification(drawings[0]), ensure_ascii=False)
+    assert "no binary compound of Sr–Ti" in text
 
 
 def test_no_candidate_inside_and_one_candidate_only(empty_results):

@@ -16,7 +16,7 @@ from matml.report.html.results import Results
 from matml.report.html.wording import ordinal
 from matml.report.page import make_page
 from matml.report.sections.overview import overview
-from matml.report.sections.screening.candidate import HULL, stability_words
+from matml.report.sections.screening.candidate import HULL, absent_words, charged, stability_words
 from matml.report.sections.screening.pareto import candidate_map_figures
 from matml.report.settings import ReportSection
 from matml.screening.objectives import objective_words
@@ -48,8 +48,9 @@ def test_why_a_candidate_ranks_there(markup, several_results):
     assert "2nd of 4,242" in text
     assert "By score alone it is 1st; it was moved down" in text
     assert "first Pareto front" in text
-    assert "No compound of S–Sb is known" not in text
-    assert "No compound of S–Sb is known" in re.sub(r"<.*?>", " ", template(markup, 4))
+    gap = "The hull holds no binary compound of Sb–S (these data give no formation energy of one)"
+    assert gap not in text
+    assert gap in re.sub(r"<.*?>", " ", template(markup, 4))
     assert "Equal to the known crystal dielectric/mp-9" in template(markup, 24)
     assert "rare: Rb" in template(markup, 24)
 
@@ -59,7 +60,7 @@ def test_neighbours_with_their_known_values(markup):
     for value in ("4.625", "203.5", "2.375", "0.4"):
         assert f'data-value="{value}"' in own
     assert "marcasite &lt;b&gt;" in own
-    assert "cubic perovskite (the same)" in own
+    assert "cubic perovskite (same prototype)" in own
     # of a candidate that was not explained, the nearest one of the shortlist is told
     assert "dielectric/mp-1 (PtO2): 20 % of the atoms" in template(markup, 9)
 
@@ -111,6 +112,16 @@ def test_the_first_screen_tells_of_candidates_outside_the_domain(results):
     assert "lies outside the model’s domain" not in text
     pd.read_csv(file).assign(in_domain=False).to_csv(file, index=False)
     assert "lies outside the model’s domain" in overview(Results(results))
+
+
+def test_what_a_hull_lacks_is_named_as_formulas_are():
+    assert absent_words("O-Cd") == "no binary compound of Cd–O"
+    told = "no binary compound of Ca–O or Ca–Ru and no compound of Xe"
+    assert absent_words("Xe O-Ca Ca-Ru") == told
+
+
+def test_charges_are_written_as_usual():
+    assert charged("Pb+2 K+1 O-2 Fe+2.5") == "Pb²⁺ K⁺ O²⁻ Fe+2.5"
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def _notes(
     outside, others = counts["ranked"] - counts["in_domain"], counts["otherwise_outside"]
     notes = [
         f"{counts['ranked']:,} {plural('candidate', counts['ranked'])} ranked for {wanted} after "
-        f"adapting to {given}. {new:,} {'is' if new == 1 else 'are'} of compositions that no known "
-        "crystal has.",
+        f"adapting to {given}. {new:,} {'has' if new == 1 else 'have'} a composition that no "
+        "crystal in these data has.",
         f"{outside:,} {plural('candidate', outside)} outside the model's domain, ranked last: "
         f"{counts['far']:,} farther from the training data than 95 % of crystals of families left "
         f"out in training, {counts['rare']:,} with an element that hardly any labelled crystal "
@@ -107,8 +107,8 @@ def _notes(
         thin, below = (own["hull_missing"] != "").sum(), (own[HULL] < 0).sum()
         notes.append(
             "Energies above the hull are above the known entries only, so they are lower bounds: "
-            f"of the {len(own):,} best candidates {thin:,} have a binary system or an element "
-            f"without any known compound, and {below:,} lie below the hull, which may be for "
+            f"of the {len(own):,} best candidates {thin:,} have a binary system or an element of "
+            f"which the hull holds no compound, and {below:,} lie below the hull, which may be for "
             "that reason. Their interval is that of the predicted formation energy; the entries "
             "count as exact."
         )
@@ -116,13 +116,18 @@ def _notes(
         notes.append(
             "The first candidates were chosen to be good and not all alike (diversity): mean "
             f"similarity to the nearest other one {alike['as_chosen']:.2f} instead of "
-            f"{alike['by_score']:.2f} by score alone (1 means equal). The place by score "
+            f"{alike['by_score']:.2f} by score alone (1 means identical). The place by score "
             "is kept beside the rank."
         )
     if check["n"]:
         unit = "" if units[leading] in ("", "1") else f" {units[leading]}"
         support = check["mean_absolute_error_of_support_mean"]
-        beside = f" (mean of the support: {number_text(support)})" if np.isfinite(support) else ""
+        beside = ""
+        if np.isfinite(support):
+            beside = (
+                f" (against {number_text(support)} of the constant mean of the "
+                f"{labelled[leading]:,} labels)"
+            )
         notes.append(
             f"{check['n']:,} candidate{'s are' if check['n'] > 1 else ' is'} known with a label "
             "that was not in the support: mean "

@@ -1,5 +1,6 @@
 """What opens with a row of the shortlist: why a candidate ranks there, and what is known nearby."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from matml.report.html.wording import (
     unit_text,
 )
 from matml.screening.objectives import WANTED
+from matml.structures.elements import ELECTRONEGATIVITY
 
 FACTS = {
     "common_name": "family",
@@ -43,6 +45,8 @@ FACTS = {
 GAPS = "unknown: gaps"
 STABLE = ("below the hull", "near the hull")
 """Within the 90 % interval not above the hull, of which no entries are known to be missing."""
+CHARGE = re.compile(r"(?<=[A-Za-z])([+-])(\d+)(?![\d.])")
+RAISED = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,32 @@ def stability_words(row: dict[str, Any]) -> str:
     return "below the hull" if row.get(f"{HULL}_high", row[HULL]) <= 0 else "near the hull"
 
 
+def absent_words(missing: str) -> str:
+    """Return what a hull lacks, from `hull_missing`, as `no binary compound of Cd–O or Cd–Ru`.
+
+    The less electronegative element of a pair stands first, as in a formula.
+    """
+    systems = [
+        sorted(each.split("-"), key=ELECTRONEGATIVITY.__getitem__) for each in missing.split()
+    ]
+    told = []
+    for size, kind in ((2, "binary compound"), (1, "compound")):
+        names = ["–".join(system) for system in systems if len(system) == size]
+        if names:
+            told.append(f"no {kind} of {listed(names, 'or')}")
+    return " and ".join(told)
+
+
+def charged(ions: str) -> str:
+    """Return ions such as `Pb+2 O-2` as they are usually written, `Pb²⁺ O²⁻`."""
+    return CHARGE.sub(
+        lambda found: (
+            ("" if found[2] == "1" else found[2]).translate(RAISED) + found[1].translate(RAISED)
+        ),
+        ions,
+    )
+
+
 def _given(row: dict[str, Any], name: str) -> bool:
     """Return whether a row tells something under a name."""
     value = row.get(name)
@@ -114,7 +144,11 @@ def _standing(row: dict[str, Any]) -> str:
             "first candidates are good and not all alike."
         )
     elif _given(row, "score_rank"):
-        told.append(f"It is {ordinal(row['score_rank'])} by score, too.")
+        told.append(
+            "It also ranks first by score."
+            if row["score_rank"] == 1
+            else f"It also ranks {ordinal(row['score_rank'])} by score."
+        )
     if _given(row, "pareto_front"):
         front = int(row["pareto_front"])
         told.append(
@@ -189,35 +223,38 @@ def _stability(row: dict[str, Any]) -> str:
     if not _given(row, HULL):
         return ""
     ends = interval(row.get(f"{HULL}_low"), row.get(f"{HULL}_high"))
+    side = "below" if row[HULL] < 0 else "above"
     told = [
-        f"<b>{number(row[HULL])} eV/atom</b> {ends} above the hull of the known entries (a lower "
-        "bound: unknown phases can only make it less stable)."
+        f"<b>{number(abs(row[HULL]))} eV/atom {side}</b> the hull of the known entries (energy "
+        f"above the hull: {number(row[HULL])} {ends}, a lower bound, since unknown phases can only "
+        "make it less stable)."
     ]
     if _given(row, "decomposes_into"):
-        told.append(f"The most stable known mixture is {_phases(row['decomposes_into'])}.")
+        told.append(_most_stable(row["decomposes_into"]))
     if _given(row, "hull_entries"):
-        told.append(f"Known compounds in this system: {count(row['hull_entries'])}.")
+        told.append(f"Compounds in the hull of this system: {count(row['hull_entries'])}.")
     if _given(row, "hull_missing"):
-        pairs = str(row["hull_missing"]).replace("-", "–").split()
         judged = (
             "those missing could only make it less stable"
             if stability_words(row) != GAPS
             else "stability cannot be judged from this hull"
         )
         told.append(
-            f"<strong class='far'>No compound of {escape(listed(pairs, 'or'))} is known: {judged}."
-            "</strong>"
+            f"<strong class='far'>The hull holds {escape(absent_words(row['hull_missing']))} "
+            f"(these data give no formation energy of one): {judged}.</strong>"
         )
     return f"<h3>Stability</h3><p>{' '.join(told)}</p>"
 
 
-def _phases(text: str) -> str:
-    """Return `0.60 PbO2 + 0.40 Pt` with subscripts."""
+def _most_stable(text: str) -> str:
+    """Return the sentence on the hull's phases, from `0.60 PbO2 + 0.40 Pt` or `1.00 AgSbO3`."""
     phases = []
     for part in text.split(" + "):
         share, _, name = part.partition(" ")
         phases.append(f"{escape(share)} {formula(name)}" if name else formula(share))
-    return " + ".join(phases)
+    if len(phases) == 1:
+        return f"Most stable at this composition is the known phase {formula(name or share)}."
+    return f"The most stable known mixture, in fractions of atoms, is {' + '.join(phases)}."
 
 
 def _warnings(row: dict[str, Any]) -> str:
@@ -232,7 +269,7 @@ def _warnings(row: dict[str, Any]) -> str:
             "of any order among them."
         )
     if _given(row, "extrapolated_radii"):
-        notes.append(f"Ionic radius extrapolated: {row['extrapolated_radii']}.")
+        notes.append(f"Ionic radius extrapolated: {charged(row['extrapolated_radii'])}.")
     if row.get("in_support") is True:
         notes.append("One of the labels that the model was given.")
     elif _given(row, "duplicate_of"):
@@ -268,7 +305,7 @@ def _nearest(
     rows = [
         [
             Cell(formula(entry["formula"]), entry["formula"]),
-            text_cell(entry["family"] + (" (the same)" if entry["same_prototype"] else "")),
+            text_cell(entry["family"] + (" (same prototype)" if entry["same_prototype"] else "")),
             Cell(f"{number(100 * entry['changed_atoms'], 2)} %", entry["changed_atoms"], "num"),
             *(
                 Cell(number(entry["values"].get(name)), entry["values"].get(name), "num")
@@ -287,7 +324,7 @@ def _nearest(
         sortable=True,
         caption="Known crystals nearest in composition",
         note="Known values, calculated as published. First those of any family that need the "
-        "fewest atoms exchanged, then the nearest of the same family.",
+        "fewest atoms exchanged, then the nearest of the same prototype.",
     )
 
 
@@ -300,7 +337,7 @@ def _facts(row: dict[str, Any]) -> str:
         value = row[name]
         shown = number(value) if isinstance(value, float) else escape(value)
         if name == "oxidation_states":
-            shown = shown.replace("-", "−")
+            shown = escape(charged(str(value)))
         items.append(f"<div><dt>{title}</dt><dd>{shown}</dd></div>")
     if _given(row, "distance"):
         items.append(

@@ -26,6 +26,7 @@ from matml.report.html.markup import count, escape
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
 from matml.report.sections.properties.chemistry import candidate_maps
+from matml.report.sections.screening.candidate import absent_words
 from matml.report.sections.screening.shortlist import predicted_properties, read_shortlist
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.select.diversity import pareto_fronts
@@ -47,13 +48,13 @@ TRUST = {
 }
 """Which candidates are drawn, the fewest first.
 
-A system is well known where each of its elements and binary systems has a known compound: without,
+A system is well known where the hull holds a compound of each element and binary system: without,
 the energy above the hull is no more than the formation energy from what is left.
 """
 LOOKS = {"known": (BLUE, "circle"), "inside": (SKY, "circle"), "all": (GREY, "x")}
 GROUPS = {
-    "known": "trusted candidates of well-known systems (each element and binary system has a "
-    "known compound)",
+    "known": "trusted candidates of well-known systems (the hull holds a compound of each element "
+    "and binary system)",
     "inside": "trusted candidates (inside the model's domain)",
     "all": "candidates",
 }
@@ -317,7 +318,7 @@ def _hull_words(row: dict) -> str:
         return ""
     absent = row.get("hull_missing")
     text = f"<br>hull of {int(row['hull_entries'])} known compounds"
-    return f"{text}; none for {escape(absent)}" if isinstance(absent, str) and absent else text
+    return f"{text}; {escape(absent_words(absent))}" if isinstance(absent, str) and absent else text
 
 
 def _with_interval(row: dict, column: str) -> str:

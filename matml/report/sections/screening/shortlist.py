@@ -178,8 +178,9 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         keys = [*keys, HULL, "stability"]
     hull_words = (
         "“Above the hull”: energy above the most stable mixture of <em>known</em> entries, a lower "
-        "bound; below zero mostly means that known entries are missing (“gaps”: an element or a "
-        "pair of elements without any known compound). "
+        "bound; below zero mostly means that known entries are missing (“gaps”: the hull holds no "
+        "binary compound of two of its elements, or none at all of one). “Near the hull”: the 90 % "
+        "interval includes 0; “above” and “below”: it lies wholly on that side. "
         if stable
         else ""
     )
