@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from matml.kinetics.evaluation.methods import LEAST_SQUARES
+from matml.kinetics.evaluation.methods import HEAVY_TAILED, LEAST_SQUARES, REFERENCE
 from matml.properties.evaluation.compare import Choice, score_table, statements
 from matml.report.html.results import Results
 from matml.report.sections.overview import overview
@@ -125,11 +125,11 @@ def test_labels_help_no_more_than_the_gains_say(results, labels_help, families, 
 @pytest.mark.parametrize(
     ("low", "high", "alloys", "words"),
     [
-        (0.4, 0.6, 9, "with 50 % lower error than plain least squares (Simulated TTT, from 5"),
-        (-0.6, -0.4, 9, "with 50 % higher error than plain least squares (Simulated TTT, from 5"),
-        (-0.1, 0.3, 9, "without a clear difference from plain least squares (Simulated TTT, from"),
+        (0.4, 0.6, 9, "with 50 % lower error than least squares, generic start (Sim"),
+        (-0.6, -0.4, 9, "with 50 % higher error than least squares, generic start (Sim"),
+        (-0.1, 0.3, 9, "without a clear difference from least squares, generic start (S"),
         (0.4, 0.6, 3, "too few alloys to compare"),
-        (0.005, 0.015, 9, "without a clear difference from plain least squares"),
+        (0.005, 0.015, 9, "without a clear difference from least squares, generic start"),
     ],
 )
 def test_kinetics_claim_what_the_paired_difference_shows(results, low, high, alloys, words):
@@ -143,3 +143,16 @@ def test_kinetics_claim_what_the_paired_difference_shows(results, low, high, all
     )
     pd.concat([scores, paired]).to_csv(file, index=False)
     assert words in words_of(results)
+
+
+def test_the_best_other_method_stands_beside_kinetics_that_are_calibrated(results):
+    assert "most probable" not in words_of(results)
+    file = results / "kinetics/simulated_ttt/scores.csv"
+    scores = pd.read_csv(file)
+    plain = scores[scores["method"] == LEAST_SQUARES]
+    own = [plain.assign(method=REFERENCE, value=0.1), plain.assign(method="maml", value=0.2)]
+    paired = own[0].assign(metric="rmse_minus_default_mean", value=-0.04, low=-0.05, high=-0.03)
+    twin = scores[scores["is_default"]].assign(method=HEAVY_TAILED, is_default=False)
+    pd.concat([scores, *own, paired, twin]).to_csv(file, index=False)
+    text = words_of(results)
+    assert "0.100−0.0400 [−0.0500, −0.0300]Gaussian prior, most probable parameters" in text

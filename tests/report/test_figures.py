@@ -580,11 +580,13 @@ def test_a_long_name_of_a_bar_is_broken():
 
 def test_methods_that_gave_the_same_numbers_are_one_row_and_one_line(results):
     file = results / "kinetics/simulated_ttt/scores.csv"
+    assert "gave the same numbers" not in kinetics_section(Results(results), Figures())
     scores = pd.read_csv(file)
     twin = scores[~scores["is_default"]].assign(method="maml")
     write_table(file, pd.concat([scores, twin], ignore_index=True))
     figures = Figures()
     text = kinetics_section(Results(results), figures)
+    assert "Methods joined by “=” gave the same numbers." in text
     names = [trace["name"] for trace in figures.specs[0]["data"]]
     assert names[1:] == ["least squares, generic start = MAML"]
     assert figures.specs[0]["data"][1]["meta"]["method"] == ["least squares, generic start", "maml"]

@@ -1,5 +1,6 @@
 """Words for people: property names from column names, method titles, data sources."""
 
+from matml.core.statistics import WORTH_NAMING
 from matml.properties.data.targets import split_unit
 from matml.report.html.markup import escape
 
@@ -32,6 +33,14 @@ def ordinal(value: float) -> str:
     place = int(value)
     ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10)
     return f"{place:,}{ending or 'th'}"
+
+
+def clearly(over: str) -> str:
+    """Return what “clearly” means on the page, where differences are paired over such tasks."""
+    return (
+        f"“Clearly”: the 95 % interval of the paired difference over {over} excludes zero, and the "
+        f"difference is {100 * WORTH_NAMING:.0f} % of the baseline’s error or more."
+    )
 
 
 def property_title(column: str) -> str:

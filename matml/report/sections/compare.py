@@ -48,6 +48,12 @@ def joint_title(group: Sequence[str], titles: Mapping[str, str]) -> str:
     return " = ".join(titles.get(method, method) for method in group)
 
 
+def joined_note(rows: pd.DataFrame, order: Sequence[str]) -> str:
+    """Return what “=” between methods means, nothing where none are joined."""
+    joined = any(len(group) > 1 for group in alike(rows, order))
+    return " Methods joined by “=” gave the same numbers." if joined else ""
+
+
 def legend(rows: pd.DataFrame, order: Sequence[str], titles: Mapping[str, str]) -> str:
     """Return the legend of the methods, one entry for those that gave the same errors."""
     entries = {group[0]: joint_title(group, titles) for group in alike(rows, order)}

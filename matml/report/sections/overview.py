@@ -6,7 +6,7 @@ import pandas as pd
 
 from matml.core.statistics import FEWEST_TASKS, Reduction
 from matml.core.text.words import listed, plural
-from matml.kinetics.evaluation.methods import method_title
+from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title
 from matml.report.html.markup import (
     Cell,
     count,
@@ -20,7 +20,7 @@ from matml.report.html.markup import (
 )
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, title_of, unit_text
-from matml.report.sections.kinetics.overview import badge, kinetics_headlines
+from matml.report.sections.kinetics.overview import MEAN_OVER, badge, kinetics_headlines
 from matml.report.sections.properties.scores import (
     CLEARLY,
     Scores,
@@ -185,7 +185,7 @@ def _predictors(scores: Scores | None) -> str:
         if found is not None:
             by = f"{number(abs(found.percent), 2)} % with " if found.sign else ""
             told.setdefault(found.sign, []).append(f"{title} ({by}{shots})")
-        rows.append([*cells, _simple(scores, simple, found)])
+        rows.append([*cells, _beside(simple, found, scores.titles[simple["method"]])])
     if not rows:
         return ""
     return _answer(
@@ -206,13 +206,13 @@ def _predictors(scores: Scores | None) -> str:
     )
 
 
-def _simple(scores: Scores, beside: pd.Series, found: Reduction | None) -> Cell:
-    """Return the cell of the simple method: its error, and how it differs from the predictor's."""
+def _beside(beside: pd.Series, found: Reduction | None, title: str) -> Cell:
+    """Return the cell of another method: its error, and how it differs from the chosen one's."""
     words = f"{number(beside['value'])}<br>"
     if found is not None:
         ends, plus = interval(found.low, found.high), "+" if found.value > 0 else ""
         words += f'<span class="interval">{plus}{number(found.value)} {ends}</span><br>'
-    words += f'<span class="which">{escape(scores.titles[beside["method"]])}</span>'
+    words += f'<span class="which">{escape(title)}</span>'
     return Cell(words, float(beside["value"]), "num")
 
 
@@ -247,7 +247,7 @@ def _error(row: pd.Series, logarithmic: bool = False) -> Cell:
 
 
 def _kinetics(headlines: list[dict[str, Any]]) -> str:
-    """Return how calibrated kinetics compare with plain least squares on unseen alloys."""
+    """Return how calibrated kinetics compare with least squares on unseen alloys."""
     if not headlines:
         return ""
     rows = []
@@ -256,19 +256,24 @@ def _kinetics(headlines: list[dict[str, Any]]) -> str:
         unit = f" ({item['unit']})" if item["unit"] else ""
         name = title_of(item["dataset"])
         shown = f"{escape(name)}{escape(unit)}<br>{badge(item['simulated'])}"
-        rows.append([Cell(shown, name), _error(ours), _error(plain)])
+        cells = [Cell(shown, name), _error(ours), _error(plain)]
+        if (other := item["other"]) is None:
+            rows.append([*cells, text_cell("–", "num")])
+        else:
+            rows.append([*cells, _beside(other, item["beside"], method_title(other["method"]))])
     return _answer(
         "Kinetics",
         "Calibrated from a few observations of a new alloy, the equation predicts its others "
         f"{_against(headlines)}.",
         table(
-            ["data set", "error", "least squares"],
+            ["data set", "error", method_title(LEAST_SQUARES), "best other method"],
             rows,
             caption="Errors on the other observations of unseen alloys",
-            note="Root-mean-square error, mean over alloys [95 % interval]. Method: "
-            f"{escape(method_title(headlines[0]['default']['method']))}. Least squares: from a "
-            "generic start, without knowledge of other alloys. Where another method is better than "
-            "both, the section below says so.",
+            note=f"Root-mean-square error, {MEAN_OVER}. Method: "
+            f"{escape(method_title(headlines[0]['default']['method']))}. "
+            f"{sentence(method_title(LEAST_SQUARES))}: without knowledge of other alloys. The best "
+            "other method is picked afterwards, which favours it. Below its error: how much larger "
+            "(or, with a minus, smaller) it is, paired.",
         ),
         "kinetics",
         "Diagrams with bands, all methods",
@@ -282,9 +287,9 @@ def _against(headlines: list[dict[str, Any]]) -> str:
         found = item["reduction"]
         percent = "" if found is None else f"<b>{number(abs(found.percent), 2)} %"
         words = {
-            1: f"with {percent} lower error</b> than plain least squares",
-            -1: f"with {percent} higher error</b> than plain least squares",
-            0: "without a clear difference from plain least squares",
+            1: f"with {percent} lower error</b> than {LEAST_SQUARES}",
+            -1: f"with {percent} higher error</b> than {LEAST_SQUARES}",
+            0: f"without a clear difference from {LEAST_SQUARES}",
             None: "(see the table; too few alloys to compare)",
         }[None if found is None else found.sign]
         given = f"from {item['shots']} {plural('observation', item['shots'])}"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from matml.core.statistics import Reduction
 from matml.core.text.words import plural
 from matml.figures.figure import Figure
 from matml.kinetics.data.columns import alloys_of, counted
@@ -24,10 +25,21 @@ from matml.report.html.markup import (
     text_cell,
 )
 from matml.report.html.results import Results
-from matml.report.html.wording import title_of, unit_text
-from matml.report.sections.compare import error_curves, error_table, legend, methods_of
+from matml.report.html.wording import clearly, title_of, unit_text
+from matml.report.sections.compare import (
+    alike,
+    error_curves,
+    error_table,
+    joined_note,
+    legend,
+    methods_of,
+)
 from matml.report.sections.kinetics.transformations import alloy_figures, is_simulated
 
+MEAN_OVER = (
+    "mean over alloys (over series where an alloy has several) "
+    "[95 % interval over groups of similar composition]"
+)
 COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
 EQUATIONS = {
     "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",
@@ -59,7 +71,8 @@ def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
     """Return for each data set the errors of the default and of generic least squares.
 
     At the number of observations nearest to five: dataset, simulated, shots, unit, default and
-    generic (rows of the scores), reduction (of the error; None where it is not known).
+    generic (rows of the scores), reduction (of the error; None where it is not known), and of the
+    best other method other (None where there is none) and beside (its reduction).
     """
     found = []
     for dataset in datasets(results):
@@ -79,9 +92,23 @@ def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
                 "default": chosen,
                 "generic": plain,
                 "reduction": reduction(_scores(results, dataset), LEAST_SQUARES, int(both[0])),
+                **_best_other(results, dataset, rows, both[0]),
             }
         )
     return found
+
+
+def _best_other(
+    results: Results, dataset: str, rows: pd.DataFrame, shots: int
+) -> dict[str, pd.Series | Reduction | None]:
+    """Return the best method but the default, those that equal it, and generic least squares."""
+    own, same = methods_of(rows), alike(rows, methods_of(rows))[0]
+    left = [method for method in own if method not in (*same, LEAST_SQUARES)]
+    others = rows[rows["method"].isin(left) & (rows["shots"] == shots)]
+    if others.empty:
+        return {"other": None, "beside": None}
+    best = others.loc[others["value"].idxmin()]
+    return {"other": best, "beside": reduction(_scores(results, dataset), best["method"], shots)}
 
 
 def kinetics_section(results: Results, figures: Figures) -> str:
@@ -123,9 +150,10 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
         parts.append(legend(rows, methods, titles))
         parts.append(figures.add(error_figure(results, dataset, rows, simulated)))
         unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
-        note = f"Root-mean-square error{unit}. Methods joined by “=” gave the same numbers."
+        note = f"Root-mean-square error{unit}, {MEAN_OVER}.{joined_note(rows, methods)}"
         parts.append(error_table(rows, methods, titles, "observation", note))
-    parts.append(bullets(summary.get("findings", [])))
+    if told := summary.get("findings"):
+        parts += [bullets(told), f'<p class="note">{clearly("composition groups")}</p>']
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
 
@@ -158,7 +186,7 @@ def error_figure(results: Results, dataset: str, rows: pd.DataFrame, simulated: 
         title=f"{title_of(dataset)}: error on new alloys by number of observations{marked}",
         note="Root-mean-square error on the other observations of "
         f"{_tasks(results, dataset, rows)}, each held out, with 95 % intervals over groups of "
-        "alike composition; logarithmic axis. The thick line is the default method.",
+        "similar composition; logarithmic axis. The thick line is the default method.",
         summary=f"{title_of(dataset)}, error by number of observations{unit}; the default: {told}.",
     )
 
@@ -200,7 +228,10 @@ def _described(results: Results, summary: dict[str, Any], dataset: str) -> str:
         text.append(f"Equation: {escape(described)}.")
     observations = results.table(f"kinetics/{dataset}/observations.csv", ("alloy",))
     if observations is not None:
-        text.append(f"{count(len(observations))} observations: {counted(observations['alloy'])}.")
+        own = f"{count(len(observations))} observations: {counted(observations['alloy'])}"
+        groups = int(summary.get("composition_groups") or 0)
+        words = f" in {count(groups)} {plural('group', groups)} of similar composition"
+        text.append(f"{own}{words if groups else ''}.")
     return f"<p>{' '.join(text)}</p>" if text else ""
 
 

@@ -7,7 +7,7 @@ from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
 from matml.report.html.markup import bare, count, escape, missing, number
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, title_of, unit_text
-from matml.report.sections.compare import error_curves, error_table, legend
+from matml.report.sections.compare import error_curves, error_table, joined_note, legend
 from matml.report.sections.properties.scores import ERROR, Scores
 
 ALWAYS_SHOWN = ("pretrained", "maml")
@@ -16,11 +16,12 @@ ALWAYS_SHOWN = ("pretrained", "maml")
 def curve_legend(scores: Scores) -> str:
     """Return one legend for all learning curves; a click shows or hides a method everywhere."""
     errors = scores.rows[scores.rows["metric"] == ERROR]
+    joined = joined_note(errors, scores.methods)
     return (
         '<p class="note">Click a method to show or hide it. The thick line is the default '
         "method. Bars are 95 % intervals over families, where there are at least "
         f"{FEWEST_TASKS}. A line breaks where fewer families have enough members: means over "
-        "different families are not joined. Methods joined by “=” gave the same numbers.</p>"
+        f"different families are not joined.{joined}</p>"
         + legend(errors, scores.methods, scores.titles)
     )
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from matml.core.statistics import FEWEST_TASKS, WORTH_NAMING, Reduction
+from matml.core.statistics import FEWEST_TASKS, Reduction
 from matml.core.text.words import listed
 from matml.properties.evaluation.compare import VERDICTS, label_gains
 from matml.report.html.markup import Cell, escape, number, table, text_cell
 from matml.report.html.results import Results
-from matml.report.html.wording import property_title, sentence, unit_text
+from matml.report.html.wording import clearly, property_title, sentence, unit_text
 from matml.report.sections.compare import methods_of, score_cell
 
 SCORES = "properties/evaluation/scores.csv"
@@ -20,10 +20,7 @@ USUAL_SHOTS = 10
 SIMPLE = ("support_mean", "extra_trees", "extra_trees_gp", "global_gp", "global_gp_gp")
 """Methods without a neural network: what one would take instead."""
 NOMINAL = 90
-CLEARLY = (
-    "“Clearly”: the 95 % interval of the paired difference over families excludes zero, and the "
-    f"difference is {100 * WORTH_NAMING:.0f} % of the baseline’s error or more."
-)
+CLEARLY = clearly("families")
 
 
 @dataclass(frozen=True)
