@@ -128,9 +128,10 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
         f'<main id="main" tabindex="-1"><noscript><p class="missing">Figures, crystals and '
         "sorting need JavaScript; all tables are here without it.</p></noscript>"
         f"{body}</main>"
-        "<footer><p>Every number on this page was read from a file of the run's results. The page "
-        "holds all it needs and loads nothing. Figures: plotly.js (MIT licence); crystals: "
-        f"3Dmol.js (BSD-3-Clause).</p></footer>{libraries}<script>{_inline(menus)}</script>"
+        "<footer><p>Every number on this page was read or computed from files of the run's "
+        "results. The page holds all it needs and loads nothing. Figures: plotly.js (MIT "
+        f"licence); crystals: 3Dmol.js (BSD-3-Clause).</p></footer>{libraries}"
+        f"<script>{_inline(menus)}</script>"
         f"<script>{_inline(script)}</script>"
         "</body></html>\n"
     )

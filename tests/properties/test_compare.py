@@ -135,7 +135,11 @@ def test_gains_are_paired_and_signed():
     assert "too few families to say, 3 families" in sentence
     sentence, better = statements(scores, {"p": Choice("pretrained", VARIANTS[0])}, {"p": "energy"})
     assert "no adaptation won" in sentence
-    assert "MAML had a lower error than the chosen method" in better
+    assert "MAML had a lower error than the chosen method on average over 5 labels" in better
+    other = {"p": Choice("pretrained", VARIANTS[0])}
+    _, better = statements(score_table(pd.DataFrame(rows), other, {"p": "eV"}), other, {"p": "e"})
+    # its error is lower by 0.5 in every family
+    assert "(2.00 against 2.50; the paired difference is clear with 5)" in better
 
 
 def test_bootstrap_interval_covers_the_mean():

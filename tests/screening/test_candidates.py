@@ -126,7 +126,7 @@ def test_a_filter_that_is_not_set_is_not_listed_as_one(limit):
     settings = ScreeningSection(bartel_tau_max=limit, tolerance_factor=[0.97, 0.99])
     table, summary = generate(prototypes.built_in(), settings)
     assert ("bartel_tau" in summary["counts"]) == (limit is not None)
-    assert ("not a filter here" in summary["sources"]["bartel_tau"]) == (limit is None)
+    assert ("not used as a filter" in summary["sources"]["bartel_tau"]) == (limit is None)
     # told of each candidate in either case
     assert table["bartel_tau"].notna().any()
     assert limit is None or (table["bartel_tau"] < limit).all()

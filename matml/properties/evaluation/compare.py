@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import FEWEST_TASKS, Reduction, bootstrap_interval
-from matml.core.text.words import interval_text, number_text
+from matml.core.text.words import interval_text, listed, number_text
 from matml.properties.methods.registry import FINE_TUNED, STACK, TITLES
 
 
@@ -220,16 +220,32 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
             parts = [_gain(shots, gain) for shots, gain in label_gains(scores, name).items()]
             why = "is the default" if choice.method == STACK else "won on the validation families"
             sentences.append(
-                f"{title}: {method} {why}. Its error without labels less that with labels, on the "
+                f"{title}: {method} {why}. Error without labels minus error with labels, on the "
                 f"same test families ({unit}): {'; '.join(parts)}."
             )
         errors = own[own["metric"] == "mae_family_mean"]
+        shots = [str(each) for each in sorted(own["shots"].unique())]
         best = errors.groupby("method")["value"].mean().sort_values()
         if best.index[0] != choice.method:
             sentences.append(
                 f"{title}: on the test families {TITLES[best.index[0]]} had a lower error than the "
-                f"chosen method on average over the numbers of labels ({number_text(best.iloc[0])} "
-                f"against {number_text(best[choice.method])}); the choice was not changed after "
+                f"chosen method on average over {listed(shots)} labels "
+                f"({number_text(best.iloc[0])} against {number_text(best[choice.method])}; "
+                f"{_clearly_lower(own, str(best.index[0]))}); the choice was not changed after "
                 "seeing that."
             )
     return sentences
+
+
+def _clearly_lower(own: pd.DataFrame, method: str) -> str:
+    """Return with how many labels a method's error is clearly lower than the chosen one's."""
+    rows = own[own["method"] == method].set_index(["metric", "shots"])
+    clear = []
+    for shots, row in rows.loc["excess_over_default"].sort_index().iterrows():
+        error = rows.loc[("mae_family_mean", shots), "value"]
+        families = int(row.get("n_families", FEWEST_TASKS))
+        if Reduction(row["value"], row["low"], row["high"], families, error).sign == -1:
+            clear.append(str(shots))
+    if not clear:
+        return "the paired difference is clear with none of these"
+    return f"the paired difference is clear with {listed(clear)}"

@@ -34,23 +34,26 @@ def crystals_section(results: Results, figures: Figures, settings: ReportSection
         return missing("This run has read no crystals, so there is nothing to show here.")
     parts = [
         "<p>"
-        f"<b>{count(summary['accepted'])}</b> crystals passed all checks "
-        f"({count(summary['duplicates'])} of them repeat another one: the tables below count all, "
+        f"<b>{count(summary['accepted'])}</b> entries passed all checks: "
+        f"{count(summary['accepted'] - summary['duplicates'])} distinct crystals, and "
+        f"{count(summary['duplicates'])} that repeat another one (the tables below count all, "
         "the sizes of families that decide on training and test count them once); "
         f"<b>{count(summary['quarantined_crystals'])}</b> were set aside with a reason. "
         f"{_disordered(summary.get('disordered', 0))}"
-        "A <dfn>family</dfn> is a set of crystals with the same arrangement of atoms (prototype), "
-        f"whatever their elements. There are <b>{count(summary['families'])}</b>, of which "
+        "A <dfn>family</dfn> is a set of crystals of one prototype (composition pattern, space "
+        "group and occupied sites) whose anions, in the well-known types of compounds, are on the "
+        "same sites: perovskites and antiperovskites share a prototype and are two families. "
+        f"There are <b>{count(summary['families'])}</b>, of which "
         f"{count(summary['families_of_10_or_more'])} have ten members or more.</p>"
     ]
     graphs = results.json("graphs/summary.json")
     if graphs is not None:
         parts.append(
-            "<p>Each crystal is described by its neighbouring atoms, the farther the less "
-            f"(their weights sum to {count(graphs['settings']['neighbours'])}). "
+            "<p>Each crystal is described by its neighbouring atoms, with weights that fall with "
+            f"distance and sum to {count(graphs['settings']['neighbours'])}. "
             "Symmetry-equivalent atoms are counted once: "
             f"{count(graphs['atoms'])} atoms became {count(graphs['nodes'])}, without loss, with "
-            f"{count(graphs['edges'])} kinds of neighbours.</p>"
+            f"{count(graphs['edges'])} neighbour links.</p>"
         )
     largest = families.sort_values("n_crystals", ascending=False, kind="stable")
     largest = largest.head(settings.families_shown)

@@ -26,6 +26,7 @@ from matml.report.sections.properties.scores import (
     Scores,
     few_shot_table,
     findings,
+    percent_note,
     percent_of,
 )
 from matml.report.sections.screening.candidate import STABLE, stability_words
@@ -56,7 +57,7 @@ def overview(results: Results) -> str:
         return missing("This run holds no scores yet.")
     parts = [f'<div class="answers">{"".join(answers)}</div>', _size(results)]
     if scores is not None:
-        parts.append("<h3>Error on families that were never seen, by number of known values</h3>")
+        parts.append("<h3>Error on families that were never seen, by number of labels</h3>")
         parts += [findings(scores), few_shot_table(scores)]
     return "\n".join(parts)
 
@@ -170,34 +171,38 @@ def _predictors(scores: Scores | None) -> str:
             continue
         shots = scores.shown_shots(name)
         simple, title = scores.best_simple(name, shots), property_title(name)
+        now = used[used["shots"] == shots].iloc[0]
+        families = text_cell(count(now["n_families"]) if "n_families" in now else "–", "num")
         cells = [
             Cell(
                 f"{escape(sentence(title) + unit_text(scores.unit(name)))}<br>"
-                f'<span class="which">{shots} known values</span>',
+                f'<span class="which">{shots} labels</span>',
                 title,
             ),
-            _error(used[used["shots"] == shots].iloc[0], scores.is_logarithmic(name)),
+            _error(now, scores.is_logarithmic(name)),
         ]
         if simple is None:
-            rows.append([*cells, text_cell("–", "num")])
+            rows.append([*cells, text_cell("–", "num"), families])
             continue
         compared, found = True, scores.against(simple)
         if found is not None:
             by = f"{number(abs(found.percent), 2)} % with " if found.sign else ""
             told.setdefault(found.sign, []).append(f"{title} ({by}{shots})")
-        rows.append([*cells, _beside(simple, found, scores.titles[simple["method"]])])
+        rows.append([*cells, _beside(simple, found, scores.titles[simple["method"]]), families])
     if not rows:
         return ""
     return _answer(
         "Predictor",
-        _compared(told) if compared else "No simple method was tested beside it.",
+        _compared(told, percent_note(scores))
+        if compared
+        else "No simple method was tested beside it.",
         table(
-            ["property", "error", "best simple method"],
+            ["property", "error", "best simple method", "families"],
             rows,
             caption="Errors of the predictor and of the best simple method",
             note="Mean absolute error over unseen families [95 % interval, where there are at "
             f"least {FEWEST_TASKS}]. “Simple”: without a neural network; the one with the lowest "
-            "error at that number of known values is picked afterwards, which favours it. Below "
+            "error at that number of labels is picked afterwards, which favours it. Below "
             "its error: how much larger (or, with a minus, smaller) it is than the predictor’s, "
             f"paired over families. {CLEARLY}",
         ),
@@ -216,8 +221,14 @@ def _beside(beside: pd.Series, found: Reduction | None, title: str) -> Cell:
     return Cell(words, float(beside["value"]), "num")
 
 
-def _compared(told: dict[int | None, list[str]]) -> str:
-    """Return what the paired differences to the best simple method show, and no more."""
+def _compared(told: dict[int | None, list[str]], note: str) -> str:
+    """Return what the paired differences to the best simple method show, and no more.
+
+    Parameters
+    ----------
+    note
+        Output of `percent_note`.
+    """
     if not told:
         return "For each property, its error beside that of the best simple method."
     verdicts = (
@@ -231,8 +242,8 @@ def _compared(told: dict[int | None, list[str]]) -> str:
         if names := told.get(verdict):
             listed = escape("; ".join(names))
             parts.append(f"{words} {f'<b>{listed}</b>' if verdict else listed}.")
-    size = "by how much, and " if told.keys() & {1, -1} else ""
-    return " ".join(parts) + f" In brackets: {size}how many values of the family were known."
+    size = f"by how much{note}, and " if told.keys() & {1, -1} else ""
+    return f"{' '.join(parts)} In brackets: {size}how many labels (known values) were given."
 
 
 def _error(row: pd.Series, logarithmic: bool = False) -> Cell:
@@ -302,8 +313,10 @@ def _size(results: Results) -> str:
     cards = []
     structures = results.json("structures/summary.json")
     if structures is not None:
-        cards.append((count(structures["accepted"]), "crystals read and checked"))
-        cards.append((count(structures["families"]), "families of like structure"))
+        distinct = structures["accepted"] - structures.get("duplicates", 0)
+        own = f"entries read and checked ({count(distinct)} distinct crystals)"
+        cards.append((count(structures["accepted"]), own))
+        cards.append((count(structures["families"]), "families of similar structure"))
     summary = results.json("properties/evaluation/summary.json")
     if summary is not None and summary.get("test_families"):
         cards.append((count(len(summary["test_families"])), "families kept aside for the test"))

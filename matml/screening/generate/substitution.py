@@ -210,7 +210,7 @@ def _sources(prototype: Prototype, settings: ScreeningSection) -> dict[str, str]
         for name in ("tolerance_factor", "octahedral_factor", "bartel_tau"):
             del found[name]
     elif settings.bartel_tau_max is None:
-        found["bartel_tau"] += " (told of each candidate, not a filter here)"
+        found["bartel_tau"] += " (reported for each candidate; not used as a filter)"
     return found
 
 

@@ -152,6 +152,12 @@ def percent_of(error: float) -> float:
     return 100 * (10**error - 1)
 
 
+def percent_note(scores: Scores) -> str:
+    """Return what percent of an error are of where it is one of a logarithm, '' where none is."""
+    logarithmic = any(map(scores.is_logarithmic, scores.properties))
+    return " (in percent of the error of log10 where the table gives log10)" if logarithmic else ""
+
+
 def findings(scores: Scores) -> str:
     """Return for which properties, and with how many, the labels of a new family help."""
     told: dict[int | None, list[str]] = {1: [], 0: [], -1: [], None: []}
@@ -160,15 +166,12 @@ def findings(scores: Scores) -> str:
         for k, gain in label_gains(scores.rows, name).items():
             by = f"{number(abs(gain.percent), 2)} % with " if gain.sign else ""
             shots.setdefault(gain.sign, []).append(f"{by}{k}")
-        if len(shots) > 1:
-            # with how many labels too few families are left is told by the table
-            shots.pop(None, None)
         for verdict, numbers in shots.items():
             told[verdict].append(f"{property_title(name)} ({listed(numbers)})")
     parts = [
         f"{words} {f'<b>{names}</b>' if verdict == 1 else names}."
         for verdict, words in (
-            (1, "Known values of a new family clearly lower the error on its other members for"),
+            (1, "Labels of a new family clearly lower the error on its other members for"),
             (0, "No clear difference:"),
             (-1, "They clearly raise it for"),
             (None, "Too few families to say:"),
@@ -179,7 +182,7 @@ def findings(scores: Scores) -> str:
         return ""
     return (
         f"<p>{' '.join(parts)} In brackets: with how many, and by how much against the same "
-        f"method without any. {CLEARLY}</p>"
+        f"method without any{percent_note(scores)}. {CLEARLY}</p>"
     )
 
 
@@ -215,7 +218,7 @@ def coverage_table(scores: Scores) -> str:
             if k not in own.index:
                 cells.append(text_cell("–", "num"))
                 continue
-            share, low, high = (100 * float(own.loc[k, key]) for key in ("value", "low", "high"))
+            share, low, high = (100 * own.loc[k, ["value", "low", "high"]].astype(float)).round()
             ends = "" if pd.isna(low) else f"[{low:.0f}, {high:.0f}]{width_words(low, high)}"
             told = f"<br><span class='interval'>{ends}</span>" if ends else ""
             cells.append(Cell(f"{share:.0f} %{told}", share, "num"))
@@ -227,8 +230,8 @@ def coverage_table(scores: Scores) -> str:
         rows,
         note="Share of the crystals of unseen families that lie inside the nominal 90 % interval "
         "of the chosen method, mean over families with its 95 % interval (where there are at "
-        f"least {FEWEST_TASKS}). “Too narrow” and “too wide” stand where that interval excludes "
-        f"{NOMINAL}.",
+        f"least {FEWEST_TASKS}). “Too narrow” and “too wide” stand where that interval, in whole "
+        f"percent as shown, excludes {NOMINAL}.",
     )
 
 
