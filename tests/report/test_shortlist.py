@@ -16,8 +16,15 @@ from matml.report.html.results import Results
 from matml.report.html.wording import ordinal
 from matml.report.page import make_page
 from matml.report.sections.overview import overview
-from matml.report.sections.screening.candidate import HULL, absent_words, charged, stability_words
+from matml.report.sections.screening.candidate import (
+    HULL,
+    absent_words,
+    candidate_template,
+    charged,
+    stability_words,
+)
 from matml.report.sections.screening.pareto import candidate_map_figures
+from matml.report.sections.screening.shortlist import predicted_properties
 from matml.report.settings import ReportSection
 from matml.screening.objectives import objective_words
 
@@ -94,7 +101,9 @@ def test_the_first_screen_names_the_best_new_candidate(markup):
         "Of 4,242 candidates, the best by score whose composition is not in these data is BiSbS3"
         in text
     )
-    assert "a click on “by score” sorts them best first" in re.sub(r"<.*?>", "", markup)
+    assert "the rest follow by score; a click on “by score” sorts all best first" in re.sub(
+        r"<.*?>", "", markup
+    )
     assert "for this list nothing was calculated or made" in text
     assert "stability, eV/atom above the hull" in text
     assert "utside the domain" not in text
@@ -118,6 +127,37 @@ def test_what_a_hull_lacks_is_named_as_formulas_are():
     assert absent_words("O-Cd") == "no binary compound of Cd–O"
     told = "no binary compound of Ca–O or Ca–Ru and no compound of Xe"
     assert absent_words("Xe O-Ca Ca-Ru") == told
+
+
+def test_given_labels_stand_beside_what_is_expected_beyond_them(several_results):
+    rows = pd.read_csv(several_results / "screening/shortlist.csv")
+    row = rows.iloc[1].to_dict() | {"prediction": 2.5, "expected_improvement": 0.25}
+    given = [{"property": "refractive_index", "value": value} for value in (1.5, 2.25, 2)]
+    summary = {
+        "objectives": ["refractive_index maximise"],
+        "logarithmic": ["refractive_index"],
+        "support": given,
+        "n_in_domain": 19,
+    }
+    predicted = predicted_properties(rows, summary)
+
+    def told(**changed):
+        text = candidate_template(row, predicted, None, summary | changed)
+        return re.sub(r"<.*?>", "", text)
+
+    text = told()
+    assert "over the best of the 3 given labels (2.25): 0.250 in log10 (a factor of 1.78)." in text
+    assert "above all 3 given labels (1.50 to 2.25): an extrapolation within the family" in text
+    assert "By score alone it is 1st of the 19 trusted candidates; it was moved down" in text
+    lowest = told(objectives=["refractive_index minimise"])
+    assert "over the best of the 3 given labels (1.50): 0.250 in log10" in lowest
+    near = told(objectives=["refractive_index = 1.9"])
+    assert "given labels (2.00), in the distance to 1.9: 0.250 in log10" in near
+    gaps = [{"property": "band_gap_eV", "value": value} for value in (1.5, 2.25)]
+    units = {"objectives": ["band_gap_eV maximise"], "properties": {"band_gap_eV": "eV"}}
+    assert "given labels (2.25): 0.250 eV." in told(support=gaps, logarithmic=[], **units)
+    wider = told(support=[*given, {"property": "refractive_index", "value": 3.0}])
+    assert "an extrapolation" not in wider
 
 
 def test_charges_are_written_as_usual():

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.screening.data.known import check_on_known, flag_known, known_values
+from matml.screening.data.known import check_on_known, compared, flag_known, known_values
 from matml.screening.score.applicability_domain import Domain
-from matml.screening.select.summary import _learned
+from matml.screening.select.summary import _beyond, _learned
 
 
 def perovskite(a, b, x, edge, shift=0.0):
@@ -117,6 +117,10 @@ def test_check_on_known_leaves_the_support_out():
     assert found["share_inside_90_percent_interval"] == pytest.approx(2 / 3)
     assert check_on_known(table.assign(known_value=np.nan), 2.0) == {"n": 0}
     assert (found["held_out"], found["n_perhaps_learned"]) == (True, 0)
+    # 2.5 twice, inside the interval of one of the two
+    told = " (2 lie above the highest label of the support, 1 of them inside)"
+    assert _beyond(compared(table), [1.0, 2.0]) == told
+    assert _beyond(compared(table), [2.5]) == ""
 
 
 def test_labels_that_the_model_may_have_learned_are_no_check():

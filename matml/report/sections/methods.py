@@ -51,6 +51,19 @@ VIEWER = (
     "N. Rego, D. Koes, Bioinformatics 31 (2015) 1322",
     "10.1093/bioinformatics/btu829",
 )
+# as of Judgement.score
+SPREADS = (
+    "predictions on the scale on which they are learned (with a minus what is to be low; of a "
+    "target, minus the distance to it), in standard deviations of the known labels, summed over "
+    "the goals, plus the logarithm of the probability to meet all windows"
+)
+SCORES = {
+    "prediction": f"Score: {SPREADS}. ",
+    "pareto": f"Score, within each Pareto front: {SPREADS}. ",
+    "probability": "Score: the logarithm of the probability to meet all windows. ",
+    "expected_improvement": "Score: the logarithm of the expected improvement times the "
+    "probability to meet all windows. ",
+}
 COLOURS = ("colours", "M. Okabe, K. Ito, Color Universal Design (2008)", "")
 
 
@@ -131,7 +144,8 @@ def _screening(results: Results) -> str:
         f"The predictor{of} was adapted to the labels given and applied to all candidates, which "
         f"were ranked{ranked}. Candidates outside the model's domain are ranked last: those far "
         "from the training crystals, with elements that hardly any labelled crystal holds, or "
-        "predicted beyond all labels. The first were chosen to be good and not all alike. "
+        "predicted beyond all labels. The first were chosen to be both good and varied. "
+        f"{SCORES.get(str(given.get('rank_by')), '')}"
         f"{_hull(results)}Nearest known crystals are those that need the fewest atoms exchanged. "
         f"{_cells(results)}For this list no candidate was calculated "
         "or made: its values are predictions."

@@ -29,7 +29,7 @@ from matml.report.sections.properties.scores import (
     percent_note,
     percent_of,
 )
-from matml.report.sections.screening.candidate import STABLE, stability_words
+from matml.report.sections.screening.candidate import STABLE, beyond_given, stability_words
 from matml.report.sections.screening.shortlist import (
     best_new,
     predicted_properties,
@@ -101,6 +101,7 @@ def _candidates(results: Results) -> str:
     unit = f" {leading.unit}" if leading.unit not in ("", "1") else ""
     total = summary.get("n_ranked", len(rows))
     wanted = "; ".join(objective_words(text) for text in summary.get("objectives", []))
+    beyond = beyond_given(first, leading, summary)
     known_hull = HULL in new and new[HULL].notna().any()
     head = ["candidate", *(escape(item.title) for item in predicted)]
     body = []
@@ -113,7 +114,8 @@ def _candidates(results: Results) -> str:
         _unmet(summary) + f"Of {count(total)} candidates, the best by score whose composition is "
         f"not in these data is <b>{formula(first['formula'])}</b>: "
         f"{escape(property_title(leading.name))} <b>{number(first['prediction'])}{escape(unit)}"
-        f"</b>, 90 % interval {interval(first['low'], first['high'])}{_checked(summary)}."
+        f"</b>, 90 % interval {interval(first['low'], first['high'])}{_checked(summary)}"
+        f"{beyond and ', ' + beyond}."
         f"{'' if first['in_domain'] else ' It lies outside the model’s domain.'}",
         table(
             [*head, "stability, eV/atom above the hull"] if known_hull else head,

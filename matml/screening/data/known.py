@@ -164,6 +164,13 @@ def known_values(
     return same.map(labels).to_numpy(dtype=float)
 
 
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that `check_on_known` compares."""
+    given = table[table["known_value"].notna() & ~table["in_support"]]
+    held_out = given["held_out"].to_numpy(bool)
+    return given[held_out] if held_out.any() else given
+
+
 def check_on_known(table: pd.DataFrame, support_mean: float) -> dict[str, Any]:
     """How predictions compare with known labels of candidates that were not in the support.
 
@@ -182,7 +189,7 @@ def check_on_known(table: pd.DataFrame, support_mean: float) -> dict[str, Any]:
     if given.empty:
         return {"n": 0}
     held_out = given["held_out"].to_numpy(bool)
-    unseen = given[held_out] if held_out.any() else given
+    unseen = compared(table)
     truth, prediction = unseen["known_value"], unseen["prediction"]
     correlation = None
     if len(unseen) > 2 and truth.std() > 0 and prediction.std() > 0:

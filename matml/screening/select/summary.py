@@ -9,7 +9,7 @@ import pandas as pd
 
 from matml.core.text.words import interval_text, number_text, plural
 from matml.properties.data.targets import PROPERTIES, split_unit
-from matml.screening.data.known import check_on_known
+from matml.screening.data.known import check_on_known, compared
 from matml.screening.objectives import HULL, Objective, objective_words
 
 
@@ -78,6 +78,7 @@ def _notes(
     )
     new = counts["ranked"] - counts["known_composition"]
     outside, others = counts["ranked"] - counts["in_domain"], counts["otherwise_outside"]
+    known = pd.DataFrame(state["known"])
     notes = [
         f"{counts['ranked']:,} {plural('candidate', counts['ranked'])} ranked for {wanted} after "
         f"adapting to {given}. {new:,} {'has' if new == 1 else 'have'} a composition that no "
@@ -114,7 +115,7 @@ def _notes(
         )
     if alike["by_score"] - alike["as_chosen"] > 0.01:
         notes.append(
-            "The first candidates were chosen to be good and not all alike (diversity): mean "
+            "The first candidates were chosen to be both good and varied (diversity): mean "
             f"similarity to the nearest other one {alike['as_chosen']:.2f} instead of "
             f"{alike['by_score']:.2f} by score alone (1 means identical). The place by score "
             "is kept beside the rank."
@@ -133,12 +134,27 @@ def _notes(
             "that was not in the support: mean "
             f"absolute error {number_text(check['mean_absolute_error'])}{unit}{beside}, "
             f"{100 * check['share_inside_90_percent_interval']:.0f} % inside the 90 % interval"
+            + _beyond(
+                compared(known), [e["value"] for e in state["support"] if e["property"] == leading]
+            )
             + _learned(check)
         )
         if not np.isfinite(support):
             check["mean_absolute_error_of_support_mean"] = None
     notes += [PROPERTIES[n].caveat for n in units if n in PROPERTIES and PROPERTIES[n].caveat][:1]
     return notes
+
+
+def _beyond(unseen: pd.DataFrame, labels: list[float]) -> str:
+    """How many of the known values lie above all labels given, and how many inside intervals."""
+    above = unseen[unseen["known_value"] > max(labels, default=np.inf)]
+    if above.empty:
+        return ""
+    inside = int(above["known_value"].between(above["low"], above["high"]).sum())
+    lie = "lies" if len(above) == 1 else "lie"
+    return (
+        f" ({len(above):,} {lie} above the highest label of the support, {inside:,} of them inside)"
+    )
 
 
 def _learned(check: dict[str, Any]) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from matml.core.errors import MatmlError
 from matml.core.text.words import listed
 from matml.report.html.markup import (
     Cell,
@@ -26,7 +29,7 @@ from matml.report.html.wording import (
     split_unit,
     unit_text,
 )
-from matml.screening.objectives import WANTED
+from matml.screening.objectives import WANTED, parse_objectives
 from matml.structures.elements import ELECTRONEGATIVITY
 
 FACTS = {
@@ -64,15 +67,19 @@ class Predicted:
 
 
 def candidate_template(
-    row: dict[str, Any], predicted: Sequence[Predicted], explained: dict[str, Any] | None
+    row: dict[str, Any],
+    predicted: Sequence[Predicted],
+    explained: dict[str, Any] | None,
+    summary: dict[str, Any],
 ) -> str:
     """Return the hidden parts of one candidate, which the page's script shows when it is opened."""
     objectives = (explained or {}).get("objectives", [])
     title = f"{int(row['rank'])}. {formula(row['formula'])}"
     return (
         f'<template id="candidate-{int(row["rank"])}"><div class="title">{title}</div>'
-        f'<div class="why"><h3>Why it ranks here</h3>{_standing(row)}'
-        f"{_predictions(row, predicted, objectives)}{_stability(row)}{_warnings(row)}</div>"
+        f'<div class="why"><h3>Why it ranks here</h3>{_standing(row, summary)}'
+        f"{_predictions(row, predicted, objectives, summary)}{_stability(row)}"
+        f"{_warnings(row, predicted, summary)}</div>"
         f'<div class="rest">{_nearest(row, predicted, explained)}{_facts(row)}</div></template>'
     )
 
@@ -134,14 +141,35 @@ def _given(row: dict[str, Any], name: str) -> bool:
     return value is not None and value == value and value != ""
 
 
-def _standing(row: dict[str, Any]) -> str:
+def beyond_given(row: dict[str, Any], item: Predicted, summary: dict[str, Any]) -> str:
+    """Return that a prediction lies beyond all given labels of a property, else nothing."""
+    given, value = _labels(summary, item.name), row[item.columns[0]]
+    if not given or min(given) <= value <= max(given):
+        return ""
+    side = "above" if value > max(given) else "below"
+    return (
+        f"{side} all {count(len(given))} given labels ({number(min(given))} to "
+        f"{number(max(given))}): an extrapolation within the family"
+    )
+
+
+def _labels(summary: dict[str, Any], name: str) -> list[float]:
+    """Return the labels of a property that the model was given."""
+    given = summary.get("support") or []
+    return [entry["value"] for entry in given if entry["property"] == name]
+
+
+def _standing(row: dict[str, Any], summary: dict[str, Any]) -> str:
     """Return the sentences on rank, score and front."""
     told = []
     if _given(row, "score_rank") and int(row["score_rank"]) != int(row["rank"]):
+        trusted = ""
+        if row["in_domain"] and summary.get("n_in_domain"):
+            trusted = f" of the {count(summary['n_in_domain'])} trusted candidates"
         moved = "up" if row["rank"] < row["score_rank"] else "down"
         told.append(
-            f"By score alone it is {ordinal(row['score_rank'])}; it was moved {moved} so that the "
-            "first candidates are good and not all alike."
+            f"By score alone it is {ordinal(row['score_rank'])}{trusted}; it was moved {moved} so "
+            "that the first candidates are both good and varied."
         )
     elif _given(row, "score_rank"):
         told.append(
@@ -162,7 +190,10 @@ def _standing(row: dict[str, Any]) -> str:
 
 
 def _predictions(
-    row: dict[str, Any], predicted: Sequence[Predicted], objectives: list[dict[str, Any]]
+    row: dict[str, Any],
+    predicted: Sequence[Predicted],
+    objectives: list[dict[str, Any]],
+    summary: dict[str, Any],
 ) -> str:
     """Return a table of what each objective says."""
     names = {item.name: item for item in predicted}
@@ -196,18 +227,55 @@ def _predictions(
                 text_cell(place, "num"),
             ]
         )
-    head = ["property", "wanted", "predicted [90 %]", "chance", "rank by this alone"]
+    head = [
+        "property",
+        "wanted",
+        "predicted [90 %]",
+        "chance",
+        "rank by this alone, trusted or not",
+    ]
     note = []
     if _given(row, "probability"):
         note.append(f"Chance to meet all windows at once: {chance(row['probability'])}.")
     if _given(row, "expected_improvement"):
-        note.append(
-            "Expected improvement over the best known value: "
-            f"{number(row['expected_improvement'])}."
-        )
+        note.append(_improvement(float(row["expected_improvement"]), summary))
     if _given(row, "score"):
-        note.append(f"Score, by which it is ranked: {number(row['score'])}.")
+        note.append(f"Score (defined under Methods): {number(row['score'])}.")
+    if not objectives:
+        # what is wanted stands above the list
+        rows, head = [[cells[0], cells[2]] for cells in rows], [head[0], head[2]]
+        note.append(
+            "Ranks by one property alone and the phases of the hull are worked out for the first "
+            "candidates only."
+        )
     return table(head, rows, note=" ".join(note), caption="Predictions of this candidate")
+
+
+def _improvement(value: float, summary: dict[str, Any]) -> str:
+    """Return the sentence on the expected improvement, with what it is an improvement over."""
+    try:
+        objectives = parse_objectives(
+            summary.get("objectives") or [], summary.get("logarithmic") or []
+        )
+    except MatmlError:
+        # of a property that this version does not know
+        objectives = []
+    goals = [objective for objective in objectives if objective.kind != "window"]
+    given = np.array(_labels(summary, goals[0].property)) if len(goals) == 1 else np.array([])
+    if not len(given):
+        many = ", multiplied over the goals" if len(goals) > 1 else ""
+        return f"Expected improvement over the best given label{many}: {number(value)}."
+    [goal] = goals
+    best = given[goal.utility(goal.to_scale(given)).argmax()]
+    unit = (summary.get("properties") or {}).get(goal.property, "")
+    shown = f"{number(value)}{unit and ' ' + escape(unit)}"
+    if goal.logarithmic:
+        shown = f"{number(value)} in log<sub>10</sub> (a factor of {number(10**value)})"
+    nearer = f", in the distance to {goal.low:g}" if goal.kind == "target" else ""
+    return (
+        f"Expected improvement over the best of the {count(len(given))} given labels "
+        f"({number(best)}){nearer}: {shown}."
+    )
 
 
 def _wish(objective: str) -> str:
@@ -257,12 +325,15 @@ def _most_stable(text: str) -> str:
     return f"The most stable known mixture, in fractions of atoms, is {' + '.join(phases)}."
 
 
-def _warnings(row: dict[str, Any]) -> str:
+def _warnings(row: dict[str, Any], predicted: Sequence[Predicted], summary: dict[str, Any]) -> str:
     """Return what speaks against trusting the prediction."""
     notes = []
     if not row["in_domain"]:
         why = row["outside"] if _given(row, "outside") else trust_words(row)
         notes.append(f"Outside the model's domain: {why}.")
+    for item in predicted:
+        if beyond := beyond_given(row, item, summary):
+            notes.append(f"{sentence(property_title(item.name))} predicted {beyond}.")
     if row.get("disordered") is True:
         notes.append(
             "A virtual crystal: the mean over the atoms that share its sites, which does not know "

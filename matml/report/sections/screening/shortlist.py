@@ -41,8 +41,8 @@ SHORTLIST = "screening/shortlist.csv"
 COLUMNS = ("rank", "id", "formula", "prediction", "low", "high", "unit", "distance", "in_domain")
 SCORE_RANK = "score_rank"
 DIVERSE = (
-    "They come in an order that is good and not all alike; a click on “by score” sorts them best "
-    "first. "
+    "{first} were chosen to be both good and varied; the rest follow by score; a click on “by "
+    "score” sorts all best first. "
 )
 NEW = "not in these data"
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -90,14 +90,15 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
     shown = rows.head(settings.candidates_shown)
     predicted = predicted_properties(rows, summary)
     crystals = _crystals(results, shown, settings.crystals_shown)
+    explained = {entry["rank"]: entry for entry in results.json("screening/explained.json") or []}
     parts += [
         _filters(shown, predicted),
-        _table(shown, predicted, len(rows)),
+        _table(shown, predicted, len(rows), len(explained)),
         _downloads(rows, shown, crystals, settings.crystals_shown),
     ]
     if summary.get("notes"):
         parts.append(f"<h3>What to know about this list</h3>{bullets(summary['notes'])}")
-    parts.append(_dialog(results, shown, predicted, crystals))
+    parts.append(_dialog(shown, predicted, crystals, explained, summary))
     return "\n".join(parts)
 
 
@@ -139,8 +140,9 @@ def prediction_cell(row: dict[str, Any], columns: tuple[str, str, str], rows: pd
     return Cell(shown, value, "num")
 
 
-def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
-    """Return the sortable shortlist."""
+def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int, chosen: int) -> str:
+    """Return the sortable shortlist, of which the first so many were chosen to be diverse."""
+    first = f"The first {count(chosen)}" if chosen else "The first"
     diverse = reordered(rows)
     windows, stable = "probability" in rows, HULL in rows and rows[HULL].notna().any()
     hull = (HULL, f"{HULL}_low", f"{HULL}_high")
@@ -194,7 +196,7 @@ def _table(rows: pd.DataFrame, predicted: list[Predicted], total: int) -> str:
         sorted_by=0,
         caption="Ranked candidates; a button in each row opens the crystal and the reasons.",
         note=f"The first {count(len(rows))} of {count(total)}. "
-        f"{DIVERSE if diverse else ''}A formula opens the crystal, its "
+        f"{DIVERSE.format(first=first) if diverse else ''}A formula opens the crystal, its "
         "nearest known neighbours and why it ranks there; a column’s title sorts. In brackets: "
         "90 % interval, drawn to the scale of the list. "
         f"{hull_words}"
@@ -331,15 +333,15 @@ def _zipped(crystals: dict[int, tuple[str, str]]) -> bytes:
 
 
 def _dialog(
-    results: Results,
     rows: pd.DataFrame,
     predicted: list[Predicted],
     crystals: dict[int, tuple[str, str]],
+    explained: dict[int, dict[str, Any]],
+    summary: dict[str, Any],
 ) -> str:
     """Return the window that a row opens, with one template a candidate."""
-    explained = {entry["rank"]: entry for entry in results.json("screening/explained.json") or []}
     templates = "".join(
-        candidate_template(row, predicted, explained.get(int(row["rank"])))
+        candidate_template(row, predicted, explained.get(int(row["rank"])), summary)
         for row in rows.to_dict("records")
     )
     held = [
