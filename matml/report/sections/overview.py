@@ -277,7 +277,7 @@ def _kinetics(headlines: list[dict[str, Any]]) -> str:
     return _answer(
         "Kinetics",
         "Calibrated from a few observations of a new alloy, the equation predicts its others "
-        f"{_against(headlines)}.",
+        f"{_against(headlines)}.{_against_others(headlines)}",
         table(
             ["data set", "error", method_title(LEAST_SQUARES), "best other method"],
             rows,
@@ -308,6 +308,22 @@ def _against(headlines: list[dict[str, Any]]) -> str:
         given = f"from {item['shots']} {plural('observation', item['shots'])}"
         told.append(f"{words} ({escape(title_of(item['dataset']))}, {given})")
     return listed(told)
+
+
+def _against_others(headlines: list[dict[str, Any]]) -> str:
+    """Return how the errors compare with those of the best other methods, where there are any."""
+    told = []
+    for item in headlines:
+        if (found := item["beside"]) is not None:
+            percent = f"{number(abs(found.percent), 2)} %"
+            words = {
+                1: f"{percent} lower",
+                -1: f"<b>{percent} higher</b>",
+                0: "no clear difference",
+                None: "too few alloys to say",
+            }[found.sign]
+            told.append(f"{words} ({escape(title_of(item['dataset']))})")
+    return f" Against the best other method: {listed(told)}." if told else ""
 
 
 def _size(results: Results) -> str:
