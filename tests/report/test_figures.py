@@ -29,6 +29,7 @@ from matml.report.sections.properties.learning_curves import curve_figures
 from matml.report.sections.properties.parity import parity_figures, read_predictions
 from matml.report.sections.properties.scores import Scores
 from matml.report.sections.screening.pareto import aims, circles, pareto_figures
+from matml.report.sections.screening.shortlist import shortlist_section
 from matml.report.settings import ReportSection
 
 
@@ -327,6 +328,24 @@ def test_two_objectives_are_the_axes_and_a_window_is_met_or_not(empty_results):
     drawings = pareto_figures(Results(empty_results))
     assert len(drawings) == 1
     assert "at most -1" in specification(drawings[0])["layout"]["xaxis"]["title"]["text"]
+
+
+def test_known_crystals_are_left_out_of_the_front(empty_results):
+    rows = shortlist(in_domain=True, duplicate_of="", strained_copy_of="", in_support=False)
+    best, second = rows["prediction"].nlargest(2).index
+    rows.loc[best, ["duplicate_of", "in_support"]] = "dielectric/mp-1", True
+    rows.loc[second, "strained_copy_of"] = "dielectric/mp-2"
+    write_shortlist(empty_results, rows, ["refractive_index maximise"])
+    [drawing] = pareto_figures(Results(empty_results))
+    drawn = {row[1] for t in specification(drawing)["data"] for row in t["customdata"]}
+    assert drawn == set(rows["rank"]) - {rows["rank"][best], rows["rank"][second]}
+    made = {"n_candidates": 60, "family": "cubic perovskite"}
+    write_json(empty_results / "candidates/summary.json", made)
+    text = shortlist_section(Results(empty_results), ReportSection())
+    told = "2 equal a known crystal (1 but for its volume), 1 of them with a label that"
+    assert told in text
+    write_shortlist(empty_results, rows.loc[[best, second]], ["refractive_index maximise"])
+    assert pareto_figures(Results(empty_results)) == []
 
 
 def test_a_front_of_well_known_systems_is_shown_first_where_there_are_enough(empty_results):

@@ -27,7 +27,11 @@ from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
 from matml.report.sections.properties.chemistry import candidate_maps
 from matml.report.sections.screening.candidate import absent_words
-from matml.report.sections.screening.shortlist import predicted_properties, read_shortlist
+from matml.report.sections.screening.shortlist import (
+    is_known,
+    predicted_properties,
+    read_shortlist,
+)
 from matml.screening.objectives import Objective, parse_objectives
 from matml.screening.select.diversity import pareto_fronts
 
@@ -86,13 +90,16 @@ def candidate_figures(results: Results, figures: Figures) -> str:
     fronts, maps = pareto_figures(results), candidate_map_figures(results)
     parts = []
     if fronts:
-        subjects, kept = {item.subject: item.subject for item in fronts}, circles(rows)
+        subjects = {item.subject: item.subject for item in fronts}
+        kept = circles(rows[~is_known(rows)])
+        known = int(is_known(rows).sum())
+        left_out = f"<p>Left out: {count(known)} equal to a known crystal.</p>" if known else ""
         menus = (
             Menu("subject", "Against", subjects, fronts[0].subject),
             Menu("trust", "Candidates", {name: TRUST[name] for name in kept}, first_choice(kept)),
         )
         parts += [
-            "<h3>Trade-offs between objectives</h3>",
+            f"<h3>Trade-offs between objectives</h3>{left_out}",
             FigureSet(fronts, menus, wide=True).markup(figures),
         ]
     if maps:
@@ -179,11 +186,16 @@ def front_of(first: Aim, second: Aim, rows: np.ndarray) -> np.ndarray:
 
 
 def pareto_figures(results: Results) -> list[Figure]:
-    """Return the leading objective against each other one, or against stability and distance."""
+    """Return the leading objective against each other one, or against stability and distance.
+
+    Candidates that equal a known crystal are left out: their values need no prediction.
+    """
     rows = read_shortlist(results)
     if rows is None:
         return []
-    rows = rows.reset_index(drop=True)
+    rows = rows[~is_known(rows)].reset_index(drop=True)
+    if rows.empty:
+        return []
     found = aims(rows, results.json("screening/summary.json") or {})
     return [_pareto(rows, found[0], other) for other in found[1:]]
 

@@ -81,8 +81,8 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
         parts.append(
             f"<p>{count(made['n_candidates'])} candidates of the family "
             f"<b>{escape(made['family'])}</b> were made by exchanging ions in its prototype, "
-            "keeping those that are neutral and whose ions fit by size. That they can be made in "
-            "the laboratory is not known.</p>"
+            "keeping those that are neutral and whose ions fit by size. "
+            f"{_known_words(rows, summary)}</p>"
         )
     if summary.get("objectives"):
         wanted = ", ".join(objective_words(text) for text in summary["objectives"])
@@ -102,6 +102,22 @@ def shortlist_section(results: Results, settings: ReportSection) -> str:
     return "\n".join(parts)
 
 
+def _known_words(rows: pd.DataFrame, summary: dict[str, Any]) -> str:
+    """Return how many of the candidates are no new crystals, and that the others need not exist."""
+    known = int(is_known(rows).sum())
+    if not known:
+        return "That they can be made in the laboratory is not known."
+    strained = int(_filled(rows, "strained_copy_of").sum())
+    given = int(rows["in_support"].sum()) if "in_support" in rows else 0
+    listed = "" if len(rows) == summary.get("n_ranked", len(rows)) else " listed"
+    volume = f" ({count(strained)} but for its volume)" if strained else ""
+    own = f", {count(given)} of them with a label that the model was given" if given else ""
+    return (
+        f"Of those{listed}, {count(known)} {'equals' if known == 1 else 'equal'} a known "
+        f"crystal{volume}{own}. That the others can be made in the laboratory is not known."
+    )
+
+
 def best_new(rows: pd.DataFrame, number_of: int) -> pd.DataFrame:
     """Return the best candidates by score whose composition the data did not hold before."""
     known = rows.get("known_composition")
@@ -112,6 +128,16 @@ def best_new(rows: pd.DataFrame, number_of: int) -> pd.DataFrame:
 def reordered(rows: pd.DataFrame) -> bool:
     """Return whether the order of a list is not that by score, but was chosen to be diverse."""
     return SCORE_RANK in rows and not rows[SCORE_RANK].is_monotonic_increasing
+
+
+def is_known(rows: pd.DataFrame) -> pd.Series:
+    """Return which candidates equal a known crystal, if only but for their volume."""
+    return _filled(rows, "duplicate_of") | _filled(rows, "strained_copy_of")
+
+
+def _filled(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Return which rows have text in a column, which may be absent."""
+    return rows.get(name, pd.Series("", rows.index)).fillna("") != ""
 
 
 def bar(value: float, low: float, high: float, ends: tuple[float, float]) -> str:
