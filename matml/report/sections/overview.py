@@ -40,8 +40,9 @@ from matml.screening.objectives import objective_words, parse_objective
 
 FIRST = 5
 STABILITY = (
-    " Stability: energy above the hull of the known entries, a lower bound; “gaps”: "
-    "compounds of its elements are missing there, so it says little."
+    " Stability: energy above the hull of the known entries, a lower bound; “near”: "
+    "the 90 % interval includes 0; “gaps”: the hull holds no binary compound of two of its "
+    "elements, or none at all of one, so it says little."
 )
 OUTSIDE = " “Outside the domain”: unlike what the model learned from; the whole list says why."
 MOST_PROPERTIES = 2

@@ -27,8 +27,8 @@ class Coverage:
     n_entries
         Known compounds in the system, all its subsystems included.
     missing
-        Pairs of elements of which no binary compound is known, and elements that stand in no
-        known compound at all, as `A-B` and `A`.
+        Pairs of elements of which the entries hold no binary compound, and elements that stand in
+        none of their compounds, as `A-B` and `A`.
     """
 
     n_entries: int
