@@ -29,7 +29,8 @@ from matml.report.sections.properties.scores import (
     percent_note,
     percent_of,
 )
-from matml.report.sections.screening.candidate import STABLE, beyond_given, stability_words
+from matml.report.sections.screening.candidate import STABLE, stability_words
+from matml.report.sections.screening.given import beyond_given
 from matml.report.sections.screening.shortlist import (
     best_new,
     predicted_properties,
@@ -102,7 +103,7 @@ def _candidates(results: Results) -> str:
     unit = f" {leading.unit}" if leading.unit not in ("", "1") else ""
     total = summary.get("n_ranked", len(rows))
     wanted = "; ".join(objective_words(text) for text in summary.get("objectives", []))
-    beyond = beyond_given(first, leading, summary)
+    beyond = beyond_given(first[leading.columns[0]], leading.name, summary)
     known_hull = HULL in new and new[HULL].notna().any()
     head = ["candidate", *(escape(item.title) for item in predicted)]
     body = []

@@ -5,9 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from matml.core.errors import MatmlError
 from matml.core.text.words import listed
 from matml.report.html.markup import (
     Cell,
@@ -29,7 +26,8 @@ from matml.report.html.wording import (
     split_unit,
     unit_text,
 )
-from matml.screening.objectives import WANTED, parse_objectives
+from matml.report.sections.screening.given import beyond_given, improvement
+from matml.screening.objectives import WANTED
 from matml.structures.elements import ELECTRONEGATIVITY
 
 FACTS = {
@@ -141,24 +139,6 @@ def _given(row: dict[str, Any], name: str) -> bool:
     return value is not None and value == value and value != ""
 
 
-def beyond_given(row: dict[str, Any], item: Predicted, summary: dict[str, Any]) -> str:
-    """Return that a prediction lies beyond all given labels of a property, else nothing."""
-    given, value = _labels(summary, item.name), row[item.columns[0]]
-    if not given or min(given) <= value <= max(given):
-        return ""
-    side = "above" if value > max(given) else "below"
-    return (
-        f"{side} all {count(len(given))} given labels ({number(min(given))} to "
-        f"{number(max(given))}): an extrapolation within the family"
-    )
-
-
-def _labels(summary: dict[str, Any], name: str) -> list[float]:
-    """Return the labels of a property that the model was given."""
-    given = summary.get("support") or []
-    return [entry["value"] for entry in given if entry["property"] == name]
-
-
 def _standing(row: dict[str, Any], summary: dict[str, Any]) -> str:
     """Return the sentences on rank, score and front."""
     told = []
@@ -238,7 +218,7 @@ def _predictions(
     if _given(row, "probability"):
         note.append(f"Chance to meet all windows at once: {chance(row['probability'])}.")
     if _given(row, "expected_improvement"):
-        note.append(_improvement(float(row["expected_improvement"]), summary))
+        note.append(improvement(float(row["expected_improvement"]), summary))
     if _given(row, "score"):
         note.append(f"Score (defined under Methods): {number(row['score'])}.")
     if not objectives:
@@ -249,33 +229,6 @@ def _predictions(
             "candidates only."
         )
     return table(head, rows, note=" ".join(note), caption="Predictions of this candidate")
-
-
-def _improvement(value: float, summary: dict[str, Any]) -> str:
-    """Return the sentence on the expected improvement, with what it is an improvement over."""
-    try:
-        objectives = parse_objectives(
-            summary.get("objectives") or [], summary.get("logarithmic") or []
-        )
-    except MatmlError:
-        # of a property that this version does not know
-        objectives = []
-    goals = [objective for objective in objectives if objective.kind != "window"]
-    given = np.array(_labels(summary, goals[0].property)) if len(goals) == 1 else np.array([])
-    if not len(given):
-        many = ", multiplied over the goals" if len(goals) > 1 else ""
-        return f"Expected improvement over the best given label{many}: {number(value)}."
-    [goal] = goals
-    best = given[goal.utility(goal.to_scale(given)).argmax()]
-    unit = (summary.get("properties") or {}).get(goal.property, "")
-    shown = f"{number(value)}{unit and ' ' + escape(unit)}"
-    if goal.logarithmic:
-        shown = f"{number(value)} in log<sub>10</sub> (a factor of {number(10**value)})"
-    nearer = f", in the distance to {goal.low:g}" if goal.kind == "target" else ""
-    return (
-        f"Expected improvement over the best of the {count(len(given))} given labels "
-        f"({number(best)}){nearer}: {shown}."
-    )
 
 
 def _wish(objective: str) -> str:
@@ -332,7 +285,7 @@ def _warnings(row: dict[str, Any], predicted: Sequence[Predicted], summary: dict
         why = row["outside"] if _given(row, "outside") else trust_words(row)
         notes.append(f"Outside the model's domain: {why}.")
     for item in predicted:
-        if beyond := beyond_given(row, item, summary):
+        if beyond := beyond_given(row[item.columns[0]], item.name, summary):
             notes.append(f"{sentence(property_title(item.name))} predicted {beyond}.")
     if row.get("disordered") is True:
         notes.append(
