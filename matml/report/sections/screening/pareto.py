@@ -28,6 +28,7 @@ from matml.report.html.wording import HULL, property_title, sentence, split_unit
 from matml.report.sections.properties.chemistry import candidate_maps
 from matml.report.sections.screening.candidate import absent_words
 from matml.report.sections.screening.shortlist import (
+    filled,
     is_known,
     predicted_properties,
     read_shortlist,
@@ -205,8 +206,8 @@ def circles(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     inside = rows["in_domain"].to_numpy(bool)
     found = {"inside": inside, "all": np.ones(len(rows), bool)}
     if HULL in rows:
-        absent = rows.get("hull_missing", pd.Series("", rows.index)).fillna("").to_numpy()
-        found = {"known": inside & (absent == "") & rows[HULL].notna().to_numpy()} | found
+        complete = ~filled(rows, "hull_missing").to_numpy()
+        found = {"known": inside & complete & rows[HULL].notna().to_numpy()} | found
     return {name: mask for name, mask in found.items() if mask.any()}
 
 

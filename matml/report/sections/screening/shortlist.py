@@ -107,7 +107,7 @@ def _known_words(rows: pd.DataFrame, summary: dict[str, Any]) -> str:
     known = int(is_known(rows).sum())
     if not known:
         return "That they can be made in the laboratory is not known."
-    strained = int(_filled(rows, "strained_copy_of").sum())
+    strained = int(filled(rows, "strained_copy_of").sum())
     given = int(rows["in_support"].sum()) if "in_support" in rows else 0
     listed = "" if len(rows) == summary.get("n_ranked", len(rows)) else " listed"
     volume = f" ({count(strained)} but for its volume)" if strained else ""
@@ -132,12 +132,14 @@ def reordered(rows: pd.DataFrame) -> bool:
 
 def is_known(rows: pd.DataFrame) -> pd.Series:
     """Return which candidates equal a known crystal, if only but for their volume."""
-    return _filled(rows, "duplicate_of") | _filled(rows, "strained_copy_of")
+    return filled(rows, "duplicate_of") | filled(rows, "strained_copy_of")
 
 
-def _filled(rows: pd.DataFrame, name: str) -> pd.Series:
+def filled(rows: pd.DataFrame, name: str) -> pd.Series:
     """Return which rows have text in a column, which may be absent."""
-    return rows.get(name, pd.Series("", rows.index)).fillna("") != ""
+    # read as a number's column where it is empty throughout
+    values = rows.get(name, pd.Series("", rows.index))
+    return values.notna() & (values != "")
 
 
 def bar(value: float, low: float, high: float, ends: tuple[float, float]) -> str:
