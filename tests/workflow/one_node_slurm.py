@@ -106,6 +106,8 @@ class OneNode:
             if time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "slurmctld.log").read_text()[-2000:])
             time.sleep(0.2)
+        # a machine whose node takes no job after all
+        self.call("srun", "--immediate=30", "true")
 
     def call(self, *words: str, check: bool = True) -> str:
         """Return what a command said."""
