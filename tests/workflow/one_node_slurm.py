@@ -1,6 +1,6 @@
 """A Slurm of one node on this machine, in a folder of its own.
 
-    python tests/workflow/one_node_slurm.py /tmp/slurm
+    python tests/workflow/one_node_slurm.py FOLDER
 
 starts it (as root; Debian's packages `slurm-wlm` and `munge`), and says what to set in a shell so
 that `squeue`, `sbatch` and `matml run --workflow-profile slurm` use it. It runs until its processes
