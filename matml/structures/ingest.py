@@ -262,7 +262,8 @@ def attach_labels(
                 remedy = refused[lost[0]]["remedy"]
             elif targets:
                 reason = f"{label_file.key} {entry.key!r} names {len(targets)} crystals"
-                remedy = "key the labels by the `id` column of structures.parquet"
+                several = ", ".join(repr(rows[i]["id"]) for i in targets[:2])
+                remedy = f"give each its own row, named by a column `id`: {several} …"
             else:
                 unmatched.append(entry.key)
                 reason = f"{label_file.key} {entry.key!r} names no crystal of the inputs"
