@@ -31,6 +31,7 @@ START = (
     "    entry = importlib.import_module('matml.cli.main').main\n"
     "entry()"
 )
+INGEST = [sys.executable, "-W", "ignore", "-c", START, "structures", "ingest"]
 DIALECTS: dict[str, tuple[str, Callable[[Structure], str]]] = {
     "POSCAR, direct": ("vasp", lambda s: Poscar(s).get_str()),
     "POSCAR, Cartesian": ("vasp", lambda s: Poscar(s).get_str(direct=False, significant_figures=9)),
@@ -52,17 +53,7 @@ def used(code: Path, folder: Path) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
-            [
-                sys.executable,
-                "-W",
-                "ignore",
-                "-c",
-                START,
-                *["structures", "ingest", "--threads", "1"],
-                str(folder),
-                "--out",
-                f"{out}/x",
-            ],
+            [*INGEST, str(folder), "--out", f"{out}/x", "--threads", "1"],
             cwd=code,
             env=os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"},
             check=True,
