@@ -21,7 +21,7 @@ from matml.structures.disorder.sites import (
 from matml.structures.elements import MAX_ATOMIC_NUMBER, shown
 from matml.structures.errors import BadCrystal
 from matml.structures.settings import StructuresSection
-from matml.structures.symmetry.cell import cell_volume, inverse
+from matml.structures.symmetry.cell import cell_volume, inverse, is_too_long
 
 PERIODIC = np.ones(3, dtype=np.int64)
 VACANCY = re.compile(r"x|vac|vacancy|void|va", re.IGNORECASE)
@@ -117,11 +117,6 @@ def _mixture(items: Iterable[tuple], index: int) -> Mixture:
     return mixture_of(shares, room)
 
 
-MOST_SKEW = 1e4
-"""Of a cell in whatever unit, far above any crystal's: its edges' product over its volume, times
-the longest edge over the shortest."""
-
-
 def check_geometry(
     lattice: np.ndarray, cartesian: np.ndarray, sites: Sites, settings: StructuresSection
 ) -> None:
@@ -150,12 +145,12 @@ def check_geometry(
     per_atom = volume / sites.atoms
     low, high = settings.min_volume_per_atom_A3, settings.max_volume_per_atom_A3
     if not low <= per_atom <= high:
-        # the search for neighbours has no end in a cell far longer than it is high
-        edges = np.linalg.norm(lattice, axis=1)
-        is_cell = edges.prod() * edges.max() < MOST_SKEW * volume * edges.min()
         raise BadCrystal(
             f"volume per atom {per_atom:.4g} A^3 is outside {low:g} to {high:g}",
-            (is_cell and _unit_meant(_closest(lattice, cartesian, sites)[0], per_atom, settings))
+            (
+                not is_too_long(lattice)
+                and _unit_meant(_closest(lattice, cartesian, sites)[0], per_atom, settings)
+            )
             or "check the lattice (in angstrom) and that no atom is missing or doubled",
         )
     heights = 1 / np.sqrt(np.square(inverse(lattice.tolist())).sum(axis=0))

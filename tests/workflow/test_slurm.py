@@ -1,7 +1,6 @@
 """The workflow on a real Slurm of one node, as the how-to about clusters has it."""
 
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +14,8 @@ from matml.core.integrity.slurm import runs
 sys.path.insert(0, str(Path(__file__).parent))
 from one_node_slurm import OneNode, what_is_missing
 from small_tables import SIZES, cut
+from warm import copy_workflow
 
-ROOT = Path(__file__).resolve().parents[2]
 DATASET = {"equation": "jmak", "simulate": "jmak", "observations": None, "alloys": None}
 SETTINGS = {
     "output_dir": "out",
@@ -71,10 +70,7 @@ def slurm(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder of the workflow with small inputs."""
-    made = tmp_path_factory.mktemp("cluster")
-    for name in ("workflow", "data"):
-        shutil.copytree(ROOT / name, made / name)
-    shutil.copy(ROOT / "Snakefile", made)
+    made = copy_workflow(tmp_path_factory.mktemp("cluster"))
     (made / "crystals.csv").write_text(cut("dielectric", *SIZES["dielectric"]), encoding="utf-8")
     (made / "small.yaml").write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
     return made

@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from warm import snakemake
+from warm import copy_workflow, snakemake
 
 from matml.core.processors import usable_threads
 
@@ -21,13 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of what the workflow needs, so that a run elsewhere locks nothing here."""
-    folder = tmp_path_factory.mktemp("repository")
-    for name in ("workflow", "data"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "profiles").symlink_to("workflow/profiles")
-    return folder
+    return copy_workflow(tmp_path_factory.mktemp("repository"))
 
 
 def test_a_dry_run_from_the_root_uses_the_profile_and_is_quick(copy, within):

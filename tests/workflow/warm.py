@@ -1,14 +1,26 @@
-"""Snakemake in processes of its own that need not import it: most of what a dry run takes."""
+"""Copies of the workflow, and Snakemake in processes that need not import it, which is most of a
+dry run."""
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["snakemake.cli", "snakemake.workflow", "matml.config.files"])
+
+
+def copy_workflow(folder: Path) -> Path:
+    """Copy what the workflow needs, so that a run elsewhere locks nothing here; the folder."""
+    for name in ("workflow", "data"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "profiles").symlink_to("workflow/profiles")
+    return folder
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -4,11 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+MOST_SKEW = 1e4
+"""Of a cell in whatever unit, far above any crystal's: its edges' product over its volume, times
+the longest edge over the shortest."""
+
 
 def cell_volume(lattice: np.ndarray) -> float:
     """Volume of a cell given by its row vectors (3, 3), in their unit cubed; never negative."""
     (a, b, c), (d, e, f), (g, h, i) = lattice.tolist()
     return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+
+
+def is_too_long(lattice: np.ndarray) -> bool:
+    """Whether a cell (3, 3) is far longer than high: there searches panic or have no end."""
+    edges = np.linalg.norm(lattice, axis=1)
+    limit = MOST_SKEW * cell_volume(lattice) * edges.min()
+    return not edges.prod() * edges.max() < limit
 
 
 def inverse(rows: Sequence[Sequence[float]]) -> np.ndarray:

@@ -6,7 +6,7 @@ import moyopy
 import numpy as np
 
 from matml.structures.errors import BadCrystal
-from matml.structures.symmetry.cell import cell_volume
+from matml.structures.symmetry.cell import cell_volume, is_too_long
 from matml.structures.symmetry.search import REFERENCE_VOLUME_A3, SETTING
 
 BOHR_A = 0.529177
@@ -14,8 +14,6 @@ SYMPREC_A = 0.02
 LEAST_OPERATIONS = 4
 """Of the other reading. None of the 6,175 embedded crystals has that many where its positions are
 multiplied, unless it had as many before."""
-LONGEST_A = 1_000.0
-"""Edge of a cell of the reference volume beyond which it is no crystal's."""
 LEAST_SPAN, MOST_SPAN, FEW = 0.47, 1.05, 8
 """Of fractions along an axis, in the other reading; the least of more sites than a few."""
 MIXTURES = (
@@ -44,14 +42,12 @@ def refuse_mixed_lengths(
     """
     volume = cell_volume(lattice)
     if len(frac_coords) < 2 or not (
-        np.isfinite(frac_coords).all() and np.isfinite(volume) and volume > 0
+        np.isfinite(frac_coords).all() and np.isfinite(volume) and not is_too_long(lattice)
     ):
-        return  # which the check of the cell tells
+        return  # which the check of the cell tells; moyo panics where it is too long
     rank: dict[Hashable, int] = {}
     numbers = [rank.setdefault(kind, len(rank)) for kind in kinds]
     scale = (REFERENCE_VOLUME_A3 * len(numbers) / volume) ** (1 / 3)
-    if np.abs(lattice).max() * scale > LONGEST_A:
-        return  # which the check of the cell tells; the search for symmetry panics there
     places = frac_coords - frac_coords[0]
     as_read, span = None, float(np.ptp(places, axis=0).max())
     for factor, question in MIXTURES:
