@@ -20,13 +20,15 @@ def data() -> None:
 @data.command("list")
 @registry_option
 def list_sets(registry: Path | None) -> None:
-    """Show the sets: name, what it is, page, citation."""
+    """Show the sets: name, what it is, page, licence, citation."""
     from matml.core.public_data import read_registry
 
     for item in read_registry(registry).values():
         pinned = f"SHA-256 from {item.checksum_from}" if item.sha256 else "no published SHA-256"
+        licence = item.licence or "see the page"
         click.echo(
-            f"{item.name}: {item.title}\n    {item.page}\n    cite {item.cite}\n    {pinned}"
+            f"{item.name}: {item.title}\n    {item.page}\n    licence: {licence}\n"
+            f"    cite {item.cite}\n    {pinned}"
         )
         if item.note:
             click.echo(f"    {item.note}")

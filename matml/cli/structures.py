@@ -16,12 +16,18 @@ def structures() -> None:
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT…")
 @click.option("--out", required=True, type=RESULTS, help="Folder for the result.")
 @click.option("--labels", type=FILE, help="CSV of labels keyed by a column `id` or `file`.")
+@click.option(
+    "--rename",
+    multiple=True,
+    help="COLUMN=PROPERTY: what a column of a table is called here; repeatable.",
+)
 @click.option("--config", type=FILE, help="YAML with the keys of the section `structures`.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processes; default all processors.")
 def ingest(
     inputs: tuple[Path, ...],
     out: Path,
     labels: Path | None,
+    rename: tuple[str, ...],
     config: Path | None,
     threads: int | None,
 ) -> None:
@@ -37,6 +43,11 @@ def ingest(
     from matml.structures.settings import TABLE, StructuresSection
 
     settings = read_section(StructuresSection, config)
+    if rename:
+        names = dict(text.rpartition("=")[::2] for text in rename)
+        if not all((*names, *names.values())):
+            raise click.UsageError(f"--rename {' '.join(rename)}: give COLUMN=PROPERTY")
+        settings = settings.model_copy(update={"rename": names})
     sources = tuple(map(input_path, inputs or settings.inputs))
     summary = run(sources, out, settings, labels or settings.labels, threads)
     click.echo(

@@ -237,11 +237,12 @@ def _lines(section: Section, indent: str = "") -> Iterator[str]:
             yield from textwrap.wrap(
                 comment, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   "
             )
+            said = dumped.get(name, value)
             text = yaml.safe_dump(
-                {name: dumped[name]},
+                {name: said},
                 sort_keys=False,
                 allow_unicode=True,
-                default_flow_style=None if isinstance(dumped[name], (list, dict)) else False,
+                default_flow_style=None if isinstance(said, (list, dict)) else False,
                 width=100,
             )
             yield from (indent + line for line in text.rstrip().splitlines())

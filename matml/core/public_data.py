@@ -27,13 +27,15 @@ class PublicSet:
     url, file
         Where it is downloaded from, and its name here.
     page
-        Where a reader finds it, and its licence.
+        Where a reader finds it, and its licence where none stands here.
     cite
         What to cite.
     sha256
         Checksum; empty where none was published.
     checksum_from
         Who published the checksum.
+    licence
+        Under which its publisher gives it; empty where the page tells it.
     note
         What a user should know before.
     """
@@ -46,6 +48,7 @@ class PublicSet:
     cite: str
     sha256: str = ""
     checksum_from: str = ""
+    licence: str = ""
     note: str = ""
 
 

@@ -20,8 +20,8 @@ from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal, hinted
 from matml.structures.io.documents import Document, Documents
 from matml.structures.io.entries import HINT, declared_symmetry, names_of, other_formula
+from matml.structures.io.json.pages import warn_of_missing_pages
 from matml.structures.io.minerals import NAMES, OTHER_NAME, Name, other_than_named
-from matml.structures.io.pages import warn_of_missing_pages
 from matml.structures.io.parse import bounded_work, parse
 from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs

@@ -30,6 +30,12 @@ class StructuresSection(Section):
     labels: Path | None = Field(
         default=None, description="CSV of labels keyed by a column `id` or `file`."
     )
+    rename: dict[str, str] = Field(
+        default={},
+        # settings that say nothing of it stay as they were written
+        exclude_if=lambda names: not names,
+        description="Columns of tables of crystals that are properties, to the property's name.",
+    )
     symprec_A: float = Field(
         default=0.01,
         ge=1e-5,

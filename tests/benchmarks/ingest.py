@@ -1,6 +1,8 @@
 """Time and memory of reading many crystals, and of their graphs.
 
-    python tests/benchmarks/ingest.py --rows 6000 --rows 24000 --rows 150000
+    python tests/benchmarks/ingest.py --rows 6000 --rows 24000 --rows 150000 [--form json]
+
+With `--form json` the crystals stand in one packed JSON file, a table by pandas as matbench has it.
 
 Rows beyond the 3,938 real ones are synthetic: the same crystals again, every element replaced by a
 neighbour in its group and the cell's size changed. They tell time and memory, nothing else.
@@ -20,7 +22,7 @@ from pathlib import Path
 import click
 import pandas as pd
 import psutil
-from pymatgen.core import Element
+from pymatgen.core import Element, Structure
 
 MATML = [sys.executable, "-c", "from matml.cli.main import main; main()"]
 DATA = Path(__file__).parents[2] / "data/crystals/formation_energy.csv.gz"
@@ -50,7 +52,7 @@ def changed(poscar: str, cycle: int) -> str:
 
 
 def write(rows: int, path: Path) -> None:
-    """Write a table of so many crystals."""
+    """Write a table of so many crystals, as CSV or JSON."""
     real = pd.read_csv(DATA)
     texts = (
         changed(text, cycle) if cycle else text
@@ -59,6 +61,15 @@ def write(rows: int, path: Path) -> None:
     )
     labels = itertools.cycle(real["formation_energy_eV_per_atom"])
     with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as file:
+        if path.suffixes[-2] == ".json":
+            columns = ["structure", "formation_energy_eV_per_atom"]
+            file.write(json.dumps({"index": list(range(rows)), "columns": columns})[:-1])
+            file.write(', "data": [')
+            for number, pair in enumerate(itertools.islice(zip(texts, labels, strict=False), rows)):
+                crystal = Structure.from_str(pair[0], fmt="poscar").as_dict()
+                file.write((", " if number else "") + json.dumps([crystal, pair[1]]))
+            file.write("]}")
+            return
         table = {"poscar": list(itertools.islice(texts, rows))}
         table["formation_energy_eV_per_atom"] = list(itertools.islice(labels, rows))
         pd.DataFrame(table).rename_axis("id").to_csv(file)
@@ -94,9 +105,10 @@ def _children(process: psutil.Popen) -> list[psutil.Process]:
 
 @click.command()
 @click.option("--rows", multiple=True, type=int, default=[6_000, 24_000])
+@click.option("--form", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
-def main(rows: tuple[int, ...], threads: int, json_file: Path | None) -> None:
+def main(rows: tuple[int, ...], form: str, threads: int, json_file: Path | None) -> None:
     """Ingest tables of several sizes, and print what each took."""
     found = []
     print("| crystals | kept | stage | by the clock, s | processor time, s | peak memory, GB |")
@@ -104,7 +116,7 @@ def main(rows: tuple[int, ...], threads: int, json_file: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         for number in rows:
-            table, out = place / f"{number}.csv.gz", place / str(number)
+            table, out = place / f"{number}.{form}.gz", place / str(number)
             write(number, table)
             stages = {
                 "ingest": [*MATML, "structures", "ingest", str(table), "--out", f"{out}/s"],

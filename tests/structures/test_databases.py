@@ -12,7 +12,7 @@ from matml.screening.data.reader import read_chunks
 from matml.structures.crystal import Crystal
 from matml.structures.ingest import document_crystals, gather
 from matml.structures.io.documents import Document
-from matml.structures.io.pages import warn_of_missing_pages
+from matml.structures.io.json.pages import warn_of_missing_pages
 from matml.structures.io.read import read_inputs
 from matml.structures.settings import StructuresSection
 

@@ -18,10 +18,11 @@ def from_json(text: str) -> Any:
     """
     if (parts := text.count("{") + text.count("[")) > MOST_PARTS:
         raise ValueError(f"{parts} objects and lists, more than {MOST_PARTS}; split the file")
-    return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+    return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once_each)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these members; raise `ValueError` where a key is given twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

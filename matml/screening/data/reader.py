@@ -10,7 +10,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import read_table
 from matml.structures.io.documents import Document, Documents
-from matml.structures.io.pages import Pages
+from matml.structures.io.json.pages import Pages
 from matml.structures.io.read import nothing_found, walk
 from matml.structures.io.tables import crystal_column, parquet_parts, row_documents
 from matml.structures.labels.values import RESERVED

@@ -58,12 +58,15 @@ class Documents:
         Files and table columns that were left out.
     notes
         How tables were understood.
+    renamed
+        Columns that were called otherwise, as configured.
     """
 
     items: list[Document] = field(default_factory=list)
     label_names: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    renamed: set[str] = field(default_factory=set)
 
 
 def file_kind(name: str) -> str:

@@ -20,7 +20,8 @@ from matml.core.text.json_text import from_json
 from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.read import read_cif
-from matml.structures.io.databases import (
+from matml.structures.io.entries import check_entry
+from matml.structures.io.json.databases import (
     ase_structure,
     cartesian_structure,
     crystal_records,
@@ -30,8 +31,7 @@ from matml.structures.io.databases import (
     jarvis_structure,
     pymatgen_structure,
 )
-from matml.structures.io.entries import check_entry
-from matml.structures.io.optimade import optimade_structure
+from matml.structures.io.json.optimade import optimade_structure
 from matml.structures.io.poscar import read_poscar
 
 BLOCK_LINES = re.compile(r"(?:^|(?<=[\n\r\ufeff]))(?:;|[ \t]*data_)", re.IGNORECASE)

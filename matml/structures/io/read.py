@@ -18,7 +18,15 @@ from matml.structures.io.documents import (
     is_table,
     rejected,
 )
-from matml.structures.io.tables import Table, add_rows, json_table, read_text, text_of
+from matml.structures.io.large_json import read_large_json
+from matml.structures.io.tables import (
+    Table,
+    TooLarge,
+    add_rows,
+    json_table,
+    read_text,
+    text_of,
+)
 from matml.structures.settings import StructuresSection
 
 MAX_ZIP_MEMBERS = 1_000_000
@@ -30,7 +38,8 @@ def read_inputs(inputs: Sequence[str | Path], settings: StructuresSection) -> Do
     Raises
     ------
     MatmlError
-        Where an input is missing or of no known kind, or nothing is found in any.
+        Where an input is missing or of no known kind, or nothing is found in any; where no table
+        has a column that is to be renamed.
     """
     found = Documents()
     for item in walk(inputs, settings, found.ignored):
@@ -48,6 +57,10 @@ def read_inputs(inputs: Sequence[str | Path], settings: StructuresSection) -> Do
             found.ignored.append(readable(item.path.name))
     if not found.items:
         raise nothing_found(inputs)
+    for name in settings.rename.keys() - found.renamed:
+        raise MatmlError(
+            f"structures.rename: no table of {', '.join(map(str, inputs))} has a column {name!r}"
+        )
     found.label_names = list(dict.fromkeys(found.label_names))
     return _with_unique_ids(found)
 
@@ -56,8 +69,8 @@ def read_named(path: Path, settings: StructuresSection) -> list[Document]:
     """Return the document of a file that a table names, which may be a member of a zip."""
     if not (kind := file_kind(path.name)):
         return read_inputs([path], settings).items
-    found = _file(path, path.name, kind, settings)
-    return [found] if isinstance(found, Document) else read_inputs([path], settings).items
+    found = [item for item in _file(path, path.name, kind, settings) if isinstance(item, Document)]
+    return found or read_inputs([path], settings).items
 
 
 def nothing_found(inputs: Sequence[str | Path]) -> MatmlError:
@@ -95,7 +108,7 @@ def walk(
         elif is_table(path.name):
             yield Table(path, required=True)
         elif kind := file_kind(path.name):
-            yield _file(path, path.name, kind, settings)
+            yield from _file(path, path.name, kind, settings)
         else:
             raise MatmlError(
                 f"{path}: unknown kind of file; give a folder, a zip, a table (.csv, .csv.gz, "
@@ -112,7 +125,7 @@ def _folder(
         if not path.is_file() or any(part.startswith(".") for part in Path(name).parts):
             continue
         if kind := file_kind(name):
-            yield _file(path, name, kind, settings)
+            yield from _file(path, name, kind, settings)
         elif path.suffix.lower() == ".zip":
             yield from _zip(path, readable(name), settings, ignored, required=False)
         elif is_table(name):
@@ -132,13 +145,20 @@ def _unread_archive(name: str) -> Document:
     )
 
 
-def _file(path: Path, name: str, kind: str, settings: StructuresSection) -> Document | Table:
-    """Return the document of one file; JSON by pandas is a table."""
+def _file(
+    path: Path, name: str, kind: str, settings: StructuresSection
+) -> Iterator[Document | Table]:
+    """Yield the document of one file; JSON by pandas is a table, of large JSON each entry."""
     name = readable(name)
     try:
-        return _structure(name, name, kind, read_text(path, settings.max_file_MB), path)
+        text = read_text(path, settings.max_file_MB)
     except BadCrystal as bad:
-        return rejected(name, name, bad.reason, bad.remedy)
+        if kind == "json" and isinstance(bad, TooLarge):
+            yield from read_large_json(path, name, settings)
+        else:
+            yield rejected(name, name, bad.reason, bad.remedy)
+    else:
+        yield _structure(name, name, kind, text, path)
 
 
 def _structure(identity: str, source: str, kind: str, text: str, path: Path) -> Document | Table:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,9 +23,9 @@ from matml.core.text.json_text import from_json
 from matml.core.text.table import BROKEN_REMEDY, FIRST_ROW, text_table_parts
 from matml.core.text.words import readable
 from matml.structures.errors import BadCrystal
-from matml.structures.io.databases import STRUCTURES, entries_of
 from matml.structures.io.documents import Document, Documents, file_kind, rejected
 from matml.structures.io.entries import OF_A_ROW, OF_AN_ENTRY
+from matml.structures.io.json.databases import STRUCTURES, entries_of
 from matml.structures.labels.values import RANGES, as_known, check_label, label_columns
 from matml.structures.settings import StructuresSection
 
@@ -33,6 +34,8 @@ CRYSTALS = ("poscar", "cif", "structure", "atoms", "final_structure", "file", "p
 PRINTED = ("Full Formula (", "Structure Summary", "Atoms(", "<pymatgen", "Lattice\n")
 """How pymatgen's and ASE's structures begin where they are printed."""
 WHOLE = 2**31 - 1
+ROWS = 2_000
+"""Of a large table that are dictionaries at one time."""
 KEYS = ("material_id", "id", "jid", "task_id")
 BY_PANDAS = re.compile(
     r'\s*(?:\{\s*"(?:columns|index|data)"\s*:\s*\[|\[\s*\{|\{\s*"\w+"\s*:\s*\{\s*"[^"]*"\s*:)'
@@ -61,12 +64,15 @@ class Table:
         Of a member of a zip.
     frame
         Where it is read already, as from JSON.
+    entries
+        Its rows one after another, where it is too large to be read at once.
     """
 
     path: Path
     required: bool
     content: bytes | None = None
     frame: pd.DataFrame | None = None
+    entries: Iterator[dict] | None = None
 
     def parts(self, size: int | None) -> Iterator[pd.DataFrame | Document]:
         """Yield its rows, some at a time (None: all at once); nothing where it holds no crystals.
@@ -101,6 +107,13 @@ class Table:
             yield rejected(name, name, reason, "correct the table, or take it out of the folder")
 
     def _read(self, size: int | None) -> Iterator[pd.DataFrame]:
+        if self.entries is not None:
+            start = 0
+            while rows := list(islice(self.entries, min(size or ROWS, ROWS))):
+                index = pd.RangeIndex(start, start + len(rows))
+                yield pd.DataFrame(rows, index=index, dtype=object)
+                start += len(rows)
+            return
         if not self.path.name.lower().endswith(".parquet"):
             yield from text_table_parts(self.path, size, self.content)
             return
@@ -151,7 +164,7 @@ def json_table(text: str) -> pd.DataFrame | None:
         rows = entries_of(value)
     except (ValueError, RecursionError):
         return None  # which its reader tells
-    names = value["columns"] if split else list(rows[0]) if rows and _are_rows(rows) else []
+    names = value["columns"] if split else list(rows[0]) if rows and are_rows(rows) else []
     if not any(name in STRUCTURES for name in names):
         return None
     return pd.DataFrame(rows, dtype=object)
@@ -167,7 +180,7 @@ def _rows_of(columns: dict) -> list[dict]:
     return [{"id": row, **{name: columns[name][row] for name in columns}} for row in first]
 
 
-def _are_rows(entries: list) -> bool:
+def are_rows(entries: list) -> bool:
     """Whether entries are rows of a table: of the same columns, a crystal, and numbers beside it.
 
     A database's entry tells size or volume of its crystal, too, or has lists and dictionaries.
@@ -186,12 +199,19 @@ def _are_rows(entries: list) -> bool:
 def add_rows(
     table: pd.DataFrame, path: Path, found: Documents, settings: StructuresSection
 ) -> None:
-    """Add a document for every row of a table, with its labels."""
-    table = as_known(table, path)
+    """Add a document for every row of a table, with its labels; columns renamed as configured."""
+    names = {old: new for old, new in settings.rename.items() if old in table.columns}
+    if twice := next((new for new in names.values() if new in table.columns), None):
+        raise MatmlError(f"{path}: has a column {twice} already; leave it out of structures.rename")
+    found.renamed |= names.keys()
+    table = as_known(table.rename(columns=names), path)
     labels, ignored = label_columns(table, {*CRYSTALS, *KEYS, *OF_A_ROW, "family"})
     found.label_names += labels
-    found.ignored += [f"{path.name}: column {name}" for name in ignored]
-    found.notes += [f"{path.name}: {note}" for note in table.attrs.get("notes", [])]
+    told = [f"{path.name}: column {name}" for name in ignored]
+    notes = [f"{path.name}: {note}" for note in table.attrs.get("notes", [])]
+    # a large table comes in parts
+    found.ignored += [name for name in told if name not in found.ignored]
+    found.notes += [note for note in notes if note not in found.notes]
     found.items += row_documents(table, path, settings, labels)
 
 
@@ -293,6 +313,10 @@ def _none(reason: str, remedy: str) -> tuple[str, str, BadCrystal]:
     return "", "", BadCrystal(reason, remedy)
 
 
+class TooLarge(BadCrystal):
+    """A file of which the whole is not read."""
+
+
 def read_text(path: Path, max_MB: float) -> str:
     """Return the text of a structure file, packed by gzip or not.
 
@@ -344,7 +368,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def text_of(content: bytes, max_MB: float) -> str:
     """Return the text of bytes; raise `BadCrystal` where they are too many, or no text."""
     if len(content) > max_MB * 1e6:
-        raise BadCrystal(
+        raise TooLarge(
             f"more than {max_MB:g} MB", "split the file, or raise structures.max_file_MB"
         )
     try:

@@ -10,7 +10,6 @@ from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
-from matml.structures.io.databases import cartesian_structure, numbers_of, refuse_two_places
 from matml.structures.io.entries import (
     DECLARED,
     amounts_of,
@@ -18,6 +17,7 @@ from matml.structures.io.entries import (
     declared_symmetry,
     refuse_contradiction,
 )
+from matml.structures.io.json.databases import cartesian_structure, numbers_of, refuse_two_places
 
 OPTIMADE_FORMULAS = (
     "chemical_formula_reduced",

@@ -1,0 +1,1 @@
+"""Crystals in JSON: dictionaries of libraries, responses of databases, tables by pandas."""
