@@ -14,7 +14,7 @@ registry_option = click.option(
 
 @click.group()
 def data() -> None:
-    """Download public data sets, checked by SHA-256."""
+    """Download public data: sets checked by SHA-256, and crystals of OPTIMADE servers."""
 
 
 @data.command("list")
@@ -54,3 +54,32 @@ def fetch(name: str, to: Path, sha256: str | None, registry: Path | None) -> Non
         click.echo(known[name].note, err=True)
     path, done = fetch_set(known[name], to, sha256)
     click.echo(f"{path}: {done}; cite {known[name].cite}")
+
+
+@data.command()
+@click.argument("server")
+@click.option("--filter", "query", default="", help='Such as \'elements HAS ALL "Mg","O"\'.')
+@click.option("--most", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="PROPERTY=FIELD: a field of the server that goes to labels.csv; repeatable.",
+)
+@click.option("--to", type=FOLDER, required=True, help="Folder for the pages.")
+def optimade(server: str, query: str, most: int, labels: tuple[str, ...], to: Path) -> None:
+    """Save crystals of an OPTIMADE SERVER: alexandria, cod, jarvis, mp, oqmd, or an address.
+
+    Pages are saved as they come; a run that ended goes on where it was. `matml structures ingest`
+    reads the folder.
+    """
+    from matml.structures.io.json.fetch_pages import LABELS, fetch_pages
+
+    fields = dict(text.partition("=")[::2] for text in labels)
+    if not all((*fields, *fields.values())):
+        raise click.UsageError(f"--label {' '.join(labels)}: give PROPERTY=FIELD")
+    done = fetch_pages(server, query, to, most, fields)
+    of = f" of {done['found']:,} that the query has" if done["found"] else ""
+    click.echo(f"{to}: {done['entries']:,} entries{of} on {done['pages']} pages")
+    if labels:
+        click.echo(f"  labels: {to / LABELS}")

@@ -36,7 +36,10 @@ COMMANDS = {
         "matml.cli.kinetics.federated:federated",
         "Learn a population together with laboratories that keep their data.",
     ),
-    "data": ("matml.cli.data:data", "Download public data sets, checked by SHA-256."),
+    "data": (
+        "matml.cli.data:data",
+        "Download public data, also from OPTIMADE servers.",
+    ),
     "report": ("matml.cli.report:report", "Make the self-contained report page."),
 }
 
