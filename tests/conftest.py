@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 # before torch or numpy come in: tests run in as many processes as there are processors
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,18 @@ import pytest
 from pymatgen.core.operations import SymmOp
 
 REFERENCE_S = 0.06
+LONGEST = (
+    *("packaging/test_wheel.py", "faults/test_chaos.py", "properties/test_benchmark.py"),
+    *("meta/test_oracles.py", "kinetics/test_learning.py", "kinetics/test_processes.py"),
+    *("properties/test_devices.py", "fuzz/test_crystals.py", "properties/test_adapt.py"),
+)
+"""Files of tests that take longest, a third of all: begun last, one process would wait for them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def _equal(one: SymmOp, other: object) -> bool:
