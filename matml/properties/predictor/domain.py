@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from pymatgen.core import Element
 
 from matml.properties.data.descriptors import PACKING
 from matml.properties.data.targets import Property
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.networks.ensemble import nearest_distances
 from matml.structures.disorder.atoms import are_partly_empty
+from matml.structures.elements import element_of
 
 ROUNDING = 1e-4
 """By how much a labelled crystal at the edge of their packings may seem to lie beyond it."""
@@ -132,7 +132,7 @@ class Domain:
                 said.append("sites partly empty, and in no labelled crystal")
             if len(own) > most and self.own < len(self.compositions):
                 said.append(f"{len(own)} elements, labelled crystals have at most {most}")
-            metals = all(Element.from_Z(z).is_metal for z in own)
+            metals = all(element_of(z).is_metal for z in own)
             # a few labelled insulators are of metals alone
             if self.item.insulators and metals and crystals.distance[row] > ROUNDING:
                 said.append("all elements are metals, and only insulators are labelled")
@@ -155,4 +155,4 @@ def compositions_of(crystals: EncodedCrystals) -> list[frozenset[int]]:
 
 def symbols(numbers: frozenset[int]) -> str:
     """Return the symbols of elements, in the order of their numbers."""
-    return " ".join(Element.from_Z(z).symbol for z in sorted(numbers))
+    return " ".join(element_of(z).symbol for z in sorted(numbers))

@@ -11,13 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from pymatgen.core import Element
 from torch import Tensor
 
 from matml.core.errors import MatmlError
 from matml.properties.data.descriptors import GEOMETRIC, compositions_of, describe_compositions
 from matml.properties.data.element_features import element_features, feature_names
 from matml.structures.crystals import CrystalSet
+from matml.structures.elements import element_of
 
 TOLERANCE = 1e-3
 """Deviations by which an element feature may differ, far above rounding, below any new datum."""
@@ -118,4 +118,4 @@ def check_element_features(
 
 def _symbols(numbers: Iterable[int]) -> list[str]:
     """Return the symbols of atomic numbers."""
-    return [Element.from_Z(int(z)).symbol for z in numbers]
+    return [element_of(int(z)).symbol for z in numbers]

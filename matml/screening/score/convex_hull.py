@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Composition, Element
+from pymatgen.core import Composition
 from scipy.spatial import ConvexHull
 
 import matml.structures.elements  # noqa: F401  (silences noble gases)
 from matml.screening.objectives import FORMATION_ENERGY
 from matml.structures.disorder.atoms import amounts, occupancies
+from matml.structures.elements import element_of
 
 CACHED_SYSTEMS = 20_000
 
@@ -121,9 +122,9 @@ class KnownHull:
         entries = self.entries(system)
         compounds = [entry for entry in entries if len(entry[0]) > 1]
         known_pairs = {frozenset(f) for f, _ in compounds if len(f) == 2}
-        missing = [Element.from_Z(z).symbol for z in system if z not in self.elements]
+        missing = [element_of(z).symbol for z in system if z not in self.elements]
         missing += [
-            "-".join(Element.from_Z(z).symbol for z in pair)
+            "-".join(element_of(z).symbol for z in pair)
             for pair in itertools.combinations(system, 2)
             if frozenset(pair) not in known_pairs
         ]
@@ -146,18 +147,18 @@ class KnownHull:
 
         By pymatgen's `PhaseDiagram`; shares are of the atoms.
         """
-        composition = Composition({Element.from_Z(int(z)): 1 for z in set(map(int, numbers))})
+        composition = Composition({element_of(int(z)): 1 for z in set(map(int, numbers))})
         system = tuple(sorted(element.Z for element in composition))
         # which brings matplotlib along
         from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 
-        entries = [PDEntry(Composition({Element.from_Z(z): 1}), 0.0) for z in system]
+        entries = [PDEntry(Composition({element_of(z): 1}), 0.0) for z in system]
         for fractions, energy in self.entries(system):
             if len(fractions) > 1:
-                shares = {Element.from_Z(z): share for z, share in fractions.items()}
+                shares = {element_of(z): share for z, share in fractions.items()}
                 entries.append(PDEntry(Composition(shares), energy))
         kinds, counts = (part.tolist() for part in amounts(numbers, occupancy))
-        wanted = Composition({Element.from_Z(z): n for z, n in zip(kinds, counts, strict=True)})
+        wanted = Composition({element_of(z): n for z, n in zip(kinds, counts, strict=True)})
         parts = PhaseDiagram(entries).get_decomposition(wanted)
         named = _named(parts)
         return " + ".join(f"{share:.2f} {name}" for name, share in sorted(named.items()))

@@ -262,11 +262,14 @@ def neighbours(rows: pd.DataFrame, known: pd.DataFrame) -> dict[str, pd.Series]:
     A known crystal of the same prototype is preferred.
     """
     known = known[known["duplicate_of"] == ""]
-    found = fractions(known)
+    # by columns: of a candidate's few elements alone it is told
+    found = np.asfortranarray(fractions(known))
     same = {p: np.flatnonzero(known["prototype"] == p) for p in rows["prototype"].unique()}
     ids, changed = [], []
     for own, prototype in zip(fractions(rows), rows["prototype"], strict=True):
-        apart = 0.5 * np.abs(found - own).sum(1)
+        held = np.flatnonzero(own)
+        shared = np.minimum(found[:, held], own[held]).sum(1)
+        apart = np.maximum(np.round(1 - shared, 9), 0)
         nearest = apart.copy()
         nearest[same[prototype]] -= 1e-6
         place = int(np.argmin(nearest))

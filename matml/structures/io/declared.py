@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from pymatgen.core import Composition
@@ -112,6 +113,13 @@ def parse_formula(text: str) -> dict[str, float] | None:
     Takes sums (`Na2 O4 S`), structural formulas with brackets and amounts (`Ca (C O3)`), and
     hydrates written with a dot.
     """
+    found = _parsed(text)
+    return None if found is None else dict(found)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> tuple[tuple[str, float], ...] | None:
+    """Atoms of a formula; a crystal's is looked at by several checks."""
     words = re.sub(r"[\[{]", "(", re.sub(r"[\]}]", ")", text.strip().strip("'\"")))
     words = re.sub(r"\d*[+-](?=[\s,)]|$)", "", words)
     if re.search(EITHER, words):
@@ -135,7 +143,7 @@ def parse_formula(text: str) -> dict[str, float] | None:
             if symbol not in ELECTRONEGATIVITY:
                 return None
             total[symbol] = total.get(symbol, 0.0) + times * amount
-    return total or None
+    return tuple(total.items()) or None
 
 
 def formula_of(amounts: Mapping[str, float]) -> str:
