@@ -5,10 +5,10 @@ Both are small JSON files with a checksum; numbers are written so that they read
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -130,6 +130,17 @@ class SharedPrior:
         """Write the file that goes to all laboratories."""
         write_json(path, self._stored(), PRIOR)
 
+    def refuse_others(self, told: Mapping[str, Any], path: Path) -> None:
+        """Refuse a file of sums that says another study, prior or round."""
+        if told["prior"] != self.key:
+            stale = told["study"] == self.study and told["round"] != self.round
+            what = f"round {told['round']}" if stale else "another prior or study"
+            raise MatmlError(
+                f"{path}: the sums of {', '.join(told['laboratories'])} are under {what}, not "
+                f"under round {self.round} of this study; ask for sums under the file that was "
+                "sent last"
+            )
+
     def _stored(self) -> StoredPrior:
         mean, covariance, noise = _numbers(self.normal)
         return {
@@ -218,8 +229,12 @@ class LaboratorySums:
 
     def save(self, path: Path) -> None:
         """Write the file that travels."""
+        write_json(path, self.stored(), SUMS)
+
+    def stored(self) -> StoredSums:
+        """Return what the file holds."""
         sums = self.sums
-        stored: StoredSums = {
+        return {
             "study": self.study,
             "prior": self.prior,
             "round": self.round,
@@ -233,27 +248,24 @@ class LaboratorySums:
             "log_evidence": sums.log_evidence,
             "fingerprints": self.fingerprints,
         }
-        write_json(path, stored, SUMS)
 
     @staticmethod
     def load(path: Path, prior: SharedPrior) -> "LaboratorySums":
-        """Read sums under a prior.
+        """Read sums under a prior; errors as of `of`."""
+        return LaboratorySums.of(read_json(path, SUMS), prior, path)
+
+    @staticmethod
+    def of(stored: StoredSums, prior: SharedPrior, path: Path) -> "LaboratorySums":
+        """Return what a file held.
 
         Raises
         ------
         MatmlError
             Where they are none, of another prior or an earlier round, or cannot be sums.
         """
-        stored = read_json(path, SUMS)
         check_shape(stored, StoredSums, path, SUMS.remedy)
         names = ", ".join(stored["laboratories"])
-        if stored["prior"] != prior.key:
-            stale = stored["study"] == prior.study and stored["round"] != prior.round
-            what = f"round {stored['round']}" if stale else "another prior or study"
-            raise MatmlError(
-                f"{path}: the sums of {names} are under {what}, not under round {prior.round} of "
-                "this study; ask for sums under the file that was sent last"
-            )
+        prior.refuse_others(stored, path)
         size, count = len(prior.normal.mean), stored["alloys"]
         with reading(path, SUMS.remedy):
             offset, outer = _tensor(stored["offset"]), _tensor(stored["outer"])
@@ -271,8 +283,18 @@ class LaboratorySums:
         )
 
 
-def merged(parts: Sequence[LaboratorySums], names: Sequence[Path | str]) -> LaboratorySums:
-    """Return the sums over all parts, under one prior.
+class Part(Protocol):
+    """What is added up, by its names."""
+
+    laboratories: list[str]
+    fingerprints: dict[str, str]
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def in_order(parts: Sequence[AnyPart], names: Sequence[Path | str]) -> list[AnyPart]:
+    """Return parts in one order, whatever that of the files.
 
     Parameters
     ----------
@@ -284,19 +306,29 @@ def merged(parts: Sequence[LaboratorySums], names: Sequence[Path | str]) -> Labo
     MatmlError
         Where a laboratory or an alloy is in two of them.
     """
-    # in one order, whatever that of the files: sums of floats depend on it to the last bit
     pairs = sorted(zip(parts, names, strict=True), key=lambda pair: sorted(pair[0].laboratories))
-    whole = pairs[0][0]
-    for part, name in pairs[1:]:
-        if twice := sorted({*whole.laboratories} & {*part.laboratories}):
+    laboratories: set[str] = set()
+    owners: dict[str, str] = {}
+    for part, name in pairs:
+        if twice := sorted(laboratories & {*part.laboratories}):
             raise MatmlError(f"{name}: the laboratory {twice[0]!r} is there twice; give one file")
-        if both := whole.fingerprints.keys() & part.fingerprints.keys():
+        if both := owners.keys() & part.fingerprints.keys():
             alloy = min(both)
             raise MatmlError(
                 f"{name}: {len(both)} of the alloys of {part.fingerprints[alloy]!r} are those of "
-                f"{whole.fingerprints[alloy]!r} (same name and composition) and would count "
+                f"{owners[alloy]!r} (same name and composition) and would count "
                 "twice; let one of the two leave them out (--without)"
             )
+        laboratories |= {*part.laboratories}
+        owners |= part.fingerprints
+    return [part for part, _ in pairs]
+
+
+def merged(parts: Sequence[LaboratorySums], names: Sequence[Path | str]) -> LaboratorySums:
+    """Return the sums over all parts, under one prior; errors as of `in_order`."""
+    # sums of floats depend on the order to the last bit
+    whole, *others = in_order(parts, names)
+    for part in others:
         whole = replace(
             whole,
             laboratories=[*whole.laboratories, *part.laboratories],

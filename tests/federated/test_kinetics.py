@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,7 +23,6 @@ from matml.federated.kinetics import (
 )
 from matml.kinetics import Population
 from matml.kinetics.data.batch import to_tasks
-from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
 from matml.kinetics.inference.population import generic_prior
 
@@ -32,53 +30,10 @@ JMAK, REFERENCE = equation_named("jmak"), 900.0
 NAMES = ("north", "east", "west")
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    """CSVs of three laboratories: twelve alloys with JMAK fractions, four each."""
-    generator, folder = np.random.default_rng(0), tmp_path_factory.mktemp("laboratories")
-    rows, alloys = [], []
-    for number in range(12):
-        half, energy = 300 * np.exp(0.6 * generator.normal()), 200 + 20 * generator.normal()
-        name = f"X{number}"
-        alloys.append({"alloy": name, "C_wt_pct": 0.1 + 0.05 * number})
-        for kelvin in (870.0, 900.0, 930.0):
-            here = half * np.exp(energy * 1e3 / 8.314 * (1 / kelvin - 1 / REFERENCE))
-            for share in (0.5, 1.0, 2.0):
-                fraction = 1 - 0.5 ** (share**1.8) + 0.02 * generator.normal()
-                rows.append((name, kelvin, share * here, min(max(fraction, 0), 1)))
-    table = pd.DataFrame(rows, columns=["alloy", "temperature_K", "time_s", "fraction_transformed"])
-    cards = pd.DataFrame(alloys)
-    for name, own in {name: cards[i::3] for i, name in enumerate(NAMES)}.items():
-        table[table["alloy"].isin(own["alloy"])].to_csv(folder / f"{name}.csv", index=False)
-        own.to_csv(folder / f"{name}-alloys.csv", index=False)
-    table.to_csv(folder / "all.csv", index=False)
-    cards.to_csv(folder / "all-alloys.csv", index=False)
-    return folder
-
-
-def held(parts, name):
-    return read_observations(parts / f"{name}.csv", parts / f"{name}-alloys.csv")
-
-
-@pytest.fixture(scope="module")
-def start():
-    return begin(JMAK, "fraction", REFERENCE, "test")
-
-
-@pytest.fixture(scope="module")
-def laboratories(parts, start):
-    return [Laboratory(start, held(parts, name), name) for name in NAMES]
-
-
-@pytest.fixture(scope="module")
-def learned(start, laboratories):
-    return learn_together(start, laboratories)
-
-
-def test_rounds_are_those_of_the_pooled_data(parts, start, learned, tmp_path):
+def test_rounds_are_those_of_the_pooled_data(held, start, learned, tmp_path):
     """Through files, every round: to ten digits what one laboratory with all alloys learns."""
-    laboratories = [Laboratory(start, held(parts, name), name) for name in NAMES]
-    everything = Laboratory(start, held(parts, "all"), "all")
+    laboratories = [Laboratory(start, held(name), name) for name in NAMES]
+    everything = Laboratory(start, held("all"), "all")
     apart = together = start
     while not apart.converged:
         sums = []
@@ -99,7 +54,7 @@ def test_rounds_are_those_of_the_pooled_data(parts, start, learned, tmp_path):
     # files change no bit of it
     assert torch.equal(apart.normal.covariance, learned.normal.covariance)
     # and it is what EM gives where the data are
-    tasks = to_tasks(held(parts, "all"), JMAK, REFERENCE)
+    tasks = to_tasks(held("all"), JMAK, REFERENCE)
     plain = learn_prior(tasks, generic_prior(JMAK, "fraction"), pseudo_tasks=2.0).prior
     torch.testing.assert_close(apart.normal.mean, plain.mean, rtol=1e-3, atol=1e-3)
 
@@ -131,7 +86,7 @@ def damaged(part, **changes):
     return replace(part, sums=replace(part.sums, **changes))
 
 
-def test_what_cannot_be_sums_is_refused(start, laboratories, parts, tmp_path):
+def test_what_cannot_be_sums_is_refused(start, laboratories, held, tmp_path):
     north, east = (each.sums(start) for each in laboratories[:2])
     path, later = tmp_path / "sums.json", step(start, merged([north, east], NAMES[:2]))
     for changes, said in (
@@ -164,11 +119,11 @@ def test_what_cannot_be_sums_is_refused(start, laboratories, parts, tmp_path):
         LaboratorySums.load(path, start)
     with pytest.raises(MatmlError, match="'north' is there twice"):
         merged([north, north], ["a", "b"])
-    twin = Laboratory(start, held(parts, "north"), "south").sums(start)
+    twin = Laboratory(start, held("north"), "south").sums(start)
     with pytest.raises(MatmlError, match="4 of the alloys of 'south' are those of 'north'"):
         merged([north, twin], ["a", "b"])
     with pytest.raises(MatmlError, match=r"1 alloy.*fewer than 3 would tell single alloys"):
-        Laboratory(start, held(parts, "north"), "north", ["X0", "X3", "X6"])
+        Laboratory(start, held("north"), "north", ["X0", "X3", "X6"])
     with pytest.raises(MatmlError, match="give --reference-temperature"):
         begin(JMAK, "fraction", None, "test")
     with pytest.raises(MatmlError, match="--reference-temperature nan: give kelvin"):
@@ -179,9 +134,9 @@ def test_what_cannot_be_sums_is_refused(start, laboratories, parts, tmp_path):
             SharedPrior.load(tmp_path / "prior.json")
 
 
-def test_other_data_begin_the_comparison_anew(start, parts, laboratories, learned):
+def test_other_data_begin_the_comparison_anew(start, held, laboratories, learned):
     """A laboratory that takes an alloy more makes the evidence fall: that is no convergence."""
-    fewer = [Laboratory(start, held(parts, "north"), "north", ["X0"]), *laboratories[1:]]
+    fewer = [Laboratory(start, held("north"), "north", ["X0"]), *laboratories[1:]]
     first = step(start, merged([each.sums(start) for each in fewer], NAMES))
     then = step(first, merged([each.sums(first) for each in laboratories], NAMES))
     assert (len(first.history), len(then.history)) == (1, 1)
@@ -192,12 +147,12 @@ def test_other_data_begin_the_comparison_anew(start, parts, laboratories, learne
     )
 
 
-def test_the_order_of_files_and_the_spelling_of_names_count_for_nothing(start, parts, laboratories):
+def test_the_order_of_files_and_the_spelling_of_names_count_for_nothing(start, held, laboratories):
     sums = [each.sums(start) for each in laboratories]
     one, other = merged(sums, NAMES), merged(sums[::-1], NAMES[::-1])
     assert torch.equal(one.sums.outer, other.sums.outer)
     assert step(start, one).key == step(start, other).key
-    known = held(parts, "north")
+    known = held("north")
     spelt = replace(
         known, alloys=known.alloys.assign(alloy=[f"x-{n[1:]} " for n in known.names], W_wt_pct=0.0)
     )
@@ -212,14 +167,7 @@ def test_the_equation_of_another_version_is_refused(start, tmp_path):
         SharedPrior.load(tmp_path / "prior.json")
 
 
-def test_commands_from_start_to_a_calibrated_alloy(parts, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def matml(line):
-        done = CliRunner().invoke(cli, ["federated", *line.split()], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return done.output
-
+def test_commands_from_start_to_a_calibrated_alloy(parts, tmp_path, matml):
     matml(
         "start --equation jmak --kind fraction --reference-temperature 900 --study s --out 0.json"
     )

@@ -49,11 +49,27 @@ def start(
 
 
 @federated.command()
+@click.option("--laboratory", required=True, help="Its name.")
+@click.option("--secret", type=FILE, required=True, help="File that the laboratory keeps.")
+@click.option("--out", type=FILE, required=True, help="File that goes to all other laboratories.")
+def key(laboratory: str, secret: Path, out: Path) -> None:
+    """Make the keys by which a laboratory's sums are masked, for a whole study."""
+    from matml.federated.masks import make_keys
+
+    make_keys(laboratory, secret, out)
+    click.echo(f"send {out} to all other laboratories; keep {secret} to yourself")
+
+
+@federated.command()
 @prior_argument
 @click.option("--data", type=READABLE, required=True, help="CSV of the laboratory's observations.")
 @click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
 @click.option("--laboratory", required=True, help="Its name.")
 @click.option("--without", multiple=True, help="Alloy that is left out; repeatable.")
+@click.option("--secret", type=READABLE, help="Its secret key: sums are masked.")
+@click.option(
+    "--with", "others", type=READABLE, multiple=True, help="Another one's public key; repeatable."
+)
 @trust_option
 @out_option
 @threads_number
@@ -63,11 +79,19 @@ def sums(
     alloys: Path | None,
     laboratory: str,
     without: tuple[str, ...],
+    secret: Path | None,
+    others: tuple[Path, ...],
     trust_equation: bool,
     out: Path,
     threads: int,
 ) -> None:
-    """Write the sums over a laboratory's alloys under PRIOR, which is all that leaves it."""
+    """Write the sums over a laboratory's alloys under PRIOR, which is all that leaves it.
+
+    With `--secret`, and `--with` for each other laboratory that takes part in the round, under
+    masks that cancel in the total of all.
+    """
+    if (secret is None) != (not others):
+        raise click.UsageError("masks need both --secret and --with, one for each other laboratory")
     from matml.kinetics.data.prepare import read_and_report
 
     # what cannot be read is told before torch is there, which takes seconds
@@ -78,7 +102,12 @@ def sums(
 
     shared = SharedPrior.load(prior, trust_equation=trust_equation)
     found = Laboratory(shared, observations, laboratory, without).sums(shared)
-    found.save(out)
+    if secret:
+        from matml.federated.masks import Keys
+
+        Keys.load(secret, others).mask(found).save(out)
+    else:
+        found.save(out)
     click.echo(
         f"round {found.round}, {laboratory}: {found.sums.tasks} alloys, "
         f"{found.sums.observations} observations; send {out} ({out.stat().st_size:,} bytes) back"
@@ -92,10 +121,11 @@ def sums(
 @trust_option
 def merge(prior: Path, sums: tuple[Path, ...], out: Path, trust_equation: bool) -> None:
     """Add up SUMS under PRIOR, so that whoever makes the step sees no single laboratory's."""
-    from matml.federated.files import LaboratorySums, SharedPrior, merged
+    from matml.federated.files import SharedPrior
+    from matml.federated.masks import load_and_merge
 
     shared = SharedPrior.load(prior, trust_equation=trust_equation)
-    whole = merged([LaboratorySums.load(path, shared) for path in sums], sums)
+    whole = load_and_merge(sums, shared)
     whole.save(out)
     click.echo(f"round {whole.round}: {', '.join(whole.laboratories)}: {out}")
 
@@ -122,11 +152,12 @@ def step(
 ) -> None:
     """Make the prior of the next round from PRIOR and all laboratories' SUMS under it."""
     from matml.core.errors import MatmlError
-    from matml.federated.files import LaboratorySums, SharedPrior, merged
+    from matml.federated.files import SharedPrior
     from matml.federated.kinetics import step as next_round
+    from matml.federated.masks import MaskedSums, load_and_merge
 
     shared = SharedPrior.load(prior, trust_equation=trust_equation)
-    whole = merged([LaboratorySums.load(path, shared) for path in sums], sums)
+    whole = load_and_merge(sums, shared)
     if both := sorted({*without} & {*whole.laboratories}):
         raise MatmlError(f"--without {both[0]!r}: its sums are among the files; leave them out")
     known = {*shared.roster, *expected}
@@ -138,6 +169,8 @@ def step(
             f"round {shared.round}: no sums of {', '.join(missing)}; wait for them, or go on with "
             + " ".join(f"--without {name!r}" for name in missing)
         )
+    if isinstance(whole, MaskedSums):
+        whole = whole.total(shared, sums[0])
     following = next_round(shared, whole)
     following.save(out)
     number = len(following.laboratories)
