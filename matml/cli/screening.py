@@ -117,7 +117,11 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
     "property_name",
     help="Label column, of any property; default from the settings.",
 )
-@click.option("--goal", type=click.Choice(["minimise", "maximise"]), help="Default: settings.")
+@click.option(
+    "--goal",
+    type=click.Choice(["minimise", "maximise"]),
+    help="Default: settings; without any, low energies and high values of all else.",
+)
 @click.option(
     "--objective",
     "objectives",

@@ -291,8 +291,8 @@ def _texts(value: Any) -> set[str]:
 
 def style_of(position: int) -> tuple[str, str, str]:
     """Return colour, marker and dash of the series at a position; 21 differ."""
-    turn, place = divmod(position, len(CYCLE))
-    return CYCLE[place], SYMBOLS[place], DASHES[turn % len(DASHES)]
+    # where no line joins them, points of one colour are told apart by their markers
+    return *mark_of(position), DASHES[position // len(CYCLE) % len(DASHES)]
 
 
 def mark_of(position: int) -> tuple[str, str]:

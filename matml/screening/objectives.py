@@ -209,6 +209,11 @@ def parse_objective(text: str, logarithmic: Collection[str] = ()) -> Objective:
     return replace(objective, logarithmic=True)
 
 
+def usual_goal(property_name: str) -> Literal["minimise", "maximise"]:
+    """Return what is wanted where nothing is said: low energies, and high values of all else."""
+    return "minimise" if "energy" in property_name else "maximise"
+
+
 WANTED = {"maximise": "highest", "minimise": "lowest"}
 SIGNS = {">=": "≥", "<=": "≤", "=": "near"}
 

@@ -275,3 +275,15 @@ def test_where_that_does_not_help_the_normal_approximation_is_said(precise, monk
     assert not any("intervals are rough" in note for note in found.notes)
     wanted = found.fit.covariance[0].diagonal().sqrt()
     np.testing.assert_allclose(found.draws.std(0), wanted, rtol=0.1)
+
+
+def test_words_at_cooling_lines_stand_clear_of_the_curves_and_within_the_picture():
+    rates = np.geomspace(0.02, 50, 30)
+    cooled = pd.DataFrame({"fraction": 0.5, "cooling_rate_K_s": rates, "time_s": 285 / rates})
+    cooled = cooled.assign(temperature_C=430.0, low_90_C=420.0, high_90_C=440.0, reached=1.0)
+    figure = cct_figure("cct", Subject("steel", simulated=False), cooled, 715)
+    lines = [part for part in figure.parts if getattr(part, "name", "").startswith("cooling")]
+    named = [line for line in lines if line.end_label]
+    assert 2 < len(named) < len(lines)
+    first, last = figure.x.ends
+    assert all(line.y[-1] < 400 and 4 * first < line.x[-1] < last for line in named)

@@ -8,7 +8,7 @@ from matml.kinetics.evaluation.findings import findings
 from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, REFERENCE
 
 
-def scores(differences, default=0.1, tasks=28, half=0.002):
+def scores(differences, default=0.1, half=0.002):
     """Errors of all methods at ten observations, from how much they exceed the default's."""
     rows = [(DEFAULT, "rmse_mean", default, default)]
     for method, value in differences.items():
@@ -19,13 +19,13 @@ def scores(differences, default=0.1, tasks=28, half=0.002):
         low=table["value"] - half,
         high=table["value"] + half,
         shots=10,
-        n_tasks=tasks,
+        n_tasks=28,
         unit="log10 s",
     )
 
 
 @pytest.mark.parametrize(
-    ("plain", "tasks", "words"),
+    ("plain", "groups", "words"),
     [
         (0.1, 28, "clearly better than least squares, generic start (lower by 0.100 (50 %), 95 %"),
         (
@@ -38,11 +38,11 @@ def scores(differences, default=0.1, tasks=28, half=0.002):
             28,
             "clearly worse than least squares, generic start (higher by 0.0500 (100 %), 95",
         ),
-        (0.1, 3, "too few alloys"),
+        (0.1, 3, "too few composition groups"),
     ],
 )
-def test_the_default_against_least_squares(plain, tasks, words):
-    [sentence] = findings(scores({LEAST_SQUARES: plain}, tasks=tasks), ["A", "B"], 2)
+def test_the_default_against_least_squares(plain, groups, words):
+    [sentence] = findings(scores({LEAST_SQUARES: plain}), ["A", "B"], groups)
     assert words in sentence
     assert "0.100 log10 s" in sentence
 
@@ -52,16 +52,16 @@ def test_the_default_against_least_squares(plain, tasks, words):
 )
 def test_a_method_that_is_better_than_the_default_is_named(excess, words):
     found = scores({LEAST_SQUARES: 0.1, REFERENCE: excess, "maml": 0.3})
-    [sentence] = findings(found, ["A", "B"], 2)
+    [sentence] = findings(found, ["A", "B"], 27)
     assert "Lower than the default: Gaussian prior, most probable parameters" in sentence
     assert words in sentence
-    [sentence] = findings(scores({LEAST_SQUARES: 0.1, REFERENCE: 0.02}), ["A", "B"], 2)
+    [sentence] = findings(scores({LEAST_SQUARES: 0.1, REFERENCE: 0.02}), ["A", "B"], 27)
     assert "Lower than the default" not in sentence
 
 
 def test_a_sure_difference_too_small_to_name_is_told_with_the_reason():
     found = scores({LEAST_SQUARES: 0.001}, half=0.0005)
-    [sentence] = findings(found, ["A", "B"], 2)
+    [sentence] = findings(found, ["A", "B"], 27)
     words = (
         "(lower by 0.00100 (0.990 %, below the 2 % threshold), 95 % interval [0.000500, 0.00150]"
     )
@@ -70,7 +70,7 @@ def test_a_sure_difference_too_small_to_name_is_told_with_the_reason():
 
 def test_all_methods_that_are_clearly_better_than_the_default_are_counted():
     found = scores({LEAST_SQUARES: 0.1, REFERENCE: -0.02, "maml": -0.01, "meta_sgd": -0.001})
-    [sentence] = findings(found, ["A", "B"], 2)
+    [sentence] = findings(found, ["A", "B"], 27)
     assert "Two methods are clearly lower, most of all Gaussian prior, most probable" in sentence
     assert "parameters, 0.0800 (by 20 %); the default was not changed" in sentence
 

@@ -258,12 +258,20 @@ def test_the_theme_is_the_systems_until_one_is_chosen_and_kept(visit):
     api.expect(page.locator("html")).to_have_attribute("data-theme", "light")
 
 
-def test_a_phone_shows_every_column_of_a_table_that_does_not_sort(visit):
-    page = visit(viewport={"width": 390, "height": 844})
+@pytest.mark.parametrize(("width", "among"), [(390, ".scroll"), (1280, ".answers .scroll")])
+def test_no_column_of_a_table_is_hidden(visit, width, among):
+    page = visit(viewport={"width": width, "height": 844})
     page.evaluate(OPEN_ALL)
-    cut = "[...document.querySelectorAll('.stacks')].filter(d => d.scrollWidth > d.clientWidth + 1)"
-    assert page.evaluate("document.querySelectorAll('.stacks').length") > 2
+    tables = f"[...document.querySelectorAll('{among}')]"
+    assert page.evaluate(f"{tables}.length") > 2
+    cut = f"{tables}.filter(d => d.scrollWidth > d.clientWidth + 1)"
     assert page.evaluate(f"{cut}.map(d => d.innerText.slice(0, 80))") == []
+
+
+def test_a_phone_sorts_the_candidates(visit):
+    page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.get_by_role("button", name="by score").tap()
+    assert page.locator(f"{ROWS} td:nth-child(3)").first.inner_text().strip() == "1"
 
 
 def test_a_phone_scrolls_in_one_direction(visit):

@@ -1,6 +1,7 @@
 """The first screen claims what the tables show: results where the method wins, ties and loses."""
 
 import itertools
+import json
 import re
 
 import pandas as pd
@@ -134,7 +135,7 @@ def test_labels_help_no_more_than_the_gains_say(results, labels_help, families, 
         (0.4, 0.6, 9, "with 50 % lower error than least squares, generic start (Sim"),
         (-0.6, -0.4, 9, "with 50 % higher error than least squares, generic start (Sim"),
         (-0.1, 0.3, 9, "without a clear difference from least squares, generic start (S"),
-        (0.4, 0.6, 3, "too few alloys to compare"),
+        (0.4, 0.6, 3, "too few groups of similar composition to compare"),
         (0.005, 0.015, 9, "without a clear difference from least squares, generic start"),
     ],
 )
@@ -164,3 +165,28 @@ def test_the_best_other_method_stands_beside_kinetics_that_are_calibrated(result
     # of 0.1
     assert "Against the best other method: 40 % higher (Simulated TTT)." in text
     assert "0.100−0.0400 [−0.0500, −0.0300]Gaussian prior, most probable parameters" in text
+
+
+def compared_with_least_squares(results, *others):
+    """Scores of simulated TTT curves in which the default's error is lower by 0.4 +- 0.1."""
+    file = results / "kinetics/simulated_ttt/scores.csv"
+    scores = pd.read_csv(file)
+    plain = scores[scores["method"] == LEAST_SQUARES].assign(n_tasks=9)
+    more = [plain.assign(method=other, value=plain["value"] * 2) for other in others]
+    paired = plain.assign(metric="rmse_minus_default_mean", value=0.4, low=0.3, high=0.5)
+    pd.concat([scores, *more, paired]).to_csv(file, index=False)
+    return file.parent
+
+
+def test_least_squares_may_be_the_best_other_method(results):
+    compared_with_least_squares(results, REFERENCE)
+    assert "+0.400 [0.300, 0.500]least squares, generic start" in words_of(results)
+
+
+def test_kinetics_are_compared_over_groups_of_composition_not_over_series(results):
+    file = compared_with_least_squares(results) / "summary.json"
+    words = "too few groups of similar composition to compare"
+    assert words not in words_of(results)
+    summary = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(summary | {"composition_groups": 3}))
+    assert words in words_of(results)

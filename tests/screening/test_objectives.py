@@ -8,6 +8,8 @@ from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
 from matml.screening.objectives import judge, learned_properties, normal, parse_objective
 from matml.screening.objectives import parse_objectives as parse
+from matml.screening.select.run import objectives_of, with_options
+from matml.screening.settings import ScreeningSection
 
 MEAN, DEVIATION = np.array([1.4, -0.3, 2.0]), np.array([0.3, 0.5, 0.05])
 SAMPLES = np.random.default_rng(0).normal(size=400_000)
@@ -122,3 +124,18 @@ def test_judgement_joins_windows_and_goals():
         np.exp(found.score("expected_improvement")), gain * inside, rtol=1e-9
     )
     np.testing.assert_allclose(found.gaps[:, 0], [0, 1.3 / 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "wanted"),
+    [
+        ({}, {"property": "formation_energy_eV_per_atom"}, "minimise"),
+        ({}, {"property": "bulk_modulus_GPa"}, "maximise"),
+        ({}, {"property": "formation_energy_eV_per_atom", "goal": "maximise"}, "maximise"),
+        ({"goal": "maximise"}, {"property": "formation_energy_eV_per_atom"}, "maximise"),
+        ({}, {}, "maximise"),
+    ],
+)
+def test_low_energies_are_wanted_unless_told(settings, options, wanted):
+    [objective] = objectives_of(with_options(ScreeningSection(**settings), **options))
+    assert objective.kind == wanted

@@ -94,7 +94,7 @@ def test_unmet_elements_and_predictions_beyond_all_labels_leave_the_domain():
     assert judged["rare_elements"].tolist() == ["", "Ce U", "", ""]
     assert judged["beyond_labels"].tolist() == [False, False, True, True]
     assert judged["in_domain"].tolist() == [True, False, False, False]
-    beyond = "predicted beyond all labels"
+    beyond = "predicted beyond the known values of all families"
     assert judged["outside"].tolist() == [
         "", "hardly any labelled crystal holds Ce U", beyond, beyond,
     ]  # fmt: skip

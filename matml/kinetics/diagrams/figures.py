@@ -44,6 +44,8 @@ DIGITS = 7
 """Times span decades."""
 HELD = "observed, used"
 OTHERS = "observed, not used"
+ROOM, BESIDE = 0.08, 4
+"""Share of a CCT diagram's height, and factor of time, that the words at a cooling line need."""
 LOG_TIME, CELSIUS = Axis("time (s)", log=True), Axis("temperature (°C)")
 BANDS = "Bands: 90 % credible"
 GENERIC = "Dashed: least squares from a generic start."
@@ -175,7 +177,9 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
         return Figure(name, title, *empty, parts, nothing, f"{title}: {nothing}", height=430)
     shown = cooled["time_s"][cooled["time_s"] > 0]
     first, last = float(shown.min()) / 3, float(shown.max()) * 3
-    bottom, rates = float(cooled["low_90_C"].min()), cooled["cooling_rate_K_s"]
+    lowest, rates = float(cooled["low_90_C"].min()), cooled["cooling_rate_K_s"]
+    # below the curves, where the rates are written
+    bottom = lowest - ROOM * (start_C - lowest)
     for power in range(
         int(np.floor(np.log10(rates.min()))), int(np.ceil(np.log10(rates.max()))) + 1
     ):
@@ -183,7 +187,8 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
         down = (start_C - bottom) / rate
         if down > first:
             times = np.geomspace(first, down, 60)
-            parts.append(_cooling_line(times, start_C - rate * times, rate))
+            named = BESIDE * first < down < last
+            parts.append(_cooling_line(times, start_C - rate * times, rate, named))
     for (fraction, own), colour in zip(cooled.groupby("fraction"), COLOURS, strict=False):
         label, speed = f"{100 * float(fraction):g} %", own["cooling_rate_K_s"].to_numpy(float)
         ends = own[["low_90_C", "high_90_C"]].to_numpy(float)
@@ -207,14 +212,14 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
     )
 
 
-def _cooling_line(times: np.ndarray, temperature: np.ndarray, rate: float) -> Series:
+def _cooling_line(times: np.ndarray, temperature: np.ndarray, rate: float, named: bool) -> Series:
     return Series(
         times,
         temperature,
         f"cooling at {rate:g} K/s",
         GREY,
         width=0.7,
-        end_label=f"{rate:g} K/s",
+        end_label=f"{rate:g} K/s" if named else "",
         in_legend=False,
         in_table=False,
         hover=Hover(f"cooling at {rate:g} K/s<extra></extra>"),

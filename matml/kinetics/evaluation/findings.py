@@ -15,16 +15,21 @@ AGAINST = {1: "clearly better than", 0: "no clear difference from", -1: "clearly
 SPELLED = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
-def reduction(scores: pd.DataFrame, method: str, shots: int) -> Reduction | None:
-    """Return how much lower the default's error is than another method's; None if not compared."""
+def reduction(scores: pd.DataFrame, method: str, shots: int, groups: int) -> Reduction | None:
+    """Return how much lower the default's error is than another method's; None if not compared.
+
+    Parameters
+    ----------
+    groups
+        Of similar composition, which the intervals are over: fewer than alloys.
+    """
     own = scores[(scores["method"] == method) & (scores["shots"] == shots)]
     error, paired = (own[own["metric"] == metric] for metric in (ERROR, PAIRED))
     if error.empty or paired.empty:
         return None
     row = paired.iloc[0]
-    return Reduction(
-        row["value"], row["low"], row["high"], int(row["n_tasks"]), error["value"].iloc[0]
-    )
+    tasks = min(int(row["n_tasks"]), groups)
+    return Reduction(row["value"], row["low"], row["high"], tasks, error["value"].iloc[0])
 
 
 def findings(scores: pd.DataFrame, series: Iterable[str], groups: int) -> list[str]:
@@ -41,7 +46,7 @@ def findings(scores: pd.DataFrame, series: Iterable[str], groups: int) -> list[s
     unit, told = str(scores.loc[scores["metric"] == ERROR, "unit"].iloc[0]), counted(series)
     sentences = []
     for shots in sorted(scores["shots"].unique()):
-        plain = reduction(scores, LEAST_SQUARES, shots)
+        plain = reduction(scores, LEAST_SQUARES, shots, groups)
         verdict = None if plain is None else AGAINST.get(plain.sign)  # type: ignore[arg-type]
         sentence = (
             f"{shots} {plural('observation', shots)}: {method_title(DEFAULT)} "
@@ -49,11 +54,11 @@ def findings(scores: pd.DataFrame, series: Iterable[str], groups: int) -> list[s
         )
         if plain is not None:
             sentence += (
-                f", {verdict or 'with too few alloys to be compared with'} "
+                f", {verdict or 'with too few composition groups to be compared with'} "
                 f"{method_title(LEAST_SQUARES)} ({_difference(plain)} over {groups} composition "
                 f"{plural('group', groups)}; {told})"
             )
-        sentences.append(f"{sentence}.{_better(scores, errors[shots], shots)}")
+        sentences.append(f"{sentence}.{_better(scores, errors[shots], shots, groups)}")
     return sentences
 
 
@@ -69,9 +74,9 @@ def _difference(found: Reduction) -> str:
     )
 
 
-def _better(scores: pd.DataFrame, errors: pd.Series, shots: int) -> str:
+def _better(scores: pd.DataFrame, errors: pd.Series, shots: int, groups: int) -> str:
     """Return the sentence on the methods with a lower error than the default."""
-    found = {str(method): reduction(scores, str(method), shots) for method in errors.index}
+    found = {str(each): reduction(scores, str(each), shots, groups) for each in errors.index}
     lower = {method: each for method, each in found.items() if each and each.value < 0}
     if not lower:
         return ""

@@ -144,7 +144,7 @@ def table(
         shown = f'<button type="button">{title}</button>' if sortable else title
         columns += f'<th scope="col"{more}>{shown}</th>'
     # on a phone each row of a wide table is a list of its own, titles beside values
-    stacks = len(head) > WIDE and not (sortable or tall)
+    stacks = len(head) > WIDE
     titles = [bare(title) if stacks else "" for title in head]
     body = "".join(
         "<tr>"
@@ -156,6 +156,7 @@ def table(
     told = escape(caption or bare(", ".join(head)))
     below = f'<p class="note">{note}</p>' if note else ""
     frame = "scroll" + (" tall" if tall else "") + (" stacks" if stacks else "")
+    frame += " sorts" if stacks and sortable else ""
     return (
         f'<div class="{frame}"><table{kind}><caption class="hidden">{told}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>{below}"

@@ -305,7 +305,7 @@ def _against(headlines: list[dict[str, Any]]) -> str:
             1: f"with {percent} lower error</b> than {LEAST_SQUARES}",
             -1: f"with {percent} higher error</b> than {LEAST_SQUARES}",
             0: f"without a clear difference from {LEAST_SQUARES}",
-            None: "(see the table; too few alloys to compare)",
+            None: "(see the table; too few groups of similar composition to compare)",
         }[None if found is None else found.sign]
         given = f"from {item['shots']} {plural('observation', item['shots'])}"
         told.append(f"{words} ({escape(title_of(item['dataset']))}, {given})")
@@ -322,7 +322,7 @@ def _against_others(headlines: list[dict[str, Any]]) -> str:
                 1: f"{percent} lower",
                 -1: f"<b>{percent} higher</b>",
                 0: "no clear difference",
-                None: "too few alloys to say",
+                None: "too few groups of similar composition to say",
             }[found.sign]
             told.append(f"{words} ({escape(title_of(item['dataset']))})")
     return f" Against the best other method: {listed(told)}." if told else ""

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from matml.gp.joint import WRITTEN_OUT
 from matml.properties.methods.joint import JointPool
 from matml.properties.methods.method import Episode, Gaussian, Pool
-from matml.screening.objectives import log_improvement
+from matml.screening.objectives import log_improvement, usual_goal
 
 TOP_SHARE = 0.1
 STANDING_FOR_ALL = 500
@@ -179,5 +179,4 @@ def labels_until_found(
 
 def goal_sign(property_name: str, goal: str | None = None) -> int:
     """1 where high values are wanted: by default of all but energies."""
-    wanted = goal or ("minimise" if "energy" in property_name else "maximise")
-    return 1 if wanted == "maximise" else -1
+    return 1 if (goal or usual_goal(property_name)) == "maximise" else -1

@@ -68,7 +68,11 @@ class Domain:
         model = predictions.get("outside", [""] * len(rare))
         for said, few, far in zip(model, rare, beyond, strict=True):
             hardly = f"hardly any labelled crystal holds {few}" if few and known is not None else ""
-            reasons = said, hardly, "predicted beyond all labels" if far else ""
+            reasons = (
+                said,
+                hardly,
+                "predicted beyond the known values of all families" if far else "",
+            )
             told.append("; ".join(filter(None, reasons)))
         judged = predictions.assign(rare_elements=rare, beyond_labels=beyond, outside=told)
         judged["in_domain"] &= (judged["rare_elements"] == "") & ~beyond

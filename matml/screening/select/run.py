@@ -20,7 +20,7 @@ from matml.core.parallel import Helpers, heartbeat, processors
 from matml.core.settings import read_section, validate
 from matml.screening.data.known import known_folder
 from matml.screening.data.reader import Chunk, read_chunks
-from matml.screening.objectives import Objective, parse_objectives
+from matml.screening.objectives import Objective, parse_objectives, usual_goal
 from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.select.deduplicate import CELLS, mark_copies
 from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, SHARD, STATE
@@ -43,10 +43,15 @@ def objectives_of(settings: ScreeningSection) -> tuple[Objective, ...]:
 
 
 def with_options(settings: ScreeningSection, **options: Any) -> ScreeningSection:
-    """Settings with the options that were given; `property` or `goal` replace the objectives."""
+    """Settings with the options that were given; `property` or `goal` replace the objectives.
+
+    Of a property that is named without a goal, the usual one is taken where the settings say none.
+    """
     given = {name: value for name, value in options.items() if value not in (None, (), [])}
     if ("property" in given or "goal" in given) and "objectives" not in given:
         given["objectives"] = []
+        if "goal" not in given and "goal" not in settings.model_fields_set:
+            given["goal"] = usual_goal(given["property"])
     values = settings.model_dump() | given
     return validate(ScreeningSection, values, "screening options") if given else settings
 

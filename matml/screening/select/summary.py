@@ -86,8 +86,9 @@ def _notes(
         f"{outside:,} {plural('candidate', outside)} outside the model's domain, ranked last: "
         f"{counts['far']:,} farther from the training data than 95 % of crystals of families left "
         f"out in training, {counts['rare']:,} with an element that hardly any labelled crystal "
-        f"holds, {counts['beyond']:,} predicted beyond all labels (one candidate may have several "
-        "of these reasons)" + (f", {others:,} for others (column `outside`)." if others else "."),
+        f"holds, {counts['beyond']:,} predicted beyond the known values of all families (one "
+        "candidate may have several of these reasons)"
+        + (f", {others:,} for others (column `outside`)." if others else "."),
     ]
     notes += state["labels_say"]
     if counts["copies"]:

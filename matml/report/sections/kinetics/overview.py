@@ -91,7 +91,7 @@ def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
                 "unit": "" if "unit" not in chosen or pd.isna(chosen["unit"]) else chosen["unit"],
                 "default": chosen,
                 "generic": plain,
-                "reduction": reduction(_scores(results, dataset), LEAST_SQUARES, int(both[0])),
+                "reduction": _reduction(results, dataset, LEAST_SQUARES, int(both[0])),
                 **_best_other(results, dataset, rows, both[0]),
             }
         )
@@ -101,14 +101,26 @@ def kinetics_headlines(results: Results) -> list[dict[str, Any]]:
 def _best_other(
     results: Results, dataset: str, rows: pd.DataFrame, shots: int
 ) -> dict[str, pd.Series | Reduction | None]:
-    """Return the best method but the default, those that equal it, and generic least squares."""
+    """Return the best method but the default and those that equal it."""
     own, same = methods_of(rows), alike(rows, methods_of(rows))[0]
-    left = [method for method in own if method not in (*same, LEAST_SQUARES)]
+    left = [method for method in own if method not in same]
     others = rows[rows["method"].isin(left) & (rows["shots"] == shots)]
     if others.empty:
         return {"other": None, "beside": None}
     best = others.loc[others["value"].idxmin()]
-    return {"other": best, "beside": reduction(_scores(results, dataset), best["method"], shots)}
+    return {"other": best, "beside": _reduction(results, dataset, best["method"], shots)}
+
+
+def _reduction(results: Results, dataset: str, method: str, shots: int) -> Reduction | None:
+    """Return how much lower the default's error is than another method's."""
+    scores, groups = _scores(results, dataset), _groups(results, dataset)
+    return reduction(scores, method, shots, groups or int(scores["n_tasks"].max()))
+
+
+def _groups(results: Results, dataset: str) -> int:
+    """Return how many groups of similar composition a data set has, 0 where it is not told."""
+    summary = results.json(f"kinetics/{dataset}/summary.json") or {}
+    return int(summary.get("composition_groups") or 0)
 
 
 def kinetics_section(results: Results, figures: Figures) -> str:
@@ -229,7 +241,7 @@ def _described(results: Results, summary: dict[str, Any], dataset: str) -> str:
     observations = results.table(f"kinetics/{dataset}/observations.csv", ("alloy",))
     if observations is not None:
         own = f"{count(len(observations))} observations: {counted(observations['alloy'])}"
-        groups = int(summary.get("composition_groups") or 0)
+        groups = _groups(results, dataset)
         words = f" in {count(groups)} {plural('group', groups)} of similar composition"
         text.append(f"{own}{words if groups else ''}.")
     return f"<p>{' '.join(text)}</p>" if text else ""

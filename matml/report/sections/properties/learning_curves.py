@@ -3,7 +3,7 @@
 import pandas as pd
 
 from matml.core.statistics import FEWEST_TASKS
-from matml.figures.figure import Axis, Figure, Hover, Part, Series, style_of
+from matml.figures.figure import CYCLE, Axis, Figure, Hover, Part, Series, style_of
 from matml.report.html.markup import bare, count, escape, missing, number
 from matml.report.html.results import Results
 from matml.report.html.wording import property_title, sentence, title_of, unit_text
@@ -151,7 +151,8 @@ def training_figures(results: Results) -> list[Figure]:
                 Axis(what),
                 Axis("loss (standardised)"),
                 parts,
-                "One colour each: solid on training data, dotted on validation families.",
+                f"{'One colour each' if members <= len(CYCLE) else 'Colours repeat'}: solid on "
+                "training data, dotted on validation families.",
                 f"{title}: loss of {members} networks by {what}.",
                 height=280,
             )
