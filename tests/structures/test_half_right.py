@@ -476,6 +476,14 @@ def test_a_stale_formula_in_the_first_line_of_a_poscar_is_said():
     assert good.notes == ""
 
 
+@pytest.mark.parametrize(("title", "noted"), [(" Cs  Cl ", False), ("Cs Br", True), ("Cs", True)])
+def test_symbols_in_the_first_line_of_a_poscar_have_no_ratio(title, noted):
+    """ASE writes them there."""
+    text = POSCAR.format(title, "0.5 0.5 0.5").replace("1 1\n", "1 2\n") + ".5 0 .5\n"
+    [found] = crystals_of("poscar", text)
+    assert ("the sites give Cs1 Cl2" in found.notes) == noted
+
+
 def test_label_rows_are_not_put_on_another_crystal_than_their_file(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.vasp").write_text(POSCAR.format(name, "0.5 0.5 0.5"))

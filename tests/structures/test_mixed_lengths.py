@@ -29,9 +29,9 @@ def cells():
     return [cell for cell in found if len(cell[2]) > 1]
 
 
-def told(lattice, places, numbers):
+def told(lattice, places, numbers, scale=1.0):
     try:
-        refuse_mixed_lengths(lattice, places, numbers.tolist())
+        refuse_mixed_lengths(lattice, places, numbers.tolist(), scale)
     except BadCrystal as bad:
         return bad.reason
     return ""
@@ -50,6 +50,14 @@ def test_mixtures_are_told(cells, factor, question):
     # of all 6,148 with two atoms or more: 94 and 87 % of those that nothing else refuses
     assert sum(map(bool, found)) > 0.8 * len(cells)
     assert all(question in said for said in found if said)
+
+
+@pytest.mark.parametrize("scale", [1.02, 0.98, 4.6])
+def test_positions_that_were_scaled_before_are_told(cells, scale):
+    assert not [said for cell in cells if (said := told(*cell, scale))]
+    some = cells[::8]
+    found = [told(lattice, places * scale, numbers, scale) for lattice, places, numbers in some]
+    assert sum(f"scaled by {scale:g}" in said for said in found) > 0.8 * len(some)
 
 
 def anatase(cell_unit, position_unit):

@@ -84,7 +84,8 @@ def read_poscar(text: str, max_sites: int) -> Cell:
     kinds = np.repeat([NUMBERS[s] for s in symbols], counts)
     if cartesian:
         positions = _to_fractional(positions * scales, lattice)
-        refuse_mixed_lengths(lattice, positions, kinds.tolist())
+        scale = scales[0] if scales[0] == scales[1] == scales[2] else 1.0
+        refuse_mixed_lengths(lattice, positions, kinds.tolist(), scale)
     else:
         check_fractions(positions)
     _note_title(lines[0].strip(), symbols, counts, lattice, notes)
@@ -99,7 +100,13 @@ def _note_title(
     amounts: dict[str, float] = {}
     for symbol, count in zip(symbols, counts, strict=True):
         amounts[symbol] = amounts.get(symbol, 0) + count
-    if formula and contradictions(Declared(formula, title), amounts, lattice):
+    words = title.split()
+    if len(words) > 1 and NUMBERS.keys() >= set(words):
+        # ASE lists symbols there, as in the line of symbols
+        stale = set(words) != amounts.keys()
+    else:
+        stale = bool(formula and contradictions(Declared(formula, title), amounts, lattice))
+    if stale:
         notes.append(f"the first line says {title!r}, the sites give {formula_of(amounts)}")
 
 
