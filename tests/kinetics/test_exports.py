@@ -1,6 +1,7 @@
 """Files of instruments read as they come: layouts, clocks, runs, segments; simulated records."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -128,6 +129,12 @@ def test_clocks_are_seconds_also_over_midnight(tmp_path):
     path = plain(tmp_path / "clock.csv", clock)
     [record] = read_records(path, "length", temperature_unit="C")
     np.testing.assert_allclose(np.diff(record.time_s), 1.0)
+    for before, after in (("11:59:{} AM", "12:00:{} PM"), ("11:59:{} PM", "12:00:{} am")):
+        halves = [before.format(s) for s in range(40, 60)] + [f"{s:02d}" for s in range(20)]
+        halves[20:] = map(after.format, halves[20:])
+        path = plain(tmp_path / "halves.csv", halves, header="Time,T (°C),dL")
+        [record] = read_records(path, "length")
+        np.testing.assert_allclose(np.diff(record.time_s), 1.0)
     np.testing.assert_array_equal(
         over_midnight(np.array([3.0, 86_399, 0, 5])), [3, 86_399, 86_400, 86_405]
     )
@@ -163,6 +170,44 @@ def test_thousands_are_read_in_both_ways_of_writing(tmp_path):
         path.write_text("t (s);T (°C);dL (nm)\n" + text)
         [record] = read_records(path, "length")
         np.testing.assert_array_equal(record.signal, 1_010_000.25 + np.arange(40))
+
+
+@pytest.mark.parametrize(
+    ("time", "kelvin", "signal", "decimal", "told"),
+    [
+        (
+            "{:,}",
+            "{:,}",
+            "{:,}",
+            None,
+            "',' is read as parting thousands, as in '1,000' of line 12",
+        ),
+        ("{:,}", "{:,}", "{}.5", None, "',' is read as parting thousands"),
+        ("{:,}", "{}", "{},5", None, "line 12, column 't': '1,000': thousands or decimals?"),
+        ("1,{:03}", "{}", "{}.5", None, "line 2, column 't': '1,900': thousands or decimals?"),
+        ("1,{:03}", "{}", "{}", ".", "',' is read as parting thousands"),
+        ("{}", "{}.125", "{}.250", None, ""),
+        ("{}", "{},125", "{},250", None, ""),
+        ("{},000", "{}", "{},250", None, ""),
+    ],
+)
+def test_a_sign_before_three_digits_is_what_the_file_shows_or_asked_for(
+    tmp_path, time, kelvin, signal, decimal, told
+):
+    path = tmp_path / "r.csv"
+    times = range(900, 1_300, 10) if not time.startswith("1") else range(900, 940)
+    rows = [f"{time};{kelvin};{signal}".format(t, 980 + t % 50, t) for t in times]
+    path.write_text("\n".join(["t (s);T (K);dL (nm)", *rows]))
+    if "?" in told:
+        with pytest.raises(MatmlError, match=re.escape(told)):
+            read_records(path, "length")
+        return
+    [record] = read_records(path, "length", decimal=decimal)
+    assert told in " ".join(record.notes)
+    assert bool(told) == bool(record.notes)
+    np.testing.assert_array_equal(np.diff(record.time_s), np.diff(times))
+    np.testing.assert_array_equal(record.temperature_K // 1, [980 + t % 50 for t in times])
+    np.testing.assert_array_equal(record.signal // 1, times)
 
 
 def test_repeated_time_stamps_are_spread(tmp_path):

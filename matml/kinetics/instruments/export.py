@@ -20,14 +20,20 @@ import numpy as np
 from matml.core.errors import MatmlError, naming
 from matml.core.text.encoding import decode, encoding_of, plain_bytes
 from matml.kinetics.instruments.columns import Column, is_unit, told_columns
+from matml.kinetics.instruments.thousands import (
+    BOTH_SIGNS,
+    OTHER_SIGN,
+    THOUSANDS,
+    signs_of_thousands,
+)
 
 SEPARATORS = {";": "semicolons", "\t": "tabulators", "|": "bars", ",": "commas", " ": "spaces"}
 SAMPLE = 400
 """Lines, spread over the file, from which separator and decimal sign are found."""
-CLOCK = re.compile(r"(?:\d+[-./]\d+[-./]\d+[ T])?(\d{1,6}):(\d{2}):(\d{2}(?:[.,]\d+)?)")
+CLOCK = re.compile(
+    r"(?:\d+[-./]\d+[-./]\d+[ T])?(\d{1,6}):(\d{2}):(\d{2}(?:[.,]\d+)?)(?: ?([AP])\.?M\.?)?", re.I
+)
 SHORT_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d(?:[.,]\d+)?)")
-THOUSANDS = {",": r"-?\d{1,3}(\.\d{3})+,\d+", ".": r"-?\d{1,3}(,\d{3})+\.\d+"}
-"""Numbers whose thousands are parted by the other sign, for each decimal sign."""
 HALF_A_DAY = 43_200.0
 LARGEST = 1e30
 """No instrument writes larger numbers but for an error, and their squares are still numbers."""
@@ -153,10 +159,28 @@ def read_export(
     numbers = np.full((len(rows), width), np.nan)
     for row, i in enumerate(rows):
         numbers[row, : len(values[i])] = values[i]
-    numbers[~(np.abs(numbers) < LARGEST)] = np.nan
-    with naming(path):
-        header, columns = _columns(lines, rows[0], parting, numbers)
     notes, at = [], np.array(rows)
+    with naming(path):
+        numbers[~(np.abs(numbers) < LARGEST)] = np.nan
+        header, columns = _columns(lines, rows[0], parting, numbers)
+        taken = {i + 1: cells[i] for i in rows}
+        signs = signs_of_thousands(taken, [column.name for column in columns], decimal)
+    for place, sign in enumerate(signs):
+        if sign:
+            point = OTHER_SIGN[sign]
+            parted = {
+                k: row[place]
+                for k, row in enumerate(taken.values())
+                if place < len(row)
+                and any(form.fullmatch(row[place]) for form in (THOUSANDS[sign], BOTH_SIGNS[point]))
+            }
+            for k, cell in parted.items():
+                numbers[k, place] = _number(cell.replace(sign, ""), point)
+            k, cell = next(iter(parted.items()))
+            notes.append(
+                f"column {columns[place].name!r}: {sign!r} is read as parting thousands, as in "
+                f"{cell!r} of line {rows[k] + 1}"
+            )
     if "StartOfData" in text:
         # TA marks events by rows of negative time
         time = next((i for i, c in enumerate(columns) if c.role == "time"), 0)
@@ -230,10 +254,12 @@ def _number(cell: str, decimal: str) -> float:
         clock = CLOCK.fullmatch(cell)
         if not clock:
             return math.nan
-        hours, minutes, seconds = clock[1], clock[2], clock[3].replace(",", ".")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        hours, minutes, seconds = int(clock[1]), clock[2], clock[3].replace(",", ".")
+        if half := clock[4]:
+            hours = hours % 12 + 12 * (half in "Pp")
+        return hours * 3600 + int(minutes) * 60 + float(seconds)
     if "." in cell and "," in cell:
-        if not re.fullmatch(THOUSANDS[decimal], cell):
+        if not BOTH_SIGNS[decimal].fullmatch(cell):
             return math.nan
         cell = cell.replace("." if decimal == "," else ",", "")
     if decimal == ",":
@@ -245,7 +271,10 @@ def _number(cell: str, decimal: str) -> float:
 
 
 def _is_row(values: Sequence[float], cells: Sequence[str]) -> bool:
-    good = sum(value == value for value in values)
+    good = sum(
+        value == value or bool(THOUSANDS[","].fullmatch(cell))
+        for value, cell in zip(values, cells, strict=True)
+    )
     return good > 1 and 2 * good >= sum(cell != "" for cell in cells)
 
 
