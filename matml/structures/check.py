@@ -185,7 +185,10 @@ def _fractions_meant(cartesian: np.ndarray, heights: np.ndarray) -> str:
     """Return the remedy where all positions, [sites, 3], lie where fractions of the cell do."""
     if len(cartesian) < 2 or not np.abs(cartesian).max() <= 1 < heights.min() / 2:
         return ""
-    return "are its positions fractions, called Cartesian? say Direct, or multiply them by the cell"
+    return (
+        "are its positions fractions, called Cartesian? say so (Direct in a POSCAR), or multiply "
+        "them by the cell"
+    )
 
 
 def _check_lengths(

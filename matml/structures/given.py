@@ -15,7 +15,8 @@ from matml.structures.crystal import Crystal, crystal_of
 from matml.structures.errors import BadCrystal
 from matml.structures.ingest import document_crystals
 from matml.structures.io.documents import Document, file_kind
-from matml.structures.io.json.databases import cartesian_structure, is_crystal
+from matml.structures.io.json.databases import is_crystal
+from matml.structures.io.json.dictionaries import cartesian_structure
 from matml.structures.io.tables import CRYSTALS, KEYS, crystal_column, crystal_text, read_text
 from matml.structures.labels.values import RESERVED, check_label
 from matml.structures.settings import StructuresSection

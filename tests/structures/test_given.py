@@ -96,7 +96,7 @@ def test_labels_are_put_in_the_order_of_the_structures():
         ("BaTiO3", r"there is no such file \(a formula\? it has many crystals\)"),
         ("nowhere/salt.cif", "no such file; give"),
         (SALT.to(fmt="cif") + SALT.to(fmt="cif"), "holds 2 crystals; give one by one"),
-        ({"a": 1}, "is not the dictionary of a pymatgen Structure"),
+        ({"a": 1}, r"is no crystal in a form that is read \(its keys: a\)"),
         (Atoms(SALT, [True, True, False]), r"pbc = \[True, True, False\]: not periodic"),
         (7, "is of the type int"),
     ],

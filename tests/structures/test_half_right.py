@@ -327,7 +327,7 @@ def test_fractions_that_are_called_cartesian_are_told(symbols):
     [found] = crystals_of("poscar", text.replace("Direct", "Cartesian"))
     assert isinstance(found, BadCrystal)
     assert "0.866 A apart" in found.reason
-    assert "positions fractions, called Cartesian? say Direct" in found.remedy
+    assert "positions fractions, called Cartesian? say so (Direct" in found.remedy
 
 
 @pytest.mark.parametrize("write", [str, repr, lambda _: "Atoms(symbols='NaCl', pbc=True)"])

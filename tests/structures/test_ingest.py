@@ -221,7 +221,7 @@ BAD_FILES = {
     "molecule.xyz": ("2\nwater\nO 0 0 0\nH 0 0 1\n", "no Lattice"),
     "slab.xyz": (XYZ_CELL.replace("Prop", 'pbc="T T F" Prop') + "Na 0 0 0\nCl 2 2 2\n", "pbc"),
     "broken.json": ('{"lattice": ', "not valid JSON"),
-    "other.json": ('{"a": 1}', "no `lattice` and `sites`"),
+    "other.json": ('{"a": 1}', "its keys: a"),
     "empty.cif": ("", "no CIF data block"),
     "binary.cif": ("data_\0\0", "binary"),
 }

@@ -88,7 +88,7 @@ def read_chunks(
         if number % shards == shard:
             yield Chunk(number, documents, crystals, extra)
     if number < 0:
-        raise nothing_found(inputs)
+        raise nothing_found(inputs, said.ignored)
 
 
 def crystals_of(path: Path) -> Path:

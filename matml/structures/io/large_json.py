@@ -10,7 +10,14 @@ from matml.core.errors import MatmlError
 from matml.core.text.encoding import opened
 from matml.core.text.json_stream import JsonStream
 from matml.structures.io.documents import Document, rejected
-from matml.structures.io.json.databases import LISTS, STRUCTURES, entry_name, is_crystal
+from matml.structures.io.json.databases import (
+    LISTS,
+    STRUCTURES,
+    check_columns,
+    entry_name,
+    is_crystal,
+    split_row,
+)
 from matml.structures.io.tables import Table, are_rows, crystal_text
 from matml.structures.settings import StructuresSection
 
@@ -41,6 +48,8 @@ def read_large_json(
             identity = f"{name}#{suffix}"
             kind, text, bad = crystal_text(entry, f"entry {number}", path.parent, settings)
             yield Document(identity, name, -1, kind, text, bad=bad)
+        if not taken:
+            yield rejected(name, name, "holds no entry", "give at least one structure")
     except MatmlError as error:
         reason = str(error).removeprefix(f"{path}: ")
         remedy = "write the file again, or split it into smaller ones"
@@ -94,24 +103,19 @@ def _of_stream(stream: JsonStream) -> Iterator[Any]:
         if key in LISTS and stream.peek() == "[":
             for row, _ in enumerate(stream.elements(), start=1):
                 entry = stream.value()
-                if isinstance(entry, list):
-                    entry = _row(entry, columns, names, row)
-                yield entry
+                if columns is None and isinstance(entry, list):
+                    raise ValueError("the rows (`data`) stand before `columns`: write these first")
+                if columns is None:
+                    yield entry
+                elif names is not None and row > len(names):
+                    raise ValueError(f"`index` has {len(names)} names, but `data` more rows")
+                else:
+                    yield split_row(columns, entry, str(names[row - 1] if names else row), row)
             continue
         value = stream.value()
         if key == "columns" and isinstance(value, list):
-            columns = value
+            check_columns(columns := value)
         elif key == "index" and isinstance(value, list):
             names = value
         elif is_crystal(value):
             yield {**value, "id": key}
-
-
-def _row(cells: list, columns: list | None, names: list | None, number: int) -> dict[str, Any]:
-    """Return one row of a table that pandas wrote with orient="split"."""
-    if columns is None:
-        raise ValueError("the rows (`data`) stand before `columns`: write `columns` first")
-    if len(cells) != len(columns) or (names is not None and number > len(names)):
-        raise ValueError(f"row {number} has {len(cells)} cells, the table {len(columns)} columns")
-    name = names[number - 1] if names is not None else number
-    return {"id": str(name), **dict(zip(columns, cells, strict=True))}

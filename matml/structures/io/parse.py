@@ -22,20 +22,26 @@ from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.read import read_cif
 from matml.structures.io.entries import check_entry
 from matml.structures.io.json.databases import (
-    ase_structure,
-    cartesian_structure,
     crystal_records,
     entries_of,
     entry_suffixes,
     is_optimade,
+)
+from matml.structures.io.json.dictionaries import (
+    ase_structure,
+    cartesian_structure,
     jarvis_structure,
     pymatgen_structure,
+    refuse_occupancy,
+    weighed,
 )
 from matml.structures.io.json.optimade import optimade_structure
 from matml.structures.io.poscar import read_poscar
 
 BLOCK_LINES = re.compile(r"(?:^|(?<=[\n\r\ufeff]))(?:;|[ \t]*data_)", re.IGNORECASE)
 CELL_EDGE = re.compile("_cell[_.]length_a", re.IGNORECASE)
+SHAPES = re.compile("inhomogeneous|reshape|core dimension|broadcast|array element")
+"""How numpy calls rows of different lengths."""
 MOST_CRYSTALS = 250_000
 """Of one file."""
 MOST_SECONDS = 10.0
@@ -86,13 +92,24 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
         except BadCrystal as bad:
             result = bad
         except Exception as error:  # readers raise whatever they stumble on
-            detail = "; ".join([f"{type(error).__name__}: {error}", *messages])
+            detail = "; ".join([_stumbled(error), *messages])
             result = BadCrystal(
                 f"cannot be read as {kind.upper()}: {shorten(detail)}",
                 "correct the file; pymatgen's Structure.from_file must be able to read it",
             )
         results.append((suffix, result, [shorten(m) for m in dict.fromkeys(messages)]))
     return results
+
+
+def _stumbled(error: Exception) -> str:
+    """Say in words what a reader stumbled on, rather than in Python's."""
+    if isinstance(error, KeyError):
+        return f"the key {error} is missing"
+    if isinstance(error, AttributeError | TypeError):
+        return f"a value is of another kind than is meant ({error})"
+    if isinstance(error, ValueError) and SHAPES.search(str(error)):
+        return "lattice or positions are not in rows of three numbers"
+    return f"{type(error).__name__}: {error}"
 
 
 def shorten(text: str, limit: int = 300) -> str:
@@ -185,7 +202,10 @@ def json_records(text: str) -> list[dict]:
         if "Extra data" in str(error):
             remedy = "several entries in one file make a list: [entry, entry]"
         raise BadCrystal(f"is not valid JSON ({error})", remedy) from None
-    records = entries_of(value)
+    try:
+        records = entries_of(value)
+    except ValueError as error:
+        raise BadCrystal(str(error), "write it again with DataFrame.to_json") from None
     if not records:
         raise BadCrystal("holds an empty list", "give at least one structure")
     return records
@@ -207,11 +227,14 @@ def read_json(entry: dict, max_sites: int) -> Structure:
     elif "lattice" in record and "sites" in record:
         structure = pymatgen_structure(record, max_sites)
     else:
+        keys = ", ".join(map(str, list(record)[:8])) or "none"
         raise BadCrystal(
-            "is not the dictionary of a pymatgen Structure (no `lattice` and `sites`)",
-            "write it with json.dump(structure.as_dict(), file)",
+            f"is no crystal in a form that is read (its keys: {keys})",
+            "write it with json.dump(structure.as_dict(), file) of pymatgen; entries of the "
+            "Materials Project, OPTIMADE, JARVIS and ASE's database are read, too",
         )
-    for level in (*above, record):
+    beside = [record.get(key) for key in ("properties", "key_value_pairs", "info")]
+    for level in (*above, record, *beside):
         check_entry(level, structure)
     return structure
 
@@ -277,7 +300,8 @@ def read_xyz(text: str, max_sites: int) -> Structure:
             f"Lattice has {len(numbers)} numbers in place of 9", "give three row vectors"
         )
     periodic = re.search(
-        r"(?i)\bpbc\s*=\s*[\"'{\[]?\s*([TF\d][a-z]*(?:[\s,]+[TF\d][a-z]*){2}|[TF\d]\b)", lines[1]
+        r"(?i)\b(?:pbc|periodic)\s*=\s*[\"'{\[]?\s*([TF\d][a-z]*(?:[\s,]+[TF\d][a-z]*){2}|[TF\d]\b)",
+        lines[1],
     )
     if periodic and any(word[0] in "Ff0" for word in re.split(r"[\s,]+", periodic.group(1))):
         raise BadCrystal(
@@ -294,6 +318,12 @@ def read_xyz(text: str, max_sites: int) -> Structure:
     if name_column is None or "pos" not in start:
         raise BadCrystal("Properties names no species or no pos", "write species and pos columns")
     rows = [line.split() for line in lines[2 : count + 2]]
+    short = next((i for i, row in enumerate(rows) if len(row) < position), None)
+    if short is not None:
+        raise BadCrystal(
+            f"line {short + 3} has {len(rows[short])} values, but Properties declares {position}",
+            "give every atom all its values, or declare what stands there",
+        )
     coordinates = to_numbers([row[start["pos"] : start["pos"] + 3] for row in rows])
     species: list[Element | Unknown] = []
     for row in rows:
@@ -304,13 +334,24 @@ def read_xyz(text: str, max_sites: int) -> Structure:
                 f"a site is called {word}, but its atomic number is given as {said}",
                 "correct one of the two columns",
             )
-        if word.isdigit() and 1 <= int(word) <= 118:
-            species.append(Element.from_Z(int(word)))
-        else:
-            species.append(Element(word) if Element.is_valid_symbol(word) else Unknown(word))
+        where = f"site {len(species) + 1}"
+        symbol = (
+            Element.from_Z(int(word)).symbol if word.isdigit() and 0 < int(word) < 119 else word
+        )
+        mass = next((row[start[key]] for key in ("masses", "mass") if key in start), None)
+        species.append(weighed(symbol, mass, where))
+        for key in ("occupancy", "occupancies", "occ"):
+            if key in start:
+                refuse_occupancy(to_numbers([[row[start[key]]]])[0][0], 1.0, where)
     structure = cartesian_structure(Lattice(np.reshape(numbers, (3, 3))), species, coordinates)
-    facts = re.findall(r"(\w+)=(?:\"([^\"]*)\"|(\S+))", lines[1])
-    check_entry({name.lower(): quoted or plain for name, quoted, plain in facts}, structure)
+    found_facts = re.findall(r"(\w+)=(?:\"([^\"]*)\"|(\S+))", lines[1])
+    facts = {name.lower(): quoted or plain for name, quoted, plain in found_facts}
+    if "occupancy" in facts:
+        raise BadCrystal(
+            f"occupancy={facts['occupancy']:.60} is declared, which is not read from here",
+            "give the crystal as CIF",
+        )
+    check_entry(facts, structure)
     return structure
 
 

@@ -56,7 +56,7 @@ def read_inputs(inputs: Sequence[str | Path], settings: StructuresSection) -> Do
         if empty:
             found.ignored.append(readable(item.path.name))
     if not found.items:
-        raise nothing_found(inputs)
+        raise nothing_found(inputs, found.ignored)
     for name in settings.rename.keys() - found.renamed:
         raise MatmlError(
             f"structures.rename: no table of {', '.join(map(str, inputs))} has a column {name!r}"
@@ -73,10 +73,12 @@ def read_named(path: Path, settings: StructuresSection) -> list[Document]:
     return found or read_inputs([path], settings).items
 
 
-def nothing_found(inputs: Sequence[str | Path]) -> MatmlError:
-    """Return what is said where no input holds anything to read."""
+def nothing_found(inputs: Sequence[str | Path], ignored: Sequence[str] = ()) -> MatmlError:
+    """Return what is said where no input holds anything to read, but for names left out."""
+    more = f" and {len(ignored) - 3} more" if len(ignored) > 3 else ""
+    there = f"; left out: {', '.join(ignored[:3])}{more}" if ignored else ""
     return MatmlError(
-        f"{', '.join(str(entry) for entry in inputs)}: no structure found; looked for .cif, "
+        f"{', '.join(str(entry) for entry in inputs)}: no structure found{there}; looked for .cif, "
         "POSCAR*, CONTCAR*, .vasp, .poscar, .json, .xyz, .extxyz, and tables with a `poscar` "
         "column"
     )
@@ -137,11 +139,11 @@ def _folder(
 
 
 def _unread_archive(name: str) -> Document:
+    kind = PurePosixPath(name).suffix
+    if kind.lower() == ".zip":
+        return rejected(name, name, "is a zip within a zip, which is not read", "unpack it")
     return rejected(
-        name,
-        name,
-        f"{PurePosixPath(name).suffix} is a kind of archive that is not read",
-        "unpack it, or make it a zip",
+        name, name, f"{kind} is a kind of archive that is not read", "unpack it, or make it a zip"
     )
 
 
@@ -245,9 +247,10 @@ def _member(
         return _structure(name, source, kind, text_of(content, settings.max_file_MB), path)
     except BadCrystal as bad:
         return rejected(name, source, bad.reason, bad.remedy)
-    except Exception as error:  # zlib.error has no common base; RuntimeError: encrypted
+    except Exception as error:  # zlib.error has no common base
         reason = f"cannot be unpacked ({error})"
-        return rejected(name, source, reason, "make the zip again, without a password")
+        secret = ", without a password" if isinstance(error, RuntimeError) else ""
+        return rejected(name, source, reason, f"pack it again{secret}")
 
 
 def _with_unique_ids(found: Documents) -> Documents:

@@ -158,7 +158,9 @@ def json_table(text: str) -> pd.DataFrame | None:
         return None
     try:
         value = from_json(text)
-        split = isinstance(value, dict) and {"columns", "data"} <= value.keys()
+        split = isinstance(value, dict) and all(
+            isinstance(value.get(key), list) for key in ("columns", "data")
+        )
         if isinstance(value, dict) and not split:
             value = _rows_of(value)
         rows = entries_of(value)
@@ -209,6 +211,10 @@ def add_rows(
     found.label_names += labels
     told = [f"{path.name}: column {name}" for name in ignored]
     notes = [f"{path.name}: {note}" for note in table.attrs.get("notes", [])]
+    column, *others = [name for name in CRYSTALS if name in table.columns]
+    for other in others:
+        if other not in ("file", "path") and any(texts(table[other])):
+            notes.append(f"{path.name}: crystals are read from column {column}, not from {other}")
     # a large table comes in parts
     found.ignored += [name for name in told if name not in found.ignored]
     found.notes += [note for note in notes if note not in found.notes]

@@ -14,7 +14,9 @@ from matml.structures.labels.values import (
     RESERVED,
     as_known,
     check_label,
+    doubtful_cell,
     label_columns,
+    plain_number,
 )
 
 
@@ -93,9 +95,11 @@ def read_label_file(path: str | Path) -> LabelFile:
         raise MatmlError(f"{path}: has no row; add labelled structures")
     has_family = "family" in table.columns
     if not names and not has_family:
+        doubt = doubtful_cell(table, left_out)
         raise MatmlError(
-            f"{path}: has no column of numbers (its columns are {', '.join(table.columns)}); "
-            "add one such as bulk_modulus_GPa"
+            f"{path}: has no column of numbers (its columns are {', '.join(table.columns)}"
+            f"{f'; {doubt}' if doubt else ''}); "
+            + ("write plain numbers" if doubt else "add one such as bulk_modulus_GPa")
         )
     entries: list[LabelEntry] = []
     seen: dict[str, LabelEntry] = {}
@@ -107,6 +111,8 @@ def read_label_file(path: str | Path) -> LabelFile:
             record = dict.fromkeys(record, "")
         elif not name:
             reason, remedy = f"the {key} is missing", f"fill in the column `{key}`"
+            if not any(map(plain_number, record.values())):
+                remedy += ", or delete the row if it holds units or titles"
         elif name in seen:
             reason = f"{key} {name!r} stands in row {seen[name].row} already"
             remedy = "keep one row per structure (the first was used)"
@@ -130,7 +136,9 @@ def read_label_file(path: str | Path) -> LabelFile:
         if not reason:
             seen[name] = entry
     ignored = [f"{path.name}: column {name}" for name in left_out]
-    notes = [f"{path.name}: {note}" for note in (*table.attrs["notes"], *_odd(names, entries))]
+    doubts = [doubt for name in left_out if (doubt := doubtful_cell(table, [name]))]
+    told = (*table.attrs["notes"], *_odd(names, entries), *(f"left out: {x}" for x in doubts))
+    notes = [f"{path.name}: {note}" for note in told]
     return LabelFile(path, key, names, entries, ignored, notes)
 
 

@@ -103,6 +103,8 @@ def refuse_lost_labels(
             for label, reason, remedy in entry.dropped
             if label == name
         ]
-        line, reason, remedy = dropped[0] if dropped else (0, "", "correct the names of its rows")
+        first_row = next((entry for entry in rows if name in entry.labels), rows[0])
+        said = f"correct the names of its rows: see `id` and `file` of row {first_row.row}"
+        line, reason, remedy = dropped[0] if dropped else (0, "", said)
         first = f"; the first, in row {line}: {reason}" if dropped else ""
         raise MatmlError(f"{label_file.path}: column {name} keeps no value{first}; {remedy}")

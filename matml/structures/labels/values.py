@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.text.cells import to_number
+from matml.core.text.table import FIRST_ROW
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ UNITS = "[munkGT]?(ev|pa|bar|ry|hartree|psi|k?j|k?cal)|cm_1|n_m2|dyn_cm2"
 OF_UNIT = re.compile(rf"_({UNITS})((_per)?_(atom|mol|fu|f_u|formula|formula_unit|cell))?", re.I)
 """How a property's name ends where it has another unit than the known one."""
 LOOKS_LIKE = ": looks like "
+MAYBE_NUMBER = re.compile(r"[~<>≈±(]?\s*[-+\u2212]?\d[\d\s.,'%()±+\u2212-]*\w{0,3}$")
+"""Cells such as `~1.5`, `24 400` and `3-5`."""
 EMPTY = frozenset({"", "na", "n/a", "none", "null", "-"})
 # columns of structures.parquet, which a label may not overwrite
 RESERVED = frozenset(
@@ -62,6 +66,7 @@ RESERVED = frozenset(
         *("common_name", "duplicate_of", "lattice", "frac_coords", "atomic_numbers", "orbit"),
         *("notes", "poscar", "structure", "occupancy", "disordered"),
         # numbers that are no property
+        *("nsites", "num_sites", "natoms", "nelements"),
         *("spacegroup", "space_group", "spacegroup_number", "space_group_it_number", "spg_number"),
     )
 )
@@ -168,6 +173,23 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("/", " per ")).strip("_")
 
 
+def doubtful_cell(table: pd.DataFrame, names: Iterable[str]) -> str:
+    """Say of columns that are left out which cell may be meant as a number; '' for none."""
+    for name in names:
+        for line, cell in table[name].dropna().astype(str).items():
+            if MAYBE_NUMBER.match(cell.strip()) and not plain_number(cell):
+                return f"{name} = {cell.strip()[:40]!r} in row {line + FIRST_ROW} is not a number"
+    return ""
+
+
+def plain_number(cell: str) -> bool:
+    """Whether a cell is a number as people write it."""
+    try:
+        return math.isfinite(to_number(cell))
+    except ValueError:
+        return False
+
+
 def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[str]]:
     """Which columns are labels, and which are left out.
 
@@ -180,7 +202,8 @@ def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[
             continue
         filled = table[name].dropna().astype(str).str.strip()
         filled = filled[~filled.str.lower().isin(EMPTY)]
-        numeric = pd.to_numeric(filled, errors="coerce").notna().sum()
+        plain = filled.str.replace("\u2212", "-")  # a typographic minus
+        numeric = pd.to_numeric(plain, errors="coerce").notna().sum()
         if name in RESERVED or name.startswith("Unnamed: "):
             ignored.append(name)
         elif name in RANGES or (len(filled) and 2 * numeric >= len(filled)):

@@ -8,7 +8,6 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.periodic_table import Element
 
-from matml.structures.elements import Unknown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.entries import (
     DECLARED,
@@ -17,7 +16,12 @@ from matml.structures.io.entries import (
     declared_symmetry,
     refuse_contradiction,
 )
-from matml.structures.io.json.databases import cartesian_structure, numbers_of, refuse_two_places
+from matml.structures.io.json.dictionaries import (
+    cartesian_structure,
+    numbers_of,
+    refuse_two_places,
+    weighed,
+)
 
 OPTIMADE_FORMULAS = (
     "chemical_formula_reduced",
@@ -36,10 +40,6 @@ HIDDEN = {
     "unknown_positions": "positions of atoms are not known",
 }
 """What `structure_features` of OPTIMADE (specification 1.2, section 7.2.25) say of the sites."""
-DEUTERIUM = 1.9
-"""Mass in u above which hydrogen is an isotope."""
-ISOTOPE_U = 2.5
-"""By how much an isotope may weigh other than its element, at least."""
 
 
 def optimade_structure(entry: dict, max_sites: int) -> Structure:
@@ -170,26 +170,15 @@ def _occupants(item: dict) -> dict:
     for symbol, share, mass in zip(
         item["chemical_symbols"], item["concentration"], masses, strict=True
     ):
-        _check_symbol(str(item.get("name")), symbol, mass, len(masses))
-        if symbol == "H" and mass is not None and float(numbers_of(mass)) > DEUTERIUM:
-            symbol = "D"
-        species = Element(symbol) if Element.is_valid_symbol(symbol) else Unknown(symbol)
+        name = str(item.get("name"))
+        if (
+            len(masses) == 1
+            and name != symbol
+            and all(map(Element.is_valid_symbol, (name, symbol)))
+        ):
+            raise BadCrystal(
+                f"the species {name!r} holds {symbol}, another element", "fetch the entry again"
+            )
+        species = weighed(symbol, mass, f"the species {name!r}")
         found[species] = found.get(species, 0.0) + float(numbers_of(share))
     return at_most_one(found, f"species {item['name']!r}")
-
-
-def _check_symbol(name: str, symbol: str, mass: object, count: int) -> None:
-    """Refuse a species that is called another element, or weighs as no isotope of its own does."""
-    if not Element.is_valid_symbol(symbol):
-        return
-    if count == 1 and name != symbol and Element.is_valid_symbol(name):
-        raise BadCrystal(
-            f"the species {name!r} holds {symbol}, another element", "fetch the entry again"
-        )
-    own = float(Element(symbol).atomic_mass)
-    if mass is not None and abs(float(numbers_of(mass)) - own) > max(ISOTOPE_U, 0.05 * own):
-        raise BadCrystal(
-            f"the species {name!r} holds {symbol} of {own:.4g} u, but a mass of {mass} u is "
-            "declared",
-            "fetch the entry again",
-        )
