@@ -404,6 +404,26 @@ def test_a_line_of_units_that_contradicts_the_header_is_refused(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("other", ["Temp (K) [°C]", "Temp [°C] / K"])
+def test_a_column_of_two_units_is_refused(tmp_path, other):
+    path = plain(tmp_path / "two.csv", TIME, header=f"time_s,{other},dL (µm)")
+    with pytest.raises(MatmlError, match=r"by its name, but in [KC] by it, too; correct one"):
+        read_records(path, "length")
+
+
+def test_rows_that_are_left_out_are_said(tmp_path):
+    cells = [f"{c}" for c in CELSIUS]
+    cells[3], cells[7], cells[8] = "NaN", "---", "OVER"
+    path = plain(tmp_path / "gaps.csv", TIME, cells, header="time_s,T (°C),dL (µm)")
+    path.write_text(path.read_text() + "# end of file\n")
+    [record] = read_records(path, "length")
+    assert record.notes == [
+        "1 row(s) left out, not 3 cells that are mostly numbers; the first: line 42, "
+        "'# end of file'",
+        "3 row(s) left out, without a number in 'T'; the first: line 5, '601.5,NaN,1.0717'",
+    ]
+
+
 def test_measured_temperatures_are_taken_before_set_ones_and_others_are_named(tmp_path):
     path = tmp_path / "r.csv"
     rows = [f"{n},{500 - n},{900 - n},{n},{n},{700 - n},0" for n in range(40)]

@@ -86,13 +86,15 @@ def told_columns(names: Sequence[str], units: Sequence[str]) -> list[Column]:
         ):
             found = re.fullmatch(pattern, text)
             if found and is_unit(found[2]):
-                for kinds in (TEMPERATURES, TIMES):
-                    own, other = (unit_among(word, kinds) for word in (found[2], unit))
-                    if own and other and own != other:
-                        raise MatmlError(
-                            f"column {text!r} is in {own.name} by its name, but in {other.name} by "
-                            f"the line of units, {beneath!r}; correct one of the two"
-                        )
+                inner = "".join(re.findall(r"[(\[]\s*([^()\[\]]*?)\s*[)\]]", found[1])[:1])
+                for word, where in ((unit, f"the line of units, {beneath!r}"), (inner, "it, too")):
+                    for kinds in (TEMPERATURES, TIMES):
+                        own, other = (unit_among(each, kinds) for each in (found[2], word))
+                        if own and other and own != other:
+                            raise MatmlError(
+                                f"column {text!r} is in {own.name} by its name, but in "
+                                f"{other.name} by {where}; correct one of the two"
+                            )
                 name, unit = found[1].strip(" ,"), found[2]
                 break
         role = _role(name)

@@ -60,8 +60,8 @@ class Export:
     clock
         How many colons part the cells of a column: with two, hh:mm:ss, its numbers are seconds;
         with one, seconds of mm:ss or minutes of hh:mm.
-    preamble
-        Lines above the numbers.
+    text
+        All lines of the file.
     notes
         What was understood besides, one sentence each.
     """
@@ -75,8 +75,20 @@ class Export:
     numbers: np.ndarray
     lines: np.ndarray
     clock: list[int]
-    preamble: list[str]
+    text: list[str]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def preamble(self) -> list[str]:
+        """Lines above the numbers."""
+        return self.text[: self.lines[0] - 1]
+
+    def left_out(self, lines: Sequence[int], why: str) -> list[str]:
+        """Return the note, if there is one, on lines that are left out, and why."""
+        if not len(lines):
+            return []
+        first = self.text[lines[0] - 1].strip()[:60]
+        return [f"{len(lines)} row(s) left out, {why}; the first: line {lines[0]}, {first!r}"]
 
     def place(self, role: str, name: str | None = None) -> int:
         """Return the number of the column that is named, else of the best one in a role.
@@ -198,7 +210,7 @@ def read_export(
         # no clock shows parts of a minute, or 24 hours
         if (own % 1 > 0).any() or (own >= 24 * 60).any():
             columns[place] = replace(columns[place], unit="min:s")
-    return Export(
+    export = Export(
         path,
         encoding_of(content),
         SEPARATORS.get(parting, repr(parting)),
@@ -208,9 +220,15 @@ def read_export(
         numbers,
         at + 1,
         clock + [0] * (width - len(clock)),
-        lines[: rows[0]],
+        lines,
         notes,
     )
+    above = {line.strip() for line in export.preamble}
+    odd = sorted(
+        i + 1 for i in set(cells) - set(rows) if i > rows[0] and lines[i].strip() not in above
+    )
+    notes += export.left_out(odd, f"not {width} cells that are mostly numbers")
+    return export
 
 
 def _dialect(

@@ -189,23 +189,24 @@ def records_of(
     clock = _unit(export, places[1], TIMES, time_unit, "--time-unit s, min or h")
     used = export.numbers[:, places]
     good = np.isfinite(used).all(1)
+    first = int((~good).argmax())
+    lacking = " or ".join(
+        repr(export.columns[place].name)
+        for place, number in zip(places, used.T, strict=True)
+        if not np.isfinite(number).all()
+    )
     if good.mean() < 0.5 or good.sum() < FEWEST:
-        first = int(np.flatnonzero(~good)[0]) if not good.all() else 0
-        lacking = ", ".join(
-            repr(export.columns[place].name)
-            for place, number in zip(places, used[first], strict=True)
-            if number != number
-        )
         raise MatmlError(
             f"{path}: only {int(good.sum())} of {len(good)} rows hold three numbers; the first "
-            f"without: line {export.lines[first]}, in {lacking or 'none'}; a decimal comma? see "
-            "--decimal"
+            f"without: line {export.lines[first]}, in {lacking or 'none'}: "
+            f"{export.text[export.lines[first] - 1].strip()[:60]!r}; a decimal comma? see --decimal"
         )
-    seen, lost = np.flatnonzero(good), list[str]()
+    seen = np.flatnonzero(good)
+    lost = export.left_out(export.lines[~good], f"without a number in {lacking}")
     if len(odd := lone(degree.usual(used[good, 0]))):
         good[seen[odd]] = False
         line, near = export.lines[seen[odd[0]]], used[seen[odd[0] - 1 : odd[0] + 2], 0]
-        lost = [
+        lost += [
             f"{len(odd)} rows are left out whose temperature is far off both neighbours', the "
             f"first in line {line}: {near[1]:g} between {near[0]:g} and {near[2]:g}; the "
             "thermocouple?"
