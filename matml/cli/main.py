@@ -34,7 +34,7 @@ COMMANDS = {
     "kinetics": ("matml.cli.kinetics.commands:kinetics", "Learn and calibrate kinetic equations."),
     "federated": (
         "matml.cli.kinetics.federated:federated",
-        "Learn a population together with laboratories that keep their data.",
+        "Learn together with laboratories that keep their data.",
     ),
     "data": (
         "matml.cli.data:data",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from matml.core.files import read_json, write_json
 from matml.core.integrity.formats import Format
 from matml.core.provenance import file_hash
 from matml.core.settings import check_shape
+from matml.federated.participants import in_order
 from matml.kinetics.equations import Equation, equation_of_file
 from matml.kinetics.inference.population import same_scales, scales
 
@@ -281,47 +282,6 @@ class LaboratorySums:
             *(stored["study"], stored["prior"], stored["round"], stored["laboratories"]),
             *(stored["composition_groups"], sums, stored["fingerprints"]),
         )
-
-
-class Part(Protocol):
-    """What is added up, by its names."""
-
-    laboratories: list[str]
-    fingerprints: dict[str, str]
-
-
-AnyPart = TypeVar("AnyPart", bound=Part)
-
-
-def in_order(parts: Sequence[AnyPart], names: Sequence[Path | str]) -> list[AnyPart]:
-    """Return parts in one order, whatever that of the files.
-
-    Parameters
-    ----------
-    names
-        Of the parts, for messages.
-
-    Raises
-    ------
-    MatmlError
-        Where a laboratory or an alloy is in two of them.
-    """
-    pairs = sorted(zip(parts, names, strict=True), key=lambda pair: sorted(pair[0].laboratories))
-    laboratories: set[str] = set()
-    owners: dict[str, str] = {}
-    for part, name in pairs:
-        if twice := sorted(laboratories & {*part.laboratories}):
-            raise MatmlError(f"{name}: the laboratory {twice[0]!r} is there twice; give one file")
-        if both := owners.keys() & part.fingerprints.keys():
-            alloy = min(both)
-            raise MatmlError(
-                f"{name}: {len(both)} of the alloys of {part.fingerprints[alloy]!r} are those of "
-                f"{owners[alloy]!r} (same name and composition) and would count "
-                "twice; let one of the two leave them out (--without)"
-            )
-        laboratories |= {*part.laboratories}
-        owners |= part.fingerprints
-    return [part for part, _ in pairs]
 
 
 def merged(parts: Sequence[LaboratorySums], names: Sequence[Path | str]) -> LaboratorySums:

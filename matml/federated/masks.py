@@ -24,7 +24,8 @@ from matml.core.errors import MatmlError, reading
 from matml.core.files import read_json, write_json
 from matml.core.integrity.formats import FORMAT_KEY, Format
 from matml.core.settings import check_shape
-from matml.federated.files import SUMS, LaboratorySums, SharedPrior, StoredSums, in_order, merged
+from matml.federated.files import SUMS, LaboratorySums, SharedPrior, StoredSums, merged
+from matml.federated.participants import in_order
 
 KEY = Format("federated key", 1, "make a pair of keys by `matml federated key`")
 SECRET = Format("federated secret key", 1, "make a pair of keys by `matml federated key`")

@@ -175,20 +175,20 @@ def test_commands_from_start_to_a_calibrated_alloy(parts, tmp_path, matml):
         data = f"--data {parts}/{name}.csv --alloys {parts}/{name}-alloys.csv"
         told = matml(f"sums 0.json {data} --laboratory {name} --out {name}.json")
         assert f"round 0, {name}: 4 alloys, 36 observations" in told
-    with pytest.raises(MatmlError, match="no sums of west; wait for them, or go on with --without"):
+    with pytest.raises(MatmlError, match="nothing of west; wait for them, or go on with --without"):
         matml("step 0.json north.json east.json --laboratory north --laboratory west --out 1.json")
     assert "round 1 (8 alloys of 2" in matml("step 0.json north.json east.json --out 1.json")
-    for without, said in (("north", "its sums are among the files"), ("nobody", "is none of")):
+    for without, said in (("north", "its file is given, too"), ("nobody", "is none of")):
         with pytest.raises(MatmlError, match=said):
             matml(f"step 0.json north.json east.json --without {without} --out 1.json")
     data = f"--data {parts}/north.csv --alloys {parts}/north-alloys.csv"
     matml(f"sums 1.json {data} --laboratory north --out north1.json")
-    with pytest.raises(MatmlError, match="round 1: no sums of east"):
+    with pytest.raises(MatmlError, match="round 1: nothing of east"):
         matml("step 1.json north1.json --out 2.json")
     assert "without east" in matml("step 1.json north1.json --without east --out 2.json")
     # who was left out once is asked for again
     matml(f"sums 2.json {data} --laboratory north --out north2.json")
-    with pytest.raises(MatmlError, match="round 2: no sums of east"):
+    with pytest.raises(MatmlError, match="round 2: nothing of east"):
         matml("step 2.json north2.json --out 3.json")
     matml("merge 0.json north.json east.json --out both.json")
     matml("step 0.json both.json --out again.json")

@@ -1,4 +1,4 @@
-"""`matml federated …`: one population of laboratories that keep their data; only files travel."""
+"""`matml federated …`: laboratories that keep their data learn together; only files travel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from matml.cli.kinetics.options import READABLE, bound_threads, threads_number, trust_option
 from matml.cli.options import FILE
+from matml.cli.properties.federated import crystals
 
 PRIOR_HELP = "File of the round, from `start` or `step`."
 prior_argument = click.argument("prior", type=READABLE)
@@ -22,7 +23,12 @@ def federated() -> None:
     The coordinator makes PRIOR (`start`) and sends it; each laboratory answers with its sums
     (`sums`); the coordinator makes the next prior of all (`step`), until it says that the prior is
     learned; `population` makes of it what `matml kinetics calibrate --prior` takes.
+
+    `crystals`: a network of crystals' properties, in the same way.
     """
+
+
+federated.add_command(crystals)
 
 
 @federated.command()
@@ -151,24 +157,14 @@ def step(
     trust_equation: bool,
 ) -> None:
     """Make the prior of the next round from PRIOR and all laboratories' SUMS under it."""
-    from matml.core.errors import MatmlError
     from matml.federated.files import SharedPrior
     from matml.federated.kinetics import step as next_round
     from matml.federated.masks import MaskedSums, load_and_merge
+    from matml.federated.participants import refuse_missing
 
     shared = SharedPrior.load(prior, trust_equation=trust_equation)
     whole = load_and_merge(sums, shared)
-    if both := sorted({*without} & {*whole.laboratories}):
-        raise MatmlError(f"--without {both[0]!r}: its sums are among the files; leave them out")
-    known = {*shared.roster, *expected}
-    if unknown := sorted({*without} - known):
-        raise MatmlError(f"--without {unknown[0]!r}: is none of {', '.join(sorted(known))}")
-    wanted = known - {*without}
-    if missing := sorted(wanted - {*whole.laboratories}):
-        raise MatmlError(
-            f"round {shared.round}: no sums of {', '.join(missing)}; wait for them, or go on with "
-            + " ".join(f"--without {name!r}" for name in missing)
-        )
+    refuse_missing(shared.round, shared.roster, whole.laboratories, expected, without)
     if isinstance(whole, MaskedSums):
         whole = whole.total(shared, sums[0])
     following = next_round(shared, whole)
