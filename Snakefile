@@ -42,3 +42,10 @@ rule all:
 rule properties_benchmark:
     input:
         expand(rules.benchmark_tables.output, setting=BENCHMARKS),
+
+
+# other fields on the same core
+rule studies:
+    input:
+        expand(rules.study_volatility.output, shots=[60, 250]),
+        expand(rules.study_prices.output, part=["returns", "policy"]),

@@ -137,3 +137,47 @@ rule properties_sizes:
         " --figure {output.figure[0]:q} --json {output.records:q}"
         " --config {input.settings:q} {params.common:q} --threads {threads}"
         " > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+rule study_volatility:
+    output:
+        records=ensure(
+            f"{OUT}/studies/prices/volatility-{{shots}}.json", non_empty=True
+        ),
+        tables=ensure(f"{OUT}/studies/prices/volatility-{{shots}}.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-volatility-{{shots}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-volatility-{{shots}}.tsv"
+    wildcard_constraints:
+        shots=r"\d+",
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.studies.prices:volatility"),
+    message:
+        "Volatility of assets not seen before from their first {wildcards.shots} days"
+    shell:
+        "(matml study prices volatility --shots {wildcards.shots:q} --seed {params.seed:q}"
+        " --json {output.records:q} > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+rule study_prices:
+    output:
+        records=ensure(f"{OUT}/studies/prices/{{part}}.json", non_empty=True),
+        tables=ensure(f"{OUT}/studies/prices/{{part}}.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-prices-{{part}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-prices-{{part}}.tsv"
+    wildcard_constraints:
+        part="returns|policy",
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.studies.prices:policy"),
+    message:
+        "Prices: {wildcards.part}"
+    shell:
+        "(matml study prices {wildcards.part:q} --seed {params.seed:q}"
+        " --json {output.records:q} > {output.tables:q}) 2>&1 | tee {log:q}"

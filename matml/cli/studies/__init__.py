@@ -1,0 +1,1 @@
+"""`matml study …`: other fields on the same core."""

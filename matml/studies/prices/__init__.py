@@ -1,0 +1,1 @@
+"""Prices: an asset as a task, its volatility learned from its first days."""
