@@ -89,6 +89,58 @@ def test_vickers_is_converted_by_the_stated_table_and_not_beyond_it(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("columns", "cells", "sigma"),
+    [
+        ("hardness_HV,sigma_HV", "446,12", 1.0),
+        ("hardness_HV,sigma_HRC", "446,1.5", 1.5),
+        ("hardness_HRC,sigma [HV]", "45,12", 1.0),
+        ("fraction_transformed_pct,sigma_pct", "35,2", 0.02),
+        ("fraction_transformed,Sigma (%)", "0.35,2", 0.02),
+        ("fraction_transformed_pct,sigma_fraction", "35,0.02", 0.02),
+        ("fraction_transformed,sigma", "0.35,0.02", 0.02),
+        ("peak_temperature_F,heating_rate_K_per_s,sigma_F", "900,1,9", 5.0),
+    ],
+)
+def test_a_standard_deviation_is_converted_with_what_was_measured(tmp_path, columns, cells, sigma):
+    found = read(tmp_path, f"alloy,temperature_C,time_s,{columns}\nA,600,60,{cells}\n")
+    assert found.points["sigma"].tolist() == pytest.approx([sigma], rel=0.05)
+    assert len(found.points) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "told"),
+    [
+        ("hardness_HV,sigma", "446,10", "Call it sigma_HV or sigma_HRC"),
+        ("fraction_transformed_pct,sigma", "35,0.5", "Call it sigma_pct or sigma_fraction"),
+        ("hardness_HRC,sigma,sigma_HV", "45,1,10", "has both sigma and sigma_HV; give one"),
+    ],
+)
+def test_a_standard_deviation_without_its_unit_is_asked_for(tmp_path, columns, cells, told):
+    with pytest.raises(MatmlError, match=told):
+        read(tmp_path, f"alloy,temperature_C,time_s,{columns}\nA,600,60,{cells}\n")
+
+
+@pytest.mark.parametrize("name", ["std", "error (%)", "fraction_transformed_error", "sigma_HV"])
+def test_uncertainties_by_other_names_are_named(tmp_path, name):
+    head = "alloy,temperature_C,time_s,fraction_transformed,terror,sigma_phase_pct,"
+    found = read(tmp_path, f"{head}{name}\nA,600,60,0.3,1,1,2\n")
+    assert [note.split(" is ")[0] for note in found.notes] == [f"column {name!r}"]
+
+
+def test_percents_that_are_fractions_are_set_aside_and_starts_are_not(tmp_path):
+    head = "alloy,temperature_C,time_s,fraction_transformed_pct\n"
+    rows = "A,600,60,0.12\nA,600,300,0.55\nA,600,900,0.93\nB,600,60,12\nB,600,300,55\n"
+    starts = "C,600,60,0.1\nC,600,90,0.5\nC,650,60,1\nC,700,60,1\nC,700,900,99\nD,600,60,1\n"
+    found = read(tmp_path, head + rows + starts)
+    assert found.quarantine["line"].tolist() == [2, 3, 4]
+    assert "fractions?" in found.quarantine["reason"][0]
+    assert not found.warnings[1:]
+    head = "alloy,temperature_C,time_s,ttt_fraction_pct,strain_pct\n"
+    found = read(tmp_path, head + "A,600,60,0.1,0.3\nA,600,90,1,0.8\n")
+    assert [("strain_pct" in w, "fractions?" in w) for w in found.warnings] == [(True, True)]
+
+
+@pytest.mark.parametrize(
     ("header", "message"),
     [
         ("alloy,temperature_C,time_weeks,fraction_transformed", "'time_weeks' names the unit"),

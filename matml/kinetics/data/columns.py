@@ -212,6 +212,17 @@ def in_percent(value: np.ndarray, alloy: np.ndarray, column: str) -> np.ndarray:
     return found & (above.sum() > 1)
 
 
+def look_like_fractions(percent: np.ndarray) -> bool:
+    """Return whether one alloy's values in percent [N] look like fractions.
+
+    Three of them or more that differ, half of all or more by the largest, and none above 1: of a
+    transformation that was followed until it had come to less than a percent there would be little
+    to tell.
+    """
+    values = np.unique(percent[np.isfinite(percent)])
+    return len(values) > 2 and 0.5 <= values[-1] <= 1 + FRACTION_NOISE
+
+
 def on_history(points: pd.DataFrame) -> np.ndarray:
     """Return which observations lie on a ramp or path [N]."""
     found = np.zeros(len(points), dtype=bool)

@@ -11,7 +11,8 @@ Other units are read where the column names them (`temperature_C`, `time_min`;
 `matml.kinetics.data.units`). Optional:
 
 - `sigma`, the standard deviation of the measurement on the scale on which it is compared (fraction;
-  HRC; log10 of um; log10 of s), and `simulated`;
+  HRC; log10 of um; log10 of s); beside `hardness_HV` or a fraction in percent it names its own unit
+  (`sigma_HV`, `sigma_HRC`, `sigma_pct`, `sigma_fraction`); and `simulated`;
 - `start_temperature_C` or `start_temperature_K`: the specimen was heated or cooled at a constant
   rate from there, and reached the row's temperature at its time; empty where it was held;
 - `path`, a CSV next to this one of the temperature history that the specimen followed (`time_s`,
@@ -55,6 +56,7 @@ from matml.kinetics.data.columns import (
 from matml.kinetics.data.plausible import (
     misplaced,
     odd_alloys,
+    odd_percents,
     odd_temperatures,
     odd_times,
     suspicious_temperatures,
@@ -218,7 +220,8 @@ def _checked(
     if "temperature_K" not in points:
         temperature, scale = measured, points.assign(temperature_K=points["value"])
     warnings += [f"{path}: {note}" for note in odd_temperatures(table, measured)]
-    warnings += [f"{path}: {note}" for note in (*odd_times(table), *odd_alloys(points))]
+    odd = (*odd_percents(table), *odd_times(table), *odd_alloys(points))
+    warnings += [f"{path}: {note}" for note in odd]
     warnings += [
         f"{path}: {name}: {history.doubt}" for name, history in paths.items() if history.doubt
     ]

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from matml.kinetics.data.columns import HOTTEST_K, INPUTS, MEASURED, in_percent
+from matml.kinetics.data.columns import (
+    HOTTEST_K,
+    INPUTS,
+    MEASURED,
+    in_percent,
+    look_like_fractions,
+)
 from matml.kinetics.data.units import (
     QUANTITIES,
     TEMPERATURES,
@@ -44,6 +50,8 @@ AMOUNT = (
     r"(?![A-Za-z0-9]| ?/|_?per)"
 )
 """A temperature or time in the name of a run."""
+STARTS = (0.1, 0.5, 1.0)
+"""Percent that a curve of starts usually stands for."""
 MOST_LEVELS = 30
 """Temperatures of an alloy of which some do not differ by 273 by chance."""
 WRONG_WAY = {
@@ -87,6 +95,8 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
     what, value = MEASURED[measured], numbers(raw[measured])
     percent, off = in_percent(value, alloy, measured), np.isfinite(value) & ~what.holds(value)
     time, degree = (table.headers.get(name, name) for name in ("time_s", "temperature_K"))
+    header = table.headers.get(measured, measured)
+    small = what.noise > 0 and unit_of(header)[1].name == "pct"
     columns = {
         name: numbers(table.original.loc[raw.index, name])
         for name in (time, degree)
@@ -102,6 +112,12 @@ def misplaced(table: Table, raw: pd.DataFrame, measured: str) -> dict[int, Probl
                 remedy = f"are {time} and {measured} exchanged? Else {remedy}"
             problem = measured, "most values of this alloy lie above 1: percent?", remedy
             own = own[percent[own]]
+        elif small and look_like_fractions(100 * value[own]):
+            reason = "no value of this alloy lies above 1 %: fractions?"
+            remedy = (
+                f"name the column {measured}, and give fractions there also if percent is meant"
+            )
+            problem = measured, reason, remedy
         elif what.high != 1 and 2 * off[own].sum() > len(own):
             # those outside tell their own reason
             own = own[~off[own]]
@@ -276,6 +292,24 @@ def odd_temperatures(table: Table, measured: str) -> list[str]:
     return [f"{note}; check its unit" for note in notes]
 
 
+def odd_percents(table: Table) -> list[str]:
+    """Return doubts of columns in percent that never come to one, one sentence each."""
+    notes = []
+    for header in map(str, table.original):
+        try:
+            _, unit = unit_of(header)
+        except KeyError:
+            continue
+        own = np.unique(numbers(table.original[header])) if unit.name == "pct" else np.empty(0)
+        own = own[np.isfinite(own) & (own != 0)]
+        if len(own) > 1 and own[-1] <= 1 and not np.isin(own, STARTS).all():
+            notes.append(
+                f"column {header!r}: no number lies above {own[-1]:g} %: fractions? Then its name "
+                "is to be without percent"
+            )
+    return notes
+
+
 def odd_times(table: Table) -> list[str]:
     """Return a doubt of a column of times whose numbers are logarithms of round times."""
     header = table.headers.get("time_s", "time_s")
@@ -313,11 +347,14 @@ def odd_alloys(points: pd.DataFrame) -> list[str]:
     notes, alike = [], dict[str, list[str]]()
     for name in points["alloy"].unique():
         plain = unicodedata.normalize("NFKC", name).casefold()
-        alike.setdefault(re.sub(r"[\s_\-‐-―−]+", "", plain), []).append(name)
+        alike.setdefault(re.sub(r"[\s_\-‐-―−]+|(?<=\d)\.0+$", "", plain), []).append(name)
     for names in alike.values():
         if len(names) > 1:
             said = " and ".join(map(repr, names))
-            notes.append(f"alloys {said} differ in case, blanks or hyphens alone: are they one?")
+            notes.append(
+                f"alloys {said} differ in case, blanks, hyphens or a decimal zero alone: are they "
+                "one?"
+            )
     if found := [name for name in points if name.endswith(("_wt_pct", "_at_pct"))]:
         notes.append(
             f"{', '.join(found)}: compositions are not read from the observations; give them in a "

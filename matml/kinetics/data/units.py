@@ -53,6 +53,17 @@ class Unit:
         with np.errstate(over="ignore"):
             return number * self.factor + self.offset
 
+    def usual_sigma(self, sigma: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """Return standard deviations [N] in the usual unit, of numbers [N] in that unit."""
+        if self.table is None:
+            return sigma * self.factor
+        numbers, there = self.table
+        number = np.interp(usual, there, numbers)
+        low = np.maximum(number - sigma, numbers[0])
+        high = np.minimum(number + sigma, numbers[-1])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return sigma * (self.usual(high) - self.usual(low)) / (high - low)
+
 
 def _per_time(*kinds: tuple[str, tuple[str, ...], float]) -> tuple[Unit, ...]:
     """Return the units of rates: a quantity by second, minute or hour."""
@@ -83,7 +94,7 @@ TIMES = (
     Unit("d", ("d", "day", "days"), 86_400.0),
     Unit("ms", ("ms",), 1e-3),
 )
-PART = (Unit("", ("",)), Unit("pct", ("pct", "percent", "vol_pct"), 0.01))
+PART = (Unit("", ("", "fraction")), Unit("pct", ("pct", "percent", "vol_pct"), 0.01))
 MICROMETRES = (
     Unit("um", ("um", "micron", "microns")),
     Unit("mm", ("mm",), 1e3),
@@ -145,6 +156,17 @@ BY_LENGTH = sorted(NAMES, key=len, reverse=True)
 
 PLAIN = ("alloy", "run", "path", "sigma", "simulated")
 """Columns without a unit, found whatever their capitals."""
+COMPARED = (
+    *("fraction_transformed", "martensite_fraction", "hardness"),
+    *("peak_temperature", "Ms", "Bs"),
+)
+"""Measured quantities that are compared as they are, so that their unit is that of `sigma`."""
+SIGMA = re.compile(r"sigma(?:[\s_]*[(\[/_\s]\s*(.+?)\s*[)\]]?)?")
+UNCERTAIN = re.compile(
+    r"^sigma(?![\s_]*phase)|±|(?:^|[\s_(])(?:std(?:ev|dev)?|s\.?d|sem|err(?:ors?)?|uncertaint(?:y|ies)|unsicherheit|"
+    r"fehler|standard[\s_]?(?:deviation|error)|standardabweichung|incertitude)(?:$|[\s_.,()\[/])"
+)
+"""What names of columns call an uncertainty."""
 ALLOY_NAMES = ("steel", "grade", "legierung", "stahl", "werkstoff")
 
 
@@ -313,5 +335,50 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
             for cell, value in zip(raw[header], converted, strict=True)
         ]
         columns[name] = pd.Series(texts, index=raw.index, dtype=str)
+    _read_sigma(result, columns, file)
     result.cells = pd.DataFrame(columns, index=raw.index)
     return result
+
+
+def _read_sigma(table: Table, columns: "dict[str, pd.Series[str]]", file: object) -> None:
+    """Put the column `sigma` in the unit of what was measured, and name what is none.
+
+    Raises
+    ------
+    MatmlError
+        Where it does not say its unit beside a measurement that was converted, or stands twice.
+    """
+    measured = [q for q in COMPARED if usual_name(q) in columns]
+    for header in [h for h in columns if UNCERTAIN.search(h.lower())]:
+        found = SIGMA.fullmatch(header.lower().replace("%", "pct"))
+        word = _word(found[1] or "") if found else ""
+        unit = _unit(measured[0], word) if found and word and len(measured) == 1 else None
+        if header == "sigma" and len(measured) == 1 and (columns[header] != "").any():
+            name = usual_name(measured[0])
+            own = unit_of(table.headers.get(name, name))[1]
+            if own.table is not None or own.factor != 1:
+                usual = QUANTITIES[measured[0]][0].name or "fraction"
+                raise MatmlError(
+                    f"{file}: column 'sigma' is in {own.name}, as {table.headers[name]!r}, or in "
+                    f"{usual}, as it is compared? Call it sigma_{own.name} or sigma_{usual}"
+                )
+        elif unit is not None:
+            if "sigma" in columns:
+                raise MatmlError(f"{file}: has both sigma and {header}; give one")
+            usual, given = (
+                pd.to_numeric(columns[name], errors="coerce").to_numpy(float)
+                for name in (usual_name(measured[0]), header)
+            )
+            texts = [
+                str(cell) if value != value else repr(float(value))
+                for cell, value in zip(columns[header], unit.usual_sigma(given, usual), strict=True)
+            ]
+            columns["sigma"] = pd.Series(texts, index=table.original.index, dtype=str)
+            del columns[header]
+            table.headers["sigma"] = header
+            table.notes.append(f"column {header!r} read as sigma of {usual_name(measured[0])}")
+        elif header != "sigma":
+            table.notes.append(
+                f"column {header!r} is not taken for the uncertainty of the measurement: that is "
+                "called sigma, a standard deviation"
+            )
