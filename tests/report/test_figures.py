@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ from matml.report.sections.properties.chemistry import (
 from matml.report.sections.properties.learning_curves import curve_figures
 from matml.report.sections.properties.parity import parity_figures, read_predictions
 from matml.report.sections.properties.scores import Scores
-from matml.report.sections.screening.pareto import aims, circles, pareto_figures
+from matml.report.sections.screening.pareto import aims, circles, front_of, pareto_figures
 from matml.report.sections.screening.shortlist import shortlist_section
 from matml.report.settings import ReportSection
 
@@ -611,3 +612,25 @@ def test_methods_that_gave_the_same_numbers_are_one_row_and_one_line(results):
     assert figures.specs[0]["data"][1]["meta"]["method"] == ["least squares, generic start", "maml"]
     assert text.count("least squares, generic start = MAML") == 4  # legend, line, row and its value
     assert 'data-method="maml"' not in text
+
+
+def test_a_front_is_that_of_the_definition():
+    generator = np.random.default_rng(0)
+    for size in range(40):
+        one, other = generator.integers(0, 6, (2, size)).astype(float)
+        one[generator.random(size) < 0.1] = np.nan
+        rows = np.flatnonzero(generator.random(size) < 0.8)
+        criteria = np.stack([one, other], 1)[rows]
+        whole = rows[np.isfinite(criteria).all(1)]
+        expected = [
+            i
+            for i in whole
+            if not any(
+                one[j] >= one[i]
+                and other[j] >= other[i]
+                and (one[j], other[j]) != (one[i], other[i])
+                for j in whole
+            )
+        ]
+        aims = (SimpleNamespace(worth=worth) for worth in (one, other))
+        assert front_of(*aims, rows).tolist() == expected

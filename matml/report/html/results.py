@@ -50,6 +50,7 @@ class Results:
         if not self.folder.is_dir():
             raise MatmlError(f"{folder}: no such folder of results; run the workflow first")
         self.place = place_of(self.folder)
+        self._tables: dict[str, pd.DataFrame] = {}
 
     def _find(self, name: str) -> Path | None:
         path = self.folder / name.removeprefix(self.place)
@@ -69,7 +70,10 @@ class Results:
         path = self._find(name)
         if path is None:
             return None
-        table = read_table(path)
+        # several parts of the page look at one table
+        if name not in self._tables:
+            self._tables[name] = read_table(path)
+        table = self._tables[name].copy()
         if missing := [column for column in columns if column not in table]:
             raise MatmlError(
                 f"{path}: lacks the column {missing[0]!r}; delete it and start the run again that "

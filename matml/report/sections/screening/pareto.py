@@ -34,7 +34,6 @@ from matml.report.sections.screening.shortlist import (
     read_shortlist,
 )
 from matml.screening.objectives import Objective, parse_objectives
-from matml.screening.select.diversity import pareto_fronts
 
 MOST_POINTS = 1500
 """Dominated candidates drawn at most; the front is always drawn whole."""
@@ -182,8 +181,16 @@ def front_of(first: Aim, second: Aim, rows: np.ndarray) -> np.ndarray:
     """Return the rows (of `rows`, positions) that no other row beats in both aims, [f]."""
     criteria = np.stack([first.worth[rows], second.worth[rows]], axis=1)
     whole = np.isfinite(criteria).all(1)
-    rows, criteria = rows[whole], criteria[whole]
-    return rows[pareto_fronts(criteria) == 1] if len(rows) else rows
+    rows, (one, other) = rows[whole], criteria[whole].T
+    # the best first; of those as good in one aim only the best in the other, if better than all
+    # that are better in the first
+    order = np.lexsort((-other, -one))
+    one, other = one[order], other[order]
+    starts = np.append(True, one[1:] != one[:-1])[: len(one)]
+    best = other[starts]
+    before = np.append(-np.inf, np.maximum.accumulate(best)[:-1])[: len(best)]
+    group = np.cumsum(starts) - 1
+    return np.sort(rows[order[(other == best[group]) & (other > before[group])]])
 
 
 def pareto_figures(results: Results) -> list[Figure]:

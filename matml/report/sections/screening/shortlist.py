@@ -1,5 +1,6 @@
 """The part of the page about screening: ranked candidates to be sorted, filtered and opened."""
 
+import csv
 import io
 import zipfile
 from typing import Any
@@ -309,6 +310,16 @@ def _crystals(results: Results, rows: pd.DataFrame, most: int) -> dict[int, tupl
     return crystals
 
 
+def _records(text: str) -> list[str]:
+    """Return the records of a CSV as text; a quoted cell may hold a line break."""
+    lines, start, found = text.rstrip("\n").split("\n"), 0, []
+    reader = csv.reader(line + "\n" for line in lines)
+    for _ in reader:
+        found.append("\n".join(lines[start : reader.line_num]))
+        start = reader.line_num
+    return found
+
+
 def _downloads(
     rows: pd.DataFrame, shown: pd.DataFrame, crystals: dict[int, tuple[str, str]], most: int
 ) -> str:
@@ -336,14 +347,7 @@ def _downloads(
         if rest
         else ""
     )
-    # row by row, since a quoted cell may hold a line break
-    head, *lines = (
-        csv_text(part, header=header).rstrip("\n")
-        for header, part in [
-            (True, shown.iloc[:0]),
-            *((False, shown.iloc[[place]]) for place in range(len(shown))),
-        ]
-    )
+    head, *lines = _records(csv_text(shown))
     held = {"head": head, "rows": dict(zip(shown["rank"].astype(int), lines, strict=True))}
     return (
         f'<p class="downloads">{" ".join(links)}</p>{note}'
