@@ -18,7 +18,7 @@ from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal, hinted
-from matml.structures.io.documents import Document, Documents
+from matml.structures.io.documents import Document, Documents, other_content
 from matml.structures.io.entries import HINT, declared_symmetry, names_of, other_formula
 from matml.structures.io.json.pages import warn_of_missing_pages
 from matml.structures.io.minerals import NAMES, OTHER_NAME, Name, other_than_named
@@ -57,7 +57,7 @@ def document_crystals(
             title = Name(document.text.lstrip().split("\n", 1)[0][:200], True, True, comment=True)
             return [(document.id, _as_said(crystal, document, [title]))]
         except BadCrystal as bad:
-            return [(document.id, bad)]
+            return [(document.id, other_content("poscar", document.text) or bad)]
     results: list[tuple[str, Crystal | BadCrystal]] = []
     for suffix, structure, notes in parse(document.kind, document.text, settings.max_sites):
         try:

@@ -86,6 +86,43 @@ REFUSED = {
         "lies 1e+20 cells away"),
     "hydroxyl by its label": (
         "cif", cif(["Mg1 0 0 0", "O-H 0.5 0.5 0.5"], XYZ), "label O-H stands for a group"),
+    "hydroxyl of type O": (
+        "cif", cif(["Mg1 Mg 0 0 0", "OH1 O 0.5 0.5 0.5"]), "OH1 is of type O, but its label sta"),
+    "water of type O": (
+        "cif", cif(["Mg1 Mg 0 0 0", "H2O O 0.5 0.5 0.5"]), "H2O is of type O, but its label sta"),
+    "a label of another nonmetal": (
+        "cif", cif(["Pb1 Pb 0 0 0", "S1 O 0.5 0.5 0.5"]), "S1 is of type O, but its label says S"),
+    "atom types without sites": (
+        "cif", cif(SALT) + "\nloop_\n_atom_type_symbol\nNa1+\nCl1-\nH1+\n",
+        "the sites hold Cl, Na, but _atom_type_symbol lists Na1+, Cl1-, H1+"),
+    "sites without an atom type": (
+        "cif", cif(SALT) + "\nloop_\n_atom_type_symbol\nNa\n", "but _atom_type_symbol lists Na"),
+    "Z alone": (
+        "cif", cif(SALT, head="_cell_formula_units_Z 8\n"),
+        "Na4 Cl4 in the cell, which are not Z = 8 equal formula units"),
+    "subscripts": ("cif", cif(SALT, head="_chemical_formula_sum 'K₂O'\n"), "formula 'K₂O'"),
+    "a loop of formulas": (
+        "cif", cif(SALT) + "\nloop_\n_chemical_formula_sum\n'Na Cl'\n'K Cl'\n", "formula 'K Cl'"),
+    "density in kg/m^3": (
+        "cif", cif(SALT, head="_exptl_crystal_density_diffrn 2164\n"),
+        "give 2.164 g/cm^3, but a density of 2164.000 kg/m^3, as it seems,"),
+    "occupancies by multiplicity": (
+        "cif", cif(["Cu1 Cu 0 0 0 .0208", "F1 F .25 .25 .25 .0417"], f"{FRACT} occupancy"),
+        "proportional to the numbers of equivalent positions on every site (0.0208 for 4, 0.0417"),
+    "occupancies by multiplicity against the formula": (
+        "cif", cif(["Cu1 Cu 0 0 0 .33", "F1 F .25 .25 .25 .67", "O1 O .5 0 0 .33"],
+                   f"{FRACT} occupancy",
+                   "_chemical_formula_sum 'Cu F2 O'\n_cell_formula_units_Z 4\n"),
+        "SHELX write those of full sites; the sites give Cu1.32"),
+    "magnetic symmetry alone": (
+        "cif", cif(SALT, head="_space_group_magn.name_BNS 'F m -3 m'\n").replace(
+            "_space_group_name_H-M_alt 'F m -3 m'\n", ""), "only the magnetic symmetry is given"),
+    "a CIF by name, JSON by content": ("cif", '{"@class": "Structure"}', "holds JSON, and cannot"),
+    "a POSCAR by name, a CIF by content": ("poscar", f"# x\n{cif(SALT)}", "holds a CIF, and"),
+    "a CIF by name, a POSCAR by content": (
+        "cif", "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nPo\n1\nDirect\n0 0 0\n", "holds a POSCAR, and"),
+    "a pointer": ("xyz", "version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    "SHELX": ("cif", "TITL x\nCELL 0.7 4 4 4 90 90 90\nLATT 4\nSFAC NA\n", "an input of SHELX"),
     "weight": (
         "cif", cif(SALT, head="_chemical_formula_weight 74.55\n"),
         "weigh 233.77 u, 3.14 times the declared formula weight of 74.55"),
@@ -328,6 +365,53 @@ def test_fractions_that_are_called_cartesian_are_told(symbols):
     assert isinstance(found, BadCrystal)
     assert "0.866 A apart" in found.reason
     assert "positions fractions, called Cartesian? say so (Direct" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "columns"),
+    [
+        # hydrogens are listed, or a formula says that there are none
+        ("", ["Mg1 Mg 0 0 0", "OH1 O .25 .25 .25", "H1 H .36 .36 .36"], FRACT),
+        ("_chemical_formula_sum 'Mg O'\n", ["Mg1 Mg 0 0 0", "OH1 O .5 .5 .5"], FRACT),
+        ("_chemical_formula_sum 'Mg O'\n", ["Mg1 Mg 0 0 0", "W1 O .5 .5 .5"], FRACT),
+        # sites of one letter that are no elements, and a site shared with another anion
+        ("", ["B1 Mg 0 0 0", "O1 O .5 .5 .5"], FRACT),
+        ("", ["Mg1 Mg 0 0 0 1", "O1 O .5 .5 .5 .8", "O2 F .5 .5 .5 .2"], f"{FRACT} occupancy"),
+        # as the formula says, or shared sites
+        (
+            "_chemical_formula_sum 'Mg0.5 O'\n",
+            ["Mg1 Mg 0 0 0 .5", "O1 O .25 .25 .25 .5"],
+            f"{FRACT} occupancy",
+        ),
+        ("", ["Fe1 Fe 0 0 0 .5", "Co1 Co 0 0 0 .5"], f"{FRACT} occupancy"),
+        ("_cell_formula_units_Z 2\n", SALT, FRACT),
+        ("loop_\n_atom_type_symbol\nNa+\nCl-\n", SALT, FRACT),
+        ("_space_group_IT_coordinate_system_code 1\n", SALT, FRACT),
+    ],
+)
+def test_what_looks_like_a_contradiction_and_is_none_is_read(head, rows, columns):
+    [found] = crystals_of("cif", cif(rows, columns, head))
+    assert isinstance(found, Crystal), found
+    assert "formula" not in found.notes
+
+
+def test_a_formula_that_is_not_understood_is_noted():
+    for text in ("Na Cl x H2 O", "NaCl (approx.)", "K1 Cl1 Xx1"):
+        [found] = crystals_of("cif", cif(SALT, head=f"_chemical_formula_sum '{text}'\n"))
+        assert f"the formula '{text}' is not understood" in found.notes
+    both = "_chemical_formula_sum 'Na Cl'\n_chemical_formula_moiety '(Na Cl)n'\n"
+    [found] = crystals_of("cif", cif(SALT, head=both))
+    assert found.notes == ""
+
+
+@pytest.mark.parametrize("code", ["1", "2"])
+def test_the_code_of_the_setting_tells_the_origin(code):
+    rows = ["Mg1 Mg .125 .125 .125", "Al1 Al .5 .5 .5", "O1 O .2625 .2625 .2625"]
+    head = f"_space_group_IT_coordinate_system_code {code}\n"
+    text = cif(rows, head=head).replace("5.64", "8.08").replace("F m -3 m", "F d -3 m")
+    [found] = crystals_of("cif", text)
+    assert isinstance(found, Crystal if code == "2" else BadCrystal)
+    assert code == "1" or found.common_name == "spinel"
 
 
 @pytest.mark.parametrize("write", [str, repr, lambda _: "Atoms(symbols='NaCl', pbc=True)"])

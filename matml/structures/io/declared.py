@@ -33,6 +33,11 @@ ADDED = rf"\.(?=\d+\.\d)|(?<!\.\d)\.(?=\s|[A-Z]|{WATER})"
 EITHER = rf"(?<=[a-zA-Z)])\.(?!{WATER})(?=\d+[A-Z])"
 """A dot that may be that, or a decimal point: of `Fe.5Al2O3`."""
 
+LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
+SUBSCRIPT = re.compile(r"</?(?:sub|i|b)>|~|\$?_\{([\d.]+)\}\$?|\$_([\d.]+)\$", re.IGNORECASE)
+SUPERSCRIPT = re.compile(r"<sup>.*?</sup>|\^[^^]*\^|[⁰¹²³⁴-⁹⁺⁻]+", re.IGNORECASE)
+"""How CIF, HTML, TeX and Unicode lower the amounts of a formula, and raise its charges."""
+
 FARTHEST_UNCONFIRMED = 2.0
 """Fractional coordinates beyond look like angstroms, where symmetry and formula do not confirm."""
 
@@ -120,7 +125,9 @@ def parse_formula(text: str) -> dict[str, float] | None:
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> tuple[tuple[str, float], ...] | None:
     """Atoms of a formula; a crystal's is looked at by several checks."""
-    words = re.sub(r"[\[{]", "(", re.sub(r"[\]}]", ")", text.strip().strip("'\"")))
+    words = SUPERSCRIPT.sub("", text.strip().strip("'\"").translate(LOWERED))
+    words = SUBSCRIPT.sub(r"\1\2", words)
+    words = re.sub(r"[\[{]", "(", re.sub(r"[\]}]", ")", words))
     words = re.sub(r"\d*[+-](?=[\s,)]|$)", "", words)
     if re.search(EITHER, words):
         return None
@@ -184,6 +191,15 @@ def contradictions(
         )
     if declared.formula:
         found += _of_formula(declared, amounts, total)
+    elif (
+        declared.units
+        and not _rounded({**amounts, "Z": declared.units})
+        and any(round(amount) % round(declared.units) for amount in amounts.values())
+    ):
+        found.append(
+            f"the sites give {formula_of(amounts)} in the cell, which are not Z = "
+            f"{declared.units:g} equal formula units"
+        )
     for text, formula in declared.other_formulas.items():
         if not found and (wrong := other_ratio(formula, text, amounts)):
             found.append(wrong)
@@ -210,9 +226,10 @@ def contradictions(
     if declared.density_g_cm3 is not None and declared.density_g_cm3 > 0 and not found:
         density = mass * ATOMIC_MASS_CONSTANT / volume
         if abs(density - declared.density_g_cm3) > DENSITY_TOLERANCE * declared.density_g_cm3:
+            unit = "g/cm^3" if declared.density_g_cm3 < DENSEST_G_CM3 else "kg/m^3, as it seems,"
             found.append(
                 f"the atoms in the cell give {density:.3f} g/cm^3, but a density of "
-                f"{declared.density_g_cm3:.3f} g/cm^3 is declared"
+                f"{declared.density_g_cm3:.3f} {unit} is declared"
             )
     measured = declared.measured_g_cm3 or 0.0
     if not found and 0 < measured < DENSEST_G_CM3:

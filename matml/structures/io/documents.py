@@ -1,5 +1,6 @@
 """What inputs hold, before anything is parsed: one document a text, with what is said about it."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -9,6 +10,34 @@ from matml.structures.errors import BadCrystal
 KINDS = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".json": "json", ".xyz": "xyz"}
 KINDS |= {".extxyz": "xyz", ".contcar": "poscar"}
 TABLES = (".csv", ".csv.gz", ".parquet")
+REAL = r"-?[\d.][\d.eE+-]*"
+VECTOR = rf"[ \t]*{REAL}[ \t]+{REAL}[ \t]+{REAL}[ \t]*\n"
+CONTENTS = (
+    (
+        "",
+        r"version https://git-lfs",
+        "a pointer of Git LFS, not the file",
+        "fetch it: git lfs pull",
+    ),
+    (
+        "",
+        r"<(!doctype|html|\?xml)",
+        "a web page or XML",
+        "save the file itself, not the page of it",
+    ),
+    ("json", r"\{\s*\"|\[\s*\{", "JSON", "let its name end in .json"),
+    ("cif", r"(#.*\n\s*)*data_\S*\s+[_#l]", "a CIF", "let its name end in .cif"),
+    (
+        "poscar",
+        rf".*\n[ \t]*{REAL}[ \t]*\n({VECTOR}){{3}}",
+        "a POSCAR",
+        "let its name end in .vasp",
+    ),
+    ("", r"(.*\n){0,9}CELL\s.*\n(.*\n){0,40}SFAC\s", "an input of SHELX", "give its CIF"),
+    ("", r"('.*\n\s*)*(str|xdd)\s", "an input of TOPAS", "give its CIF (macro Out_CIF_STR)"),
+)
+"""By kind, how the text of a file begins that is called otherwise."""
+BEGINNING = 4000
 ARCHIVES = {".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 
 
@@ -77,6 +106,18 @@ def file_kind(name: str) -> str:
     # POSCAR, CONTCAR, POSCAR_NaCl, POSCAR.relaxed, but not poscars.zip
     other = is_table(name) or path.suffix in ARCHIVES
     return "poscar" if path.name.startswith(("poscar", "contcar")) and not other else ""
+
+
+def other_content(kind: str, text: str) -> BadCrystal | None:
+    """Return what a text that cannot be read as its name says is in truth, None if unknown."""
+    beginning = text[:BEGINNING].lstrip("\ufeff")
+    # an empty first line is part of a POSCAR
+    found = [
+        (own, BadCrystal(f"holds {what}, and cannot be read as {kind.upper()}", remedy))
+        for own, pattern, what, remedy in CONTENTS
+        if re.match(pattern, beginning if own == "poscar" else beginning.lstrip(), re.IGNORECASE)
+    ]
+    return found[0][1] if found and kind not in dict(found) else None
 
 
 def is_table(name: str) -> bool:

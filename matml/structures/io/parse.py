@@ -20,6 +20,7 @@ from matml.core.text.json_text import from_json
 from matml.structures.elements import Unknown, structure_of
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.read import read_cif
+from matml.structures.io.documents import other_content
 from matml.structures.io.entries import check_entry
 from matml.structures.io.json.databases import (
     crystal_records,
@@ -66,6 +67,14 @@ def parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
         Per crystal: a suffix for its id ('' where it is the only one), the structure or the
         reason why there is none, and notes.
     """
+    results = _parse(kind, text, max_sites)
+    if len(results) == 1 and isinstance(results[0][1], BadCrystal):
+        suffix, bad, notes = results[0]
+        return [(suffix, other_content(kind, text) or bad, notes)]
+    return results
+
+
+def _parse(kind: str, text: str, max_sites: int) -> list[Parsed]:
     parts: Sequence[str | dict]
     if kind == "cif":
         parts = cif_blocks(text)

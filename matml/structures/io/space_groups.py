@@ -25,6 +25,8 @@ SYMBOL = (
     "_symmetry_space_group_name_h-m_alt",
 )
 NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
+SETTING_CODE = "_space_group_it_coordinate_system_code"
+MAGNETIC = ("_space_group_magn", "_space_group_symop_magn")
 MINUS = str.maketrans(dict.fromkeys("−–—‐‑﹣-", "-"))
 # what programs write behind a symbol: S, Z (ICSD's origins 1 and 2), H, R, HR, axes in words
 ORIGIN = {"s": "1", "z": "2", "1": "1", "2": "2"}
@@ -180,8 +182,9 @@ def declared_operations(
         found += [named] if named else []
         unknown += [] if named else [f"Hall symbol {hall!r}"]
     symbols = list(dict.fromkeys(cell for tag in SYMBOL for cell in block.get(tag, []) if cell))
+    code = next((cell.upper() for cell in block.get(SETTING_CODE, [])), "")
     for symbol in symbols:
-        settings = _by_symbol(symbol, angles)
+        settings = _by_symbol(symbol, angles, code)
         found += settings
         unknown += [] if settings else [f"space-group symbol {symbol!r}"]
     for number, *_ in _given(block, NUMBER):
@@ -190,13 +193,19 @@ def declared_operations(
                 f"space-group number {number!r}", "give a number from 1 to 230, or leave it out"
             )
         if not any(one.number == int(number) for one in found):
-            found += _by_number(int(number))
+            found += _by_number(int(number), code)
     if not found:
         if unknown:
             raise BadCrystal(
                 f"{unknown[0]} is not known, and no operations are listed",
                 "list the operations (_space_group_symop_operation_xyz), or write the symbol as in "
                 "the International Tables, such as 'P 1 21/c 1' or 'F d -3 m :2'",
+            )
+        if magnetic := next((tag for tag in block if tag.startswith(MAGNETIC)), ""):
+            raise BadCrystal(
+                f"only the magnetic symmetry is given ({magnetic}), and that is not read",
+                "list the operations of the crystal without moments, with their centring "
+                "(_space_group_symop_operation_xyz)",
             )
         return []
     notes += [f"{text} is not known; {found[0].origin} was used" for text in unknown]
@@ -285,16 +294,25 @@ def _by_hall(hall: str) -> Operations | None:
     return _of_ops(list(group), f"the Hall symbol {hall!r}", known.number if known else 0)
 
 
-def _by_symbol(symbol: str, angles: tuple[float, float, float]) -> list[Operations]:
-    """Return the settings that a Hermann-Mauguin symbol may mean; none where it is unknown."""
+def _by_symbol(symbol: str, angles: tuple[float, float, float], code: str) -> list[Operations]:
+    """Return the settings that a Hermann-Mauguin symbol may mean; none where it is unknown.
+
+    `code` is that of origin or axes in the International Tables, '' where it is not declared.
+    """
     alpha, _, gamma = angles
     # a rhombohedral cell has three equal angles, a hexagonal one 120 degrees
     rhombohedral = max(angles) - min(angles) < 0.5
-    names = _settings(symbol, "R" if rhombohedral else "H", round(alpha, 2), round(gamma, 2))
+    axes = "R" if rhombohedral else "H"
+    names = _coded(_settings(symbol, axes, round(alpha, 2), round(gamma, 2)), code)
     said = f"the space-group symbol {symbol!r}"
     return [
         _of_group(name, said if len(names) == 1 else f"{said} (setting {name!r})") for name in names
     ]
+
+
+def _coded(names: Sequence[str], code: str) -> Sequence[str]:
+    """Return the settings of a code, all where none has it."""
+    return [name for name in names if code and name.endswith(f":{code}")] or names
 
 
 @lru_cache(maxsize=4096)
@@ -337,14 +355,11 @@ RHOMBOHEDRAL = (146, 148, 155, 160, 161, 166, 167)
 
 
 @lru_cache(maxsize=256)
-def _by_number(number: int) -> list[Operations]:
-    """Return the settings of a number's standard symbol."""
+def _by_number(number: int, code: str) -> list[Operations]:
+    """Return the settings of a number's standard symbol that have a code."""
     standard = gemmi.get_spacegroup_reference_setting(number)
-    settings = [
-        one.xhm()
-        for one in gemmi.spacegroup_table()
-        if one.number == number and one.hm == standard.hm
-    ]
+    table = gemmi.spacegroup_table()
+    settings = _coded([x.xhm() for x in table if x.number == number and x.hm == standard.hm], code)
     said = f"the space-group number {number}"
     return [
         _of_group(name, said if len(settings) == 1 else f"{said} (setting {name!r})")

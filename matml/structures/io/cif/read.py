@@ -17,6 +17,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 from matml.structures.disorder.sites import slack
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.bonds import Bond, listed_bonds, other_bond
+from matml.structures.io.cif.occupancies import weighted
 from matml.structures.io.cif.sites import SAME_SITE_A, Site, listed_sites
 from matml.structures.io.cif.tags import (
     EDGES,
@@ -26,11 +27,7 @@ from matml.structures.io.cif.tags import (
     lattice_of,
     values_by_tag,
 )
-from matml.structures.io.declared import (
-    Declared,
-    check_fractions,
-    contradictions,
-)
+from matml.structures.io.declared import Declared, check_fractions, contradictions
 from matml.structures.io.entries import DECLARED, HINT, declared_symmetry
 from matml.structures.io.minerals import NAMES, TAGS, names_in
 from matml.structures.io.space_groups import (
@@ -79,7 +76,7 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
             "the structure is modulated: its sites are an average", "give a commensurate supercell"
         )
     lattice, angles = lattice_of(block)
-    declared = declared_facts(block)
+    declared = declared_facts(block, notes)
     _check_size(block, declared, max_sites)
     sites = listed_sites(block, declared, lattice, notes)
     operations = declared_operations(block, angles, notes)
@@ -209,7 +206,13 @@ def _fill(
     for content in species:
         for kind, share in content.items():
             amounts["H" if kind.symbol in ("D", "T") else kind.symbol] += share
-    wrong += contradictions(declared, amounts, lattice)
+    found = contradictions(declared, amounts, lattice)
+    if found or not (declared.formula or declared.density_g_cm3):
+        totals = np.array([sum(content.values()) for content in species])
+        counts = np.array([len(equivalent[owners[place]]) for place in kept])
+        if of_full_sites := weighted(totals, counts, len(operations)):
+            found = ["; ".join([of_full_sites, *found[:1]])]
+    wrong += found
     names = [site.name for site in sites]
     if not wrong and (other := other_bond(bonds, names, np.array(owners), positions, lattice)):
         wrong.append(other)
@@ -348,6 +351,15 @@ def _choose(readings: list[Reading], declared: Declared) -> Reading:
 def _remedy(reason: str) -> str:
     if "volume" in reason:
         return "check the edges and angles of the cell for a mistyped digit"
+    if "proportional" in reason:
+        return (
+            "give 1 to positions that are full; if the occupancies are right as they are, give the "
+            "formula that they make (_chemical_formula_sum)"
+        )
+    if "equal formula units" in reason:
+        return "check that all atoms are listed; correct Z, or add _chemical_formula_sum"
+    if "proportional" not in reason and "kg/m^3" in reason:
+        return "give the density in g/cm^3 (Mg/m^3): divide it by 1000"
     if "overlapping" in reason:
         return "delete the doubled site, or correct the occupancies"
     if "does not keep" in reason:

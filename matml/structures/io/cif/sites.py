@@ -17,15 +17,19 @@ from matml.structures.io.cif.tags import (
     UNKNOWN,
     entry,
     finite_number,
+    listed_types,
 )
 from matml.structures.io.declared import (
     FARTHEST_UNCONFIRMED,
     Declared,
 )
 
+NONMETALS = {"C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "Te", "I"}
 VACANCY = re.compile(r"x|vac|vacancy|void|dum|dummy", re.IGNORECASE)
 GROUPS = {"OH", "OW", "WAT", "HOH", "H2O", "NH", "CH", "ME", "ET", "PH"}
 """Labels that stand for a group with hydrogens, where no type symbol says what they are."""
+HYDROXYL = re.compile(r"(O[\W_\d]*[HW]|H\d*O|HOH|W(AT)?)[\W_\d]*[A-Z]?", re.IGNORECASE)
+"""Labels of oxygen that stand for hydroxyl or water."""
 SAME_SITE_A = 0.1
 """Images of one site nearer than this are one atom, whose coordinates have too few digits."""
 FARTHEST_CELLS = 1e6
@@ -80,6 +84,8 @@ def listed_sites(
             notes.append(f"site {name} stands for a vacancy and was left out")
             continue
         if types and types[row] not in UNKNOWN:
+            if not (hydrogens or declared.formula):
+                _refuse_hydroxyl(name, types[row])
             species = _of_type(types[row], name, declared, notes, full=occupancy == 1)
         else:
             species = _of_label(name, declared, hydrogens, notes)
@@ -110,7 +116,33 @@ def listed_sites(
         )
     if not found:
         raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
+    if not declared.formula:
+        _compare_types(listed_types(block), found)
     return found
+
+
+def _refuse_hydroxyl(name: str, kind: str) -> None:
+    """Refuse a site of oxygen whose label says hydroxyl or water, where no hydrogens are listed."""
+    if re.match(r"O(?![a-z])", kind) and HYDROXYL.fullmatch(name):
+        raise BadCrystal(
+            f"site {name} is of type {kind}, but its label stands for hydroxyl or water, and no "
+            "hydrogens are listed",
+            "give the positions of all hydrogens; or, if there are none, add _chemical_formula_sum",
+        )
+
+
+def _compare_types(types: dict[str, str], sites: Sequence[Site]) -> None:
+    """Refuse sites of other elements than the loop of atom types, which no formula settles."""
+    own = {"H" if site.species.symbol in ("D", "T") else site.species.symbol for site in sites}
+    if not types or types.keys() == own:
+        return
+    more = " and ".join(types[symbol] for symbol in types if symbol not in own)
+    raise BadCrystal(
+        f"the sites hold {', '.join(sorted(own))}, but _atom_type_symbol lists "
+        f"{', '.join(types.values())}",
+        (f"give the sites of {more}, or delete it from that loop" if more else "correct that loop")
+        + "; or add _chemical_formula_sum",
+    )
 
 
 def _count(text: str) -> int | None:
@@ -258,6 +290,9 @@ def _of_type(
         )
     # `Mg1` of type Mn: a label of two letters is meant as an element
     other = re.match(r"[A-Z][a-z](?![a-z])", name)
+    # of one letter, many name a place: A, B, K, V, W, Y
+    if other is None and full and not declared.formula and symbol in NONMETALS:
+        other = re.match(r"[CFHINOPS](?![A-Za-z])", name)
     if other and other[0] != symbol and Element.is_valid_symbol(other[0]):
         said = f"site {name} is of type {kind}, but its label says {other[0]}"
         formula = declared.formula or {}

@@ -6,6 +6,7 @@ from typing import cast
 import gemmi
 import numpy as np
 from pymatgen.core import Lattice
+from pymatgen.core.periodic_table import Element
 
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
@@ -150,11 +151,17 @@ def lattice_of(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[float, fl
     return np.array(lattice), (angles[0], angles[1], angles[2])
 
 
-def declared_facts(block: dict[str, list[str]]) -> Declared:
-    """Return what the block says of its content."""
-    texts = [" ".join(block.get(tag, [])[:1]) for tag in FORMULAS]
+def declared_facts(block: dict[str, list[str]], notes: list[str]) -> Declared:
+    """Return what the block says of its content; a formula that is not understood is noted."""
+    texts = [text for tag in FORMULAS for text in block.get(tag, [])]
     formulas = {text: parse_formula(text) for text in texts if text not in UNKNOWN}
     plain = {text: formula for text, formula in formulas.items() if formula}
+    sums = [text for text in block.get(FORMULAS[0], []) if text in formulas]
+    notes += [
+        f"the formula {text!r} is not understood, and was not compared with the sites"
+        for text in sums or list(formulas)[: not plain]
+        if text not in plain
+    ]
     text, formula = next(iter(plain.items()), ("", None))
     units = _number(block, "_cell_formula_units_z")
     return Declared(
@@ -182,6 +189,22 @@ def _in_cell(block: dict[str, list[str]]) -> dict[str, float] | None:
         [symbol] = formula
         found[symbol] = found.get(symbol, 0.0) + finite_number(number, "_atom_type_number_in_cell")
     return found or None
+
+
+def listed_types(block: dict[str, list[str]]) -> dict[str, str]:
+    """Return the elements of the loop of atom types as they stand there, by symbol, D as H.
+
+    Empty where one of them is no element.
+    """
+    found: dict[str, str] = {}
+    for kind in block.get("_atom_type_symbol", []):
+        letters = re.match(r"\d*([A-Za-z]*)", kind)
+        symbol = letters[1].capitalize() if letters else ""
+        symbol = "H" if symbol in ("D", "T") else symbol
+        if not Element.is_valid_symbol(symbol):
+            return {}
+        found[symbol] = kind
+    return found
 
 
 def entry(block: dict[str, list[str]], tag: str, row: int) -> str:
