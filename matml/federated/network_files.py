@@ -162,15 +162,8 @@ class NetworkRound:
         vector_to_parameters(self.state.weights.clone(), made.parameters())
         return made.eval()
 
-    def batches(self, crystals: CrystalSet, origin: object) -> GraphBatches:
-        """Return batches of crystals with standardised labels.
-
-        Raises
-        ------
-        MatmlError
-            Where their graphs or the features of elements are others than the study's, or the
-            property is missing.
-        """
+    def refuse_others(self, crystals: CrystalSet, origin: object) -> None:
+        """Refuse crystals whose graphs or features of elements are others than the study's."""
         own, wanted = crystals.graphs.settings, self.study["graphs"]
         if differing := [key for key in {*own, *wanted} if own.get(key) != wanted.get(key)]:
             key = min(differing)
@@ -183,6 +176,10 @@ class NetworkRound:
                 "this version of matml or pymatgen describes elements otherwise than that which "
                 "began the study; let all laboratories use one version"
             )
+
+    def batches(self, crystals: CrystalSet, origin: object) -> GraphBatches:
+        """Return batches of crystals with standardised labels; refuses others and no labels."""
+        self.refuse_others(crystals, origin)
         (item,) = learned_properties(crystals.table, [self.study["property"]])
         item = replace(item, logarithmic=self.study["logarithmic"])
         values = learned_values(crystals.table, [item])
@@ -262,7 +259,7 @@ class NetworkRound:
             Where it is none, or its weights are not those of its network.
         """
         tensors, stored = load_checkpoint(path)
-        _check_kind(stored, ROUND, path)
+        check_kind(stored, ROUND, path)
         check_shape(stored, StoredRound, path, AGAIN)
         size = sum(p.numel() for p in CrystalNetwork(1, **stored["study"]["network"]).parameters())
         if wrong := _wrong_vectors(tensors, (*VECTORS, "velocity"), size):
@@ -331,7 +328,7 @@ def load_answer(path: Path, begun: NetworkRound) -> tuple[str, Update]:
         Where it is none, is to another round, or no steps of the study can end there.
     """
     tensors, stored = load_checkpoint(path)
-    _check_kind(stored, ANSWER, path)
+    check_kind(stored, ANSWER, path)
     check_shape(stored, StoredAnswer, path, AGAIN)
     name = stored["laboratory"]
     if stored["to"] != begun.key:
@@ -348,7 +345,8 @@ def load_answer(path: Path, begun: NetworkRound) -> tuple[str, Update]:
     return name, Update(stored["crystals"], **tensors)
 
 
-def _check_kind(stored: object, kind: str, path: Path) -> None:
+def check_kind(stored: object, kind: str, path: Path) -> None:
+    """Refuse a file that is not of a kind."""
     found = stored.get("kind") if isinstance(stored, dict) else None
     if found != kind:
         raise MatmlError(f"{path}: is {found or 'another file'!r}, not the {kind}; give that one")

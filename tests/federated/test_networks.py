@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 import torch
 from pymatgen.core import Structure
+from sklearn.linear_model import BayesianRidge
 
 from matml.core.errors import MatmlError
-from matml.core.files import write_table
+from matml.core.files import read_table, write_table
+from matml.federated.heads import Head, HeadSums, merged
 from matml.federated.network_files import NetworkRound, load_answer, save_answer
 from matml.federated.networks import Rounds, State, average, local_update, train_together
-from matml.properties.networks.pretrain import mean_absolute_error
+from matml.properties.data.batches import GraphBatches
+from matml.properties.networks.pretrain import embed, mean_absolute_error
 from matml.structures.crystals import CrystalSet
 from matml.structures.settings import STRUCTURES
 
@@ -222,3 +225,48 @@ def test_commands_of_a_round(parts, tmp_path, matml):
     assert "round 1 of 1" in said
     said = matml(f"crystals predict 1.safetensors {of('west')} --out found.csv")
     assert f"found.csv: {len(parts['west'])} crystals, adapted to" in said
+    for name in NAMES:
+        matml(
+            f"crystals head-sums 1.safetensors {of(name)} --property {PROPERTY} "
+            f"--laboratory {name} --out {name}.safetensors"
+        )
+    said = matml(f"crystals head 1.safetensors {files} --out head.safetensors")
+    assert "of 60 crystals" in said
+    matml(f"crystals predict 1.safetensors {of('west')} --head head.safetensors --out found.csv")
+    found = read_table(tmp_path / "found.csv")["prediction"]
+    labels = parts["west"].table[PROPERTY]
+    assert (found - labels).abs().mean() < 0.8 * (labels - labels.mean()).abs().mean()
+
+
+def test_a_head_by_sums_is_that_of_the_pooled_crystals(begun, crystals, parts, tmp_path):
+    paths = []
+    for name, part in parts.items():
+        paths.append(tmp_path / f"{name}.safetensors")
+        HeadSums.of(begun, part, PROPERTY, name, "graphs").save(paths[-1])
+    head = merged(paths, begun).solve()
+    pooled = HeadSums.of(begun, crystals, PROPERTY, "all", "graphs").solve()
+    torch.testing.assert_close(head.weights, pooled.weights, rtol=1e-10, atol=1e-10)
+    head.save(tmp_path / "head.safetensors")
+    read = Head.load(tmp_path / "head.safetensors", begun)
+    assert np.array_equal(read.predict(begun, crystals, "g"), head.predict(begun, crystals, "g"))
+    # against scikit-learn's evidence, which maximises over the penalty and the noise
+    batches = GraphBatches(crystals, dtype=np.float64)
+    features = embed(begun.network().double(), batches, np.arange(len(crystals)))
+    labels = crystals.table[PROPERTY].to_numpy()
+    other = BayesianRidge(max_iter=3000, tol=1e-8).fit(features, labels).predict(features)
+    assert np.abs(head.predict(begun, crystals, "g") - other).mean() < 0.1 * labels.std()
+    with pytest.raises(MatmlError, match="the laboratory 'east' is there twice"):
+        merged([paths[0], paths[0]], begun)
+    later = replace(begun, roster=["north"])
+    with pytest.raises(MatmlError, match="are on the features of another network"):
+        merged(paths, later)
+    whole = HeadSums.load(paths[0], begun)
+    for changes, said in (
+        ({"x": whole.x * math.nan}, "not finite"),
+        ({"x": 1e6 * whole.x}, "smaller than their means allow"),
+        ({"xx": whole.xx[:-1]}, "not of 8 features"),
+        ({"crystals": 2}, "2 crystals"),
+    ):
+        replace(whole, **changes).save(paths[0])
+        with pytest.raises(MatmlError, match=rf"the sums of east cannot be sums: .*{said}"):
+            merged(paths, begun)

@@ -139,6 +139,42 @@ def step(
     click.echo(f"round {done} of {rounds} (crystals: {told}): {what}")
 
 
+@crystals.command("head-sums")
+@round_argument
+@structures_option
+@graphs_option
+@click.option("--property", "name", required=True, help="Column of the labels.")
+@click.option("--laboratory", required=True, help="Its name.")
+@out_option
+def head_sums(
+    begun: Path, structures: Path, graphs: Path, name: str, laboratory: str, out: Path
+) -> None:
+    """Write the sums over a laboratory's crystals that a head of any property is made of."""
+    from matml.federated.heads import HeadSums
+    from matml.federated.network_files import NetworkRound
+    from matml.structures.crystals import CrystalSet
+
+    known = CrystalSet.open(structures, graphs)
+    sums = HeadSums.of(NetworkRound.load(begun), known, name, laboratory, graphs)
+    sums.save(out)
+    size = out.stat().st_size
+    click.echo(f"{laboratory}: {sums.crystals} crystals; send {out} ({size:,} bytes) back")
+
+
+@crystals.command()
+@round_argument
+@click.argument("sums", type=READABLE, nargs=-1, required=True)
+@out_option
+def head(begun: Path, sums: tuple[Path, ...], out: Path) -> None:
+    """Make the head of all laboratories' SUMS: that of the pooled crystals."""
+    from matml.federated.heads import merged
+    from matml.federated.network_files import NetworkRound
+
+    whole = merged(sums, NetworkRound.load(begun))
+    whole.solve().save(out)
+    click.echo(f"{out}: {whole.item.name} of {whole.crystals} crystals: `predict --head`")
+
+
 @crystals.command()
 @round_argument
 @structures_option
@@ -149,15 +185,25 @@ def step(
     show_default=True,
     help="To the labelled ones of the crystals first.",
 )
+@click.option("--head", "head_file", type=READABLE, help="From `head`, in place of the network's.")
 @out_option
-def predict(begun: Path, structures: Path, graphs: Path, adapt: bool, out: Path) -> None:
+def predict(
+    begun: Path, structures: Path, graphs: Path, adapt: bool, head_file: Path | None, out: Path
+) -> None:
     """Predict crystals, by the network adapted to those of them that have a label."""
     from matml.core.files import write_table
     from matml.federated.network_files import NetworkRound
     from matml.structures.crystals import CrystalSet
 
-    shared = NetworkRound.load(begun)
-    table = shared.predict(CrystalSet.open(structures, graphs), graphs, adapt=adapt)
+    shared, known = NetworkRound.load(begun), CrystalSet.open(structures, graphs)
+    if head_file:
+        from matml.federated.heads import Head
+
+        found = Head.load(head_file, shared).predict(shared, known, graphs)
+        write_table(out, known.table[["id", "family"]].assign(prediction=found))
+        click.echo(f"{out}: {len(known)} crystals, by the head of all laboratories")
+        return
+    table = shared.predict(known, graphs, adapt=adapt)
     write_table(out, table)
     labels = int(table["label"].notna().sum())
     how = f"adapted to {labels} labels" if adapt and labels else "as all laboratories learned it"
