@@ -39,6 +39,11 @@ def test_a_plain_table_needs_no_note_and_lines_are_counted(tmp_path):
     assert read_text_table(tmp_path / "t.csv").attrs["notes"] == []
 
 
+def test_a_name_of_two_lines_is_one_name(tmp_path):
+    (tmp_path / "t.csv").write_text('id,"hardness\n (HV)"\na,155\n')
+    assert list(read_text_table(tmp_path / "t.csv")) == ["id", "hardness (HV)"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -50,6 +55,7 @@ def test_a_plain_table_needs_no_note_and_lines_are_counted(tmp_path):
         ('"001",155\n"1",110\n', r"has no header line \(its first line is '001, 155'\)"),
         ('id,x\na,"1\nb,2\nc,3\n', r"line 2: cannot be read \(.*\); check its quotes"),
         ('"id,x\na,1\n', r"line 1: cannot be read \(.*\); check its quotes"),
+        ('id,"x\na\nb",2\n', "the header runs over several lines; check its quotes"),
         ('id,"x\na,1\nb",2\n', "the header runs over several lines; check its quotes"),
         ('id,x\na,"1,234"\nb,"2,345"\n', "column 'x' holds '1,234': thousands or decimals"),
     ],

@@ -68,6 +68,16 @@ def test_hardness_by_other_names(tmp_path, header, value):
     assert points["alloy"].tolist() == ["data"]
 
 
+def test_clocks_are_seconds_and_of_two_parts_asked_for(tmp_path):
+    head = "alloy,temperature_C,time_s,fraction_transformed\n"
+    found = read(tmp_path, head + "A,600,00:01:00,0.1\nA,600,90,0.2\nA,600,1:00:00.5,0.3\n")
+    assert found.points["time_s"].tolist() == [60, 90, 3600.5]
+    assert "column 'time_s': clocks, h:mm:ss, read as seconds" in found.notes
+    found = read(tmp_path, head + "A,600,1:00,0.1\nA,600,00:01:30,0.2\n")
+    assert found.points["time_s"].tolist() == [90]
+    assert found.quarantine["remedy"].tolist() == ["give seconds, or h:mm:ss in time_s"]
+
+
 def test_starts_at_time_zero_are_left_aside_and_others_refused(tmp_path):
     head = "alloy,temperature_C,time_s,fraction_transformed\n"
     found = read(tmp_path, head + "A,600,0,0\nA,600,0,0.003\nA,600,9,0.1\nA,600,0,0.2\n")
@@ -147,6 +157,10 @@ def test_percents_that_are_fractions_are_set_aside_and_starts_are_not(tmp_path):
         ("alloy,temperature_C,time,fraction_transformed", "'time' names no unit: call it one of"),
         ("alloy,temperature,time_s,fraction_transformed", "'temperature' names no unit"),
         ("alloy,temperature_C,time_s,hardness", "'hardness' names no unit: .* hardness_HV"),
+        ("alloy,temperature_C,log_time_s,fraction_transformed", "'log_time_s' holds logarithms"),
+        ("alloy,temperature_C,log10(time/s),fraction_transformed", "holds logarithms by its name"),
+        ("alloy,temperature_C,ln t (s),fraction_transformed", "'ln t .s.' holds logarithms"),
+        ("alloy,1000/T (1/K),time_s,fraction_transformed", "'1000/T .1/K.' holds reciprocals"),
         ("alloy,temperature_C,time_s,time_min,fraction_transformed", "both time_s and time_min"),
         ("alloy,temperature_C,time (h),time_min,fraction_transformed", "both time .h. and time_m"),
     ],

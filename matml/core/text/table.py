@@ -29,6 +29,9 @@ MOST_CELLS, MOST_CHARACTERS = 4 * 10**6, 200 * 10**6
 MOST_EMPTY = 10**6
 """Lines without text, one after the other, of any table."""
 BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
+TWO_LINES = re.compile(r"([^\n,;\t|]+)\n([^\n,;\t|]+)")
+"""A name of a spreadsheet's column that breaks its line; others with a line end are a quote that is
+not closed."""
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
 
@@ -104,11 +107,10 @@ def _parts(
     header, why = next(rows, ([], ""))
     if why:
         raise MatmlError(f"{path}: {why}; {BROKEN_REMEDY}")
-    names = [name.strip() for name in header]
-    if len(names) == 1 and names[0].startswith("#"):
-        raise MatmlError(
-            f"{path}: the first line, {names[0][:60]!r}, is no header; delete such lines"
-        )
+    names = [
+        " ".join(name.split()) if TWO_LINES.fullmatch(name.strip()) else name.strip()
+        for name in header
+    ]
     _check_header(path, names)
     width = max(place for place, name in enumerate(names, 1) if name)
     numbered, first = enumerate(rows), True

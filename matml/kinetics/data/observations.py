@@ -355,7 +355,9 @@ def _check_row(
         if name == measured or name in what.conditions:
             number = _number(row[name])
             if isinstance(number, str):
-                return {}, (name, row[name], number, "give one finite number")
+                clock = name == "time_s" and ":" in row[name]
+                remedy = "give seconds, or h:mm:ss in time_s" if clock else "give one finite number"
+                return {}, (name, row[name], number, remedy)
             numbers[name] = number
     given_sigma = row.get("sigma", "").strip()
     sigma = _number(given_sigma) if given_sigma else math.nan

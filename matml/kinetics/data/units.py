@@ -154,6 +154,15 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 NAMES = {name: q for q in QUANTITIES for name in (q.lower(), *OTHER_NAMES.get(q, ()))}
 BY_LENGTH = sorted(NAMES, key=len, reverse=True)
 
+FUNCTIONS = {
+    "logarithms": re.compile(
+        r"(?:log[_\s]?(?:10)?|lg|ln)(?![a-z0-9])(?:\s*[(\[]\s*(.+?)\s*[)\]]|[\s_]*(.+))"
+    ),
+    "reciprocals": re.compile(r"10*\s*/\s*(?:(temperature|temp|t)\b.*)"),
+}
+"""Names of columns that hold a function of a quantity, which is in their last group."""
+CLOCK = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+
 PLAIN = ("alloy", "run", "path", "sigma", "simulated")
 """Columns without a unit, found whatever their capitals."""
 COMPARED = (
@@ -206,6 +215,11 @@ class Table:
             return ""
         names = ", ".join(_named(quantity, unit) for unit in QUANTITIES[quantity])
         for header in self.original:
+            if kind := _function_of(str(header).lower(), quantity):
+                return (
+                    f"column {header!r} holds {kind} by its name: give the numbers themselves, as "
+                    f"one of {names}"
+                )
             found, word = _split(str(header))
             if found == quantity:
                 what = f"names the unit {word!r}, which is not known" if word else "names no unit"
@@ -246,9 +260,24 @@ def _split(header: str) -> tuple[str, str]:
     return "", ""
 
 
+def _function_of(header: str, quantity: str) -> str:
+    """Return of which function of a quantity a column is by its name, "" where of none."""
+    for kind, form in FUNCTIONS.items():
+        if found := form.fullmatch(header):
+            inner = found[found.lastindex or 0]
+            symbol = {"logarithms": "time", "reciprocals": "temperature"}[kind]
+            if _split(inner)[0] == quantity or (inner == "t" and symbol == quantity):
+                return kind
+    return ""
+
+
 def _word(text: str) -> str:
     text = re.sub(r"\s*(?:/|\bper\b)\s*", "_per_", text)
     return re.sub(r"[\s_]+", "_", text).strip("_")
+
+
+def _seconds(clock: re.Match[str]) -> str:
+    return repr(int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]))
 
 
 def _unit(quantity: str, word: str) -> Unit | None:
@@ -318,6 +347,11 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
             result.headers[name] = header
         if unit is not None and header != _named(quantity, unit):
             result.notes.append(f"column {header!r} read as {_named(quantity, unit)}")
+        if unit is TIMES[0] and any(":" in cell for cell in raw[header]):
+            clocks = raw[header].map(CLOCK.fullmatch)
+            columns[name] = raw[header].where(clocks.isna(), clocks.map(_seconds, "ignore"))
+            if clocks.notna().any():
+                result.notes.append(f"column {header!r}: clocks, h:mm:ss, read as seconds")
         if unit is None or unit is QUANTITIES[quantity][0]:
             continue
         number = pd.to_numeric(raw[header], errors="coerce").to_numpy(float)
