@@ -128,7 +128,8 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
     multiple=True,
     help="In place of --property and --goal, repeatable, the leading one first: "
     "'bulk_modulus_GPa >= 150', '1 <= band_gap_eV <= 2', 'band_gap_eV = 1.5', "
-    "'formation_energy_eV_per_atom minimise', 'energy_above_hull_eV_per_atom <= 0.1'.",
+    "'formation_energy_eV_per_atom minimise', 'energy_above_hull_eV_per_atom <= 0.1', "
+    "'raw_material_cost_per_kg minimise'.",
 )
 @click.option(
     "--unit",
@@ -138,6 +139,18 @@ MODEL_HELP = "Trained few-shot predictor; by default the one that comes with mat
     "the end of its name says.",
 )
 @inputs_option
+@click.option(
+    "--prices",
+    type=EXISTING_FILE,
+    help="CSV of elements for objectives on raw_material_cost_per_kg: element, price_per_kg and, "
+    "if known, volatility per year and currency; default: pymatgen's of 2013.",
+)
+@click.option(
+    "--price-horizon",
+    "price_horizon_years",
+    type=click.FloatRange(0, 30, min_open=True),
+    help="Years ahead to which the cost's band refers; default from the settings (1).",
+)
 @click.option(
     "--rank-by",
     type=click.Choice(["prediction", "probability", "expected_improvement", "pareto"]),

@@ -22,6 +22,8 @@ from matml.properties.data.targets import find_property, split_unit
 FORMATION_ENERGY = "formation_energy_eV_per_atom"
 HULL = "energy_above_hull_eV_per_atom"
 """Not learned: follows from the formation energy and the known entries."""
+COST = "raw_material_cost_per_kg"
+"""Not learned: follows from the composition and the prices of the elements; always positive."""
 
 Kind = Literal["minimise", "maximise", "target", "window"]
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -199,12 +201,11 @@ def parse_objective(text: str, logarithmic: Collection[str] = ()) -> Objective:
     if objective.kind == "window" and not objective.low < objective.high:
         raise MatmlError(f"objective {text!r}: the window is empty; give the lower bound first")
     name = objective.property
-    if not find_property(name).logarithmic and name not in logarithmic:
+    if name != COST and not find_property(name).logarithmic and name not in logarithmic:
         return objective
     if not objective.high > 0:
         raise MatmlError(
-            f"objective {text!r}: {name} is always positive, its logarithm is learned; raise the "
-            "bound"
+            f"objective {text!r}: {name} is always positive, its logarithm counts; raise the bound"
         )
     return replace(objective, logarithmic=True)
 
@@ -250,12 +251,18 @@ def parse_objectives(texts: Sequence[str], logarithmic: Collection[str] = ()) ->
                 "goal at most; join the windows as 'a <= property <= b'"
             )
         seen[key] = objective
+    if objectives and objectives[0].property == COST:
+        raise MatmlError(
+            f"objective '{objectives[0]}': a cost is known and cannot lead; name what is to be "
+            "predicted first"
+        )
     return objectives
 
 
 def learned_properties(objectives: Sequence[Objective]) -> list[str]:
     """Properties that the model must predict, the first objective's first."""
-    return list(dict.fromkeys(objective.learned_property for objective in objectives))
+    asked = (objective for objective in objectives if objective.property != COST)
+    return list(dict.fromkeys(objective.learned_property for objective in asked))
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,8 @@ class ScreeningSection(Section):
         default=[],
         description="What is wanted of several properties: 'bulk_modulus_GPa >= 150', "
         "'1 <= band_gap_eV <= 2', 'band_gap_eV = 1.5', 'formation_energy_eV_per_atom minimise', "
-        "'energy_above_hull_eV_per_atom <= 0.1'; the first leads. Empty: `property` and `goal`.",
+        "'energy_above_hull_eV_per_atom <= 0.1', 'raw_material_cost_per_kg minimise'; the first "
+        "leads. Empty: `property` and `goal`.",
     )
     units: dict[str, str] = Field(
         default={},
@@ -134,6 +135,17 @@ class ScreeningSection(Section):
         default=[],
         description="Columns that are known of labelled crystals and candidates alike, such as a "
         "computed value, from which properties of your own are learned too.",
+    )
+    prices: Path | None = Field(
+        default=None,
+        description="CSV of elements' prices (element, price_per_kg and, if known, volatility per "
+        "year and currency) for objectives on raw_material_cost_per_kg; null: pymatgen's of 2013.",
+    )
+    price_horizon_years: float = Field(
+        default=1.0,
+        gt=0,
+        le=30,
+        description="Years ahead to which the band of the raw material's cost refers.",
     )
     rank_by: Literal["prediction", "probability", "expected_improvement", "pareto"] = Field(
         default="prediction",

@@ -63,6 +63,7 @@ rule screen_shard:
         parts=[rules.export.output.members, rules.export.output.baselines],
         support=watched_files([Path(SUPPORT)]),
         candidates=watched_files(SETTINGS.screening.candidates) or CANDIDATES,
+        prices=SETTINGS.screening.prices or [],
         crystals=[rules.ingest.output.structures, *rules.graphs.output],
     output:
         scores=ensure(f"{SHARD}/scores.parquet", non_empty=True),

@@ -9,8 +9,7 @@ import numpy as np
 from pymatgen.core import Composition, Element
 
 from matml.core.errors import MatmlError
-from matml.core.text.cells import to_number
-from matml.core.text.table import FIRST_ROW, read_text_table
+from matml.screening.data.prices import read_numbers, read_prices
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Limits:
 
     def allowed(self, formulas: Iterable[str]) -> np.ndarray:
         """Return whether each candidate is within the limits of elements and price, bool [n]."""
-        by_kg = None if self.prices is None else read_prices(self.prices)
+        by_kg = None if self.prices is None else read_prices(self.prices).by_kg
         most = np.inf if self.most_price is None else self.most_price
         return allowed_rows(formulas, self.only_elements, self.without_elements, by_kg, most)
 
@@ -124,28 +123,15 @@ def _symbols(name: str, given: Collection[str]) -> set[str]:
     return set(given)
 
 
-def read_prices(path: Path) -> dict[str, float]:
-    """Return the price by kg of each element: columns `element`, `price_per_kg`.
-
-    Raises
-    ------
-    MatmlError
-        As `_read_numbers`; for what is no element.
-    """
-    found = _read_numbers(path, "element", "price_per_kg")
-    _symbols(f"{path}: element", found)
-    return found
-
-
 def read_costs(path: Path, ids: Iterable[str]) -> np.ndarray:
     """Return the cost of a label of each candidate, [n]: columns `id`, `cost`.
 
     Raises
     ------
     MatmlError
-        As `_read_numbers`; for a candidate that has none, and a cost of 0.
+        As `read_numbers`; for a candidate that has none, and a cost of 0.
     """
-    found = _read_numbers(path, "id", "cost")
+    found = read_numbers(path, "id", "cost")
     if missing := [name for name in ids if name not in found]:
         raise MatmlError(
             f"{path}: {len(missing)} of the candidates have no cost, the first {missing[0]!r}; "
@@ -154,32 +140,3 @@ def read_costs(path: Path, ids: Iterable[str]) -> np.ndarray:
     if free := [name for name, cost in found.items() if cost == 0]:
         raise MatmlError(f"{path}: cost 0 of {free[0]!r}; give positive numbers")
     return np.array([found[name] for name in ids])
-
-
-def _read_numbers(path: Path, key: str, column: str) -> dict[str, float]:
-    """Return the numbers of a column by the names of another.
-
-    Raises
-    ------
-    MatmlError
-        For a file that is no table, a missing column, a name twice, what is no number, and what is
-        negative or not finite.
-    """
-    table = read_text_table(path)
-    if missing := {key, column} - set(table):
-        raise MatmlError(
-            f"{path}: no column {min(missing)!r} among {', '.join(table)}; give {key} and {column}"
-        )
-    found: dict[str, float] = {}
-    for line, name, text in zip(table.index, table[key], table[column], strict=True):
-        where = f"{path}, line {line + FIRST_ROW}"
-        try:
-            value = to_number(text)
-        except ValueError:
-            value = np.nan
-        if not 0 <= value < np.inf:
-            raise MatmlError(f"{where}: {column} {text!r} of {name!r}; give a number from 0 on")
-        if name in found:
-            raise MatmlError(f"{where}: {name!r} is there twice; keep one")
-        found[name] = value
-    return found

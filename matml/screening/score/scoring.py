@@ -14,9 +14,11 @@ from matml.core.settings import validate
 from matml.properties.data.targets import Property
 from matml.screening.data.inputs import check_inputs, read_chunk, support_table, without_values
 from matml.screening.data.known import flag_known, known_values, read_known
+from matml.screening.data.prices import Prices, prices_of
 from matml.screening.data.reader import Chunk
 from matml.screening.data.support import Support, read_supports
 from matml.screening.objectives import (
+    COST,
     FORMATION_ENERGY,
     HULL,
     Judgement,
@@ -35,6 +37,7 @@ from matml.structures.disorder.atoms import occupancies
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.graphs.store import GraphStore
 from matml.structures.settings import GraphsSection, StructuresSection
+from matml.structures.table import quarantine_row
 
 log = logging.getLogger(__name__)
 
@@ -169,11 +172,10 @@ def check_properties(
         Columns that are known of every crystal, which only such properties take.
     """
     check_inputs(inputs, learned_properties(objectives), predictor.properties)
-    for objective in objectives:
-        name = objective.learned_property
+    for name in learned_properties(objectives):
         if name not in predictor.properties and name not in labelled:
             raise MatmlError(
-                f"objective '{objective}': the model does not predict {name} (it predicts "
+                f"objective on {name}: the model does not predict {name} (it predicts "
                 f"{', '.join(predictor.properties)}), and {support or 'the support'} has no labels "
                 f"of it; give a column {name}, to learn it from that"
             )
@@ -240,6 +242,10 @@ class Scorer:
         self.hull = KnownHull.of(known) if FORMATION_ENERGY in self.names else None
         self.known = self._with_own_support(known)
         self.leading = self.names[0]
+        self.prices: Prices | None = None
+        if any(objective.property == COST for objective in self.objectives):
+            self.prices = prices_of(self.settings.prices)
+            self._note_cheapest()
         first = self.known["duplicate_of"].where(self.known["duplicate_of"] != "", self.known["id"])
         given = pd.concat([rows["id"] for rows in self.support_crystals.values()])
         self.in_support = set(first[self.known["id"].isin(given)])
@@ -288,6 +294,18 @@ class Scorer:
             if objective.property == name and objective.kind != "window" and len(labels):
                 self.best[name] = float(objective.utility(objective.to_scale(labels)).max())
 
+    def _note_cheapest(self) -> None:
+        """Note the cost of the cheapest labelled crystal whose elements all have a price."""
+        assert self.prices is not None
+        rows = self.support_crystals.get(self.leading)
+        formulas = (
+            [] if rows is None else [f for f in rows["formula"] if not self.prices.lacking(f)]
+        )
+        for objective in self.objectives:
+            if objective.property == COST and objective.kind != "window" and formulas:
+                costs = np.log10(self.prices.shares(formulas).sum(1))
+                self.best[COST] = float(objective.utility(costs).max())
+
     def _with_own_support(self, known: pd.DataFrame) -> pd.DataFrame:
         """The known crystals and those that the support gives as files, which are known, too."""
         own: dict[str, dict] = {}
@@ -316,6 +334,10 @@ class Scorer:
             lacking, refused = without_values(table, self.settings.inputs, self.unfit(table))
             quarantine, table = quarantine + refused, table[~lacking].reset_index(drop=True)
             extra = extra[~lacking].reset_index(drop=True)
+        if self.prices is not None and len(table):
+            refused, kept = without_price(table, self.prices)
+            quarantine, table = quarantine + refused, table[kept].reset_index(drop=True)
+            extra = extra[kept].reset_index(drop=True)
         if len(table):
             table["duplicate_of"], undecided = find_duplicates(table, threads=1)
             note_undecided(table, undecided)
@@ -362,6 +384,10 @@ class Scorer:
             mean, deviation = distributions[FORMATION_ENERGY]
             shift = columns[HULL] - mean
             distributions[HULL] = mean + shift, deviation
+        if self.prices is not None:
+            costs = self.prices.columns(list(table["formula"]), self.settings.price_horizon_years)
+            columns |= costs
+            distributions[COST] = normal(True, *costs.values())
         judgement = judge(self.objectives, distributions, self.best, self.spreads)
         columns["probability"] = np.exp(judgement.log_probability)
         columns["expected_improvement"] = np.exp(judgement.log_improvement)
@@ -425,6 +451,26 @@ def hull_columns(
     columns["hull_entries"] = [coverage.n_entries for _, coverage in found]
     columns["hull_missing"] = [str(coverage) for _, coverage in found]
     return columns
+
+
+def without_price(table: pd.DataFrame, prices: Prices) -> tuple[list[dict], np.ndarray]:
+    """Rows of the quarantine of candidates with an element without a price, and which stay, [n]."""
+    lacking = [prices.lacking(formula) for formula in table["formula"]]
+    remedy = f"give {prices.source} a row for it, or leave the candidate out"
+    quarantine = [
+        quarantine_row(
+            row["id"],
+            row["source"],
+            row["row"],
+            "crystal",
+            COST,
+            f"{', '.join(missing)} of {row['formula']} has no price in {prices.source}",
+            remedy,
+        )
+        for row, missing in zip(table.to_dict("records"), lacking, strict=True)
+        if missing
+    ]
+    return quarantine, np.array([not missing for missing in lacking], dtype=bool)
 
 
 def _united(columns: Sequence[pd.Series]) -> list[str]:

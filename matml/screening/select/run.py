@@ -20,7 +20,7 @@ from matml.core.parallel import Helpers, heartbeat, processors
 from matml.core.settings import read_section, validate
 from matml.screening.data.known import known_folder
 from matml.screening.data.reader import Chunk, read_chunks
-from matml.screening.objectives import Objective, parse_objectives, usual_goal
+from matml.screening.objectives import COST, Objective, parse_objectives, usual_goal
 from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
 from matml.screening.select.deduplicate import CELLS, mark_copies
 from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, SHARD, STATE
@@ -184,8 +184,10 @@ def stream(
     write_table(out / KEPT, typed(kept))
     state = keeper.state() | {
         "objectives": [str(objective) for objective in job.objectives],
-        "properties": {name: adapted.item.unit for name, adapted in scorer.adapted.items()},
-        "logarithmic": scorer.logarithmic,
+        "properties": {name: adapted.item.unit for name, adapted in scorer.adapted.items()}
+        | ({} if scorer.prices is None else {COST: scorer.prices.unit}),
+        "prices": "" if scorer.prices is None else scorer.prices.source,
+        "logarithmic": scorer.logarithmic + ([] if scorer.prices is None else [COST]),
         "methods": {name: adapted.method for name, adapted in scorer.adapted.items()},
         "support": support_summary(scorer.supports, scorer.support_crystals),
         "labels_say": [note for adapted in scorer.adapted.values() for note in adapted.warnings],

@@ -14,7 +14,9 @@ from matml.core.standardise import Standardisation
 from matml.core.text.words import plural
 from matml.properties.data.element_features import element_features
 from matml.screening.data.known import read_known
+from matml.screening.data.prices import prices_of, stays_in_top
 from matml.screening.objectives import (
+    COST,
     FORMATION_ENERGY,
     HULL,
     Objective,
@@ -40,6 +42,7 @@ FRONT_COLUMNS = [
     *("probability", "expected_improvement", "score", "score_rank", "pareto_front"),
 ]
 LATER_COLUMNS = [
+    "stays_in_top",
     *("distance", "in_domain", "outside", "rare_elements", "beyond_labels", "disordered"),
     "duplicate_of",
     *(
@@ -97,6 +100,8 @@ def finish(folders: Sequence[Path], out: Path) -> None:
         # each share looked up its own best
         looked_up = [name for name in STABILITY if name in kept]
         kept.loc[kept.index[DESCRIBED:], looked_up] = np.nan
+    if COST in kept:
+        kept = kept.assign(stays_in_top=_robustness(kept, objectives, settings, state["seed"]))
     table, alike = ranked(kept, objectives, state["properties"], settings, known)
     table["cif"] = ""
     names = write_structures(table.head(settings.top), Path(out) / "candidates")
@@ -226,6 +231,18 @@ def ranked(
     order = list(dict.fromkeys(name for name in order if name not in repeated))
     rest = [name for name in rows if name not in {*order, *repeated}]
     return rows[order + rest].dropna(axis=1, how="all"), alike
+
+
+def _robustness(
+    rows: pd.DataFrame, objectives: Sequence[Objective], settings: ScreeningSection, seed: int
+) -> np.ndarray:
+    """How often each candidate is among the first by score when prices change, [n]."""
+    prices = prices_of(settings.prices)
+    drawn = prices.draws(list(rows["formula"]), settings.price_horizon_years, seed)
+    # those outside the domain stand behind
+    scores = rows["score"].to_numpy(float) - 1e6 * ~rows["in_domain"].to_numpy(bool)
+    asked = [objective for objective in objectives if objective.property == COST]
+    return stays_in_top(rows[COST].to_numpy(float), drawn, scores, asked, settings.top)
 
 
 def _criteria(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:

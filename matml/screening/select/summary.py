@@ -10,7 +10,7 @@ import pandas as pd
 from matml.core.text.words import interval_text, number_text, plural
 from matml.properties.data.targets import PROPERTIES, split_unit
 from matml.screening.data.known import check_on_known, compared
-from matml.screening.objectives import HULL, Objective, objective_words
+from matml.screening.objectives import COST, HULL, Objective, objective_words
 
 
 def summarise(
@@ -70,11 +70,12 @@ def _notes(
     counts, units = state["counts"], state["properties"]
     leading = next(iter(units))
     wanted = " and ".join(objective_words(str(objective)) for objective in objectives)
-    labelled = {n: sum(e["property"] == n for e in state["support"]) for n in units}
+    predicted = [name for name in units if name != COST]
+    labelled = {n: sum(e["property"] == n for e in state["support"]) for n in predicted}
     given = ", ".join(
         f"{labelled[n]:,} labelled {plural('crystal', labelled[n])}"
-        + (f" of {split_unit(n)[0]}" if len(units) > 1 else "")
-        for n in units
+        + (f" of {split_unit(n)[0]}" if len(predicted) > 1 else "")
+        for n in predicted
     )
     new = counts["ranked"] - counts["known_composition"]
     outside, others = counts["ranked"] - counts["in_domain"], counts["otherwise_outside"]
@@ -100,10 +101,12 @@ def _notes(
     notes += [
         f"{split_unit(name)[0].capitalize()}: no label of this family was given, so it is "
         "predicted as for any new family."
-        for name in units
+        for name in predicted
         if not labelled[name]
     ]
     notes += _window_notes(objectives, state)
+    if COST in table:
+        notes.append(_cost_note(table, state))
     if HULL in table:
         own = table[table[HULL].notna()]
         thin, below = (own["hull_missing"] != "").sum(), (own[HULL] < 0).sum()
@@ -144,6 +147,22 @@ def _notes(
             check["mean_absolute_error_of_support_mean"] = None
     notes += [PROPERTIES[n].caveat for n in units if n in PROPERTIES and PROPERTIES[n].caveat][:1]
     return notes
+
+
+def _cost_note(table: pd.DataFrame, state: dict) -> str:
+    """What the cost is of, and how robust the order is to prices."""
+    settings = state["settings"]
+    first = table[table["score_rank"] <= settings["top"]]
+    firm, least = int((first["stays_in_top"] >= 0.9).sum()), first["stays_in_top"].idxmin()
+    years = settings["price_horizon_years"]
+    return (
+        f"Raw material cost: by mass fractions from the elements' prices in {state['prices']}, "
+        "without making or refining, and not that of the compounds one would buy. Its 90 % band is "
+        f"of prices after {years:g} {'year' if years == 1 else 'years'}. Robust to prices: of the "
+        f"first {len(first)} by score, {firm} {'stays' if firm == 1 else 'stay'} there in at least "
+        f"90 % of drawn prices; the least sure is "
+        f"{first['formula'][least]} ({100 * first['stays_in_top'][least]:.0f} %)."
+    )
 
 
 def _beyond(unseen: pd.DataFrame, labels: list[float]) -> str:
