@@ -11,7 +11,7 @@ from matml.kinetics.evaluation.methods import HEAVY_TAILED, LEAST_SQUARES, REFER
 from matml.properties.evaluation.compare import Choice, score_table, statements
 from matml.report.html.results import Results
 from matml.report.sections.overview import overview
-from matml.report.sections.properties.scores import Scores, coverage_table
+from matml.report.sections.properties.scores import Scores, coverage_table, label_gain_table
 
 FAMILIES = 8
 NAMES = {"bulk_modulus_GPa": "log10(GPa)", "band_gap_eV": "eV", "refractive_index": ""}
@@ -82,12 +82,28 @@ def test_the_sections_below_say_the_same_of_labels(results):
     errors = errors_of(dict.fromkeys(NAMES, 0.2), 0.01)
     choices = {name: Choice("gp_stack", "") for name in NAMES}
     scores = score_table(errors, choices, NAMES)
+    first_screen(results, errors)
     below = statements(scores, choices, dict.fromkeys(NAMES, "p"))
     assert all(text.count("labels help") == 2 for text in below)
+    table = label_gain_table(Scores.read(Results(results)))
+    assert table.count("labels help") == 2 * len(NAMES)
     # the network that is not adapted may be worse without labels being of any help
     flat = errors_of(dict.fromkeys(NAMES, 0.2), 0.0)
     below = statements(score_table(flat, choices, NAMES), choices, dict.fromkeys(NAMES, "p"))
     assert not any("labels help" in text for text in below)
+
+
+def test_a_method_that_is_lower_on_the_test_families_stands_beside_the_chosen_one(results):
+    lead = {"bulk_modulus_GPa": -0.2, "band_gap_eV": 0.2, "refractive_index": -0.001}
+    first_screen(results, errors_of(lead, 0.01))
+    found = label_gain_table(Scores.read(Results(results)))
+    rows = [re.sub("<.*?>", " ", row) for row in found.split("<tr>")]
+    [bulk] = [row for row in rows if "Bulk modulus" in row]
+    assert re.search(r"0\.225\s+against\s+0\.425\s+clearly with 5 and 10", bulk)
+    [gap] = [row for row in rows if "Band gap" in row]
+    assert "against" not in gap
+    [index] = [row for row in rows if "Refractive index" in row]
+    assert "clearly with none of these" in index
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, method_tit
 ERROR = "rmse_mean"
 PAIRED = "rmse_minus_default_mean"
 AGAINST = {1: "clearly better than", 0: "no clear difference from", -1: "clearly worse than"}
+LOWER = "Lower than the default: "
 SPELLED = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
@@ -55,14 +56,16 @@ def findings(scores: pd.DataFrame, series: Iterable[str], groups: int) -> list[s
         if plain is not None:
             sentence += (
                 f", {verdict or 'with too few composition groups to be compared with'} "
-                f"{method_title(LEAST_SQUARES)} ({_difference(plain)} over {groups} composition "
+                f"{method_title(LEAST_SQUARES)} ({difference(plain)} over {groups} composition "
                 f"{plural('group', groups)}; {told})"
             )
-        sentences.append(f"{sentence}.{_better(scores, errors[shots], shots, groups)}")
+        better = lower_than_default(scores, shots, groups)
+        more = f" {better}; the default was not changed after seeing that." if better else ""
+        sentences.append(f"{sentence}.{more}")
     return sentences
 
 
-def _difference(found: Reduction) -> str:
+def difference(found: Reduction) -> str:
     """Return by how much the default's error is lower or higher, with the interval of that."""
     low, high = (found.low, found.high) if found.value >= 0 else (-found.high, -found.low)
     too_small = found.sign == 0 and low > 0
@@ -74,8 +77,10 @@ def _difference(found: Reduction) -> str:
     )
 
 
-def _better(scores: pd.DataFrame, errors: pd.Series, shots: int, groups: int) -> str:
-    """Return the sentence on the methods with a lower error than the default."""
+def lower_than_default(scores: pd.DataFrame, shots: int, groups: int) -> str:
+    """Return which methods have a lower error than the default, in words; '' for none."""
+    own = scores[(scores["metric"] == ERROR) & (scores["shots"] == shots)]
+    errors = own.set_index("method")["value"]
     found = {str(each): reduction(scores, str(each), shots, groups) for each in errors.index}
     lower = {method: each for method, each in found.items() if each and each.value < 0}
     if not lower:
@@ -89,5 +94,5 @@ def _better(scores: pd.DataFrame, errors: pd.Series, shots: int, groups: int) ->
         told = f"{many} methods are clearly lower, most of all {named} (by {by} %)"
     else:
         sure = "clearly" if clear else "not clearly"
-        told = f"Lower than the default: {named} ({sure}; by {by} %)"
-    return f" {told}; the default was not changed after seeing that."
+        told = f"{LOWER}{named} ({sure}; by {by} %)"
+    return told

@@ -9,18 +9,26 @@ from matml.core.text.words import plural
 from matml.figures.figure import Figure
 from matml.kinetics.data.columns import alloys_of, counted
 from matml.kinetics.data.units import ZERO_CELSIUS
-from matml.kinetics.evaluation.findings import ERROR, reduction
-from matml.kinetics.evaluation.methods import LEAST_SQUARES, method_title
+from matml.kinetics.evaluation.findings import (
+    ERROR,
+    LOWER,
+    difference,
+    lower_than_default,
+    reduction,
+)
+from matml.kinetics.evaluation.methods import DEFAULT, LEAST_SQUARES, method_title
 from matml.report.html.figure_set import Figures
 from matml.report.html.markup import (
     Cell,
     bare,
     bullets,
     count,
+    count_cell,
     escape,
     interval,
     missing,
     number,
+    number_cell,
     table,
     text_cell,
 )
@@ -41,6 +49,12 @@ MEAN_OVER = (
     "[95 % interval over groups of similar composition]"
 )
 COLUMNS = ("method", "is_default", "shots", "metric", "value", "low", "high", "n_tasks")
+VERDICTS = {
+    None: "too few groups to say",
+    1: "clearly lower",
+    0: "no clear difference",
+    -1: "clearly higher",
+}
 EQUATIONS = {
     "jmak": "JMAK: the fraction transformed at constant temperature, with an Arrhenius rate",
     "c_curve": "C-curve JMAK: the time to a fraction, fastest at the nose temperature",
@@ -164,10 +178,41 @@ def _dataset(results: Results, figures: Figures, dataset: str) -> str:
         unit = unit_text(rows["unit"].iloc[0]) if "unit" in rows else ""
         note = f"Root-mean-square error{unit}, {MEAN_OVER}.{joined_note(rows, methods)}"
         parts.append(error_table(rows, methods, titles, "observation", note))
-    if told := summary.get("findings"):
-        parts += [bullets(told), f'<p class="note">{clearly("composition groups")}</p>']
+        parts.append(_compared(results, dataset, rows))
     parts += _alloys(results, figures, dataset, simulated)
     return "\n".join(part for part in parts if part)
+
+
+def _compared(results: Results, dataset: str, rows: pd.DataFrame) -> str:
+    """Return the table of the default against least squares, and of what is lower than it."""
+    scores, groups = _scores(results, dataset), _groups(results, dataset)
+    groups = groups or int(scores["n_tasks"].max())
+    errors = rows.set_index(["shots", "method"])["value"]
+    lines = []
+    for shots in sorted(map(int, rows.loc[rows["method"] == DEFAULT, "shots"])):
+        against = _reduction(results, dataset, LEAST_SQUARES, shots)
+        if against is None:
+            continue
+        lines.append(
+            [
+                count_cell(shots),
+                number_cell(float(errors[shots, DEFAULT])),
+                number_cell(float(errors[shots, LEAST_SQUARES])),
+                text_cell(difference(against).replace("-", "−")),
+                text_cell(VERDICTS[against.sign]),
+                text_cell(lower_than_default(scores, shots, groups).removeprefix(LOWER) or "–"),
+            ]
+        )
+    if not lines:
+        return ""
+    note = (
+        f"The default against least squares from a generic start, over {count(groups)} composition "
+        f"groups. {clearly('composition groups')} The default was not changed after seeing what is "
+        "lower."
+    )
+    head = ["observations", "default", "least squares", "the default is", "which is"]
+    head.append("lower than the default")
+    return table(head, lines, note=note)
 
 
 def error_figure(results: Results, dataset: str, rows: pd.DataFrame, simulated: bool) -> Figure:

@@ -1,7 +1,7 @@
 """The part of the page about property predictors: few-shot errors, parity, intervals, training."""
 
 from matml.report.html.figure_set import Figures, FigureSet
-from matml.report.html.markup import bullets, count, details, missing
+from matml.report.html.markup import count, details, missing
 from matml.report.html.results import Results
 from matml.report.sections.properties.calibration import calibration_note, calibration_set
 from matml.report.sections.properties.chemistry import family_map_set, map_note
@@ -16,7 +16,7 @@ from matml.report.sections.properties.parity import (
     parity_set,
     read_predictions,
 )
-from matml.report.sections.properties.scores import Scores, coverage_table
+from matml.report.sections.properties.scores import Scores, coverage_table, label_gain_table
 
 
 def predictors_section(results: Results, figures: Figures) -> str:
@@ -27,7 +27,7 @@ def predictors_section(results: Results, figures: Figures) -> str:
     summary = results.json("properties/evaluation/summary.json") or {}
     parts = [_setting(summary)]
     parts += [
-        bullets(summary.get("statements", [])),
+        label_gain_table(scores),
         "<h3>Error by number of labels</h3>",
         curve_legend(scores),
         FigureSet(curve_figures(scores)).markup(figures),

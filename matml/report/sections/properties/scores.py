@@ -7,7 +7,7 @@ import pandas as pd
 from matml.core.statistics import FEWEST_TASKS, Reduction
 from matml.core.text.words import listed
 from matml.properties.evaluation.compare import VERDICTS, label_gains
-from matml.report.html.markup import Cell, escape, number, table, text_cell
+from matml.report.html.markup import Cell, escape, interval, number, table, text_cell
 from matml.report.html.results import Results
 from matml.report.html.wording import clearly, property_title, sentence, unit_text
 from matml.report.sections.compare import methods_of, score_cell
@@ -195,6 +195,58 @@ def _gain_cell(scores: Scores, name: str) -> Cell:
     meaning = f"with {shots}: {VERDICTS[gains[shots].sign]}"
     shown = f'{number(gains[shots].value)}<br><span class="interval">{meaning}</span>'
     return Cell(shown, float(gains[shots].value), "num")
+
+
+def label_gain_table(scores: Scores) -> str:
+    """Return how much labels lower each property's error by their number, and what is lower."""
+    shots = sorted({int(k) for k in scores.rows["shots"]} - {0})
+    rows = []
+    for name in scores.properties:
+        gains, used = label_gains(scores.rows, name), scores.used(name)
+        if used.empty:
+            continue
+        method = str(used["method"].iloc[0])
+        cells = [_full_gain_cell(gains[k]) if k in gains else text_cell("–") for k in shots]
+        rows.append(
+            [
+                text_cell(sentence(property_title(name)) + unit_text(scores.unit(name))),
+                text_cell(scores.titles[method]),
+                *cells,
+                _lower_cell(scores, name, method),
+            ]
+        )
+    return table(
+        ["property", "method", *(f"{k} labels" for k in shots), "lower on the test families"],
+        rows,
+        note="By how much labels lower the error of the chosen method, against the same method "
+        f"without any on the same families, with the 95 % interval. {CLEARLY} In the last column "
+        "the method with the lowest mean error over these numbers of labels, where it is not the "
+        "chosen one; the choice was not changed after seeing that.",
+    )
+
+
+def _full_gain_cell(gain: Reduction) -> Cell:
+    between = "" if gain.sign is None else f" {interval(gain.low, gain.high)}"
+    meaning = f"{VERDICTS[gain.sign]}, {gain.tasks} families"
+    shown = f'{number(gain.value)}{between}<br><span class="interval">{meaning}</span>'
+    return Cell(shown, float(gain.value))
+
+
+def _lower_cell(scores: Scores, name: str, method: str) -> Cell:
+    """Return which method has a lower mean error than the chosen one, and how surely."""
+    own = scores.of(name)
+    errors = own[own["shots"] > 0].groupby("method")["value"].mean()
+    if errors.empty or (best := str(errors.idxmin())) == method or method not in errors:
+        return text_cell("–")
+    rows = own[(own["method"] == best) & (own["shots"] > 0)].to_dict("records")
+    gains = {int(row["shots"]): scores.against(pd.Series(row)) for row in rows}
+    clear = [str(k) for k, gain in sorted(gains.items()) if gain and gain.sign == -1]
+    sure = f"clearly with {listed(clear)}" if clear else "clearly with none of these"
+    shown = (
+        f"{escape(scores.titles[best])}, {number(errors[best])} against {number(errors[method])}"
+        f'<br><span class="interval">{sure}</span>'
+    )
+    return Cell(shown, best)
 
 
 def _span(values: pd.Series) -> str:
