@@ -49,3 +49,4 @@ rule studies:
     input:
         expand(rules.study_volatility.output, shots=[60, 250]),
         expand(rules.study_prices.output, part=["returns", "policy"]),
+        rules.study_patients.output,

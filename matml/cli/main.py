@@ -36,7 +36,7 @@ COMMANDS = {
         "matml.cli.kinetics.federated:federated",
         "Learn together with laboratories that keep their data.",
     ),
-    "study": ("matml.cli.studies.commands:study", "Other fields on the same core: prices."),
+    "study": ("matml.cli.studies.commands:study", "Other fields on the same core."),
     "data": (
         "matml.cli.data:data",
         "Download public data, also from OPTIMADE servers.",

@@ -181,3 +181,22 @@ rule study_prices:
     shell:
         "(matml study prices {wildcards.part:q} --seed {params.seed:q}"
         " --json {output.records:q} > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+rule study_patients:
+    output:
+        records=ensure(f"{OUT}/studies/patients/compare.json", non_empty=True),
+        tables=ensure(f"{OUT}/studies/patients/compare.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-patients.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-patients.tsv"
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.studies.patients:compare"),
+    message:
+        "Next concentration of patients held out"
+    shell:
+        "(matml study patients compare --seed {params.seed:q} --json {output.records:q}"
+        " > {output.tables:q}) 2>&1 | tee {log:q}"

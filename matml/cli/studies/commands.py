@@ -2,6 +2,7 @@
 
 import click
 
+from matml.cli.studies.patients import patients
 from matml.cli.studies.prices import prices
 
 
@@ -10,4 +11,5 @@ def study() -> None:
     """Other fields on the same core: what is learned of many tasks, for a new one."""
 
 
-study.add_command(prices)
+for room in (patients, prices):
+    study.add_command(room)

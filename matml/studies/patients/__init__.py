@@ -1,0 +1,1 @@
+"""Pharmacokinetics: a patient as a task."""
