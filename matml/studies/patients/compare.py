@@ -133,7 +133,7 @@ def summarise(name: str, table: pd.DataFrame, seed: int = 0) -> list[dict[str, A
             metric,
             values,
             shots=shots,
-            is_default=method == CENTRED,
+            is_default=method == INDIVIDUAL,
             seed=seed,
             average=average,
         )
