@@ -275,12 +275,12 @@ def test_a_patient_in_another_unit_is_set_aside(tmp_path, phenobarbital, neonate
     assert "times those of others" in aside[0]["reason"]
 
 
-def test_a_trough_before_a_dose_at_its_time_is_kept(tmp_path):
+def test_a_sample_drawn_before_a_dose_at_its_time_is_kept(tmp_path):
     text = HEAD + "a,0,100,.,1,70\na,8,.,5,0,70\na,8,100,.,1,70\na,16,.,6,0,70\n"
     found = read_patients(written(tmp_path, text), bolus=True)
     assert found.patients[0].times.tolist() == [8, 16]
     data = Assumptions("one-compartment").data_of(found.patients)
-    # the second dose does not count for the trough
+    # the second dose does not count for the first sample
     assert (data.columns["elapsed"][0] > 0).sum(1).tolist() == [1, 2]
 
 
