@@ -289,10 +289,12 @@ def _number(cell: str, decimal: str) -> float:
 
 
 def _is_row(values: Sequence[float], cells: Sequence[str]) -> bool:
-    good = sum(
-        value == value or bool(THOUSANDS[","].fullmatch(cell))
-        for value, cell in zip(values, cells, strict=True)
-    )
+    good = sum(value == value for value in values)
+    if good < len(values):
+        good += sum(
+            value != value and bool(THOUSANDS[","].fullmatch(cell))
+            for value, cell in zip(values, cells, strict=True)
+        )
     return good > 1 and 2 * good >= sum(cell != "" for cell in cells)
 
 

@@ -43,9 +43,9 @@ def signs_of_thousands(
         Where the file does not decide, or decides both.
     """
     columns = [
-        [row[k] for row in rows.values() if k < len(row) and row[k]] for k in range(len(names))
+        "\n".join([row[k] for row in rows.values() if k < len(row)]) for k in range(len(names))
     ]
-    found = {sign: [_use(cells, sign) for cells in columns] for sign in OTHER_SIGN}
+    found = {sign: [_use(column, sign) for column in columns] for sign in OTHER_SIGN}
     parted = [""] * len(names)
     for sign, uses in found.items():
         decimals, other = "decimal" in uses, "decimal" in found[OTHER_SIGN[sign]]
@@ -73,16 +73,21 @@ def _ask(
                 )
 
 
-def _use(cells: Sequence[str], sign: str) -> str:
-    """Return for what a sign stands in a column, "" where it does not.
+def _use(column: str, sign: str) -> str:
+    """Return for what a sign stands in a column, a cell a line, "" where it does not.
 
     "either" where all numbers have it and three digits behind it.
     """
-    if not any(sign in cell for cell in cells):
+    if sign not in column:
         return ""
-    form = re.compile(rf"[+-]?\d*[{sign}]?\d*(?:e[+-]?\d+)?", re.IGNORECASE)
+    # what is in every file is found at once
+    either = rf"[+-]?[1-9]\d{{0,2}}[{sign}]\d{{3}}"
+    if re.fullmatch(rf"(?:(?:{either})?\n)+", f"{column}\n"):
+        return "either"
+    if re.search(rf"^(?!{either}$)[+-]?\d*[{sign}]\d*(?:e[+-]?\d+)?$", column, re.I | re.M):
+        return "decimal"
     taken, plain = list[str](), list[bool]()
-    for cell in cells:
+    for cell in column.splitlines():
         if BOTH_SIGNS[sign].fullmatch(cell):
             return "decimal"
         if BOTH_SIGNS[OTHER_SIGN[sign]].fullmatch(cell):
@@ -90,8 +95,6 @@ def _use(cells: Sequence[str], sign: str) -> str:
         if THOUSANDS[sign].fullmatch(cell):
             if cell.count(sign) > 1:
                 return "thousands"
-        elif sign in cell and form.fullmatch(cell):
-            return "decimal"
         elif not cell.lstrip("+-").isdecimal():
             continue
         taken.append(cell.lstrip("+-"))
