@@ -77,7 +77,7 @@ def _setting(summary: dict) -> str:
         f"few of its members have a known value?{counted} "
         "All methods got the same known values (<dfn>labels</dfn>) of a new family and predicted "
         "its other members. The <dfn>pre-trained network</dfn> learned from the other families "
-        "and uses labels of the new one only where it is fine-tuned; <dfn>MAML</dfn> and "
-        "<dfn>FOMAML</dfn> were trained to learn from a few labels; a <dfn>GP</dfn> (Gaussian "
+        "and uses labels of the new one only where it is fine-tuned or corrected; <dfn>MAML</dfn> "
+        "and <dfn>FOMAML</dfn> were trained to learn from a few labels; a <dfn>GP</dfn> (Gaussian "
         "process) corrects what is left.</p>"
     )
