@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from matml.bayes.tasks import linearise
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
+from matml.screening.data.prices import POPULATION_VOLATILITY
 from matml.studies.prices import policy, study
 from matml.studies.prices.learners import residual
 from matml.studies.prices.returns import read_prices, shipped_returns
@@ -30,6 +31,12 @@ def test_the_returns_are_those_of_23_assets():
     assert 0.008 < returns["gold"].std() < 0.015
     # whole hundredths of a percent
     np.testing.assert_allclose((returns * 1e4).round(), returns * 1e4, atol=1e-9)
+
+
+def test_the_volatility_of_raw_materials_is_that_of_the_data():
+    squares = shipped_returns()[["crude", "gold", "silver"]] ** 2
+    found = np.sqrt(study.PER_YEAR * squares.mean().mean())
+    assert found == pytest.approx(POPULATION_VOLATILITY, abs=0.005)
 
 
 def test_the_deviance_residual_is_the_likelihood_of_a_garch():
