@@ -7,6 +7,7 @@ alloy                                   # parameters with intervals, and doubts
 alloy.plot("tempering.png")
 alloy.predict(pd.DataFrame({"temperature_C": [550], "time_h": [2]}))
 alloy.suggest(3)
+alloy.reach("hardness_HRC = 45 +- 1")
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from matml.core.errors import MatmlError
+from matml.core.settings import validate
 from matml.core.text.notebook import as_html
 from matml.core.text.words import plural
 from matml.figures.static import draw_on, render, write
@@ -28,7 +30,8 @@ from matml.kinetics.data.columns import HOTTEST_K
 from matml.kinetics.data.observations import Observations, observations_of, text_of
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import ZERO_CELSIUS, alloy_column, in_usual_units
-from matml.kinetics.design.choose import Cost, design
+from matml.kinetics.design.choose import Cost as Price
+from matml.kinetics.design.choose import design
 from matml.kinetics.design.pipeline import region_of
 from matml.kinetics.diagrams.drawn import diagrams
 from matml.kinetics.equations import equation_named
@@ -36,6 +39,9 @@ from matml.kinetics.inference import population as base
 from matml.kinetics.inference.calibrate import calibrate
 from matml.kinetics.inference.calibration import Calibration
 from matml.kinetics.inference.run_offsets import NO_OFFSETS, RunOffsets, with_run_numbers
+from matml.kinetics.reach.furnace import Cost, Furnace
+from matml.kinetics.reach.setting import NextTrial, reach
+from matml.kinetics.reach.target import Target
 
 DIGITS = 4
 AMOUNTS = ("_wt_pct", "_at_pct")
@@ -303,11 +309,24 @@ class CalibratedAlloy:
         """
         own, ranges = self.observations, (temperature_C, time_s, heating_rate_K_per_s)
         region, seed = region_of(self.population, ranges), self.calibration.seed
-        priced = None if cost is None else Cost(*cost)
+        priced = None if cost is None else Price(*cost)
         found = design(
             self.population, own.alloys, own, region, region, count, seed, longest_s, priced
         )
         return found.proposals
+
+    def reach(
+        self, target: str, *, cost: Cost = "trials", furnace: Mapping[str, float] | None = None
+    ) -> NextTrial:
+        """Return the next trial on the way to a target such as "hardness_HRC = 45 +- 1".
+
+        `cost` is what to spare: "trials", "time" or "energy"; `furnace` holds the keys of the file
+        of `matml kinetics reach --furnace`.
+        """
+        own, seed = self.observations, self.calibration.seed
+        able = validate(Furnace, dict(furnace or {}), "furnace")
+        wanted = Target.of(target)
+        return reach(self.population, own.alloys, own, wanted, cost=cost, furnace=able, seed=seed)
 
 
 def _shown(table: pd.DataFrame) -> str:

@@ -310,6 +310,60 @@ def design(
 
 
 @kinetics.command()
+@prior_option
+@trust_option
+@click.option("--data", type=READABLE, help="CSV of what was measured so far, if anything.")
+@alloys_option
+@click.option("--alloy", "name", help="Alloy; needed if the files hold several.")
+@click.option("--target", required=True, help="Such as 'hardness_HRC = 45 +- 1'.")
+@click.option(
+    "--cost",
+    type=click.Choice(["trials", "time", "energy"]),
+    default="trials",
+    show_default=True,
+    help="What is to be spared.",
+)
+@click.option("--furnace", type=READABLE, help="YAML of the furnace; see the documentation.")
+@json_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@threads_number
+def reach(
+    target: str,
+    furnace: Path | None,
+    data: Path | None,
+    alloys: Path | None,
+    threads: int,
+    **options: Any,
+) -> None:
+    """Say what to try next so that a new alloy reaches a target."""
+    from matml.core.settings import read_section
+    from matml.kinetics.data.prepare import read_and_report
+    from matml.kinetics.reach.furnace import Furnace
+    from matml.kinetics.reach.target import Target
+
+    wanted, able = Target.of(target), read_section(Furnace, furnace)
+    observations = None if data is None else read_and_report(data, alloys)
+    bound_threads(threads)
+    from matml.kinetics.reach.pipeline import reach_stage
+
+    reach_stage(observations=observations, alloys=alloys, target=wanted, furnace=able, **options)
+
+
+@kinetics.command()
+@real_option("Folder with the measured set tempering.", required=True)
+@click.option("--tolerance", type=click.FloatRange(min=0, min_open=True), default=1.0)
+@json_option
+@stage_options
+def reach_benchmark(real: Path, settings: KineticsSection, **options: Any) -> None:
+    """Count the trials that policies need to reach a hardness, on measured series."""
+    from matml.kinetics.evaluation.pipeline import measured_sets
+    from matml.kinetics.reach.pipeline import reach_benchmark_stage
+
+    sets = [found for found in measured_sets(real) if found[0] == "tempering"]
+    reach_benchmark_stage(sets, _changed(settings, {"folds": 6}), **options)
+
+
+@kinetics.command()
 @real_option(f"{REAL}.", required=True)
 @click.option("--most", type=click.IntRange(min=2), default=10, show_default=True, help="Points.")
 @click.option("--draws", type=click.IntRange(min=1), default=10, show_default=True)

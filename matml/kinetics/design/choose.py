@@ -255,23 +255,7 @@ def design(
     if observations is not None:
         reference, _ = population.reference_temperature(observations)
         task = to_tasks(observations, population.equation, reference)
-    others = {}
-    varied = region.grid(population.kind)
-    observable = population.observable
-    points = None if observations is None else with_alloy_inputs(observations, observable)
-    for name in other_inputs(observable):
-        if name in varied:
-            continue
-        if points is None and name in alloys and alloys[name].notna().all():
-            others[name] = float(alloys[name].iloc[0])
-            continue
-        if points is None:
-            raise MatmlError(
-                f"equation {population.equation.name!r} needs {name}: give observations (--data) "
-                "with it, or, where it belongs to the alloy, the table of alloys; proposals are "
-                "made for its median"
-            )
-        others[name] = float(points[name].median())
+    others = constant_inputs(population, alloys, observations, set(region.grid(population.kind)))
     priors = population.prior.of(alloys, task, like_the_learned=task is None)
     task = task or _nothing_measured(population)
     posterior = sample_posterior(task, priors, draws=DRAWS, proposals=PROPOSALS, seed=seed)
@@ -303,6 +287,37 @@ def design(
     shown["expected_reduction"] = (gains[0] / remaining[0]).numpy()
     points = pd.DataFrame() if observations is None else observations.points
     return Design(proposals, shown, points, population.kind, str(alloys["alloy"].iloc[0]))
+
+
+def constant_inputs(
+    population: Population,
+    alloys: pd.DataFrame,
+    observations: Observations | None,
+    varied: set[str],
+) -> dict[str, float]:
+    """Return the inputs of predictions that no experiment varies: the alloy's, or their medians.
+
+    Raises
+    ------
+    MatmlError
+        Where nothing says one.
+    """
+    observable, others = population.observable, {}
+    points = None if observations is None else with_alloy_inputs(observations, observable)
+    for name in other_inputs(observable):
+        if name in varied:
+            continue
+        if points is None and name in alloys and alloys[name].notna().all():
+            others[name] = float(alloys[name].iloc[0])
+            continue
+        if points is None:
+            raise MatmlError(
+                f"equation {population.equation.name!r} needs {name}: give observations (--data) "
+                "with it, or, where it belongs to the alloy, the table of alloys; proposals are "
+                "made for its median"
+            )
+        others[name] = float(points[name].median())
+    return others
 
 
 def _durations(kind: str, candidates: pd.DataFrame, predicted: Tensor) -> np.ndarray:

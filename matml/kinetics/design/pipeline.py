@@ -46,19 +46,7 @@ def design_stage(
         Where it is not clear which alloy is meant, or a range is upside down.
     """
     population = Population.load(prior, trust_equation=trust_equation)
-    if observations is not None:
-        name = name or (observations.names[0] if len(observations.names) == 1 else None)
-        if name not in observations.names:
-            raise MatmlError(f"--alloy: give one of {', '.join(observations.names)}")
-        observations = observations.select([name])
-        own = observations.alloys
-    elif alloys is not None and name is not None:
-        own, missing = read_alloys(alloys, [name])
-        if missing:
-            raise MatmlError(missing[0])
-        own = group_alloys(own)
-    else:
-        own = group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
+    observations, own = one_alloy(observations, alloys, name)
     target, possible = region_of(population, wanted), region_of(population, feasible)
     priced = None if cost is None else Cost(*cost)
     result = design(population, own, observations, target, possible, count, seed, longest_s, priced)
@@ -78,6 +66,30 @@ def design_stage(
         print(f"together about {_lasting(total)} at temperature or on the ramp")
     if cost is not None:
         print(f"together {result.proposals['cost'].sum():.3g} in the currency of --cost")
+
+
+def one_alloy(
+    observations: Observations | None, alloys: Path | None, name: str | None
+) -> tuple[Observations | None, pd.DataFrame]:
+    """Return one alloy's observations, if there are any, and its row of the table of alloys.
+
+    Raises
+    ------
+    MatmlError
+        Where it is not clear which alloy is meant.
+    """
+    if observations is not None:
+        name = name or (observations.names[0] if len(observations.names) == 1 else None)
+        if name not in observations.names:
+            raise MatmlError(f"--alloy: give one of {', '.join(observations.names)}")
+        observations = observations.select([name])
+        return observations, observations.alloys
+    if alloys is not None and name is not None:
+        own, missing = read_alloys(alloys, [name])
+        if missing:
+            raise MatmlError(missing[0])
+        return None, group_alloys(own)
+    return None, group_alloys(pd.DataFrame({"alloy": [name or "new alloy"]}))
 
 
 WORDS = {
