@@ -73,8 +73,11 @@ def test_by_files_as_in_one_process_and_the_same_bits_again(begun, crystals, par
         if number == 1:
             with pytest.raises(MatmlError, match=r"round 1: nothing of west; wait for them"):
                 shared.step(files[:2])
+            undisturbed = shared.step(files).key
             files = answers(NetworkRound.load(path), parts, tmp_path)
         shared = shared.step(files[::-1])
+        if number == 1:
+            assert shared.key == undisturbed
     with pytest.raises(MatmlError, match="all 3 rounds of the study are done"):
         shared.step(files)
     # the same crystals in one process
