@@ -102,7 +102,9 @@ def _section(section: Section, prefix: str, title: str) -> Iterator[str]:
         ]
         if typing.get_origin(field.annotation) is typing.Literal:
             allowed = ["one of " + ", ".join(map(str, typing.get_args(field.annotation)))]
-        default = yaml.safe_dump(dumped[name], default_flow_style=True, width=10_000).strip()
+        # a setting may be left out of the file while it is the default
+        default = dumped.get(name, value)
+        default = yaml.safe_dump(default, default_flow_style=True, width=10_000).strip()
         default = default.removesuffix("...").strip()
         rows.append([f"`{name}`", field.description, f"`{default}`", ", ".join(allowed)])
     yield f"## {title}\n"
