@@ -385,6 +385,7 @@ def test_fractions_that_are_called_cartesian_are_told(symbols):
         ),
         ("", ["Fe1 Fe 0 0 0 .5", "Co1 Co 0 0 0 .5"], f"{FRACT} occupancy"),
         ("_cell_formula_units_Z 2\n", SALT, FRACT),
+        ("_cell_formula_units_Z 8\n_chemical_formula_weight 29.22\n", SALT, FRACT),
         ("loop_\n_atom_type_symbol\nNa+\nCl-\n", SALT, FRACT),
         ("_space_group_IT_coordinate_system_code 1\n", SALT, FRACT),
     ],
@@ -399,6 +400,8 @@ def test_a_formula_that_is_not_understood_is_noted():
     for text in ("Na Cl x H2 O", "NaCl (approx.)", "K1 Cl1 Xx1"):
         [found] = crystals_of("cif", cif(SALT, head=f"_chemical_formula_sum '{text}'\n"))
         assert f"the formula '{text}' is not understood" in found.notes
+    [found] = crystals_of("cif", cif(SALT, head="_chemical_formula_analytical 'Na.9 K.1 Cl'\n"))
+    assert found.notes == "the analytical formula 'Na.9 K.1 Cl' has K, of which there is no site"
     both = "_chemical_formula_sum 'Na Cl'\n_chemical_formula_moiety '(Na Cl)n'\n"
     [found] = crystals_of("cif", cif(SALT, head=both))
     assert found.notes == ""

@@ -8,7 +8,7 @@ from matml.structures.errors import BadCrystal
 from matml.structures.families import _pymatgen_table
 from matml.structures.ingest import document_crystals, ingest
 from matml.structures.io.documents import Document
-from matml.structures.io.minerals import MEANINGS, Name, meaning_of, other_than_named
+from matml.structures.io.minerals import MEANINGS, Name, meaning_of, not_named, other_than_named
 from matml.structures.settings import StructuresSection
 
 RUTILE = Structure.from_spacegroup(
@@ -139,10 +139,33 @@ def test_names_of_a_cif_a_poscar_and_a_row():
     assert isinstance(read("cif", cif(SYLVITE, "_chemical_name_mineral Halite")), BadCrystal)
     formula = "_chemical_formula_sum 'K Cl'"
     assert "NaCl" in read("cif", cif(SYLVITE, "_chemical_name_mineral Halite", formula)).notes
+    found = read("cif", cif(SYLVITE, "_chemical_name_systematic 'Sodium chloride'"))
+    assert found.notes == "it is called 'Sodium chloride', but KCl holds no Na"
+    assert isinstance(read("cif", cif(SYLVITE, "_pd_phase_name Halite")), BadCrystal)
     poscar = RUTILE.to(fmt="poscar").split("\n", 1)[1]
     assert "as rutile" in read("poscar", f"anatase TiO2\n{poscar}").notes
     assert read("poscar", f"rutile TiO2\n{poscar}").notes == ""
     assert isinstance(read("poscar", f"x\n{poscar}", mineral="anatase"), BadCrystal)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "missing"),
+    [
+        ("Potassium chloride", "NaCl", "K"),
+        ("magnesium hydroxide", "MgO2", "H"),
+        ("Calcium sulfate hemihydrate", "CaSO4", "H"),
+        ("Iron(III) trisulphide", "Fe2O3", "S"),
+        ("Aluminum oxide - alpha", "Al2O3", ""),
+        ("dialuminium trioxide", "Al2O3", ""),
+        ("sodium chloride", "NaCl", ""),
+        ("alumina, tabular, ironstone", "Al2O3", ""),
+    ],
+)
+def test_elements_of_a_systematic_name_are_among_the_sites(name, formula, missing):
+    said = not_named(name, formula)
+    assert said == missing
+    other = other_than_named(Name(name), formula, 1)
+    assert (other is not None and not other[1] and f"no {missing}" in other[0]) == bool(missing)
 
 
 def test_a_label_of_another_mineral_goes_to_quarantine(tmp_path):

@@ -193,6 +193,7 @@ def contradictions(
         found += _of_formula(declared, amounts, total)
     elif (
         declared.units
+        and declared.weight_u is None
         and not _rounded({**amounts, "Z": declared.units})
         and any(round(amount) % round(declared.units) for amount in amounts.values())
     ):

@@ -8,8 +8,12 @@ formulas and space groups; 44 agree with crystals of `data/crystals`.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from pymatgen.core.periodic_table import Element
+
+from matml.structures.elements import MAX_ATOMIC_NUMBER
 from matml.structures.io.declared import parse_formula
 from matml.structures.symmetry.subgroups import subgroups
 
@@ -52,8 +56,18 @@ ASIDE = re.compile(
 )
 """What a name is written with."""
 GREEK = {"α": "alpha ", "β": "beta "}
+ANIONS = {
+    **{"oxide": "O", "fluoride": "F", "chloride": "Cl", "bromide": "Br", "iodide": "I"},
+    **{"sulfide": "S", "sulphide": "S", "selenide": "Se", "telluride": "Te", "nitride": "N"},
+    **{"phosphide": "P", "carbide": "C", "hydride": "H", "hydroxide": "OH", "hydrate": "H2O"},
+    **{"carbonate": "CO3", "nitrate": "NO3", "sulfate": "SO4", "sulphate": "SO4"},
+    **{"phosphate": "PO4", "aluminium": "Al", "caesium": "Cs", "sulphur": "S"},
+}
+"""Ends of words in systematic names, with what they name."""
 TAGS = (
     ("_chemical_name_mineral", False),
+    ("_chemical_name_systematic", False),
+    ("_pd_phase_name", False),
     ("_chemical_name_common", False),
     ("_chemical_name_structure_type", True),
 )
@@ -118,6 +132,24 @@ def meaning_of(text: str) -> Meaning | None:
     return MEANINGS.get(" ".join(left).strip().lower())
 
 
+@cache
+def _words() -> dict[str, str]:
+    """Return what English words name, longer ones first."""
+    elements = map(Element.from_Z, range(1, MAX_ATOMIC_NUMBER + 1))
+    words = {**ANIONS, **{element.long_name.lower(): element.symbol for element in elements}}
+    return dict(sorted(words.items(), key=lambda item: -len(item[0])))
+
+
+def not_named(text: str, formula: str) -> str:
+    """Return the elements that a systematic name tells and a formula lacks, '' where it has all."""
+    named: dict[str, float] = {}
+    for word in re.findall("[a-z]+", text.lower()):
+        # hexahydrate, trioxide; but of elements the whole word
+        end = next((x for x in _words() if word == x or (x in ANIONS and word.endswith(x))), "")
+        named |= parse_formula(_words().get(end, "")) or {}
+    return " and ".join(sorted(named.keys() - (parse_formula(formula) or named).keys()))
+
+
 def names_in(
     held: Mapping[str, Any], keys: Iterable[tuple[str, bool]], *, confirmed: bool
 ) -> list[Name]:
@@ -133,6 +165,9 @@ def other_than_named(name: Name, formula: str, space_group: int) -> tuple[str, b
     Where a formula confirms the crystal, only its polymorph can be another.
     """
     meaning, amounts = meaning_of(name.text), parse_formula(formula)
+    systematic = meaning is None and not (name.comment or name.of_type)
+    if systematic and (more := not_named(name.text, formula)):
+        return f"it is called {name.text.strip()!r}, but {formula} holds no {more}", False
     if meaning is None or not amounts:
         return None
     said = (

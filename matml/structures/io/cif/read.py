@@ -27,7 +27,7 @@ from matml.structures.io.cif.tags import (
     lattice_of,
     values_by_tag,
 )
-from matml.structures.io.declared import Declared, check_fractions, contradictions
+from matml.structures.io.declared import Declared, check_fractions, contradictions, parse_formula
 from matml.structures.io.entries import DECLARED, HINT, declared_symmetry
 from matml.structures.io.minerals import NAMES, TAGS, names_in
 from matml.structures.io.space_groups import (
@@ -96,6 +96,11 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
     if len(reading.species) > max_sites:
         raise _too_many(len(reading.species), max_sites)
     structure = Structure(Lattice(lattice), reading.species, reading.positions)
+    own = {kind.symbol for content in reading.species for kind in content}
+    for text in block.get("_chemical_formula_analytical", []):
+        # an analysis finds traces and water, too
+        if more := " and ".join(sorted((parse_formula(text) or {}).keys() - own)):
+            notes.append(f"the analytical formula {text!r} has {more}, of which there is no site")
     system = next((word for tag in SYSTEM for word in block.get(tag, [])), "")
     declared_system, number = (
         declared_symmetry({"crystal_system": system}),

@@ -28,7 +28,7 @@ SYMMETRY_ORDER = "_atom_site_site_symmetry_order"
 SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
 READ = (
     *("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl"),
-    "_geom_bond",
+    *("_geom_bond", "_pd_phase_name"),
 )
 """What the tags of a crystal begin with."""
 UNKNOWN = ("", ".", "?")
