@@ -110,7 +110,8 @@ def score(crystals, partition, laboratories, ways):
     made = {"pooled": lambda: [alone(rows, 32 * laboratories)]}
     made |= {way: lambda own=own: [together(own)] for way, own in WAYS.items()}
     made["alone"] = lambda: [alone(np.concatenate([*own.values()]), 32) for own in held.values()]
-    for way in ways or made:
+    # by these two every way is judged
+    for way in dict.fromkeys(["pooled", "alone", *(ways or made)]):
         begin = time.perf_counter()
         for network in made[way]():
             for family, shots, wrong in errors(network, batches, episodes, scale):
@@ -157,7 +158,7 @@ def main():
     parser.add_argument("--laboratories", type=int, default=8)
     parser.add_argument("--partitions", type=int, default=3)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--ways", nargs="*", default=())
+    parser.add_argument("--ways", nargs="*", default=(), choices=WAYS)
     parser.add_argument("--out", type=Path, help="CSV that rows are added to.")
     given = parser.parse_args()
     crystals = CrystalSet.open(given.results / "structures", given.results / "graphs")
