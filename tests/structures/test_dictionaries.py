@@ -68,7 +68,10 @@ WRONG = {
     "occupancy in a column": ((xyz(":occupancy:R:1", "0.75"), "xyz"), "an occupancy of 0.75"),
     "occupancy in ASE's words": ((xyz(more='occupancy="{}"'), "xyz"), "which is not read from"),
     "occupancy in ASE's data": (ase(data={"occupancy": {"0": {"Li": 0.5}}}), "data declares occ"),
-    "heavy hydrogen by its mass": (ase(HYDRIDE, masses=[6.94] * 4 + [2.014] * 4), "D"),
+    "heavy hydrogen by its mass": (
+        ase(HYDRIDE, masses=[6.94] * 4 + [2.014] * 4),
+        "site 5 holds the isotope D",
+    ),
     "heavy hydrogen in a column": (
         (xyz(":masses:R:1", "2.014", structure=HYDRIDE), "xyz"),
         "a mass of 2.014 u is declared",

@@ -257,7 +257,7 @@ def weighed(symbol: str, mass: Any, where: str) -> Element | Unknown:
         return Element(symbol)
     weight, own = float(numbers_of(mass)), float(Element(symbol).atomic_mass)
     if symbol == "H" and DEUTERIUM < weight < own + ISOTOPE_U:
-        return Unknown("D")
+        return Element("D")
     if abs(weight - own) > max(ISOTOPE_U, 0.05 * own):
         raise BadCrystal(
             f"{where} holds {symbol} of {own:.4g} u, but a mass of {weight:g} u is declared",
