@@ -78,3 +78,42 @@ def linear(iterations, test_tasks, seed, json_file) -> None:
     click.echo(f"{'ratio':16}{found / best:.4f}")
     if json_file:
         write_json(json_file, records)
+
+
+@meta.command()
+@click.option("--batches", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--goals", default=100, show_default=True, type=click.IntRange(2), help="New ones.")
+@click.option(
+    "--sparse", is_flag=True, help="Pay 1 once, within 0.1 of the goal, and nothing else."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of weights, paths and goals.")
+@click.option("--method", "methods", multiple=True, help="Run only this method; may be repeated.")
+@click.option("--threads", default=1, show_default=True, help="Processors to use.")
+@click.option("--json", "json_file", type=FILE, help="Write tidy records.")
+def navigation(batches, goals, sparse, seed, methods, threads, json_file) -> None:
+    """Find an unseen goal by policy gradients: navigation of the MAML paper, beside its figures."""
+    import torch
+
+    from matml.core.errors import MatmlError
+    from matml.core.files import write_json
+    from matml.core.processors import usable_threads
+    from matml.studies.navigation import METHODS, PUBLISHED, Settings
+    from matml.studies.navigation import navigation as run
+
+    torch.set_num_threads(usable_threads(threads))
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise MatmlError(f"--method {unknown[0]!r}: must be one of {', '.join(METHODS)}")
+    records = run(
+        methods or list(METHODS), Settings(batches=batches, seed=seed, sparse=sparse), goals=goals
+    )
+    click.echo(f"Mean return over {goals} new goals by policy-gradient steps of 20 paths each")
+    steps = sorted({record["shots"] for record in records})
+    click.echo(f"{'':24}" + "".join(f"{f'{k} steps':>16}" for k in steps))
+    for name in dict.fromkeys(record["method"] for record in records):
+        own = [record for record in records if record["method"] == name]
+        cells = (f"{r['value']:.2f} +- {(r['high'] - r['low']) / 2:.2f}" for r in own)
+        click.echo(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
+    for name, values in PUBLISHED.items() if not sparse else ():
+        click.echo(f"{name + ', published':24}" + "".join(f"{value:>16.2f}" for value in values))
+    if json_file:
+        write_json(json_file, records)

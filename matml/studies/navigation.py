@@ -1,0 +1,195 @@
+"""A point that finds a goal it is not told: two-dimensional navigation of the MAML paper.
+
+Finn et al. 2017, arXiv:1703.03400, section 5.3: the point starts at the centre, sees its place
+alone, moves by at most 0.1 a step along each axis, and is paid minus its squared distance from the
+goal; goals lie anywhere in the unit square around the start. A path ends within 0.01 of the goal,
+or after 100 steps. With a sparse reward it is paid 1 once, within 0.1 of the goal, where it ends.
+Made up, as every toy problem is.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from matml.core.parallel import heartbeat
+from matml.meta.inner.gradient import GradientSteps
+from matml.meta.layers import Linear
+from matml.meta.outer import MAML
+from matml.meta.policy import advantages_of, policy_loss
+from matml.meta.tasks import BoundModel, Parameters
+from matml.meta.vectorised import (
+    TENSORS,
+    Stacked,
+    accumulate_meta_gradient_many,
+    adapt_many,
+    gradients_of_many,
+    repeat_weights,
+)
+
+HORIZON, STEP, NEAR, FOUND = 100, 0.1, 0.01, 0.1
+FIRST_RATE, LATER_RATE = 0.1, 0.05
+"""Of inner steps, the later ones halved, as in the paper's appendix."""
+LEAST_SPREAD = math.log(0.05)
+METHODS = {
+    "maml": "MAML",
+    "fomaml": "FOMAML",
+    "pretrained": "trained on all goals",
+    "random": "random start",
+}
+PUBLISHED = {"MAML": (-40.41, -11.68, -3.33, -3.23)}
+"""Returns after 0, 1, 2 and 3 steps (table 2 of the paper's appendix)."""
+
+
+class Policy(nn.Module):
+    """Mean and logarithmic spread of the action at a place, in steps of 0.1."""
+
+    stackable = True
+
+    def __init__(self, width: int = 100) -> None:
+        super().__init__()
+        self.body = nn.Sequential(Linear(2, width), nn.ReLU(), Linear(width, width), nn.ReLU())
+        self.head = Linear(width, 3)
+
+    def forward(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean [..., 2] and logarithmic spread [..., 1] at places [..., 2]."""
+        found = self.head(self.body(places))
+        return found[..., :2], found[..., 2:].clamp(LEAST_SPREAD, 1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a policy is trained: meta-batches, goals and paths of each, Adam's rate, seed, reward."""
+
+    batches: int = 100
+    goals: int = 20
+    paths: int = 20
+    learning_rate: float = 2e-3
+    seed: int = 0
+    sparse: bool = False
+
+
+def draw_goals(number: int, generator: torch.Generator) -> Tensor:
+    """Return goals [number, 2], uniform in the unit square around the start."""
+    return torch.rand(number, 2, generator=generator) - 0.5
+
+
+@torch.no_grad()
+def walk(
+    policy: nn.Module,
+    weights: Parameters,
+    goals: Tensor,
+    paths: int,
+    generator: torch.Generator,
+    sparse: bool = False,
+) -> tuple[Stacked, Tensor]:
+    """Let each goal's own policy walk; return what it did, for `policy_loss`, and mean returns.
+
+    Parameters
+    ----------
+    weights
+        [goals, ...] each.
+    """
+    model = BoundModel(policy, weights)
+    place = torch.zeros(len(goals), paths, 2)
+    here = torch.ones(len(goals), paths, dtype=torch.bool)
+    seen, actions, rewards, alive = [], [], [], []
+    for _ in range(HORIZON):
+        mean, log_spread = model(place)
+        noise = torch.randn(place.shape, generator=generator)
+        action = mean + log_spread.exp() * noise
+        seen.append(place)
+        actions.append(action)
+        alive.append(here)
+        place = place + STEP * action.clamp(-1, 1)
+        apart = place - goals[:, None]
+        there = apart.norm(dim=-1) < FOUND if sparse else (apart.abs() < NEAR).all(-1)
+        rewards.append((there.float() if sparse else -apart.square().sum(-1)) * here)
+        here = here & ~there
+    observations, done, paid, on = (torch.stack(x, 2) for x in (seen, actions, rewards, alive))
+    gained = advantages_of(observations, paid, on)
+    data = observations.flatten(1, 2), done.flatten(1, 2), gained.flatten(1, 2)
+    return {str(i): part for i, part in enumerate(data)}, paid.sum(2).mean(1)
+
+
+def train(method: str, settings: Settings) -> nn.Module:
+    """Return a policy trained by a method of `METHODS`; as it starts for `random`."""
+    torch.manual_seed(settings.seed)
+    policy = Policy()
+    if method == "random":
+        return policy
+    generator = torch.Generator().manual_seed(settings.seed)
+    steps = 0 if method == "pretrained" else 1
+    inner = GradientSteps(policy, steps=steps, learning_rate=FIRST_RATE)
+    rule = MAML(second_order=method == "maml")
+    optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.batches)
+    how = settings.paths, generator, settings.sparse
+    told = {"batch": 0, "return": math.nan}
+    with heartbeat(lambda: f"{METHODS[method]}: batch {told['batch']} of {settings.batches}, "
+                   f"return {told['return']:.1f}"):  # fmt: skip
+        for batch in range(settings.batches):
+            goals = draw_goals(settings.goals, generator)
+            start = repeat_weights(dict(policy.named_parameters()), settings.goals)
+            start = {name: weight.detach() for name, weight in start.items()}
+            supports, _ = walk(policy, start, goals, *how)
+            adapted = adapt_many(inner, policy, policy_loss, supports, TENSORS.rebuild)
+            queries, gained = walk(policy, adapted, goals, *how)
+            optimiser.zero_grad()
+            accumulate_meta_gradient_many(
+                policy, policy_loss, inner, rule, supports, queries, TENSORS.rebuild
+            )
+            optimiser.step()
+            rate.step()
+            told |= {"batch": batch + 1, "return": gained.mean().item()}
+    return policy
+
+
+def returns_by_steps(
+    policy: nn.Module, goals: Tensor, steps: int, paths: int, seed: int, sparse: bool = False
+) -> Tensor:
+    """Return the mean returns after 0, 1, …, `steps` policy-gradient steps, [steps + 1, goals]."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = repeat_weights(dict(policy.named_parameters()), len(goals))
+    weights = {name: weight.detach() for name, weight in weights.items()}
+    found = []
+    for step in range(steps + 1):
+        data, gained = walk(policy, weights, goals, paths, generator, sparse)
+        found.append(gained)
+        names, rate = list(weights), LATER_RATE if step else FIRST_RATE
+        slope, _ = gradients_of_many(policy, policy_loss, weights, data, TENSORS.rebuild, names)
+        weights = {name: weights[name] - rate * slope[name] for name in names}
+    return torch.stack(found)
+
+
+def navigation(
+    methods: Sequence[str], settings: Settings, *, goals: int = 100, steps: int = 3
+) -> list[dict]:
+    """Train each method; return tidy records of its returns on new goals by number of steps."""
+    new = draw_goals(goals, torch.Generator().manual_seed(settings.seed + 1_000_003))
+    records = []
+    for method in methods:
+        policy = train(method, settings)
+        more = settings.paths, settings.seed + 7, settings.sparse
+        found = returns_by_steps(policy, new, steps, *more)
+        for step, gained in enumerate(found):
+            half = 1.96 * gained.std().item() / math.sqrt(goals)
+            mean = gained.mean().item()
+            records.append(
+                {
+                    "benchmark": "meta",
+                    "setting": "sparse navigation" if settings.sparse else "navigation",
+                    "method": METHODS[method],
+                    "is_default": False,
+                    "shots": step,
+                    "metric": "return",
+                    "value": mean,
+                    "low": mean - half,
+                    "high": mean + half,
+                    "n_tasks": goals,
+                    "seed": settings.seed,
+                }
+            )
+    return records
