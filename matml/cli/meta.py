@@ -97,7 +97,7 @@ def navigation(batches, goals, sparse, seed, methods, threads, json_file) -> Non
     from matml.core.errors import MatmlError
     from matml.core.files import write_json
     from matml.core.processors import usable_threads
-    from matml.studies.navigation import METHODS, PUBLISHED, Settings
+    from matml.studies.navigation import METHODS, PLAIN, PUBLISHED, Settings
     from matml.studies.navigation import navigation as run
 
     torch.set_num_threads(usable_threads(threads))
@@ -106,14 +106,20 @@ def navigation(batches, goals, sparse, seed, methods, threads, json_file) -> Non
     records = run(
         methods or list(METHODS), Settings(batches=batches, seed=seed, sparse=sparse), goals=goals
     )
-    click.echo(f"Mean return over {goals} new goals by policy-gradient steps of 20 paths each")
+    click.echo(
+        f"Mean return over {goals} new goals after policy-gradient steps of {Settings.paths} paths "
+        "each [95 % bootstrap over goals]"
+    )
     steps = sorted({record["shots"] for record in records})
-    click.echo(f"{'':24}" + "".join(f"{f'{k} steps':>16}" for k in steps))
-    for name in dict.fromkeys(record["method"] for record in records):
-        own = [record for record in records if record["method"] == name]
-        cells = (f"{r['value']:.2f} +- {(r['high'] - r['low']) / 2:.2f}" for r in own)
-        click.echo(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
+    click.echo(f"{'':30}" + "".join(f"{f'{k} steps':>26}" for k in steps))
+    for metric, less in (("return", ""), ("gain", f" - {METHODS[PLAIN]}")):
+        for name in dict.fromkeys(r["method"] for r in records if r["metric"] == metric):
+            if less and name == METHODS[PLAIN]:
+                continue
+            own = [r for r in records if (r["method"], r["metric"]) == (name, metric)]
+            cells = (f"{r['value']:.3g} [{r['low']:.3g}, {r['high']:.3g}]" for r in own)
+            click.echo(f"{name + less:30}" + "".join(f"{cell:>26}" for cell in cells))
     for name, values in PUBLISHED.items() if not sparse else ():
-        click.echo(f"{name + ', published':24}" + "".join(f"{value:>16.2f}" for value in values))
+        click.echo(f"{name + ', published':30}" + "".join(f"{value:>26.2f}" for value in values))
     if json_file:
         write_json(json_file, records)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from matml.core.parallel import heartbeat
+from matml.core.statistics import tidy_record
 from matml.meta.inner.gradient import GradientSteps
 from matml.meta.layers import Linear
 from matml.meta.outer import MAML
@@ -39,6 +40,7 @@ METHODS = {
     "pretrained": "trained on all goals",
     "random": "random start",
 }
+PLAIN = "pretrained"
 PUBLISHED = {"MAML": (-40.41, -11.68, -3.33, -3.23)}
 """Returns after 0, 1, 2 and 3 steps (table 2 of the paper's appendix)."""
 
@@ -167,29 +169,29 @@ def returns_by_steps(
 def navigation(
     methods: Sequence[str], settings: Settings, *, goals: int = 100, steps: int = 3
 ) -> list[dict]:
-    """Train each method; return tidy records of its returns on new goals by number of steps."""
+    """Train each method; return tidy records of its returns on new goals by number of steps.
+
+    `gain` is the return less that of the policy trained on all goals, where it is among them:
+    paired by goal, with the 95 % interval of a bootstrap over goals, as all are.
+    """
     new = draw_goals(goals, torch.Generator().manual_seed(settings.seed + 1_000_003))
+    setting = "sparse navigation" if settings.sparse else "navigation"
+    more = settings.paths, settings.seed + 7, settings.sparse
+    found = {
+        name: returns_by_steps(train(name, settings), new, steps, *more).double().numpy()
+        for name in methods
+    }
     records = []
-    for method in methods:
-        policy = train(method, settings)
-        more = settings.paths, settings.seed + 7, settings.sparse
-        found = returns_by_steps(policy, new, steps, *more)
-        for step, gained in enumerate(found):
-            half = 1.96 * gained.std().item() / math.sqrt(goals)
-            mean = gained.mean().item()
-            records.append(
-                {
-                    "benchmark": "meta",
-                    "setting": "sparse navigation" if settings.sparse else "navigation",
-                    "method": METHODS[method],
-                    "is_default": False,
-                    "shots": step,
-                    "metric": "return",
-                    "value": mean,
-                    "low": mean - half,
-                    "high": mean + half,
-                    "n_tasks": goals,
-                    "seed": settings.seed,
-                }
-            )
+    for name, gained in found.items():
+        others = {"return": 0.0} | ({"gain": found[PLAIN]} if PLAIN in found else {})
+        for metric, other in others.items():
+            for step, values in enumerate(gained - other):
+                records.append(
+                    tidy_record(
+                        *("meta", setting, METHODS[name], metric, values),
+                        shots=step,
+                        is_default=False,
+                        seed=settings.seed,
+                    )
+                )
     return records

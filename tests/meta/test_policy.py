@@ -108,6 +108,7 @@ def test_a_meta_learned_policy_finds_goals_after_one_step():
     settings = Settings(batches=30, goals=10, paths=10, seed=1)
     records = navigation(["maml", "random"], settings, goals=20, steps=1)
     found = {(record["method"], record["shots"]): record["value"] for record in records}
+    assert {record["metric"] for record in records} == {"return"}
     assert found["MAML", 1] > found["MAML", 0] + 3
     assert found["MAML", 1] > found["random start", 1] / 2
     with pytest.raises(MatmlError, match="must be one of maml, fomaml"):
