@@ -63,10 +63,12 @@ def advantages_of(
         [observations, observations.square(), powers.expand(*rewards.shape, 4)], -1
     )
     seen = alive.to(rewards.dtype)
-    rows = (features * seen[..., None]).flatten(1, 2)
-    values = (returns * seen).flatten(1, 2)
-    gram = rows.mT @ rows + RIDGE * torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    weights = torch.linalg.solve(gram, rows.mT @ values[..., None])
+    # squares of places far off and powers of time are too unlike for single precision
+    rows = (features * seen[..., None]).flatten(1, 2).double()
+    values = (returns * seen).flatten(1, 2).double()
+    gram = rows.mT @ rows
+    gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE)
+    weights = torch.linalg.solve(gram, rows.mT @ values[..., None]).to(features.dtype)
     above = (returns - (features @ weights[:, None])[..., 0]) * seen
     count = seen.sum((1, 2), keepdim=True)
     mean = above.sum((1, 2), keepdim=True) / count
