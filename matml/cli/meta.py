@@ -108,18 +108,18 @@ def navigation(batches, goals, sparse, seed, methods, threads, json_file) -> Non
     )
     click.echo(
         f"Mean return over {goals} new goals after policy-gradient steps of {Settings.paths} paths "
-        "each [95 % bootstrap over goals]"
+        "each, at the step size that suits each policy on other goals [95 % bootstrap over goals]"
     )
     steps = sorted({record["shots"] for record in records})
-    click.echo(f"{'':30}" + "".join(f"{f'{k} steps':>26}" for k in steps))
+    click.echo(f"{'':36}" + "".join(f"{f'{k} steps':>28}" for k in steps))
     for metric, less in (("return", ""), ("gain", f" - {METHODS[PLAIN]}")):
         for name in dict.fromkeys(r["method"] for r in records if r["metric"] == metric):
             if less and name == METHODS[PLAIN]:
                 continue
             own = [r for r in records if (r["method"], r["metric"]) == (name, metric)]
             cells = (f"{r['value']:.3g} [{r['low']:.3g}, {r['high']:.3g}]" for r in own)
-            click.echo(f"{name + less:30}" + "".join(f"{cell:>26}" for cell in cells))
+            click.echo(f"{name + less:36}" + "".join(f"{cell:>28}" for cell in cells))
     for name, values in PUBLISHED.items() if not sparse else ():
-        click.echo(f"{name + ', published':30}" + "".join(f"{value:>26.2f}" for value in values))
+        click.echo(f"{name + ', published':36}" + "".join(f"{value:>28.2f}" for value in values))
     if json_file:
         write_json(json_file, records)

@@ -11,12 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matml.core.parallel import heartbeat
 from matml.core.statistics import tidy_record
-from matml.meta.inner.gradient import GradientSteps
+from matml.meta.inner.gradient import Diverged, GradientSteps
 from matml.meta.layers import Linear
 from matml.meta.outer import MAML
 from matml.meta.policy import advantages_of, policy_loss
@@ -31,8 +32,10 @@ from matml.meta.vectorised import (
 )
 
 HORIZON, STEP, NEAR, FOUND = 100, 0.1, 0.01, 0.1
-FIRST_RATE, LATER_RATE = 0.1, 0.05
-"""Of inner steps, the later ones halved, as in the paper's appendix."""
+RATE, LATER = 0.1, 0.5
+"""Of inner steps, and the part of it for later ones, as in the paper's appendix."""
+RATES = (0.1, 0.03, 0.01, 0.003, 0.001)
+"""Of which each policy is given the one that suits it best, on goals of their own."""
 LEAST_SPREAD = math.log(0.05)
 METHODS = {
     "maml": "MAML",
@@ -124,7 +127,7 @@ def train(method: str, settings: Settings) -> nn.Module:
         return policy
     generator = torch.Generator().manual_seed(settings.seed)
     steps = 0 if method == "pretrained" else 1
-    inner = GradientSteps(policy, steps=steps, learning_rate=FIRST_RATE)
+    inner = GradientSteps(policy, steps=steps, learning_rate=RATE)
     rule = MAML(second_order=method == "maml")
     optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.batches)
@@ -150,20 +153,34 @@ def train(method: str, settings: Settings) -> nn.Module:
 
 
 def returns_by_steps(
-    policy: nn.Module, goals: Tensor, steps: int, paths: int, seed: int, sparse: bool = False
+    policy: nn.Module, goals: Tensor, steps: int, settings: Settings, seed: int, rate: float = RATE
 ) -> Tensor:
     """Return the mean returns after 0, 1, …, `steps` policy-gradient steps, [steps + 1, goals]."""
     generator = torch.Generator().manual_seed(seed)
+    how = settings.paths, generator, settings.sparse
     weights = repeat_weights(dict(policy.named_parameters()), len(goals))
     weights = {name: weight.detach() for name, weight in weights.items()}
     found = []
     for step in range(steps + 1):
-        data, gained = walk(policy, weights, goals, paths, generator, sparse)
+        data, gained = walk(policy, weights, goals, *how)
         found.append(gained)
-        names, rate = list(weights), LATER_RATE if step else FIRST_RATE
+        names, own = list(weights), rate * (LATER if step else 1)
         slope, _ = gradients_of_many(policy, policy_loss, weights, data, TENSORS.rebuild, names)
-        weights = {name: weights[name] - rate * slope[name] for name in names}
+        weights = {name: weights[name] - own * slope[name] for name in names}
     return torch.stack(found)
+
+
+def _best_rate(policy: nn.Module, goals: Tensor, steps: int, settings: Settings) -> float:
+    """Return the step size of `RATES` with the highest returns after any of the steps."""
+
+    def gained(rate: float) -> float:
+        try:
+            found = returns_by_steps(policy, goals, steps, settings, settings.seed + 7, rate)
+        except Diverged:
+            return -math.inf
+        return float(found[1:].mean())
+
+    return max(RATES, key=gained)
 
 
 def navigation(
@@ -174,18 +191,22 @@ def navigation(
     `gain` is the return less that of the policy trained on all goals, where it is among them:
     paired by goal, with the 95 % interval of a bootstrap over goals, as all are.
     """
-    new = draw_goals(goals, torch.Generator().manual_seed(settings.seed + 1_000_003))
+    generator = torch.Generator().manual_seed(settings.seed + 1_000_003)
+    new, others = draw_goals(goals, generator), draw_goals(goals, generator)
     setting = "sparse navigation" if settings.sparse else "navigation"
-    more = settings.paths, settings.seed + 7, settings.sparse
-    found = {
-        name: returns_by_steps(train(name, settings), new, steps, *more).double().numpy()
-        for name in methods
-    }
+    found = {}
+    for name in methods:
+        policy = train(name, settings)
+        rate = _best_rate(policy, others, steps, settings)
+        returns = returns_by_steps(policy, new, steps, settings, settings.seed + 8, rate)
+        found[name] = returns.double().numpy()
     records = []
     for name, gained in found.items():
-        others = {"return": 0.0} | ({"gain": found[PLAIN]} if PLAIN in found else {})
-        for metric, other in others.items():
-            for step, values in enumerate(gained - other):
+        bases = {"return": np.zeros_like(gained)}
+        if PLAIN in found:
+            bases["gain"] = found[PLAIN]
+        for metric, base in bases.items():
+            for step, values in enumerate(gained - base):
                 records.append(
                     tidy_record(
                         *("meta", setting, METHODS[name], metric, values),
