@@ -1,5 +1,6 @@
-"""Kinds of paths that commands take."""
+"""Kinds of paths that commands take, and options that several rooms share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,16 @@ class ResultsFolder(click.Path):
 
 
 RESULTS = ResultsFolder(path_type=Path, file_okay=False)
+
+
+def participant_options(command: Callable) -> Callable:
+    """Add who must answer a federated round, and whom it goes on without."""
+    command = click.option(
+        "--without", multiple=True, help="Laboratory that the round goes on without."
+    )(command)
+    return click.option(
+        "--laboratory",
+        "expected",
+        multiple=True,
+        help="One that must be there, repeatable, besides those that took part before.",
+    )(command)

@@ -15,10 +15,16 @@ from typing_extensions import TypedDict
 
 from matml.core.errors import MatmlError
 from matml.core.settings import check_shape
-from matml.federated.network_files import AGAIN, FEWEST_CRYSTALS, NetworkRound, check_kind
+from matml.federated.network_files import (
+    AGAIN,
+    FEWEST_CRYSTALS,
+    NetworkRound,
+    check_kind,
+    labelled_rows,
+    refuse_nameless,
+)
 from matml.meta.checkpoint import load_checkpoint, save_checkpoint
 from matml.properties.data.batches import GraphBatches
-from matml.properties.data.split import labelled_members
 from matml.properties.data.targets import Property, find_property
 from matml.properties.dataset import learned_properties, learned_values
 from matml.properties.networks.pretrain import embed
@@ -75,15 +81,9 @@ class HeadSums:
         MatmlError
             For graphs of other settings than the study's, and too few labels.
         """
-        if not laboratory.strip():
-            raise MatmlError("--laboratory: is empty; give its name")
+        refuse_nameless(laboratory)
         (item,) = learned_properties(crystals.table, [name])
-        rows = np.flatnonzero(labelled_members(crystals.table, name))
-        if len(rows) < FEWEST_CRYSTALS:
-            raise MatmlError(
-                f"{origin}: {len(rows)} crystals have a label {name!r}; sums over fewer than "
-                f"{FEWEST_CRYSTALS} would tell single ones"
-            )
+        rows = labelled_rows(crystals, name, origin, "sums over")
         labels = torch.from_numpy(learned_values(crystals.table.iloc[rows], [item])[:, 0])
         features = _features(shared, crystals.subset(rows), origin)
         behind = torch.stack([labels.sum(), labels.square().sum()])

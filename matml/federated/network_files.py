@@ -193,15 +193,9 @@ class NetworkRound:
         MatmlError
             As of `batches`, and for too few crystals.
         """
-        if not laboratory.strip():
-            raise MatmlError("--laboratory: is empty; give its name")
+        refuse_nameless(laboratory)
         batches, name = self.batches(crystals, origin), self.study["property"]
-        rows = np.flatnonzero(labelled_members(crystals.table, name))
-        if len(rows) < FEWEST_CRYSTALS:
-            raise MatmlError(
-                f"{origin}: {len(rows)} crystals have a label {name!r}; an update of fewer than "
-                f"{FEWEST_CRYSTALS} would tell single ones"
-            )
+        rows = labelled_rows(crystals, name, origin, "an update of")
         labels = crystals.table["family"].to_numpy()[rows]
         families = {family: rows[labels == family] for family in np.unique(labels)}
         return local_update(
@@ -305,6 +299,23 @@ class NetworkRound:
             roster=sorted({*self.roster, *names}),
             laboratories={name: updates[name].crystals for name in names},
         )
+
+
+def refuse_nameless(laboratory: str) -> None:
+    """Refuse a laboratory without a name."""
+    if not laboratory.strip():
+        raise MatmlError("--laboratory: is empty; give its name")
+
+
+def labelled_rows(crystals: CrystalSet, name: str, origin: object, what: str) -> np.ndarray:
+    """Return a laboratory's crystals with a label; of too few `what` would tell single ones."""
+    rows = np.flatnonzero(labelled_members(crystals.table, name))
+    if len(rows) < FEWEST_CRYSTALS:
+        raise MatmlError(
+            f"{origin}: {len(rows)} crystals have a label {name!r}; {what} fewer than "
+            f"{FEWEST_CRYSTALS} would tell single ones"
+        )
+    return rows
 
 
 def save_answer(path: Path, update: Update, laboratory: str, begun: NetworkRound) -> None:

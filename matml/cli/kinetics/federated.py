@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from matml.cli.kinetics.options import READABLE, bound_threads, threads_number, trust_option
-from matml.cli.options import FILE
+from matml.cli.options import FILE, participant_options
 from matml.cli.properties.federated import crystals
 
 PRIOR_HELP = "File of the round, from `start` or `step`."
@@ -139,13 +139,7 @@ def merge(prior: Path, sums: tuple[Path, ...], out: Path, trust_equation: bool) 
 @federated.command()
 @prior_argument
 @sums_argument
-@click.option(
-    "--laboratory",
-    "expected",
-    multiple=True,
-    help="One that must be there, repeatable, besides those that took part before.",
-)
-@click.option("--without", multiple=True, help="Laboratory that the round goes on without.")
+@participant_options
 @out_option
 @trust_option
 def step(

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from matml.cli.options import FILE, FOLDER
+from matml.cli.options import FILE, FOLDER, participant_options
 
-READABLE = click.Path(path_type=Path, dir_okay=False)
-round_argument = click.argument("begun", metavar="ROUND", type=READABLE)
+round_argument = click.argument("begun", metavar="ROUND", type=FILE)
 structures_option = click.option(
     "--structures", type=FOLDER, required=True, help="Folder of `matml structures ingest`."
 )
@@ -110,14 +109,8 @@ def answer(begun: Path, structures: Path, graphs: Path, laboratory: str, out: Pa
 
 @crystals.command()
 @round_argument
-@click.argument("answers", type=READABLE, nargs=-1, required=True)
-@click.option(
-    "--laboratory",
-    "expected",
-    multiple=True,
-    help="One that must be there, repeatable, besides those that took part before.",
-)
-@click.option("--without", multiple=True, help="Laboratory that the round goes on without.")
+@click.argument("answers", type=FILE, nargs=-1, required=True)
+@participant_options
 @out_option
 def step(
     begun: Path,
@@ -163,7 +156,7 @@ def head_sums(
 
 @crystals.command()
 @round_argument
-@click.argument("sums", type=READABLE, nargs=-1, required=True)
+@click.argument("sums", type=FILE, nargs=-1, required=True)
 @out_option
 def head(begun: Path, sums: tuple[Path, ...], out: Path) -> None:
     """Make the head of all laboratories' SUMS: that of the pooled crystals."""
@@ -185,7 +178,7 @@ def head(begun: Path, sums: tuple[Path, ...], out: Path) -> None:
     show_default=True,
     help="To the labelled ones of the crystals first.",
 )
-@click.option("--head", "head_file", type=READABLE, help="From `head`, in place of the network's.")
+@click.option("--head", "head_file", type=FILE, help="From `head`, in place of the network's.")
 @out_option
 def predict(
     begun: Path, structures: Path, graphs: Path, adapt: bool, head_file: Path | None, out: Path
