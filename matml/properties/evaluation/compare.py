@@ -223,29 +223,48 @@ def statements(scores: pd.DataFrame, choices: dict[str, Choice], titles: dict) -
                 f"{title}: {method} {why}. Error without labels minus error with labels, on the "
                 f"same test families ({unit}): {'; '.join(parts)}."
             )
-        errors = own[own["metric"] == "mae_family_mean"]
-        shots = [str(each) for each in sorted(own["shots"].unique())]
-        best = errors.groupby("method")["value"].mean().sort_values()
-        if best.index[0] != choice.method:
+        if lower := lower_than_chosen(scores, name, choice.method):
+            shots = [str(each) for each in sorted(own["shots"].unique())]
+            sure = listed(lower.clear) if lower.clear else "none of these"
             sentences.append(
-                f"{title}: on the test families {TITLES[best.index[0]]} had a lower error than the "
+                f"{title}: on the test families {TITLES[lower.method]} had a lower error than the "
                 f"chosen method on average over {listed(shots)} labels "
-                f"({number_text(best.iloc[0])} against {number_text(best[choice.method])}; "
-                f"{_clearly_lower(own, str(best.index[0]))}); the choice was not changed after "
+                f"({number_text(lower.error)} against {number_text(lower.chosen)}; "
+                f"the paired difference is clear with {sure}); the choice was not changed after "
                 "seeing that."
             )
     return sentences
 
 
-def _clearly_lower(own: pd.DataFrame, method: str) -> str:
-    """Return with how many labels a method's error is clearly lower than the chosen one's."""
-    rows = own[own["method"] == method].set_index(["metric", "shots"])
+@dataclass(frozen=True)
+class Lower:
+    """A method with the lowest mean error over all numbers of labels, which was not chosen.
+
+    Attributes
+    ----------
+    error, chosen
+        Its error and the chosen method's.
+    clear
+        With how many labels the paired difference is clear.
+    """
+
+    method: str
+    error: float
+    chosen: float
+    clear: list[str]
+
+
+def lower_than_chosen(scores: pd.DataFrame, name: str, chosen: str) -> Lower | None:
+    """Return which method is lower on a property's test families than the chosen one, if any."""
+    own = scores[(scores["property"] == name) & (scores["shots"] > 0)]
+    errors = own[own["metric"] == "mae_family_mean"].groupby("method")["value"].mean()
+    if chosen not in errors or (best := str(errors.sort_values().index[0])) == chosen:
+        return None
+    rows = own[own["method"] == best]
+    error = rows[rows["metric"] == "mae_family_mean"].set_index("shots")["value"]
     clear = []
-    for shots, row in rows.loc["excess_over_default"].sort_index().iterrows():
-        error = rows.loc[("mae_family_mean", shots), "value"]
-        families = int(row.get("n_families", FEWEST_TASKS))
-        if Reduction(row["value"], row["low"], row["high"], families, error).sign == -1:
-            clear.append(str(shots))
-    if not clear:
-        return "the paired difference is clear with none of these"
-    return f"the paired difference is clear with {listed(clear)}"
+    for _, row in rows[rows["metric"] == "excess_over_default"].sort_values("shots").iterrows():
+        shots, families = row["shots"], int(row.get("n_families", FEWEST_TASKS))
+        if Reduction(row["value"], row["low"], row["high"], families, error[shots]).sign == -1:
+            clear.append(str(int(shots)))
+    return Lower(best, float(errors[best]), float(errors[chosen]), clear)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from matml.core.statistics import FEWEST_TASKS, Reduction
 from matml.core.text.words import listed
-from matml.properties.evaluation.compare import VERDICTS, label_gains
+from matml.properties.evaluation.compare import VERDICTS, label_gains, lower_than_chosen
 from matml.report.html.markup import Cell, escape, interval, number, table, text_cell
 from matml.report.html.results import Results
 from matml.report.html.wording import clearly, property_title, sentence, unit_text
@@ -234,19 +234,15 @@ def _full_gain_cell(gain: Reduction) -> Cell:
 
 def _lower_cell(scores: Scores, name: str, method: str) -> Cell:
     """Return which method has a lower mean error than the chosen one, and how surely."""
-    own = scores.of(name)
-    errors = own[own["shots"] > 0].groupby("method")["value"].mean()
-    if errors.empty or (best := str(errors.idxmin())) == method or method not in errors:
+    lower = lower_than_chosen(scores.rows, name, method)
+    if lower is None:
         return text_cell("–")
-    rows = own[(own["method"] == best) & (own["shots"] > 0)].to_dict("records")
-    gains = {int(row["shots"]): scores.against(pd.Series(row)) for row in rows}
-    clear = [str(k) for k, gain in sorted(gains.items()) if gain and gain.sign == -1]
-    sure = f"clearly with {listed(clear)}" if clear else "clearly with none of these"
+    sure = f"clearly with {listed(lower.clear)}" if lower.clear else "clearly with none of these"
     shown = (
-        f"{escape(scores.titles[best])}, {number(errors[best])} against {number(errors[method])}"
-        f'<br><span class="interval">{sure}</span>'
+        f"{escape(scores.titles[lower.method])}, {number(lower.error)} against "
+        f'{number(lower.chosen)}<br><span class="interval">{sure}</span>'
     )
-    return Cell(shown, best)
+    return Cell(shown, lower.method)
 
 
 def _span(values: pd.Series) -> str:
