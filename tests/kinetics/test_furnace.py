@@ -24,7 +24,6 @@ def env(tempering):
     return FurnaceEnv(tempering, TARGET)
 
 
-@pytest.mark.filterwarnings("ignore:.*render:UserWarning")
 def test_it_is_an_environment_of_gymnasium(env):
     check_env(env, skip_render_check=True)
 
