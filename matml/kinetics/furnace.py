@@ -24,6 +24,7 @@ from matml.kinetics.data.units import ZERO_CELSIUS
 from matml.kinetics.design.choose import constant_inputs
 from matml.kinetics.inference.population import Population
 from matml.kinetics.reach.furnace import Furnace
+from matml.kinetics.reach.setting import wanted_values, window_of
 from matml.kinetics.reach.target import Target
 
 try:
@@ -77,24 +78,16 @@ class FurnaceEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         measured: Observations | None = None,
         furnace: Furnace | None = None,
     ) -> None:
-        observable, furnace = population.observable, furnace or Furnace()
         wanted = Target.of(target)
-        if wanted.column != observable.column:
-            raise MatmlError(
-                f"target {target!r}: is of {wanted.column}, but the population is of "
-                f"{observable.column}; give a target of that, or another population"
-            )
+        self.low, self.high = wanted_values(population, wanted)
         if not np.isfinite([wanted.low, wanted.high]).all():
             raise MatmlError(f"target {target!r}: has one end; give both, as in '45 +- 1'")
-        if {"temperature_K", "time_s"} - {i.name for i in observable.inputs}:
-            raise MatmlError(f"{population.kind}: does not follow from a hold at a temperature")
         self.population, self.budget, self.measured = population, budget, measured
-        ends = [
-            float(observable.compared(torch.tensor(end, dtype=torch.float64)))
-            for end in (wanted.low, wanted.high)
-        ]
-        self.low, self.high = min(ends), max(ends)
-        self._lowest, self._highest = _window(population, furnace)
+        warm, long = window_of(population, furnace or Furnace())
+        self._lowest, self._highest = (
+            np.array([celsius + ZERO_CELSIUS, np.log10(second)])
+            for celsius, second in zip(warm, long, strict=True)
+        )
         self._alloys = pd.DataFrame([{"alloy": "drawn"}]) if composition is None else composition
         self._others = {}
         if measured is None:
@@ -216,17 +209,3 @@ class _Measured:
         place = int(np.where(self._free, apart, np.inf).argmin())
         self._free[place] = False
         return self._points[place], float(self._values[place])
-
-
-def _window(population: Population, furnace: Furnace) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of temperature in K and of the logarithm of time in s."""
-    known = population.data_card
-    kelvin, second = map(list, (known["temperature_K"], known["time_s"]))
-    for ends, given, shift in (
-        (kelvin, (furnace.lowest_C, furnace.highest_C), ZERO_CELSIUS),
-        (second, (furnace.shortest_s, furnace.longest_s), 0.0),
-    ):
-        for place, own in enumerate(given):
-            if own is not None:
-                ends[place] = own + shift
-    return np.array([kelvin[0], np.log10(second[0])]), np.array([kelvin[1], np.log10(second[1])])

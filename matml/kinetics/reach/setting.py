@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 import torch
@@ -122,27 +122,12 @@ def reach(
         the noise, or no hold at a temperature is what is chosen.
     """
     furnace = furnace or Furnace()
-    observable, kind = population.observable, population.kind
-    if target.column != observable.column:
-        raise MatmlError(
-            f"target {target.text!r}: is of {target.column}, but the population is of "
-            f"{observable.column}; give a target of that, or another population"
-        )
-    needed = [i.name for i in observable.inputs]
-    if "time_s" not in needed or "temperature_K" not in needed:
-        raise MatmlError(
-            f"a {kind.replace('_', ' ')} does not follow from a hold at a temperature; learn a "
-            "population of fractions, hardness or grain size"
-        )
-    grid = _settings(population, furnace)
+    observable = population.observable
+    low, high = wanted_values(population, target)
+    grid = region_of(population, (*window_of(population, furnace), None)).grid(population.kind)
     grid = grid.assign(**constant_inputs(population, alloys, observations, set(grid)))
     tensors = {name: torch.tensor(grid[name].to_numpy(float)) for name in grid}
     belief, values, first = _belief(population, alloys, observations, tensors, furnace, seed)
-    ends = [
-        float(observable.compared(torch.tensor(e, dtype=torch.float64))) if math.isfinite(e) else e
-        for e in (target.low, target.high)
-    ]
-    low, high = min(ends), max(ends)
     if (high - low) / 2 < belief.noise:
         raise MatmlError(
             f"target {target.text!r}: {(high - low) / 2:.3g} is less than a measurement scatters "
@@ -206,8 +191,43 @@ def _repeated_notes(points: pd.DataFrame, column: str, most: float) -> list[str]
     return notes
 
 
-def _settings(population: Population, furnace: Furnace) -> pd.DataFrame:
-    """Return the settings of the furnace within what the population has seen."""
+def wanted_values(population: Population, target: Target) -> tuple[float, float]:
+    """Return the ends of a target on the scale that is compared.
+
+    Raises
+    ------
+    MatmlError
+        Where it is of something else than the population, or that follows from no hold.
+    """
+    observable, kind = population.observable, population.kind
+    if target.column != observable.column:
+        raise MatmlError(
+            f"target {target.text!r}: is of {target.column}, but the population is of "
+            f"{observable.column}; give a target of that, or another population"
+        )
+    if {"temperature_K", "time_s"} - {i.name for i in observable.inputs}:
+        raise MatmlError(
+            f"a {kind.replace('_', ' ')} does not follow from a hold at a temperature; learn a "
+            "population of fractions, hardness or grain size"
+        )
+    ends = [
+        float(observable.compared(torch.tensor(e, dtype=torch.float64))) if math.isfinite(e) else e
+        for e in (target.low, target.high)
+    ]
+    return min(ends), max(ends)
+
+
+Range: TypeAlias = tuple[float, float]
+
+
+def window_of(population: Population, furnace: Furnace) -> tuple[Range, Range]:
+    """Return the temperatures in C and times in s of the furnace that the population has seen.
+
+    Raises
+    ------
+    MatmlError
+        Where there are none.
+    """
     known = population.data_card
     low, high = (end - ZERO_CELSIUS for end in known["temperature_K"])
     short, long = known["time_s"]
@@ -221,7 +241,7 @@ def _settings(population: Population, furnace: Furnace) -> pd.DataFrame:
                 f"{ends[0]:.0f} to {ends[1]:.0f} {unit}"
             )
         ranges.append(own)
-    return region_of(population, (ranges[0], ranges[1], None)).grid(population.kind)
+    return ranges[0], ranges[1]
 
 
 def _belief(
