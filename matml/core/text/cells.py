@@ -1,5 +1,6 @@
 """Cells of tables: numbers as people write them, and texts that a spreadsheet would run."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -52,6 +53,14 @@ def to_number(text: str) -> float:
     if "_" in text:
         raise ValueError(f"{text!r} is not a number")
     return float(text.replace("\u2212", "-"))
+
+
+def number_or_nan(text: str) -> float:
+    """Return a number as people write it, NaN for a text that is none."""
+    try:
+        return to_number(text)
+    except ValueError:
+        return math.nan
 
 
 def to_numbers(rows: Sequence[Sequence[str]]) -> np.ndarray:

@@ -12,7 +12,7 @@ from pymatgen.core import Composition, Element
 
 from matml.core.errors import MatmlError
 from matml.core.statistics import NORMAL_90
-from matml.core.text.cells import to_number
+from matml.core.text.cells import number_or_nan
 from matml.core.text.table import FIRST_ROW, read_text_table
 from matml.screening.objectives import COST
 
@@ -185,10 +185,7 @@ def read_numbers(
     found: dict[str, float] = {}
     for line, name, text in zip(table.index, table[key], table[column], strict=True):
         where = f"{path}, line {line + FIRST_ROW}"
-        try:
-            value = to_number(text)
-        except ValueError:
-            value = np.nan
+        value = number_or_nan(text)
         if not 0 <= value < np.inf or (positive and not value):
             least = "above 0" if positive else "from 0 on"
             raise MatmlError(f"{where}: {column} {text!r} of {name!r}; give a number {least}")

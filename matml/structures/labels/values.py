@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text.cells import to_number
+from matml.core.text.cells import number_or_nan, to_number
 from matml.core.text.table import FIRST_ROW
 
 
@@ -184,10 +184,7 @@ def doubtful_cell(table: pd.DataFrame, names: Iterable[str]) -> str:
 
 def plain_number(cell: str) -> bool:
     """Whether a cell is a number as people write it."""
-    try:
-        return math.isfinite(to_number(cell))
-    except ValueError:
-        return False
+    return math.isfinite(number_or_nan(cell))
 
 
 def label_columns(table: pd.DataFrame, skip: set[str]) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text.cells import to_number
+from matml.core.text.cells import number_or_nan
 from matml.core.text.table import FIRST_ROW, read_text_table
 
 NEEDED = ("ID", "TIME", "AMT", "DV")
@@ -88,10 +88,7 @@ class _Row:
         text = self.text(column)
         if not text:
             return default
-        try:
-            value = to_number(text)
-        except ValueError:
-            value = math.nan
+        value = number_or_nan(text)
         if not math.isfinite(value) or value < least:
             self.refuse(column, f"give a number of at least {least:g}, or '.'")
         return value
@@ -166,18 +163,10 @@ def _event(row: _Row) -> int:
         row.refuse("AMT", "the row is a dose: give its amount, or EVID 0 or 2")
     if event != 1 and amount:
         row.refuse("AMT", "the row is no dose: empty AMT, or put the dose into its own row, EVID 1")
-    told = measured and to_number_or_nan(measured) != 0 and not row.number_of("MDV")
+    told = measured and number_or_nan(measured) != 0 and not row.number_of("MDV")
     if event == 1 and "EVID" not in row.cells and told:
         row.refuse("DV", "a dose and a sample in one row: give each its own row")
     return 2 if event == 0 and row.number_of("MDV") else int(event)
-
-
-def to_number_or_nan(text: str) -> float:
-    """Return a number, or NaN for a text that is none."""
-    try:
-        return to_number(text)
-    except ValueError:
-        return math.nan
 
 
 def _doses(row: _Row) -> list[list[float]]:
@@ -227,7 +216,7 @@ def _patient(name: str, rows: list[_Row], bolus: bool, aside: list[tuple]) -> Pa
     covariates: dict[str, float] = {}
     for column in rows[0].cells:
         if column not in (*NEEDED, *EVENTS):
-            values = [to_number_or_nan(row.text(column)) for row in rows if row.text(column)]
+            values = [number_or_nan(row.text(column)) for row in rows if row.text(column)]
             if values and math.isfinite(values[0]):
                 covariates[column] = values[0]
     times, concentrations = (np.array([s[k] for s in samples], dtype=float) for k in (0, 1))
@@ -239,7 +228,7 @@ def _patient(name: str, rows: list[_Row], bolus: bool, aside: list[tuple]) -> Pa
 def _unusable(row: _Row) -> tuple[str, str, str] | None:
     """Return column, reason and remedy where a sample says no number."""
     text = row.text("DV")
-    limit, value = row.number_of("LLOQ"), to_number_or_nan(text)
+    limit, value = row.number_of("LLOQ"), number_or_nan(text)
     if text.startswith("<") or row.number_of("BLQ") or row.number_of("CENS") or value < limit:
         remedy = "nothing to do: it is left out, which overrates late concentrations a little"
         return "DV", "below the limit of quantification", remedy

@@ -7,7 +7,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.project import input_path
-from matml.core.text.cells import to_number
+from matml.core.text.cells import number_or_nan
 from matml.core.text.table import FIRST_ROW, read_text_table
 
 SHIPPED = Path("data/prices/daily_log_returns.csv.gz")
@@ -74,10 +74,7 @@ def read_prices(path: Path) -> dict[str, pd.Series]:
 
 
 def _price(where: str, text: str) -> float:
-    try:
-        price = to_number(text)
-    except ValueError:
-        price = np.nan
+    price = number_or_nan(text)
     if not 0 < price < np.inf:
         raise MatmlError(
             f"{where}: price {text!r}; returns are of positive prices: leave the day out, or give "
