@@ -22,7 +22,7 @@ from matml.screening.data.known import (
 from matml.screening.data.reader import crystals_of, ids_of_shortlist, read_chunks
 from matml.screening.data.support import read_supports
 from matml.screening.objectives import parse_objectives
-from matml.screening.score.scoring import check_properties, graph_section
+from matml.screening.score.predictor import check_properties, graph_section
 from matml.screening.select.run import ingest_settings
 from matml.structures.crystals import CrystalSet
 from matml.structures.duplicates import copies

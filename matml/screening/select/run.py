@@ -21,7 +21,8 @@ from matml.core.settings import read_section, validate
 from matml.screening.data.known import known_folder
 from matml.screening.data.reader import Chunk, read_chunks
 from matml.screening.objectives import COST, Objective, parse_objectives, usual_goal
-from matml.screening.score.scoring import Job, Predictor, Scored, Scorer, support_summary
+from matml.screening.score.predictor import Predictor
+from matml.screening.score.scoring import Job, Scored, Scorer, support_summary
 from matml.screening.select.deduplicate import CELLS, mark_copies
 from matml.screening.select.layout import DESCRIBED, KEPT, QUARANTINE, SCORES, SHARD, STATE
 from matml.screening.select.top_k import Keeper, ScoreWriter, typed
