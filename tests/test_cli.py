@@ -251,7 +251,13 @@ REFUSED = [
     "screen suggest --property band_gap_eV --goal maximise --known . --candidates . --out x",
     "screen merge --shard . --out x",
     "candidates --structures . --out x",
+    "properties predict --structures bad",
     "kinetics calibrate --prior tempering --data nowhere.csv --out x",
+    "kinetics calibrate --data nowhere.csv",
+    "kinetics calibrate --data nowhere.csv --equation unknown",
+    "kinetics learn --data nowhere.csv --equation unknown --out x",
+    "federated start --equation unknown --study s --out x",
+    "study prices forecast --prices prices.csv",
     "kinetics learn --data nowhere.csv --equation jmak --out x",
     "kinetics design --prior tempering --data nowhere.csv --out x",
     "kinetics compare-equations --data nowhere.csv --out x",
@@ -274,6 +280,9 @@ for line in sys.stdin.read().splitlines():
 
 
 def test_what_cannot_be_used_is_refused_before_anything_slow_is_imported(tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.cif").write_text("no crystal")
+    (tmp_path / "prices.csv").write_text("a,b\n1,2\n")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         input="\n".join(REFUSED),
@@ -344,6 +353,30 @@ def test_words_of_a_command_are_in_the_document(run):
     words = run("data", "list").stdout.splitlines()
     document = json.loads(run("data", "list", "--json").stdout)
     assert document == {"command": "matml data list", "said": words, "files": {}}
+
+
+def test_records_go_to_a_file_or_into_the_document(tmp_path, run):
+    file = tmp_path / "jmak.json"
+    words = run("kinetics", "equations", "jmak", "--json", file).stdout.splitlines()
+    for alone in (["--json"], ["--json", "-"]):
+        document = json.loads(run("kinetics", "equations", "jmak", *alone).stdout)
+        assert document == {
+            "command": "matml kinetics equations",
+            "said": words,
+            "records": json.loads(file.read_text()),
+            "files": {},
+        }
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("suggest", "matml screen suggest"), ("patients", "matml study patients")],
+)
+def test_a_word_of_a_room_is_found(run, word, meant):
+    done = run(word)
+    assert done.returncode == 2
+    assert f"No such command '{word}'. Is it `{meant}`?" in done.stderr
+    assert "Is it" not in run("nonsense").stderr
 
 
 def test_a_command_that_fails_says_so_in_the_document(tmp_path, run):

@@ -7,11 +7,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
 OPTION = "json_document"
+ALONE = "-"
+"""Stands for no FILE after `--json`."""
 CLOCK = "matml.cli.main"
 """Whose lines only say that a command is at work."""
 HELP = "Print one JSON document: what is said, and the tables and JSON files that are written."
@@ -24,10 +27,12 @@ def with_json(command: click.Command) -> click.Command:
             with_json(below)
         if not command.invoke_without_command:
             return command
-    own = {name for parameter in command.params for name in parameter.opts}
+    own = next((given for given in command.params if "--json" in given.opts), None)
     endless = command.name == "app" or command.context_settings.get("ignore_unknown_options")
-    if command.callback is None or "--json" in own or endless:
+    if command.callback is None or endless:
         return command
+    if own is not None:
+        return _records_or_document(command, own)
     said = command.callback
 
     @functools.wraps(said)
@@ -42,9 +47,41 @@ def with_json(command: click.Command) -> click.Command:
     return command
 
 
+def _records_or_document(command: click.Command, own: Any) -> click.Command:
+    """Let `--json` of a command that writes records to a FILE print the document without one."""
+    if own.is_flag or own.flag_value == ALONE or command.callback is None:
+        return command
+    said, alone = command.callback, Path(ALONE)
+
+    @functools.wraps(said)
+    def callback(*arguments: Any, **options: Any) -> Any:
+        if options[own.name] != alone:
+            return said(*arguments, **options)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "records.json"
+            with _document(click.get_current_context().command_path, file):
+                return said(*arguments, **options | {own.name: file})
+
+    command.callback = callback
+    option = click.Option(
+        ["--json", own.name],
+        type=own.type,
+        flag_value=ALONE,
+        is_flag=False,
+        metavar="[FILE]",
+        help="Write tidy records to FILE; without one, print a JSON document of them and of what "
+        "is said.",
+    )
+    command.params[command.params.index(own)] = option
+    return command
+
+
 @contextmanager
-def _document(name: str) -> Iterator[None]:
-    """Print the document of the command that runs in the block, also where it fails."""
+def _document(name: str, records: Path | None = None) -> Iterator[None]:
+    """Print the document of the command that runs in the block, also where it fails.
+
+    `records` is a file to which the command writes what goes into the document.
+    """
     from matml.core.files import listing_written
 
     words = io.StringIO()
@@ -62,8 +99,10 @@ def _document(name: str) -> Iterator[None]:
         raise
     else:
         # a file that was written and moved on is named by where it is
-        kept = dict.fromkeys(path for path in written if _is_result(path))
+        kept = dict.fromkeys(path for path in written if _is_result(path) and path != records)
         document["said"] = words.getvalue().splitlines()
+        if records is not None:
+            document["records"] = _content(records)
         document["files"] = {str(path): _content(path) for path in kept}
     finally:
         log.removeHandler(heard)

@@ -59,6 +59,22 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[name][0].split(":")
         return with_json(getattr(importlib.import_module(module), attribute))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant; of one that stands in a room, the error says where."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if rooms := [room for room in COMMANDS if args[0] in self._below(ctx, room)]:
+                meant = " or ".join(f"`matml {room} {args[0]}`" for room in rooms)
+                error.message += f" Is it {meant}?"
+            raise
+
+    def _below(self, ctx: click.Context, room: str) -> list[str]:
+        command = self.get_command(ctx, room)
+        return command.list_commands(ctx) if isinstance(command, click.Group) else []
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help's command list without importing anything."""
         with formatter.section("Commands"):

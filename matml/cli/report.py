@@ -41,7 +41,9 @@ def report(results: Path, out: Path | None, figures: Path | None, config: Path |
         )
     out = out or results / "report.html"
     write_text(out, page)
-    click.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB from {used} result files")
+    size = len(page.encode())
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+    click.echo(f"{out}: {shown} from {used} result files")
     if figures is not None:
         from matml.report.figure_files import write_figures
         from matml.report.html.results import Results

@@ -210,7 +210,11 @@ def screen(context: click.Context, property_name: str | None, **options: Any) ->
 @screen.command()
 @click.option("--model", type=EXISTING_FOLDER, help=MODEL_HELP)
 @click.option("--property", "property_name", required=True, help="Label column.")
-@click.option("--goal", type=click.Choice(["minimise", "maximise"]), required=True)
+@click.option(
+    "--goal",
+    type=click.Choice(["minimise", "maximise"]),
+    help="Default: low energies and high values of all else.",
+)
 @click.option("--unit", help="Unit of a property of your own; by default the end of its name.")
 @inputs_option
 @click.option(

@@ -65,11 +65,22 @@ def built_in_equations() -> list[dict[str, Any]]:
     return list(json.loads(BUILT_IN.read_text(encoding="utf-8")))
 
 
+def check_equation(name: Any) -> None:
+    """Raise MatmlError for what is neither the name of an equation nor a Python file."""
+    known = [what["name"] for what in built_in_equations()]
+    if not isinstance(name, str) or not (name in known or name.endswith(".py")):
+        raise MatmlError(
+            f"equation {name!r} is unknown; known ones are {', '.join(known)}, or a Python file "
+            "(path ending in .py) that defines EQUATION"
+        )
+
+
 def described_by_name(name: str | None) -> list[dict[str, Any]]:
     """Return the declarations of all built-in equations, or of one: built-in or the user's file."""
     chosen = [what for what in built_in_equations() if name in (None, what["name"])]
     if chosen or name is None:
         return chosen
+    check_equation(name)
     from matml.kinetics.equations import equation_named
 
     return [described(equation_named(name))]

@@ -132,11 +132,6 @@ def calibrate_stage(
             f"--prior {priors[0]} and --equation {equation} were both given: a population brings "
             "its own equation; leave one out"
         )
-    if not priors and equation is None:
-        raise MatmlError(
-            "give --prior, the population.json of `matml kinetics learn`, or, where there is none, "
-            "--equation NAME (`matml kinetics equations` lists them)"
-        )
     if robust and len(priors) > 1:
         raise MatmlError("--robust goes with one --prior: evidence is compared for normal errors")
     populations = {

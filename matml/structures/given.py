@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import IStructure, Lattice, SiteCollection, Structure
+from pymatgen.core import Composition, IStructure, Lattice, SiteCollection, Structure
 
 from matml.core.errors import MatmlError
 from matml.structures.crystal import Crystal, crystal_of
@@ -199,6 +199,11 @@ def is_ase(item: Any) -> bool:
     )
 
 
+def is_dictionary(item: Any) -> bool:
+    """Whether an object may be a crystal's dictionary, which a Composition is not."""
+    return isinstance(item, Mapping) and all(isinstance(key, str) for key in item)
+
+
 def crystal_of_item(item: Any, settings: StructuresSection) -> Crystal | BadCrystal:
     """Return the crystal of anything that `given` lists, or why it is none."""
     try:
@@ -206,7 +211,7 @@ def crystal_of_item(item: Any, settings: StructuresSection) -> Crystal | BadCrys
             return crystal_of(item, settings, [])
         if is_ase(item):
             return crystal_of(_of_ase(item), settings, [])
-        if isinstance(item, str | Path | Mapping):
+        if isinstance(item, str | Path) or is_dictionary(item):
             return _of_text(item, settings)
     except BadCrystal as bad:
         return bad
@@ -262,6 +267,8 @@ def _looks_like(item: Any) -> str:
     kind = type(item).__name__
     if isinstance(item, SiteCollection):
         return f"is of the type {kind}, which has no cell"
+    if isinstance(item, Composition):
+        return f"is of the type {kind} ({item.reduced_formula}), which has no sites"
     if isinstance(getattr(item, "structure", None), IStructure):
         return f"is of the type {kind}, whose `.structure` is a crystal"
     return f"is of the type {kind}"

@@ -176,6 +176,10 @@ def test_what_is_told_is_learned_and_not_asked_again(salts, predictor):
     assert set(batch["id"]) == set(salts) - set(LABELS) - {"PbS", "CdO", "MgO"}
     assert batch["bulk_modulus_GPa"].is_monotonic_decreasing
     assert campaign.ask(20)["id"].iloc[0] == "MgO"
+    named = LabelNext(salts, "bulk_modulus_GPa", model=predictor, costs=dict(costs))
+    assert named.costs.tolist() == campaign.costs.tolist()
+    with pytest.raises(MatmlError, match="costs: nan of KCl"):
+        LabelNext(salts, "bulk_modulus_GPa", model=predictor, costs=dict(costs.drop("KCl")))
     # the numbers are those of the predictor itself
     adapted = predictor.adapt(
         [salts[name] for name in LABELS], list(LABELS.values()), "bulk_modulus_GPa"

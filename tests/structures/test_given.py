@@ -8,7 +8,7 @@ import builders
 import numpy as np
 import pandas as pd
 import pytest
-from pymatgen.core import Molecule, Structure
+from pymatgen.core import Composition, Molecule, Structure
 
 from matml.core.errors import MatmlError
 from matml.core.parallel import Helpers
@@ -48,6 +48,8 @@ def forms(folder):
         "text of a path": str(path),
         "dictionary": plain,
         "ase dictionary": asked | {"numbers": list(SALT.atomic_numbers), "pbc": [True] * 3},
+        "arrays, as of todict": {name: np.array(value) for name, value in asked.items()}
+        | {"numbers": np.array(SALT.atomic_numbers), "pbc": np.array([True] * 3)},
         "ase": Atoms(SALT),
     }
 
@@ -99,6 +101,9 @@ def test_labels_are_put_in_the_order_of_the_structures():
         ({"a": 1}, r"is no crystal in a form that is read \(its keys: a\)"),
         (Atoms(SALT, [True, True, False]), r"pbc = \[True, True, False\]: not periodic"),
         (7, "is of the type int"),
+        (Composition("NaCl"), r"is of the type Composition \(NaCl\), which has no sites"),
+        ("3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n", "no Lattice=.* not a periodic crystal"),
+        ({"lattice": object(), "sites": []}, "holds what JSON cannot .*; give plain values"),
     ],
 )
 def test_what_is_no_crystal_is_named_by_what_it_looks_like(item, message):

@@ -153,8 +153,10 @@ def learn(
 ) -> None:
     """Learn a population of alloys: population.json, training_parameters.csv, learn.json."""
     from matml.kinetics.data.prepare import read_and_report
+    from matml.kinetics.listing import check_equation
 
     # before torch, so that a faulty file is refused at once
+    check_equation(options["equation"])
     observations = read_and_report(data, alloys)
     bound_threads(threads)
     from matml.kinetics.inference.run_offsets import NO_OFFSETS
@@ -237,9 +239,19 @@ def calibrate(
     **options: Any,
 ) -> None:
     """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
+    from matml.core.errors import MatmlError
     from matml.kinetics.data.prepare import read_and_report
+    from matml.kinetics.listing import check_equation
 
     # before torch, so that a faulty file is refused at once
+    if not options["priors"] and options["equation"] is None:
+        raise MatmlError(
+            "give --prior, a population that comes with matml (`matml kinetics populations` lists "
+            "them) or the population.json of `matml kinetics learn`, or, where there is none, "
+            "--equation NAME (`matml kinetics equations` lists them)"
+        )
+    if options["equation"] is not None:
+        check_equation(options["equation"])
     observations = read_and_report(data, alloys)
     bound_threads(threads)
     from matml.kinetics.pipeline import calibrate_stage
@@ -280,7 +292,7 @@ def calibrate(
     "it.",
 )
 @click.option("--points", "count", type=click.IntRange(min=1, max=50), default=3, show_default=True)
-@out_option
+@click.option("--out", type=RESULTS, default="design", show_default=True, help="Folder.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @threads_number
 def design(

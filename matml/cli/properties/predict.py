@@ -1,6 +1,7 @@
 """`matml properties adapt`, `predict` and `ship`: a trained model in a user's hands."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -83,7 +84,13 @@ def prepare(threads: int) -> int:
 @click.option(
     "--trust-labels", is_flag=True, help="Accept labels that look as if they were in another unit."
 )
-@click.option("--out", required=True, type=RESULTS, help="Folder of the adapted predictor.")
+@click.option(
+    "--out",
+    type=RESULTS,
+    default="adapted",
+    show_default=True,
+    help="Folder of the adapted predictor.",
+)
 @use_options
 def adapt(
     inputs,
@@ -198,7 +205,13 @@ def adapt(
 )
 @click.option("--features", type=FILE, help="Table of features, of a predictor adapted with such.")
 @click.option("--property", "name", help="Property's column, where nothing was adapted.")
-@click.option("--out", required=True, type=FILE, help="Table to write, CSV or Parquet.")
+@click.option(
+    "--out",
+    type=FILE,
+    default="predictions.csv",
+    show_default=True,
+    help="Table to write, CSV or Parquet.",
+)
 @click.option("--quarantine", type=FILE, help="Default: quarantine.csv beside the table.")
 @use_options
 def predict(
@@ -213,20 +226,26 @@ def predict(
     start = time.perf_counter()
     from matml.core.errors import MatmlError
     from matml.core.files import write_table
+    from matml.core.processors import usable_threads
+    from matml.core.settings import validate
     from matml.properties.data.labelled import QUARANTINE
-    from matml.properties.predictor.layout import CARD, model_folder, read_card
+    from matml.properties.predictor.layout import model_folder, open_adapted, read_card
+    from matml.structures.ingest import gather
+    from matml.structures.io.read import read_inputs
+    from matml.structures.settings import StructuresSection
 
+    # what cannot be used is told before torch is there, which takes seconds
     if missing := [path for path in inputs if not path.exists()]:
         raise MatmlError(f"{missing[0]}: no such file or folder")
-    if adapted is None:
-        read_card(model_folder(model))
-    elif not (adapted / CARD).is_file():
-        raise MatmlError(
-            f"{adapted}: holds no adapted predictor (no {CARD}); run `matml properties adapt`"
-        )
-    threads = prepare(threads)
+    folder = model_folder(model) if adapted is None else open_adapted(adapted, model)[1]
+    card, place = read_card(folder), quarantine or out.parent / QUARANTINE
+    settings = validate(StructuresSection, card["structures"], f"{folder}, structures")
+    gathered = gather(read_inputs(inputs, settings), settings, labels, usable_threads(threads))
+    if gathered.table.empty:
+        _refuse_all(gathered.quarantine, place)
+    prepare(threads)
     from matml.properties.predictor.few_shot import FewShotPredictor
-    from matml.properties.predictor.from_files import load_adapted, predict_files
+    from matml.properties.predictor.from_files import load_adapted, predict_gathered
 
     if adapted is None:
         predictor = FewShotPredictor.load(model, device)
@@ -238,15 +257,10 @@ def predict(
                 f"--property {name}: {adapted} was adapted to {chosen.property_name}; adapt to "
                 f"{name}, or leave the option out"
             )
-    table, refused = predict_files(chosen, inputs, threads, labels, features)
-    place = quarantine or out.parent / QUARANTINE
-    write_table(place, refused)
+    table, refused = predict_gathered(chosen, gathered, inputs, labels, features)
     if table.empty:
-        first = refused.iloc[0]
-        raise MatmlError(
-            f"{place}: none of the {len(refused)} structures can be used; the first, "
-            f"{first['id']}: {first['reason']}; {first['remedy']}"
-        )
+        _refuse_all(refused, place)
+    write_table(place, refused)
     write_table(out, table)
     unit = f" in {chosen.unit}" if chosen.unit else ""
     labels = f"after {_count(chosen.shots, 'label')}" if chosen.shots else "without any label"
@@ -351,6 +365,19 @@ def learn(structures, features, name, seed, out, model, threads, device) -> None
 def _count(number: int, noun: str) -> str:
     """Return "1 label", "2 labels"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _refuse_all(quarantine, place: Path) -> NoReturn:
+    """Write what could not be used, which is all, and raise an error with the first reason."""
+    from matml.core.errors import MatmlError
+    from matml.core.files import write_table
+
+    write_table(place, quarantine)
+    first = quarantine.iloc[0]
+    raise MatmlError(
+        f"{place}: none of the {len(quarantine)} structures can be used; the first, "
+        f"{first['id']}: {first['reason']}; {first['remedy']}"
+    )
 
 
 def _say_quarantine(quarantine, place: Path) -> None:

@@ -82,9 +82,13 @@ def policy(seed: int, json_file: Path | None) -> None:
 def forecast(path: Path, horizon: int, seed: int, out: Path | None) -> None:
     """Volatility and 90 % bands of your own assets, from a few days on."""
     from matml.core.files import write_table
+    from matml.studies.prices.returns import read_prices
+
+    # what cannot be read is told before torch is there, which takes seconds
+    assets = read_prices(path)
     from matml.studies.prices import study
 
-    found = study.forecast(path, horizon, seed)
+    found = study.forecast(assets, horizon, seed)
     for row in found.itertuples():
         click.echo(
             f"{row.asset}: {row.days} days; volatility {row.volatility_per_year:.1%} a year; next "

@@ -22,6 +22,7 @@ from matml.kinetics.equations.variants import (
     JMAK_INCUBATION,
     JMAK_TWO_STAGES,
 )
+from matml.kinetics.listing import check_equation
 
 EQUATIONS = {
     equation.name: equation
@@ -56,16 +57,12 @@ def equation_named(name: str) -> Equation:
     MatmlError
         Where there is none of that name, or the file does not hold one.
     """
-    if isinstance(name, str) and name.endswith(".py"):
-        equation = read_equation(Path(name))
-        agree(Path(name))
-        return equation
-    if not isinstance(name, str) or name not in EQUATIONS:
-        raise MatmlError(
-            f"equation {name!r} is unknown; known ones are {', '.join(EQUATIONS)}, or a Python "
-            "file (path ending in .py) that defines EQUATION"
-        )
-    return EQUATIONS[name]
+    check_equation(name)
+    if name in EQUATIONS:
+        return EQUATIONS[name]
+    equation = read_equation(Path(name))
+    agree(Path(name))
+    return equation
 
 
 def equation_of_file(name: str, origin: Path, *, trust: bool) -> Equation:

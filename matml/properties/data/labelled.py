@@ -205,8 +205,9 @@ def _named_files(known: LabelFile, settings: StructuresSection) -> Documents:
         documents.items += items
     if not documents.items:
         raise MatmlError(
-            f"{labels}: none of the {len(known.entries)} structures of its column `file` is in "
-            f"{labels.parent} (the first is {known.entries[0].key!r}); name them from there"
+            f"{labels}: none of the {len(known.entries)} files of its column `file` is there (the "
+            f"first: {labels.parent / known.entries[0].key}); name them as seen from the table, or "
+            "give their folder as the support and the table with --labels"
             if known.entries
             else f"{labels}: has no row; add labelled structures"
         )

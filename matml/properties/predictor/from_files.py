@@ -1,6 +1,5 @@
 """From files to predictions: adapt to labelled structures, keep that, predict structures."""
 
-import hashlib
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -10,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from matml.core.errors import MatmlError, as_path
-from matml.core.files import TABLE, read_json, read_table, write_json, write_table
-from matml.core.integrity.formats import Format, open_sealed
+from matml.core.files import TABLE, read_table, write_json, write_table
 from matml.core.provenance import file_hash
 from matml.properties.data.labelled import Labelled, with_values
 from matml.properties.data.targets import find_property
@@ -19,18 +17,21 @@ from matml.properties.features.columns import beside, feature_names
 from matml.properties.features.learn import FeatureStack
 from matml.properties.predictor.adapted import AdaptedPredictor
 from matml.properties.predictor.few_shot import FewShotPredictor
-from matml.properties.predictor.layout import CARD, SHIPPED, model_folder
+from matml.properties.predictor.layout import (
+    ADAPTED,
+    CARD,
+    DEFAULT,
+    SHIPPED,
+    SUPPORT,
+    model_checksum,
+    open_adapted,
+)
 from matml.properties.predictor.new_property import Scale
 from matml.structures.crystals import CrystalSet
-from matml.structures.ingest import Gathered, gather
-from matml.structures.io.read import read_inputs
+from matml.structures.ingest import Gathered
 from matml.structures.table import quarantine_row
 
-ADAPTED = Format("adapted predictor", 4, "run `matml properties adapt` again")
-SUPPORT = "support.parquet"
 REMEDY = "correct it, or ignore this: the crystal is left out"
-DEFAULT = "default"
-"""Stands for the shipped model in the card of an adapted one."""
 
 
 def adapt_to_files(
@@ -112,41 +113,9 @@ def save_adapted(adapted: AdaptedPredictor, folder: Path) -> None:
 def load_adapted(
     folder: str | Path, model: Path | None = None, device: str = "cpu"
 ) -> AdaptedPredictor:
-    """Return what `save_adapted` wrote.
-
-    Parameters
-    ----------
-    model
-        Where the model is now, if it was moved.
-
-    Raises
-    ------
-    MatmlError
-        Where the folder is unfinished or changed, or the model is not the one adapted from.
-    """
+    """Return what `save_adapted` wrote; parameters and errors as of `open_adapted`."""
     folder = as_path(folder, "adapted predictor")
-    if not (folder / CARD).is_file():
-        raise MatmlError(
-            f"{folder}: holds no adapted predictor (no {CARD}); run `matml properties adapt`"
-        )
-    card = read_json(folder / CARD)
-    if isinstance(card, dict) and "recipe" in card:
-        raise MatmlError(f"{folder}: is a model, not an adapted one; give it with --model")
-    card = open_sealed(card, folder / CARD, ADAPTED)
-    if not (folder / SUPPORT).is_file() or file_hash(folder / SUPPORT) != card["support_sha256"]:
-        raise MatmlError(f"{folder / SUPPORT}: is not the support that was adapted to; adapt again")
-    named = None if card["model"] == DEFAULT else Path(card["model"])
-    path = model_folder(model or named)
-    if not (path / CARD).is_file():
-        raise MatmlError(
-            f"{folder / CARD}: the model {path} is no longer there; say where with --model, or "
-            "adapt again"
-        )
-    if model_checksum(path) != card["model_sha256"]:
-        raise MatmlError(
-            f"{path}: is not the model that the predictor in {folder} was adapted from (the "
-            "checksum differs); give that one with --model, or adapt again"
-        )
+    card, path = open_adapted(folder, model)
     predictor = FewShotPredictor.load(path, device)
     table, name = read_table(folder / SUPPORT, TABLE), card["property"]
     item = find_property(name, card["unit"], card["logarithmic"])
@@ -160,19 +129,22 @@ def load_adapted(
     return predictor.adapt_again(table, values, item, card["method"], card["inputs"], features)
 
 
-def predict_files(
+def predict_gathered(
     adapted: AdaptedPredictor,
+    gathered: Gathered,
     inputs: Sequence[Path],
-    threads: int = 1,
     labels: Path | None = None,
     features: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return predictions of all structures of the inputs, and what could not be read.
+    """Return predictions of structures that were read, and what could not be used.
 
     Parameters
     ----------
+    inputs
+        Where they were read from, for messages.
     labels
-        CSV keyed by `id` or `file` with columns that the predictor takes beside the structures.
+        CSV keyed by `id` or `file` with columns that the predictor takes beside the structures,
+        which were read with it.
     features
         Table of features that has them.
 
@@ -186,8 +158,6 @@ def predict_files(
     quarantine
         Columns as in `quarantine.csv`; a crystal stands in one of the two.
     """
-    settings = adapted.encoder.structures
-    gathered: Gathered = gather(read_inputs(inputs, settings), settings, labels, threads)
     quarantine = gathered.quarantine
     if labels is None:
         # labels that stand beside structures are none of a prediction's business
@@ -218,12 +188,3 @@ def predict_files(
     columns = "id formula property prediction low high unit distance in_domain outside "
     columns += "unseen_elements labelled disordered family material_id source row notes"
     return table[columns.split()], quarantine.reset_index(drop=True)
-
-
-def model_checksum(folder: Path) -> str:
-    """Return a hash of all files of a model, which changes where any of them does."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\0".encode())
-    return digest.hexdigest()

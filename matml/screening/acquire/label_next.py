@@ -43,7 +43,8 @@ class LabelNext:
     prices, most_price
         Of elements by kg, and the highest of a crystal by its mass fractions.
     costs
-        Of a label of each crystal, one value each; a label counts by what it brings per cost.
+        Of a label of each crystal, one value each in their order or by their ids; a label counts
+        by what it brings per cost.
     inputs
         Columns of which each crystal has a value, from which a property of one's own is learned
         too; as of `FewShotPredictor.adapt`.
@@ -67,7 +68,7 @@ class LabelNext:
         without_elements: Collection[str] = (),
         prices: Mapping[str, float] | None = None,
         most_price: float = np.inf,
-        costs: Sequence[float] | None = None,
+        costs: Sequence[float] | Mapping[str, float] | None = None,
         inputs: Columns = None,
     ) -> None:
         if goal not in (None, "maximise", "minimise"):
@@ -90,6 +91,8 @@ class LabelNext:
                 f"none of the {len(self.ids)} structures is left within the limits given "
                 "(elements, price); allow more"
             )
+        if isinstance(costs, Mapping):
+            costs = pd.Series([costs.get(name, np.nan) for name in self.ids], items.index)
         self.costs = None if costs is None else to_numbers(items.aligned(costs), len(items))
         if self.costs is not None and not (self.costs > 0).all():
             row = int(np.argmin(self.costs > 0))

@@ -21,7 +21,7 @@ from matml.screening.data.known import (
 )
 from matml.screening.data.reader import crystals_of, ids_of_shortlist, read_chunks
 from matml.screening.data.support import read_supports
-from matml.screening.objectives import parse_objectives
+from matml.screening.objectives import objective_words, parse_objectives, usual_goal
 from matml.screening.score.predictor import check_properties, graph_section
 from matml.screening.select.run import ingest_settings
 from matml.structures.crystals import CrystalSet
@@ -39,7 +39,7 @@ MOST_CANDIDATES = 2000
 def suggest_labels(
     model: Path | None,
     property_name: str,
-    goal: str,
+    goal: str | None,
     support: Path | None,
     inputs: Sequence[Path],
     known: Path | None,
@@ -75,6 +75,7 @@ def suggest_labels(
         label.
     """
     inputs = [crystals_of(Path(path)) for path in inputs]
+    goal = goal or usual_goal(property_name)
     objectives = parse_objectives([f"{property_name} {goal}"])
     known = known_folder(known)
     known_table, settings = read_known(known), ingest_settings(known)
@@ -144,8 +145,9 @@ def suggest_labels(
     write_table(out, told)
     _tell_quarantine(Path(out), quarantine)
     log.info(
-        "%d of %d candidates to label next (%s, %s, %d labels so far): %s",
-        *(len(told), len(left), strategy, fitted.method.name, len(labels), out),
+        "%d of %d candidates to label next for %s (%s, %s, %d labels so far): %s",
+        *(len(told), len(left), objective_words(f"{property_name} {goal}")),
+        *(strategy, fitted.method.name, len(labels), out),
     )
 
 

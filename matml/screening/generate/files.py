@@ -72,7 +72,7 @@ def make_candidates(
     summary["seconds"] = round(time.perf_counter() - start, 3)
     write_json(out / "summary.json", summary)
     counts = ", ".join(f"{name} {n:,}" for name, n in summary["counts"].items())
-    log.info("%s candidates of %s (%s)", f"{len(made):,}", family, counts)
+    log.info("%s candidates of %s (%s): %s", f"{len(made):,}", family, counts, out)
     if "relaxation" in summary:
         _tell_relaxation(summary["relaxation"])
 

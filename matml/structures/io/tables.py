@@ -284,7 +284,10 @@ def crystal_text(
         How messages name the place of the cell, and where a path is seen from.
     """
     if isinstance(cell, dict):
-        return "json", json.dumps(cell), None
+        try:
+            return "json", json.dumps(cell, default=_plain), None
+        except TypeError as error:
+            return _none(f"the {place} holds what JSON cannot ({error})", "give plain values")
     text = "" if cell is None or cell is pd.NA else str(cell)
     start = text.lstrip()
     if not start or start.lower() == "nan":
@@ -300,8 +303,9 @@ def crystal_text(
         return "cif", text, None
     lines = start.splitlines()
     if len(lines) > 1:
-        extended = lines[0].strip().isdigit() and "lattice=" in lines[1].lower()
-        return ("xyz" if extended else "poscar"), text, None
+        # the third line is a site there, a vector of the cell in a POSCAR
+        xyz = lines[0].strip().isdigit() and lines[2:3] != [] and lines[2].lstrip()[:1].isalpha()
+        return ("xyz" if xyz else "poscar"), text, None
     file = folder / start.replace("\\", "/")
     kind = file_kind(start) or ("cif" if place == "column cif" else "")
     if not kind or not is_there(file):
@@ -313,6 +317,13 @@ def crystal_text(
         return kind, read_text(file, settings.max_file_MB), None
     except BadCrystal as bad:
         return _none(f"{start[:60]}: {bad.reason}", bad.remedy)
+
+
+def _plain(value: Any) -> Any:
+    """Return an array as a list, as in `ase.Atoms.todict()`."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"an object of the type {type(value).__name__}")
 
 
 def _none(reason: str, remedy: str) -> tuple[str, str, BadCrystal]:

@@ -1,16 +1,15 @@
 """Volatility of assets not seen before, walking forward in time: methods against each other."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from matml.core.statistics import NORMAL_90, tidy_record
 from matml.studies.prices.learners import Learned, learn, meta_learned
-from matml.studies.prices.returns import read_prices, shipped_returns
+from matml.studies.prices.returns import shipped_returns
 from matml.studies.prices.volatility import (
     QUERY,
     Windows,
@@ -143,8 +142,8 @@ def learned_from_all() -> Learned:
     return learn(windows.long, windows.train, windows.validation, NEW)[0]
 
 
-def forecast(path: Path, horizon: int, seed: int) -> pd.DataFrame:
-    """Return what is learned of a user's assets (`read_prices`), a row each.
+def forecast(assets: Mapping[str, pd.Series], horizon: int, seed: int) -> pd.DataFrame:
+    """Return what is learned of a user's assets, as `read_prices` returns them, a row each.
 
     Returns
     -------
@@ -152,7 +151,7 @@ def forecast(path: Path, horizon: int, seed: int) -> pd.DataFrame:
         asset, days given, volatility_per_year over the horizon; next_low, next_high: 90 % band of
         the next day's return; horizon_low, horizon_high: of the whole horizon's; both in percent.
     """
-    assets, rows = read_prices(path), []
+    rows = []
     learned = learned_from_all()
     for name, own in assets.items():
         # two years say what there is to say
