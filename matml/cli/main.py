@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             if rooms := [room for room in COMMANDS if args[0] in self._below(ctx, room)]:
                 meant = " or ".join(f"`matml {room} {args[0]}`" for room in rooms)
-                error.message += f" Is it {meant}?"
+                raise click.UsageError(f"{error.message} Is it {meant}?", ctx) from None
             raise
 
     def _below(self, ctx: click.Context, room: str) -> list[str]:

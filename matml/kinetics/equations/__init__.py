@@ -24,7 +24,7 @@ from matml.kinetics.equations.variants import (
 )
 from matml.kinetics.listing import check_equation
 
-EQUATIONS = {
+EQUATIONS: dict[str, Equation] = {
     equation.name: equation
     for equation in (
         JMAK,
