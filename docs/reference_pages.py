@@ -14,7 +14,7 @@ from matml.cli.main import cli
 from matml.config.files import BOUNDS
 from matml.config.schema import Configuration
 from matml.core.settings import Section
-from matml.kinetics.listing import BUILT_IN
+from matml.kinetics.equation_names import BUILT_IN
 
 HERE = Path(__file__).parent
 

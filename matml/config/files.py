@@ -17,7 +17,7 @@ from matml.config.schema import Configuration
 from matml.core.errors import FULL, MatmlError
 from matml.core.project import input_path
 from matml.core.settings import MOST_SEED, Section, read_yaml, validate
-from matml.kinetics.listing import built_in_equations
+from matml.kinetics.equation_names import built_in_equations
 
 HEADER = """\
 # The default configuration of matml, written by `matml config defaults`.

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matml.core.errors import MatmlError, as_path
+from matml.kinetics.equation_names import BUILT_IN, built_in_equations, check_equation
 
 if TYPE_CHECKING:
     from matml.kinetics.equations.form.declaration import Equation
-
-BUILT_IN = Path(__file__).parent / "equations.json"
-"""Made anew by `python -m matml.kinetics.listing` after a change."""
-
 
 SHIPPED = Path(__file__).parents[1] / "models" / "kinetics"
 """Populations that come with matml; `matml kinetics make-populations` makes them."""
@@ -58,21 +55,6 @@ def population_cards() -> list[dict[str, Any]]:
         told = {"name": path.stem, "equation": stored["equation"], "kind": stored["kind"]}
         cards.append(told | stored["data_card"])
     return cards
-
-
-def built_in_equations() -> list[dict[str, Any]]:
-    """Return the declarations of all equations that come with matml."""
-    return list(json.loads(BUILT_IN.read_text(encoding="utf-8")))
-
-
-def check_equation(name: Any) -> None:
-    """Raise MatmlError for what is neither the name of an equation nor a Python file."""
-    known = [what["name"] for what in built_in_equations()]
-    if not isinstance(name, str) or not (name in known or name.endswith(".py")):
-        raise MatmlError(
-            f"equation {name!r} is unknown; known ones are {', '.join(known)}, or a Python file "
-            "(path ending in .py) that defines EQUATION"
-        )
 
 
 def described_by_name(name: str | None) -> list[dict[str, Any]]:

@@ -153,7 +153,7 @@ def learn(
 ) -> None:
     """Learn a population of alloys: population.json, training_parameters.csv, learn.json."""
     from matml.kinetics.data.prepare import read_and_report
-    from matml.kinetics.listing import check_equation
+    from matml.kinetics.equation_names import check_equation
 
     # before torch, so that a faulty file is refused at once
     check_equation(options["equation"])
@@ -241,7 +241,7 @@ def calibrate(
     """Calibrate alloys: parameters with intervals, band, diagram (PNG, SVG), JSON and CSV."""
     from matml.core.errors import MatmlError
     from matml.kinetics.data.prepare import read_and_report
-    from matml.kinetics.listing import check_equation
+    from matml.kinetics.equation_names import check_equation
 
     # before torch, so that a faulty file is refused at once
     if not options["priors"] and options["equation"] is None:

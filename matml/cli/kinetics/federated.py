@@ -46,7 +46,7 @@ def start(
     equation: str, kind: str | None, reference_K: float | None, study: str, out: Path
 ) -> None:
     """Begin a study: the prior of round 0."""
-    from matml.kinetics.listing import check_equation
+    from matml.kinetics.equation_names import check_equation
 
     # a wrong name is told before torch is there, which takes seconds
     check_equation(equation)

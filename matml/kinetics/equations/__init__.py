@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from matml.core.errors import MatmlError
+from matml.kinetics.equation_names import check_equation
 from matml.kinetics.equations.austenite import AUSTENITE
 from matml.kinetics.equations.c_curve import C_CURVE
 from matml.kinetics.equations.coarsening import LSW
@@ -22,7 +23,6 @@ from matml.kinetics.equations.variants import (
     JMAK_INCUBATION,
     JMAK_TWO_STAGES,
 )
-from matml.kinetics.listing import check_equation
 
 EQUATIONS: dict[str, Equation] = {
     equation.name: equation
