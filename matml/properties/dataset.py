@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,10 +61,22 @@ class Workbench:
 
     @classmethod
     def open(
-        cls, structures: Path, graphs: Path, folder: Path, settings: PropertiesSection
+        cls,
+        structures: Path,
+        graphs: Path,
+        folder: Path,
+        settings: PropertiesSection,
+        *,
+        whole: bool = True,
     ) -> Workbench:
-        """Read the ingested crystals and the split made by `make_split`."""
-        crystals = CrystalSet.open(structures, graphs)
+        """Read the ingested crystals and the split made by `make_split`.
+
+        Parameters
+        ----------
+        whole
+            As of `CrystalSet.open`.
+        """
+        crystals = CrystalSet.open(structures, graphs, whole=whole)
         names = list(settings.properties)
         split = Split.read(folder / SPLIT)
         setup = read_json(folder / SETUP, SPLIT_FILE)
@@ -141,7 +153,7 @@ def without_labels(crystals: CrystalSet, ids: list[str], names: list[str]) -> Cr
     """Return the crystals with the labels of some of them taken out."""
     table = crystals.table.copy()
     table.loc[table["id"].isin(ids), names] = np.nan
-    return CrystalSet(table, crystals.graphs, crystals.quarantine)
+    return replace(crystals, table=table)
 
 
 def learned_properties(table: pd.DataFrame, names: Iterable[str]) -> list[Property]:

@@ -1,7 +1,7 @@
 """A set of crystals with their graphs: what predictors and screening work on."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import IStructure, Structure
 
-from matml.core.errors import MatmlError
-from matml.core.files import read_table
+from matml.core.errors import MatmlError, reading
+from matml.core.files import check_table, read_table
 from matml.core.parallel import Helpers, processors
 from matml.structures.crystal import Crystal, cell_of, crystal_of_cell
 from matml.structures.disorder.sites import Mixture
@@ -27,6 +27,8 @@ from matml.structures.table import QUARANTINE_COLUMNS, crystal_row, quarantine_r
 
 FEWEST_FOR_PROCESSES = 2000
 """Structures below which starting processes costs more than it saves."""
+TEXTS = ("id", "family", "duplicate_of")
+"""Columns that are read of any number of crystals, beside those of numbers."""
 AT_ONCE = 512
 """Structures that a process takes at a time."""
 
@@ -105,6 +107,8 @@ class CrystalSet:
         Graph i belongs to row i.
     quarantine
         What `from_structures` could not use: columns as in `quarantine.csv`.
+    unread
+        File of the table, where only names and numbers of it were read: subsets have all columns.
     """
 
     table: pd.DataFrame
@@ -112,27 +116,37 @@ class CrystalSet:
     quarantine: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=QUARANTINE_COLUMNS)
     )
+    unread: Path | None = None
 
     def __len__(self) -> int:
         return len(self.table)
 
     @classmethod
-    def open(cls, structures_dir: str | Path, graphs_dir: str | Path) -> "CrystalSet":
+    def open(
+        cls, structures_dir: str | Path, graphs_dir: str | Path, *, whole: bool = True
+    ) -> "CrystalSet":
         """Open what `matml structures ingest` and `matml structures graph` wrote.
+
+        Parameters
+        ----------
+        whole
+            Whether all columns are read, or only names and numbers; cells, formulas and other
+            texts are then those of subsets, so that any number of crystals fits into memory.
 
         Raises
         ------
         MatmlError
             Where a file is missing or the two folders do not belong together.
         """
-        table = read_table(Path(structures_dir) / TABLE, STRUCTURES)
+        path = Path(structures_dir) / TABLE
+        table = read_table(path, STRUCTURES) if whole else _names_and_numbers(path)
         graphs = GraphStore.open(graphs_dir)
         if table["id"].tolist() != graphs.ids:
             raise MatmlError(
                 f"{graphs_dir}: its graphs are not those of {structures_dir}; "
                 "run `matml structures graph` again"
             )
-        return cls(table, graphs)
+        return cls(table, graphs, unread=None if whole else path)
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, section: GraphsSection) -> "CrystalSet":
@@ -246,10 +260,47 @@ class CrystalSet:
         """The crystals of some rows, in the order of `indices`."""
         indices = np.asarray(indices, dtype=np.int64)
         table = self.table.iloc[indices].reset_index(drop=True)
+        if self.unread is not None:
+            table = table.join(_unread(self.unread, table.columns, indices))
         return CrystalSet(table, self.graphs.subset(indices))
 
     def structure(self, index: int) -> Structure:
         """The idealised primitive cell of one row."""
+        if self.unread is not None:
+            return self.subset([index]).structure(0)
         row = self.table.iloc[index]
         names = ("lattice", "frac_coords", "atomic_numbers", "occupancy")
         return structure_of(*(row.get(name) for name in names))
+
+
+def _names_and_numbers(path: Path) -> pd.DataFrame:
+    """Return the columns of numbers of a table like `structures.parquet`, and some of text."""
+    check_table(path, STRUCTURES)
+    with reading(path, STRUCTURES.remedy):
+        import pyarrow
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(path)
+        numbers = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean)
+        kept = [
+            each.name
+            for each in file.schema_arrow
+            if each.name in TEXTS or any(is_kind(each.type) for is_kind in numbers)
+        ]
+        return file.read(columns=kept).to_pandas()
+
+
+def _unread(path: Path, known: Collection[str], rows: np.ndarray) -> pd.DataFrame:
+    """Return the other columns of some rows of such a table, which is read in parts."""
+    import pyarrow
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path)
+    names = [name for name in file.schema_arrow.names if name not in known]
+    order, found, start = rows.argsort(kind="stable"), [], 0
+    for part in file.iter_batches(columns=names, batch_size=AT_ONCE):
+        first, last = np.searchsorted(rows[order], [start, start + len(part)])
+        found.append(part.take(pyarrow.array(rows[order[first:last]] - start)))
+        start += len(part)
+    others = pyarrow.Table.from_batches(found).to_pandas()
+    return others.iloc[order.argsort()].reset_index(drop=True)

@@ -1,7 +1,9 @@
 """Training goes on from a checkpoint of the very same work only."""
 
 import logging
+import os
 import re
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -99,6 +101,74 @@ def test_pretraining_goes_on_with_the_same_crystals_only(crystals, tmp_path, mon
     monkeypatch.setattr("matml.properties.networks.pretrain.package_hash", lambda *_: "other")
     assert epochs() == [0, 1, 2]
     assert "(sources differ)" in caplog.text
+
+
+def weights_of(crystals, path, gradients):
+    """Weights and losses after three epochs of two steps; `gradients` counts the steps' begins."""
+    torch.manual_seed(0)
+    network = CrystalNetwork(1, width=4, layers=1, dropout=0.2)
+    settings = Pretraining(weights=(1.0,), epochs=3, batch_size=3)
+    batches = GraphBatches(crystals, np.linspace(-1, 1, len(crystals))[:, None])
+    gradient = _Run._gradient
+
+    def counted(run, rows):
+        gradients(run)
+        return gradient(run, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matml.properties.networks.pretrain.CHECKPOINT_EVERY_S", 0.0)
+        patch.setattr(_Run, "_gradient", counted)
+        records = pretrain(
+            network, batches, ROWS, settings, validation_rows=[6, 7], validate_every=1,
+            checkpoint=path,
+        )  # fmt: skip
+    return network.state_dict(), records
+
+
+@pytest.mark.parametrize("begun", range(1, 6))
+def test_a_killed_pretraining_ends_with_the_same_bits(crystals, tmp_path, begun):
+    path, steps = tmp_path / "checkpoint.safetensors", []
+    whole, losses = weights_of(crystals, tmp_path / "whole.safetensors", steps.append)
+    assert len(steps) == 6
+
+    number = iter(range(6))
+
+    def kill(run):
+        if next(number) == begun:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (child := os.fork()):
+        try:
+            weights_of(crystals, path, kill)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    _, state = load_checkpoint(path)
+    assert (state["epoch"], state["step"]) == divmod(begun, 2)
+    steps = []
+    resumed, again = weights_of(crystals, path, steps.append)
+    assert len(steps) == 6 - begun
+    assert again == losses
+    for name, weight in whole.items():
+        assert torch.equal(resumed[name], weight), name
+
+
+def test_a_batch_of_large_cells_is_worked_on_in_parts(crystals, monkeypatch):
+    """As many parts as there are crystals give the gradient of the whole, but for rounding."""
+    found = []
+    for most in (500_000, 1):
+        monkeypatch.setattr("matml.properties.networks.pretrain.EDGES_AT_ONCE", most)
+        torch.manual_seed(0)
+        network = CrystalNetwork(2, width=4, layers=1)
+        targets = np.linspace(-1, 1, 16).reshape(8, 2)
+        targets[::3, 0] = np.nan
+        batches = GraphBatches(crystals, targets)
+        run = _Run(network, batches, np.arange(8), Pretraining((1.0, 0.3)), None, "", ())
+        assert len(list(run._parts(run.rows))) == (1 if most > 1 else 8)
+        loss = run._gradient(run.rows)
+        found.append([torch.tensor(loss), *(weight.grad for weight in network.parameters())])
+    for one, several in zip(*found, strict=True):
+        torch.testing.assert_close(several, one, rtol=1e-4, atol=1e-6)
 
 
 def mean_square(model, data):

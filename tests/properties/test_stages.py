@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,17 @@ from pymatgen.core import Structure
 
 from matml.cli.properties.commands import properties
 from matml.core.errors import MatmlError
+from matml.core.settings import read_section
 from matml.properties.data.descriptors import describe
+from matml.properties.dataset import Workbench
 from matml.properties.evaluation.train_and_predict import train_member
 from matml.properties.networks.pretrain import predict
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.settings import PropertiesSection
 from matml.structures.crystals import CrystalSet
+
+WRITTEN = ("pretrained", "residual_gp")
+"""Files of a member."""
 
 
 def test_scores_are_those_of_the_predictions(folder, bench):
@@ -226,3 +232,25 @@ def test_labels_that_are_missing_or_too_few_are_named(folder, tmp_path):
     )
     assert isinstance(result.exception, MatmlError)
     assert "no label column 'band_gap_eV'" in str(result.exception)
+
+
+def test_crystals_streamed_from_disk_train_the_same_network_as_in_memory(folder, bench, tmp_path):
+    """What is opened in part, with graphs left on disk, against copies of everything."""
+    settings = read_section(PropertiesSection, folder / "properties.yaml")
+    given = folder / "structures", folder / "graphs", folder / "properties", settings
+    streamed = Workbench.open(*given, whole=False)
+    assert "lattice" not in streamed.crystals.table
+    # a mapped file cannot be written to
+    assert not streamed.crystals.graphs.edge_distance.flags.writeable
+    everything = bench.crystals.subset(range(len(bench.crystals)))
+    assert everything.graphs.edge_distance.flags.writeable
+    weights = []
+    for one in (streamed, replace(bench, crystals=everything)):
+        out = tmp_path / str(len(weights))
+        train_member(one, out, settings, member=0, seed=0, device="cpu")
+        weights.append([(out / f"{name}.safetensors").read_bytes() for name in WRITTEN])
+    assert weights[0] == weights[1]
+    rows = [7, 3, 300, 3]
+    part, known = streamed.crystals.subset(rows), everything.subset(rows)
+    pd.testing.assert_frame_equal(part.table[known.table.columns], known.table)
+    assert streamed.crystals.structure(300) == everything.structure(300)

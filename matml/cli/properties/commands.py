@@ -74,7 +74,7 @@ def member(
     }
     sources = source_hash("matml.cli.properties.commands:member")
     made_with = stage.made_with(run, **options, sources=sources)
-    bench = stage.open(run)
+    bench = stage.open(run, whole=False)
     from matml.properties.evaluation.member_job import member_job
 
     own: dict[str, Any] = {"member": member, "made_with": made_with} | options
@@ -103,7 +103,7 @@ def of_property(stage: Stage, run: Path, name: str) -> None:
 @stage_options
 def pretrain(stage: Stage, run: Path, member: int, out: Path) -> None:
     """Pre-train one member without the families of its fold."""
-    bench = stage.open(run)
+    bench = stage.open(run, whole=False)
     from matml.properties.evaluation.train_and_predict import train_member
 
     train_member(bench, out, stage.settings, member=member, **stage.training)
@@ -117,7 +117,7 @@ def pretrain(stage: Stage, run: Path, member: int, out: Path) -> None:
 @stage_options
 def metatrain(stage: Stage, run: Path, member: int, pretrained: Path, out: Path) -> None:
     """Meta-train one member by MAML and FOMAML on families that it has not seen."""
-    bench = stage.open(run)
+    bench = stage.open(run, whole=False)
     from matml.properties.evaluation.train_and_predict import metatrain_member
 
     metatrain_member(bench, pretrained, out, stage.settings, member=member, **stage.training)
@@ -133,7 +133,7 @@ def metatrain(stage: Stage, run: Path, member: int, pretrained: Path, out: Path)
 @stage_options
 def evaluate(stage: Stage, run: Path, folder: Path, out: Path, **own: Any) -> None:
     """Predict all episodes with one member, adapted in each way."""
-    bench = stage.open(run)
+    bench = stage.open(run, whole=False)
     from matml.properties.evaluation.train_and_predict import evaluate_member
 
     evaluate_member(bench, run, folder, out, stage.settings, device=stage.device, **own)

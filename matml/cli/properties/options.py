@@ -52,19 +52,21 @@ class Stage:
         """Seed and device, as what trains or adapts networks takes them."""
         return {"seed": self.seed, "device": self.device}
 
-    def open(self, run: Path, *, networks: bool = True) -> Workbench:
+    def open(self, run: Path, *, networks: bool = True, whole: bool = True) -> Workbench:
         """Return the crystals with the split of a run.
 
         Parameters
         ----------
         networks
             Whether any is used: without them torch need not be imported.
+        whole
+            Whether cells of all crystals are used: networks are trained on graphs.
         """
         if networks:
             self.limit_torch()
         from matml.properties.dataset import Workbench
 
-        return Workbench.open(self.structures, self.graphs, run, self.settings)
+        return Workbench.open(self.structures, self.graphs, run, self.settings, whole=whole)
 
     def limit_torch(self) -> None:
         """Bound the threads of torch, and keep freed memory."""

@@ -12,6 +12,9 @@ from matml.structures.crystals import CrystalSet
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
+HASHED_AT_ONCE = 512
+"""Crystals whose graphs are in memory together while they are hashed."""
+
 
 class CrystalBatch(dict[str, Any]):
     """Tensors of some crystals by name, which are attributes, too."""
@@ -78,9 +81,17 @@ class GraphBatches:
             raise ValueError("these batches have no targets: give them to GraphBatches")
         return self.targets[np.asarray(rows, dtype=int)]
 
+    def edges(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the number of edges of some crystals' graphs, [rows]."""
+        rows, offset = np.asarray(rows, dtype=int), self.crystals.graphs.edge_offset
+        return offset[rows + 1] - offset[rows]
+
     def content(self, rows: Sequence[int] | np.ndarray) -> str:
         """Return a hash of the graphs, volumes and targets of some crystals."""
-        return content(self.batch(np.asarray(rows, dtype=int)))
+        rows = np.asarray(rows, dtype=int)
+        # in parts, so that memory does not grow with the crystals
+        starts = range(0, len(rows), HASHED_AT_ONCE)
+        return content([content(self.batch(rows[i : i + HASHED_AT_ONCE])) for i in starts])
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> CrystalBatch:
         """Return one batch; see `CrystalNetwork.embedding` for its fields.

@@ -65,11 +65,12 @@ class FamilyTasks:
         smallest_task: int,
     ) -> "FamilyTasks":
         """Collect the (family, property) pairs that have at least `smallest_task` labels."""
-        members = []
+        members, of_family = [], table.groupby("family").indices
         for column, name in enumerate(properties):
-            labelled = labelled_members(table, name)
+            labelled = labelled_members(table, name).to_numpy()
             for family in families:
-                rows = np.flatnonzero(labelled & (table["family"] == family))
+                rows = of_family.get(family, np.zeros(0, int))
+                rows = rows[labelled[rows]]
                 if len(rows) >= smallest_task:
                     members.append((f"{family} / {name}", column, rows))
         return cls(batches, members, tuple(k for k in shots if k > 0))

@@ -1,7 +1,8 @@
 """Supervised pre-training of one network on all properties at once."""
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -17,9 +18,11 @@ from matml.meta.checkpoint import (
     load_checkpoint,
     pack,
     pack_optimizer,
+    pack_random_state,
     save_checkpoint,
     unpack,
     unpack_optimizer,
+    unpack_random_state,
 )
 from matml.meta.distributed import Processes
 from matml.properties.data.batches import CrystalBatch, GraphBatches
@@ -28,6 +31,11 @@ from matml.properties.networks.crystal_network import CrystalNetwork
 log = logging.getLogger(__name__)
 SOURCES = ("meta", "properties/networks", "properties/data", "structures/graphs")
 """Packages that the weights depend on."""
+
+CHECKPOINT_EVERY_S = 60.0
+"""Seconds after which there is a checkpoint within an epoch, too."""
+EDGES_AT_ONCE = 500_000
+"""Edges of a batch that are worked on together; what large cells have beyond is added up."""
 
 Rows: TypeAlias = Sequence[int] | np.ndarray
 """Numbers of crystals."""
@@ -92,9 +100,10 @@ def pretrain(
     """Train `network` in place; returns epoch, train_loss and validation_loss records.
 
     The order of crystals in an epoch depends on seed and epoch only, so that a run resumed from
-    `checkpoint` ends with the weights of an uninterrupted one. Processes started by `torchrun`
-    share each batch and end with the weights of one, but for rounding and what dropout draws; the
-    first alone writes and prints.
+    `checkpoint` ends with the weights of an uninterrupted one, bit for bit on one processor. There
+    is one after each epoch and, in long ones, every `CHECKPOINT_EVERY_S`. Processes started by
+    `torchrun` share each batch and end with the weights of one, but for rounding and what dropout
+    draws; the first alone writes and prints.
 
     Parameters
     ----------
@@ -110,6 +119,7 @@ def pretrain(
         progress.update()
         done = epoch + 1
         if done % validate_every and done not in (1, settings.epochs):
+            run.save(done)
             continue
         value = _validation_loss(network, batches, validation_rows)
         run.records.append({"epoch": done, "train_loss": train_loss, "validation_loss": value})
@@ -170,7 +180,10 @@ class _Run:
         )
         self.weights = torch.tensor(settings.weights, device=batches.device)
         self.records: list[dict[str, float]] = []
-        self.epoch = 0
+        # epochs that are done, and of the one that was begun the steps and this process's losses
+        self.epoch, self.step, self.loss = 0, 0, 0.0
+        self.random: dict[str, Tensor] = {}
+        self.saved = time.monotonic()
         if checkpoint is not None:
             # another run's checkpoint is not continued
             self.signature = asdict(settings) | {
@@ -198,7 +211,15 @@ class _Run:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.epoch, self.records = state["epoch"], state["records"]
-        log.info("%s: resumed after epoch %d of %d", title, self.epoch, self.settings.epochs)
+        self.step, self.random = state["step"], tensors
+        self.loss = state["loss"] if self.processes.first else 0.0
+        log.info(
+            "%s: resumed after epoch %d of %d%s",
+            title,
+            self.epoch,
+            self.settings.epochs,
+            f", at step {self.step} of {self.steps} of the next" if self.step else "",
+        )
 
     def train_epoch(self, epoch: int) -> float:
         """Take one pass over the crystals; returns the mean loss."""
@@ -207,46 +228,63 @@ class _Run:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
+        if self.step:
+            unpack_random_state(self.random)
         self.network.train()
-        total = 0.0
-        for start in range(0, len(order), self.settings.batch_size):
+        first, total, self.step, self.loss = self.step, self.loss, 0, 0.0
+        for step in range(first, self.steps):
+            start = step * self.settings.batch_size
             self.optimizer.zero_grad()
             total += self._gradient(order[start : start + self.settings.batch_size])
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
             self.schedule.step()
+            due = time.monotonic() - self.saved >= CHECKPOINT_EVERY_S and step + 1 < self.steps
+            # losses come from all processes, which therefore save at the same step
+            if self.processes.of_first(due):
+                self.save(epoch, step + 1, sum(self.processes.gather([total])))
         return sum(self.processes.gather([total])) / self.steps
 
     def _gradient(self, rows: np.ndarray) -> float:
         """Put the gradient of a batch beside the weights; returns this process's part of the loss.
 
-        Processes share the batch, and the sum of their gradients is that of the whole.
+        Processes share the batch, and the sum of their gradients is that of the whole; so it is
+        with the parts of a batch of large cells.
         """
         whole, value = None, 0.0
-        own = rows[self.processes.rank :: self.processes.size]
-        if self.processes.size > 1:
+        parts = list(self._parts(rows[self.processes.rank :: self.processes.size]))
+        if self.processes.size > 1 or len(parts) > 1:
             labelled = torch.from_numpy(~np.isnan(self.batches.labels(rows)))
             whole = (labelled.to(self.weights.device) * self.weights).sum()
-        if len(own):
+        for own in parts:
             data = self.batches.batch(own)
             loss = mean_absolute_error(self.network(data), data.target, self.weights, whole)
             loss.backward()
-            value = loss.item()
+            value += loss.item()
         self.processes.sum_gradients(list(self.network.parameters()))
         return value
 
-    def save(self, epoch: int) -> None:
-        """Write the checkpoint after so many epochs."""
+    def _parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield crystals in parts of `EDGES_AT_ONCE`, or of one where it has more."""
+        if len(rows):
+            before = self.batches.edges(rows).cumsum()
+            yield from np.split(rows, np.flatnonzero(np.diff(before // EDGES_AT_ONCE)) + 1)
+
+    def save(self, epoch: int, step: int = 0, loss: float = 0.0) -> None:
+        """Write the checkpoint after so many epochs, and steps of the next with their losses."""
+        self.saved = time.monotonic()
         if self.checkpoint is None or not self.processes.first:
             return
         state = {
             "settings": self.signature,
             "epoch": epoch,
+            "step": step,
+            "loss": loss,
             "records": self.records,
             "schedule": self.schedule.state_dict(),
         }
         tensors = pack("network", self.network.state_dict()) | pack_optimizer(self.optimizer)
-        save_checkpoint(self.checkpoint, tensors, state)
+        save_checkpoint(self.checkpoint, tensors | pack_random_state(), state)
 
 
 def predict(network: nn.Module, batches: GraphBatches, rows: Rows) -> np.ndarray:
