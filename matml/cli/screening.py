@@ -304,6 +304,13 @@ SHARED_OPTIONS = (
     click.option(
         "--property", "names", multiple=True, help="Repeatable; by default the embedded four."
     ),
+    click.option(
+        "--input",
+        "own_inputs",
+        multiple=True,
+        help="Column of the crystals from which a property of your own is learned too, and without "
+        "it beside; repeatable.",
+    ),
     click.option("--part", type=click.Choice(["test", "validation"]), default="test"),
     click.option("--smallest-family", default=15, show_default=True, help="Labelled members."),
     click.option("--json", "json_file", type=FILE, help="Write tidy records."),

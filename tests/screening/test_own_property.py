@@ -11,7 +11,7 @@ from matml.config.data import check_screened_inputs
 from matml.core.errors import MatmlError
 from matml.core.files import read_table, write_table
 from matml.properties.predictor.few_shot import FewShotPredictor
-from matml.screening.evaluation import retrospective
+from matml.screening.evaluation import closed_loop, retrospective
 from matml.screening.evaluation.held_out import held_out_families
 from matml.screening.settings import ScreeningSection
 from matml.structures.crystals import CrystalSet
@@ -108,6 +108,40 @@ def test_an_own_property_is_tested_on_families_that_no_network_has_seen(dielectr
     assert methods == {"default", "chance"}
     with pytest.raises(MatmlError, match="no label column 'hardness'"):
         held_out_families(predictor, crystals, ["hardness"])
+
+
+def test_a_column_is_an_input_on_families_that_no_network_has_seen(dielectric):
+    predictor = FewShotPredictor.load()
+    crystals = CrystalSet.open(dielectric / "structures", dielectric / "graphs")
+    column = crystals.table["volume_per_atom_A3"].copy()
+    own = {INDEX: 40 - 2 * column, "computed": column}
+    # all that the largest family is known by is gone for one crystal of it
+    families = crystals.table["family"]
+    first = crystals.table.index[families == families.value_counts().index[0]][0]
+    own["computed"][first] = np.nan
+    crystals = CrystalSet(crystals.table.assign(**own), crystals.graphs)
+    tasks = held_out_families(predictor, crystals, [INDEX], smallest=15, inputs=["computed"])
+    assert not any(np.isnan(task.crystals.table["computed"]).any() for task in tasks)
+    scores = retrospective.run(predictor, tasks, shots=[5], draws=2, inputs=["computed"])
+    best, _ = retrospective.WITHIN
+    shares = scores.groupby("method")[best].mean()
+    # a line in the column
+    assert shares["default"] > 0.95 > shares["label_process"]
+    rows = retrospective.records(scores, 0)
+    assert f"{best}_gain_over_label_process" in {row["metric"] for row in rows}
+    loop = {"starts": 1, "start_size": 2, "strategies": ["mean"]}
+    needed = closed_loop.run(predictor, [min(tasks, key=len)], inputs=["computed"], **loop)
+    (metric, _) = closed_loop.METRICS
+    own = needed.set_index("method")[metric]
+    assert own["default"] <= 2 + 3 + 1
+    assert {"default", "label_process", "random"} == set(own.index)
+    said: list[str] = []
+    closed_loop.print_records(closed_loop.records(needed, 0), said.append)
+    assert "without the inputs" in "".join(said)
+    with pytest.raises(MatmlError, match=r"--input T_K: is no column of the ingested crystals"):
+        held_out_families(predictor, crystals, [INDEX], inputs=["T_K"])
+    with pytest.raises(MatmlError, match=r"input computed: serves properties that the model does"):
+        held_out_families(predictor, crystals, ["refractive_index"], inputs=["computed"])
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 `python tests/workflow/small_tables.py build/small` writes what workflow/config-small.yaml reads.
 Crystals are taken from the largest groups of like composition pattern and number of atoms, so that
 several families have enough members to be tasks. The shear moduli bear a name that matml does not
-know, so that a whole run learns a property of a user's own.
+know, so that a whole run learns a property of a user's own. The first of these crystals are also a
+support of another property, with a computed column that the others, its candidates, have too.
 """
 
 import csv
@@ -14,6 +15,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pandas as pd
+
 from matml.core.files import atomic
 
 CRYSTALS = Path(__file__).resolve().parents[2] / "data" / "crystals"
@@ -21,6 +24,7 @@ CRYSTALS = Path(__file__).resolve().parents[2] / "data" / "crystals"
 SIZES = {"formation_energy": (16, 12), "elastic": (8, 12), "dielectric": (5, 14)}
 PEROVSKITE = ("1,1,3", 5)
 KNOWN, OWN = "shear_modulus_GPa", "my_stiffness_GPa"
+LABELLED = 12
 
 
 def pattern(formula: str) -> str:
@@ -70,6 +74,14 @@ def make(folder: Path) -> None:
     """Write the small tables into a folder."""
     for name, (groups, each) in SIZES.items():
         packed(folder / f"{name}.csv.gz", cut(name, groups, each).replace(KNOWN, OWN))
+    rows = csv.DictReader(
+        x for x in cut("elastic", 1, 2 * LABELLED).splitlines(True) if x[0] != "#"
+    )
+    screened = pd.DataFrame(rows)[["poscar", KNOWN, "bulk_modulus_GPa"]]
+    screened.columns = ["poscar", "measured_G_GPa", "computed_K_GPa"]
+    screened[:LABELLED].to_csv(folder / "support.csv", index=False)
+    others = screened[LABELLED:].drop(columns="measured_G_GPa")
+    others.to_csv(folder / "candidates.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ class NewProperty(Method[LabelledView, AdaptedProcess]):
             model.process if columns is None else with_columns(model.process, len(columns.blocks))
         )
 
+    def learning_from(self, columns: Columns) -> "NewProperty":
+        """Return the same with columns as inputs."""
+        return NewProperty(self.name, self.model, columns)
+
     def view(self, crystals: EncodedCrystals) -> LabelledView:
         """As of `Method`."""
         features = self.model.features(crystals)

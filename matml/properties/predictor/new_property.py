@@ -109,7 +109,7 @@ class FittedNewProperty(FittedPredictor):
         assert isinstance(method, NewProperty)
         if self.inputs:
             scaling = InputColumns.of(self.inputs, support.crystals.table)
-            method = NewProperty(method.name, method.model, scaling)
+            method = method.learning_from(scaling)
         view = method.view(support)
 
         def given(scale: LabelScale) -> AdaptedProcess:

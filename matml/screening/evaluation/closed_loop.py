@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import tidy_record
-from matml.properties.methods.registry import STACK, TITLES
+from matml.properties.methods.registry import LABEL_PROCESS, STACK, TITLES
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, labels_until_found, turned
 from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
@@ -31,12 +31,14 @@ def run(
     start_size: int,
     strategies: Sequence[str] = (STRATEGY,),
     methods: Sequence[str] = (),
+    inputs: Sequence[str] = (),
     seed: int = 0,
 ) -> pd.DataFrame:
     """Simulate labelling one crystal after another with each method, from the same starts.
 
     Each start labels `start_size` crystals drawn at random, which count. Random choice goes on as
-    it began: its labels needed are the mean over 200 orders that begin with the start.
+    it began: its labels needed are the mean over 200 orders that begin with the start. Columns that
+    are `inputs` serve properties of one's own.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def run(
         property, family, name, size, method, strategy, start, and `METRICS`.
     """
     found = []
-    for task, models in pools(predictor, families, [STACK, *LOOP_BASELINES, *methods]):
+    for task, models in pools(predictor, families, [STACK, *LOOP_BASELINES, *methods], inputs):
         generator = np.random.default_rng([seed, *task.property.encode(), *task.family.encode()])
         wanted = top_rows(task.labels)
         for start in range(starts):
@@ -126,7 +128,7 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
                     if method != RANDOM:
                         add(method, f"{metric}_over_random", wide[method] / wide[RANDOM])
                 for ours in [m for m in (DEFAULT, STACK) if m in wide]:
-                    for baseline in LOOP_BASELINES:
+                    for baseline in (b for b in (*LOOP_BASELINES, LABEL_PROCESS) if b in wide):
                         gain = wide[baseline] - wide[ours]
                         add(ours, f"{metric}_fewer_than_{baseline}", gain)
     return found
@@ -135,7 +137,11 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
 def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
     """Print labels needed, ratios to random choice and paired differences."""
     table = pd.DataFrame(rows)
-    titles = TITLES | {DEFAULT: "default", RANDOM: "random choice"}
+    titles = TITLES | {
+        DEFAULT: "default",
+        LABEL_PROCESS: "without the inputs",
+        RANDOM: "random choice",
+    }
     table["title"] = table["method"].map(titles)
     for setting, own in table.groupby("setting", sort=False):
         echo(f"\n{setting}; {own['n_tasks'].max()} families [95 % bootstrap over families]")

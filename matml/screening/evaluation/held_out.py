@@ -1,6 +1,7 @@
 """Real families that no training stage has seen, as tasks for testing a screening."""
 
 import builtins
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,11 +14,17 @@ from matml.core.files import write_json, write_table
 from matml.properties.benchmark.plan import PROPERTIES
 from matml.properties.data.targets import LabelScale
 from matml.properties.dataset import learned_properties
-from matml.properties.methods.method import Pool
+from matml.properties.methods.encoded import EncodedCrystals
+from matml.properties.methods.method import Episode, Gaussian, Pool
 from matml.properties.methods.registry import LABEL_PROCESS
+from matml.properties.new_property.inputs import Columns
+from matml.properties.new_property.method import NewProperty
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import goal_sign
+from matml.screening.data.inputs import check_inputs
 from matml.structures.crystals import CrystalSet
+
+log = logging.getLogger(__name__)
 
 SMALLEST = 15
 """Labelled members below which a top tenth of three crystals says little."""
@@ -62,6 +69,7 @@ def held_out_families(
     *,
     part: str = "test",
     smallest: int = SMALLEST,
+    inputs: Sequence[str] = (),
 ) -> list[HeldOutFamily]:
     """The families of a part of the split that have at least `smallest` labelled members.
 
@@ -69,19 +77,35 @@ def held_out_families(
     ----------
     part
         `test`: seen by no stage; `validation`: these chose the method, never the weights.
+    inputs
+        Columns from which properties of one's own are learned too: crystals without a value of
+        one sit out for these properties.
 
     Raises
     ------
     MatmlError
-        For a property without labels; where no family is large enough.
+        For a property without labels, and inputs that are no columns or that none takes; where no
+        family is large enough.
     """
     found = []
+    check_inputs(inputs, properties, predictor.properties)
+    if absent := [name for name in inputs if name not in crystals.table]:
+        raise MatmlError(
+            f"--input {absent[0]}: is no column of the ingested crystals; give it beside their "
+            "labels and ingest them again"
+        )
     for name in properties:
         table = crystals.table
         if name in predictor.properties:
             scale = predictor.scale(name)
         else:
             scale = LabelScale(learned_properties(table, [name])[0], 0.0, 1.0)
+            lacking = table[list(inputs)].isna().any(axis=1)
+            if count := int((lacking & table[name].notna()).sum()):
+                log.info(
+                    "%s: %d labelled crystals without a value of an input sit out", name, count
+                )
+            table = table[~lacking]
         labelled = (
             table[table[name].notna()].sort_values("id").drop_duplicates(["family", "formula"])
         )
@@ -90,8 +114,9 @@ def held_out_families(
             rows = labelled.index[labelled["family"] == family].to_numpy()
             if len(rows) < smallest:
                 continue
-            labels = sign * scale.standardise(table[name].to_numpy()[rows])
-            common = table["common_name"].to_numpy()[rows[0]]
+            own = crystals.table.loc[rows]
+            labels = sign * scale.standardise(own[name].to_numpy())
+            common = own["common_name"].iloc[0]
             found.append(
                 HeldOutFamily(name, family, str(common or ""), crystals.subset(rows), labels, sign)
             )
@@ -103,13 +128,46 @@ def held_out_families(
     return found
 
 
+@dataclass(frozen=True)
+class PoolWithInputs(Pool):
+    """The label process over a family, learned from columns that are scaled by each support.
+
+    Supports that cannot scale them, such as one label or equal values, do without, as one would.
+    """
+
+    method: NewProperty
+    crystals: EncodedCrystals
+    inputs: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def predict(self, episodes: Sequence[Episode]) -> list[Gaussian]:
+        """As of `Pool`."""
+        return [
+            self._method(each.support).over(self.crystals).predict([each])[0] for each in episodes
+        ]
+
+    def _method(self, support: np.ndarray) -> NewProperty:
+        table = self.crystals.crystals.table
+        own = table.iloc[support]
+        if len(own) < 2 or (own[list(self.inputs)].nunique() < 2).any():
+            return self.method
+        columns = Columns.of(self.inputs, own)
+        return self.method if columns.unfit(table) else self.method.learning_from(columns)
+
+
 def pools(
-    predictor: FewShotPredictor, families: Sequence[HeldOutFamily], methods: Sequence[str]
+    predictor: FewShotPredictor,
+    families: Sequence[HeldOutFamily],
+    methods: Sequence[str],
+    inputs: Sequence[str] = (),
 ) -> Iterator[tuple[HeldOutFamily, dict[str, Pool]]]:
     """Yield the families with what each method says of them; `DEFAULT` is what a user gets.
 
     A method is fitted once for all families of a property, and a family encoded once for all
-    methods.
+    methods. Where a property of one's own is learned from inputs, too, the same without them stands
+    beside.
     """
     for name in dict.fromkeys(task.property for task in families):
         # of others than the model's own there is nothing else that was fitted
@@ -122,7 +180,12 @@ def pools(
         for task in families:
             if task.property == name:
                 crystals = predictor.encode(task.crystals)
-                yield task, {method: own.over(crystals) for method, own in fitted.items()}
+                found = {method: own.over(crystals) for method, own in fitted.items()}
+                without = fitted[DEFAULT].method
+                if inputs and isinstance(without, NewProperty):
+                    found[LABEL_PROCESS] = found[DEFAULT]
+                    found[DEFAULT] = PoolWithInputs(without, crystals, inputs)
+                yield task, found
 
 
 class Study(Protocol):
@@ -145,8 +208,8 @@ def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
     Parameters
     ----------
     options
-        Of the command: models, structures, graphs, names, part, smallest_family, json_file, table,
-        threads, seed, device.
+        Of the command: models, structures, graphs, names, own_inputs, part, smallest_family,
+        json_file, table, threads, seed, device.
 
     Raises
     ------
@@ -164,9 +227,15 @@ def run_study(study: Study, options: dict[str, Any], **more: Any) -> None:
         names = options["names"] or [n for n in PROPERTIES if n in predictor.properties]
         names = names or list(predictor.properties)
         tasks = held_out_families(
-            predictor, crystals, names, part=options["part"], smallest=options["smallest_family"]
+            predictor,
+            crystals,
+            names,
+            part=options["part"],
+            smallest=options["smallest_family"],
+            inputs=options["own_inputs"],
         )
-        tables.append(study.run(predictor, tasks, seed=options["seed"], **more))
+        more |= {"seed": options["seed"], "inputs": options["own_inputs"]}
+        tables.append(study.run(predictor, tasks, **more))
         tables[-1]["model"] = number
     table = pd.concat(tables, ignore_index=True)
     twice = table.groupby(["property", "family"])["model"].nunique()

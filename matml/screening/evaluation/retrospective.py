@@ -9,7 +9,7 @@ import pandas as pd
 
 from matml.core.statistics import tidy_record
 from matml.properties.evaluation.compare import with_interval
-from matml.properties.methods.registry import STACK, TITLES
+from matml.properties.methods.registry import LABEL_PROCESS, STACK, TITLES
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
 
@@ -41,16 +41,18 @@ def run(
     shots: Sequence[int],
     draws: int,
     methods: Sequence[str] = (),
+    inputs: Sequence[str] = (),
     seed: int = 0,
 ) -> pd.DataFrame:
     """Score all methods on the same draws: property, family, shots, method, draw, and the shares.
 
     The support is drawn from the family; all its other labelled crystals are ranked. Families with
     fewer than 2 K or K + 10 labelled crystals sit out at K labels. What a user gets is shown as the
-    method `DEFAULT`; with `CHANCE` the expected share of a blind choice stands beside.
+    method `DEFAULT`; with `CHANCE` the expected share of a blind choice stands beside. Columns that
+    are `inputs` serve properties of one's own.
     """
     rows = []
-    for task, models in pools(predictor, families, [STACK, *BASELINES, *methods]):
+    for task, models in pools(predictor, families, [STACK, *BASELINES, *methods], inputs):
         # one generator a task, so that adding a family changes no other
         generator = np.random.default_rng([seed, *task.property.encode(), *task.family.encode()])
         orders = [generator.permutation(len(task)) for _ in range(draws)]
@@ -107,7 +109,7 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
                 for method in map(str, wide.columns):
                     values = wide[method].dropna().to_numpy()
                     add(method, metric, values)
-                baselines = [m for m in BASELINES if m in wide]
+                baselines = [m for m in (*BASELINES, LABEL_PROCESS) if m in wide]
                 for ours in [m for m in (DEFAULT, STACK) if m in wide]:
                     for baseline in [*baselines, CHANCE]:
                         gain = (wide[ours] - wide[baseline]).dropna().to_numpy()
@@ -122,7 +124,11 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
 def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
     """Print the shares and the paired gains per setting."""
     table = pd.DataFrame(rows)
-    titles = TITLES | {DEFAULT: "default", CHANCE: "blind choice"}
+    titles = TITLES | {
+        DEFAULT: "default",
+        LABEL_PROCESS: "without the inputs",
+        CHANCE: "blind choice",
+    }
     table["title"] = table["method"].map(titles)
     for metric in WITHIN:
         echo(f"\n{metric.replace('_', ' ')}, mean over families [95 % bootstrap over families]")
