@@ -58,7 +58,12 @@ def test_the_whole_path(tmp_path, settings, dataset, equation):
             cooling = pd.read_csv(folder / "cct.csv")
             assert len(cooling)
             for _, line in cooling.groupby("fraction"):
+                # the band goes on where most of the posterior does not get there
+                assert line["reached"].min() <= 0.1
+                assert line["high_90_C"].iloc[-1] - line["low_90_C"].iloc[-1] < 10
+                assert (line["temperature_C"].notna() == (line["reached"] >= 0.5)).all()
                 # the faster, the colder; and a band around it
+                line = line[line["temperature_C"].notna()]
                 assert line["temperature_C"].is_monotonic_decreasing
                 assert (line["low_90_C"] <= line["temperature_C"]).all()
             assert (folder / "cct.svg").read_text().startswith("<?xml")

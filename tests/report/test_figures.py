@@ -23,6 +23,7 @@ from matml.report.sections.properties.calibration import LEVELS, calibration_fig
 from matml.report.sections.properties.chemistry import (
     by_element,
     candidate_maps,
+    candidates_words,
     elements_of,
     family_maps,
 )
@@ -239,9 +240,10 @@ def test_candidates_of_one_family_are_mapped_by_site():
             "site_A": ["Sr2+", "Ba2+"], "site_B": ["Ti4+", "Ti4+"], "prediction": [2.0, 3.0],
         }
     )  # fmt: skip
-    trace = specification(candidate_maps(rows, [("refractive_index", "", "prediction")])[0])[
-        "data"
-    ][0]
+    [drawn] = candidate_maps(rows, [("refractive_index", "", "prediction")], "Of 10 labels.")
+    assert drawn.title == "Refractive index of the cubic perovskite candidates by element"
+    assert drawn.note.endswith("candidate. Of 10 labels.")
+    trace = specification(drawn)["data"][0]
     cells = dict(zip(zip(trace["y"], trace["x"], strict=True), trace["z"], strict=True))
     assert cells == {("site A", "Sr"): 2.0, ("site A", "Ba"): 3.0, ("site B", "Ti"): 2.5}
     rows = rows.assign(common_name=["cubic perovskite", "other"])
@@ -249,6 +251,7 @@ def test_candidates_of_one_family_are_mapped_by_site():
         "data"
     ][0]
     assert set(trace["y"]) == {"cubic perovskite", "other"}
+    assert candidates_words(rows) == "candidates"
 
 
 def shortlist(n=60, seed=5, **columns):

@@ -48,7 +48,9 @@ data_option = click.option(
     "--data", type=READABLE, required=True, help="CSV of observations (see the README)."
 )
 alloys_option = click.option("--alloys", type=READABLE, help="CSV with one row per alloy.")
-prior_option = click.option("--prior", type=READABLE, required=True, help=PRIOR_HELP)
+POPULATION = click.Path(path_type=Path)
+"""A population's file, the folder that holds it, or its name."""
+prior_option = click.option("--prior", type=POPULATION, required=True, help=PRIOR_HELP)
 out_option = click.option("--out", type=RESULTS, required=True)
 REAL = "Folder with the measured sets stainless_ttt and tempering"
 
@@ -176,7 +178,7 @@ def learn(
 @click.option(
     "--prior",
     "priors",
-    type=READABLE,
+    type=POPULATION,
     multiple=True,
     help=PRIOR_HELP + " Several are mixed by the evidence of the observations.",
 )

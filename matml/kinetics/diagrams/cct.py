@@ -14,6 +14,8 @@ from matml.kinetics.diagrams.ttt import FRACTIONS
 from matml.kinetics.inference.calibration import Calibration, prediction_columns
 
 POINTS, DRAWS, STEPS = 81, 200, 400
+BEYOND = 15
+"""Rates at which half of the posterior does not get there, but a twentieth does."""
 
 
 def _given(values: Tensor, at: Tensor) -> Tensor:
@@ -27,14 +29,16 @@ def cooling_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.Dat
 
     Cooling counts from the hottest of the given temperatures. Rates are those whose median curve is
     evenly spaced in temperature, from `SLOWEST_K_S` to the one that most of the posterior just
-    reaches at the coldest temperature: a curve falls steeply before it ends.
+    reaches at the coldest temperature: a curve falls steeply before it ends. Its band goes on to
+    the rate that a twentieth of the posterior just reaches.
 
     Returns
     -------
     table
-        Columns fraction, cooling_rate_K_s, time_s and temperature_C (medians), low_90_C, high_90_C,
-        and reached, the share of the posterior in which the fraction is reached at all within the
-        temperatures. Without rows of a fraction that cooling at the slowest rate does not reach.
+        Columns fraction, cooling_rate_K_s, time_s and temperature_C (medians, not given where less
+        than half of the posterior gets there), low_90_C, high_90_C, and reached, the share of the
+        posterior in which the fraction is reached at all within the temperatures. Without rows of a
+        fraction that cooling at the slowest rate does not reach.
     """
     start, end = float(temperature_K.max()), float(temperature_K.min())
     draws = calibration.draws[:: max(1, len(calibration.draws) // DRAWS), None, :]
@@ -48,11 +52,14 @@ def cooling_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.Dat
             )
         log_time = drawn * np.log(10.0)
         # the rate that reaches the fraction at each temperature
-        rates = consumed(start - temperature, log_time).quantile(0.5, dim=0)
+        critical = consumed(start - temperature, log_time)
+        rates, fastest = critical.quantile(0.5, dim=0), float(critical[:, -1].quantile(0.95))
         if rates[-1] <= SLOWEST_K_S:
             continue
         rates = rates[torch.linspace(1, STEPS - 1, POINTS).round().long()]
-        rates = torch.cat([rates.new_tensor([SLOWEST_K_S]), rates[rates > SLOWEST_K_S]])
+        beyond = np.geomspace(float(rates[-1]), fastest, BEYOND + 1)[1:]
+        rates = torch.cat([rates[rates > SLOWEST_K_S], torch.as_tensor(beyond)])
+        rates = torch.cat([rates.new_tensor([SLOWEST_K_S]), rates])
         known = partial(_given, log_time)
         _, at_K = scheil_temperature(rates, start, end, known, STEPS)
         celsius = at_K.numpy() - ZERO_CELSIUS
@@ -60,7 +67,8 @@ def cooling_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.Dat
         low, middle, high = np.quantile(
             np.nan_to_num(celsius, nan=end - ZERO_CELSIUS), [0.05, 0.5, 0.95], axis=0
         )
-        rate = rates.numpy()
+        rate, reached = rates.numpy(), np.isfinite(celsius).mean(0)
+        middle = np.where(reached < 0.5, np.nan, middle)
         table = pd.DataFrame(
             {
                 "fraction": fraction,
@@ -69,11 +77,10 @@ def cooling_table(calibration: Calibration, temperature_K: np.ndarray) -> pd.Dat
                 "temperature_C": middle,
                 "low_90_C": low,
                 "high_90_C": high,
-                "reached": np.isfinite(celsius).mean(0),
+                "reached": reached,
             }
         )
-        # where most of the posterior does not get there the diagram has no line
-        parts.append(table[table["reached"] >= 0.5])
+        parts.append(table[reached >= 0.05])
     columns = ["fraction", "cooling_rate_K_s", "time_s", "temperature_C", "low_90_C", "high_90_C"]
     if not parts:
         return pd.DataFrame(columns=[*columns, "reached"], dtype=float)

@@ -177,7 +177,8 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
         return Figure(name, title, *empty, parts, nothing, f"{title}: {nothing}", height=430)
     shown = cooled["time_s"][cooled["time_s"] > 0]
     first, last = float(shown.min()) / 3, float(shown.max()) * 3
-    lowest, rates = float(cooled["low_90_C"].min()), cooled["cooling_rate_K_s"]
+    lowest = float(cooled["low_90_C"].min())
+    rates = cooled["cooling_rate_K_s"][cooled["time_s"].notna()]
     # below the curves, where the rates are written
     bottom = lowest - ROOM * (start_C - lowest)
     for power in range(
@@ -206,7 +207,8 @@ def cct_figure(name: str, subject: Subject, cooled: pd.DataFrame, start_C: float
         replace(LOG_TIME, ends=(first, last)),
         CELSIUS,
         parts,
-        f"{what}: where it reaches {_percent(cooled)}. {BANDS}, along the cooling lines (grey).",
+        f"{what}: where it reaches {_percent(cooled)}. {sentence(subject.calibrated)}. {BANDS}, "
+        "along the cooling lines (grey).",
         f"{title}: temperature at which cooling from {start_C:.0f} °C at {rates.min():.3g} to "
         f"{rates.max():.3g} K/s transforms {_percent(cooled)}.",
     )

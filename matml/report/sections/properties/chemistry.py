@@ -193,13 +193,29 @@ def _cells_of(
     )
 
 
-def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) -> list[Figure]:
+def families_of(rows: pd.DataFrame) -> pd.Series:
+    """Return the name of each candidate's family, "" where there is none."""
+    names = rows["common_name"] if "common_name" in rows else pd.Series("", rows.index)
+    return names.fillna("").where(names.fillna("") != "", rows.get("family", "")).fillna("")
+
+
+def candidates_words(rows: pd.DataFrame) -> str:
+    """Return what candidates are called in a title: by their family, if they are of one."""
+    names = set(families_of(rows))
+    return f"{names.pop()} candidates" if len(names) == 1 and names != {""} else "candidates"
+
+
+def candidate_maps(
+    rows: pd.DataFrame, names: Sequence[tuple[str, str, str]], after: str = ""
+) -> list[Figure]:
     """Return maps of the candidates: of the places of a prototype, or of families, by element.
 
     Parameters
     ----------
     names
         Of the predicted properties: name, unit, column of `rows`.
+    after
+        From how many labels they were predicted, a sentence.
     """
     spread, what = _places(rows)
     if spread.empty:
@@ -216,12 +232,12 @@ def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) ->
         figures.append(
             Figure(
                 f"candidates-map-{name}",
-                f"{title} of the candidates by element",
+                f"{title} of the {candidates_words(rows)} by element",
                 Axis("element", categories=elements),
                 Axis(categories=groups),
                 [_cells_of(table, "prediction", f"mean predicted{unit_text(unit)}")],
                 f"Mean over the candidates with an element {what}; empty where there is no such "
-                "candidate.",
+                f"candidate. {after}".rstrip(),
                 f"{title}: map of the candidates by {len(elements)} elements. "
                 f"{_extremes(table, unit_text(unit))}",
                 height=150 + 34 * len(groups),
@@ -235,8 +251,7 @@ def candidate_maps(rows: pd.DataFrame, names: Sequence[tuple[str, str, str]]) ->
 def _places(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return a row for each candidate and element with its group, and what the groups are."""
     sites = [column for column in rows if re.fullmatch(r"site_[A-Z]", column)]
-    families = rows["common_name"] if "common_name" in rows else pd.Series("", rows.index)
-    families = families.fillna("").where(families.fillna("") != "", rows.get("family", ""))
+    families = families_of(rows)
     if sites and len(set(families)) <= 1:
         parts = [
             rows.assign(

@@ -89,7 +89,10 @@ def _families(own: pd.DataFrame) -> str:
     if each.min() == each.max():
         return f"Mean over {count(each.iloc[0])} families."
     text = ", ".join(f"{n} with {k} labels" for k, n in each.items())
-    return f"Mean over families: {text}."
+    return (
+        f"Mean over families: {text}; a line breaks where there are fewer. Bars: 95 % intervals "
+        "over families. The thick line is the default method."
+    )
 
 
 def method_tables(scores: Scores) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
-from matml.core.text.words import interval_text, number_text
+from matml.core.text.words import interval_text, number_text, plural
 from matml.figures.figure import (
     BLUE,
     GREY,
@@ -25,7 +25,7 @@ from matml.report.html.figure_set import Figures, FigureSet, Menu
 from matml.report.html.markup import count, escape
 from matml.report.html.results import Results
 from matml.report.html.wording import HULL, property_title, sentence, split_unit, unit_text
-from matml.report.sections.properties.chemistry import candidate_maps
+from matml.report.sections.properties.chemistry import candidate_maps, candidates_words
 from matml.report.sections.screening.candidate import absent_words
 from matml.report.sections.screening.shortlist import (
     filled,
@@ -117,7 +117,8 @@ def candidate_map_figures(results: Results) -> list[Figure]:
         return []
     summary = results.json("screening/summary.json") or {}
     predicted = predicted_properties(rows, summary)
-    return candidate_maps(rows, [(item.name, item.unit, item.columns[0]) for item in predicted])
+    names = [(item.name, item.unit, item.columns[0]) for item in predicted]
+    return candidate_maps(rows, names, _after(summary))
 
 
 def aims(rows: pd.DataFrame, summary: dict) -> list[Aim]:
@@ -204,8 +205,15 @@ def pareto_figures(results: Results) -> list[Figure]:
     rows = rows[~is_known(rows)].reset_index(drop=True)
     if rows.empty:
         return []
-    found = aims(rows, results.json("screening/summary.json") or {})
-    return [_pareto(rows, found[0], other) for other in found[1:]]
+    summary = results.json("screening/summary.json") or {}
+    found, after = aims(rows, summary), _after(summary)
+    return [_pareto(rows, found[0], other, after) for other in found[1:]]
+
+
+def _after(summary: dict) -> str:
+    """Return from how many labels the candidates were predicted, a sentence."""
+    shots = summary.get("n_support")
+    return f"Predicted after {count(shots)} {plural('label', shots)}." if shots else ""
 
 
 def circles(rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -218,7 +226,7 @@ def circles(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in found.items() if mask.any()}
 
 
-def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Figure:
+def _pareto(rows: pd.DataFrame, first: Aim, second: Aim, after: str) -> Figure:
     """Return the figure of two aims: the front connected, the other candidates lighter."""
     choices = circles(rows)
     chosen = first_choice(choices)
@@ -256,12 +264,12 @@ def _pareto(rows: pd.DataFrame, first: Aim, second: Aim) -> Figure:
     total = int(choices[chosen].sum())
     return Figure(
         f"pareto-{first.column}-{second.column}".replace("prediction", _name(rows)),
-        f"{sentence(first.title)} of the candidates against {second.title}",
+        f"{sentence(first.title)} of the {candidates_words(rows)} against {second.title}",
         Axis(second.title, second.wanted),
         Axis(first.title, first.wanted),
         parts,
         f"Of the {count(total)} {GROUPS[chosen]}, no other beats any of these {count(len(front))} "
-        f"in both: {subscripts(names)}.",
+        f"in both: {subscripts(names)}. {after}".rstrip(),
         f"{sentence(words)} of {count(total)} {GROUPS[chosen]}. On the Pareto front: {names}.",
         legend=True,
         height=460,
