@@ -101,6 +101,25 @@ def test_the_page_loads_nothing(made, page):
     assert len(made.encode()) < 8e6
 
 
+def test_the_page_of_many_candidates_grows_by_its_figures_alone(several_results, tmp_path):
+    """20,000 candidates: as many elements as with a few hundred, and far below 8 MB."""
+    shutil.copytree(several_results, tmp_path / "results")
+    file = tmp_path / "results/screening/shortlist.csv"
+    few = pd.read_csv(file)
+    sizes, elements = [], []
+    for rows in (400, 20_000):
+        many = pd.concat([few, *[few.assign(cif="")] * (rows // len(few))], ignore_index=True)[
+            :rows
+        ]
+        many["rank"] = many["score_rank"] = many.index + 1
+        many.assign(id=[f"c/{row}" for row in range(rows)]).to_csv(file, index=False)
+        text, _ = make_page(tmp_path / "results", ReportSection())
+        sizes.append(len(text.encode()))
+        elements.append(len(re.findall(r"<[a-z]", text)))
+    assert sizes[1] < min(8e6, sizes[0] + 2e6)
+    assert elements[1] == elements[0]
+
+
 def test_plotly_is_inlined_once_and_ids_are_unique(made, page):
     [packed] = re.findall(r'id="plotly-code">(.*?)</script>', made)
     assert "plotly.js v" in gzip.decompress(base64.b64decode(packed)).decode("utf-8")
