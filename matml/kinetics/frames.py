@@ -26,7 +26,7 @@ from matml.core.text.notebook import as_html
 from matml.core.text.words import plural
 from matml.figures.static import draw_on, render, write
 from matml.kinetics.data.batch import to_tasks
-from matml.kinetics.data.columns import HOTTEST_K
+from matml.kinetics.data.columns import HOTTEST_K, ask_for_alloys
 from matml.kinetics.data.observations import Observations, observations_of, text_of
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import ZERO_CELSIUS, alloy_column, in_usual_units
@@ -84,7 +84,7 @@ class Population(base.Population):
         self,
         frame: pd.DataFrame,
         composition: Mapping[str, float] | None = None,
-        name: str = "alloy",
+        name: str | None = None,
         seed: int = 0,
         judged: bool = True,
     ) -> "CalibratedAlloy":
@@ -99,14 +99,15 @@ class Population(base.Population):
             Amounts in % by element ("C") or column ("C_wt_pct"), and other columns of the table
             of alloys, such as "reference_temperature_K".
         name
-            Of the alloy, where the frame has none.
+            Of the alloy, where the frame has none: says that all rows are of one.
         judged
             Whether observations and units are judged too; four times as fast without.
 
         Raises
         ------
         MatmlError
-            Where the frame has no usable observation, or those of several alloys.
+            Where the frame has no usable observation, those of several alloys, or a column that
+            may name several.
         """
         if not isinstance(frame, pd.DataFrame):
             raise MatmlError(
@@ -114,9 +115,13 @@ class Population(base.Population):
                 "`pandas.read_csv`"
             )
         named = alloy_column(frame)
-        frame = (
-            frame.assign(alloy=name) if named is None else frame.rename({named: "alloy"}, axis=1)
-        )
+        if named is None:
+            if name is None:
+                remedy = "or give a column 'alloy' (in Python `name=`) where all rows are of one"
+                ask_for_alloys(in_usual_units(text_of(frame), "frame").cells, "frame", remedy)
+            frame = frame.assign(alloy=name or "alloy")
+        else:
+            frame = frame.rename({named: "alloy"}, axis=1)
         names = frame["alloy"].astype(str).str.strip().unique()
         if not len(names):
             raise MatmlError("the table has no row below its header; give one per observation")

@@ -112,6 +112,7 @@ def test_doubts_stand_at_their_lines():
         (POINTS, "C 0.4 C 0.5", "names an element twice"),
         ("alloy,temperature_C,time_s,hardness_HRC\na,500,1,40\nb,500,1,40\n", "", "2 alloys"),
         ("Steel;temperature_C;time_s;hardness_HRC\na;500;1,5;40\nb;500;1;40\n", "", "2 alloys"),
+        ("Güte,temperature_C,time_s,hardness_HRC\na,500,1,40\nb,500,1,40\n", "", "name several"),
         ("temperature_C,time_s,hardness_HRC\n", "", "no row below its header"),
     ],
 )

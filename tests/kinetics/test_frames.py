@@ -140,6 +140,17 @@ def test_a_column_of_alloys_by_another_name_is_one(header):
     assert population.calibrate(both).observations.names == ["40Mn"]
 
 
+@pytest.mark.parametrize(("header", "names"), [("Probe", [1, 1, 2]), ("Güte", ["A", "B", "A"])])
+def test_alloys_under_an_unknown_header_are_asked_for(header, names):
+    population, frame = Population.load("tempering"), tempered().assign(**{header: names})
+    with pytest.raises(MatmlError, match=rf"{header!r} \(.*\) may name several.*`name=`"):
+        population.calibrate(frame)
+    assert population.calibrate(frame, name="40Mn").observations.names == ["40Mn"]
+    # numbers of rows, and one name throughout, part nothing
+    for same in ([1, 2, 3], ["A", "A", "A"]):
+        assert population.calibrate(frame.assign(**{header: same})).observations.names == ["alloy"]
+
+
 def test_times_of_a_diagram_are_predicted_in_seconds():
     stainless = Population.load("stainless")
     frame = pd.DataFrame(

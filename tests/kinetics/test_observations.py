@@ -125,7 +125,14 @@ def test_rows_without_a_name_are_of_one_alloy(tmp_path):
     [
         ("alloy,time_s,fraction_transformed\nA,1,0.5\n", "no temperature column"),
         ("alloy,temperature_C,temperature_K,time_s,hardness_HRC\n", "both temperature_K"),
-        ("charge,temperature_C,time_s,hardness_HRC\nX,500,1,50\n", "column 'alloy' is missing"),
+        (
+            "güte,temperature_C,time_s,hardness_HRC\nX,500,1,50\n4140,500,1,40\n",
+            r"column 'alloy' is missing, and 'güte' \(X, 4140\) may name several.* give a column",
+        ),
+        (
+            "specimen_no,temperature_C,time_s,hardness_HRC\n1,500,1,50\n1,550,1,45\n2,500,1,40\n",
+            r"'specimen_no' \(1, 2\) may name several: call it 'alloy' if it does, 'run' if",
+        ),
         ("alloy,temperature_C,fraction_transformed\nA,1,0.5\n", "column 'time_s' is missing"),
         ("alloy,temperature_C,time_s\nA,1,1\n", "no measured column.* the columns are alloy, "),
         ("alloy,temperature_C,time_s,hardness_HRC,ttt_fraction\n", "give exactly one"),

@@ -1,11 +1,13 @@
 """What may stand in a table of observations: columns, their units and ranges, and what is wrong."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from matml.core.errors import MatmlError
 from matml.core.text.words import plural
 from matml.kinetics.data.units import ZERO_CELSIUS
 
@@ -153,6 +155,18 @@ WATCHED = (
 )
 """Columns whose range among the training alloys is remembered."""
 
+USUAL = {
+    *("alloy", "temperature_K", "time_s", "sigma", "simulated", "run", "path"),
+    *("start_temperature_K", *MEASURED),
+}
+"""Columns with a meaning of their own, in usual units."""
+
+NUMBERED = {
+    *("specimen", "sample", "coupon", "probe", "heat", "melt", "charge", "schmelze", "cast"),
+    *("batch", "lot", "ingot", "material", "id", "no", "nr", "num", "number", "nummer"),
+}
+"""Words in the name of a column whose whole numbers may be names."""
+
 APART = ("run", "path", "start_temperature_K", *INPUTS)
 """Columns in which observations that are averaged or repeated must agree."""
 
@@ -221,6 +235,35 @@ def look_like_fractions(percent: np.ndarray) -> bool:
     """
     values = np.unique(percent[np.isfinite(percent)])
     return len(values) > 2 and 0.5 <= values[-1] <= 1 + FRACTION_NOISE
+
+
+def ask_for_alloys(table: pd.DataFrame, file: object, remedy: str) -> None:
+    """Refuse a table of text without a column `alloy`, a column of which may name several alloys.
+
+    Whoever pools two alloys as one gets parameters of neither. Different words may be names under
+    any header; whole numbers where the header says so and some come back, so that they do not count
+    the rows.
+
+    Raises
+    ------
+    MatmlError
+        With the column, its values and what to do: `remedy` where all rows are of one alloy.
+    """
+    for header in (str(name) for name in table if name not in USUAL | INPUTS.keys()):
+        cells = table[header].str.strip()
+        cells = cells[cells != ""]
+        values = cells.unique()
+        if len(values) < 2:
+            continue
+        number = pd.to_numeric(cells, errors="coerce")
+        named = not NUMBERED.isdisjoint(re.findall(r"[^\W\d_]+", header.lower()))
+        numbered = named and len(values) < len(cells) and bool((number % 1 == 0).all())
+        if number.isna().any() or numbered:
+            shown = ", ".join(values[:3]) + (", ..." if len(values) > 3 else "")
+            raise MatmlError(
+                f"{file}: column 'alloy' is missing, and {header!r} ({shown}) may name several: "
+                f"call it 'alloy' if it does, 'run' if it tells apart specimens of one; {remedy}"
+            )
 
 
 def on_history(points: pd.DataFrame) -> np.ndarray:

@@ -49,6 +49,8 @@ from matml.kinetics.data.columns import (
     LONGEST_S,
     MEASURED,
     SHORTEST_S,
+    USUAL,
+    ask_for_alloys,
     measured_problem,
     temperature_problem,
     time_problem,
@@ -64,10 +66,6 @@ from matml.kinetics.data.plausible import (
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import Table, in_usual_units
 
-USUAL_COLUMNS = {
-    *("alloy", "temperature_K", "time_s", "sigma", "simulated", "run", "path"),
-    *("start_temperature_K", *MEASURED),
-}
 LARGEST = 1e30
 """Of any number that a column without a known meaning may hold."""
 
@@ -252,15 +250,16 @@ def _with_alloy(table: Table, path: Path, given: pd.DataFrame | None) -> Table:
     """Return a table whose rows name their alloy: without a column that could name it, it is one.
 
     It is the only one of the table of alloys, or is called as the file.
+
+    Raises
+    ------
+    MatmlError
+        As `ask_for_alloys`.
     """
     cells = table.cells
-    others = (cells[name].str.strip() for name in set(cells) - USUAL_COLUMNS)
-    # words instead of numbers may be the names, under a header that is not known
-    words = any(
-        (pd.to_numeric(cell, errors="coerce").isna() & (cell != "")).all() for cell in others
-    )
-    if "alloy" in cells or words or cells.empty:
+    if "alloy" in cells or cells.empty:
         return table
+    ask_for_alloys(cells, path, "or give a column 'alloy' where all rows are of one")
     names = [path.stem] if given is None or "alloy" not in given else list(given["alloy"])
     if len(names) != 1:
         return table
@@ -413,7 +412,7 @@ def _add_others(
     for name in ("run", "path"):
         if name in rows:
             points[name] = rows[name].str.strip()
-    for name in [str(n) for n in rows if n not in USUAL_COLUMNS or n == "start_temperature_K"]:
+    for name in [str(n) for n in rows if n not in USUAL or n == "start_temperature_K"]:
         given = (rows[name].str.strip() != "").to_numpy()
         number = pd.to_numeric(rows[name], errors="coerce").to_numpy(float)
         number = np.where(np.isfinite(number), number, np.nan)
