@@ -24,6 +24,8 @@ def shown(text: str) -> list[str]:
 def problem(line: str) -> str | None:
     """Return what is wrong with a command line, if anything."""
     words = shlex.split(line, comments=True)[1:]
+    # behind it stands what the command checks by itself
+    words = words[: words.index("--")] if "--" in words else words
     command: click.Command = cli
     context = click.Context(cli, info_name="matml")
     while words and isinstance(command, click.Group) and not words[0].startswith("-"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from matml.cli.kinetics.flower import flower
 from matml.cli.kinetics.options import READABLE, bound_threads, threads_number, trust_option
 from matml.cli.options import FILE, participant_options
 from matml.cli.properties.federated import crystals
@@ -24,11 +25,12 @@ def federated() -> None:
     (`sums`); the coordinator makes the next prior of all (`step`), until it says that the prior is
     learned; `population` makes of it what `matml kinetics calibrate --prior` takes.
 
-    `crystals`: a network of crystals' properties, in the same way.
+    `crystals`: a network of crystals' properties, in the same way. `flower`: over a network.
     """
 
 
 federated.add_command(crystals)
+federated.add_command(flower)
 
 
 @federated.command()
