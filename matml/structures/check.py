@@ -18,7 +18,7 @@ from matml.structures.disorder.sites import (
     mixture_of,
     slack,
 )
-from matml.structures.elements import MAX_ATOMIC_NUMBER, shown
+from matml.structures.elements import MAX_ATOMIC_NUMBER, shown, unbalanced
 from matml.structures.errors import BadCrystal
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.cell import cell_volume, inverse, is_too_long
@@ -58,7 +58,7 @@ def site_kinds(structure: IStructure) -> tuple[np.ndarray, list[Mixture], list[s
     """
     kinds = np.empty(len(structure), dtype=np.int64)
     mixtures: list[Mixture] = []
-    decorated = False
+    charges: list[float] = []
     for index, site in enumerate(structure):
         # `elements` and `num_atoms` are looked up, `items` is made anew
         species, occupancy = site.species.elements, site.species.num_atoms
@@ -66,8 +66,13 @@ def site_kinds(structure: IStructure) -> tuple[np.ndarray, list[Mixture], list[s
             kinds[index] = _atomic_number(species[0], index)
         else:
             kinds[index] = kind_of(_mixture(site.species.items(), index), mixtures)
-        decorated |= any(isinstance(one, Species) and bool(one.oxi_state) for one in species)
-    return kinds, mixtures, ["oxidation states removed"] if decorated else []
+        charges += [
+            one.oxi_state * site.species[one]
+            for one in species
+            if isinstance(one, Species) and one.oxi_state
+        ]
+    notes = ["oxidation states removed"] if charges else []
+    return kinds, mixtures, [*notes, *filter(None, [unbalanced(charges)])]
 
 
 def _atomic_number(species: Element | Species | DummySpecies, index: int) -> int:

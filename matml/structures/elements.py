@@ -6,6 +6,7 @@ so the values are asked for here, once.
 """
 
 import warnings
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -67,6 +68,17 @@ def structure_of(
         species = [dict(shares[a:b]) for a, b in zip(first.tolist(), ends, strict=True)]
         coords = coords[first]
     return Structure(Lattice(np.reshape(lattice, (3, 3))), species, coords)
+
+
+def unbalanced(charges: Sequence[float]) -> str:
+    """Return a note on the oxidation numbers of a cell's atoms, times their shares, else ''.
+
+    Rounded ones, and those of rounded shares, may miss zero by two percent.
+    """
+    total = sum(charges)
+    if not abs(total) > 0.1 + 0.02 * sum(map(abs, charges)):
+        return ""  # or one is not given
+    return f"the oxidation numbers that are given sum to {total:+.4g} in the cell, not to 0"
 
 
 def shown(species: Element | Species | DummySpecies) -> str:

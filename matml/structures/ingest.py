@@ -13,7 +13,7 @@ import pandas as pd
 from matml.core.errors import MatmlError
 from matml.core.files import write_json, write_table
 from matml.core.parallel import heartbeat, map_ordered
-from matml.core.text.words import readable
+from matml.core.text.words import plural, readable
 from matml.structures.crystal import Crystal, crystal_of, crystal_of_cell
 from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided
@@ -25,10 +25,17 @@ from matml.structures.io.minerals import NAMES, OTHER_NAME, Name, other_than_nam
 from matml.structures.io.parse import bounded_work, parse
 from matml.structures.io.poscar import read_poscar
 from matml.structures.io.read import read_inputs
-from matml.structures.labels.files import LabelFile, read_label_file
+from matml.structures.labels.files import (
+    ONE_ROW,
+    LabelEntry,
+    LabelFile,
+    other_values,
+    read_label_file,
+)
 from matml.structures.labels.names import CrystalNames, refuse_lost_labels
 from matml.structures.labels.values import odd_scale
 from matml.structures.settings import STRUCTURES, TABLE, StructuresSection
+from matml.structures.symmetry.cell import widest_gap_A
 from matml.structures.symmetry.subgroups import refuse_other_symmetry
 from matml.structures.table import (
     QUARANTINE_COLUMNS,
@@ -36,6 +43,10 @@ from matml.structures.table import (
     family_table,
     quarantine_row,
 )
+
+VACUUM_A = 10.0
+"""A wider gap without atoms is a vacuum: of the 6,175 embedded crystals four have one (SnS, NbS2,
+LaSe, PbS), all others' are below 8.6."""
 
 
 def document_crystals(
@@ -164,12 +175,32 @@ def gather(
         names += [name for name in label_file.label_names if name not in names]
     table = pd.DataFrame(rows)
     values = pd.DataFrame(label_rows, index=table.index).reindex(columns=names)
+    said = [in_vacuum(table), *(odd_scale(name, values[name]) for name in names)]
     return Gathered(
         pd.concat([table, values.astype(np.float64)], axis=1),
         pd.DataFrame(quarantine, columns=QUARANTINE_COLUMNS),
         names,
         [*documents.ignored, *ignored],
-        [*documents.notes, *notes, *filter(None, (odd_scale(n, values[n]) for n in names))],
+        [*documents.notes, *notes, *filter(None, said)],
+    )
+
+
+def in_vacuum(table: pd.DataFrame) -> str:
+    """Return a note on crystals with a gap as wide as around a sheet or slab, '' without any."""
+    found = {}
+    for name, edges, places in zip(
+        *(table.get(column, []) for column in ("id", "lattice", "frac_coords")), strict=True
+    ):
+        gap = widest_gap_A(np.reshape(edges, (3, 3)), np.reshape(places, (-1, 3)))
+        if gap > VACUUM_A:
+            found[name] = gap
+    if not found:
+        return ""
+    shown = ", ".join(f"{name} ({gap:.1f} A)" for name, gap in list(found.items())[:3])
+    return (
+        f"{len(found)} {plural('crystal', len(found))} with a gap of more than {VACUUM_A:g} A "
+        f"without atoms: {shown}{' …' if len(found) > 3 else ''}: sheets or slabs in a vacuum? "
+        "Predictions are of bulk crystals"
     )
 
 
@@ -248,6 +279,7 @@ def attach_labels(
     unread = CrystalNames((row["id"], "", row["file"]) for row in refused)
     kept = dict.fromkeys(label_file.filled, 0)
     quarantine, unmatched = [], []
+    taken: dict[int, LabelEntry] = {}
     for entry in label_file.entries:
         place = (entry.key, label_file.path.name, entry.row)
         if entry.reason:
@@ -281,6 +313,14 @@ def attach_labels(
             quarantine.append(
                 quarantine_row(*place, "label row", "file", reason, "correct one of the two")
             )
+            continue
+        first = taken.setdefault(targets[0], entry)
+        if first is not entry:
+            reason = (
+                f"{label_file.key} {entry.key!r} names the crystal of row {first.row}, "
+                f"{first.key!r}, again{other_values(entry.labels, first)}"
+            )
+            quarantine.append(quarantine_row(*place, "label row", label_file.key, reason, ONE_ROW))
             continue
         label_rows[targets[0]].update(entry.labels)
         for name in entry.labels:

@@ -19,6 +19,7 @@ from matml.structures.io import parse
 from matml.structures.io.declared import parse_formula
 from matml.structures.io.documents import Document, Documents
 from matml.structures.io.read import read_inputs
+from matml.structures.io.space_groups import number_of_symbol
 from matml.structures.settings import StructuresSection
 from matml.structures.symmetry.subgroups import subgroups
 
@@ -761,3 +762,80 @@ def test_what_is_no_crystal_among_named_ones_is_told_by_its_name():
     found = dict(document_crystals(Document("x", "x", -1, "json", text), SETTINGS))
     assert [isinstance(item, Crystal) for item in found.values()] == [True, True, False]
     assert list(found) == ["x#a", "x#b", "x#meta"]
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (cif(["Na1 Na 0 0 0 .5", SALT[1] + " 1"], f"{FRACT} occupany"), "site_occupancy meant"),
+        (cif(["Na1 Na 0 0 0 .5", SALT[1] + " 1"], f"{FRACT} occ"), "site_occupancy meant"),
+        (cif(SALT, head="_chemical_formula_summ 'K Cl'\n"), "is _chemical_formula_sum meant?"),
+        (cif(SALT, head="_exptl_crystal_density_diffrn_su 0.1\n_cell_length_a_su 1\n"), ""),
+        (cif(["Ca1 Ca3+ 0 0 0", "O1 O2- .5 .5 .5"]), "that are given sum to +4 in the cell"),
+        (cif(["Ca1 Ca2+ 0 0 0", "O1 O-2 .5 .5 .5"]), ""),
+        (cif(["Ca1 Ca 0 0 0", "O1 O2- .5 .5 .5"]), ""),
+        (cif(SALT) + "\nloop_\n_atom_type_symbol\n_atom_type_oxidation_number\nNa 2\nCl -1\n",
+         "sum to +4"),
+        (cif(["Na1 Na 0 0 0", "H1 H .5 .5 .5"], head="_chemical_formula_sum 'D Na'\n"), "counts D"),
+        (cif(SALT, head="_pd_phase_name MgO\n"), "is called 'MgO', but the crystal is NaCl"),
+        (cif(SALT, head="_pd_phase_name 'NaCl (BCC)'\n"), ""),
+        (cif(SALT, head="_chemical_formula_sum\n;\nCl\nNa\n;\n"), ""),
+    ],
+)  # fmt: skip
+def test_what_a_cif_says_besides_is_held_against_the_sites(text, note):
+    found = one("cif", text)
+    assert note in found.notes
+    assert bool(note) == bool(found.notes)
+
+
+def test_a_formula_over_several_lines_is_compared():
+    text = cif(SALT, head="_chemical_formula_sum\n;\nCl\nK\n;\n")
+    assert "the formula" in one("cif", text).reason
+
+
+@pytest.mark.parametrize("edge", [564, 1e5])
+def test_a_cell_in_another_unit_is_refused_at_once(edge, within):
+    with within(3):
+        assert "volume per atom" in one("cif", cif(SALT).replace("5.64", str(edge))).reason
+
+
+def test_oxidation_states_of_json_are_summed():
+    sites = [
+        {"species": [{"element": symbol, "occu": 1, "oxidation_state": charge}], "abc": place}
+        for symbol, charge, place in (("Cs", 1, [0, 0, 0]), ("Cl", -2, [0.5, 0.5, 0.5]))
+    ]
+    found = one("json", json.dumps({"lattice": {"matrix": MATRIX}, "sites": sites}))
+    assert "oxidation states removed; the oxidation numbers that are given sum to -1" in found.notes
+
+
+def test_rows_of_an_ase_database_that_do_not_fit_its_ids_are_told():
+    row = ase([[4, 0, 0], [0, 4, 0], [0, 0, 4]])
+    text = json.dumps({"1": row, "2": row, "ids": [1], "nextid": 3})
+    assert "`ids` lists 1 rows, but there are 2" in one("json", text).reason
+
+
+def test_sheets_in_a_vacuum_are_told(tmp_path):
+    sheet = "MoS2\n1\n3.16 0 0\n-1.58 2.7366 0\n0 0 {}\nMo S\n1 2\nDirect\n"
+    sheet += "1/3 2/3 .5\n2/3 1/3 .578\n2/3 1/3 .422\n"
+    sheet = sheet.replace("1/3", ".333333333").replace("2/3", ".666666667")
+    (tmp_path / "sheet.vasp").write_text(sheet.format(20))
+    [note] = run_ingest([tmp_path], tmp_path / "out", SETTINGS, threads=1)["notes"]
+    assert "1 crystal with a gap of more than 10 A without atoms: sheet.vasp (16.9 A)" in note
+
+
+def test_two_rows_for_one_crystal_do_not_overwrite_one_another(tmp_path):
+    (tmp_path / "salt.cif").write_text(cif(SALT))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,bulk_modulus_GPa\nsalt,24\nsalt.cif,30\n")
+    run_ingest([tmp_path / "salt.cif"], tmp_path / "out", SETTINGS, labels, threads=1)
+    assert read_table(tmp_path / "out" / "structures.parquet")["bulk_modulus_GPa"].tolist() == [24]
+    told = (tmp_path / "out" / "quarantine.csv").read_text()
+    assert "names the crystal of row 2, 'salt', again, with bulk_modulus_GPa = 24, here 30" in told
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["P 4(2)/m n m", "P 4~2~/m n m", "P4<sub>2</sub>/mnm", "P 42/m 21/n 2/m", "P4_2/mnm (No. 136)"],
+)
+def test_symbols_as_they_are_typeset_and_in_full_are_known(symbol):
+    assert number_of_symbol(symbol) == 136

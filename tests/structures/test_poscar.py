@@ -70,6 +70,8 @@ def test_crystals_are_the_same_either_way(texts):
         ("\n", "\r"),
         ("\n", "\r\n"),
         ("NaCl", "\ufeffNaCl"),
+        ("1 1\n", "1 1 ! of each\n"),
+        ("direct", "Direct configuration=     1"),
     ],
 )
 def test_dialects_hold_the_same_crystal(old, new):
@@ -120,7 +122,11 @@ def test_what_was_understood_is_said():
         ("2.8 2.8 0\n", "2.8 2.8\n", "line 5 of the POSCAR is '2.8 2.8', not 3 numbers"),
         ("direct\n", "", "neither Direct nor Cartesian"),
         ("direct\n", "\n", "neither Direct nor Cartesian"),
-        ("direct", "Direct configuration=     1", "XDATCAR"),
+        (
+            "direct\n",
+            "Direct configuration=     1\n0 0 0\n.5 .5 .5\nDirect configuration=     2\n",
+            "XDATCAR",
+        ),
         ("1.0", "one", "not a scale"),
         ("1.0", "1 -1 1", "not a scale"),
         ("1.0", "1 1", "not a scale"),

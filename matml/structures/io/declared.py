@@ -133,7 +133,7 @@ def _parsed(text: str) -> tuple[tuple[str, float], ...] | None:
         return None
     total: dict[str, float] = {}
     for part in re.split(rf"[·•*,;]|{ADDED}", words):
-        part = part.replace(" ", "")
+        part = "".join(part.split())
         if not part:
             continue
         found = re.fullmatch(r"(\d+(?:\.\d+)?)?(.+)", part)

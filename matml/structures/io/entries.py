@@ -52,8 +52,8 @@ OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM, *dict(KEYS)
 """Columns of a table that are compared: of volumes and densities nobody knows how they were had."""
 OF_AN_ENTRY = frozenset((*SITES, *ELEMENTS, *ANONYMOUS, "nelements", "volume", "density"))
 """What the entries of databases tell besides."""
-NO_BULK = re.compile(r"layer|wire|tube|ribbon|molecul|cluster|slab|surface", re.IGNORECASE)
-"""In what JARVIS calls the dimensionality; `2D-bulk` is a crystal of layers."""
+NO_BULK = re.compile(r"layer|wire|tube|ribbon|molecul|cluster|slab|surface|^[012]D$", re.IGNORECASE)
+"""In what JARVIS calls the dimensionality or `typ`; `2D-bulk` is a crystal of layers."""
 DECLARED = "declared_symmetry"
 SURFACES = ("Slab", "Interface")
 """Classes of pymatgen that are periodic in two directions in truth."""
@@ -79,11 +79,12 @@ def check_entry(entry: Any, structure: Structure) -> None:
                 f"{key} = {entry[key]} is declared, but lengths are read in angstrom",
                 "convert lattice and positions to angstrom, or delete the unit if they are",
             )
-    dimension = entry.get("dimensionality")
-    if isinstance(dimension, str) and NO_BULK.search(dimension):
-        raise BadCrystal(
-            f"dimensionality = {dimension}: not periodic in all directions", "give a bulk crystal"
-        )
+    for key in ("dimensionality", "typ"):
+        dimension = entry.get(key)
+        if isinstance(dimension, str) and NO_BULK.search(dimension):
+            raise BadCrystal(
+                f"{key} = {dimension}: not periodic in all directions", "give a bulk crystal"
+            )
     structure.properties[DECLARED] = {
         **structure.properties.get(DECLARED, {}),
         **declared_symmetry(entry),

@@ -14,7 +14,7 @@ from typing import Any
 from pymatgen.core.periodic_table import Element
 
 from matml.structures.elements import MAX_ATOMIC_NUMBER
-from matml.structures.io.declared import parse_formula
+from matml.structures.io.declared import other_ratio, parse_formula
 from matml.structures.symmetry.subgroups import subgroups
 
 COMPOUNDS = {
@@ -64,6 +64,8 @@ ANIONS = {
     **{"phosphate": "PO4", "aluminium": "Al", "caesium": "Cs", "sulphur": "S"},
 }
 """Ends of words in systematic names, with what they name."""
+FORMULA = re.compile(r"(?=.*[a-z\d])(?:[A-Z][a-z]?[\d.]*|[()])+")
+"""A word that is a formula; `BCC` and `LNO` are not."""
 TAGS = (
     ("_chemical_name_mineral", False),
     ("_chemical_name_systematic", False),
@@ -168,6 +170,11 @@ def other_than_named(name: Name, formula: str, space_group: int) -> tuple[str, b
     systematic = meaning is None and not (name.comment or name.of_type)
     if systematic and (more := not_named(name.text, formula)):
         return f"it is called {name.text.strip()!r}, but {formula} holds no {more}", False
+    if systematic and amounts:
+        words = filter(FORMULA.fullmatch, re.split(r"[\s_,;]+", name.text))
+        held = {word: atoms for word in words if len(atoms := parse_formula(word) or {}) > 1}
+        if held and all(other_ratio(atoms, word, amounts) for word, atoms in held.items()):
+            return f"it is called {name.text.strip()!r}, but the crystal is {formula}", False
     if meaning is None or not amounts:
         return None
     said = (

@@ -214,7 +214,7 @@ def json_records(text: str) -> list[dict]:
     try:
         records = entries_of(value)
     except ValueError as error:
-        raise BadCrystal(str(error), "write it again with DataFrame.to_json") from None
+        raise BadCrystal(str(error), "write the file again with the program that made it") from None
     if not records:
         raise BadCrystal("holds an empty list", "give at least one structure")
     return records

@@ -26,6 +26,8 @@ from matml.structures.symmetry.mixed_lengths import refuse_mixed_lengths
 NUMBERS = {Element.from_Z(number).symbol: number for number in range(1, MAX_ATOMIC_NUMBER + 1)}
 FASTEST = 0.3
 """Velocities in angstrom per femtosecond are smaller: 30 km/s."""
+CONFIGURATION = re.compile(r"\s*direct\s+configuration\s*=", re.IGNORECASE)
+"""Above each of an XDATCAR's."""
 FLAGS = {"T", "F", ".TRUE.", ".FALSE."}
 Cell = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
 
@@ -126,7 +128,7 @@ def _numbers(lines: Sequence[str], at: int, least: int, *, exactly: bool = False
 
 def _scales(lines: Sequence[str], cell: np.ndarray) -> np.ndarray:
     """Return the factors of x, y and z: one number, three, or minus the volume of the cell."""
-    words = lines[1].split()
+    words = re.split("[!#]", lines[1])[0].split()
     try:
         scales = to_numbers([words])[0]
     except ValueError:
@@ -160,7 +162,7 @@ def _symbols(lines: Sequence[str], notes: list[str]) -> tuple[list[str] | None, 
 
     None where there is no such line, as in VASP 4.
     """
-    words = lines[5].split()
+    words = re.split("[!#]", lines[5])[0].split()
     if words and all(word.isdigit() for word in words):
         return None, 5
     found = []
@@ -199,7 +201,7 @@ def _first_site(lines: Sequence[str], place: int) -> int:
 
 
 def _counts(lines: Sequence[str], at: int, symbols: list[str] | None) -> list[int]:
-    words = lines[at].split()
+    words = re.split("[!#]", lines[at])[0].split()
     if not words or not all(word.isdigit() for word in words):
         raise BadCrystal(
             f"line {at + 1} of the POSCAR is {lines[at].strip()[:60]!r}, not the numbers of atoms",
@@ -220,7 +222,7 @@ def _counts(lines: Sequence[str], at: int, symbols: list[str] | None) -> list[in
 
 def _is_cartesian(lines: Sequence[str], at: int) -> bool:
     line = lines[at].strip() if at < len(lines) else ""
-    if re.match(r"(?i)direct\s+configuration\s*=", line):
+    if any(CONFIGURATION.match(other) for other in lines[at + 1 :] if CONFIGURATION.match(line)):
         raise BadCrystal(
             f"line {at + 1} is {line[:60]!r}: an XDATCAR of several configurations",
             "give one configuration a file (ASE or pymatgen's Xdatcar split it)",
@@ -300,7 +302,7 @@ def _check_rest(lines: Sequence[str], at: int, total: int) -> None:
                 "correct the counts if they are positions, delete the rows if they are not",
             )
     for offset, line in enumerate(rest):
-        if re.match(r"(?i)\s*direct\s+configuration\s*=", line) or (
+        if CONFIGURATION.match(line) or (
             line.strip()
             and not all(map(_is_number, line.split()))
             and not re.match(r"(?i)\s*(lattice|cartesian|direct)\b", line)

@@ -27,6 +27,13 @@ SYMBOL = (
 NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
 SETTING_CODE = "_space_group_it_coordinate_system_code"
 MAGNETIC = ("_space_group_magn", "_space_group_symop_magn")
+TYPESET = re.compile(
+    r"~|</?su[bp]>|\$|_\{|(?<=\d)\}(?=[/\sa-d])|\s*\((?:no\.?\s*)?\d{2,3}\)\s*$|(?<=\d)\(([1-5])\)",
+    re.IGNORECASE,
+)
+"""How CIF, HTML and TeX lower the screw of an axis; and the number behind a symbol."""
+FULL_AXES = re.compile(r"(?<=\s)(?:2|21)/(?=[a-n])|(?<=^[A-Z]\s)4\d?/(?=[a-n]\s-3)")
+"""Axes that the short symbol leaves out: of `P 42/m 21/n 2/m` and `F 4/m -3 2/m`."""
 MINUS = str.maketrans(dict.fromkeys("−–—‐‑﹣-", "-"))
 # what programs write behind a symbol: S, Z (ICSD's origins 1 and 2), H, R, HR, axes in words
 ORIGIN = {"s": "1", "z": "2", "1": "1", "2": "2"}
@@ -318,7 +325,7 @@ def _coded(names: Sequence[str], code: str) -> Sequence[str]:
 @lru_cache(maxsize=4096)
 def _settings(symbol: str, axes: str, alpha: float, gamma: float) -> tuple[str, ...]:
     """Return gemmi's extended symbols of the settings that a symbol may mean."""
-    text = symbol.translate(MINUS).replace("_", "").strip()
+    text = TYPESET.sub(r"\1", symbol.translate(MINUS)).replace("_", "").strip()
     text = re.sub(r"\bbar\b|-\s+(?=\d)", "-", text)
     choice, stem = "", text
     found = re.search(
@@ -332,7 +339,8 @@ def _settings(symbol: str, axes: str, alpha: float, gamma: float) -> tuple[str, 
         choice = ORIGIN.get(word, "") or AXES.get(word, "")
         group = gemmi.find_spacegroup_by_name(stem, alpha, gamma)
     if group is None:
-        return ()
+        short = FULL_AXES.sub("", text) if "1" not in text.split() else text
+        return _settings(short, axes, alpha, gamma) if short != text else ()
     # e stands for two glide planes at once; away from C m m e and C c c e, the standard settings,
     # such a symbol has two origins, which gemmi's table names by either plane
     plain = "".join(stem.split())

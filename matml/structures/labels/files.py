@@ -19,6 +19,8 @@ from matml.structures.labels.values import (
     plain_number,
 )
 
+ONE_ROW = "keep one row per structure (the first was used)"
+
 
 @dataclass(frozen=True)
 class LabelEntry:
@@ -114,8 +116,7 @@ def read_label_file(path: str | Path) -> LabelFile:
             if not any(map(plain_number, record.values())):
                 remedy += ", or delete the row if it holds units or titles"
         elif name in seen:
-            reason = f"{key} {name!r} stands in row {seen[name].row} already"
-            remedy = "keep one row per structure (the first was used)"
+            reason, remedy = f"{key} {name!r} stands in row {seen[name].row} already", ONE_ROW
         labels, dropped = {}, []
         for label in names:
             value, why, help_ = check_label(label, record[label])
@@ -124,11 +125,7 @@ def read_label_file(path: str | Path) -> LabelFile:
             elif value == value:
                 labels[label] = value
         if reason and name in seen:
-            reason += "".join(
-                f", with {label} = {seen[name].labels[label]:g}, here {value:g}"
-                for label, value in labels.items()
-                if seen[name].labels.get(label, value) != value
-            )
+            reason += other_values(labels, seen[name])
         family = record["family"].strip() if has_family else ""
         file = record.get("file", "").strip() if key == "id" else ""
         entry = LabelEntry(name, row, labels, family, tuple(dropped), reason, remedy, file, record)
@@ -140,6 +137,15 @@ def read_label_file(path: str | Path) -> LabelFile:
     told = (*table.attrs["notes"], *_odd(names, entries), *(f"left out: {x}" for x in doubts))
     notes = [f"{path.name}: {note}" for note in told]
     return LabelFile(path, key, names, entries, ignored, notes)
+
+
+def other_values(labels: Mapping[str, float], first: LabelEntry) -> str:
+    """Return, to go on with, which labels differ from those of a crystal's first row."""
+    return "".join(
+        f", with {label} = {first.labels[label]:g}, here {value:g}"
+        for label, value in labels.items()
+        if first.labels.get(label, value) != value
+    )
 
 
 def _odd(names: Sequence[str], entries: Sequence[LabelEntry]) -> Iterator[str]:

@@ -66,7 +66,7 @@ RESERVED = frozenset(
         *("common_name", "duplicate_of", "lattice", "frac_coords", "atomic_numbers", "orbit"),
         *("notes", "poscar", "structure", "occupancy", "disordered"),
         # numbers that are no property
-        *("nsites", "num_sites", "natoms", "nelements"),
+        *("nsites", "num_sites", "natoms", "n_atoms", "num_atoms", "nelements", "n_elements"),
         *("spacegroup", "space_group", "spacegroup_number", "space_group_it_number", "spg_number"),
     )
 )

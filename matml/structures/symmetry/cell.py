@@ -43,3 +43,17 @@ def first_places(labels: Sequence[int]) -> tuple[list[int], list[int]]:
         first.setdefault(label, place)
     found = sorted(first)
     return found, [first[label] for label in found]
+
+
+def widest_gap_A(lattice: np.ndarray, frac_coords: np.ndarray) -> float:
+    """Thickness of the widest layer along two edges of a cell that holds no atom's centre.
+
+    Parameters
+    ----------
+    lattice, frac_coords
+        Row vectors (3, 3) in angstrom, and positions (sites, 3).
+    """
+    heights = 1 / np.sqrt(np.square(inverse(lattice.tolist())).sum(axis=0))
+    places = np.sort(frac_coords % 1.0, axis=0)
+    steps = np.diff(places, axis=0, append=places[:1] + 1)
+    return float((steps.max(axis=0) * heights).max())

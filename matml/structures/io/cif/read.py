@@ -7,7 +7,7 @@ a formula means, and what to do where two of them disagree, is decided here.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +15,10 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from matml.structures.disorder.sites import slack
+from matml.structures.elements import unbalanced
 from matml.structures.errors import BadCrystal
 from matml.structures.io.cif.bonds import Bond, listed_bonds, other_bond
+from matml.structures.io.cif.misspelt import passed_over
 from matml.structures.io.cif.occupancies import weighted
 from matml.structures.io.cif.sites import SAME_SITE_A, Site, listed_sites
 from matml.structures.io.cif.tags import (
@@ -55,6 +57,7 @@ class Reading:
     positions: np.ndarray
     contradictions: list[str]
     notes: list[str]
+    charges: Sequence[float] = ()
 
 
 def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
@@ -117,7 +120,8 @@ def read_cif(text: str, max_sites: int) -> tuple[Structure, list[str]]:
     if not declared.tells_amount and has_other_origin(reading.operations):
         structure.properties[HINT] = "are the coordinates by the other origin of its space group?"
     structure.properties[NAMES] = names_in(block, TAGS, confirmed=declared.formula is not None)
-    return structure, [*notes, *reading.notes]
+    notes += [*reading.notes, *passed_over(block), unbalanced(reading.charges)]
+    return structure, list(filter(None, notes))
 
 
 def _check_size(block: dict[str, list[str]], declared: Declared, max_sites: int) -> None:
@@ -221,7 +225,8 @@ def _fill(
     names = [site.name for site in sites]
     if not wrong and (other := other_bond(bonds, names, np.array(owners), positions, lattice)):
         wrong.append(other)
-    return Reading(operations, species, positions[kept], wrong, notes)
+    charges = [s.charge * s.occupancy * len(x) for s, x in zip(sites, equivalent, strict=True)]
+    return Reading(operations, species, positions[kept], wrong, notes, charges)
 
 
 def _images(
@@ -271,12 +276,14 @@ def _merge(
                 f"{crowd} positions lie within {SAME_ATOM_A} A of one another",
                 "delete the doubled sites",
             )
-    centre, other, _, _ = find_points_in_spheres(
-        cartesian, cartesian, r=SAME_ATOM_A, pbc=np.ones(3, np.int64), lattice=lattice, tol=1e-8
+    # the search divides the cell into cubes of this edge
+    reach = max(SAME_ATOM_A, 0.004 * float(np.abs(lattice).max()))
+    centre, other, _, distance = find_points_in_spheres(
+        cartesian, cartesian, r=reach, pbc=np.ones(3, np.int64), lattice=lattice, tol=1e-8
     )
     onto = np.arange(len(positions))
-    for a, b in zip(centre, other, strict=True):
-        if b < a:
+    for a, b, apart in zip(centre, other, distance, strict=True):
+        if b < a and apart <= SAME_ATOM_A:
             onto[a] = min(onto[a], onto[b])
     content: dict[int, dict] = {}
     doubled = set()
@@ -350,7 +357,7 @@ def _choose(readings: list[Reading], declared: Declared) -> Reading:
         f"read by {first.operations.origin}, since by {refused[0].operations.origin} "
         f"{refused[0].contradictions[0]}"
     )
-    return Reading(first.operations, first.species, first.positions, [], [*first.notes, note])
+    return replace(first, notes=[*first.notes, note])
 
 
 def _remedy(reason: str) -> str:

@@ -1,5 +1,6 @@
 """The sites that a CIF block lists: element, place and occupancy, as labels and types tell."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from matml.structures.io.cif.tags import (
     entry,
     finite_number,
     listed_types,
+    oxidation_numbers,
 )
 from matml.structures.io.declared import (
     FARTHEST_UNCONFIRMED,
@@ -38,7 +40,10 @@ FARTHEST_CELLS = 1e6
 
 @dataclass(frozen=True)
 class Site:
-    """One row of the loop of atom sites; `order` is that of its site symmetry."""
+    """One row of the loop of atom sites.
+
+    `order` is that of its site symmetry, `charge` its oxidation number, NaN where none is given.
+    """
 
     name: str
     species: Element | Unknown
@@ -47,6 +52,7 @@ class Site:
     multiplicity: int | None
     wyckoff: str
     order: int | None = None
+    charge: float = math.nan
 
 
 def listed_sites(
@@ -71,6 +77,7 @@ def listed_sites(
         _refuse_lost(block, labels)
     hydrogens = any(re.match(r"\d*[HDT](?![a-z])", kind) for kind in types or labels)
     found = []
+    numbers = oxidation_numbers(block)
     multiplicities = next((block[tag] for tag in MULTIPLICITY if tag in block), [])
     for row, name in enumerate(names):
         flag = entry(block, "_atom_site_calc_flag", row).lower()
@@ -112,12 +119,19 @@ def listed_sites(
                 _count(times),
                 wyckoff,
                 _count(entry(block, SYMMETRY_ORDER, row)),
+                numbers.get(kind, math.nan),
             )
         )
     if not found:
         raise BadCrystal("the CIF lists no atoms (_atom_site_…)", "add the loop of atom sites")
     if not declared.formula:
         _compare_types(listed_types(block), found)
+    heavy = re.search(r"(?<![A-Za-z])[DT](?![a-z])", declared.formula_text)
+    if heavy and hydrogens and not any(site.species.symbol in ("D", "T") for site in found):
+        notes.append(
+            f"the formula {declared.formula_text!r} counts {heavy[0]}, the sites hold H: isotopes "
+            "are not distinguished"
+        )
     return found
 
 

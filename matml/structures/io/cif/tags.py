@@ -26,6 +26,8 @@ BONDED = tuple(f"_geom_bond_atom_site_label_{end}" for end in "12")
 MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
 SYMMETRY_ORDER = "_atom_site_site_symmetry_order"
 SYSTEM = ("_space_group_crystal_system", "_symmetry_cell_setting")
+CHARGED = re.compile(r"\W*[A-Za-z]+[\^(]*(?:(\d*\.?\d*)([+-])|([+-])(\d+\.?\d*))[\^)]*")
+"""A type symbol such as `Fe3+`, `O-2`, `Na+`."""
 READ = (
     *("_cell", "_atom_site", "_atom_type", "_symmetry", "_space_group", "_chemical", "_exptl"),
     *("_geom_bond", "_pd_phase_name"),
@@ -176,6 +178,20 @@ def declared_facts(block: dict[str, list[str]], notes: list[str]) -> Declared:
         weight_u=_number(block, "_chemical_formula_weight"),
         in_cell=_in_cell(block),
     )
+
+
+def oxidation_numbers(block: dict[str, list[str]]) -> dict[str, float]:
+    """Return the oxidation numbers of type symbols, as their loop or else the symbols give them."""
+    numbers: dict[str, float] = {}
+    said = block.get("_atom_type_oxidation_number", [])
+    for kind, text in zip(block.get("_atom_type_symbol", []), said, strict=False):
+        if np.isfinite(value := gemmi.cif.as_number(text)):
+            numbers[kind] = float(value)
+    for kind in block.get("_atom_site_type_symbol", block.get("_atom_site_label", [])):
+        if kind not in numbers and (found := CHARGED.fullmatch(kind)):
+            size = float((found[1] or found[4] or "1").strip(".") or 1)
+            numbers[kind] = -size if "-" in (found[2] or found[3]) else size
+    return numbers
 
 
 def _in_cell(block: dict[str, list[str]]) -> dict[str, float] | None:

@@ -36,7 +36,14 @@ def entries_of(value: Any) -> list:
             for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
         ]
     if isinstance(value.get("ids"), list) and "nextid" in value:
-        return [{"id": str(n), **value[str(n)]} for n in value["ids"] if str(n) in value]
+        names = list(map(str, value["ids"]))
+        rows = [name for name in value if name.isdigit()]
+        if other := sorted({*names} ^ {*rows}, key=len):
+            raise ValueError(
+                f"`ids` lists {len(names)} rows, but there are {len(rows)}: {other[0]} is in one of"
+                " the two only"
+            )
+        return [{"id": name, **value[name]} for name in names]
     for key in LISTS:
         if isinstance(value.get(key), list | dict):
             found = value[key]
