@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from matml.core.errors import MatmlError
 from matml.core.settings import MOST_SEED, Section
 from matml.kinetics.settings import KineticsSection
 from matml.properties.settings import PropertiesSection
@@ -65,6 +66,14 @@ class Configuration(Section):
         if not os.access(there, os.W_OK | os.X_OK):
             raise ValueError(f"nothing can be written in {there}; name another folder")
         return path
+
+    @model_validator(mode="after")
+    def _mixed_precision_has_a_gpu(self) -> "Configuration":
+        try:
+            self.properties.check_device(self.device)
+        except MatmlError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @model_validator(mode="after")
     def _screened_property_is_learned(self) -> "Configuration":

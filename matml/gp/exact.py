@@ -16,6 +16,8 @@ from matml.gp.rows import AllRows, Block, Crystals, Rows
 
 EXACT_UP_TO = 4000
 """Training rows up to which the posterior is exact, by default."""
+ROWS = "rows."
+"""What names of tensors begin with that are of training rows."""
 
 
 class GlobalGP:
@@ -44,6 +46,8 @@ class GlobalGP:
     noise: Tensor
     rows: Rows
     partitioned: bool
+    # of partitioned rows what takes longest, as a file has it
+    learned: dict[str, Tensor] | None = None
 
     def __init__(
         self,
@@ -183,7 +187,10 @@ class GlobalGP:
             "noise": self.noise,
         }
         # files of few rows are as they were before rows could be partitioned
-        return found | ({"partitioned": torch.tensor(True)} if self.partitioned else {})
+        if isinstance(self.rows, PartitionedRows):
+            own = {f"{ROWS}{name}": value for name, value in self.rows.tensors().items()}
+            found |= {"partitioned": torch.tensor(True)} | own
+        return found
 
     @classmethod
     def from_hyper_parameters(cls, tensors: dict[str, Tensor]) -> "GlobalGP":
@@ -195,6 +202,9 @@ class GlobalGP:
         process.mean, process.deviation = tensors["mean_deviation"].tolist()
         process.kernel = DescriptorKernel(tensors["weights"], tensors["variance"])
         process.noise, process.partitioned = tensors["noise"], "partitioned" in tensors
+        process.learned = {
+            name.removeprefix(ROWS): own for name, own in tensors.items() if name.startswith(ROWS)
+        }
         return process
 
     def _standardise(self, features: np.ndarray) -> Tensor:
@@ -220,8 +230,12 @@ class GlobalGP:
         self.noise = learned[-1] + JITTER
 
     def _condition(self, x: Tensor, y: Tensor) -> None:
-        condition_on = PartitionedRows if self.partitioned else AllRows
-        self.y, self.rows = y, condition_on(self.kernel, self.noise, x, y)
+        self.y = y
+        self.rows = (
+            PartitionedRows(self.kernel, self.noise, x, y, learned=self.learned)
+            if self.partitioned
+            else AllRows(self.kernel, self.noise, x, y)
+        )
 
 
 def negative_log_likelihood(

@@ -7,6 +7,7 @@ Gaussian process as well, so that labels of a family condition it as exactly as 
 block, or with all rows inducing, it is the process itself. Time and memory grow with the rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,37 @@ class Split:
         for rows, side in zip((below, ~below), self.sides, strict=True):
             found[rows] = side if isinstance(side, int) else side.blocks(x[rows])
         return found
+
+    def flat(self) -> list["Split"]:
+        """Return this and all splits below it."""
+        below = (side.flat() for side in self.sides if isinstance(side, Split))
+        return [self, *(each for own in below for each in own)]
+
+
+def tensors_of(tree: Split) -> dict[str, Tensor]:
+    """Return a split and all below it: of each its plane, and its sides.
+
+    A side is the number of a block, or below 0 that of a split.
+    """
+    splits = tree.flat()
+    number = {id(each): -place for place, each in enumerate(splits)}
+    sides = [[x if isinstance(x, int) else number[id(x)] for x in each.sides] for each in splits]
+    return {
+        "direction": torch.stack([each.direction for each in splits]),
+        "level": torch.stack([each.level for each in splits]),
+        "sides": torch.tensor(sides),
+    }
+
+
+def split_of(tensors: Mapping[str, Tensor]) -> Split:
+    """Return what `tensors_of` was given."""
+    made: dict[int, Split] = {}
+    sides = tensors["sides"].tolist()
+    # those above come first
+    for place in reversed(range(len(sides))):
+        below, above = (x if x >= 0 else made[-x] for x in sides[place])
+        made[place] = Split(tensors["direction"][place], tensors["level"][place], (below, above))
+    return made[0]
 
 
 def split(x: Tensor, largest: int) -> Split | int:
@@ -137,6 +169,8 @@ class PartitionedRows:
         Standardised features and labels, [n, d] and [n].
     inducing, largest
         Inducing rows, and rows of a block at most.
+    learned
+        What `tensors` gave of the same rows: blocks are then made when a crystal lies in one.
     """
 
     def __init__(
@@ -149,47 +183,81 @@ class PartitionedRows:
         inducing: int = INDUCING,
         largest: int = LARGEST,
         dtype: torch.dtype = torch.float32,
+        learned: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.kernel, self.dtype = kernel, dtype
+        self.kernel, self.noise, self.dtype, self.x, self.y = kernel, noise, dtype, x, y
         chosen = x[np.random.default_rng(0).permutation(len(x))[:inducing]]
         self.far = KernelRows(kernel, chosen)
         self.factor = factorise(self.far.covariance(chosen), JITTER, overwrite=True)
+        self._neighbours: dict[int, Neighbours] = {}
+        # where rounding is another the sums are nearly the same, of other rows they are not
+        self.sums = torch.stack([x.sum(), x.abs().sum(), y.sum(), y.abs().sum()])
+        if learned and torch.allclose(learned["sums"], self.sums, rtol=1e-6, atol=1e-6):
+            self.split: Split | int = split_of(learned)
+            self.block = learned["block"].long()
+            self.known, self.solved = learned["known"], learned["solved"]
+            return
         self.split = split(x * kernel.weights, largest)
-        self.precision = torch.eye(len(chosen), dtype=torch.float64)
+        self.block = self._blocks(x)
+        precision = torch.eye(len(chosen), dtype=torch.float64)
         side = torch.zeros(len(chosen), 1, dtype=torch.float64)
-        blocks = self._blocks(x)
         parts = []
-        for number in range(int(blocks.max()) + 1):
-            rows = torch.where(blocks == number)[0]
-            own = KernelRows(kernel, x[rows])
-            low = torch.linalg.solve_triangular(
-                self.factor.mT, self.far.covariance(x[rows]), upper=True, left=False
-            )
-            factor = factorise(own.covariance(x[rows]).addmm_(low, low.mT, alpha=-1), noise)
-            both = torch.cat([low, y[rows, None]], 1)
-            low, label = torch.linalg.solve_triangular(factor, both, upper=False).tensor_split(
-                [-1], 1
-            )
-            self.precision.addmm_(low.mT, low)
+        for number in range(int(self.block.max()) + 1):
+            own, factor, low, label = self._part(number)
+            precision.addmm_(low.mT, low)
             side.addmm_(low.mT, label)
             parts.append((own, factor, low.to(dtype), label))
-        self.known = torch.linalg.cholesky(self.precision)
-        mean = torch.cholesky_solve(side, self.known)
-        self.neighbours = []
-        while parts:
-            own, factor, low, label = parts.pop(0)
-            wide = low.double()
-            left = label - wide @ mean
-            near = torch.linalg.solve_triangular(factor.mT, left, upper=True)
-            far = torch.linalg.solve_triangular(self.factor.mT, mean - wide.mT @ left, upper=True)
-            self.neighbours.append(Neighbours(own, factor.to(dtype), low, near[:, 0], far[:, 0]))
+        self.known = torch.linalg.cholesky(precision)
+        self.solved = torch.cholesky_solve(side, self.known)
+        for number in range(len(parts)):
+            self._neighbours[number] = self._finished(*parts.pop(0))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what takes longest to learn from the rows; nothing of a single block."""
+        if isinstance(self.split, int):
+            return {}
+        return tensors_of(self.split) | {
+            "block": self.block.int(),
+            "known": self.known,
+            "solved": self.solved,
+            "sums": self.sums,
+        }
+
+    def neighbours(self, number: int) -> Neighbours:
+        """Return the rows of a block."""
+        if number not in self._neighbours:
+            own, factor, low, label = self._part(number)
+            self._neighbours[number] = self._finished(own, factor, low.to(self.dtype), label)
+        return self._neighbours[number]
+
+    def _part(self, number: int) -> tuple[KernelRows, Tensor, Tensor, Tensor]:
+        """Return rows, factor and `low` of a block, and its labels through that factor, [b, 1]."""
+        rows = torch.where(self.block == number)[0]
+        x = self.x[rows]
+        own = KernelRows(self.kernel, x)
+        low = torch.linalg.solve_triangular(
+            self.factor.mT, self.far.covariance(x), upper=True, left=False
+        )
+        factor = factorise(own.covariance(x).addmm_(low, low.mT, alpha=-1), self.noise)
+        both = torch.cat([low, self.y[rows, None]], 1)
+        low, label = torch.linalg.solve_triangular(factor, both, upper=False).tensor_split([-1], 1)
+        return own, factor, low, label
+
+    def _finished(self, own: KernelRows, factor: Tensor, low: Tensor, label: Tensor) -> Neighbours:
+        """Return a block's rows with what the mean takes of them, which needs all blocks."""
+        wide = low.double()
+        left = label - wide @ self.solved
+        near = torch.linalg.solve_triangular(factor.mT, left, upper=True)
+        far = self.solved - wide.mT @ left
+        far = torch.linalg.solve_triangular(self.factor.mT, far, upper=True)
+        return Neighbours(own, factor.to(self.dtype), low, near[:, 0], far[:, 0])
 
     def mean(self, x: Tensor) -> Tensor:
         """As of `Rows`."""
         far, found = self.far.covariance(x), x.new_empty(len(x))
         blocks = self._blocks(x)
         for number in blocks.unique().tolist():
-            own, rows = self.neighbours[number], torch.where(blocks == number)[0]
+            own, rows = self.neighbours(number), torch.where(blocks == number)[0]
             found[rows] = far[rows] @ own.far + own.rows.covariance(x[rows]) @ own.near
         return found
 
@@ -217,13 +285,13 @@ class PartitionedRows:
         x = x[order]
         far = self.far.covariance(x)
         low = self._whiten(self.factor, far)
-        largest = max(len(own.factor) for own in self.neighbours)
+        largest = int(self.block.bincount().max())
         local = x.new_zeros(len(x), largest, dtype=self.dtype)
         rest, mean = torch.empty_like(low), x.new_empty(len(x))
         numbers, sizes = block.unique_consecutive(return_counts=True)
         start = 0
         for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
-            own, rows = self.neighbours[number], slice(start, start + size)
+            own, rows = self.neighbours(number), slice(start, start + size)
             near = own.rows.covariance(x[rows])
             mean[rows] = far[rows] @ own.far + near @ own.near
             half = self._whiten(own.factor, near).addmm_(low[rows], own.low.mT, alpha=-1)

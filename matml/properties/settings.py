@@ -5,6 +5,7 @@ from pydantic import (
     field_validator,
 )
 
+from matml.core.errors import MatmlError
 from matml.core.settings import Section
 
 
@@ -47,6 +48,10 @@ class PropertiesSection(Section):
         ge=1,
         le=256,
         description="Processes that share the training of one member (started by `torchrun`).",
+    )
+    mixed_precision: bool = Field(
+        default=False,
+        description="Whether pre-training multiplies matrices in bfloat16, on a GPU only.",
     )
     width: int = Field(default=64, ge=8, le=1024, description="Features of a node.")
     layers: int = Field(default=3, ge=1, le=12, description="Convolutions.")
@@ -95,6 +100,19 @@ class PropertiesSection(Section):
         description="Training labels of a property up to which its global GPs are exact; with more "
         "they are exact within blocks of neighbours, so that cost grows with the labels.",
     )
+
+    def check_device(self, device: str) -> None:
+        """Refuse mixed precision on the processor, where it would be slower and less exact.
+
+        Raises
+        ------
+        MatmlError
+        """
+        if self.mixed_precision and device == "cpu":
+            raise MatmlError(
+                "properties.mixed_precision = true with device = cpu: bfloat16 saves time on a GPU "
+                "only; set device: cuda (or another GPU), or mixed_precision: false"
+            )
 
     @field_validator("properties")
     @classmethod

@@ -236,13 +236,35 @@ def grow(path: Path, number: int, exact_up_to: int) -> dict:
     begin = time.process_time()
     adapted.predict(query.inputs)
     rate = len(query.labels) / (time.process_time() - begin)
-    return {
+    return loaded_again(fitted, training, query) | {
         "labels": number,
         "seconds": seconds,
         "peak_MB": peak,
         "added_MB": peak - before,
         "per_second": rate,
         "predicting_MB": peak_MB(),
+    }
+
+
+def loaded_again(fitted, training: Rows, query: Rows) -> dict:
+    """Return seconds to load what was learned, and to adapt to and predict a family thereafter."""
+    names, counts = np.unique(query.families, return_counts=True)
+    family = query[np.flatnonzero(query.families == names[counts.argmax()])]
+    with tempfile.TemporaryDirectory() as folder:
+        fitted.save(Path(folder) / "stack.safetensors")
+        begin = time.process_time()
+        again = type(fitted).load(
+            Path(folder) / "stack.safetensors", training.inputs, training.labels
+        )
+        middle = time.process_time()
+    said = again.adapt(family.inputs[:5], family.labels[:5]).predict(family.inputs)
+    seconds = time.process_time() - middle
+    own = fitted.adapt(family.inputs[:5], family.labels[:5]).predict(family.inputs)
+    assert all(np.array_equal(*pair) for pair in zip(said, own, strict=True))
+    return {
+        "loading_seconds": middle - begin,
+        "family_seconds": seconds,
+        "family": len(family.labels),
     }
 
 
@@ -359,7 +381,8 @@ def main(sizes, members, given, json_file, one) -> None:
             click.echo(
                 f"  {size:>6} labels: learned in {row['seconds']:.0f} s, peak {row['peak_MB']:.0f} "
                 f"MB ({row['added_MB']:.0f} more than before), {row['per_second']:.0f} predictions "
-                "a second with 10 labels"
+                f"a second with 10 labels; loaded in {row['loading_seconds']:.1f} s, then "
+                f"{row['family']} crystals of one family in {row['family_seconds']:.1f} s"
             )
             found += [
                 record(f"{key} at {size}", row[key], 10, size)

@@ -127,3 +127,40 @@ def test_a_process_of_many_rows_is_partitioned_and_survives_its_file(data):
     np.testing.assert_array_equal(again.predict(query), blocks.predict(query))
     # these rows are one block
     np.testing.assert_allclose(blocks.predict(query), exact.predict(query), atol=1e-5)
+
+
+def test_rows_read_from_a_file_make_only_the_blocks_that_are_asked_for(kernel, data):
+    x, y, query = data
+    given = {"inducing": 100, "largest": 125, "dtype": torch.float32}
+    fitted = rows(kernel, data, **given)
+    again = rows(kernel, data, learned=fitted.tensors(), **given)
+    assert not again._neighbours
+    one = query[again._blocks(query) == 2]
+    torch.testing.assert_close(again.mean(one), fitted.mean(one), rtol=0, atol=0)
+    assert list(again._neighbours) == [2]
+    for own, wanted in zip(said(again, kernel, query), said(fitted, kernel, query), strict=True):
+        torch.testing.assert_close(own, wanted, rtol=0, atol=0)
+    for name, own in again.tensors().items():
+        assert torch.equal(own, fitted.tensors()[name]), name
+    # what was learned of other rows is not taken
+    moved = x, y + 0.01, query
+    other, wanted = (
+        rows(kernel, moved, learned=fitted.tensors(), **given),
+        rows(kernel, moved, **given),
+    )
+    torch.testing.assert_close(other.mean(query), wanted.mean(query), rtol=0, atol=0)
+
+
+def test_a_process_in_blocks_is_the_same_from_its_file():
+    random = np.random.default_rng(1)
+    x, query = random.normal(size=(1100, 3)), random.normal(size=(40, 3))
+    y = np.sin(x[:, 0])
+    fitted = GlobalGP(subset=60, steps=3, exact_up_to=1000).fit(x, y)
+    assert fitted.rows.tensors()
+    again = GlobalGP.from_hyper_parameters(fitted.hyper_parameters()).refit(x, y)
+    assert not again.rows._neighbours
+    for own, wanted in zip(again.posterior(query), fitted.posterior(query), strict=True):
+        assert torch.equal(own, wanted)
+    # fewer rows are learned from anew
+    fewer = (process.refit(x[:1050], y[:1050]).posterior(query)[0] for process in (again, fitted))
+    assert torch.equal(*fewer)

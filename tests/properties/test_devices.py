@@ -11,9 +11,15 @@ import pytest
 import torch
 from other_device import NAME, OnDevice, SecondDevice
 
+from matml.core.errors import MatmlError
 from matml.core.settings import read_section
+from matml.properties.data.batches import GraphBatches
 from matml.properties.evaluation.member_job import member_job
+from matml.properties.evaluation.train_and_predict import pretrain_member
+from matml.properties.networks.crystal_network import CrystalNetwork
 from matml.properties.networks.ensemble import load_network
+from matml.properties.networks.pretrain import Pretraining, pretrain
+from matml.properties.networks.segment import Edges
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.properties.settings import PropertiesSection
 
@@ -92,3 +98,40 @@ def test_predictions_are_those_of_the_processor(folder, family, method, device):
         adapted = predictor.adapt(structures[:8], values[:8], "bulk_modulus_GPa", method=method)
         means.append(np.column_stack(adapted.predict(structures[8:])))
     np.testing.assert_allclose(*means, rtol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_mixed_precision_trains_nearly_the_same_network(crystals, targets, device, monkeypatch):
+    """In bfloat16, which processors have, too; the settings allow it on a GPU only."""
+    products, project = [], Edges.project
+
+    def seen(edges, ends, weight):
+        products.append((ends.dtype, weight.dtype, edges.features.dtype))
+        return project(edges, ends, weight)
+
+    monkeypatch.setattr(Edges, "project", seen)
+    losses, moved = [], []
+    for mixed in (False, True):
+        torch.manual_seed(0)
+        network = CrystalNetwork(targets.shape[1], width=16, layers=2).to(device)
+        start = torch.cat([weight.flatten() for weight in network.parameters()]).detach().clone()
+        settings = Pretraining((1.0,) * targets.shape[1], epochs=4, batch_size=32,
+                               mixed_precision=mixed)  # fmt: skip
+        batches, rows = GraphBatches(crystals, targets, device), np.arange(256)
+        records = pretrain(network, batches, rows, settings, validate_every=1)
+        losses.append([record["train_loss"] for record in records])
+        assert set(products) == {(torch.bfloat16 if mixed else torch.float32,) * 3}
+        products.clear()
+        weights = torch.cat([weight.flatten() for weight in network.parameters()])
+        assert weights.dtype == torch.float32
+        moved.append(weights - start)
+    np.testing.assert_allclose(*losses, rtol=0.03)
+    assert losses[0] != losses[1]
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9
+
+
+def test_mixed_precision_is_refused_on_the_processor(bench, folder):
+    settings = read_section(PropertiesSection, folder / "properties.yaml")
+    mixed = settings.model_copy(update={"mixed_precision": True})
+    with pytest.raises(MatmlError, match=r"mixed_precision = true with device = cpu: .* GPU only"):
+        pretrain_member(bench, mixed, member=0, seed=0, device="cpu")

@@ -55,6 +55,7 @@ def pretrain_member(
     checkpoint: Path | None = None,
 ) -> tuple[CrystalNetwork, list[dict[str, float]]]:
     """Return one network, pre-trained without the families of its fold, and its history."""
+    settings.check_device(device)
     torch.manual_seed(seed * 1000 + member)
     network = bench.recipe(settings).build().to(device)
     own = Pretraining(
@@ -64,6 +65,7 @@ def pretrain_member(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         seed=seed * 1000 + member,
+        mixed_precision=settings.mixed_precision,
     )
     labelled = (~np.isnan(bench.targets)).any(1)
     rows = bench.split.training_rows(bench.families, without_fold=bench.split.fold_of(member))

@@ -159,7 +159,8 @@ class CrystalNetwork(nn.Module):
             of the shell among the centre's neighbours), `volume_per_atom` [crystals] in cubic
             angstrom; optionally `graph`, what `prepare` gave.
         """
-        x = self._embed(data.atomic_number)
+        # in mixed precision layers give less precise numbers, which add up in full precision
+        x = self._embed(data.atomic_number).to(data.volume_per_atom.dtype)
         graph = data.graph if "graph" in data else self.prepare(data)
         for convolution in self.convolutions:
             x = convolution(x, graph.edges)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -57,6 +58,8 @@ class Pretraining:
         Decoupled weight decay (AdamW) of the weight matrices.
     seed
         Seed of the initial weights and of the order of crystals.
+    mixed_precision
+        Whether products of matrices are made in bfloat16; weights, sums and losses are not.
     """
 
     weights: tuple[float, ...]
@@ -65,6 +68,7 @@ class Pretraining:
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     seed: int = 0
+    mixed_precision: bool = False
 
 
 def mean_absolute_error(
@@ -258,7 +262,12 @@ class _Run:
             whole = (labelled.to(self.weights.device) * self.weights).sum()
         for own in parts:
             data = self.batches.batch(own)
-            loss = mean_absolute_error(self.network(data), data.target, self.weights, whole)
+            mixed = self.settings.mixed_precision
+            kind = self.weights.device.type
+            with torch.autocast(kind, torch.bfloat16) if mixed else nullcontext():
+                output = self.network(data)
+            output = output.to(data.target.dtype)
+            loss = mean_absolute_error(output, data.target, self.weights, whole)
             loss.backward()
             value += loss.item()
         self.processes.sum_gradients(list(self.network.parameters()))

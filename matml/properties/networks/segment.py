@@ -6,7 +6,7 @@ which the `embedding_bag` of torch does many times faster than `index_add`; torc
 differentiate it, so that the derivatives of messages, first and second, are written down here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -160,9 +160,13 @@ class Edges:
         The weighted sum over a node's edges of sigmoid(gate) silu(core), with gates and cores as
         `project` makes them.
         """
+        edges, kind = self, ends.dtype
+        if kind != self.features.dtype:
+            # of layers in mixed precision
+            edges = replace(self, features=self.features.to(kind), weight=self.weight.to(kind))
         # a weight that all tasks share serves stacked ones too
-        weight = weight.expand(*self.features.shape[:-2], -1, -1)
-        return _Messages.apply(ends, weight, self)
+        weight = weight.to(kind).expand(*self.features.shape[:-2], -1, -1)
+        return _Messages.apply(ends, weight, edges)
 
     def take(self, nodes: Tensor) -> Tensor:
         """Return the transpose of `sum`: [..., edges, width] from [..., nodes, width]."""

@@ -150,8 +150,7 @@ def export_predictor(
             "training_crystals": len(training),
             "sources": bench.crystals.table["source"].iloc[training].value_counts().to_dict(),
             "seed": seed,
-            # whether Gaussian processes are exact is said by their own files
-            "settings": settings.model_dump(mode="json", exclude={"gp_exact_up_to", "processes"}),
+            "settings": settings.model_dump(mode="json", exclude=_unsaid(settings)),
             "versions": {
                 name: importlib.metadata.version(name)
                 for name in ("matml", "torch", "torch-geometric", "pymatgen", "scikit-learn")
@@ -200,6 +199,13 @@ def checked_episodes(
             }
         )
     return records
+
+
+def _unsaid(settings: PropertiesSection) -> set[str]:
+    """Return the settings that a card does not name."""
+    # whether Gaussian processes are exact is said by their own files
+    usual = set() if settings.mixed_precision else {"mixed_precision"}
+    return {"gp_exact_up_to", "processes"} | usual
 
 
 def _ingest_settings(structures: Path) -> dict:
