@@ -8,8 +8,9 @@ single alloys does not travel.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,8 @@ from matml.bayes.empirical_bayes import EStep, for_a_new_task, m_step, penalised
 from matml.bayes.task_prior import ConditionedPrior
 from matml.core.errors import MatmlError
 from matml.federated.files import LaboratorySums, SharedPrior, merged
+from matml.federated.masks import MaskedSums, load_and_merge
+from matml.federated.participants import refuse_missing
 from matml.kinetics.data.alloys import composition_columns
 from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.observations import Observations
@@ -167,6 +170,33 @@ def step(prior: SharedPrior, whole: LaboratorySums) -> SharedPrior:
         observations=sums.observations,
         converged=converged,
     )
+
+
+def next_round(
+    prior: SharedPrior,
+    paths: Sequence[Path],
+    *,
+    expected: Collection[str] = (),
+    without: Collection[str] = (),
+) -> SharedPrior:
+    """Return the prior of the next round, of all laboratories' files.
+
+    Parameters
+    ----------
+    expected, without
+        Laboratories that must be there besides those that took part before, and those that the
+        round goes on without.
+
+    Raises
+    ------
+    MatmlError
+        Where a file is refused, or a laboratory is missing.
+    """
+    whole = load_and_merge(paths, prior)
+    refuse_missing(prior.round, prior.roster, whole.laboratories, expected, without)
+    if isinstance(whole, MaskedSums):
+        whole = whole.total(prior, paths[0])
+    return step(prior, whole)
 
 
 def population(prior: SharedPrior) -> Population:

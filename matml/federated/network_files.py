@@ -6,7 +6,7 @@ are of.
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -255,8 +255,10 @@ class NetworkRound:
         tensors, stored = load_checkpoint(path)
         check_kind(stored, ROUND, path)
         check_shape(stored, StoredRound, path, AGAIN)
+        if {*stored["study"]["settings"]} != {each.name for each in fields(Rounds)}:
+            raise MatmlError(f"{path}: is of another version of matml; let all use one version")
         size = sum(p.numel() for p in CrystalNetwork(1, **stored["study"]["network"]).parameters())
-        if wrong := _wrong_vectors(tensors, (*VECTORS, "velocity"), size):
+        if wrong := _wrong_vectors(tensors, VECTORS, size):
             raise MatmlError(f"{path}: {wrong}; {AGAIN}")
         state = State(round=stored["round"], **tensors)
         return cls(stored["study"], state, stored["roster"], stored["laboratories"])
@@ -292,7 +294,7 @@ class NetworkRound:
             updates[name] = update
         refuse_missing(self.state.round, self.roster, updates, expected, without)
         names = sorted(updates)
-        state = average(self.state, [updates[name] for name in names], settings)
+        state = average(self.state, [updates[name] for name in names])
         return replace(
             self,
             state=state,

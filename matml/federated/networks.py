@@ -4,13 +4,13 @@ Federated averaging (McMahan et al. 2017, arXiv:1602.05629) with AdamW in the la
 moments are averaged as the weights are, so that few steps of many laboratories follow the path of
 the pooled data; a laboratory keeps nothing from round to round, and a round that is done again
 gives the same bits. Variants that the study compares are settings: moments begun anew every round,
-FedProx (Li et al. 2020, arXiv:1812.06127), server momentum (Hsu et al. 2019, arXiv:1909.06335), and
-first-order Per-FedAvg (Fallah et al. 2020, arXiv:2002.07948), whose tasks are families.
+FedProx (Li et al. 2020, arXiv:1812.06127), and first-order Per-FedAvg (Fallah et al. 2020,
+arXiv:2002.07948), whose tasks are families.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
@@ -46,8 +46,6 @@ class Rounds:
         Norm that a laboratory's change of the weights is clipped to.
     proximal
         Weight of half the squared distance from the round's weights (FedProx).
-    momentum
-        Of the server.
     inner_rate
         Of the step that Per-FedAvg looks ahead along; 0: plain averaging.
     seed
@@ -62,7 +60,6 @@ class Rounds:
     moments: bool = True
     largest_update: float = math.inf
     proximal: float = 0.0
-    momentum: float = 0.0
     inner_rate: float = 0.0
     seed: int = 0
 
@@ -84,22 +81,19 @@ class State:
         Rounds done.
     weights, first, second
         Weights, and AdamW's moments of gradients and of their squares.
-    velocity
-        Of the server's momentum.
     """
 
     round: int
     weights: Tensor
     first: Tensor
     second: Tensor
-    velocity: Tensor
 
     @classmethod
     def of(cls, network: nn.Module) -> "State":
         """Return the state before the first round."""
         weights = parameters_to_vector(network.parameters()).detach().clone()
         zero = torch.zeros_like(weights)
-        return cls(0, weights, zero, zero, zero)
+        return cls(0, weights, zero, zero)
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,7 @@ def local_update(
     return Update(len(rows), state.weights + clipped * moved, first, second)
 
 
-def average(state: State, updates: Sequence[Update], settings: Rounds) -> State:
+def average(state: State, updates: Sequence[Update]) -> State:
     """Return the state of the next round: means weighted by the laboratories' crystals."""
     shares = torch.tensor([float(update.crystals) for update in updates])
     shares /= shares.sum()
@@ -170,15 +164,7 @@ def average(state: State, updates: Sequence[Update], settings: Rounds) -> State:
             share * getattr(update, name) for share, update in zip(shares, updates, strict=True)
         )
 
-    velocity = settings.momentum * state.velocity + mean("weights") - state.weights
-    return replace(
-        state,
-        round=state.round + 1,
-        weights=state.weights + velocity,
-        first=mean("first"),
-        second=mean("second"),
-        velocity=velocity,
-    )
+    return State(state.round + 1, mean("weights"), mean("first"), mean("second"))
 
 
 def train_together(
@@ -194,7 +180,7 @@ def train_together(
             local_update(network, state, batches, families, settings, name)
             for name, families in sorted(laboratories.items())
         ]
-        state = average(state, updates, settings)
+        state = average(state, updates)
     vector_to_parameters(state.weights.clone(), network.parameters())
     network.eval()
     return state

@@ -37,7 +37,6 @@ WAYS = {
     "averaged moments": Rounds(),
     "FedAvg": PLAIN,
     "FedProx": replace(PLAIN, proximal=0.01),
-    "server momentum": replace(PLAIN, momentum=0.5),
     "Per-FedAvg, first order": replace(Rounds(), inner_rate=0.01),
 }
 

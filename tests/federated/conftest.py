@@ -1,14 +1,18 @@
 """Three laboratories with alloys (simulated), and `matml federated …` in an empty folder."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pymatgen.core import Structure
 
 from matml.cli.main import cli
 from matml.federated.kinetics import Laboratory, begin, learn_together
 from matml.kinetics.data.observations import read_observations
 from matml.kinetics.equations import equation_named
+from matml.structures.crystals import CrystalSet
 
 JMAK, REFERENCE = equation_named("jmak"), 900.0
 NAMES = ("north", "east", "west")
@@ -57,6 +61,20 @@ def laboratories(held, start):
 @pytest.fixture(scope="session")
 def learned(start, laboratories):
     return learn_together(start, laboratories)
+
+
+@pytest.fixture(scope="session")
+def crystals(pytestconfig):
+    """Sixty crystals of few atoms, with their formation energies."""
+    with gzip.open(pytestconfig.rootpath / "data/crystals/formation_energy.csv.gz") as file:
+        table = pd.read_csv(file)
+    sites = table["poscar"].str.split("\n").str[6].str.split().map(lambda n: sum(map(int, n)))
+    table = table[sites.between(2, 4)].head(60).reset_index(drop=True)
+    return CrystalSet.from_structures(
+        [Structure.from_str(text, fmt="poscar") for text in table["poscar"]],
+        ids=table["material_id"],
+        labels=table[["formation_energy_eV_per_atom"]],
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("flwr")
@@ -23,6 +24,7 @@ from tomli_w import dumps
 
 from matml.cli.main import cli
 from matml.core.errors import MatmlError
+from matml.core.files import write_table
 from matml.federated.files import SharedPrior, merged
 from matml.federated.flower import answers, rounds
 from matml.federated.flower.guards import APP, OwnMachineOnly, check_app
@@ -31,6 +33,9 @@ from matml.federated.flower.link import address
 from matml.federated.flower.processes import free_port, is_ready
 from matml.federated.kinetics import step
 from matml.federated.masks import make_keys
+from matml.federated.network_files import NetworkRound, save_answer
+from matml.federated.networks import Rounds
+from matml.structures.settings import STRUCTURES
 
 NAMES = ("north", "east", "west")
 # raised inside flwr
@@ -148,7 +153,7 @@ def test_the_how_to_as_it_stands_and_a_laboratory_killed_in_a_round(
         wait_for(server / "learn", "prior-0.json: west is gone; asked again when it is back")
         programs.start(lines["supernode"].replace("north", "west"), folders["west"], "again")
         assert learn.wait(240) == 0, (server / "learn").read_text()
-        wait_for(server / "learn", f"12 alloys of 3 laboratories in {learned.round} rounds")
+        wait_for(server / "learn", "rounds/prior-2.json: of ")
         learned.save(tmp_path / "files.json")
         assert (server / "rounds/prior-2.json").read_bytes() == (
             tmp_path / "files.json"
@@ -215,7 +220,7 @@ class Grid:
 
 
 def answer(command, asked, out):
-    line = ["federated", command[0], str(asked), *command[1:], "--out", str(out)]
+    line = ["federated", *command[0].split(), str(asked), *command[1:], "--out", str(out)]
     cli.main(line, standalone_mode=False)
 
 
@@ -283,6 +288,30 @@ def test_masks_go_over_it_unchanged(grid, parts, late, learned, tmp_path):
     grid.commands["west"] = "gone"
     with pytest.raises(MatmlError, match="no masked sums of west"):
         learn(grid, late, tmp_path / "other", go_on=True)
+
+
+def test_rounds_of_a_network_end_where_its_files_do(grid, crystals, tmp_path):
+    settings = Rounds(rounds=2, local_steps=1, batch_size=4)
+    begun = NetworkRound.begin(
+        "s", crystals, "formation_energy_eV_per_atom", -1, 1, settings, {"width": 8, "layers": 1}
+    )
+    begun.save(tmp_path / "round-0.safetensors")
+    for number, name in enumerate(NAMES):
+        part, folder = crystals.subset(np.arange(number, 60, 3)), tmp_path / name
+        write_table(folder / "structures/structures.parquet", part.table, STRUCTURES)
+        part.graphs.save(folder / "graphs")
+        given = f"--structures {folder}/structures --graphs {folder}/graphs --laboratory {name}"
+        grid.commands[name] = ["crystals answer", *given.split()]
+    last = learn(grid, tmp_path / "round-0.safetensors", tmp_path / "rounds", patience_s=60)
+    for _ in range(2):
+        files = []
+        for number, name in enumerate(NAMES):
+            part = crystals.subset(np.arange(number, 60, 3))
+            files.append(tmp_path / f"{name}.safetensors")
+            save_answer(files[-1], begun.answer(part, name, name), name, begun)
+        begun = begun.step(files)
+    assert NetworkRound.load(last).key == begun.key
+    assert last.name == "round-2.safetensors"
 
 
 # what each party refuses

@@ -158,16 +158,10 @@ def step(
 ) -> None:
     """Make the prior of the next round from PRIOR and all laboratories' SUMS under it."""
     from matml.federated.files import SharedPrior
-    from matml.federated.kinetics import step as next_round
-    from matml.federated.masks import MaskedSums, load_and_merge
-    from matml.federated.participants import refuse_missing
+    from matml.federated.kinetics import next_round
 
     shared = SharedPrior.load(prior, trust_equation=trust_equation)
-    whole = load_and_merge(sums, shared)
-    refuse_missing(shared.round, shared.roster, whole.laboratories, expected, without)
-    if isinstance(whole, MaskedSums):
-        whole = whole.total(shared, sums[0])
-    following = next_round(shared, whole)
+    following = next_round(shared, sums, expected=expected, without=without)
     following.save(out)
     number = len(following.laboratories)
     laboratories = "1 laboratory" if number == 1 else f"{number} laboratories"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from matml.cli.kinetics.options import READABLE
+from matml.cli.kinetics.options import READABLE, trust_option
 from matml.cli.options import FILE, FOLDER
 from matml.core.errors import MatmlError
 
@@ -89,31 +89,34 @@ def superlink(keys: tuple[Path, ...], folder: Path, host: str, port: int) -> Non
 @authority_option
 @click.option("--key", type=READABLE, required=True, help="The secret one, from `key`.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
-def supernode(superlink: str, authority: Path, key: Path, command: tuple[str, ...]) -> None:
+@click.pass_context
+def supernode(
+    context: click.Context, superlink: str, authority: Path, key: Path, command: tuple[str, ...]
+) -> None:
     """Run a laboratory's SuperNode, which answers rounds by COMMAND, until it is interrupted.
 
     COMMAND, behind `--`, is `sums` or `crystals answer` with its options, but for the round's file
     and `--out`.
     """
-    from matml.cli.kinetics.federated import federated
-    from matml.cli.properties.federated import crystals
     from matml.federated.flower.processes import join
 
     names = ("crystals", "answer") if command[0] == "crystals" else ("sums",)
     if command[: len(names)] != names:
         raise MatmlError(f"{command[0]!r}: give `sums …` or `crystals answer …` behind --")
-    options = command[len(names) :]
-    group = crystals if len(names) == 2 else federated
+    answering = context.parent.parent.command  # type: ignore[union-attr]
+    for name in names:
+        answering = answering.commands[name]  # type: ignore[union-attr]
+
+    def words(asked: Path, answered: Path) -> list[str]:
+        return [str(asked), *command[len(names) :], "--out", str(answered)]
+
     # told now, in place of at the first round; any file stands for the round's
-    told = group.commands[names[-1]].make_context(
-        names[-1], [str(key), *options, "--out", str(key)]
-    )
+    told = answering.make_context(names[-1], words(key, key))
     click.echo(f"{told.params['laboratory']}: answers rounds of {superlink} by {names[-1]}")
     _end_when_told()
 
     def answer(asked: Path, answered: Path) -> None:
-        line = [*names, str(asked), *options, "--out", str(answered)]
-        federated.main(line, standalone_mode=False)
+        answering.main(words(asked, answered), standalone_mode=False)
 
     join(superlink, authority, key, answer)
 
@@ -135,6 +138,7 @@ def supernode(superlink: str, authority: Path, key: Path, command: tuple[str, ..
     "back.",
 )
 @click.option("--go-on", is_flag=True, help="Then without it, in place of ending.")
+@trust_option
 @click.option("--out", type=FOLDER, required=True, help="For the files of all rounds.")
 def learn(
     begun: Path,
@@ -143,6 +147,7 @@ def learn(
     laboratories: tuple[str, ...],
     patience_s: float,
     go_on: bool,
+    trust_equation: bool,
     out: Path,
 ) -> None:
     """Take all rounds from ROUND on (prior-0.json or round-0.safetensors, from `start`)."""
@@ -159,9 +164,9 @@ def learn(
         laboratories=" ".join(laboratories),
         patience_s=patience_s,
         go_on=go_on,
+        trust_equation=trust_equation,
     )
-    last = max(out.glob(f"*{begun.suffix}"), key=lambda path: int(path.stem.rpartition("-")[2]))
-    click.echo(f"learned: {last}")
+    click.echo("learned")
 
 
 def _end_when_told() -> None:

@@ -45,6 +45,7 @@ APP: dict[str, Any] = {
                     "laboratories": "",
                     "patience_s": 600.0,
                     "go_on": False,
+                    "trust_equation": False,
                 },
             }
         }

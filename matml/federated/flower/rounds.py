@@ -1,25 +1,29 @@
 """What the coordinator's SuperLink runs: round after round, until the study is learned.
 
-A round's file goes to all laboratories as it is, and `matml federated … step` makes the next of the
-files that come back: what it refuses of files by mail it refuses here.
+A round's file goes to all laboratories as it is, and the next is made of the files that come back,
+as of files by mail: what is refused there is refused here.
 """
 
-import io
+from __future__ import annotations
+
 import tempfile
 import time
 from collections.abc import Collection, Sequence
-from contextlib import redirect_stdout
 from logging import INFO, WARNING
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore import log
 
-from matml.cli.main import cli
 from matml.core.errors import MatmlError
 from matml.federated.flower.answers import FILE, REFUSED
 from matml.federated.flower.link import SAID
+
+if TYPE_CHECKING:
+    from matml.federated.files import SharedPrior
+    from matml.federated.network_files import NetworkRound
 
 app = ServerApp()
 POLL_S = 0.5
@@ -36,6 +40,7 @@ def main(grid: Grid, context: Context) -> None:
         str(given["laboratories"]).split(),
         patience_s=float(given["patience_s"]),
         go_on=bool(given["go_on"]),
+        trust_equation=bool(given["trust_equation"]),
     )
 
 
@@ -47,6 +52,7 @@ def learn(
     *,
     patience_s: float,
     go_on: bool,
+    trust_equation: bool = False,
 ) -> Path:
     """Return the last round's file; those of all rounds are in `out`.
 
@@ -67,9 +73,11 @@ def learn(
         Where a laboratory refuses or is gone, and where `step` does.
     """
     gone: list[str] = []
-    while not _is_learned(begun):
+    while not _is_learned(shared := _load(begun, trust_equation)):
         with tempfile.TemporaryDirectory() as folder:
-            files, refused = _asked(grid, begun, Path(folder), laboratories, gone, patience_s)
+            files, refused = _asked(
+                grid, begun, shared, Path(folder), laboratories, gone, patience_s
+            )
             gone = [name for name in laboratories if name not in files]
             if gone:
                 told = "; ".join(
@@ -82,13 +90,17 @@ def learn(
                         "round's file, or let rounds go on without who is gone (--go-on)"
                     )
                 log(WARNING, "%s%s: %s", SAID, begun.name, told)
-            begun = _step(begun, out, files, laboratories, gone)
+            stem, _, number = begun.stem.rpartition("-")
+            begun = out / f"{stem}-{int(number) + 1}{begun.suffix}"
+            _next(shared, list(files.values()), laboratories, gone).save(begun)
+        log(INFO, "%s%s: of %s", SAID, begun, ", ".join(files))
     return begun
 
 
 def _asked(
     grid: Grid,
     begun: Path,
+    shared: SharedPrior | NetworkRound,
     folder: Path,
     laboratories: Sequence[str],
     gone: Collection[str],
@@ -136,7 +148,7 @@ def _asked(
                 continue
             path = folder / f"{name}{begun.suffix}"
             path.write_bytes(bytes(told["content"]))  # type: ignore[arg-type]
-            _check_owner(path, begun, name)
+            _check_owner(path, shared, name)
             files[name] = path
         if ({*laboratories} - {*gone} | {*there}) <= {*files, *refused}:
             break
@@ -144,28 +156,37 @@ def _asked(
     return files, failed | refused
 
 
-def _is_learned(begun: Path) -> bool:
+def _load(begun: Path, trust_equation: bool) -> SharedPrior | NetworkRound:
+    """Return what a round's file holds; only what that needs is imported."""
     if begun.suffix == ".json":
         from matml.federated.files import SharedPrior
 
-        return SharedPrior.load(begun).converged
+        return SharedPrior.load(begun, trust_equation=trust_equation)
     from matml.federated.network_files import NetworkRound
 
-    shared = NetworkRound.load(begun)
+    return NetworkRound.load(begun)
+
+
+def _is_learned(shared: SharedPrior | NetworkRound) -> bool:
+    from matml.federated.files import SharedPrior
+
+    if isinstance(shared, SharedPrior):
+        return shared.converged
     return shared.state.round >= shared.settings.rounds
 
 
-def _check_owner(path: Path, begun: Path, name: str) -> None:
+def _check_owner(path: Path, shared: SharedPrior | NetworkRound, name: str) -> None:
     """Refuse an answer that is of another laboratory than the key that it came under."""
-    if begun.suffix == ".json":
-        from matml.federated.files import SharedPrior
+    from matml.federated.files import SharedPrior
+
+    if isinstance(shared, SharedPrior):
         from matml.federated.masks import load_and_merge
 
-        told = load_and_merge([path], SharedPrior.load(begun)).laboratories
+        told = load_and_merge([path], shared).laboratories
     else:
-        from matml.federated.network_files import NetworkRound, load_answer
+        from matml.federated.network_files import load_answer
 
-        told = [load_answer(path, NetworkRound.load(begun))[0]]
+        told = [load_answer(path, shared)[0]]
     if told != [name]:
         raise MatmlError(
             f"{path.name}: is of {', '.join(told)}, but came under the key of {name}; let it start "
@@ -173,26 +194,17 @@ def _check_owner(path: Path, begun: Path, name: str) -> None:
         )
 
 
-def _step(
-    begun: Path,
-    out: Path,
-    files: dict[str, Path],
-    laboratories: Sequence[str],
-    gone: Sequence[str],
-) -> Path:
-    """Return the next round's file."""
-    stem, _, number = begun.stem.rpartition("-")
-    following = out / f"{stem}-{int(number) + 1}{begun.suffix}"
-    room = [] if begun.suffix == ".json" else ["crystals"]
-    line = [
-        *("federated", *room, "step", str(begun), *map(str, files.values())),
-        *(word for name in laboratories for word in ("--laboratory", name)),
-        *(word for name in gone for word in ("--without", name)),
-        *("--out", str(following)),
-    ]
-    told = io.StringIO()
-    with redirect_stdout(told):
-        cli.main(line, prog_name="matml", standalone_mode=False)
-    for said in told.getvalue().splitlines():
-        log(INFO, "%s%s", SAID, said.partition(": send ")[0])
-    return following
+def _next(
+    shared: SharedPrior | NetworkRound,
+    paths: Sequence[Path],
+    laboratories: Collection[str],
+    gone: Collection[str],
+) -> SharedPrior | NetworkRound:
+    """Return the next round."""
+    from matml.federated.files import SharedPrior
+
+    if isinstance(shared, SharedPrior):
+        from matml.federated.kinetics import next_round
+
+        return next_round(shared, paths, expected=laboratories, without=gone)
+    return shared.step(paths, expected=laboratories, without=gone)
