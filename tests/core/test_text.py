@@ -128,3 +128,25 @@ def test_a_table_that_would_fill_the_memory_is_refused(lines, said, tmp_path, mo
     content = gzip.compress(b"id,b,c,d\n" + lines.encode(), 1)
     with pytest.raises(MatmlError, match=said):
         read_text_table(tmp_path / "t.csv.gz", content)
+
+
+@pytest.mark.parametrize("blank", [" ", "'", "\xa0", "\u202f"])
+def test_blanks_part_thousands_where_all_of_a_column_are_numbers(blank, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("id;a;b\nx 100;1 005,3;1 005\ny;36 000;low\nz;12,5;2\n".replace(" ", blank))
+    table = read_text_table(path)
+    assert table["a"].tolist() == ["1005.3", "36000", "12.5"]
+    assert table["b"].tolist() == [f"1{blank}005", "low", "2"]
+    assert table["id"][0] == f"x{blank}100"
+    assert sum("thousands are parted" in note for note in table.attrs["notes"]) == 1
+
+
+def test_a_remark_above_the_header_is_passed_over_and_a_title_is_told(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("# steel A\nid,a\nx,1\n")
+    table = read_text_table(path)
+    assert table.columns.tolist() == ["id", "a"]
+    assert table.attrs["notes"] == ["passed over above the header: '# steel A'"]
+    path.write_text("steel A\nid,a\nx,1\n")
+    with pytest.raises(MatmlError, match="delete what stands above the header, such as 'steel A'"):
+        read_text_table(path)

@@ -446,3 +446,24 @@ def test_inspecting_observations_says_what_they_are(tmp_path):
     path.write_text("alloy,temperature_C,time_s,hardness_HV\nA,600,60,400\nA,600,600,350\n")
     shown = run("inspect", path).output
     assert "no record, but observations of hardness_HV: matml kinetics calibrate --data" in shown
+
+
+@pytest.mark.parametrize("blank", [" ", "'", "\xa0", "\u202f"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_blanks_that_part_thousands_are_no_columns(tmp_path, blank, separator):
+    path = tmp_path / "run.txt"
+    times = [f"{50 * i:,}".replace(",", blank) for i in range(60)]
+    lines = [separator.join((t, str(25 + 10 * i), f"{i}.5")) for i, t in enumerate(times)]
+    path.write_text("\n".join([separator.join(("t/s", "T/°C", "dL/µm")), *lines]))
+    export = read_export(path)
+    assert export.numbers[:, 0].tolist() == list(range(0, 3000, 50))
+    assert export.notes == ["thousands are parted in 40 numbers, which were joined"]
+
+
+def test_observations_in_percent_are_told_where_a_file_is_looked_at(tmp_path):
+    path = tmp_path / "ttt.csv"
+    path.write_text(
+        "alloy,temperature_C,time_s,ttt_fraction\nA,600,10,1\nA,600,100,50\nA,600,900,99\n"
+    )
+    done = run("inspect", path)
+    assert "percent?; name the column ttt_fraction_pct" in done.output

@@ -554,3 +554,25 @@ def test_an_alloy_with_logarithms_below_zero_is_set_aside_whole(tmp_path):
     assert first["reason"] == "this alloy's times go from -0.5 to 2.1"
     assert first["remedy"].startswith("are they logarithms")
     assert last["reason"] == "time must be positive"
+
+
+@pytest.mark.parametrize(
+    ("units", "kelvin", "second"),
+    [(",F,min,", 873.15, 600), ("-,(°F),[h],-", 873.15, 36_000), (",K,s,%", 1112, 10)],
+)
+def test_a_row_of_units_is_read(tmp_path, units, kelvin, second):
+    found = read(
+        tmp_path,
+        f"alloy,temperature,time,fraction_transformed\n{units}\nA,1112,10,.5\nA,1112,20,.9\n",
+    )
+    assert found.points["temperature_K"][0] == pytest.approx(kelvin)
+    assert found.points["time_s"][0] == second
+    assert found.points["fraction_transformed"][0] == (0.005 if "%" in units else 0.5)
+    assert found.points["line"].tolist() == [3, 4]
+    assert "units read from row 2" in found.notes[0]
+
+
+@pytest.mark.parametrize("columns", ["1%,50%", "t_1_s,t_50_s", "start_s,finish_s"])
+def test_a_column_for_each_curve_is_told_what_to_make_of_it(tmp_path, columns):
+    with pytest.raises(MatmlError, match=r"of a column for each curve .* make one row for each"):
+        read(tmp_path, f"alloy,temperature_C,{columns}\nA,600,10,100\n")

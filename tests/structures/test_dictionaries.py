@@ -168,6 +168,6 @@ def test_numbers_that_are_not_read_are_shown(tmp_path):
     (tmp_path / "minus.csv").write_text("id,own\nx,\u22121\ny,\u22122\n")
     found = gather(read_these, SETTINGS, tmp_path / "minus.csv")
     assert found.table["own"].dropna().tolist() == [-1, -2]
-    (tmp_path / "none.csv").write_text("id,own\nx,24 400\ny,17 600\n")
-    with pytest.raises(MatmlError, match="own = '24 400' in row 2 is not a number"):
+    (tmp_path / "none.csv").write_text("id,own\nx,~24400\ny,~17600\n")
+    with pytest.raises(MatmlError, match="own = '~24400' in row 2 is not a number"):
         gather(read_these, SETTINGS, tmp_path / "none.csv")

@@ -11,6 +11,11 @@ FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠].", re.DOTALL)
 """Beginning of a cell that a spreadsheet would run, or that was kept from it by an apostrophe."""
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
 
+BLANK_SIGNS = " '’\xa0\u2009\u202f"
+BLANKED = re.compile(rf"[+-]?\d{{1,3}}(?:[{BLANK_SIGNS}]\d{{3}})+(?:[.,]\d+)?")
+"""A number whose thousands are parted by a blank, or by an apostrophe as in Switzerland."""
+BLANKS = str.maketrans("", "", BLANK_SIGNS)
+
 
 def guarded(text: object) -> object:
     """Return a cell so that no spreadsheet takes it for a formula: an apostrophe before it.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from matml.core.errors import MatmlError
 from matml.core.integrity.beside import check_beside
-from matml.core.text.cells import each_text, to_number, unguarded
+from matml.core.text.cells import BLANKED, BLANKS, each_text, to_number, unguarded
 from matml.core.text.encoding import opened
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "bars"}
@@ -28,10 +28,14 @@ MOST_CELLS, MOST_CHARACTERS = 4 * 10**6, 200 * 10**6
 """Of a table that is read as a whole: 1 GB of memory, a quarter of a minute."""
 MOST_EMPTY = 10**6
 """Lines without text, one after the other, of any table."""
+REMARK = re.compile(r"#[^,;\t|]*\n")
+"""A line of one text, which no header is."""
 BROKEN_REMEDY = "check its quotes, and give each row the fields of the header"
 TWO_LINES = re.compile(r"([^\n,;\t|]+)\n([^\n,;\t|]+)")
 """A name of a spreadsheet's column that breaks its line; others with a line end are a quote that is
 not closed."""
+LONGEST_NUMBER = 40
+"""Characters of a cell that is one."""
 DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
 WHOLE = r"[+-]?\d+(?:[eE][+-]?\d+)?"
 
@@ -57,7 +61,8 @@ def read_text_table(path: str | Path, content: bytes | None = None) -> pd.DataFr
     """
     [table] = text_table_parts(path, None, content)
     for why in table.attrs["broken"].values():
-        raise MatmlError(f"{path}: {why}; {BROKEN_REMEDY}")
+        title = f"delete what stands above the header, such as {table.columns[0][:60]!r}"
+        raise MatmlError(f"{path}: {why}; {title if table.shape[1] == 1 else BROKEN_REMEDY}")
     return table
 
 
@@ -79,15 +84,18 @@ def text_table_parts(
         if content is None:
             check_beside(path)
         with opened(path, content) as file:
-            first = ""
+            first, notes = "", list[str]()
             while not first.strip():
                 if not (first := _line(file)):
                     raise MatmlError(f"{path}: is empty; give a table with a header line")
                 # Excel's own note on its separator
                 first = re.sub(r"\Asep=.\n", "", first)
+                if REMARK.fullmatch(first):
+                    notes.append(f"passed over above the header: {first.strip()[:60]!r}")
+                    first = ""
             sample = first + file.read(SAMPLE)
             separator = _separator(sample)
-            notes = [f"columns are separated by {SEPARATORS[separator]}"] * (separator != ",")
+            notes += [f"columns are separated by {SEPARATORS[separator]}"] * (separator != ",")
             rows = _bounded(path, _rows(_chained(sample, file), separator), whole=size is None)
             yield from _parts(path, rows, size, notes)
     except FileNotFoundError:
@@ -134,6 +142,7 @@ def _parts(
             _refuse_headless(path, table)
         own = list(notes)
         for name in table.columns:
+            _join_thousands(table, name, own)
             _read_decimal_commas(path, table, name, own)
         if short:
             first_short, why = next(iter(short.items()))
@@ -301,6 +310,19 @@ def _refuse_headless(path: Path, table: pd.DataFrame) -> None:
                 f"{', '.join(map(str, table.columns))!r}); add one that names the columns, such as "
                 "id,bulk_modulus_GPa"
             )
+
+
+def _join_thousands(table: pd.DataFrame, name: str, notes: list[str]) -> None:
+    """Write the numbers of a column without the blanks between their thousands."""
+    first = next((x for x in table[name] if len(x) < LONGEST_NUMBER and BLANKED.fullmatch(x)), "")
+    if not first:
+        return
+    joined = table[name].where(
+        ~table[name].str.fullmatch(BLANKED), table[name].str.translate(BLANKS)
+    )
+    if joined[joined != ""].str.fullmatch(rf"{DECIMAL_COMMA}|{WHOLE}|[+-]?\d+\.\d+").all():
+        table[name] = joined
+        notes.append(f"column {name}: thousands are parted, as in {first!r}, and were joined")
 
 
 def _read_decimal_commas(path: Path, table: pd.DataFrame, name: str, notes: list[str]) -> None:

@@ -28,6 +28,7 @@ A bad row is quarantined with its reason and the rest goes on.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,6 +67,11 @@ from matml.kinetics.data.plausible import (
 from matml.kinetics.data.thermal_history import History, follow_paths
 from matml.kinetics.data.units import Table, in_usual_units
 
+CURVE = re.compile(
+    r"(?:^|[\s_])(?:\d{1,2}(?:[\s_]*(?:%|pct|s$))|(?:start|finish|end)(?![\s_]*temp))",
+    re.IGNORECASE,
+)
+"""In the name of a column that holds a curve of a TTT diagram."""
 LARGEST = 1e30
 """Of any number that a column without a known meaning may hold."""
 
@@ -327,6 +333,13 @@ def _measured_column(path: Path, table: Table) -> str:
             there = ", ".join(map(str, table.original.columns))
             names += f" by its English name: the columns are {there}"
         hints = filter(None, [] if found else [_unnamed(table, name) for name in MEASURED])
+        curves = [name for name in map(str, table.original) if CURVE.search(name)]
+        if curves and not found:
+            names = (
+                f"of a column for each curve ({', '.join(curves)}) make one row for each point: "
+                "its time in time_s, in ttt_fraction 0.01 for a start, 0.99 for a finish"
+            )
+            raise MatmlError(f"{path}: {what}; {next(hints, names)}")
         raise MatmlError(f"{path}: {what}; {next(hints, f'give exactly one of {names}')}")
     for name in ("alloy", *MEASURED[found[0]].conditions):
         if name not in raw and name != "temperature_K":

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matml.core.errors import MatmlError
+from matml.core.text.table import FIRST_ROW
 
 ZERO_CELSIUS = 273.15
 ZERO_FAHRENHEIT = 459.67
@@ -306,6 +307,30 @@ def alloy_column(headers: Iterable[object]) -> str | None:
     return next((found[name] for name in ("alloy", *ALLOY_NAMES) if name in found), None)
 
 
+def _units_beneath(raw: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the units of a first row that holds nothing else put into its header."""
+    if raw.empty or any(map(str.isdigit, "".join(map(str, raw.iloc[0])))):
+        return raw
+    cells = {header: str(cell).strip(" -()[]") for header, cell in raw.iloc[0].items()}
+    named = {}
+    for header, cell in ((str(header), cell) for header, cell in cells.items() if cell):
+        quantity, word = _split(header)
+        own, beneath = _unit(quantity, word), _unit(quantity, _split(f"{quantity} ({cell})")[1])
+        if beneath is None or header in PLAIN or (word and own is not beneath):
+            return raw  # of two units the conversion tells
+        named[header] = header if word else f"{header} ({cell})"
+    if not named:
+        return raw
+    units = ", ".join(f"{header} in {cells[header]}" for header in named)
+    notes = [
+        *raw.attrs.get("notes", []),
+        f"units read from row {raw.index[0] + FIRST_ROW}: {units}",
+    ]
+    table = raw.iloc[1:].rename(columns=named)
+    table.attrs = {**raw.attrs, "notes": notes}
+    return table
+
+
 def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
     """Return a table of text with its columns named and measured in the usual way.
 
@@ -317,6 +342,7 @@ def in_usual_units(raw: pd.DataFrame, file: object) -> Table:
     MatmlError
         Where a quantity stands in two columns.
     """
+    raw = _units_beneath(raw)
     result = Table(raw, raw, notes=list(raw.attrs.get("notes", [])))
     columns: dict[str, pd.Series[str]] = {}
     alloys = alloy_column(raw)

@@ -18,7 +18,8 @@ ROLES = {
         r"furnace|oven|ofen|program|set|nomin|ref|soll|target|^Tr$",
     ),
     "length": (
-        r"length|l(ä|ae)nge|dimension|strain|expan|dilat|displ|elong|dehn|^(d|Δ|delta ?)l\b|^L$",
+        r"length|l(ä|ae)nge|dimension|strain|expan|dilat|displ|elong|al{2}onge|dehn"
+        r"|^(d|Δ|delta ?)l\b|^L$",
         "dif|deriv|rate",
     ),
     "heat_flow": (r"heat.?flow|\bh\.?f\.?\b|dsc|dta|w(ä|ae)rmestr|^value$", "ddsc|deriv|program"),

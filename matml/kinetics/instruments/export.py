@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from matml.core.errors import MatmlError, naming
+from matml.core.text.cells import BLANK_SIGNS, BLANKS
 from matml.core.text.encoding import decode, encoding_of, plain_bytes
 from matml.kinetics.instruments.columns import Column, is_unit, told_columns
 from matml.kinetics.instruments.thousands import (
@@ -37,6 +38,11 @@ SHORT_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d(?:[.,]\d+)?)")
 HALF_A_DAY = 43_200.0
 LARGEST = 1e30
 """No instrument writes larger numbers but for an error, and their squares are still numbers."""
+BLANKED_PART = rf"[+-]?\d{{1,3}}(?:[{BLANK_SIGNS}]\d{{3}})+(?:[.,]\d+)?[ ]*"
+THOUSANDS_BY_BLANKS = re.compile(
+    rf"^{BLANKED_PART}(?=[\t;|])|(?<=[\t;|]){BLANKED_PART}(?=[\t;|]|$)", re.MULTILINE
+)
+"""Whole cells, where columns are parted by another sign."""
 FEWEST = 10
 """Rows of a run."""
 
@@ -148,6 +154,7 @@ def read_export(
         raise MatmlError(
             f"{path}: cannot be read as text ({error}); export the record as text or CSV"
         ) from None
+    text, blanks = THOUSANDS_BY_BLANKS.subn(lambda number: number[0].translate(BLANKS), text)
     lines = text.splitlines()
     lines[:skip] = [""] * min(skip, len(lines))
     given = " " if separator == r"\s+" else separator
@@ -171,7 +178,8 @@ def read_export(
     numbers = np.full((len(rows), width), np.nan)
     for row, i in enumerate(rows):
         numbers[row, : len(values[i])] = values[i]
-    notes, at = [], np.array(rows)
+    notes = [f"thousands are parted in {blanks} numbers, which were joined"] if blanks else []
+    at = np.array(rows)
     with naming(path):
         numbers[~(np.abs(numbers) < LARGEST)] = np.nan
         header, columns = _columns(lines, rows[0], parting, numbers)

@@ -9,6 +9,7 @@ from matml.core.errors import MatmlError
 from matml.figures.figure import Axis, Figure, Part, Series, style_of
 from matml.figures.static import write
 from matml.kinetics.data.columns import MEASURED
+from matml.kinetics.data.observations import read_observations
 from matml.kinetics.data.units import unit_of, usual_name
 from matml.kinetics.instruments.export import Export, read_export
 from matml.kinetics.instruments.records import Record, records_of
@@ -64,6 +65,11 @@ def inspect_file(
                 f"  no record, but observations of {measured}: matml kinetics calibrate --data "
                 f"{path} --equation NAME (one of `matml kinetics equations`)"
             )
+            try:
+                doubts = read_observations(path).warnings
+            except MatmlError as refusal:
+                doubts = [str(refusal)]
+            yield from (f"  note: {doubt.removeprefix(f'{path}: ')}" for doubt in doubts)
             return
         yield f"  not yet a record: {str(error).removeprefix(f'{path}: ')}"
         return

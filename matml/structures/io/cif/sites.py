@@ -127,7 +127,7 @@ def listed_sites(
     if not declared.formula:
         _compare_types(listed_types(block), found)
     heavy = re.search(r"(?<![A-Za-z])[DT](?![a-z])", declared.formula_text)
-    if heavy and hydrogens and not any(site.species.symbol in ("D", "T") for site in found):
+    if heavy and hydrogens and not any(getattr(s.species, "name", "") in ("D", "T") for s in found):
         notes.append(
             f"the formula {declared.formula_text!r} counts {heavy[0]}, the sites hold H: isotopes "
             "are not distinguished"
