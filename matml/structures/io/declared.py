@@ -5,9 +5,10 @@ A contradiction is told with both values; nothing is corrected here.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from pymatgen.core import Composition
@@ -37,6 +38,11 @@ LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
 SUBSCRIPT = re.compile(r"</?(?:sub|i|b)>|~|\$?_\{([\d.]+)\}\$?|\$_([\d.]+)\$", re.IGNORECASE)
 SUPERSCRIPT = re.compile(r"<sup>.*?</sup>|\^[^^]*\^|[⁰¹²³⁴-⁹⁺⁻]+", re.IGNORECASE)
 """How CIF, HTML, TeX and Unicode lower the amounts of a formula, and raise its charges."""
+
+DOUBT = re.compile(r"\s*(?:\?|\([a-z. ]+\)|approx\.?|ca\.)\s*$")
+"""What stands behind a formula that is uncertain."""
+LONGEST_RUN, MOST_READINGS = 12, 64
+"""Of letters in a formula whose capitals are lost, and of ways to read it."""
 
 FARTHEST_UNCONFIRMED = 2.0
 """Fractional coordinates beyond look like angstroms, where symmetry and formula do not confirm."""
@@ -120,6 +126,37 @@ def parse_formula(text: str) -> dict[str, float] | None:
     """
     found = _parsed(text)
     return None if found is None else dict(found)
+
+
+def plain_formula(text: str, own: Collection[str]) -> dict[str, float] | None:
+    """Return the atoms of a formula as `parse_formula`, also where its capitals are lost.
+
+    `TI O2` and `SNO2` are read as the elements `own` of the sites; `NACL` and `Kcl` in the one way
+    in which their letters make symbols, and `Na Cl ?` as if it were certain.
+    """
+    standard = parse_formula(text)
+    if standard and not (text.isupper() and own and standard.keys() - own):
+        return standard
+    bare = DOUBT.sub("", text.strip())
+    parts = [
+        _symbols_in(part) if part.isalpha() else [part] for part in re.split("([A-Za-z]+)", bare)
+    ]
+    if math.prod(map(len, parts)) > MOST_READINGS:
+        return standard
+    readings = [formula for way in product(*parts) if (formula := parse_formula("".join(way)))]
+    fitting = [formula for formula in readings if formula.keys() == own]
+    if len(fitting) == 1:
+        return fitting[0]
+    return standard or parse_formula(bare) or (readings[0] if len(readings) == 1 else None)
+
+
+@lru_cache(maxsize=4096)
+def _symbols_in(letters: str) -> list[str]:
+    """Return all ways to write letters of either case as symbols of elements."""
+    if not letters or len(letters) > LONGEST_RUN:
+        return [] if letters else [""]
+    heads = {letters[:size].capitalize() for size in (1, 2)} & ELECTRONEGATIVITY.keys()
+    return [head + rest for head in sorted(heads) for rest in _symbols_in(letters[len(head) :])]
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
     Declared,
     parse_formula,
+    plain_formula,
 )
 
 EDGES = tuple(f"_cell_length_{axis}" for axis in "abc")
@@ -156,7 +157,9 @@ def lattice_of(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[float, fl
 def declared_facts(block: dict[str, list[str]], notes: list[str]) -> Declared:
     """Return what the block says of its content; a formula that is not understood is noted."""
     texts = [text for tag in FORMULAS for text in block.get(tag, [])]
-    formulas = {text: parse_formula(text) for text in texts if text not in UNKNOWN}
+    kinds = block.get("_atom_site_type_symbol", block.get("_atom_site_label", []))
+    own = {letters[0].capitalize() for kind in kinds if (letters := re.search("[A-Za-z]+", kind))}
+    formulas = {text: plain_formula(text, own) for text in texts if text not in UNKNOWN}
     plain = {text: formula for text, formula in formulas.items() if formula}
     sums = [text for text in block.get(FORMULAS[0], []) if text in formulas]
     notes += [
