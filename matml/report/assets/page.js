@@ -279,9 +279,25 @@
   let viewer = null;
   const vector = ([x, y, z]) => ({ x, y, z });
   const RADIUS = 0.38;
-  const jmol = (element) => $3Dmol.elementColors.Jmol[element] ?? 0xff1493;
+  // Jmol's colours, but of metals that it draws grey, which look alike once lit, and of elements
+  // that come too near to another one of the crystal: these take a hue that none has
+  const HUES = [0x56b4e9, 0xe69f00, 0xcc79a7, 0x009e73, 0xf0e442];
+  const parts = (shade) => [16, 8, 0].map((bits) => (shade >> bits) & 255);
+  const apart = (one, other) => Math.hypot(...parts(one).map((x, i) => x - parts(other)[i])) > 110;
+  const paints = (elements) => {
+    const found = new Map();
+    const grey = (shade) => Math.max(...parts(shade)) - Math.min(...parts(shade)) < 40;
+    const own = (element) => $3Dmol.elementColors.Jmol[element] ?? 0xff1493;
+    const keeps = (element) => ["C", "H"].includes(element) || !grey(own(element));
+    const free = (shade) => [...found.values()].every((used) => apart(shade, used));
+    for (const element of [...elements].sort((p, q) => keeps(q) - keeps(p))) {
+      const choices = keeps(element) ? [own(element), ...HUES] : [...HUES, own(element)];
+      found.set(element, choices.find(free) ?? own(element));
+    }
+    return found;
+  };
   // bonds and polyhedra of one cell, in all that are drawn; partners beyond the last cell are added
-  const joined = (crystal, model) => {
+  const joined = (crystal, model, paint) => {
     const wanted = (part) => (at(`draw-${part}`).checked && crystal[part]) || [];
     at("drawn-parts").hidden = !(crystal.bonds || []).length;
     at("draw-polyhedra").parentElement.hidden = !(crystal.polyhedra || []).length;
@@ -291,7 +307,7 @@
       [-0.1, 0, 0.1].map((r) => key({ x: x + p, y: y + q, z: z + r }))));
     const there = new Set(model.selectedAtoms({}).map(key));
     const sticks = viewer.addShape({ color: colour("--soft") });
-    const balls = viewer.addShape({ color: jmol(crystal.partner) });
+    const balls = viewer.addShape({ color: paint.get(crystal.partner) });
     const hulls = new Map();
     for (let n = 0; n < 8; n += 1) {
       const shift = [0, 1, 2].map((i) =>
@@ -312,7 +328,7 @@
         // each face with its own corners, so that edges stay sharp
         const corners = faces.flat().map((i) => places[i]);
         if (!hulls.has(element)) {
-          hulls.set(element, viewer.addShape({ color: jmol(element), opacity: 0.55 }));
+          hulls.set(element, viewer.addShape({ color: paint.get(element), opacity: 0.55 }));
         }
         hulls.get(element).addCustom({ vertexArr: corners, faceArr: corners.map((_, i) => i),
           normalArr: normals(corners, places) });
@@ -358,13 +374,16 @@
     const model = viewer.addModel(crystal.cif, "cif",
       { doAssembly: true, duplicateAssemblyAtoms: true, normalizeAssembly: true });
     const axes = Object.fromEntries(["a", "b", "c"].flatMap((axis) => [
+      [`${axis}style`, { color: colour("--ink"), radius: 0.1, midpos: -1 }],
       [`${axis}label`, axis],
       [`${axis}labelstyle`, { fontColor: colour("--ink"), backgroundColor: colour("--paper"),
-        backgroundOpacity: 0.7, fontSize: 14, padding: 1, inFront: true }]]));
+        backgroundOpacity: 0.9, fontSize: 16, padding: 2, inFront: true }]]));
     viewer.addUnitCell(model, { box: { color: colour("--soft") }, ...axes });
     viewer.replicateUnitCell(2, 2, 2, model);
-    viewer.setStyle({}, { sphere: { radius: RADIUS, colorscheme: "Jmol" } });
-    joined(crystal, model);
+    const present = [...new Set(model.selectedAtoms({}).map((atom) => atom.elem))];
+    const paint = paints(present);
+    for (const [elem, color] of paint) viewer.setStyle({ elem }, { sphere: { radius: RADIUS, color } });
+    joined(crystal, model, paint);
     if (view) viewer.setView(view);
     else {
       viewer.zoomTo();
@@ -373,11 +392,10 @@
       viewer.rotate(25, "y");
     }
     viewer.render();
-    const present = [...new Set(model.selectedAtoms({}).map((atom) => atom.elem))];
     at("elements").replaceChildren(...present.map((element) => {
       const item = document.createElement("span");
       const dot = document.createElement("i");
-      dot.style.background = "#" + jmol(element).toString(16).padStart(6, "0");
+      dot.style.background = "#" + paint.get(element).toString(16).padStart(6, "0");
       item.append(dot, element);
       return item;
     }));
