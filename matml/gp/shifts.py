@@ -110,6 +110,11 @@ class Shifted:
         offset, slope = (self.weights @ self.shift).tolist()
         return offset, 1 + slope
 
+    @property
+    def sloped(self) -> float:
+        """How likely the mean is off by a slope, too."""
+        return float(self.weights[self.covariance[:, 1, 1] > 0].sum())
+
     def at(
         self, mean: Tensor, cross: Tensor, variance: Tensor, noise: Tensor, factor: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -90,9 +90,11 @@ class WithFeatures(Method[EncodedCrystals, WeighedFeatures]):
     def predict(self, state: WeighedFeatures, query: EncodedCrystals) -> Gaussian:
         """As of `Method`."""
         without, with_features, alone = state.weights
-        shots = len(state.default.stack.given)
-        mean, deviation, before = state.default.stack.predict(query.inputs)
-        own_mean, own_deviation, own_before = state.own.predict(self.columns.inputs(query))
+        shots, given = len(state.own.given), state.default.stack.given
+        found, own = state.default.stack.predict(query.inputs), self.columns.inputs(query)
+        mean, deviation, before = self.default.wider(found, given)
+        found = state.own.predict(own)
+        own_mean, own_deviation, own_before = self.default.wider(found, state.own.given)
         # on the scale on which the default's deviations are
         own_deviation = own_deviation * self.own.scale(shots) / self.default.fitted.scale(shots)
         own_before = own_before * self.own.scale(0) / self.default.fitted.scale(0)

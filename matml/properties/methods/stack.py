@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import fdtrc
+from scipy.special import fdtrc, ndtr
 
 from matml.gp.shifts import Shifted
 from matml.gp.stack import SEVERAL, Told
@@ -23,8 +23,13 @@ LABELS_ALONE = 0.03
 RANGE = math.log(2 * 200 * math.log(1e4))
 """Logarithm of the space of such labels: means within 200 deviations of the known labels, spreads
 over four decades; what stands in place of the label process's flat priors."""
+PER_LABEL, AT_MOST = 0.375, 3.0
+"""By how much that logarithm is smaller for each label beyond the two that a mean and a spread
+take, and at most: the more labels, the less the prior is to decide."""
 WIDEST = 3.0
 """How many times that before any label a half width may be, from `SEVERAL` labels on."""
+BISECTIONS = 40
+"""Of the distance of two means, between which their median is."""
 LEAST_WEIGHT = 1e-3
 """Of the label process that is asked for predictions."""
 FEWEST, SURPRISE = 3, 0.05
@@ -106,15 +111,26 @@ class Stacked(Method[EncodedCrystals, Weighed]):
         """Return the label process given a support, and its weight."""
         assert self.labels_alone is not None
         alone, k = self.labels_alone(support, labels), len(labels)
-        evidence = alone.evidence - RANGE
+        evidence = alone.evidence - RANGE + min(PER_LABEL * max(k - 2, 0), AT_MOST)
         evidence += math.lgamma((k - 1) / 2) - (k - 1) / 2 * math.log(math.pi)
         odds = evidence - float(given.evidence) + math.log(LABELS_ALONE / (1 - LABELS_ALONE))
         return alone, 1 / (1 + math.exp(-max(min(odds, 700.0), -700.0)))
 
     def predict(self, state: Weighed, query: EncodedCrystals) -> Gaussian:
         """As of `Method`."""
-        found, shots = state.stack.predict(query.inputs), len(state.stack.given)
-        return self.mixed(found, state.alone, state.weight, query, shots)
+        found, given = state.stack.predict(query.inputs), state.stack.given
+        found = self.wider(found, given)
+        return self.mixed(found, state.alone, state.weight, query, len(given))
+
+    def wider(self, found: Told, given: Shifted) -> Told:
+        """Return what the stack says, wider as far as few labels tell of a slope.
+
+        Of which they are less certain than the evidence has it. Where labels cannot let go, as in
+        the evaluation of a run, nothing changes.
+        """
+        if self.labels_alone is None or not len(given):
+            return found
+        return found[0], found[1] * (1 + given.sloped / len(given)), found[2]
 
     def mixed(
         self,
@@ -124,7 +140,10 @@ class Stacked(Method[EncodedCrystals, Weighed]):
         query: EncodedCrystals,
         shots: int,
     ) -> Gaussian:
-        """Return mean and deviation of a query, where the labels alone may have a say.
+        """Return centre and deviation of a query, where the labels alone may have a say.
+
+        The centre is the median of the two, since errors are judged by their size: what is less
+        likely then moves it less.
 
         As far as the model still applies, half widths are at most `WIDEST` times those before any
         label: of right labels none is wider for a reason, and hardly any of shifted ones.
@@ -134,9 +153,10 @@ class Stacked(Method[EncodedCrystals, Weighed]):
         scale = self.fitted.scale(shots)
         if alone is not None and weight >= LEAST_WEIGHT:
             mean, half_width = alone.predict(query)
-            total = (1 - weight) * found[0] + weight * mean
+            deviation = half_width / scale
+            total = median(weight, (total, spread), (mean, deviation))
             square = (1 - weight) * (spread**2 + (found[0] - total) ** 2)
-            square += weight * ((half_width / scale) ** 2 + (mean - total) ** 2)
+            square += weight * (deviation**2 + (mean - total) ** 2)
             spread = np.sqrt(square)
         if shots < SEVERAL:
             return total, spread
@@ -165,6 +185,17 @@ class HypotheticalStacked(Stacked):
         super().__init__(name, trained)
         self.fitted = self.fitted.of_hypothetical()
         self.changes = self.fitted.hypothetical or (0.0, 1.0)
+
+
+def median(weight: float, first: Gaussian, second: Gaussian) -> np.ndarray:
+    """Return medians of mixtures of two normal distributions, the second of a weight, [m]."""
+    low, high = np.minimum(first[0], second[0]), np.maximum(first[0], second[0])
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        share = (1 - weight) * ndtr((middle - first[0]) / first[1])
+        below = share + weight * ndtr((middle - second[0]) / second[1]) < 0.5
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
 
 
 def surprising(fitted: StackedPredictor, given: Shifted) -> bool:
@@ -197,7 +228,7 @@ class StackedPool(JointPool):
             return super()._given(episode)
         rows, labels, query = episode.support, episode.labels, episode.query
         given = self.stack.given_rows(self.process, rows, labels)
-        found = self.stack.query(self.process, given, rows, query)
+        found = self.method.wider(self.stack.query(self.process, given, rows, query), given)
         if not self.method.asks(given):
             return self.method.mixed(found, None, 0.0, self.crystals, len(rows))
         alone, weight = self.method.weigh(given, self.crystals[rows], labels)
