@@ -338,6 +338,7 @@ def test_a_supernode_runs_no_other_app():
         ("/v1/control/start-run", "10.0.0.7", False),
         ("/v1/runtime/push-messages", "10.0.0.7", False),
         ("/v1/control/start-run", "::1", True),
+        ("/v1/control/start-run", "10.0.0.1", True),
         ("/docs", None, False),
     ],
 )
@@ -350,7 +351,7 @@ def test_runs_begin_on_the_superlinks_own_machine_alone(path, host, passed):
     async def send(message):
         said.append(message.get("status"))
 
-    scope = {"type": "http", "path": path, "client": host and (host, 1)}
+    scope = {"type": "http", "path": path, "client": host and (host, 1), "server": ("10.0.0.1", 2)}
     running = OwnMachineOnly(app)(scope, None, send)
     with pytest.raises(StopIteration):
         running.send(None)

@@ -42,14 +42,15 @@ def flower() -> None:
     multiple=True,
     default=[LOOPBACK],
     show_default=True,
-    help="Name or address that laboratories reach the SuperLink by; repeatable.",
+    help="Name or address that laboratories reach the SuperLink by; repeatable; its own machine "
+    "reaches it by the default one, too.",
 )
 @click.option("--out", type=FOLDER, required=True)
 def certificates(hosts: tuple[str, ...], out: Path) -> None:
     """Make the SuperLink's certificate and key, and an authority's that vouches for it alone."""
     from matml.federated.flower.keys import AUTHORITY, DAYS, make_certificates
 
-    make_certificates(out, hosts)
+    make_certificates(out, [*dict.fromkeys((LOOPBACK, *hosts))])
     click.echo(f"for {DAYS} days: send {out / AUTHORITY} to all laboratories, keep the rest")
 
 

@@ -63,8 +63,9 @@ class OwnMachineOnly:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         if scope["type"] == "http" and not scope["path"].startswith(OPEN):
-            host = (scope.get("client") or ("",))[0]
-            if not _is_this_machine(host):
+            theirs, own = ((scope.get(side) or ("",))[0] for side in ("client", "server"))
+            # a machine calls itself by one address
+            if not (_is_loopback(theirs) or (theirs and theirs == own)):
                 await send({"type": "http.response.start", "status": 403, "headers": []})
                 await send({"type": "http.response.body", "body": b"from its own machine only"})
                 return
@@ -116,7 +117,7 @@ def supernode() -> None:
     flower_supernode()
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

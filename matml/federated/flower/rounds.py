@@ -93,7 +93,7 @@ def learn(
             stem, _, number = begun.stem.rpartition("-")
             begun = out / f"{stem}-{int(number) + 1}{begun.suffix}"
             _next(shared, list(files.values()), laboratories, gone).save(begun)
-        log(INFO, "%s%s: of %s", SAID, begun, ", ".join(files))
+        log(INFO, "%s%s: of %s", SAID, begun, ", ".join(sorted(files)))
     return begun
 
 
