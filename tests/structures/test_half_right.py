@@ -853,6 +853,7 @@ def test_symbols_as_they_are_typeset_and_in_full_are_known(symbol):
         ("H2 O", "O", {"H": 2, "O": 1}),
         ("POTASSIUM CHLORIDE", "K Cl", None),
         ("Na Cl x H2 O", "Na Cl", None),
+        ("(Na Cl)n", "Na Cl N", None),
     ],
 )
 def test_a_formula_without_its_capitals_is_read_by_the_sites(text, own, amounts):

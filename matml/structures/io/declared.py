@@ -139,7 +139,9 @@ def plain_formula(text: str, own: Collection[str]) -> dict[str, float] | None:
         return standard
     bare = DOUBT.sub("", text.strip())
     parts = [
-        _symbols_in(part) if part.isalpha() else [part] for part in re.split("([A-Za-z]+)", bare)
+        # a small letter alone counts, as in (C2H4)n
+        _symbols_in(part) if part[:1].isupper() else [part]
+        for part in re.split("([A-Za-z]+)", bare)
     ]
     if math.prod(map(len, parts)) > MOST_READINGS:
         return standard
