@@ -1,7 +1,9 @@
 """One thread a process of tests; limits on time that a slow or busy machine keeps, too."""
 
+import gc
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,10 +12,16 @@ from pathlib import Path
 # before torch or numpy come in: tests run in as many processes as there are processors
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# modules that tests share
+sys.path.insert(0, str(Path(__file__).parent))
+
 import numpy as np
 import pytest
+import served
 from pymatgen.core.operations import SymmOp
 
+# libraries come in without a search for cycles every 700 objects
+gc.set_threshold(10_000)
 REFERENCE_S = 0.06
 LONGEST = (
     *("packaging/test_wheel.py", "faults/test_chaos.py", "properties/test_benchmark.py"),
@@ -27,6 +35,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first."""
     rank = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what libraries and tests hold out of all later searches for cycles."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """End without such a search."""
+    gc.freeze()
 
 
 def _equal(one: SymmOp, other: object) -> bool:
@@ -43,8 +61,8 @@ SymmOp.__eq__ = _equal
 
 
 def processor_seconds() -> float:
-    """Return the processor time of this process and of those that it has waited for."""
-    return sum(os.times()[:4])
+    """Return the processor time of this process, of those that it has waited for, of commands."""
+    return sum(os.times()[:4]) + served.commands_seconds()
 
 
 def yardstick() -> float:
@@ -55,6 +73,13 @@ def yardstick() -> float:
         np.sort(table)
         sum(n * n % 7 for n in range(700_000))
     return (processor_seconds() - begin) / 2
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Variables of an environment whose `matml` and `python` have their libraries already."""
+    with served.commands(tmp_path_factory.mktemp("commands")) as folder:
+        yield os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")

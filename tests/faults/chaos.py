@@ -11,13 +11,10 @@ hangs or shows a traceback; what it found is printed also where it is ended earl
 import argparse
 import contextlib
 import json
-import os
 import random
 import re
-import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +28,10 @@ from typing import Any
 from matml.core.errors import MatmlError
 from matml.core.provenance import result_files, verify_checksums, write_checksums
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+from small_tables import cut, make, packed
+from warm import ROOT, Run
+
 FAULTS = ("group", "parent", "parent", "disk")
 """SIGKILL to the run and its jobs, to the run alone, and a limit that a file outgrows."""
 STATE = "state"
@@ -40,7 +40,6 @@ DISTURBED = ("one", "other")
 FEW = "structures: {inputs: [few.csv.gz]}\n"
 SLOWEST_S = 400.0
 HANG, GOOD = "no end after", "nothing lost, nothing other, no traceback"
-MATML = "from matml.cli.main import main; main()"
 ENDING = threading.Event()
 """Set by a signal: runs are killed, and what was found is printed."""
 
@@ -80,33 +79,17 @@ class Chaos:
     orphans: set[int] = field(default_factory=set)
     kinds: dict[str, str] = field(default_factory=dict)
 
-    def start(self, folder: Path, most_bytes: int | None = None) -> subprocess.Popen:
+    def start(self, folder: Path, most_bytes: int | None = None) -> Run:
         """Start a run in a session of its own, where no file may grow beyond so many bytes."""
-
-        def limit() -> None:
-            if most_bytes is not None:
-                _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
-
         self.told = folder / "told.txt"
-        with self.told.open("w") as told:
-            return subprocess.Popen(
-                [sys.executable, "-c", MATML, "run", *self.arguments],
-                cwd=folder,
-                stdout=told,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=limit,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )
+        return Run(folder, self.arguments, self.told, most_bytes)
 
-    def wait(self, run: subprocess.Popen, seconds: float, title: str) -> int | None:
+    def wait(self, run: Run, seconds: float, title: str) -> int | None:
         """Return the exit code; None where the run has not ended by then."""
         begun = time.monotonic()
-        while run.poll() is None and time.monotonic() < begun + seconds:
+        while (code := run.poll()) is None and time.monotonic() < begun + seconds:
             if ENDING.is_set():
-                os.killpg(run.pid, signal.SIGKILL)
-                run.wait()
+                run.kill(jobs=True)
                 raise Ended
             self.orphans = {orphan for orphan in self.orphans if lives(orphan)}
             if self.orphans and any(map(is_job, processes_of(run.pid))):
@@ -114,14 +97,13 @@ class Chaos:
                 self.orphans = set()
             time.sleep(0.05)
         self.spent_s.append(time.monotonic() - begun)
-        return run.returncode
+        return code
 
-    def end_of(self, run: subprocess.Popen, title: str) -> int | None:
+    def end_of(self, run: Run, title: str) -> int | None:
         """Return the exit code of a run; one that does not end is killed and told, with None."""
         code = self.wait(run, self.slowest_s, title)
         if code is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
+            run.kill(jobs=True)
             self.problems.append(f"{title}: {HANG} {self.slowest_s:.0f} s")
         return code
 
@@ -154,8 +136,7 @@ class Chaos:
             if kind == "disk":
                 self.problems.append(f"{title}: {HANG} {seconds:.0f} s")
             self.orphans = processes_of(run.pid) if kind == "parent" else set()
-            (os.kill if kind == "parent" else os.killpg)(run.pid, signal.SIGKILL)
-            run.wait()
+            run.kill(jobs=kind != "parent")
         self.done[kind if code is None or code else "ended before"] += 1
         print(title, "ended by itself" if code == 0 else f"after {seconds:.0f} s", file=sys.stderr)
         self.look_for_tracebacks(folder, title)
@@ -181,8 +162,7 @@ class Chaos:
         run = self.start(folder)
         code = self.wait(run, seconds, title)
         if code is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
+            run.kill(jobs=True)
         self.look_for_tracebacks(folder, title)
         told = code is not None and path.name in self.told.read_text(errors="replace")
         if code and not told:
@@ -369,9 +349,6 @@ def _timeless(value: Any) -> Any:
 
 def prepared(folder: Path, seed: int, *, whole: bool = False) -> Chaos:
     """Write the inputs of two runs, one of which is to be disturbed."""
-    sys.path.insert(0, str(ROOT / "tests/workflow"))
-    from small_tables import cut, make, packed
-
     for name in ("reference", *DISTURBED):
         place = folder / name
         if whole:

@@ -1,7 +1,6 @@
 """Processes that share tasks take the steps that one process takes; stacked tasks too."""
 
 import json
-import os
 import runpy
 import socket
 import subprocess
@@ -77,7 +76,9 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def test_two_processes_equal_one_and_end_alike_whatever_they_start_with(tmp_path, monkeypatch):
+def test_two_processes_equal_one_and_end_alike_whatever_they_start_with(
+    tmp_path, monkeypatch, warm
+):
     """Joined by the variables that torchrun sets, without its own process."""
     script, place = tmp_path / "train.py", tmp_path / "two"
     script.write_text(SCRIPT)
@@ -91,8 +92,8 @@ def test_two_processes_equal_one_and_end_alike_whatever_they_start_with(tmp_path
     joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     started = [
         subprocess.Popen(
-            [sys.executable, str(script), str(place)],
-            env=os.environ | joined | {"RANK": str(rank)},
+            ["python", str(script), str(place)],
+            env=warm | joined | {"RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import served
 from pymatgen.core import Structure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,16 +25,16 @@ TUTORIALS = ROOT / "docs" / "pages" / "tutorials"
 BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(python|bash)\n(.*?)^```$", re.M | re.S)
 
 
-def call(*command: object, cwd: Path = ROOT, bin: Path | None = None) -> str:
+def call(*command: object, cwd: Path = ROOT, bin: str = "") -> str:
     """Return what a command printed, both streams; fail with it where it failed.
 
     Parameters
     ----------
     bin
-        Scripts of the environment to run it in, without the clone on its path.
+        Folders with the commands of the environment to run it in, without the clone on its path.
     """
     own = dict(os.environ)
-    if bin is not None:
+    if bin:
         own.pop("PYTHONPATH", None)
         own["PATH"] = f"{bin}{os.pathsep}{own['PATH']}"
     words = list(map(str, command))
@@ -72,7 +73,21 @@ def installed(built, tmp_path_factory):
 def run(installed, tmp_path, monkeypatch):
     """Run a command of the new environment in an empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
-    return lambda *command: call(*command, cwd=tmp_path, bin=installed.parent)
+    return lambda *command: call(*command, cwd=tmp_path, bin=str(installed.parent))
+
+
+@pytest.fixture(scope="module")
+def commands(installed, tmp_path_factory):
+    """Folders of the same commands, which need not import their libraries each."""
+    with served.commands(tmp_path_factory.mktemp("commands"), installed) as folder:
+        yield f"{folder}{os.pathsep}{installed.parent}"
+
+
+@pytest.fixture
+def warm_run(commands, tmp_path, monkeypatch):
+    """As `run`, for the many commands of those who use the wheel."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *command: call(*command, cwd=tmp_path, bin=commands)
 
 
 def test_the_sdist_holds_every_tracked_file(built):
@@ -126,10 +141,10 @@ def script(page: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["crystals", "screening", "steel", "own-task"])
-def test_a_tutorial_runs(name, run, within):
+def test_a_tutorial_runs(name, warm_run, within):
     """Of these, `own-task` meta-trains, adapts and judges a torch module of one's own."""
     with within({"own-task": 60}.get(name, 180)):
-        run("python", "-c", script(TUTORIALS / f"{name}.md"))
+        warm_run("python", "-c", script(TUTORIALS / f"{name}.md"))
 
 
 def test_every_tutorial_is_run():
@@ -137,7 +152,7 @@ def test_every_tutorial_is_run():
     assert {page.stem for page in TUTORIALS.glob("*.md")} == tested
 
 
-def test_own_crystals_with_labels_become_a_ranked_page(run, tmp_path, within):
+def test_own_crystals_with_labels_become_a_ranked_page(warm_run, tmp_path, within):
     """Forty CIFs of real crystals in a folder, and a table of ten values that names them."""
     with gzip.open(ROOT / "data/crystals/elastic.csv.gz") as file:
         elastic = pd.read_csv(file)
@@ -153,8 +168,8 @@ def test_own_crystals_with_labels_become_a_ranked_page(run, tmp_path, within):
     values[::4].to_csv(tmp_path / "labels.csv")
     with within(180):
         asked = ["--property", "bulk_modulus_GPa", "--support", "labels.csv"]
-        run("matml", "screen", *asked, "--candidates", "cifs", "--out", "ranked")
-        run("matml", "report", "ranked")
+        warm_run("matml", "screen", *asked, "--candidates", "cifs", "--out", "ranked")
+        warm_run("matml", "report", "ranked")
     ranked = pd.read_csv(tmp_path / "ranked/shortlist.csv").set_index("id")
     assert len(ranked) == 40
     assert ranked["in_support"].sum() == 10
@@ -164,7 +179,7 @@ def test_own_crystals_with_labels_become_a_ranked_page(run, tmp_path, within):
     assert "bulk_modulus" in (tmp_path / "ranked/report.html").read_text(encoding="utf-8")
 
 
-def test_six_points_of_a_spreadsheet_become_a_diagram(run, tmp_path, within):
+def test_six_points_of_a_spreadsheet_become_a_diagram(warm_run, tmp_path, within):
     """As Excel saves them where commas are decimal."""
     rows = [
         "0,5;300;54,1",
@@ -177,7 +192,9 @@ def test_six_points_of_a_spreadsheet_become_a_diagram(run, tmp_path, within):
     text = "\n".join(["time_h;temperature_C;hardness_HRC", *rows, ""])
     (tmp_path / "points.csv").write_text(text, encoding="cp1252")
     with within(60):
-        told = run("matml", "kinetics", "calibrate", "--prior", "tempering", "--data", "points.csv")
+        told = warm_run(
+            "matml", "kinetics", "calibrate", "--prior", "tempering", "--data", "points.csv"
+        )
     assert "warning" not in told.lower()
     [folder] = [path.parent for path in tmp_path.rglob("parameters.csv")]
     parameters = pd.read_csv(folder / "parameters.csv")

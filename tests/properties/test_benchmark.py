@@ -130,8 +130,9 @@ def test_a_finished_benchmark_only_prints_again(place, first):
     assert not jobs.done
 
 
-def test_a_fold_goes_on_from_what_is_there(place, first, scores):
+def test_a_fold_goes_on_from_what_is_there(place, first, scores, warm, monkeypatch):
     """By Snakemake itself, in processes of its own."""
+    monkeypatch.setenv("PATH", warm["PATH"])
     (place / "out/fold-1/families.csv").unlink()
     (place / f"out/fold-1/predictions/features-{NAME}.parquet").unlink()
     member = place / "out/fold-1/members/0/pretrained.safetensors"
@@ -142,7 +143,8 @@ def test_a_fold_goes_on_from_what_is_there(place, first, scores):
     assert logs == [f"fold-1-features-{NAME}.log", "fold-1-score.log"]
 
 
-def test_what_fails_is_told_with_its_log(place, first, tmp_path, capfd):
+def test_what_fails_is_told_with_its_log(place, first, warm, monkeypatch):
+    monkeypatch.setenv("PATH", warm["PATH"])
     options = [*OPTIONS, "--smallest-family=1000"]
     with pytest.raises(MatmlError, match="a job of the benchmark has failed"):
         run(place, out="fails", options=options, jobs=subprocess)

@@ -2,7 +2,6 @@
 
 import pickle
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -325,11 +324,12 @@ def read_ids(folder):
     ]
 
 
-def test_no_potential_is_imported_where_none_is_asked_for():
+def test_no_potential_is_imported_where_none_is_asked_for(warm):
     code = (
         "import sys, matml.potentials, matml.cli.properties.potential\n"
         "import matml.properties.predictor.few_shot\n"
         "print([name for name in ('ase', 'chgnet', 'sevenn', 'e3nn') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    call = ["python", "-c", code]
+    done = subprocess.run(call, env=warm, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout

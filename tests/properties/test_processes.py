@@ -2,8 +2,6 @@
 
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import torch
 
@@ -12,7 +10,7 @@ from matml.properties.networks.ensemble import load_network
 from matml.properties.settings import PropertiesSection
 
 
-def test_two_processes_end_with_the_weights_of_one(bench, folder, tmp_path):
+def test_two_processes_end_with_the_weights_of_one(bench, folder, tmp_path, warm):
     """As the rule of the workflow starts them; one process has made the run."""
     run = tmp_path / "run"
     run.mkdir()
@@ -20,7 +18,7 @@ def test_two_processes_end_with_the_weights_of_one(bench, folder, tmp_path):
         if path.is_file():
             shutil.copy(path, run)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
-    command = [str(Path(sys.executable).with_name("matml")), "properties", "member"]
+    command = ["matml", "properties", "member"]
     options = [
         f"--run={run}",
         "--member=0",
@@ -31,7 +29,8 @@ def test_two_processes_end_with_the_weights_of_one(bench, folder, tmp_path):
         f"--config={folder}/properties.yaml",
     ]
     done = subprocess.run(
-        [sys.executable, *launch, "--", *command, *options],
+        ["python", *launch, "--", *command, *options],
+        env=warm,
         capture_output=True,
         text=True,
         timeout=240,
