@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 # before torch or numpy come in: tests run in as many processes as there are processors
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,7 +28,8 @@ REFERENCE_S = 0.06
 LONGEST = (
     *("packaging/test_wheel.py", "faults/test_chaos.py", "properties/test_benchmark.py"),
     *("meta/test_oracles.py", "kinetics/test_learning.py", "kinetics/test_processes.py"),
-    *("properties/test_devices.py", "fuzz/test_crystals.py", "properties/test_adapt.py"),
+    *("properties/test_devices.py", "studies/test_patients.py", "kinetics/test_design.py"),
+    *("fuzz/test_crystals.py", "meta/test_policy.py", "properties/test_new_property.py"),
 )
 """Files of tests that take longest, a third of all: begun last, one process would wait for them."""
 
@@ -73,6 +76,17 @@ def yardstick() -> float:
         np.sort(table)
         sum(n * n % 7 for n in range(700_000))
     return (processor_seconds() - begin) / 2
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Any:
+    """The shipped model; what is fitted stays so, which takes seconds for formation energies."""
+    # not by the process that hands the tests out
+    from matml.properties import FewShotPredictor
+
+    predictor = FewShotPredictor.load()
+    predictor.fitted = cache(predictor.fitted)
+    return predictor
 
 
 @pytest.fixture(scope="session")

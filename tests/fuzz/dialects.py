@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import gemmi
 import numpy as np
@@ -83,6 +83,13 @@ def operations_of(hall: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return rotations, translations, [op.triplet() for op in operations]
 
 
+@lru_cache(maxsize=10_000)
+def number_of(numbers: tuple[int, ...], lattice: bytes, places: bytes, precision: float) -> int:
+    """Number of the space group, searched for once for all dialects of a crystal."""
+    cell = np.frombuffer(lattice).reshape(3, 3), np.frombuffer(places).reshape(-1, 3), numbers
+    return spglib.get_symmetry_dataset(cell, precision).number
+
+
 def cif_in_setting(structure: Structure, choose: Callable, say: str) -> str:
     """A CIF of the asymmetric unit in a setting of the space group.
 
@@ -94,9 +101,10 @@ def cif_in_setting(structure: Structure, choose: Callable, say: str) -> str:
         How its symmetry is told: `hall`, `symbol` or `operations`.
     """
     given = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
+    key = given[2], given[0].tobytes(), given[1].tobytes()
     precision = SYMPREC_A * (structure.volume / 15.0 / len(structure)) ** (1 / 3)
     with spglib_as_it_was():
-        entry = choose(settings_of(spglib.get_symmetry_dataset(given, precision).number))
+        entry = choose(settings_of(number_of(*key, precision)))
         found = spglib.get_symmetry_dataset(given, precision, hall_number=entry.hall_number)
     lattice, positions, numbers = found.std_lattice, found.std_positions, found.std_types
     # spglib writes = for the double prime of the International Tables

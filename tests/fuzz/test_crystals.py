@@ -53,14 +53,22 @@ def structure_of(text: str) -> Structure:
     return Structure(Lattice(cell), numbers, places)
 
 
+@cache
+def told(dialect: str, text: str) -> str | None:
+    """A crystal in a dialect; nothing where that cannot express it."""
+    with suppress(Impossible):
+        return DIALECTS[dialect][1](structure_of(text))
+    return None
+
+
 def written(dialect: str, count: int, most_sites: int = 1000) -> Iterator[tuple[Structure, str]]:
     """So many embedded crystals in a dialect, of those that it can express."""
     for text in embedded_texts():
         structure = structure_of(text)
         if len(structure) > most_sites:
             continue
-        with suppress(Impossible):
-            yield structure, DIALECTS[dialect][1](structure)
+        if (own := told(dialect, text)) is not None:
+            yield structure, own
             count -= 1
         if count == 0:
             return

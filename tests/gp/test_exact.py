@@ -6,7 +6,6 @@ import torch
 
 from matml.gp.exact import GlobalGP
 from matml.gp.rows import SINGLE_FROM
-from matml.properties.predictor.few_shot import FewShotPredictor
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +35,11 @@ def test_conditioning_on_a_support_equals_fitting_to_all_rows(data, fitted):
     np.testing.assert_allclose(updated, whole, atol=1e-8)
 
 
-def test_prepared_rows_in_single_precision_equal_the_plain_posterior():
+def test_prepared_rows_in_single_precision_equal_the_plain_posterior(shipped):
     """On the crystals that the shipped model was trained on, at them and beside them."""
-    predictor = FewShotPredictor.load()
-    models = predictor.fitted("formation_energy_eV_per_atom").method.fitted.models
-    known = predictor.training
-    column = predictor.recipe.properties.index("formation_energy_eV_per_atom")
+    models = shipped.fitted("formation_energy_eV_per_atom").method.fitted.models
+    known = shipped.training
+    column = shipped.recipe.properties.index("formation_energy_eV_per_atom")
     rows = ~known["targets"][:, column].isnan()
     plain = known["descriptors"][rows].numpy()
     both = np.hstack([plain, known["predictions"][rows].numpy()])

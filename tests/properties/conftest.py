@@ -1,6 +1,9 @@
 """Real crystals, few enough for tests: whole families of the embedded tables."""
 
+import fcntl
 import gzip
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,10 +87,22 @@ gp_steps: 5
 
 @pytest.fixture(scope="session")
 def folder(crystals, tmp_path_factory):
-    """A finished run; made by the same commands as the workflow's."""
+    """A finished run; made by the same commands as the workflow's, once for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-run"
+    with open(f"{shared}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            begun = shared.with_name("begun-run")
+            make_run(crystals, begun)
+            begun.rename(shared)
+    # each process has its own, since tests write beside
+    return Path(shutil.copytree(shared, base / "run"))
+
+
+def make_run(crystals, folder):
     from matml.cli.properties.commands import properties
 
-    folder = tmp_path_factory.mktemp("run")
     write_table(folder / "structures/structures.parquet", crystals.table, STRUCTURES)
     crystals.graphs.save(folder / "graphs")
     (folder / "properties.yaml").write_text(SETTINGS)
@@ -131,7 +146,6 @@ def folder(crystals, tmp_path_factory):
     matml("new-property", run, *members, f"--out={new}")
     models.append(f"--new-property={new}")
     matml("export", run, *members, *models, f"--evaluation={evaluation}", f"--out={folder}/model")
-    return folder
 
 
 @pytest.fixture(scope="session")

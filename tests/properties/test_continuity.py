@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from pymatgen.core import Structure
 
-from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.structures.crystals import CrystalSet
 
 CRYSTALS, MOST_ATOMS = 100, 14
@@ -32,8 +31,8 @@ RESOLUTION = 1e-4
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return FewShotPredictor.load()
+def predictor(shipped):
+    return shipped
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matml.properties.predictor.few_shot import FewShotPredictor
-
 BULK, GAP, ENERGY = "bulk_modulus_GPa", "band_gap_eV", "formation_energy_eV_per_atom"
 COPPER = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.61), ["Cu"], [[0, 0, 0]])
 ROCK_SALT = Structure.from_spacegroup(
@@ -24,8 +22,8 @@ MANY = Structure(
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return FewShotPredictor.load()
+def predictor(shipped):
+    return shipped
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pymatgen.core import Lattice, Structure
 
 from matml.core.errors import MatmlError
 from matml.properties.methods.registry import HYPOTHETICAL
-from matml.properties.predictor.few_shot import FewShotPredictor
 
 ENERGY = "formation_energy_eV_per_atom"
 CRYSTALS = [
@@ -18,8 +17,8 @@ CRYSTALS = [
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return FewShotPredictor.load()
+def predictor(shipped):
+    return shipped
 
 
 def test_declared_crystals_have_higher_energies_in_wider_intervals_and_it_is_said(predictor):

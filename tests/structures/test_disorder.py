@@ -13,7 +13,6 @@ from pymatgen.core import Element, Lattice, Structure
 from matml.properties.data.batches import GraphBatches
 from matml.properties.data.descriptors import describe
 from matml.properties.networks.crystal_network import CrystalNetwork
-from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.structures.crystal import Crystal
 from matml.structures.crystals import CrystalSet
 from matml.structures.disorder.atoms import fractions, sites_of
@@ -396,9 +395,9 @@ def test_ordered_crystals_are_as_they_were():
 
 
 @pytest.fixture(scope="module")
-def fitted():
-    """The shipped model of formation energies; fitting it takes seconds."""
-    return FewShotPredictor.load().fitted("formation_energy_eV_per_atom")
+def fitted(shipped):
+    """The shipped model of formation energies."""
+    return shipped.fitted("formation_energy_eV_per_atom")
 
 
 def test_partly_empty_sites_are_out_of_the_domain_until_one_is_labelled(fitted):
