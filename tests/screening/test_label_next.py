@@ -323,6 +323,7 @@ def test_results_are_printed_and_written(families, tmp_path, monkeypatch, capsys
         "structures": tmp_path,
         "graphs": tmp_path,
         "names": ["formation_energy_eV_per_atom"],
+        "own_inputs": (),
         "part": "test",
         "smallest_family": 15,
         "json_file": tmp_path / "r.json",

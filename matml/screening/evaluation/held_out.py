@@ -181,8 +181,7 @@ def pools(
             if task.property == name:
                 crystals = predictor.encode(task.crystals)
                 found = {method: own.over(crystals) for method, own in fitted.items()}
-                without = fitted[DEFAULT].method
-                if inputs and isinstance(without, NewProperty):
+                if inputs and isinstance(without := fitted[DEFAULT].method, NewProperty):
                     found[LABEL_PROCESS] = found[DEFAULT]
                     found[DEFAULT] = PoolWithInputs(without, crystals, inputs)
                 yield task, found
