@@ -31,7 +31,7 @@ TIGHT, LOOSE = 0.62, 1.5
 the first, nor above the second. Of the 6,175 embedded ones the loosest atom has .669 (Pu) or more,
 the tightest 1.295 (HgF2) or less, but for crystals of `UNBONDED`; of 4,667 candidates whose ions
 were exchanged .806 (BaO) or more and 1.410 (TlF) or less."""
-UNBONDED = [1, 2, 10, 18, 36, 54]
+UNBONDED = frozenset((1, 2, 10, 18, 36, 54))
 """Elements whose atoms need no bond: noble gases, and hydrogen of its own."""
 USUAL = (0.63, 1.3)
 """The tightest atom's in angstrom."""
@@ -210,7 +210,7 @@ def _check_lengths(
     radii = sites.radii_A
     # partly occupied sites may be near; whether too near is told with split sites
     tight = bool((sites.kinds < FIRST_MIXTURE).all())
-    loose = not np.isin(sites.kinds, UNBONDED).all()
+    loose = not UNBONDED.issuperset(sites.kinds.tolist())
     for atom in range(len(radii)):
         reach = LOOSE * (radii + radii[atom])
         _, other, _, distance = find_points_in_spheres(
