@@ -6,7 +6,6 @@ import re
 import textwrap
 import warnings
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +61,6 @@ TITLE, NOTE, LEGEND = 9.5, 7.5, 7.5
 """Sizes of letters in points."""
 
 
-class Drawn(Sheet):
-    """A drawn figure that a notebook shows, whether it has loaded pyplot or not."""
-
-    def _repr_png_(self) -> bytes:
-        with BytesIO() as file:
-            self.savefig(file, format="png", dpi=DPI // 2)
-            return file.getvalue()
-
-
 def write(figure: Figure | Panels, paths: Sequence[Path]) -> None:
     """Write a figure to files, PNG or SVG by their endings."""
     with mpl.rc_context(SETTINGS), warnings.catch_warnings(record=True) as caught:
@@ -104,7 +94,7 @@ def render(figure: Figure) -> Sheet:
     else:
         width = 1.2 + 3.0 * len(values) if several else 6.4
         height = max(0.3 + figure.height / 95, 0.0 if figure.y.categories else 3.6)
-    sheet = Drawn(figsize=(width, height), layout="constrained")
+    sheet = Sheet(figsize=(width, height), layout="constrained")
     panels = np.atleast_1d(sheet.subplots(1, len(values), sharey=several))
     for value, axes in zip(values, panels, strict=True):
         chosen = dict(figure.chosen) | ({} if value is None else {figure.panels: value})
@@ -148,7 +138,7 @@ def render_panels(panels: Panels) -> Sheet:
     """Return several drawn figures under one title and note; one legend serves all."""
     across = max(len(row) for row in panels.rows)
     size = across * panels.width, len(panels.rows) * panels.height
-    sheet = Drawn(figsize=size, layout="constrained")
+    sheet = Sheet(figsize=size, layout="constrained")
     grid = sheet.subplots(len(panels.rows), across, squeeze=False)
     for places, row in zip(grid, panels.rows, strict=True):
         for axes, figure in zip(places, row, strict=False):

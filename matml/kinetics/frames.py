@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Sheet
 
 from matml.core.errors import MatmlError
 from matml.core.settings import validate
 from matml.core.text.notebook import as_html
 from matml.core.text.words import plural
-from matml.figures.static import draw_on, render, write
+from matml.figures.static import draw_on, write
 from matml.kinetics.data.batch import to_tasks
 from matml.kinetics.data.columns import HOTTEST_K, ask_for_alloys
 from matml.kinetics.data.observations import Observations, observations_of, text_of
@@ -262,15 +261,15 @@ class CalibratedAlloy:
         path: str | Path | None = None,
         temperature_C: tuple[float, float] | None = None,
         ax: Axes | None = None,
-    ) -> Sheet | Axes:
-        """Return the diagram as a figure of matplotlib, and write it to a PNG or SVG.
+    ) -> Axes:
+        """Draw the diagram, return the matplotlib axes, and write it to a PNG or SVG.
 
         Parameters
         ----------
         temperature_C
             Lowest and highest temperature that it spans.
         ax
-            Axes to draw on, which are returned then.
+            Axes to draw on; by default new ones.
 
         Raises
         ------
@@ -290,10 +289,12 @@ class CalibratedAlloy:
         _, figure = next(diagrams(self.calibration, None, ends))
         if path is not None:
             write(figure, [Path(path)])
-        if ax is not None:
-            draw_on(ax, figure)
-            return ax
-        return render(figure)
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(figsize=(6.4, 5.0), layout="constrained")[1]
+        draw_on(ax, figure)
+        return ax
 
     def suggest(
         self,
