@@ -60,12 +60,28 @@ def test_the_equation_that_made_the_observations_is_found(fraction_at, best):
     told = features(table)
     # one feature made them: what it explains is no evidence for another; a second stage after the
     # last observation is as good as a plateau
-    some = [text for text in told[:-1] if not text.startswith("no evidence")]
+    better = [text for text in told[:-1] if "but something else explains more" in text]
+    some = [text for text in told[:-1] if not text.startswith("no evidence") and text not in better]
+    # what JMAK alone does not explain is said, too
+    assert all(": e^+" in text for text in better)
     assert len(some) == (best in {"jmak_incomplete", "jmak_two_stages", "jmak_incubation"})
     for text in some:
         assert text.startswith("weak" if best == "jmak_incomplete" else "clear evidence for")
         assert f"({best}" in text
     assert told[-1].startswith(f"exponent of {best.split(',')[0]}: avrami_exponent = ")
+
+
+def test_what_another_feature_explains_better_is_still_held_against_jmak():
+    names, logs = ["jmak_two_stages", "jmak_incomplete", "jmak"], [0.0, -11.4, -88.0]
+    values = {"jmak_incomplete": {"final_fraction": 0.684}}
+    estimates = [{"avrami_exponent": 2.0, **values.get(name, {})} for name in names]
+    table = pd.DataFrame({"equation": names, "log_evidence": logs, "estimates": estimates})
+    plateau, two_stages = features(table)
+    assert plateau == (
+        "a plateau: e^+76.6 over JMAK without it, but something else explains more "
+        "(jmak_incomplete: e^-11.4 over jmak_two_stages, the best without; final_fraction 0.684)"
+    )
+    assert two_stages.startswith("clear evidence for two stages (jmak_two_stages: e^+11.4 over")
 
 
 def test_a_plateau_is_named_and_a_reaction_that_goes_on_is_not():

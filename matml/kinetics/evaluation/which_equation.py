@@ -64,7 +64,8 @@ def features(table: pd.DataFrame) -> list[str]:
     """Return what the evidence is for beyond JMAK, and for the exponent held, in sentences.
 
     A feature's best equation is compared with the best without it, of any kind: what another
-    feature explains better is no evidence. The exponent is the best equation's.
+    feature explains better is no evidence, which is not to say that JMAK without either would do.
+    The exponent is the best equation's.
     """
     equations, log_evidence = table["equation"], table["log_evidence"]
     plain = equations.str.split(",").str[0]
@@ -77,8 +78,14 @@ def features(table: pd.DataFrame) -> list[str]:
         added = set(table["estimates"][own]) - set(EQUATIONS["jmak"].parameter_names)
         values = "".join(f"; {name} {table['estimates'][own][name]:.3g}" for name in sorted(added))
         gain = log_evidence[own] - log_evidence[other]
+        over = log_evidence[own] - log_evidence[plain == "jmak"].max()
+        verdict = f"{_verdict(gain)} for {what}"
+        if gain <= 1 and over > CLEAR:
+            verdict = (
+                f"{what}: e^{over:+.1f} over JMAK without it, but something else explains more"
+            )
         found.append(
-            f"{_verdict(gain)} for {what} ({equations[own]}: e^{gain:+.1f} over "
+            f"{verdict} ({equations[own]}: e^{gain:+.1f} over "
             f"{equations[other]}, the best without{values})"
         )
     best = plain[log_evidence.idxmax()]
