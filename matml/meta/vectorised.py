@@ -94,7 +94,10 @@ def repeat_weights(weights: Parameters, tasks: int) -> Parameters:
 
 def _of_each_task(module: nn.Module, function: Callable) -> Callable:
     """Return the function of stacked tensors that does to each task what `function` does to one."""
-    return function if takes_stacked_weights(module) else torch.func.vmap(function)
+    if takes_stacked_weights(module):
+        return function
+    # dropout, or a loss that draws: anew for each task
+    return torch.func.vmap(function, randomness="different")
 
 
 def losses_of_many(
@@ -224,7 +227,7 @@ def query_losses_of_many(
             data, exact = rebuild(support), outer.second_order
             return loss(inner.adapt(module, loss, data, differentiable=exact), rebuild(query))
 
-        return torch.func.vmap(one)(supports, queries)
+        return torch.func.vmap(one, randomness="different")(supports, queries)
     if not isinstance(inner, GradientSteps) or inner.batch_norm is not None:
         raise TypeError(f"{type(inner).__name__} takes tasks one by one")
     tasks = len(next(iter(supports.values())))

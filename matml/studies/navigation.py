@@ -15,25 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from matml.core.parallel import heartbeat
 from matml.core.statistics import tidy_record
-from matml.meta.inner.gradient import Diverged, GradientSteps
 from matml.meta.layers import Linear
-from matml.meta.outer import MAML
-from matml.meta.policy import advantages_of, policy_loss
+from matml.meta.policy import best_rate, returns_by_steps, stacked_paths, train_policy
 from matml.meta.tasks import BoundModel, Parameters
-from matml.meta.vectorised import (
-    TENSORS,
-    Stacked,
-    accumulate_meta_gradient_many,
-    adapt_many,
-    gradients_of_many,
-    repeat_weights,
-)
+from matml.meta.vectorised import Stacked
 
 HORIZON, STEP, NEAR, FOUND = 100, 0.1, 0.01, 0.1
-RATE, LATER = 0.1, 0.5
-"""Of inner steps, and the part of it for later ones, as in the paper's appendix."""
+RATE = 0.1
+"""Of the inner step, as in the paper's appendix."""
 RATES = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Of which each policy is given the one that suits it best, on goals of their own."""
 LEAST_SPREAD = math.log(0.05)
@@ -76,111 +66,68 @@ class Settings:
     sparse: bool = False
 
 
-def draw_goals(number: int, generator: torch.Generator) -> Tensor:
-    """Return goals [number, 2], uniform in the unit square around the start."""
-    return torch.rand(number, 2, generator=generator) - 0.5
+@dataclass(frozen=True)
+class Square:
+    """Goals [goals, 2] in the unit square around the start, and how many paths seek each."""
 
+    goals: Tensor
+    paths: int
+    sparse: bool = False
 
-@torch.no_grad()
-def walk(
-    policy: nn.Module,
-    weights: Parameters,
-    goals: Tensor,
-    paths: int,
-    generator: torch.Generator,
-    sparse: bool = False,
-) -> tuple[Stacked, Tensor]:
-    """Let each goal's own policy walk; return what it did, for `policy_loss`, and mean returns.
+    @classmethod
+    def draw(cls, number: int, settings: Settings, generator: torch.Generator) -> "Square":
+        """Return uniform goals."""
+        goals = torch.rand(number, 2, generator=generator) - 0.5
+        return cls(goals, settings.paths, settings.sparse)
 
-    Parameters
-    ----------
-    weights
-        [goals, ...] each.
-    """
-    model = BoundModel(policy, weights)
-    place = torch.zeros(len(goals), paths, 2)
-    here = torch.ones(len(goals), paths, dtype=torch.bool)
-    seen, actions, rewards, alive = [], [], [], []
-    for _ in range(HORIZON):
-        mean, log_spread = model(place)
-        noise = torch.randn(place.shape, generator=generator)
-        action = mean + log_spread.exp() * noise
-        seen.append(place)
-        actions.append(action)
-        alive.append(here)
-        place = place + STEP * action.clamp(-1, 1)
-        apart = place - goals[:, None]
-        there = apart.norm(dim=-1) < FOUND if sparse else (apart.abs() < NEAR).all(-1)
-        rewards.append((there.float() if sparse else -apart.square().sum(-1)) * here)
-        here = here & ~there
-    observations, done, paid, on = (torch.stack(x, 2) for x in (seen, actions, rewards, alive))
-    gained = advantages_of(observations, paid, on)
-    data = observations.flatten(1, 2), done.flatten(1, 2), gained.flatten(1, 2)
-    return {str(i): part for i, part in enumerate(data)}, paid.sum(2).mean(1)
+    def __len__(self) -> int:
+        """Return the number of goals."""
+        return len(self.goals)
+
+    @torch.no_grad()
+    def walk(
+        self, policy: nn.Module, weights: Parameters, generator: torch.Generator
+    ) -> tuple[Stacked, Tensor]:
+        """Let each goal's own policy walk; see `matml.meta.policy.World`."""
+        model = BoundModel(policy, weights)
+        place = torch.zeros(len(self), self.paths, 2)
+        here = torch.ones(len(self), self.paths, dtype=torch.bool)
+        seen, actions, rewards, alive = [], [], [], []
+        for _ in range(HORIZON):
+            mean, log_spread = model(place)
+            noise = torch.randn(place.shape, generator=generator)
+            action = mean + log_spread.exp() * noise
+            seen.append(place)
+            actions.append(action)
+            alive.append(here)
+            place = place + STEP * action.clamp(-1, 1)
+            apart = place - self.goals[:, None]
+            if self.sparse:
+                there = apart.norm(dim=-1) < FOUND
+                rewards.append(there.float() * here)
+            else:
+                there = (apart.abs() < NEAR).all(-1)
+                rewards.append(-apart.square().sum(-1) * here)
+            here = here & ~there
+        return stacked_paths(seen, actions, rewards, alive)
 
 
 def train(method: str, settings: Settings) -> nn.Module:
     """Return a policy trained by a method of `METHODS`; as it starts for `random`."""
     torch.manual_seed(settings.seed)
     policy = Policy()
-    if method == "random":
-        return policy
-    generator = torch.Generator().manual_seed(settings.seed)
-    steps = 0 if method == "pretrained" else 1
-    inner = GradientSteps(policy, steps=steps, learning_rate=RATE)
-    rule = MAML(second_order=method == "maml")
-    optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.batches)
-    how = settings.paths, generator, settings.sparse
-    told = {"batch": 0, "return": math.nan}
-    with heartbeat(lambda: f"{METHODS[method]}: batch {told['batch']} of {settings.batches}, "
-                   f"return {told['return']:.1f}"):  # fmt: skip
-        for batch in range(settings.batches):
-            goals = draw_goals(settings.goals, generator)
-            start = repeat_weights(dict(policy.named_parameters()), settings.goals)
-            start = {name: weight.detach() for name, weight in start.items()}
-            supports, _ = walk(policy, start, goals, *how)
-            adapted = adapt_many(inner, policy, policy_loss, supports, TENSORS.rebuild)
-            queries, gained = walk(policy, adapted, goals, *how)
-            optimiser.zero_grad()
-            accumulate_meta_gradient_many(
-                policy, policy_loss, inner, rule, supports, queries, TENSORS.rebuild
-            )
-            optimiser.step()
-            rate.step()
-            told |= {"batch": batch + 1, "return": gained.mean().item()}
+    if method != "random":
+        train_policy(
+            policy,
+            lambda generator: Square.draw(settings.goals, settings, generator),
+            torch.Generator().manual_seed(settings.seed),
+            rate=None if method == "pretrained" else RATE,
+            second_order=method == "maml",
+            batches=settings.batches,
+            learning_rate=settings.learning_rate,
+            title=METHODS[method],
+        )
     return policy
-
-
-def returns_by_steps(
-    policy: nn.Module, goals: Tensor, steps: int, settings: Settings, seed: int, rate: float = RATE
-) -> Tensor:
-    """Return the mean returns after 0, 1, …, `steps` policy-gradient steps, [steps + 1, goals]."""
-    generator = torch.Generator().manual_seed(seed)
-    how = settings.paths, generator, settings.sparse
-    weights = repeat_weights(dict(policy.named_parameters()), len(goals))
-    weights = {name: weight.detach() for name, weight in weights.items()}
-    found = []
-    for step in range(steps + 1):
-        data, gained = walk(policy, weights, goals, *how)
-        found.append(gained)
-        names, own = list(weights), rate * (LATER if step else 1)
-        slope, _ = gradients_of_many(policy, policy_loss, weights, data, TENSORS.rebuild, names)
-        weights = {name: weights[name] - own * slope[name] for name in names}
-    return torch.stack(found)
-
-
-def _best_rate(policy: nn.Module, goals: Tensor, steps: int, settings: Settings) -> float:
-    """Return the step size of `RATES` with the highest returns after any of the steps."""
-
-    def gained(rate: float) -> float:
-        try:
-            found = returns_by_steps(policy, goals, steps, settings, settings.seed + 7, rate)
-        except Diverged:
-            return -math.inf
-        return float(found[1:].mean())
-
-    return max(RATES, key=gained)
 
 
 def navigation(
@@ -192,13 +139,14 @@ def navigation(
     paired by goal, with the 95 % interval of a bootstrap over goals, as all are.
     """
     generator = torch.Generator().manual_seed(settings.seed + 1_000_003)
-    new, others = draw_goals(goals, generator), draw_goals(goals, generator)
+    new, others = (Square.draw(goals, settings, generator) for _ in range(2))
     setting = "sparse navigation" if settings.sparse else "navigation"
     found = {}
     for name in methods:
         policy = train(name, settings)
-        rate = _best_rate(policy, others, steps, settings)
-        returns = returns_by_steps(policy, new, steps, settings, settings.seed + 8, rate)
+        rate = best_rate(policy, others, steps, settings.seed + 7, RATES)
+        walks = torch.Generator().manual_seed(settings.seed + 8)
+        returns = returns_by_steps(policy, new, steps, walks, rate)
         found[name] = returns.double().numpy()
     records = []
     for name, gained in found.items():

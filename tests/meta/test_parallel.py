@@ -7,6 +7,7 @@ from torch import nn
 from matml.meta import FOMAML, MAML, BoundModel, Diverged, GradientSteps, HeadSteps
 from matml.meta.layers import LayerNorm, Linear, takes_stacked_weights
 from matml.meta.vectorised import (
+    TENSORS,
     accumulate_meta_gradient_many,
     adapt_many,
     call_many,
@@ -86,6 +87,54 @@ def test_layers_that_take_stacked_weights_equal_vmap(inner_kind, outer):
 def test_a_layer_that_is_not_ours_is_left_to_vmap():
     assert not takes_stacked_weights(Stackable(Linear(3, 8), nn.BatchNorm1d(8)))
     assert not takes_stacked_weights(nn.Sequential(Linear(3, 8)))
+
+
+def test_a_bare_parameter_of_a_stackable_module_is_left_to_vmap_and_adapts_as_it_would_alone():
+    class Shifted(nn.Module):
+        stackable = True
+
+        def __init__(self):
+            super().__init__()
+            self.layer = Linear(3, 2)
+            self.shift = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            return self.layer(x) + self.shift
+
+    module = Shifted()
+    assert not takes_stacked_weights(module)
+
+    def loss(model, data):
+        return (model(data[0]) - data[1]).square().mean((-2, -1))
+
+    generator = torch.Generator().manual_seed(0)
+    tasks = [[torch.randn(5, n, generator=generator) for n in (3, 2)] for _ in range(4)]
+    inner = GradientSteps(module, steps=2, learning_rate=0.1)
+    many = adapt_many(inner, module, loss, TENSORS.stack(tasks), TENSORS.rebuild)
+    for number, task in enumerate(tasks):
+        for name, weight in inner.adapt(module, loss, task).parameters.items():
+            torch.testing.assert_close(many[name][number], weight.detach())
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, Linear])
+def test_a_loss_that_draws_draws_anew_for_each_task(layer):
+    """Inputs that are noise of variance s^2: the expected gradient of w (at 1) is 2 s^2 w."""
+    module = layer(1, 1, bias=False)
+    module.stackable = True
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+
+    def loss(model, data):
+        (like,) = data
+        return model(0.5 * torch.randn_like(like)).square().mean((-2, -1))
+
+    torch.manual_seed(0)
+    inner = GradientSteps(module, steps=1, learning_rate=1.0)
+    tasks = TENSORS.stack([(torch.zeros(20, 1),)] * 500)
+    found = 1 - adapt_many(inner, module, loss, tasks, TENSORS.rebuild)["weight"].flatten()
+    # a chi^2 of 20 degrees: relative spread sqrt(2 / 20)
+    assert float(found.mean()) == pytest.approx(0.5, abs=0.03)
+    assert float(found.std()) == pytest.approx(0.5 * 0.1**0.5, rel=0.15)
 
 
 def test_only_adapted_weights_move():

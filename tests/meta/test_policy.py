@@ -14,7 +14,7 @@ from matml.meta.inner.gradient import GradientSteps
 from matml.meta.outer import MAML
 from matml.meta.policy import advantages_of, policy_loss
 from matml.meta.tasks import Task
-from matml.studies.navigation import Policy, Settings, navigation, walk
+from matml.studies.navigation import Policy, Settings, Square, navigation
 
 SPREAD, RATE = 0.7, 0.1
 
@@ -97,8 +97,8 @@ def test_a_path_ends_at_its_goal_and_is_paid_by_its_distance(monkeypatch):
         policy.head.weight.zero_()
         policy.head.bias.copy_(torch.tensor([0.5, 0.0, -9.0]))
     weights = {name: w.detach()[None] for name, w in policy.named_parameters()}
-    goals = torch.tensor([[0.2, 0.0]])
-    data, gained = walk(policy, weights, goals, 8, torch.Generator().manual_seed(0))
+    world = Square(torch.tensor([[0.2, 0.0]]), 8)
+    data, gained = world.walk(policy, weights, torch.Generator().manual_seed(0))
     # half a step a time: four moves, at squared distances of .15, .1, .05 and nothing
     assert float(gained) == pytest.approx(-0.035, abs=0.01)
     assert int((data["2"] != 0).sum()) == 8 * 4
