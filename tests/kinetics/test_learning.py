@@ -29,7 +29,7 @@ from matml.kinetics.evaluation.benchmark import (
     score_alloys,
 )
 from matml.kinetics.evaluation.gradient_start import EquationModule, PseudoHuberLoss, meta_learn
-from matml.kinetics.evaluation.methods import DEFAULT, MEAN
+from matml.kinetics.evaluation.methods import DEFAULT, GRADIENT_METHODS, MEAN
 from matml.kinetics.evaluation.scores import summarise, weighted_mean, weighted_median
 from matml.kinetics.inference.calibrate import calibrate, pick_points
 from matml.kinetics.inference.population import (
@@ -103,7 +103,7 @@ def test_batched_adaptation_equals_the_inner_loop_of_meta(simulated):
         "ttt",
         tasks,
         generic_prior(equation, "ttt"),
-        learn_rates=True,
+        method="meta_sgd",
         shots=[3],
         steps=4,
         rate=0.2,
@@ -125,7 +125,8 @@ def test_batched_adaptation_equals_the_inner_loop_of_meta(simulated):
         torch.testing.assert_close(together[row], adapted)
 
 
-def test_meta_training_lowers_the_query_loss(simulated):
+@pytest.mark.parametrize("method", ["maml", "cavia"])
+def test_meta_training_lowers_the_query_loss(simulated, method):
     tasks = to_tasks(read(simulated, "ttt"), equation_named("c_curve"))
     options = {"shots": [3], "steps": 2, "rate": 0.1, "tasks_per_batch": 4, "seed": 1}
     equation = equation_named("c_curve")
@@ -140,13 +141,16 @@ def test_meta_training_lowers_the_query_loss(simulated):
         value = whole.residual(position[:, None], whole.columns)
         return float((whole.mask * value.square()).mean())
 
-    before = loss(
-        meta_learn(equation, "ttt", tasks, prior, learn_rates=False, batches=1, **options)[0]
+    first, result = (
+        meta_learn(equation, "ttt", tasks, prior, method=method, batches=batches, **options)[0]
+        for batches in (1, 25)
     )
-    after = loss(
-        meta_learn(equation, "ttt", tasks, prior, learn_rates=False, batches=25, **options)[0]
-    )
+    before, after = loss(first), loss(result)
     assert after < 0.7 * before
+    if method == "cavia":
+        # alloys differ along the directions of two context parameters alone
+        moved = result.adapt(equation, "ttt", support) - result.start
+        assert torch.linalg.matrix_rank(moved, rtol=1e-6) == 2
 
 
 def test_population_survives_its_file(learned, tmp_path):
@@ -281,7 +285,7 @@ def test_benchmark_scores(scored):
 
 
 def test_the_command_prints_writes_and_repeats_the_scores(simulated, scored, tmp_path):
-    """Whatever other shots are asked for, but of MAML and Meta-SGD, which learn for all."""
+    """Whatever other shots are asked for, but of meta-trained methods, which learn for all."""
     _, before = scored
     (tmp_path / "kinetics.yaml").write_text(
         "{meta_batches: 1, meta_tasks: 2, shots: [2], draws: 2, folds: 2}"
@@ -313,7 +317,7 @@ def test_the_command_prints_writes_and_repeats_the_scores(simulated, scored, tmp
     equation = equation_named("c_curve")
     expected = summarise(before[before["shots"] == 2], "x", equation, "log10 s", seed=0)
     means = [
-        table[(table["metric"] == "rmse_mean") & ~table["method"].isin(["maml", "meta_sgd", MEAN])]
+        table[(table["metric"] == "rmse_mean") & ~table["method"].isin([*GRADIENT_METHODS, MEAN])]
         .set_index("method")["value"]
         .sort_index()
         for table in (scores, expected)
@@ -337,13 +341,12 @@ def test_adapting_beats_the_mean_of_the_training_alloys(simulated, scored, name,
         settings = settings.model_copy(update={"shots": [5]})
         equation = equation_named("jmak")
         # of these methods alone
-        few = {method: METHODS[method] for method in (MEAN, "maml", "meta_sgd")}
+        few = {method: METHODS[method] for method in (MEAN, *GRADIENT_METHODS)}
         monkeypatch.setattr("matml.kinetics.evaluation.benchmark.METHODS", few)
         monkeypatch.setattr(TrainingAlloys, "composition_prior", lambda *_, **__: None)
         per_alloy = score_alloys(read(simulated, "jmak"), equation, settings, seed=0)
     error = per_alloy[per_alloy["shots"] == 5].groupby("method")["rmse"].mean()
-    assert error["maml"] < 0.9 * error[MEAN]
-    assert error["meta_sgd"] < 0.9 * error[MEAN]
+    assert (error[list(GRADIENT_METHODS)] < 0.9 * error[MEAN]).all()
 
 
 @pytest.mark.parametrize("name", ["jmak", "c_curve"])

@@ -158,7 +158,7 @@ def draw_episodes(
 def learn_fold(training: TrainingAlloys, settings: KineticsSection, seed: int) -> Fold:
     """Return what the methods learn from training alloys.
 
-    The methods without a posterior (MAML, Meta-SGD, the unadapted mean) get a band from the 90 %
+    The methods without a posterior (meta-trained ones, the unadapted mean) get a band from the 90 %
     quantile of absolute errors on the training alloys, by shots; it is a little narrow, since the
     alloys were trained on.
     """

@@ -54,7 +54,7 @@ class Fold:
     heavy_tailed
         Priors of the heavy-tailed methods, by method.
     starts
-        Of MAML and Meta-SGD, by method.
+        Of `GRADIENT_METHODS`, by method.
     average
         Mean observation on the residual scale.
     widths

@@ -24,6 +24,8 @@ from matml.meta import (
 
 LARGEST_GRADIENT = 10.0
 """Bound on an inner gradient's norm: a safeguard, since the loss bounds it already."""
+CONTEXTS = 2
+"""Of CAVIA."""
 
 
 class EquationModule(nn.Module):
@@ -56,8 +58,26 @@ class EquationModule(nn.Module):
 
     def forward(self, columns: Columns) -> Tensor:
         """Return residuals for gradient descent [N], in noise widths."""
-        position = self.mean + self.factor @ self.position
-        return self.equation.descent_residual(self.kind, position, columns)
+        return self.equation.descent_residual(self.kind, self.standardised(), columns)
+
+
+class ContextModule(EquationModule):
+    """The same with a few context parameters, which alone adapt to an alloy.
+
+    CAVIA (Zintgraf et al. 2019, arXiv:1810.03642): position and directions along which contexts
+    move it are shared and learned. The contexts' start is, too, which the position would take up.
+    """
+
+    def __init__(
+        self, equation: Equation, kind: str, mean: Tensor, factor: Tensor, directions: Tensor
+    ) -> None:
+        super().__init__(equation, kind, mean, factor)
+        self.directions = nn.Parameter(directions.clone())
+        self.context = nn.Parameter(mean.new_zeros(directions.shape[1]))
+
+    def standardised(self) -> Tensor:
+        """Return the standardised parameter vector [P]."""
+        return self.mean + self.factor @ (self.position + self.directions @ self.context)
 
 
 def pseudo_huber(residual: Tensor) -> Tensor:
@@ -85,9 +105,9 @@ class MetaLearned:
     start
         Standardised parameters [P].
     factor
-        Steps are taken in u, where a standardised vector is start + factor u [P, P].
+        Steps are taken in u [U], where a standardised vector is start + factor u [P, U].
     rates
-        Rate of each entry of u [P].
+        Rate of each entry of u [U].
     scale
         Of the loss's residuals, in noise widths.
     """
@@ -110,7 +130,7 @@ class MetaLearned:
             return (mask * pseudo_huber(residual / self.scale)).sum() / mask.sum()
 
         gradient_of = torch.func.vmap(torch.func.grad(loss))
-        moved = torch.zeros_like(self.start).repeat(len(tasks), 1)
+        moved = self.factor.new_zeros(len(tasks), self.factor.shape[1])
         for _ in range(self.steps):
             gradient = gradient_of(moved, tasks.columns, tasks.mask)
             norm = gradient.norm(dim=1, keepdim=True)
@@ -122,12 +142,13 @@ class MetaLearned:
 
 def loss_scales(
     equation: Equation, kind: str, tasks: Tasks, prior: GaussianPrior
-) -> tuple[float, float]:
-    """Return (scale of residuals, curvature of the loss) at the population mean.
+) -> tuple[float, float, Tensor]:
+    """Return scale of residuals, curvature of the loss and its directions at the population mean.
 
     The scale, in noise widths, is the root mean square over training alloys: the loss is then
     about 1 before any step, and quadratic over the spread of the population. One over the
-    curvature, a median over alloys of the trace in u, is the rate of a full step.
+    curvature, a median over alloys of the trace in u, is the rate of a full step. Directions in u
+    [P, P] are those of the mean curvature, the most curved first.
     """
     factor = torch.linalg.cholesky(prior.covariance)
     value, jacobian = linearise(
@@ -136,9 +157,12 @@ def loss_scales(
         tasks.columns,
     )
     scale = float(((tasks.mask * value.square()).sum() / tasks.mask.sum()).sqrt().clamp(min=1.0))
-    squares = (jacobian @ factor).square().sum(2) / scale**2
-    curvature = 2 * (tasks.mask * squares).sum(1) / tasks.mask.sum(1)
-    return scale, float(curvature.median())
+    slopes = jacobian @ factor / scale
+    counts = tasks.mask.sum(1)
+    curvature = 2 * (tasks.mask * slopes.square().sum(2)).sum(1) / counts
+    seen = slopes * (tasks.mask / counts[:, None])[..., None].sqrt()
+    _, directions = torch.linalg.eigh(torch.einsum("bnp,bnq->pq", seen, seen))
+    return scale, float(curvature.median()), directions.flip(1)
 
 
 def meta_learn(
@@ -147,7 +171,7 @@ def meta_learn(
     tasks: Tasks,
     prior: GaussianPrior,
     *,
-    learn_rates: bool,
+    method: str,
     shots: Sequence[int],
     steps: int,
     rate: float,
@@ -156,7 +180,7 @@ def meta_learn(
     seed: int,
     title: str = "meta-training",
 ) -> tuple[MetaLearned, History]:
-    """Meta-train an equation on alloys with `matml.meta`: MAML, or Meta-SGD with learned rates.
+    """Meta-train an equation on alloys with `matml.meta`, by a method of `GRADIENT_METHODS`.
 
     Parameters
     ----------
@@ -173,14 +197,18 @@ def meta_learn(
         Length of the meta-training.
     """
     factor = torch.linalg.cholesky(prior.covariance)
+    contexts = method == "cavia"
+    scale, curvature, directions = loss_scales(equation, kind, tasks, prior)
     module = EquationModule(equation, kind, prior.mean, factor)
-    scale, curvature = loss_scales(equation, kind, tasks, prior)
+    if contexts:
+        module = ContextModule(equation, kind, prior.mean, factor, directions[:, :CONTEXTS])
     loss = PseudoHuberLoss(scale)
     inner = GradientSteps(
         module,
         steps=steps,
         learning_rate=rate / curvature,
-        learn_rates="entry" if learn_rates else None,
+        learn_rates="entry" if method == "meta_sgd" else None,
+        adapted=lambda name: name == "context" or not contexts,
         largest_gradient=LARGEST_GRADIENT,
     )
     counts = tasks.counts()
@@ -207,7 +235,9 @@ def meta_learn(
         seed=seed,
     )
     history = meta_train(module, loss, inner, MAML(), draw, settings, title=title)
-    rates = next(iter(inner.rates())).detach() * torch.ones_like(module.position)
+    if isinstance(module, ContextModule):
+        factor = factor @ module.directions.detach()
+    rates = next(iter(inner.rates())).detach() * factor.new_ones(factor.shape[1])
     start = module.standardised().detach()
     learned = MetaLearned(start, factor, rates.detach(), steps, scale)
     return learned, history
@@ -221,14 +251,14 @@ def learn_starts(
     settings: KineticsSection,
     seed: int,
 ) -> dict[str, MetaLearned]:
-    """Return the MAML and Meta-SGD starts of training alloys, learned from the prior's mean."""
+    """Return the starts of `GRADIENT_METHODS`, learned on training alloys from the prior's mean."""
     return {
         name: meta_learn(
             equation,
             kind,
             tasks,
             prior,
-            learn_rates=name == "meta_sgd",
+            method=name,
             shots=settings.shots,
             steps=settings.inner_steps,
             rate=settings.inner_rate,

@@ -3,7 +3,7 @@
 MEAN = "mean of the training alloys"
 LEAST_SQUARES = "least squares, generic start"
 LEAST_SQUARES_FROM_MEAN = "least squares, population mean"
-GRADIENT_METHODS = ("maml", "meta_sgd")
+GRADIENT_METHODS = ("maml", "meta_sgd", "cavia")
 REFERENCE = "hierarchical map"
 HEAVY_TAILED = "heavy-tailed posterior"
 DEFAULT = "conditioned posterior"
@@ -15,6 +15,7 @@ TITLES = {
     LEAST_SQUARES_FROM_MEAN: "least squares, population mean as start",
     "maml": "MAML",
     "meta_sgd": "Meta-SGD",
+    "cavia": "CAVIA, two context parameters",
     REFERENCE: "Gaussian prior, most probable parameters",
     "hierarchical map, in window": "Gaussian prior, most probable, within range",
     "hierarchical posterior": "Gaussian prior, posterior mean",
