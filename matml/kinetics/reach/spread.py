@@ -46,13 +46,15 @@ def curves_of(
     return centre, curves
 
 
-def learn_spread(training: TrainingAlloys, noise: float, pseudo_tasks: float, seed: int) -> Spread:
-    """Return the spread of training alloys around their predictions by other composition groups.
+def predicted_by_others(
+    training: TrainingAlloys, pseudo_tasks: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what other composition groups predict of each training alloy.
 
-    `noise` is that of the population, whose multiples the result is in.
+    Standardised parameters [B, P], the expected curves [B, N] and draws of them [B, S, N].
     """
     alloys, kind = training.observations.alloys, training.observations.kind
-    gaussian, tasks = training.gaussian, training.tasks
+    gaussian = training.gaussian
     _, priors = learn_conditioned_prior(
         gaussian.fit.position,
         gaussian.fit.covariance,
@@ -61,7 +63,17 @@ def learn_spread(training: TrainingAlloys, noise: float, pseudo_tasks: float, se
         gaussian.prior.noise,
         pseudo_tasks=pseudo_tasks,
     )
-    centre, curves = curves_of(training.equation, kind, priors, tasks.columns, seed)
+    centre, curves = curves_of(training.equation, kind, priors, training.tasks.columns, seed)
+    return priors.mean, centre, curves
+
+
+def learn_spread(training: TrainingAlloys, noise: float, pseudo_tasks: float, seed: int) -> Spread:
+    """Return the spread of training alloys around their predictions by other composition groups.
+
+    `noise` is that of the population, whose multiples the result is in.
+    """
+    tasks = training.tasks
+    _, centre, curves = predicted_by_others(training, pseudo_tasks, seed)
     spread = _most_probable(tasks, centre, curves, noise, seed)
     return _sharpened(spread, tasks, centre, curves, noise)
 

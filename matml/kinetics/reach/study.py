@@ -51,6 +51,8 @@ class Case:
         Mean curve of all alloys and that of its composition, [N].
     plain, full
         Belief by the population alone, and with what alloys do beside their curves.
+    expected
+        Standardised parameters that its composition tells [P].
     """
 
     name: str
@@ -60,6 +62,7 @@ class Case:
     own: Tensor
     plain: Belief
     full: Belief
+    expected: Tensor
 
     @property
     def measured(self) -> Tensor:
@@ -155,7 +158,29 @@ def cases(split: Split, settings: KineticsSection, seed: int) -> Iterator[Case]:
         group = cards["composition_group"].iloc[row]
         plain, full = (several[row] for several in believed)
         name, mean = split.unseen.names[row], pooled[row, :count]
-        yield Case(name, group, points, mean, centre[row, :count], plain, full)
+        own = centre[row, :count]
+        yield Case(name, group, points, mean, own, plain, full, priors.mean[row])
+
+
+def targets_of(observations: Observations, equation: Equation) -> list[float]:
+    """Return the multiples of `EVERY` from the tenth to the ninetieth percentile of values."""
+    measured = observations.points[equation.observable(observations.kind).column]
+    low, high = measured.quantile([0.1, 0.9])
+    return (np.arange(np.ceil(low / EVERY), np.floor(high / EVERY) + 1) * EVERY).tolist()
+
+
+def search(pick: Pick, case: Case, target: float, hits: Tensor) -> tuple[list[int], list[float]]:
+    """Return the points that a policy tries until it hits, and the stated chance of each."""
+    tried: Tried = ([], [])
+    chances: list[float] = []
+    while len(chances) < min(BUDGET, len(hits)):
+        at, stated = pick(tried, target)
+        tried[0].append(at)
+        tried[1].append(float(case.measured[at]))
+        chances.append(stated)
+        if hits[at]:
+            break
+    return tried[0], chances
 
 
 def score_policies(
@@ -168,36 +193,28 @@ def score_policies(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row per case and policy, and one per trial with its stated chance.
 
-    Targets are the multiples of `EVERY` between the tenth and the ninetieth percentile of all that
-    was measured. A miss counts a trial more than the budget, of the median cost. Trials of targets
-    that no point meets are among those by which stated chances are judged, and nowhere else.
+    A miss counts a trial more than the budget, of the median cost. Trials of targets that no point
+    meets are among those by which stated chances are judged, and nowhere else.
     """
-    measured = observations.points[equation.observable(observations.kind).column]
-    low, high = measured.quantile([0.1, 0.9])
-    targets = np.arange(np.ceil(low / EVERY), np.floor(high / EVERY) + 1) * EVERY
+    targets = targets_of(observations, equation)
     scores, trials = [], []
     for split in splits(observations, equation, settings, seed):
         for case in cases(split, settings, seed):
             kelvin, second = (case.points.columns[n][0] for n in ("temperature_K", "time_s"))
             prices = {s: Furnace().cost(s, kelvin, second) for s in ("time", "energy")}
-            for target in targets.tolist():
+            for target in targets:
                 hits = (case.measured - target).abs() <= tolerance + 1e-9
                 for (name, spared), pick in policies(case, split, tolerance, seed).items():
                     if not hits.any() and (name, spared) not in JUDGED:
                         continue
-                    tried: Tried = ([], [])
-                    while len(tried[0]) < min(BUDGET, len(hits)):
-                        at, stated = pick(tried, target)
-                        tried[0].append(at)
-                        tried[1].append(float(case.measured[at]))
-                        trials.append((name, spared, len(tried[0]), stated, bool(hits[at])))
-                        if hits[at]:
-                            break
+                    tried, chances = search(pick, case, target, hits)
+                    for number, (at, stated) in enumerate(zip(tried, chances, strict=True), 1):
+                        trials.append((name, spared, number, stated, bool(hits[at])))
                     if not hits.any():
                         continue
-                    missed = not hits[tried[0][-1]]
-                    needed = BUDGET + 1 if missed else len(tried[0])
-                    paid = [float(p[tried[0]].sum() + missed * p.median()) for p in prices.values()]
+                    missed = not hits[tried[-1]]
+                    needed = BUDGET + 1 if missed else len(tried)
+                    paid = [float(p[tried].sum() + missed * p.median()) for p in prices.values()]
                     own = case.name, case.group, split.number, target
                     scores.append((name, spared, *own, needed, *paid))
         report(f"fold {split.number} of {settings.folds}: {len(split.unseen.names)} alloys")
