@@ -2,6 +2,7 @@
 # Snakemake takes its defaults from profiles/default beside this file, a link into workflow/.
 
 import logging
+import os
 
 from snakemake.utils import min_version
 
@@ -50,3 +51,6 @@ rule studies:
         expand(rules.study_volatility.output, shots=[60, 250]),
         expand(rules.study_prices.output, part=["returns", "policy"]),
         rules.study_patients.output,
+        rules.study_batch_norm.output,
+        # on measured steels, where one has them
+        rules.study_furnace.output if os.environ.get("MATML_KINETICS_DATA") else [],

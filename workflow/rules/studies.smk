@@ -200,3 +200,45 @@ rule study_patients:
     shell:
         "(matml study patients compare --seed {params.seed:q} --json {output.records:q}"
         " > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+rule study_batch_norm:
+    input:
+        crystals=CRYSTALS,
+    output:
+        records=ensure(f"{OUT}/studies/batch-norm.json", non_empty=True),
+        tables=ensure(f"{OUT}/studies/batch-norm.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-batch-norm.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-batch-norm.tsv"
+    threads: 1
+    params:
+        crystals=COMMON[:2],
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.studies.batch_norm:batch_norm"),
+    message:
+        "What each treatment of BatchNorm costs on new families"
+    shell:
+        "(matml study batch-norm {params.crystals:q} --seed {params.seed:q}"
+        " --json {output.records:q} > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+# takes the measured set, which matml does not ship: its folder is MATML_KINETICS_DATA
+rule study_furnace:
+    output:
+        records=ensure(f"{OUT}/studies/furnace.json", non_empty=True),
+        tables=ensure(f"{OUT}/studies/furnace.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-furnace.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-furnace.tsv"
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.studies.furnace:furnace"),
+    message:
+        "Policies that learn the furnace by trials, beside planning"
+    shell:
+        "(matml study furnace --seed {params.seed:q} --json {output.records:q}"
+        " > {output.tables:q}) 2>&1 | tee {log:q}"

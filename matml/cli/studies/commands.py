@@ -2,6 +2,8 @@
 
 import click
 
+from matml.cli.studies.batch_norm import batch_norm
+from matml.cli.studies.furnace import furnace
 from matml.cli.studies.patients import patients
 from matml.cli.studies.prices import prices
 
@@ -11,5 +13,5 @@ def study() -> None:
     """Other fields on the same core: what is learned of many tasks, for a new one."""
 
 
-for room in (patients, prices):
+for room in (batch_norm, furnace, patients, prices):
     study.add_command(room)
