@@ -4,8 +4,7 @@ Federated averaging (McMahan et al. 2017, arXiv:1602.05629) with AdamW in the la
 moments are averaged as the weights are, so that few steps of many laboratories follow the path of
 the pooled data; a laboratory keeps nothing from round to round, and a round that is done again
 gives the same bits. Variants that the study compares are settings: moments begun anew every round,
-FedProx (Li et al. 2020, arXiv:1812.06127), and first-order Per-FedAvg (Fallah et al. 2020,
-arXiv:2002.07948), whose tasks are families.
+and first-order Per-FedAvg (Fallah et al. 2020, arXiv:2002.07948), whose tasks are families.
 """
 
 import math
@@ -44,8 +43,6 @@ class Rounds:
         Average AdamW's moments, too, which makes files three times as large.
     largest_update
         Norm that a laboratory's change of the weights is clipped to.
-    proximal
-        Weight of half the squared distance from the round's weights (FedProx).
     inner_rate
         Of the step that Per-FedAvg looks ahead along; 0: plain averaging.
     seed
@@ -59,7 +56,6 @@ class Rounds:
     weight_decay: float = 0.05
     moments: bool = True
     largest_update: float = math.inf
-    proximal: float = 0.0
     inner_rate: float = 0.0
     seed: int = 0
 
@@ -140,7 +136,6 @@ def local_update(
             ).mean(0)
         else:
             gradient = _gradient(network, weights, batches, own)
-        gradient += settings.proximal * (weights - state.weights)
         gradient *= min(1.0, 1.0 / max(gradient.norm().item(), 1e-12))
         first.lerp_(gradient, 1 - FIRST)
         second.lerp_(gradient.square(), 1 - SECOND)

@@ -36,7 +36,6 @@ PLAIN = Rounds(moments=False)
 WAYS = {
     "averaged moments": Rounds(),
     "FedAvg": PLAIN,
-    "FedProx": replace(PLAIN, proximal=0.01),
     "Per-FedAvg, first order": replace(Rounds(), inner_rate=0.01),
 }
 

@@ -271,6 +271,23 @@ def test_who_does_not_answer_is_named(grid, late, laboratories, tmp_path, comman
     assert (prior.laboratories, prior.key) == (["east", "north"], expected.key)
 
 
+def test_who_is_gone_after_an_error_is_named_at_once(grid, parts, late, tmp_path, monkeypatch):
+    """The process that was to answer ends first, then its SuperNode; then both are back."""
+    said, plain = [], grid.get_nodes
+    monkeypatch.setattr(rounds, "log", lambda _, text, *words: said.append(text % words))
+    states = iter(["error", "gone"])
+
+    def nodes():
+        grid.commands["west"] = next(states, sums(parts, "west"))
+        grid.activations["west"] = grid.commands["west"] != "error"
+        return plain()
+
+    monkeypatch.setattr(grid, "get_nodes", nodes)
+    learn(grid, late, tmp_path / "rounds", patience_s=60)
+    assert said[0] == f"matml: {late.name}: west is gone; asked again when it is back"
+    assert said[1].endswith("of east, north, west")
+
+
 def test_an_answer_under_the_key_of_another_is_refused(grid, parts, late, tmp_path):
     grid.commands["west"] = sums(parts, "east")
     with pytest.raises(MatmlError, match=r"west\.json: is of east, but came under the key of west"):

@@ -134,13 +134,14 @@ def _asked(
         for name in asked.keys() - {*there, *files, *left}:
             log(WARNING, "%s%s: %s is gone; asked again when it is back", SAID, begun.name, name)
             left.add(name)
-        names = {number: name for name, (number, _) in asked.items() if name not in files}
+        names = {
+            number: name for name, (number, _) in asked.items() if number and name not in files
+        }
         for reply in grid.pull_messages(list(names)) if names else ():
             name = names[reply.metadata.reply_to_message_id]
             if reply.has_error():
                 # of Flower itself, as where the answering process was killed: asked again
-                failed[name] = reply.error.reason
-                del asked[name]
+                failed[name], asked[name] = reply.error.reason, ("", "")
                 continue
             told = reply.content.config_records[FILE]
             if REFUSED in told:
