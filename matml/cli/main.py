@@ -113,7 +113,7 @@ def break_silence(last: LastLine) -> None:
 
 def main() -> None:
     """Run the command line; a `MatmlError` is one line on stderr and exit code 2."""
-    # a fifth of the time of a short command went into searching what libraries hold for cycles,
+    # a seventh of the time of a short command went into searching what libraries hold for cycles,
     # while they were imported and once more at the end
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)

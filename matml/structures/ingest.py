@@ -19,7 +19,7 @@ from matml.structures.disorder.atoms import sites_of
 from matml.structures.duplicates import find_duplicates, note_undecided
 from matml.structures.errors import BadCrystal, hinted
 from matml.structures.io.documents import Document, Documents, other_content
-from matml.structures.io.entries import HINT, declared_symmetry, names_of, other_formula
+from matml.structures.io.entries import HINT, declared_symmetry, names_of, other_crystal
 from matml.structures.io.json.pages import warn_of_missing_pages
 from matml.structures.io.minerals import NAMES, OTHER_NAME, Name, other_than_named
 from matml.structures.io.parse import bounded_work, parse
@@ -96,7 +96,7 @@ def _as_said(crystal: Crystal, document: Document, named: Sequence[Name]) -> Cry
     BadCrystal
         Where it certainly is; what is less certain is noted.
     """
-    if other := other_formula(document.said, crystal.formula):
+    if other := other_crystal(document.said, crystal.formula, crystal.volume_per_atom_A3):
         raise BadCrystal(*other)
     notes = [crystal.notes] if crystal.notes else []
     for name in (*named, *names_of(document.said)):
@@ -334,8 +334,8 @@ def attach_labels(
 
 
 def _refuse_other_crystal(said: Mapping[str, str], row: Mapping[str, Any]) -> None:
-    """Refuse a label whose row tells another formula or symmetry than its crystal has."""
-    if wrong := other_formula(said, row["formula"]):
+    """Refuse a label whose row tells another formula, density or symmetry than its crystal has."""
+    if wrong := other_crystal(said, row["formula"], row["volume_per_atom_A3"]):
         raise BadCrystal(*wrong)
     for name in names_of(said):
         other = other_than_named(name, row["formula"], row["space_group_number"])

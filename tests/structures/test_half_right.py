@@ -617,6 +617,27 @@ def test_a_row_of_another_formula_or_symmetry_is_not_its_crystal(tmp_path):
     assert told["formula"].startswith("its crystal cannot be used: the formula 'NaCl'")
 
 
+def test_a_row_of_another_density_is_not_its_crystal(tmp_path):
+    """A measured density is a little lower than the crystal's, by its pores; others are labels."""
+    poscar = POSCAR.format("x", "0.5 0.5 0.5")
+    rows = {"calculated": 3.07, "pores": 2.5, "kg/m3": 3070, "none": "", "other": 9.1}
+    text = "".join(f'{name},"{poscar}",{density}\n' for name, density in rows.items())
+    (tmp_path / "t.csv").write_text("id,poscar,density\n" + text)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,density_g_cm3,band_gap_eV\ncalculated,3,8\npores,1.1,8\n")
+    run_ingest([tmp_path / "t.csv"], tmp_path / "out", SETTINGS, labels, threads=1)
+    table = read_table(tmp_path / "out" / "structures.parquet").set_index("material_id")
+    assert table["density"].fillna(0).to_dict() == {
+        "calculated": 3.07, "pores": 2.5, "kg/m3": 3070, "none": 0
+    }  # fmt: skip
+    assert table["band_gap_eV"].fillna(0).to_dict() == dict.fromkeys(table.index, 0) | {
+        "calculated": 8
+    }
+    told = read_table(tmp_path / "out" / "quarantine.csv").set_index("id")["reason"]
+    assert told["t/other"] == ("density = 9.1 is declared, but the crystal has 3.068 g/cm^3")
+    assert told["pores"].startswith("density_g_cm3 = 1.1 is declared, but the crystal has")
+
+
 def test_subgroups_keep_the_translations():
     """Numbers of the International Tables, volume A1: their translationengleiche subgroups."""
     assert subgroups(2) == {1, 2}

@@ -263,23 +263,24 @@ def contradictions(
                 f"weight of {declared.weight_u:.2f}"
                 + (f", but Z = {declared.units:g}" if declared.units else "")
             )
-    if declared.density_g_cm3 is not None and declared.density_g_cm3 > 0 and not found:
-        density = mass * ATOMIC_MASS_CONSTANT / volume
-        if abs(density - declared.density_g_cm3) > DENSITY_TOLERANCE * declared.density_g_cm3:
-            unit = "g/cm^3" if declared.density_g_cm3 < DENSEST_G_CM3 else "kg/m^3, as it seems,"
-            found.append(
-                f"the atoms in the cell give {density:.3f} g/cm^3, but a density of "
-                f"{declared.density_g_cm3:.3f} {unit} is declared"
-            )
-    measured = declared.measured_g_cm3 or 0.0
-    if not found and 0 < measured < DENSEST_G_CM3:
-        density = mass * ATOMIC_MASS_CONSTANT / volume
-        if not LIGHTER < measured / density < HEAVIER:
-            found.append(
-                f"the atoms in the cell give {density:.3f} g/cm^3, but {measured:.3f} g/cm^3 were "
-                "measured (_exptl_crystal_density_meas)"
-            )
+    density, said = mass * ATOMIC_MASS_CONSTANT / volume, declared.density_g_cm3 or 0.0
+    if said > 0 and not found and abs(density - said) > DENSITY_TOLERANCE * said:
+        unit = "g/cm^3" if said < DENSEST_G_CM3 else "kg/m^3, as it seems,"
+        found.append(
+            f"the atoms in the cell give {density:.3f} g/cm^3, but a density of {said:.3f} {unit} "
+            "is declared"
+        )
+    if not found and other_density(declared.measured_g_cm3 or 0.0, density):
+        found.append(
+            f"the atoms in the cell give {density:.3f} g/cm^3, but {declared.measured_g_cm3:.3f} "
+            "g/cm^3 were measured (_exptl_crystal_density_meas)"
+        )
     return found
+
+
+def other_density(measured: float, density: float) -> bool:
+    """Whether a measured density, in g/cm^3, cannot be that of a crystal."""
+    return 0 < measured < DENSEST_G_CM3 and not LIGHTER < measured / density < HEAVIER
 
 
 def check_fractions(positions: np.ndarray) -> None:

@@ -7,16 +7,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from pymatgen.core.periodic_table import DummySpecies
 
+from matml.core.text.cells import number_or_nan
 from matml.structures.disorder.sites import slack
 from matml.structures.elements import shown
 from matml.structures.errors import BadCrystal
 from matml.structures.io.declared import (
+    ATOMIC_MASS_CONSTANT,
     Declared,
     contradictions,
     formula_of,
+    other_density,
     other_ratio,
     parse_formula,
 )
@@ -49,7 +52,9 @@ OTHER_LENGTHS = re.compile(
 )
 """Units of length that are not angstrom."""
 OF_A_ROW = (*FORMULAS, *GROUPS, *NUMBERS, *SYMBOLS, *HALLS, *SYSTEM, *dict(KEYS))
-"""Columns of a table that are compared: of volumes and densities nobody knows how they were had."""
+"""Columns of a table that are compared; of what cell a volume is nobody knows."""
+DENSITIES = ("density", "density_g_cm3")
+"""Such columns that may be labels, too."""
 OF_AN_ENTRY = frozenset((*SITES, *ELEMENTS, *ANONYMOUS, "nelements", "volume", "density"))
 """What the entries of databases tell besides."""
 NO_BULK = re.compile(r"layer|wire|tube|ribbon|molecul|cluster|slab|surface|^[012]D$", re.IGNORECASE)
@@ -212,6 +217,28 @@ def other_formula(row: Mapping[str, Any], formula: str) -> tuple[str, str] | Non
         if said and amounts and other_ratio(said, text, amounts):
             reason = f"the formula {text!r} is declared, but the crystal is {formula}"
             return reason, "correct the formula, or name the crystal that it belongs to"
+    return None
+
+
+def other_crystal(row: Mapping[str, Any], formula: str, atom_A3: float) -> tuple[str, str] | None:
+    """Return reason and remedy where a row of a table declares another crystal than its own.
+
+    Parameters
+    ----------
+    formula, atom_A3
+        Of the crystal, and its volume per atom.
+    """
+    if (wrong := other_formula(row, formula)) or not (amounts := parse_formula(formula)):
+        return wrong
+    mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
+    density = mass / sum(amounts.values()) * ATOMIC_MASS_CONSTANT / atom_A3
+    for name in DENSITIES:
+        said = number_or_nan(str(row.get(name, "")))
+        if other_density(said, density):
+            return (
+                f"{name} = {said:g} is declared, but the crystal has {density:.3f} g/cm^3",
+                "correct it, or name the crystal that it belongs to",
+            )
     return None
 
 

@@ -24,7 +24,7 @@ from matml.core.text.table import BROKEN_REMEDY, FIRST_ROW, text_table_parts
 from matml.core.text.words import readable
 from matml.structures.errors import BadCrystal
 from matml.structures.io.documents import Document, Documents, file_kind, rejected
-from matml.structures.io.entries import OF_A_ROW, OF_AN_ENTRY
+from matml.structures.io.entries import DENSITIES, OF_A_ROW, OF_AN_ENTRY
 from matml.structures.io.json.databases import STRUCTURES, entries_of
 from matml.structures.labels.values import RANGES, as_known, check_label, label_columns
 from matml.structures.settings import StructuresSection
@@ -229,7 +229,7 @@ def row_documents(
     assert column is not None
     key = next((name for name in KEYS if name in table.columns), None)
     stem, source = readable(table_stem(path.name)), readable(path.name)
-    said = [name for name in OF_A_ROW if name in table.columns]
+    said = [name for name in (*OF_A_ROW, *DENSITIES) if name in table.columns]
     columns = {name: table[name].tolist() for name in [*labels, *said, column]}
     names = texts(table[key]) if key else [""] * len(table)
     families = texts(table["family"]) if "family" in table.columns else [""] * len(table)
