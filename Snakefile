@@ -52,5 +52,10 @@ rule studies:
         expand(rules.study_prices.output, part=["returns", "policy"]),
         rules.study_patients.output,
         rules.study_batch_norm.output,
+        rules.study_navigation.output,
         # on measured steels, where one has them
-        rules.study_furnace.output if os.environ.get("MATML_KINETICS_DATA") else [],
+        (
+            [rules.study_furnace.output, rules.study_reach.output]
+            if os.environ.get("MATML_KINETICS_DATA")
+            else []
+        ),

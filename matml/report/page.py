@@ -22,6 +22,7 @@ from matml.report.sections.properties.overview import predictors_section
 from matml.report.sections.provenance import run_section, sources_section
 from matml.report.sections.screening.pareto import candidate_figures
 from matml.report.sections.screening.shortlist import shortlist_section
+from matml.report.sections.studies import has_studies, studies_section
 from matml.report.settings import ReportSection
 
 # nothing may be fetched, from anywhere
@@ -37,6 +38,7 @@ SHORT = {
     "predictors": "Properties",
     "benchmark": "Benchmark",
     "kinetics": "Kinetics",
+    "studies": "Other fields",
     "crystals": "Crystals",
     "methods": "Methods",
     "sources": "Data and licences",
@@ -85,6 +87,9 @@ def make_page(folder: Path, settings: ReportSection) -> tuple[str, int]:
     if has_benchmark(results):
         benchmark = benchmark_section(results, figures)
         sections.insert(3, ("benchmark", "Benchmark of the predictors", benchmark))
+    if has_studies(results):
+        place = [name for name, _, _ in sections].index("crystals")
+        sections.insert(place, ("studies", "Other fields", studies_section(results)))
     if results.place.strip("/") in PLACES:
         title, content = folder_section(results, figures)
         sections.insert(0, ("folder", title, content))

@@ -14,6 +14,7 @@ from matml.core.errors import MatmlError
 from matml.core.files import write_text
 from matml.report.html.markup import number
 from matml.report.page import make_page
+from matml.report.sections.studies import STUDIES
 from matml.report.settings import ReportSection
 
 LOADING = {
@@ -246,6 +247,20 @@ def test_limits_of_the_settings_are_kept(finished):
     page = Page(text)
     assert "The first 1 of 2" in page.text
     assert "crystal-data" not in page.ids
+
+
+def test_studies_have_a_section_when_they_were_run(results, page):
+    assert "studies" not in page.ids
+    folder = results / "studies" / "prices"
+    folder.mkdir(parents=True)
+    write_text(folder / "returns.txt", "R2 <out of sample>  -0.0007")
+    page = Page(make_page(results, ReportSection())[0])
+    assert "studies" in page.ids
+    assert "#studies" in page.links
+    printed, lacking = page.text.split("Not run: ")
+    assert f"{STUDIES['prices/returns']} R2 <out of sample> -0.0007" in printed
+    others = [title for name, title in STUDIES.items() if name != "prices/returns"]
+    assert lacking.startswith(" ".join(others))
 
 
 def test_the_benchmark_has_a_section_when_it_was_run(results, page):

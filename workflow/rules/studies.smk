@@ -224,7 +224,7 @@ rule study_batch_norm:
         " --json {output.records:q} > {output.tables:q}) 2>&1 | tee {log:q}"
 
 
-# takes the measured set, which matml does not ship: its folder is MATML_KINETICS_DATA
+# these two take the measured set, which matml does not ship: its folder is MATML_KINETICS_DATA
 rule study_furnace:
     output:
         records=ensure(f"{OUT}/studies/furnace.json", non_empty=True),
@@ -241,4 +241,42 @@ rule study_furnace:
         "Policies that learn the furnace by trials, beside planning"
     shell:
         "(matml study furnace --seed {params.seed:q} --json {output.records:q}"
+        " > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+rule study_reach:
+    output:
+        records=ensure(f"{OUT}/studies/reach.json", non_empty=True),
+        tables=ensure(f"{OUT}/studies/reach.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-reach.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-reach.tsv"
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.kinetics.commands:reach_benchmark"),
+    message:
+        "Trials that policies need to reach a hardness"
+    shell:
+        "(matml kinetics reach-benchmark --seed {params.seed:q}"
+        " --json {output.records:q} > {output.tables:q}) 2>&1 | tee {log:q}"
+
+
+rule study_navigation:
+    output:
+        records=ensure(f"{OUT}/studies/navigation.json", non_empty=True),
+        tables=ensure(f"{OUT}/studies/navigation.txt", non_empty=True),
+    log:
+        f"{OUT}/logs/study-navigation.log",
+    benchmark:
+        f"{OUT}/benchmarks/study-navigation.tsv"
+    threads: 1
+    params:
+        seed=SETTINGS.seed,
+        sources=source_hash("matml.cli.meta:navigation"),
+    message:
+        "Navigation of the MAML paper, by policy gradients"
+    shell:
+        "(matml meta navigation --seed {params.seed:q} --json {output.records:q}"
         " > {output.tables:q}) 2>&1 | tee {log:q}"
