@@ -270,7 +270,9 @@ def _write_calibration(
     from matml.figures import static
 
     write_table(folder / "parameters.csv", result.parameters())
-    write_table(folder / "observations.csv", result.residual_table())
+    # called as in a table of observations, so that it may be given as one
+    observations = result.residual_table().rename(columns={"fraction": "ttt_fraction"})
+    write_table(folder / "observations.csv", observations)
     for table, figure in diagrams(result, rest, temperature_K):
         write_table(folder / f"{figure.name}.csv", table)
         static.write(figure, [folder / f"{figure.name}.png", folder / f"{figure.name}.svg"])

@@ -73,6 +73,24 @@ def test_alloys_in_other_scripts_are_all_calibrated(fractions_population, tmp_pa
     assert found == names
 
 
+def test_what_a_calibration_wrote_is_a_table_of_observations(tmp_path, monkeypatch):
+    monkeypatch.setattr("matml.figures.static.write", lambda *_, **__: None)
+    points = [(600, 100, 0.01), (650, 50, 0.01), (700, 200, 0.01), (600, 600, 0.99)]
+    given = tmp_path / "points.csv"
+    pd.DataFrame(points, columns=["temperature_C", "time_s", "ttt_fraction"]).assign(
+        alloy="X"
+    ).to_csv(given, index=False)
+    written = []
+    for name in ("first", "again"):
+        call = ["kinetics", "calibrate", "--prior", "stainless", "--data", given]
+        call = [str(part) for part in (*call, "--out", tmp_path / name)]
+        done = CliRunner().invoke(cli, call, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        given = tmp_path / name / "X" / "observations.csv"
+        written.append((tmp_path / name / "X" / "parameters.csv").read_bytes())
+    assert written[0] == written[1]
+
+
 OWN = """
 from pathlib import Path
 Path({mark!r}).touch()

@@ -272,7 +272,9 @@ def write_kinetics(folder: Path) -> None:
     write_table(alloy / "ttt.csv", pd.concat(parts))
     write_table(
         alloy / "observations.csv",
-        pd.DataFrame({"temperature_K": [850.0, 873.0], "time_s": [40.0, 30.0], "fraction": 0.5}),
+        pd.DataFrame(
+            {"temperature_K": [850.0, 873.0], "time_s": [40.0, 30.0], "ttt_fraction": 0.5}
+        ),
     )
 
 

@@ -93,7 +93,10 @@ def _start(cooled: pd.DataFrame) -> float:
 def _observations(results: Results, file: str) -> pd.DataFrame | None:
     """Return observations with their temperatures in both scales, or None."""
     points = results.table(file)
-    if points is None or not {"temperature_K", "temperature_C"} & set(points):
+    if points is None:
+        return None
+    points = points.rename(columns={"ttt_fraction": "fraction"})
+    if not {"temperature_K", "temperature_C"} & set(points):
         return points
     if "temperature_C" not in points:
         return points.assign(temperature_C=points["temperature_K"] - ZERO_CELSIUS)
