@@ -8,7 +8,7 @@ STUDIES = {
     "navigation": "A policy that finds its goal",
     "reach": "A target hardness in the fewest trials",
     "furnace": "Policies that learn the furnace by trials, beside planning",
-    "patients/compare": "The next concentration of a patient",
+    "patients/compare": "The next concentration of a patient (not for clinical use)",
     "prices/volatility-60": "Volatility of an asset from its first 60 days",
     "prices/volatility-250": "Volatility of an asset from its first 250 days",
     "prices/returns": "The next day's return",
