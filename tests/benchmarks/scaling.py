@@ -155,7 +155,7 @@ def errors(fitted, rows: Rows, shots: int) -> dict[str, float]:
             order = random.permutation(own)
             support, query = order[:shots], order[shots:]
             adapted = fitted.adapt(rows.inputs[support], rows.labels[support])
-            mean, _ = adapted.predict(rows.inputs[query])
+            mean, *_ = adapted.predict(rows.inputs[query])
             each.append(np.abs(mean - rows.labels[query]).mean())
         found[family] = float(np.mean(each))
     return found
