@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from matml.core.errors import MatmlError, naming
-from matml.core.text.cells import BLANK_SIGNS, BLANKS
+from matml.core.text.cells import BLANKED, BLANKS
 from matml.core.text.encoding import decode, encoding_of, plain_bytes
 from matml.kinetics.instruments.columns import Column, is_unit, told_columns
 from matml.kinetics.instruments.thousands import (
@@ -38,7 +38,7 @@ SHORT_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d(?:[.,]\d+)?)")
 HALF_A_DAY = 43_200.0
 LARGEST = 1e30
 """No instrument writes larger numbers but for an error, and their squares are still numbers."""
-BLANKED_PART = rf"[+-]?\d{{1,3}}(?:[{BLANK_SIGNS}]\d{{3}})+(?:[.,]\d+)?[ ]*"
+BLANKED_PART = rf"{BLANKED.pattern}[ ]*"
 THOUSANDS_BY_BLANKS = re.compile(
     rf"^{BLANKED_PART}(?=[\t;|])|(?<=[\t;|]){BLANKED_PART}(?=[\t;|]|$)", re.MULTILINE
 )

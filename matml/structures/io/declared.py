@@ -252,7 +252,7 @@ def contradictions(
         )
     if found:
         return found
-    mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
+    mass = mass_u(amounts)
     if declared.weight_u is not None and declared.weight_u > 0:
         units = mass / declared.weight_u
         expected = declared.units or max(round(units), 1)
@@ -276,6 +276,11 @@ def contradictions(
             "g/cm^3 were measured (_exptl_crystal_density_meas)"
         )
     return found
+
+
+def mass_u(amounts: Mapping[str, float]) -> float:
+    """Return the mass of atoms."""
+    return sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
 
 
 def other_density(measured: float, density: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from pymatgen.core import Element, Structure
+from pymatgen.core import Structure
 from pymatgen.core.periodic_table import DummySpecies
 
 from matml.core.text.cells import number_or_nan
@@ -19,6 +19,7 @@ from matml.structures.io.declared import (
     Declared,
     contradictions,
     formula_of,
+    mass_u,
     other_density,
     other_ratio,
     parse_formula,
@@ -230,8 +231,7 @@ def other_crystal(row: Mapping[str, Any], formula: str, atom_A3: float) -> tuple
     """
     if (wrong := other_formula(row, formula)) or not (amounts := parse_formula(formula)):
         return wrong
-    mass = sum(float(Element(symbol).atomic_mass) * n for symbol, n in amounts.items())
-    density = mass / sum(amounts.values()) * ATOMIC_MASS_CONSTANT / atom_A3
+    density = mass_u(amounts) / sum(amounts.values()) * ATOMIC_MASS_CONSTANT / atom_A3
     for name in DENSITIES:
         said = number_or_nan(str(row.get(name, "")))
         if other_density(said, density):

@@ -126,9 +126,14 @@ def _numbers(lines: Sequence[str], at: int, least: int, *, exactly: bool = False
         ) from None
 
 
+def _words(line: str) -> list[str]:
+    """Return the words of a line before its comment."""
+    return re.split("[!#]", line)[0].split()
+
+
 def _scales(lines: Sequence[str], cell: np.ndarray) -> np.ndarray:
     """Return the factors of x, y and z: one number, three, or minus the volume of the cell."""
-    words = re.split("[!#]", lines[1])[0].split()
+    words = _words(lines[1])
     try:
         scales = to_numbers([words])[0]
     except ValueError:
@@ -162,7 +167,7 @@ def _symbols(lines: Sequence[str], notes: list[str]) -> tuple[list[str] | None, 
 
     None where there is no such line, as in VASP 4.
     """
-    words = re.split("[!#]", lines[5])[0].split()
+    words = _words(lines[5])
     if words and all(word.isdigit() for word in words):
         return None, 5
     found = []
@@ -201,7 +206,7 @@ def _first_site(lines: Sequence[str], place: int) -> int:
 
 
 def _counts(lines: Sequence[str], at: int, symbols: list[str] | None) -> list[int]:
-    words = re.split("[!#]", lines[at])[0].split()
+    words = _words(lines[at])
     if not words or not all(word.isdigit() for word in words):
         raise BadCrystal(
             f"line {at + 1} of the POSCAR is {lines[at].strip()[:60]!r}, not the numbers of atoms",
