@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from matml.core.statistics import tidy_record
-from matml.properties.methods.registry import LABEL_PROCESS, STACK, TITLES
+from matml.properties.methods.registry import LABEL_PROCESS, STACK
 from matml.properties.predictor.few_shot import FewShotPredictor
 from matml.screening.acquire.acquisition import acquisition, labels_until_found, turned
-from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
+from matml.screening.evaluation.held_out import DEFAULT, NAMES, HeldOutFamily, pools, top_rows
 from matml.screening.evaluation.retrospective import cells
 
 log = logging.getLogger(__name__)
@@ -137,12 +137,7 @@ def records(runs: pd.DataFrame, seed: int) -> list[dict]:
 def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
     """Print labels needed, ratios to random choice and paired differences."""
     table = pd.DataFrame(rows)
-    titles = TITLES | {
-        DEFAULT: "default",
-        LABEL_PROCESS: "without the inputs",
-        RANDOM: "random choice",
-    }
-    table["title"] = table["method"].map(titles)
+    table["title"] = table["method"].map(NAMES | {RANDOM: "random choice"})
     for setting, own in table.groupby("setting", sort=False):
         echo(f"\n{setting}; {own['n_tasks'].max()} families [95 % bootstrap over families]")
         for metric in METRICS:

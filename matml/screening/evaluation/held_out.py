@@ -16,7 +16,7 @@ from matml.properties.data.targets import LabelScale
 from matml.properties.dataset import learned_properties
 from matml.properties.methods.encoded import EncodedCrystals
 from matml.properties.methods.method import Episode, Gaussian, Pool
-from matml.properties.methods.registry import LABEL_PROCESS
+from matml.properties.methods.registry import LABEL_PROCESS, TITLES
 from matml.properties.new_property.inputs import Columns
 from matml.properties.new_property.method import NewProperty
 from matml.properties.predictor.few_shot import FewShotPredictor
@@ -31,6 +31,8 @@ SMALLEST = 15
 FEWEST_TOP = 3
 DEFAULT = "default"
 """What a user gets: the method that the model names for the property."""
+NAMES = TITLES | {DEFAULT: "default", LABEL_PROCESS: "without the inputs"}
+"""Of methods, in tables: the label process stands by itself where the default has inputs."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from matml.core.statistics import tidy_record
 from matml.properties.evaluation.compare import with_interval
-from matml.properties.methods.registry import LABEL_PROCESS, STACK, TITLES
+from matml.properties.methods.registry import LABEL_PROCESS, STACK
 from matml.properties.predictor.few_shot import FewShotPredictor
-from matml.screening.evaluation.held_out import DEFAULT, HeldOutFamily, pools, top_rows
+from matml.screening.evaluation.held_out import DEFAULT, NAMES, HeldOutFamily, pools, top_rows
 
 log = logging.getLogger(__name__)
 
@@ -124,12 +124,7 @@ def records(scores: pd.DataFrame, seed: int) -> list[dict]:
 def print_records(rows: Sequence[dict], echo: Callable[[str], None]) -> None:
     """Print the shares and the paired gains per setting."""
     table = pd.DataFrame(rows)
-    titles = TITLES | {
-        DEFAULT: "default",
-        LABEL_PROCESS: "without the inputs",
-        CHANCE: "blind choice",
-    }
-    table["title"] = table["method"].map(titles)
+    table["title"] = table["method"].map(NAMES | {CHANCE: "blind choice"})
     for metric in WITHIN:
         echo(f"\n{metric.replace('_', ' ')}, mean over families [95 % bootstrap over families]")
         for setting, own in table.groupby("setting", sort=False):
